@@ -1,0 +1,62 @@
+"""The peers: each module does the same three calls in the way its users would write them."""
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from importlib import import_module
+from typing import Protocol
+
+
+class Rows(Protocol):
+    """A matrix in whatever form a peer hands out: an array, nimclient's Vectors, a list of lists."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, position: int, /) -> "Row": ...
+    def __iter__(self) -> "Iterator[Row]": ...
+
+
+class Row(Protocol):
+    """One vector of a matrix."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, position: int, /) -> float: ...
+
+
+class Peer(Protocol):
+    """An open client that can do what the scenarios ask."""
+
+    async def stream(self, tokens: int) -> str:
+        """Stream one chat answer and return its text."""
+        ...
+
+    async def embed(self, texts: list[str]) -> Rows:
+        """Embed the texts in one request."""
+        ...
+
+    async def chat(self, tokens: int) -> str:
+        """Ask once without streaming and return the text."""
+        ...
+
+
+class Runner(Protocol):
+    """A module of this package."""
+
+    def connect(self, url: str, model: str) -> AbstractAsyncContextManager[Peer]:
+        """Open a client for the server at this URL."""
+        ...
+
+
+MODULES = {"floor": "floor", "nimclient": "nimclient_runner", "openai": "openai_runner"}
+"""The peers with a client, and their modules."""
+
+STARTS = {
+    "bare": "pass",
+    "floor": "import aiohttp, orjson",
+    "nimclient": 'from nimclient import AsyncClient; AsyncClient(base_url="http://127.0.0.1:1")',
+    "openai": 'from openai import AsyncOpenAI; AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="x")',
+}
+"""Code for a fresh interpreter that imports a peer and constructs its client."""
+
+
+def load(peer: str) -> Runner:
+    """Import the runner of one peer, and with it that peer alone."""
+    return import_module(f"benchmarks.runners.{MODULES[peer]}")

@@ -1,0 +1,129 @@
+"""The canned server: the least HTTP/1.1 that clients need, so that it waits for the client, never the reverse.
+
+It prints its port and runs until its standard input is closed, hence no longer than the process that started it.
+"""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from benchmarks import canned
+
+ROOT = Path(__file__).resolve().parent.parent
+SECONDS_BETWEEN_TOKENS = 0.002
+DEFAULT_TOKENS = 16
+
+
+class Request(NamedTuple):
+    """The path and the body of one request; nothing else is looked at."""
+
+    path: str
+    body: bytes
+
+
+def content_length(head: bytes) -> int:
+    """The length of the body that follows this head."""
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
+
+
+def take_request(buffer: bytearray) -> Request | None:
+    """Cut the first whole request off the buffer; None while one is incomplete."""
+    end_of_head = buffer.find(b"\r\n\r\n")
+    if end_of_head < 0:
+        return None
+    head = bytes(buffer[:end_of_head])
+    start = end_of_head + 4
+    end = start + content_length(head)
+    if len(buffer) < end:
+        return None
+    request = Request(head.split(b" ", 2)[1].decode(), bytes(buffer[start:end]))
+    del buffer[:end]
+    return request
+
+
+def embeddings(body: dict[str, Any]) -> bytes:
+    """The answer to POST /v1/embeddings."""
+    texts = body["input"]
+    count = 1 if isinstance(texts, str) else len(texts)
+    return canned.embeddings_response(body["model"], count, body.get("encoding_format", "float"))
+
+
+def writes(request: Request) -> tuple[bytes, ...]:
+    """The writes that answer a request: one, or for the paced model one for each token."""
+    if request.path == "/v1/models":
+        return (canned.models_response(),)
+    if request.path == "/v1/embeddings":
+        return (embeddings(orjson.loads(request.body)),)
+    if request.path != "/v1/chat/completions":
+        return (canned.not_found_response(),)
+    body = orjson.loads(request.body)
+    model, tokens = body["model"], body.get("max_tokens", DEFAULT_TOKENS)
+    if not body.get("stream"):
+        return (canned.chat_response(model, tokens),)
+    if model == canned.PACED_MODEL:
+        return canned.paced_writes(model, tokens)
+    return (canned.stream_response(model, tokens),)
+
+
+class CannedProtocol(asyncio.Protocol):
+    """One connection, kept alive; clients send the next request after the answer to the last."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport to write to."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every request that is complete."""
+        self._buffer += data
+        while (request := take_request(self._buffer)) is not None:
+            self._send(iter(writes(request)))
+
+    def _send(self, remaining: Iterator[bytes]) -> None:
+        data = next(remaining, None)
+        if data is None or self._transport.is_closing():
+            return
+        self._transport.write(data)
+        asyncio.get_running_loop().call_later(SECONDS_BETWEEN_TOKENS, self._send, remaining)
+
+
+async def serve() -> None:
+    """Listen on a free local port, print it, and end with standard input."""
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    server = await loop.create_server(CannedProtocol, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await ended.wait()
+    server.close()
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """Run the server in a process of its own; gives its URL without `/v1`."""
+    command = [sys.executable, "-m", "benchmarks.server"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve())

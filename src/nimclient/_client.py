@@ -1,0 +1,254 @@
+"""AsyncClient: settings, namespaces, life. Building one does no I/O and needs no running loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from attrs import evolve
+
+from nimclient._config import (
+    HOSTED_BASE_URL,
+    HOW_TO_GET_A_KEY,
+    ApiKey,
+    ClientConfig,
+    Credentials,
+    Dialect,
+    Limits,
+    RetryPolicy,
+    Timeouts,
+    check_dialect,
+    check_headers,
+    check_models,
+    environment_base_url,
+    is_nvidia,
+    resolve_timeouts,
+)
+from nimclient._protocol.urls import parse_base_url, parse_endpoint
+from nimclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from nimclient._engine import Core, Engine
+    from nimclient._resources.chat import AsyncChat
+    from nimclient._resources.embeddings import AsyncEmbeddings
+    from nimclient._resources.health import AsyncHealth
+    from nimclient._resources.models import AsyncModels
+    from nimclient._wire import AttemptEvent
+    from nimclient.records.params import CallOptions
+    from nimclient.records.ranking import Ranking
+
+
+class AsyncClient:
+    """A client for the hosted NVIDIA catalog, self-hosted NIM containers and vLLM's OpenAI-compatible server.
+
+    One client serves a whole program: it works in every asyncio loop, in any thread, across several `asyncio.run` calls,
+    and after pickling (which carries its settings, never a literal key). Each loop gets its own connections at its first
+    call; they are closed by `aclose`, by leaving `async with`, or with the loop.
+
+    `api_key`: a str or a callable returning one; else NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
+    `base_url`: with or without /v1; else NVIDIA_BASE_URL, else the hosted catalog. `model`: the default model, or one per
+    kind ("chat", "embedding", "ranking", "completions"); else the first fitting model that the server lists.
+    `endpoints`: a URL of its own for a model. `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
+    client certificate. `on_attempt` is called with an AttemptEvent after every attempt.
+
+    Raises ConfigurationError for settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        api_key: ApiKey | None = None,
+        base_url: str | Sequence[str] | None = None,
+        *,
+        model: str | Mapping[str, str] | None = None,
+        timeouts: Timeouts | float | None = None,
+        retry: RetryPolicy | None = None,
+        limits: Limits | None = None,
+        dialect: Dialect | None = None,
+        headers: Mapping[str, str] | None = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxy: str | None = None,
+        trust_env: bool = True,
+        endpoints: Mapping[str, str] | None = None,
+        strict: bool = False,
+        on_attempt: Callable[[AttemptEvent], object] | None = None,
+    ) -> None:
+        environment = environment_base_url() if base_url is None else None
+        base = parse_base_url(_one_base_url(base_url or environment or HOSTED_BASE_URL))
+        credentials = Credentials.gather(api_key, base_from_environment=environment is not None)
+        config = ClientConfig(
+            base_url=base.api,
+            credentials=credentials,
+            models=check_models(model),
+            timeouts=resolve_timeouts(Timeouts(), timeouts),
+            retry=_of_type("retry", retry, RetryPolicy),
+            limits=_of_type("limits", limits, Limits),
+            dialect=check_dialect(dialect),
+            headers=check_headers(headers),
+            verify=verify,
+            cert=cert,
+            proxy=_check_proxy(proxy),
+            trust_env=trust_env,
+            endpoints={name: parse_endpoint(url, f"endpoints[{name!r}]")[0] for name, url in (endpoints or {}).items()},
+            strict=strict,
+            on_attempt=on_attempt,
+        )
+        if is_nvidia(base.origin) and credentials.for_origin(base.origin, frozenset({base.origin})) is None:
+            raise ConfigurationError(f"the hosted catalog ({base.origin}) needs an API key: {HOW_TO_GET_A_KEY}")
+        self._config = config
+        self._shared: Core | None = None
+        self._owns_core = True
+
+    # namespaces ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def chat(self) -> AsyncChat:
+        """Chat completions, whole and streamed."""
+        from nimclient._resources.chat import AsyncChat
+
+        return AsyncChat(self._engine)
+
+    @cached_property
+    def embeddings(self) -> AsyncEmbeddings:
+        """Embeddings of one request, one query, or many documents."""
+        from nimclient._resources.embeddings import AsyncEmbeddings
+
+        return AsyncEmbeddings(self._engine)
+
+    @cached_property
+    def models(self) -> AsyncModels:
+        """The models of the server."""
+        from nimclient._resources.models import AsyncModels
+
+        return AsyncModels(self._engine)
+
+    @cached_property
+    def health(self) -> AsyncHealth:
+        """Whether the server is alive and ready."""
+        from nimclient._resources.health import AsyncHealth
+
+        return AsyncHealth(self._engine)
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str | None = None,
+        top_n: int | None = None,
+        truncate: str | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Ranking:
+        """Sort `documents` by how well they answer `query`, best first; `top_n` keeps the best n.
+
+        `truncate`: "NONE" or "END" for pairs that are too long. Raises TypeError for a str where a list belongs,
+        ConfigurationError naming the index of a document that is empty or no str, RerankMismatchError when the ranking
+        does not fit the documents, TransportError or APIStatusError.
+        """
+        from nimclient._resources.ranking import AsyncRanking
+
+        return await AsyncRanking(self._engine).rerank(query, documents, model, top_n, truncate, options)
+
+    # settings and life ------------------------------------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """The API root, ending in /v1."""
+        return self._config.base_url
+
+    def with_options(
+        self,
+        *,
+        timeouts: Timeouts | float | None = None,
+        retry: RetryPolicy | None = None,
+        headers: Mapping[str, str] | None = None,
+        model: str | Mapping[str, str] | None = None,
+    ) -> Self:
+        """A light copy with other settings that shares the connections; closing it closes nothing.
+
+        `headers` are added to those of this client.
+        """
+        config = self._config
+        changed = evolve(
+            config,
+            timeouts=resolve_timeouts(config.timeouts, timeouts),
+            retry=config.retry if retry is None else _of_type("retry", retry, RetryPolicy),
+            headers={**config.headers, **check_headers(headers)},
+            models=config.models if model is None else check_models(model),
+        )
+        copy = self._restored(changed)
+        copy._shared = self._core
+        copy._owns_core = False
+        return copy
+
+    async def aclose(self) -> None:
+        """Close all connections. Calls under way end with ClientClosedError, later ones raise it. May be called again."""
+        if self._owns_core:
+            await self._core.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        from nimclient._engine import Engine
+
+        return Engine(self._config, self._core)
+
+    @property
+    def _core(self) -> Core:
+        if self._shared is None:
+            from nimclient._engine import Core
+
+            self._shared = Core(self._config)
+        return self._shared
+
+    @classmethod
+    def _restored(cls, config: ClientConfig) -> Self:
+        client = cls.__new__(cls)
+        client._config = config
+        client._shared = None
+        client._owns_core = True
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(base_url={self.base_url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), evolve(self._config, credentials=self._config.credentials.portable()))
+
+
+def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
+    """An unpickled client. A literal key was left behind: the environment is asked for one here."""
+    return cls._restored(evolve(config, credentials=config.credentials.completed()))
+
+
+def _one_base_url(base_url: object) -> object:
+    if isinstance(base_url, Sequence) and not isinstance(base_url, (str, bytes)):
+        if len(base_url) == 1:
+            return base_url[0]
+        raise ConfigurationError(f"base_url has {len(base_url)} replicas; this version takes one")
+    return base_url
+
+
+def _of_type(name: str, value: Any, kind: type[Any]) -> Any:
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} takes a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _check_proxy(proxy: str | None) -> str | None:
+    if proxy is not None and (not isinstance(proxy, str) or not proxy.startswith(("http://", "https://"))):
+        raise ConfigurationError(
+            "proxy must look like http://host:3128 (user:password@ before the host if it needs one)"
+        )
+    return proxy

@@ -1,0 +1,327 @@
+"""The engine joins protocol and transport: it builds the request of a call, sends it under a deadline, and holds THE
+retry loop. It owns the clock and the randomness; it knows no route and no field of any body.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from attrs import evolve, frozen
+
+from nimclient import __version__, _json
+from nimclient._config import ClientConfig, Timeouts, check_headers, is_nvidia, proxy_for, resolve_timeouts
+from nimclient._protocol import catalog
+from nimclient._protocol.call import Call
+from nimclient._protocol.faults import MAX_ERROR_BODY, is_fault_event, names_field, status_error, stream_fault
+from nimclient._protocol.pacing import Gate, RateLimit
+from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
+from nimclient._protocol.urls import origin_of, parse_base_url
+from nimclient._transport.base import TransportSettings
+from nimclient._types import Clock, Json
+from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, ResponseMeta, Timings
+from nimclient.errors import (
+    APIStatusError,
+    ClientClosedError,
+    ConnectionLostError,
+    NimError,
+    RedirectError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from nimclient._transport.base import Body, Transport
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger("nimclient")
+ERROR_BODY_SECONDS = 5.0
+USER_AGENT = f"nimclient/{__version__}"
+_TRANSPORT = "nimclient._transport.aiohttp"
+
+
+@frozen
+class Exchange:
+    """An attempt whose response has begun: what a receiver makes its result of. Times are monotonic seconds."""
+
+    head: HttpHead
+    body: Body
+    meta: ResponseMeta
+    timeouts: Timeouts
+    started: float
+    sent: float
+    clock: Clock
+
+    def timings(self, *, ttft: float | None = None, inter_token: Any = ()) -> Timings:
+        """The timings up to now."""
+        total = self.clock() - self.started
+        return Timings(self.head.queue, self.head.connect, ttft, total, inter_token)
+
+
+Receive: TypeAlias = Callable[[Exchange], Awaitable[R]]
+"""Reads the response of one attempt. It may be called again for the next one."""
+
+
+class Core:
+    """What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.settings = TransportSettings(config.limits, config.verify, config.cert)
+        self.budget = RetryBudget()
+        rate = config.limits.requests_per_minute
+        self.rate = RateLimit(rate) if rate is not None else None
+        self.closed = False
+        self.default_models: dict[str, str] = {}
+        self._transport: Transport | None = None
+        self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
+        self._proxies: dict[str, str | None] = {}
+
+    async def transport(self) -> Transport:
+        """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
+        if self._transport is None:
+            if _TRANSPORT not in sys.modules:
+                from anyio import to_thread
+
+                await to_thread.run_sync(import_module, _TRANSPORT)
+            from nimclient._transport.aiohttp import AiohttpTransport
+
+            if self._transport is None:
+                self._transport = AiohttpTransport(self.settings)
+        return self._transport
+
+    async def aclose(self) -> None:
+        """Close the pools. Calls under way end with ClientClosedError."""
+        self.closed = True
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def without_refused(self, url: str, call: Call[T]) -> Call[T]:
+        """The call without the fields of ours that this endpoint has refused before."""
+        refused = self._refused.get((url, call.model))
+        return call.without(refused) if refused and not refused.isdisjoint(call.ours) else call
+
+    def learn(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
+        """Remember which fields of ours a 400 or 422 objects to."""
+        if not isinstance(error, APIStatusError):
+            return frozenset()
+        named = frozenset(name for name in call.ours if names_field(error, name))
+        if named:
+            key = (url, call.model)
+            self._refused[key] = self._refused.get(key, frozenset()) | named
+        return named
+
+    def proxy(self, origin: str) -> str | None:
+        """The environment's proxy for an origin, looked up once."""
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(origin)
+        return self._proxies[origin]
+
+
+class Engine:
+    """Sends calls for one set of options."""
+
+    def __init__(self, config: ClientConfig, core: Core) -> None:
+        self.config = config
+        self.core = core
+        self._base = parse_base_url(config.base_url)
+        self._origins = frozenset({self._base.origin, *map(origin_of, config.endpoints.values())})
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the base URL is one of NVIDIA's own hosts."""
+        return is_nvidia(self._base.origin)
+
+    @property
+    def root(self) -> str:
+        """The base URL without /v1: where the management routes of vLLM are."""
+        return self._base.root
+
+    async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+        """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
+
+        async def receive(exchange: Exchange) -> T:
+            data = await exchange.body.read_all(self.config.limits.max_body)
+            value = _json.loads(data, "the answer")
+            _refuse_fault(value)
+            return call.decode(value, exchange.meta.timed(exchange.timings()))
+
+        return await self.run(call, options, receive, gate)
+
+    async def once(self, call: Call[Any], options: Mapping[str, Any], receive: Receive[R]) -> R:
+        """Like `run`, with a single attempt."""
+        config = evolve(self.config, retry=evolve(self.config.retry, attempts=1))
+        return await Engine(config, self.core).run(call, options, receive)
+
+    async def run(
+        self, call: Call[Any], options: Mapping[str, Any], receive: Receive[R], gate: Gate | None = None
+    ) -> R:
+        """THE retry loop: attempts until `receive` succeeds or a failure is the call's own.
+
+        Beside the attempts of the policy there are two free ones: without a field of ours that the server objects to,
+        and on a fresh connection when a pooled one turns out to be dead.
+        """
+        core = self.core
+        timeouts = resolve_timeouts(self.config.timeouts, options.get("timeout"))
+        started = time.monotonic()
+        deadline = None if timeouts.total is None else started + timeouts.total
+        url = self.url_of(call)
+        call = core.without_refused(url, call)
+        headers = check_headers(options.get("extra_headers"), "extra_headers")
+        attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
+        fresh_tried = False
+        waited = 0.0
+        number = 0
+        while True:
+            if gate is not None and (pause := gate.pause(time.monotonic())):
+                await self._sleep(pause)
+            if core.rate is not None:
+                await self._sleep(core.rate.reserve(time.monotonic()))
+            if core.closed:
+                raise ClientClosedError("the client is closed")
+            number += 1
+            try:
+                result = await self._attempt(call, url, headers, timeouts, started, deadline, number, receive)
+            except NimError as error:
+                now = time.monotonic()
+                if core.closed:
+                    raise ClientClosedError("the client was closed during the call") from error
+                if refused := core.learn(url, call, error):
+                    log.info("%s refuses %s; sending without from now on", url, ", ".join(sorted(refused)))
+                    call = call.without(refused)
+                    continue
+                if not fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
+                    fresh_tried = True
+                    continue
+                kind = outcome(error)
+                if gate is not None and kind is Outcome.CAPACITY:
+                    delay = gate.refused(now, error, random.random)
+                    waited += delay or 0.0
+                    if waited > gate.patience:
+                        delay = None
+                else:
+                    delay = attempts.delay_after(error, kind)
+                if delay is None or (deadline is not None and now + delay >= deadline):
+                    _count(error, number)
+                    raise
+                log.info("attempt %d failed (%s); the next one in %.2f s", number, error, delay)
+                await self._sleep(delay)
+            else:
+                attempts.succeeded()
+                if gate is not None:
+                    gate.succeeded()
+                return result
+
+    async def _attempt(
+        self,
+        call: Call[Any],
+        url: str,
+        extra: Mapping[str, str],
+        timeouts: Timeouts,
+        started: float,
+        deadline: float | None,
+        number: int,
+        receive: Receive[R],
+    ) -> R:
+        """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
+        transport = await self.core.transport()
+        request = self._request(call, url, extra)
+        sent = time.monotonic()
+        status: int | None = None
+        failure: NimError | None = None
+        try:
+            head, body = await transport.open(request, timeouts, deadline)
+            status = head.status
+            try:
+                if not 200 <= status < 300:
+                    raise await self._refusal(call, head, body, url)
+                meta = ResponseMeta(status, head.headers, url, number)
+                return await receive(Exchange(head, body, meta, timeouts, started, sent, time.monotonic))
+            except BaseException:
+                body.abort()
+                raise
+        except NimError as error:
+            failure = error
+            raise
+        finally:
+            if self.config.on_attempt is not None:
+                event = AttemptEvent(call.method, url, number, status, failure, time.monotonic() - sent)
+                self._tell(self.config.on_attempt, event)
+
+    async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, url: str) -> NimError:
+        if head.status < 400:
+            host = head.headers.get("location", "").partition("?")[0][:200]
+            body.abort()
+            where = host or "nowhere"
+            return RedirectError(
+                f"the server redirects to {where} (status {head.status}); nothing was sent there", host=host
+            )
+        text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
+        text = self._redacted(text, url)
+        meta = ResponseMeta(head.status, head.headers, url)
+        where = f"{call.method} {call.path}"
+        return status_error(head.status, head.headers, text, where=where, request_id=meta.request_id)
+
+    def _redacted(self, text: bytes, url: str) -> bytes:
+        """The body of an error without our key: some servers repeat it."""
+        secret = self.config.credentials.for_origin(origin_of(url), self._origins)
+        return text if secret is None else text.replace(secret.reveal().encode(), b"***")
+
+    def url_of(self, call: Call[Any]) -> str:
+        """Where a call goes: the model's own endpoint if it has one, else below the API root."""
+        if "://" in call.path:
+            return call.path
+        if call.model is not None and call.method == "POST":
+            if (endpoint := self.config.endpoints.get(call.model)) is not None:
+                return endpoint
+            if self.is_hosted and (known := catalog.catalog().get(call.model)) and known.endpoint:
+                return known.endpoint
+        return self._base.api + call.path
+
+    def _request(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
+        headers = {
+            "Accept": "text/event-stream" if call.stream else "application/json",
+            "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
+            "User-Agent": USER_AGENT,
+        }
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        origin = self._base.origin if url.startswith(self._base.api) else origin_of(url)
+        secret = self.config.credentials.for_origin(origin, self._origins)
+        if secret is not None:
+            headers["Authorization"] = secret.bearer()
+        headers.update(self.config.headers)
+        headers.update(call.headers)
+        headers.update(extra)
+        proxy = self.config.proxy
+        if proxy is None and self.config.trust_env:
+            proxy = self.core.proxy(origin)
+        return HttpRequest(call.method, url, headers, call.body, proxy)
+
+    async def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            from anyio import sleep
+
+            await sleep(seconds)
+
+    def _tell(self, listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
+        try:
+            listener(event)
+        except Exception:  # a listener's fault must not become the call's
+            log.exception("on_attempt raised")
+
+
+def _refuse_fault(value: Json) -> None:
+    """A 200 answer that is an error object (hosted gateways) is an error."""
+    if isinstance(value, dict) and "choices" not in value and "data" not in value and is_fault_event(value):
+        raise stream_fault(value)
+
+
+def _count(error: NimError, number: int) -> None:
+    if isinstance(error, (TransportError, APIStatusError)):
+        error.attempts = number

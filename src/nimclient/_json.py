@@ -1,0 +1,114 @@
+"""JSON in and out of bytes: the only module that knows orjson.
+
+orjson is stricter than the servers and, in one place, laxer than we want to be: it writes NaN as null and refuses lone
+surrogates and a byte-order mark. Both directions are put right here, on the slow path only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from nimclient.errors import ConfigurationError, DecodeError
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_DEPTH = 250  # orjson writes 254 levels
+
+
+def dumps(value: Any, what: str = "body") -> bytes:
+    """Encode `value`; raise ConfigurationError with the JSON path of what cannot be sent (NaN, a set)."""
+    try:
+        data = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        _refuse_unsendable(value, what)
+        raise ConfigurationError(f"{what} cannot be written as JSON: {error}", path=what) from None
+    # NaN and infinity come out as null, and we never send null of our own: only then is a closer look needed.
+    if b"null" in data:
+        _refuse_unsendable(value, what)
+    return data
+
+
+def loads(data: bytes | bytearray | memoryview, what: str = "the answer") -> Any:
+    """Decode `data`; raise DecodeError with a printable excerpt. Lone surrogate escapes become U+FFFD."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return _loads_leniently(bytes(data), what, error)
+
+
+def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
+    """The first printable characters of an answer, for error messages."""
+    text = bytes(data[: limit * 4]).decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
+
+
+def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
+    if data.startswith(_BOM):
+        return loads(data[len(_BOM) :], what)
+    if b"\\ud" in data or b"\\uD" in data:
+        import json
+
+        try:
+            return _join_surrogates(json.loads(data, parse_constant=_refuse_constant))
+        except (ValueError, RecursionError):
+            pass
+    place = "empty" if not data.strip() else f"not JSON ({error})"
+    raise DecodeError(f"{what} is {place}", excerpt=excerpt(data)) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _join_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        case dict():
+            return {_join_surrogates(k): _join_surrogates(v) for k, v in value.items()}
+        case list():
+            return [_join_surrogates(v) for v in value]
+        case _:
+            return value
+
+
+def _refuse_unsendable(value: Any, path: str, depth: int = 0) -> None:
+    """Walk `value` and raise ConfigurationError at the first thing that JSON, or a server, cannot take."""
+    if depth > _MAX_DEPTH:
+        raise ConfigurationError(f"{path[:80]}… is nested too deeply or contains itself", path=path[:200])
+    match value:
+        case None | bool():
+            return
+        case str():
+            if not _encodable(value):
+                raise ConfigurationError(f"{path} has a lone surrogate, which UTF-8 cannot carry", path=path)
+        case int():
+            if not -(2**63) <= value < 2**64:
+                raise ConfigurationError(f"{path} is an integer of more than 64 bits", path=path)
+        case float():
+            if not math.isfinite(value):
+                raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ConfigurationError(f"{path} has a key of type {type(key).__name__}, not str", path=path)
+                _refuse_unsendable(item, f"{path}.{key}", depth + 1)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                _refuse_unsendable(item, f"{path}[{index}]", depth + 1)
+        case _:  # orjson has the last word: it also takes dataclasses, UUIDs and dates
+            try:
+                orjson.dumps(value)
+            except TypeError:
+                kind = type(value).__name__
+                raise ConfigurationError(f"{path} is of type {kind}, which JSON cannot carry", path=path) from None
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,191 @@
+"""Chunks of a chat stream → the completion that the plain call would have returned.
+
+Pieces are merged by declared field: text, reasoning, refusal and tool arguments are concatenated, log probabilities and
+token ids appended, everything else is set by the last value that is not null. Linear: pieces are joined once, at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from nimclient._types import JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records._decode import object_or_empty, objects
+from nimclient.records.chat import ChatCompletion, decode_chat
+
+_CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
+
+
+class ChatAccumulator:
+    """Feed events in order; `completion()` at any time gives what has arrived so far."""
+
+    __slots__ = ("_choices", "_top", "finished")
+
+    def __init__(self) -> None:
+        self._top: JsonDict = {}
+        self._choices: dict[int, _Choice] = {}
+        self.finished = False
+        """Whether every choice seen so far has its finish_reason."""
+
+    def add(self, event: JsonDict) -> tuple[str, bool]:
+        """Take one event in. Returns what it adds to the text of choice 0, and whether it carries content at all."""
+        text = ""
+        content = False
+        for choice in cast(list[JsonDict], event["choices"]):
+            index: int = choice.get("index") or 0
+            state = self._choices.get(index)
+            if state is None:
+                state = self._choices[index] = _Choice()
+                self._remember(event)
+            delta = choice.get("delta")
+            if delta:
+                piece = delta.get("content")
+                if piece and len(delta) == 1:  # the shape of nearly every event
+                    state.text.append(piece)
+                    content = True
+                else:
+                    content = state.add_delta(delta) or content
+                if not index and isinstance(piece, str):
+                    text += piece
+            if len(choice) > 2 and state.add_rest(choice):
+                self.finished = all(c.fields.get("finish_reason") is not None for c in self._choices.values())
+        if "usage" in event or not self._top:
+            self._remember(event)
+        return text, content
+
+    def completion(self, meta: ResponseMeta | None = None) -> ChatCompletion | None:
+        """The completion so far, None where no choice has begun."""
+        if not self._choices:
+            return None
+        choices = [state.as_choice(index) for index, state in sorted(self._choices.items())]
+        return decode_chat({**self._top, "object": "chat.completion", "choices": choices}, meta)
+
+    def _remember(self, event: JsonDict) -> None:
+        self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
+
+
+class _Choice:
+    """What has arrived of one choice."""
+
+    __slots__ = ("calls", "fields", "lists", "message", "pieces", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.pieces: dict[str, list[str]] = {}
+        self.message: JsonDict = {}
+        self.calls = _ToolCalls()
+        self.lists: dict[str, list[Any]] = {}
+        self.fields: JsonDict = {}
+
+    def add_delta(self, delta: JsonDict) -> bool:
+        """Merge a delta; returns whether it carries content (a role alone does not)."""
+        content = False
+        for key, value in delta.items():
+            if value is None:
+                continue
+            if key == "content" and isinstance(value, str):
+                self.text.append(value)
+            elif key in _CONCATENATED and isinstance(value, str):
+                self.pieces.setdefault(key, []).append(value)
+            elif key == "tool_calls":
+                for position, call in enumerate(objects(value)):
+                    self.calls.add(call, position)
+            else:
+                self.message[key] = value
+            content = content or (key != "role" and bool(value))
+        return content
+
+    def add_rest(self, choice: JsonDict) -> bool:
+        """Merge the choice's fields beside its delta; returns whether it is finished by them."""
+        finished = False
+        for key, value in choice.items():
+            if value is None or key in ("index", "delta"):
+                continue
+            if key == "logprobs":
+                for name, tokens in object_or_empty(value).items():
+                    if isinstance(tokens, list):
+                        self.lists.setdefault(f"logprobs.{name}", []).extend(cast(list[Any], tokens))
+            elif key == "token_ids" and isinstance(value, list):
+                self.lists.setdefault(key, []).extend(cast(list[Any], value))
+            else:
+                self.fields[key] = value
+                finished = finished or key == "finish_reason"
+        return finished
+
+    def as_choice(self, index: int) -> JsonDict:
+        """The choice as a plain answer has it."""
+        message: JsonDict = {"role": "assistant", **self.message}
+        calls = self.calls.as_list()
+        text = "".join(self.text)
+        message["content"] = text if text or not (calls or self.pieces) else None
+        for key, pieces in self.pieces.items():
+            message[key] = "".join(pieces)
+        if calls:
+            message["tool_calls"] = calls
+        choice: JsonDict = {"index": index, "message": message, **self.fields}
+        if "token_ids" in self.lists:
+            choice["token_ids"] = self.lists["token_ids"]
+        if tokens := {k.removeprefix("logprobs."): v for k, v in self.lists.items() if k.startswith("logprobs.")}:
+            choice["logprobs"] = tokens
+        return choice
+
+
+class _ToolCalls:
+    """Tool calls of one choice, merged by index; see `add` for what servers make of that."""
+
+    __slots__ = ("_calls", "_current")
+
+    def __init__(self) -> None:
+        self._calls: list[JsonDict] = []
+        self._current: dict[int, int] = {}  # index on the wire → position in _calls
+
+    def add(self, delta: JsonDict, position: int) -> None:
+        """Merge a piece.
+
+        A new id at a used index is a new call. Without an index the id decides, else the last call goes on. The name is
+        set once: vLLM 0.8 repeats it in every delta. A missing id is made up when the call is handed out.
+        """
+        function = object_or_empty(delta.get("function"))
+        place = self._place(delta, function, position)
+        call = self._calls[place]
+        for key, value in delta.items():
+            if value is not None and key not in ("index", "function"):
+                call.setdefault(key, value)
+        name = function.get("name")
+        if name and not call["name"]:
+            call["name"] = name
+        arguments = function.get("arguments")
+        if isinstance(arguments, str):
+            call["pieces"].append(arguments)
+
+    def _place(self, delta: JsonDict, function: JsonDict, position: int) -> int:
+        index, call_id = delta.get("index"), delta.get("id")
+        if isinstance(index, str) and index.isdecimal():
+            index = int(index)
+        if not isinstance(index, int):
+            known = [i for i, call in enumerate(self._calls) if call_id and call.get("id") == call_id]
+            if known:
+                return known[0]
+            if self._calls and not call_id and not function.get("name"):
+                return len(self._calls) - 1
+            return self._begin(len(self._calls) + position + 1_000_000)
+        place = self._current.get(index)
+        if place is None:
+            return self._begin(index)
+        known_id = self._calls[place].get("id")
+        return self._begin(index) if call_id and known_id and call_id != known_id else place
+
+    def _begin(self, index: int) -> int:
+        self._calls.append({"name": "", "pieces": []})
+        self._current[index] = len(self._calls) - 1
+        return len(self._calls) - 1
+
+    def as_list(self) -> list[JsonDict]:
+        """The calls as a plain answer has them."""
+        return [_finished_call(call, position) for position, call in enumerate(self._calls)]
+
+
+def _finished_call(call: JsonDict, position: int) -> JsonDict:
+    rest = {key: value for key, value in call.items() if key not in ("name", "pieces")}
+    function = {"name": call["name"], "arguments": "".join(call["pieces"])}
+    return {"id": f"call_{position}", "type": "function", **rest, "function": function}

@@ -1,0 +1,57 @@
+"""A call as a value: what is sent, how the answer is read, and how often it may be replayed.
+
+`Body` keeps the fields apart from the encoded bytes, so that a field of ours that a server refuses can be dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Generic, TypeVar
+
+from attrs import evolve, field, frozen
+
+from nimclient import _json
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+
+T = TypeVar("T")
+
+
+class Replay(Enum):
+    """How often a call may be repeated after an attempt whose outcome is unknown (sent, but no answer came)."""
+
+    FREELY = "freely"  # pure functions: embeddings, ranking, everything that is a GET
+    ONCE = "once"  # generation: a second bill is worth the answer, a third is not
+    NEVER = "never"
+
+
+@frozen
+class Call(Generic[T]):
+    """One call of the API.
+
+    `path` is below the API root ("/chat/completions"), or an absolute URL; `decode` makes the record from the decoded
+    JSON; `ours` names the fields of `fields` that we added and that are dropped when the server refuses them.
+    """
+
+    method: str
+    path: str
+    decode: Callable[[Json, ResponseMeta], T]
+    fields: JsonDict | None = None
+    model: str | None = None
+    ours: tuple[str, ...] = ()
+    replay: Replay = Replay.FREELY
+    stream: bool = False
+    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+    def encoded(self) -> Call[T]:
+        """The same with its body as bytes. Raises ConfigurationError for what JSON cannot carry."""
+        return self if self.fields is None else evolve(self, body=_json.dumps(self.fields))
+
+    def without(self, names: frozenset[str]) -> Call[T]:
+        """The same without these fields, encoded anew."""
+        fields = {key: value for key, value in (self.fields or {}).items() if key not in names}
+        if "stream" not in fields and "stream_options" in fields:  # vLLM: 400 for stream_options without stream
+            del fields["stream_options"]
+        return evolve(self, fields=fields, ours=tuple(n for n in self.ours if n not in names)).encoded()

@@ -1,0 +1,109 @@
+"""Embeddings: arguments → Call (POST /embeddings), and how a list of texts is cut into slices.
+
+`input_type` and `truncate` are NIM's; vLLM ignores them silently. Answers are asked for in base64, which is less than
+half the bytes and a third of the work of JSON numbers; a server that refuses it is asked for numbers from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from nimclient._protocol.call import Call
+from nimclient._protocol.options import (
+    check_names,
+    check_text,
+    check_texts,
+    check_whole,
+    check_word,
+    merge_fields,
+    names_of,
+)
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records.embeddings import DType, Embeddings, decode_embeddings
+from nimclient.records.params import EmbeddingOptions
+
+EMBEDDING_OPTIONS = names_of(EmbeddingOptions)
+INPUT_TYPES = ("query", "passage")
+TRUNCATES = ("NONE", "START", "END")
+ENCODING_FORMATS = ("float", "base64")
+EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
+
+SLICE_TEXTS = 64
+SLICE_BYTES = 256_000
+_NOT_SENT = frozenset({"prefix"})
+
+
+def embeddings_call(
+    method: str,
+    texts: Sequence[str],
+    model: str | None,
+    *,
+    input_type: str | None,
+    truncate: str | None,
+    dimensions: int | None,
+    encoding_format: str | None,
+    options: Mapping[str, Any],
+    input_type_is_ours: bool = False,
+) -> Call[Embeddings]:
+    """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input."""
+    check_names(method, options, EMBEDDING_OPTIONS)
+    checked = check_texts("texts", texts)
+    check_word("input_type", input_type, INPUT_TYPES)
+    check_word("truncate", truncate, TRUNCATES)
+    check_word("encoding_format", encoding_format, ENCODING_FORMATS)
+    check_word("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES)
+    check_whole("dimensions", dimensions, 1)
+    prefix = options.get("prefix")
+    if prefix is not None:
+        checked = [check_text("prefix", prefix) + text for text in checked]
+    fields: JsonDict = {"input": checked} if model is None else {"model": model, "input": checked}
+    named = {"input_type": input_type, "truncate": truncate, "dimensions": dimensions}
+    fields.update((name, value) for name, value in named.items() if value is not None)
+    fields["encoding_format"] = encoding_format or "base64"
+    merge_fields(fields, options, not_sent=_NOT_SENT)
+    ours = (
+        *(("encoding_format",) if encoding_format is None else ()),
+        *(("input_type",) if input_type_is_ours else ()),
+    )
+    dtype = options.get("embedding_type") or "float"
+    decode = partial(
+        _decode, count=len(checked), dimensions=dimensions, dtype=cast(DType, "float32" if dtype == "float" else dtype)
+    )
+    return Call("POST", "/embeddings", decode, fields, model=model, ours=ours).encoded()
+
+
+def _decode(value: Json, meta: ResponseMeta, *, count: int, dimensions: int | None, dtype: DType) -> Embeddings:
+    return decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
+
+
+def slices(texts: Sequence[str], batch_size: int | None, limit: int = SLICE_BYTES) -> Iterator[range]:
+    """Cut `texts` into ranges of at most `batch_size` texts (64) and `limit` bytes, whichever comes first.
+
+    A single text above the limit makes a slice of its own.
+    """
+    most = batch_size or SLICE_TEXTS
+    start = size = 0
+    for position, text in enumerate(texts):
+        weight = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        if position > start and (position - start == most or size + weight > limit):
+            yield range(start, position)
+            start, size = position, 0
+        size += weight
+    if start < len(texts):
+        yield range(start, len(texts))
+
+
+def check_batch(batch_size: int | None, concurrency: int | None) -> None:
+    """Raise ConfigurationError unless both are None or whole numbers of at least 1."""
+    check_whole("batch_size", batch_size, 1)
+    check_whole("concurrency", concurrency, 1)
+
+
+def check_query(text: object) -> str:
+    """One text; a list is a TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"text takes a str, not {type(text).__name__}")
+    return check_text("text", text)

@@ -1,0 +1,232 @@
+"""What a refusal means: (status, headers, body) in five server dialects → one error of ours.
+
+The body is sniffed, never trusted to be of a dialect: a hosted call may be answered by the platform (RFC 7807, plain
+text) or by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list). The
+HTTP status decides the class; the words only refine it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+from attrs import frozen
+
+from nimclient import _json
+from nimclient._types import Json, JsonDict
+from nimclient.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    ContextLengthError,
+    DecodeError,
+    GoneError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServerError,
+    ServiceUnavailableError,
+    StreamFaultError,
+    UnprocessableEntityError,
+)
+from nimclient.records._decode import object_or_empty, objects
+
+MAX_ERROR_BODY = 64 * 1024
+_BY_STATUS: dict[int, type[APIStatusError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    410: GoneError,
+    413: RequestTooLargeError,
+    422: UnprocessableEntityError,
+    429: RateLimitError,
+    503: ServiceUnavailableError,
+}
+_TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens", re.I)
+_NO_MODEL = re.compile(
+    r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
+)
+_HINTS = {
+    401: "check the API key",
+    403: "on the hosted catalog this also means a bad or unscoped API key",
+}
+
+
+@frozen
+class Fault:
+    """What a body says went wrong."""
+
+    message: str
+    code: str | int | None = None
+    type: str | None = None
+    param: str | None = None
+    detail: Json = None
+
+
+def status_error(
+    status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None
+) -> APIStatusError:
+    """The error for a status of 400 or above. `where` is the method and path, for the text."""
+    text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
+    fault = read_fault(text)
+    kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
+    if status in (400, 422) and _TOO_LONG.search(fault.message):
+        kind = ContextLengthError
+    elif status == 404 and (fault.param == "model" or _NO_MODEL.search(fault.message)):
+        kind = ModelNotFoundError
+    return kind(
+        _sentence(fault, status, where, request_id),
+        status=status,
+        code=fault.code,
+        type=fault.type,
+        param=fault.param,
+        detail=fault.detail,
+        request_id=request_id,
+        retry_after=retry_after(headers),
+        body=text,
+    )
+
+
+def _sentence(fault: Fault, status: int, where: str, request_id: str | None) -> str:
+    words = fault.message or "the server said nothing"
+    if "not found for account" in words.lower():
+        words += "; the catalog lists this model, but your account may not call it"
+    hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+    rid = f", request id {request_id}" if request_id else ""
+    return f"{words[:500]}{hint} ({where} → {status}{rid})"
+
+
+def read_fault(text: str) -> Fault:
+    """Message, code, type, param and detail of an error body in any dialect; never raises."""
+    try:
+        value = _json.loads(text.encode())
+    except DecodeError:
+        return Fault(_plain_text(text))
+    return fault_of(value)
+
+
+def fault_of(value: Json) -> Fault:
+    """The same of a decoded body."""
+    if isinstance(value, str):
+        return Fault(value)
+    if not isinstance(value, dict):
+        return Fault("" if value in (None, [], ()) else _short(value))
+    data = cast(JsonDict, value)
+    error = data.get("error")
+    if isinstance(error, dict):
+        return _flat(cast(JsonDict, error))
+    if isinstance(error, str):
+        return Fault(error, _code(data.get("code")), _word(data.get("type")))
+    return _flat(data)
+
+
+def _flat(data: JsonDict) -> Fault:
+    """`{"message", "type", "param", "code"}`, RFC 7807's `{"title", "status", "detail"}`, FastAPI's `{"detail": [...]}`."""
+    detail = data.get("detail")
+    message = data.get("message")
+    if isinstance(message, (dict, list)):
+        message = _short(message)
+    words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
+    if words is None:
+        words = _short(data) if data else ""
+    field = next((_location(item) for item in objects(detail)), None)
+    return Fault(words, _code(data.get("code")), _word(data.get("type")), _word(data.get("param")) or field, detail)
+
+
+def _detail_text(detail: Json) -> str | None:
+    if isinstance(detail, str):
+        return detail or None
+    parts = [f"{_location(item)}: {item.get('msg', '')}" for item in objects(detail)]
+    return "; ".join(parts) or None
+
+
+def _location(item: JsonDict) -> str:
+    """FastAPI's `loc` without its first element "body"."""
+    loc = item.get("loc")
+    steps = [str(step) for step in cast(list[Any], loc)] if isinstance(loc, list) else []
+    return ".".join(steps[1:] if steps[:1] == ["body"] else steps)
+
+
+def is_fault_event(data: JsonDict) -> bool:
+    """Whether an event of a 200 stream is an error: no choices, but the signs of one; or an error beside them."""
+    if data.get("error"):
+        return True
+    return "choices" not in data and (
+        data.get("object") == "error" or any(key in data for key in ("message", "detail", "title", "code"))
+    )
+
+
+def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
+    """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment)."""
+    fault = fault_of(value)
+    words = fault.message or fallback or "an error event without a text"
+    code = fault.code if fault.code is not None else _code(object_or_empty(value).get("status"))
+    return StreamFaultError(f"the server reported an error in the stream: {words[:500]}", code=code, type=fault.type)
+
+
+def names_field(error: APIStatusError, field: str) -> bool:
+    """Whether a 400 or 422 names this field of the body as what it objects to."""
+    return error.status in (400, 422) and (error.param == field or re.search(rf"\b{field}\b", error.body) is not None)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
+
+    A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
+    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
+    """
+    milliseconds = _number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    for part in (value, *value.split(",")):
+        seconds = _number(part)
+        if seconds is None:
+            seconds = _seconds_until(part, headers.get("date"))
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
+
+
+def _seconds_until(text: str, now: str | None) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        then = parsedate_to_datetime(text)
+        base = parsedate_to_datetime(now) if now else None
+        return None if base is None else max((then - base).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _plain_text(text: str) -> str:
+    """A body that is not JSON: HTML without its tags, white space folded."""
+    if "<" in text:
+        text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+    return " ".join(text.split())[:2000]
+
+
+def _word(value: Json) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _code(value: Json) -> str | int | None:
+    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+
+
+def _short(value: Json) -> str:
+    return repr(value)[:300]

@@ -1,0 +1,140 @@
+"""When a failed attempt deserves another, and after how long: pure arithmetic, clock and randomness are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from nimclient._config import RetryPolicy
+from nimclient._protocol.call import Replay
+from nimclient.errors import (
+    APIStatusError,
+    BodyTooLargeError,
+    ConnectError,
+    ConnectionLostError,
+    DecodeError,
+    NimError,
+    ProtocolError,
+    RequestTimeoutError,
+    StreamFaultError,
+    StreamInterruptedError,
+)
+
+_UNKNOWN_STATUSES = frozenset({408, 409, 425, 500, 502, 504, *range(520, 529)})
+_CAPACITY_STATUSES = frozenset({429, 503, 529})
+
+
+class Outcome(Enum):
+    """What a failure tells about the request."""
+
+    FINAL = "final"  # another attempt would end the same way
+    REFUSED = "refused"  # it was not carried out: a repeat is safe
+    CAPACITY = "capacity"  # the server is busy: a repeat is safe, later
+    UNKNOWN = "unknown"  # it may have been carried out
+    GARBLED = "garbled"  # an answer came, but not one that can be used: worth one more try
+
+
+def outcome(error: NimError) -> Outcome:
+    """Classify a failure of one attempt, before anything of the answer was handed out."""
+    match error:
+        case APIStatusError(status=status) | StreamFaultError(status=int() as status):
+            return _outcome_of_status(status)
+        case ConnectError(kind="refused"):
+            return Outcome.CAPACITY
+        case ConnectError(kind="dns" | "unreachable" | "resources" | "proxy"):
+            return Outcome.REFUSED
+        case RequestTimeoutError(phase="connect"):
+            return Outcome.REFUSED
+        case RequestTimeoutError(phase="headers" | "first_event" | "idle"):
+            return Outcome.UNKNOWN
+        case ConnectionLostError() | StreamInterruptedError() | StreamFaultError():
+            return Outcome.UNKNOWN
+        case BodyTooLargeError():
+            return Outcome.FINAL
+        case ProtocolError() | DecodeError():
+            return Outcome.GARBLED
+        case _:
+            return Outcome.FINAL
+
+
+def _outcome_of_status(status: int) -> Outcome:
+    if status in _CAPACITY_STATUSES:
+        return Outcome.CAPACITY
+    return Outcome.UNKNOWN if status in _UNKNOWN_STATUSES else Outcome.FINAL
+
+
+class Attempts:
+    """The attempts of one call: counts them and says how long to wait before the next, or that there is none."""
+
+    __slots__ = ("_budget", "_paid", "_policy", "_random", "_replay", "_unknown", "made")
+
+    def __init__(self, policy: RetryPolicy, replay: Replay, budget: RetryBudget, random: Callable[[], float]) -> None:
+        self._policy = policy
+        self._replay = replay
+        self._budget = budget
+        self._random = random
+        self._unknown = 0
+        self._paid = 0
+        self.made = 1
+
+    def delay_after(self, error: NimError, kind: Outcome) -> float | None:
+        """Seconds to wait before the next attempt; None when this failure is the call's."""
+        if kind is Outcome.FINAL or self.made >= self._policy.attempts or not self._may_replay(kind):
+            return None
+        delay = self.backoff(self.made, error)
+        if delay is None or not self._pay(THROTTLE_COST if kind is Outcome.CAPACITY else RETRY_COST):
+            return None
+        self.made += 1
+        return delay
+
+    def backoff(self, retry: int, error: NimError) -> float | None:
+        """Full jitter under a doubling ceiling, at least what the server asks for; None where it asks for too much."""
+        asked = getattr(error, "retry_after", None)
+        if asked is not None and asked > self._policy.max_retry_after:
+            return None
+        ceiling = min(self._policy.max_delay, self._policy.first_delay * 2.0 ** min(retry - 1, 60))
+        jitter = self._random() * ceiling
+        return jitter if asked is None else asked + min(jitter, 1.0)
+
+    def succeeded(self) -> None:
+        """Give the budget back what the last retry took (1 where there was none)."""
+        self._budget.give(self._paid or 1)
+
+    def _may_replay(self, kind: Outcome) -> bool:
+        if kind not in (Outcome.UNKNOWN, Outcome.GARBLED):
+            return True
+        most = 1 if kind is Outcome.GARBLED or self._replay is Replay.ONCE else self._policy.attempts
+        self._unknown += 1
+        return self._replay is not Replay.NEVER and self._unknown <= most
+
+    def _pay(self, cost: int) -> bool:
+        self._paid = cost
+        return self._budget.take(cost)
+
+
+BUDGET = 500
+RETRY_COST = 14
+THROTTLE_COST = 5
+
+
+class RetryBudget:
+    """Tokens shared by all calls of a client: retries spend them, successes earn them back, at zero nothing is retried.
+
+    So an outage costs its callers a bounded number of extra requests (the figures are those of AWS SDKs).
+    """
+
+    __slots__ = ("tokens",)
+
+    def __init__(self) -> None:
+        self.tokens = BUDGET
+
+    def take(self, cost: int) -> bool:
+        """Spend, if there is enough."""
+        if cost > self.tokens:
+            return False
+        self.tokens -= cost
+        return True
+
+    def give(self, amount: int) -> None:
+        """Earn."""
+        self.tokens = min(BUDGET, self.tokens + amount)

@@ -1,0 +1,121 @@
+"""Server-sent events: bytes in, events out (WHATWG HTML, 9.2.6), in linear time whatever the cuts.
+
+Lines end at LF, CR or CRLF and nowhere else: U+2028 inside JSON is data. Two things go beyond the specification because
+servers do: the comments of an event with a name are kept (Dynamo puts the text of `event: error` there), and an event at
+the very end needs no blank line after it.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from nimclient.errors import BodyTooLargeError
+
+_BOM = b"\xef\xbb\xbf"
+
+
+@frozen
+class Event:
+    """An event that is more than one line of data. `data` lines are joined by LF; `name` is the `event:` field."""
+
+    data: bytes
+    name: str = ""
+    comment: str = ""
+
+
+class SSEDecoder:
+    """Feed bytes, get events. An event that is one data line and nothing else, as nearly all are, is given as its bytes.
+
+    `max_event` bounds, in bytes, what is held of an event that is not complete yet.
+    """
+
+    __slots__ = ("_held", "_max_event", "_skip_lf", "_started")
+
+    def __init__(self, max_event: int | None = None) -> None:
+        self._max_event = max_event
+        self._held = bytearray()  # the beginning of an event; never contains a complete one
+        self._skip_lf = False  # the last byte was CR: a LF that follows belongs to it
+        self._started = False
+
+    def feed(self, data: bytes) -> list[bytes | Event]:
+        """The events that these bytes complete. Raises BodyTooLargeError above the cap."""
+        if not self._started:
+            data = self._start(data)
+        if b"\r" in data or self._skip_lf:
+            data = self._unify_line_ends(data)
+        held = self._held
+        end = data.rfind(b"\n\n")
+        if end < 0:
+            if held[-1:] == b"\n" and data[:1] == b"\n":  # the blank line lies across the cut
+                block, rest = bytes(held[:-1]), data[1:]
+            else:
+                held += data
+                self._check_cap(len(held))
+                return []
+        else:
+            block, rest = data[:end], data[end + 2 :]
+            if held:
+                held += block
+                block = bytes(held)
+        self._held = bytearray(rest)
+        self._check_cap(len(rest))
+        return self._events(block)
+
+    def flush(self) -> list[bytes | Event]:
+        """What the end of the stream completes: an event that has no blank line after it."""
+        block = bytes(self._held).rstrip(b"\n")
+        self._held = bytearray()
+        return self._events(block)
+
+    def _events(self, block: bytes) -> list[bytes | Event]:
+        events: list[bytes | Event] = []
+        for lines in block.split(b"\n\n"):
+            if lines[:6] == b"data: " and b"\n" not in lines:
+                if payload := lines[6:]:
+                    events.append(payload)
+            elif (event := _parse_event(lines)) is not None:
+                events.append(event)
+        return events
+
+    def _start(self, data: bytes) -> bytes:
+        """Drop a byte-order mark at the very beginning, which may come in pieces."""
+        data = bytes(self._held) + data
+        self._held = bytearray()
+        if len(data) < len(_BOM) and _BOM.startswith(data):
+            self._held = bytearray(data)
+            return b""
+        self._started = True
+        return data.removeprefix(_BOM)
+
+    def _unify_line_ends(self, data: bytes) -> bytes:
+        if self._skip_lf and data[:1] == b"\n":
+            data = data[1:]
+        if data:
+            self._skip_lf = data[-1:] == b"\r"
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _check_cap(self, size: int) -> None:
+        if self._max_event is not None and size > self._max_event:
+            self._held = bytearray()
+            problem = f"an event of the stream exceeds {self._max_event} bytes (Limits.max_event)"
+            raise BodyTooLargeError(problem, limit=self._max_event)
+
+
+def _parse_event(block: bytes) -> bytes | Event | None:
+    """One event of any form; None where there is nothing to hand out (comments only, empty data without a name)."""
+    data: list[bytes] = []
+    comments: list[str] = []
+    name = ""
+    for line in block.split(b"\n"):
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            data.append(value)
+        elif field == b"event":
+            name = value.decode("utf-8", "replace")
+        elif not field and line:
+            comments.append(value.decode("utf-8", "replace"))
+    payload = b"\n".join(data)
+    if name:
+        return Event(payload, name, "\n".join(comments))
+    return payload or None

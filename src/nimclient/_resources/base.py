@@ -1,0 +1,80 @@
+"""What all namespaces share: finding the model of a call, and sending it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from nimclient._engine import Engine
+from nimclient._protocol import catalog
+from nimclient._protocol.call import Call
+from nimclient._protocol.models import list_call
+from nimclient.errors import ConfigurationError, ModelNotFoundError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Resource:
+    """A namespace of a client. Holds the engine and nothing else."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def _send(
+        self, kind: str, model: str | None, build: Callable[[str | None], Call[T]], options: Mapping[str, Any]
+    ) -> T:
+        """Build the call for the model and send it."""
+        return await self._with_model(kind, model, build, lambda call: self._engine.send(call, options))
+
+    async def _with_model(
+        self,
+        kind: str,
+        model: str | None,
+        build: Callable[[str | None], Call[T]],
+        send: Callable[[Call[T]], Awaitable[R]],
+    ) -> R:
+        """Send the call for `model`, or for the default model of its kind.
+
+        A default that was found by listing the server is looked up again once when the server no longer knows it.
+        """
+        name = self._known_model(kind, model)
+        if name is not None:
+            return await send(build(name))
+        build(None)  # bad input must be found before anything is sent, even before the models are listed
+        defaults = self._engine.core.default_models
+        found = defaults.get(kind)
+        if found is not None:
+            try:
+                return await send(build(found))
+            except ModelNotFoundError:
+                if await self._find_default(kind) == found:
+                    raise
+        else:
+            await self._find_default(kind)
+        return await send(build(defaults[kind]))
+
+    def _known_model(self, kind: str, model: str | None) -> str | None:
+        """The model that the caller named here or for the client, or the hosted default; None: ask the server."""
+        configured = self._engine.config.models
+        name = model if model is not None else configured.get(kind, configured.get("*"))
+        if name is not None:
+            if not isinstance(name, str) or not name:
+                raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
+            catalog.check_kind(name, kind)
+            return name
+        if not self._engine.is_hosted:
+            return None
+        default = catalog.hosted_default(kind)
+        if default is None:
+            raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
+        return default
+
+    async def _find_default(self, kind: str) -> str:
+        models = catalog.described(await self._engine.send(list_call(), {}))
+        found = catalog.first_of_kind(models, kind)
+        if found is None:
+            listed = ", ".join(models.ids[:5]) or "nothing"
+            raise ConfigurationError(f"the server lists no model of kind {kind} (it lists {listed}); pass model=")
+        self._engine.core.default_models[kind] = found
+        return found

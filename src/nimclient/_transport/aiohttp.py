@@ -1,0 +1,405 @@
+"""The transport over aiohttp: pools per event loop, time limits, and what its exceptions mean.
+
+A pool is opened by the first call in a loop and closed with the loop: it hangs on an async generator, which
+`asyncio.run` ends. aiohttp's own time limits, redirects, cookies and environment look-ups are off; see docs/design.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+import weakref
+from collections.abc import AsyncGenerator
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
+import anyio
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from nimclient._config import Timeouts
+from nimclient._transport.base import TransportSettings
+from nimclient._transport.tls import ssl_setting
+from nimclient._transport.watchdog import Watchdog
+from nimclient._wire import BodyPhase, Headers, HttpHead, HttpRequest
+from nimclient.errors import (
+    BodyTooLargeError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    Phase,
+    ProtocolError,
+    TransportError,
+)
+
+IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close theirs after 5, and a POST on a closed one is lost
+DRAIN_SECONDS = 0.05
+DRAIN_BYTES = 64 * 1024
+READ_BUFFER = 2**18
+SEND_PIECE = 2**18
+_NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+class AiohttpTransport:
+    """Opens requests in whatever asyncio loop is running; holds no socket of a loop that is gone, nor of a parent process."""
+
+    def __init__(self, settings: TransportSettings) -> None:
+        self._settings = settings
+        self._ssl = ssl_setting(settings.verify, settings.cert)
+        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pid = os.getpid()
+        self._closed = False
+
+    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, _Body]:
+        """See Transport."""
+        pool = await self._pool()
+        attempt = _Attempt(pool, timeouts, total)
+        try:
+            await attempt.take_slot()
+            response = await attempt.send(request)
+        except BaseException as error:
+            attempt.end()
+            if isinstance(error, asyncio.CancelledError):
+                raise attempt.watchdog.explain(error) from None
+            raise _translate(error, attempt.phase, attempt.reused) from error
+        head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
+        return head, _Body(attempt, response)
+
+    async def aclose(self) -> None:
+        """Close the pool of this loop now, and those of other loops in their own threads."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, pool in list(self._pools.items()):
+            if loop is here:
+                await pool.aclose()
+            elif not loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # it was closed in the meantime
+                    loop.call_soon_threadsafe(pool.close_soon)
+
+    async def _pool(self) -> _Pool:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise ConfigurationError(
+                "nimclient runs on asyncio loops; under trio use the sync Client in a thread"
+            ) from None
+        if self._closed:
+            raise ClientClosedError("the client is closed")
+        if self._pid != os.getpid():  # a forked child must not touch its parent's sockets
+            self._pools = {}
+            self._pid = os.getpid()
+        pool = self._pools.get(loop)
+        if pool is None:
+            for old in [loop for loop in self._pools if loop.is_closed()]:
+                del self._pools[old]
+            pool = self._pools[loop] = _Pool(self._settings, self._ssl)
+            await pool.hold_to_loop(weakref.ref(self))
+        return pool
+
+    def forget(self, pool: _Pool) -> None:
+        """The pool was closed."""
+        for loop, known in list(self._pools.items()):
+            if known is pool:
+                del self._pools[loop]
+
+
+class _Pool:
+    """The session of one loop and the slots that bound how many requests it carries at once."""
+
+    def __init__(self, settings: TransportSettings, ssl: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
+        self.session = aiohttp.ClientSession(
+            connector=_Connector(
+                limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_NO_LIMITS,
+            trust_env=False,
+            read_bufsize=READ_BUFFER,
+        )
+        self._holder: AsyncGenerator[None] | None = None
+
+    async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
+        """Make the end of the loop close the session: a primed async generator is what a loop ends by itself."""
+        self._holder = self._hold(owner)
+        await anext(self._holder)
+
+    async def _hold(self, owner: weakref.ref[AiohttpTransport]) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            transport = owner()
+            if transport is not None:
+                transport.forget(self)
+            await self.session.close()
+
+    async def aclose(self) -> None:
+        """Close the session; requests under way end with an error."""
+        if self._holder is not None:
+            await self._holder.aclose()
+
+    def close_soon(self) -> None:
+        """`aclose` as a task of this pool's loop."""
+        self._closing = self.loop.create_task(self.aclose())
+
+
+class _Attempt:
+    """One request under way: its slot, its watchdog, and what is learned about its connection."""
+
+    __slots__ = ("_slot_taken", "connect", "phase", "pool", "queue", "reused", "timeouts", "watchdog")
+
+    def __init__(self, pool: _Pool, timeouts: Timeouts, total: float | None) -> None:
+        self.pool = pool
+        self.timeouts = timeouts
+        self.watchdog = Watchdog(pool.loop, total, timeouts.total)
+        self.phase: Phase = "pool"
+        self.queue = 0.0
+        self.connect: float | None = None
+        self.reused = True
+        self._slot_taken = False
+
+    async def take_slot(self) -> None:
+        """Wait for a free slot of the pool."""
+        limiter = self.pool.limiter
+        try:
+            limiter.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            began = time.monotonic()
+            self.enter("pool", self.timeouts.pool)
+            await limiter.acquire_on_behalf_of(self)
+            self.queue = time.monotonic() - began
+        self._slot_taken = True
+
+    async def send(self, request: HttpRequest) -> aiohttp.ClientResponse:
+        """The response, its head read."""
+        body = request.body
+        self.enter("connect", self.timeouts.connect)
+        token = _current.set(self)
+        try:
+            return await self.pool.session.request(
+                request.method,
+                _url(request.url),
+                data=body if body is None or len(body) <= SEND_PIECE else _LargeBody(body),
+                headers=request.headers,
+                allow_redirects=False,
+                proxy=request.proxy,
+            )
+        finally:
+            _current.reset(token)
+            self.watchdog.disarm()
+
+    def enter(self, phase: Phase, seconds: float | None) -> None:
+        """Begin a phase and its time limit."""
+        self.phase = phase
+        self.watchdog.arm(phase, None if seconds is None else time.monotonic() + seconds, seconds)
+
+    def end(self) -> None:
+        """Give the slot back and stop the watch. May be called again."""
+        self.watchdog.close()
+        if self._slot_taken:
+            self._slot_taken = False
+            self.pool.limiter.release_on_behalf_of(self)
+
+
+_current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        connection = await super().connect(req, traces, timeout)
+        attempt = _current.get()
+        attempt.enter("headers", attempt.timeouts.headers)
+        return connection
+
+    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
+        attempt = _current.get()
+        attempt.reused = False
+        began = time.monotonic()
+        protocol = await super()._create_connection(req, traces, timeout)
+        attempt.connect = time.monotonic() - began
+        return protocol
+
+
+class _Body:
+    """See Body."""
+
+    __slots__ = ("_attempt", "_closed", "_content", "_response")
+
+    def __init__(self, attempt: _Attempt, response: aiohttp.ClientResponse) -> None:
+        self._attempt = attempt
+        self._response = response
+        self._content = response.content
+        self._closed = False
+
+    async def read(self, phase: BodyPhase, deadline: float | None) -> bytes:
+        watchdog = self._attempt.watchdog
+        watchdog.arm(phase, deadline, getattr(self._attempt.timeouts, phase, None))
+        try:
+            return await self._content.readany()
+        except BaseException as error:
+            self.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise watchdog.explain(error) from None
+            raise _translate(error, "body", reused=False) from error
+        finally:
+            watchdog.disarm()
+
+    async def read_all(self, most: int | None) -> bytes:
+        idle = self._attempt.timeouts.idle
+        pieces: list[bytes] = []
+        size = 0
+        while True:
+            piece = await self.read("idle", None if idle is None else time.monotonic() + idle)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+            if most is not None and size > most:
+                self.abort()
+                raise BodyTooLargeError(f"the answer exceeds {most} bytes (Limits.max_body)", limit=most)
+        self._release()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_some(self, most: int, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        data = b""
+        with contextlib.suppress(TransportError):
+            while len(data) <= most and (piece := await self.read("body", deadline)):
+                data += piece
+        if self._content.at_eof():
+            self._release()
+        else:
+            self.abort()
+        return data[:most]
+
+    async def finish(self) -> None:
+        if not self._closed and not self._content.at_eof():
+            deadline = time.monotonic() + DRAIN_SECONDS
+            left = DRAIN_BYTES
+            try:
+                while left > 0 and (piece := await self.read("body", deadline)):
+                    left -= len(piece)
+            except TransportError:
+                return  # read has closed the connection: it is not worth waiting for
+            if left <= 0:
+                self.abort()
+        self._release()
+
+    def _release(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._response.release()
+            self._attempt.end()
+
+    def abort(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._response.close()
+            self._attempt.end()
+
+    def abandon(self) -> None:
+        loop = self._attempt.pool.loop
+        if not self._closed and not loop.is_closed():
+            with contextlib.suppress(RuntimeError):  # it was closed in the meantime
+                loop.call_soon_threadsafe(self.abort)
+
+
+class _LargeBody(aiohttp.BytesPayload):
+    """A body written in pieces, so that a large one does not hold up the loop, and without a copy."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(b"", content_type="application/json")
+        self._value = value
+        self._size = len(value)
+
+    async def write(self, writer: Any) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+        view = memoryview(self._value)[:content_length]
+        for start in range(0, len(view), SEND_PIECE):
+            await writer.write(view[start : start + SEND_PIECE])
+
+
+@lru_cache(maxsize=512)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
+
+
+def _socket_with_keepalive(address: Any) -> socket.socket:
+    """A TCP socket that notices a dead peer: a probe after 60 s, then every 15 s; gone after five, or 30 s of silence."""
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wanted = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5, "TCP_USER_TIMEOUT": 30_000}
+    for name, value in wanted.items():
+        if (option := getattr(socket, name, None)) is not None:  # not every system has every option
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+def _translate(error: BaseException, phase: Phase, reused: bool) -> BaseException:
+    """What an exception of aiohttp means. Order matters: its classes overlap."""
+    match error:
+        case TransportError():
+            return error
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return ConnectError("no connection through the proxy", kind="proxy")
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectError(f"the name {error.host!r} could not be resolved", kind="dns")
+        case aiohttp.ClientConnectorCertificateError():
+            return ConnectError(f"the certificate of {error.host!r} is not valid: {_reason(error)}", kind="tls")
+        case aiohttp.ClientSSLError():
+            return ConnectError(f"TLS with {error.host!r} failed: {_reason(error)}", kind="tls")
+        case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
+            return _connect_error(f"{host}:{port}", cause)
+        case aiohttp.ClientResponseError():  # raised for malformed answers only: no status of a server's is behind it
+            return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
+        case aiohttp.ClientPayloadError() if _has_cause(error, HttpProcessingError):
+            return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ConfigurationError("the URL cannot be requested")
+        case aiohttp.ClientError() | OSError():
+            lost = "before the answer began" if phase != "body" else "before the answer was complete"
+            return ConnectionLostError(f"the connection was lost {lost}", phase=phase, reused=reused)
+        case RuntimeError() if "Session is closed" in str(error):
+            return ClientClosedError("the client was closed")
+        case _:
+            return error
+
+
+def _connect_error(where: str, cause: OSError) -> ConnectError:
+    number = cause.errno
+    if number == errno.ECONNREFUSED:
+        return ConnectError(f"{where} refused the connection; is the server running?", kind="refused")
+    if number in _RESOURCES:
+        return ConnectError(f"no socket for {where}: {os.strerror(number)} (ulimit -n)", kind="resources")
+    return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
+
+
+def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, kind):
+            return True
+        cause = cause.__cause__
+    return False
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost words, without what the peer sent."""
+    cause = error.__cause__ or error
+    words = getattr(cause, "message", "") or getattr(error, "strerror", "") or str(cause)
+    return str(words).partition("\n")[0][:200]

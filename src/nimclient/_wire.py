@@ -1,0 +1,142 @@
+"""Plain values that pass between the floors: a request, the head of a response, and what is told about an exchange.
+
+Nothing here does I/O or knows a library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from attrs import evolve, field, frozen
+
+from nimclient.errors import NimError
+
+
+class Headers(Mapping[str, str]):
+    """Response headers: a mapping that ignores case, built when first looked at; repeats are joined by a comma."""
+
+    __slots__ = ("_fields", "_raw")
+
+    def __init__(self, raw: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        self._raw = raw
+        self._fields: dict[str, str] | None = None
+
+    def _load(self) -> dict[str, str]:
+        fields = self._fields
+        if fields is None:
+            fields = {}
+            for raw_name, raw_value in self._raw:
+                name = raw_name.decode("latin-1").lower()
+                value = raw_value.decode("utf-8", "replace")
+                fields[name] = f"{fields[name]}, {value}" if name in fields else value
+            self._fields = fields
+        return fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._load()[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._load())
+
+    def __len__(self) -> int:
+        return len(self._load())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._load()
+
+    def __repr__(self) -> str:
+        return f"Headers({self._load()!r})"
+
+    def __reduce__(self) -> tuple[type[Headers], tuple[tuple[tuple[bytes, bytes], ...]]]:
+        return Headers, (tuple(self._raw),)
+
+
+@frozen
+class Timings:
+    """How long an exchange took, in seconds; None where it does not apply.
+
+    `queue` waiting for a free slot of the pool; `connect` name look-up, TCP and TLS (None on a reused connection);
+    `ttft` from sending the request to the first event with content (streams only); `total` from the call to the end of
+    the answer; `inter_token` the gaps between events with content (streams only).
+    """
+
+    queue: float | None = None
+    connect: float | None = None
+    ttft: float | None = None
+    total: float | None = None
+    inter_token: Sequence[float] = ()
+
+
+@frozen
+class ResponseMeta:
+    """What is known of the exchange behind a record: status, headers, request id, URL, number of attempts, timings."""
+
+    status: int
+    headers: Headers = field(repr=False)
+    url: str
+    attempts: int = 1
+    timings: Timings = Timings()
+
+    @property
+    def request_id(self) -> str | None:
+        """The server's id of the request: NVCF-REQID (hosted), X-Request-Id (NIM, vLLM) or x-dynamo-request-id."""
+        return request_id_of(self.headers)
+
+    def timed(self, timings: Timings) -> ResponseMeta:
+        """The same, with these timings."""
+        return evolve(self, timings=timings)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """The request id in response headers, without anything that could break a line of a log."""
+    for name in ("nvcf-reqid", "x-request-id", "x-dynamo-request-id"):
+        if value := headers.get(name):
+            return "".join(c for c in value if c.isprintable())[:200]
+    return None
+
+
+@frozen
+class AttemptEvent:
+    """One attempt of one call, as `on_attempt` is told: where, which one, how it ended, after how many seconds."""
+
+    method: str
+    url: str
+    attempt: int
+    status: int | None
+    error: NimError | None
+    seconds: float
+
+
+@frozen
+class HttpRequest:
+    """One request as the transport sends it. Header values that are secrets do not show in its repr."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
+
+
+@frozen
+class HttpHead:
+    """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came out of the pool."""
+
+    status: int
+    headers: Headers
+    queue: float
+    connect: float | None
+    reused: bool
+
+
+BodyPhase = Literal["first_event", "idle", "body"]
+
+
+class RedactedStr(str):
+    """A str that does its work everywhere but never shows in a repr: for header values that are secrets."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"

@@ -1,0 +1,387 @@
+"""The whole error tree. Errors carry data, never live objects: every one of them pickles, and none holds a secret.
+
+::
+
+    NimError
+    ├── ConfigurationError (ValueError)      bad input or settings, found before anything is sent
+    ├── ClientClosedError (RuntimeError)     the client was closed before or during the call
+    ├── TransportError                       the bytes did not come through
+    │   ├── ConnectError                     no connection: .kind says why
+    │   ├── ConnectionLostError              the connection broke before the answer was complete
+    │   ├── ProtocolError                    the peer does not speak HTTP/1.1 correctly
+    │   ├── RedirectError                    the server wanted to send the request elsewhere
+    │   ├── BodyTooLargeError                the answer exceeds a limit of the client
+    │   └── RequestTimeoutError (TimeoutError)   .phase names the limit that was reached
+    ├── APIStatusError                       the server refused: a status of 400 or above
+    │   ├── BadRequestError 400
+    │   │   └── ContextLengthError           the input is longer than the model takes
+    │   ├── AuthenticationError 401
+    │   │   └── PermissionDeniedError 403    on the hosted catalog also: a bad key
+    │   ├── NotFoundError 404
+    │   │   └── ModelNotFoundError
+    │   ├── GoneError 410                    the model has reached its end of life
+    │   ├── RequestTooLargeError 413
+    │   ├── UnprocessableEntityError 422
+    │   ├── RateLimitError 429
+    │   └── ServerError 5xx
+    │       └── ServiceUnavailableError 503
+    ├── StreamError                          .partial holds what had arrived
+    │   ├── StreamFaultError                 an error event inside a 200 answer
+    │   └── StreamInterruptedError           the stream ended before it was complete
+    ├── DecodeError                          the answer is not what the protocol says
+    │   ├── EmbeddingMismatchError
+    │   └── RerankMismatchError
+    ├── OutputError                          the model's output does not fit the wanted type
+    │   ├── OutputTruncatedError
+    │   ├── OutputRefusedError
+    │   └── OutputInvalidError
+    ├── ToolError                            a tool call cannot be carried out
+    ├── BatchError                           several items failed; finished ones are on it
+    └── JobError
+        ├── JobMismatchError
+        └── JobStoreError
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nimclient.records.chat import ChatCompletion
+
+ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resources"]
+Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
+
+
+def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimError:
+    error = cls.__new__(cls, message)
+    Exception.__init__(error, message)
+    error.__dict__.update(state)
+    return error
+
+
+class NimError(Exception):
+    """Base of every error that nimclient raises on purpose.
+
+    `.partial` is what had arrived of a streamed answer, `.index` the position of the failing item of a call over
+    many items, `.completed` the results that were finished by then.
+    """
+
+    partial: ChatCompletion | None = None
+    index: int | None = None
+    completed: Sequence[Any] = ()
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    @property
+    def message(self) -> str:
+        """The one line of text."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, dict(self.__dict__))
+
+    def __copy__(self) -> Self:
+        copy = _rebuild(type(self), self.message, dict(self.__dict__))
+        assert isinstance(copy, type(self))
+        return copy
+
+
+class ConfigurationError(NimError, ValueError):
+    """Bad input or settings, found before anything is sent. `.path` is the JSON path in a body, if there is one."""
+
+    path: str | None
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class ClientClosedError(NimError, RuntimeError):
+    """The client was closed before the call, or while it was running."""
+
+
+class TransportError(NimError):
+    """The bytes did not come through. `.phase` says where it happened, `.attempts` how often it was tried."""
+
+    phase: Phase | None
+    attempts: int
+
+    def __init__(self, message: str, *, phase: Phase | None = None, attempts: int = 1) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.attempts = attempts
+
+
+class ConnectError(TransportError):
+    """No connection could be made: `.kind` is dns, refused, tls, proxy, unreachable or resources."""
+
+    kind: ConnectKind
+
+    def __init__(self, message: str, *, kind: ConnectKind, attempts: int = 1) -> None:
+        super().__init__(message, phase="connect", attempts=attempts)
+        self.kind = kind
+
+
+class ConnectionLostError(TransportError):
+    """The connection broke after the request was under way. `.reused` tells that it came out of the pool."""
+
+    reused: bool
+
+    def __init__(self, message: str, *, phase: Phase | None = None, reused: bool = False, attempts: int = 1) -> None:
+        super().__init__(message, phase=phase, attempts=attempts)
+        self.reused = reused
+
+
+class ProtocolError(TransportError):
+    """What came back is not well-formed HTTP/1.1 (garbage, a broken chunk, contradictory lengths)."""
+
+
+class RedirectError(TransportError):
+    """The server answered 3xx. Nothing was sent to the other place; `.host` names it."""
+
+    host: str
+
+    def __init__(self, message: str, *, host: str, attempts: int = 1) -> None:
+        super().__init__(message, phase="headers", attempts=attempts)
+        self.host = host
+
+
+class BodyTooLargeError(TransportError):
+    """The answer exceeds `Limits.max_body` or `Limits.max_event` (`.limit`, in bytes)."""
+
+    limit: int
+
+    def __init__(self, message: str, *, limit: int, attempts: int = 1) -> None:
+        super().__init__(message, phase="body", attempts=attempts)
+        self.limit = limit
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """A time limit was reached: `.phase` (pool, connect, headers, first_event, idle, poll, total) and `.seconds`."""
+
+    seconds: float | None
+
+    def __init__(self, message: str, *, phase: Phase, seconds: float | None = None, attempts: int = 1) -> None:
+        super().__init__(message, phase=phase, attempts=attempts)
+        self.seconds = seconds
+
+
+class APIStatusError(NimError):
+    """The server refused the request.
+
+    `.status` the HTTP status; `.code`, `.type`, `.param` as the server's error object has them; `.detail` a validation
+    list or problem text; `.request_id`; `.retry_after` in seconds; `.body` the text as received (at most 64 KiB);
+    `.attempts` how often it was tried.
+    """
+
+    status: int
+    code: str | int | None
+    type: str | None
+    param: str | None
+    detail: Any
+    request_id: str | None
+    retry_after: float | None
+    body: str
+    attempts: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | int | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        detail: Any = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: str = "",
+        attempts: int = 1,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.type = type
+        self.param = param
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body
+        self.attempts = attempts
+
+
+class BadRequestError(APIStatusError):
+    """400: the server does not accept the request as it is (vLLM also uses it for validation)."""
+
+
+class ContextLengthError(BadRequestError):
+    """400 (in some NIM generations 422): the input is longer than the model takes."""
+
+
+class AuthenticationError(APIStatusError):
+    """401: no key, or one that the server does not know."""
+
+
+class PermissionDeniedError(AuthenticationError):
+    """403: the key may not do this. The hosted catalog answers 403 to a bad key, too."""
+
+
+class NotFoundError(APIStatusError):
+    """404: no such path or object."""
+
+
+class ModelNotFoundError(NotFoundError):
+    """404: the server does not serve this model, or the account may not call it."""
+
+
+class GoneError(APIStatusError):
+    """410: the model has reached its end of life."""
+
+
+class RequestTooLargeError(APIStatusError):
+    """413: the body exceeds the server's limit."""
+
+
+class UnprocessableEntityError(APIStatusError):
+    """422: validation failed (NIM 1.x, NVCF workers)."""
+
+
+class RateLimitError(APIStatusError):
+    """429: too many requests. `.retry_after` is None where the server does not say (the hosted catalog never does)."""
+
+
+class ServerError(APIStatusError):
+    """5xx, including Dynamo's 529."""
+
+
+class ServiceUnavailableError(ServerError):
+    """503: overloaded, loading, or (Retry-After of hours) taken offline."""
+
+
+class StreamError(NimError):
+    """A stream did not come to its proper end; `.partial` holds what had arrived."""
+
+    def __init__(self, message: str, *, partial: ChatCompletion | None = None) -> None:
+        super().__init__(message)
+        self.partial = partial
+
+
+class StreamFaultError(StreamError):
+    """The server reported an error inside a 200 stream: `.code`, `.type`; `.status` if the code is an HTTP status."""
+
+    code: str | int | None
+    type: str | None
+    status: int | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | int | None = None,
+        type: str | None = None,
+        partial: ChatCompletion | None = None,
+    ) -> None:
+        super().__init__(message, partial=partial)
+        self.code = code
+        self.type = type
+        self.status = _as_status(code)
+
+
+class StreamInterruptedError(StreamError):
+    """The stream ended, was lost or was closed before it was complete."""
+
+
+class DecodeError(NimError):
+    """The answer is not what the protocol says. `.path` leads to the place, `.excerpt` shows its beginning."""
+
+    path: str
+    excerpt: str
+    status: int | None
+    request_id: str | None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str = "",
+        excerpt: str = "",
+        status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.excerpt = excerpt
+        self.status = status
+        self.request_id = request_id
+
+
+class EmbeddingMismatchError(DecodeError):
+    """Counts, indexes, dimensions or values of the vectors do not fit the texts; nothing misaligned is returned."""
+
+
+class RerankMismatchError(DecodeError):
+    """The ranking does not fit the documents that were sent."""
+
+
+class OutputError(NimError):
+    """The model's output does not fit the type that was asked for; `.text` is the output, `.path` the place."""
+
+    text: str
+    path: str
+
+    def __init__(self, message: str, *, text: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.text = text
+        self.path = path
+
+
+class OutputTruncatedError(OutputError):
+    """The output was cut off by the token limit."""
+
+
+class OutputRefusedError(OutputError):
+    """The model refused."""
+
+
+class OutputInvalidError(OutputError):
+    """The output is not valid for the type."""
+
+
+class ToolError(NimError):
+    """A tool call cannot be carried out: unknown name, or arguments that are incomplete or invalid."""
+
+
+class BatchError(NimError):
+    """Several items failed. `.completed` has the finished results, `.failures` the others."""
+
+    failures: tuple[Any, ...]
+
+    def __init__(self, message: str, *, completed: Sequence[Any] = (), failures: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.completed = completed
+        self.failures = tuple(failures)
+
+
+class JobError(NimError):
+    """A durable job cannot go on."""
+
+
+class JobMismatchError(JobError):
+    """The job on disk was started with another input, model or parameters."""
+
+
+class JobStoreError(JobError):
+    """The job's files cannot be read or written."""
+
+
+def _as_status(code: str | int | None) -> int | None:
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
+    return code if isinstance(code, int) and 400 <= code <= 599 else None

@@ -1,0 +1,98 @@
+"""How records are made of JSON objects and turned back: known keys become fields, the rest is kept in `extra`.
+
+Servers differ in what they send, so only the spine of an answer is strict; a wrong type elsewhere never fails a call.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import fields
+
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.errors import DecodeError
+
+
+def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
+    """`value` if it is a JSON object, else DecodeError."""
+    if isinstance(value, dict):
+        return cast(JsonDict, value)
+    raise wrong(f"expected an object, got {kind_of(value)}", path, meta)
+
+
+def as_list(value: Json, path: str, meta: ResponseMeta | None = None) -> list[Any]:
+    """`value` if it is a JSON array, else DecodeError."""
+    if isinstance(value, list):
+        return cast(list[Any], value)
+    raise wrong(f"expected a list, got {kind_of(value)}", path, meta)
+
+
+def wrong(
+    problem: str, path: str, meta: ResponseMeta | None = None, error: type[DecodeError] = DecodeError
+) -> DecodeError:
+    """The error for the answer's part at `path`, with what is known of the exchange."""
+    status = meta.status if meta else None
+    request_id = meta.request_id if meta else None
+    where = f" (request id {request_id})" if request_id else ""
+    return error(f"the answer's {path}: {problem}{where}", path=path, status=status, request_id=request_id)
+
+
+def kind_of(value: Json) -> str:
+    """The JSON name of a value's type, for messages."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return type(value).__name__
+
+
+def object_or_empty(value: Json) -> JsonDict:
+    """A JSON object as it is, anything else as an empty one."""
+    return cast(JsonDict, value) if isinstance(value, dict) else {}
+
+
+def objects(value: Json) -> list[JsonDict]:
+    """The objects of a JSON array; none where it is anything else."""
+    return [item for item in cast(list[Any], value) if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def text_or_none(value: Json) -> str | None:
+    """A str as it is, anything else as None."""
+    return value if isinstance(value, str) else None
+
+
+def int_or_none(value: Json) -> int | None:
+    """An int as it is (a bool is none), anything else as None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def to_dict(record: Any) -> JsonDict:
+    """The record as a JSON object: fields that are set, with `extra` merged back in; without `meta`."""
+    result: JsonDict = {}
+    for attribute in fields(type(record)):
+        if attribute.name in ("meta", "extra"):
+            continue
+        value = _plain(getattr(record, attribute.name))
+        if value is not None:
+            result[attribute.name] = value
+    result.update(getattr(record, "extra", {}))
+    return result
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast(tuple[Any, ...], value)] or None
+    return value

@@ -1,0 +1,484 @@
+"""What chat completions answer: the completion, its choices and messages, tool calls, log probabilities, usage, chunks.
+
+Field by field which server sends what: `reasoning` vLLM ≥ 0.15 and NIM 2.x, `reasoning_content` older vLLM, NIM 1.x and
+Dynamo (both become `.reasoning`; `.extra` keeps the old name); `stop_reason`, `token_ids`, `prompt_logprobs` vLLM;
+`system_fingerprint` vLLM ≥ 0.25 and the hosted catalog; `nvext` Dynamo. Everything else is kept in `.extra`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from attrs import evolve, field, frozen
+
+from nimclient import _json
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.errors import DecodeError, ToolError
+from nimclient.records._decode import (
+    as_list,
+    as_object,
+    int_or_none,
+    object_or_empty,
+    objects,
+    text_or_none,
+    to_dict,
+    wrong,
+)
+
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+Content = str | Sequence[Any] | None
+"""Message content: text, a list of parts (dicts, or str for a text part), or None."""
+
+
+def _nothing() -> JsonDict:
+    return {}
+
+
+@frozen
+class ToolCall:
+    """A function that the model wants called. `arguments` is raw JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+    type: str = "function"
+    extra: JsonDict = field(factory=_nothing)
+
+    def parse(self) -> JsonDict:
+        """The arguments decoded. An empty text means none. Raises ToolError when they are cut off or not an object."""
+        arguments: Json = self.arguments
+        for _ in range(2):  # vLLM before 0.18 encodes some schemas' arguments twice
+            if not isinstance(arguments, str):
+                break
+            if not arguments.strip():
+                return {}
+            try:
+                arguments = _json.loads(arguments.encode("utf-8", "surrogatepass"), f"tool call {self.name!r}")
+            except DecodeError as error:
+                raise ToolError(f"the arguments of tool call {self.name!r} are incomplete or not JSON") from error
+        if not isinstance(arguments, dict):
+            raise ToolError(f"the arguments of tool call {self.name!r} are not a JSON object")
+        return object_or_empty(arguments)
+
+    def to_dict(self) -> JsonDict:
+        """The call as servers send and take it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": self.type, "function": function, **self.extra}
+
+
+def _as_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    return tuple(calls)
+
+
+@frozen
+class Message:
+    """One message of a conversation, as answered by a server or built by hand: `Message("user", "hi")`."""
+
+    role: str
+    content: Content = None
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = field(default=(), converter=_as_calls)
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    extra: JsonDict = field(factory=_nothing)
+
+    @property
+    def text(self) -> str:
+        """The text of the content: of a list, its text parts joined; never None."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(_text_of_part(part) for part in self.content or ())
+
+    def to_dict(self) -> JsonDict:
+        """The message as a JSON object with everything it holds."""
+        return to_dict(self)
+
+
+@frozen
+class TokenLogprob:
+    """One token with its log probability (natural logarithm; vLLM clamps minus infinity to −9999)."""
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top_logprobs: tuple[TokenLogprob, ...] = ()
+    extra: JsonDict = field(factory=_nothing)
+
+    def to_dict(self) -> JsonDict:
+        """The token as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Logprobs:
+    """Log probabilities of a choice: of its content tokens, and of a refusal where there is one."""
+
+    content: tuple[TokenLogprob, ...] = ()
+    refusal: tuple[TokenLogprob, ...] = ()
+    extra: JsonDict = field(factory=_nothing)
+
+    def to_dict(self) -> JsonDict:
+        """The log probabilities as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Choice:
+    """One answer. `finish_reason` is an open word: stop, length, tool_calls, abort, error, content_filter, …
+
+    With a named tool_choice vLLM reports `stop` beside tool calls. `stop_reason` (vLLM) is the stop string or token id.
+    """
+
+    index: int
+    message: Message
+    finish_reason: str | None = None
+    logprobs: Logprobs | None = None
+    stop_reason: str | int | None = None
+    extra: JsonDict = field(factory=_nothing)
+
+    def to_dict(self) -> JsonDict:
+        """The choice as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Usage:
+    """Token counts. vLLM sends the details when it was started with --enable-prompt-tokens-details."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: JsonDict | None = None
+    completion_tokens_details: JsonDict | None = None
+    extra: JsonDict = field(factory=_nothing)
+
+    def __add__(self, other: Usage) -> Usage:
+        """The counts added; details are left out."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+        )
+
+    def to_dict(self) -> JsonDict:
+        """The usage as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class ChatCompletion:
+    """A complete chat answer. The short-cuts (`text`, `reasoning`, …) speak of the first choice."""
+
+    id: str | None
+    model: str | None
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+    created: int | None = None
+    object: str | None = None
+    system_fingerprint: str | None = None
+    extra: JsonDict = field(factory=_nothing)
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    @property
+    def message(self) -> Message | None:
+        """The first choice's message, None where there is no choice."""
+        return self.choices[0].message if self.choices else None
+
+    @property
+    def text(self) -> str:
+        """The first choice's text; empty where there is none."""
+        return self.choices[0].message.text if self.choices else ""
+
+    @property
+    def reasoning(self) -> str | None:
+        """The first choice's reasoning."""
+        return self.choices[0].message.reasoning if self.choices else None
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The first choice's tool calls."""
+        return self.choices[0].message.tool_calls if self.choices else ()
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def logprobs(self) -> Logprobs | None:
+        """The first choice's log probabilities."""
+        return self.choices[0].logprobs if self.choices else None
+
+    def to_dict(self) -> JsonDict:
+        """The completion as a JSON object."""
+        return to_dict(self)
+
+    def with_meta(self, meta: ResponseMeta) -> ChatCompletion:
+        """The same, with this meta."""
+        return evolve(self, meta=meta)
+
+
+@frozen
+class ToolCallDelta:
+    """A piece of a tool call in a stream; `arguments` is the piece of text, empty where there is none."""
+
+    index: int | None
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@frozen
+class Delta:
+    """What one event adds to one choice."""
+
+    role: str | None
+    content: str | None
+    reasoning: str | None
+    refusal: str | None
+    tool_calls: tuple[ToolCallDelta, ...]
+
+
+@frozen
+class ChunkChoice:
+    """One choice of a chunk."""
+
+    index: int
+    delta: Delta
+    finish_reason: str | None
+    logprobs: Logprobs | None
+
+
+class ChatChunk:
+    """One event of a chat stream. It keeps the event's JSON object and builds its parts when they are asked for.
+
+    `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
+    """
+
+    __slots__ = ("_event", "_meta", "_text")
+
+    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
+        self._event = event
+        self._text = text
+        self._meta = meta
+
+    @property
+    def text(self) -> str:
+        """What the event adds to the first choice's text."""
+        return self._text
+
+    @property
+    def meta(self) -> ResponseMeta | None:
+        """The exchange, as known at the head of the answer."""
+        return self._meta
+
+    @property
+    def choices(self) -> tuple[ChunkChoice, ...]:
+        """The choices this event speaks of: none in the usage event of vLLM."""
+        return tuple(_decode_chunk_choice(choice) for choice in self._raw_choices())
+
+    @property
+    def reasoning(self) -> str | None:
+        """What the event adds to the first choice's reasoning."""
+        return reasoning_of(self._delta())
+
+    @property
+    def tool_calls(self) -> tuple[ToolCallDelta, ...]:
+        """Pieces of the first choice's tool calls."""
+        return _decode_tool_deltas(self._delta().get("tool_calls"))
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Set on the event that ends the first choice."""
+        return next((text_or_none(c.get("finish_reason")) for c in self._raw_choices() if not c.get("index")), None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, on the events that carry them."""
+        return decode_usage(self._event.get("usage"))
+
+    @property
+    def extra(self) -> JsonDict:
+        """The event's fields beside choices and usage."""
+        return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
+
+    def to_dict(self) -> JsonDict:
+        """The event as it came."""
+        return dict(self._event)
+
+    def _raw_choices(self) -> list[JsonDict]:
+        return objects(self._event.get("choices"))
+
+    def _delta(self) -> JsonDict:
+        for choice in self._raw_choices():
+            if not choice.get("index"):
+                return object_or_empty(choice.get("delta"))
+        return {}
+
+    def __eq__(self, other: object) -> bool:
+        return self._event == other._event if isinstance(other, ChatChunk) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a dict: equal by value, like a dict not hashable
+
+    def __repr__(self) -> str:
+        return f"ChatChunk({self._event!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChatChunk, (self._event, self._text, self._meta)
+
+
+def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion:
+    """A chat completion; raises DecodeError where `choices` is missing or not a list of objects with messages."""
+    data = dict(as_object(value, "body", meta))
+    if "choices" not in data:
+        raise wrong("there is none", "choices", meta)
+    choices = as_list(data.pop("choices"), "choices", meta)
+    usage = decode_usage(data.pop("usage", None))
+    return ChatCompletion(
+        id=text_or_none(data.pop("id", None)),
+        model=text_or_none(data.pop("model", None)),
+        choices=tuple(_decode_choice(choice, position, meta) for position, choice in enumerate(choices)),
+        usage=usage,
+        created=int_or_none(data.pop("created", None)),
+        object=text_or_none(data.pop("object", None)),
+        system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
+        extra=data,
+        meta=meta,
+    )
+
+
+def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
+    data = dict(as_object(value, f"choices[{position}]", meta))
+    message = data.pop("message", None)
+    if not isinstance(message, dict):
+        raise wrong("there is no message", f"choices[{position}].message", meta)
+    index = int_or_none(data.pop("index", None))
+    return Choice(
+        index=position if index is None else index,
+        message=decode_message(object_or_empty(message)),
+        finish_reason=text_or_none(data.pop("finish_reason", None)),
+        logprobs=decode_logprobs(data.pop("logprobs", None)),
+        stop_reason=data.pop("stop_reason", None),
+        extra=data,
+    )
+
+
+def decode_message(value: JsonDict) -> Message:
+    """A message; `reasoning_content` is read where `reasoning` is absent, and kept in `extra`."""
+    data = dict(value)
+    reasoning = reasoning_of(data)
+    data.pop("reasoning", None)
+    return Message(
+        role=text_or_none(data.pop("role", None)) or "assistant",
+        content=data.pop("content", None),
+        name=text_or_none(data.pop("name", None)),
+        tool_calls=_decode_tool_calls(data.pop("tool_calls", None)),
+        tool_call_id=text_or_none(data.pop("tool_call_id", None)),
+        reasoning=reasoning,
+        refusal=text_or_none(data.pop("refusal", None)),
+        extra=data,
+    )
+
+
+def reasoning_of(data: JsonDict) -> str | None:
+    """The reasoning text of a message or delta under either of its names."""
+    return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content"))
+
+
+def decode_usage(value: Json) -> Usage | None:
+    """Token counts, or None."""
+    if not isinstance(value, dict):
+        return None
+    data = dict(object_or_empty(value))
+    return Usage(
+        prompt_tokens=int_or_none(data.pop("prompt_tokens", None)) or 0,
+        completion_tokens=int_or_none(data.pop("completion_tokens", None)) or 0,
+        total_tokens=int_or_none(data.pop("total_tokens", None)) or 0,
+        prompt_tokens_details=data.pop("prompt_tokens_details", None),
+        completion_tokens_details=data.pop("completion_tokens_details", None),
+        extra=data,
+    )
+
+
+def decode_logprobs(value: Json) -> Logprobs | None:
+    """Log probabilities of a choice, or None."""
+    if not isinstance(value, dict):
+        return None
+    data = dict(object_or_empty(value))
+    return Logprobs(_decode_tokens(data.pop("content", None)), _decode_tokens(data.pop("refusal", None)), data)
+
+
+def _decode_tokens(value: Json) -> tuple[TokenLogprob, ...]:
+    return tuple(_decode_token(item) for item in objects(value))
+
+
+def _decode_token(value: JsonDict) -> TokenLogprob:
+    data = dict(value)
+    raw = data.pop("bytes", None)
+    return TokenLogprob(
+        token=str(data.pop("token", "")),
+        logprob=data.pop("logprob", 0.0),
+        bytes=tuple(cast(list[int], raw)) if isinstance(raw, list) else None,
+        top_logprobs=_decode_tokens(data.pop("top_logprobs", None)),
+        extra=data,
+    )
+
+
+def _decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
+    return tuple(_decode_tool_call(item) for item in objects(value))
+
+
+def _decode_tool_call(value: JsonDict) -> ToolCall:
+    data = dict(value)
+    function = object_or_empty(data.pop("function", None))
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself
+        arguments = "" if arguments is None else _json.dumps(arguments).decode()
+    return ToolCall(
+        id=text_or_none(data.pop("id", None)) or "",
+        name=text_or_none(function.get("name")) or "",
+        arguments=arguments,
+        type=text_or_none(data.pop("type", None)) or "function",
+        extra=data,
+    )
+
+
+def _decode_chunk_choice(value: JsonDict) -> ChunkChoice:
+    data = object_or_empty(value.get("delta"))
+    return ChunkChoice(
+        index=int_or_none(value.get("index")) or 0,
+        delta=Delta(
+            role=text_or_none(data.get("role")),
+            content=text_or_none(data.get("content")),
+            reasoning=reasoning_of(data),
+            refusal=text_or_none(data.get("refusal")),
+            tool_calls=_decode_tool_deltas(data.get("tool_calls")),
+        ),
+        finish_reason=text_or_none(value.get("finish_reason")),
+        logprobs=decode_logprobs(value.get("logprobs")),
+    )
+
+
+def _decode_tool_deltas(value: Json) -> tuple[ToolCallDelta, ...]:
+    return tuple(_decode_tool_delta(item) for item in objects(value))
+
+
+def _decode_tool_delta(value: JsonDict) -> ToolCallDelta:
+    data = object_or_empty(value.get("function"))
+    return ToolCallDelta(
+        index=int_or_none(value.get("index")),
+        id=text_or_none(value.get("id")),
+        name=text_or_none(data.get("name")),
+        arguments=text_or_none(data.get("arguments")) or "",
+    )
+
+
+def _text_of_part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    data = object_or_empty(part)
+    return text_or_none(data.get("text")) or "" if data.get("type") in _TEXT_PARTS else ""

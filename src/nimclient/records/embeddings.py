@@ -1,0 +1,344 @@
+"""What embedding endpoints answer: vectors in one contiguous buffer, never in lists, and the checks that they fit.
+
+Base64 answers carry little-endian float32 (NIM, vLLM, the OpenAI convention); lists of numbers are taken as well, item
+by item. NIM's `embedding_type` gives int8, uint8 and bit-packed binary rows. NumPy is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
+
+from attrs import field, frozen
+
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.errors import EmbeddingMismatchError
+from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
+from nimclient.records.chat import Usage, decode_usage
+
+try:
+    from pybase64 import b64decode
+except ImportError:
+    from binascii import a2b_base64
+
+    def b64decode(text: str, *, validate: bool) -> bytes:  # type: ignore[misc]  # the standard library's stand-in
+        """Decode base64 text."""
+        return a2b_base64(text, strict_mode=validate)
+
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import DTypeLike, NDArray
+
+DType = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+
+_FORMATS: dict[DType, Literal["f", "b", "B"]] = {
+    "float32": "f",
+    "int8": "b",
+    "uint8": "B",
+    "binary": "b",
+    "ubinary": "B",
+}
+_NUMPY = {"float32": "<f4", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
+
+
+class Vector(Sequence[float]):
+    """One embedding: a sequence of numbers over a buffer it does not copy. Pickles; equal to any equal sequence."""
+
+    __slots__ = ("_dtype", "_values")
+
+    def __init__(self, buffer: bytes | bytearray | memoryview, dtype: DType = "float32") -> None:
+        self._dtype: DType = dtype
+        self._values = memoryview(buffer).toreadonly().cast("B").cast(_FORMATS[dtype])
+
+    @property
+    def dtype(self) -> DType:
+        """What the numbers are."""
+        return self._dtype
+
+    @property
+    def buffer(self) -> memoryview:
+        """The bytes."""
+        return self._values.cast("B")
+
+    def numpy(self) -> NDArray[Any]:
+        """A one-dimensional array that shares the buffer."""
+        import numpy
+
+        return numpy.frombuffer(self.buffer, _NUMPY[self._dtype])
+
+    def tolist(self) -> list[float]:
+        """The numbers as a list (this copies)."""
+        return list(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, index: int) -> float: ...
+    @overload
+    def __getitem__(self, index: slice) -> Vector: ...
+    def __getitem__(self, index: int | slice) -> float | Vector:
+        if isinstance(index, slice):
+            return Vector(self._values[index].tobytes(), self._dtype)
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Vector):
+            return self._values == other._values
+        if isinstance(other, Sequence) and not isinstance(other, (str, bytes)):
+            return self.tolist() == list(cast(Sequence[float], other))
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # equal to lists, which are not hashable
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return _as_array(self.numpy(), dtype, copy)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{value:.4g}" for value in self._values[:3])
+        return f"Vector([{shown}{', …' if len(self) > 3 else ''}], dimensions={len(self)}, dtype={self._dtype!r})"
+
+    def __reduce__(self) -> tuple[type[Vector], tuple[bytes, DType]]:
+        return Vector, (self._values.tobytes(), self._dtype)
+
+
+class Vectors(Sequence[Vector]):
+    """Embeddings in input order, in one contiguous buffer of len × dimensions numbers.
+
+    `v[i]` is a Vector that shares the buffer, `v[a:b]` Vectors; `.numpy()` and `numpy.asarray(v)` a matrix of shape
+    (len, dimensions) that shares it, too. `.usage`, `.model` and `.meta` are those of the answer (of a call over many
+    requests: usage added up, attempts counted over all of them).
+    """
+
+    __slots__ = ("_buffer", "_row", "dimensions", "dtype", "meta", "model", "usage")
+
+    def __init__(
+        self,
+        buffer: bytes | bytearray | memoryview,
+        dimensions: int,
+        dtype: DType = "float32",
+        *,
+        usage: Usage | None = None,
+        model: str | None = None,
+        meta: ResponseMeta | None = None,
+    ) -> None:
+        self._buffer = memoryview(buffer).toreadonly().cast("B")
+        self._row = dimensions * (4 if dtype == "float32" else 1)
+        self.dimensions = dimensions
+        self.dtype: DType = dtype
+        self.usage = usage
+        self.model = model
+        self.meta = meta
+        if len(self._buffer) % max(self._row, 1):
+            raise ValueError(f"{len(self._buffer)} bytes do not hold whole vectors of {dimensions} {dtype} numbers")
+
+    @property
+    def buffer(self) -> memoryview:
+        """All bytes, row after row."""
+        return self._buffer
+
+    @property
+    def extra(self) -> JsonDict:
+        """Vectors carry no unknown fields; those of the answer are on Embeddings."""
+        return {}
+
+    def numpy(self) -> NDArray[Any]:
+        """A matrix of shape (len, dimensions) that shares the buffer."""
+        import numpy
+
+        return numpy.frombuffer(self._buffer, _NUMPY[self.dtype]).reshape(len(self), self.dimensions)
+
+    def tolist(self) -> list[list[float]]:
+        """A list of lists (this copies, and is slow: it makes one Python object per number)."""
+        return [vector.tolist() for vector in self]
+
+    def to_dict(self) -> JsonDict:
+        """The vectors as the `data` of an answer, with model and usage."""
+        data = [{"object": "embedding", "index": i, "embedding": v.tolist()} for i, v in enumerate(self)]
+        usage = self.usage.to_dict() if self.usage else None
+        return {"object": "list", "data": data, "model": self.model, "usage": usage}
+
+    def __len__(self) -> int:
+        return len(self._buffer) // self._row if self._row else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Vector: ...
+    @overload
+    def __getitem__(self, index: slice) -> Vectors: ...
+    def __getitem__(self, index: int | slice) -> Vector | Vectors:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step == 1:
+                rows: bytes | memoryview = self._buffer[start * self._row : max(start, stop) * self._row]
+            else:
+                rows = b"".join(self._rows(range(start, stop, step)))
+            return Vectors(rows, self.dimensions, self.dtype, usage=self.usage, model=self.model, meta=self.meta)
+        position = range(len(self))[index]  # negative indexes and IndexError as for a list
+        return Vector(self._buffer[position * self._row : (position + 1) * self._row], self.dtype)
+
+    def _rows(self, positions: range) -> Iterator[memoryview]:
+        return (self._buffer[p * self._row : (p + 1) * self._row] for p in positions)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Vectors):
+            return (self.dimensions, self.dtype, self._buffer) == (other.dimensions, other.dtype, other._buffer)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # a mutable-sized buffer's equal is its value
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return _as_array(self.numpy(), dtype, copy)
+
+    def __repr__(self) -> str:
+        return f"Vectors({len(self)} × {self.dimensions}, dtype={self.dtype!r}, model={self.model!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self._buffer.tobytes(), self.dimensions, self.dtype, self.usage, self.model, self.meta)
+        return _restore_vectors, state
+
+
+def _restore_vectors(
+    buffer: bytes, dimensions: int, dtype: DType, usage: Usage | None, model: str | None, meta: ResponseMeta | None
+) -> Vectors:
+    return Vectors(buffer, dimensions, dtype, usage=usage, model=model, meta=meta)
+
+
+def _as_array(values: NDArray[Any], dtype: DTypeLike | None, copy: bool | None) -> NDArray[Any]:
+    wanted: numpy.dtype[Any] = values.dtype
+    if dtype is not None:
+        import numpy
+
+        wanted = numpy.dtype(dtype)
+    if wanted != values.dtype:
+        if copy is False:
+            raise ValueError(f"vectors are {values.dtype}; making them {wanted} needs a copy")
+        return values.astype(wanted)
+    return values.copy() if copy else values
+
+
+@frozen
+class Embeddings:
+    """The answer to one embedding request: `.vectors` in the order of the texts, `.usage`, `.model`."""
+
+    vectors: Vectors
+    model: str | None = None
+    usage: Usage | None = None
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def to_dict(self) -> JsonDict:
+        """The answer as a JSON object, numbers as lists."""
+        return {**self.vectors.to_dict(), **self.extra}
+
+
+@frozen
+class Progress:
+    """How far a call over many items has come: items done and in all, requests sent, prompt tokens, seconds so far."""
+
+    done: int
+    total: int | None
+    requests: int
+    tokens: int
+    seconds: float
+
+
+def decode_embeddings(
+    value: Json,
+    *,
+    count: int | None = None,
+    dimensions: int | None = None,
+    dtype: DType = "float32",
+    meta: ResponseMeta | None = None,
+) -> Embeddings:
+    """The vectors of an answer, placed by their `index`.
+
+    Raises EmbeddingMismatchError when there are not `count` of them, when an index is missing, repeated or out of
+    range, when their lengths differ from each other or from `dimensions`, or when a value is not a finite number; DecodeError
+    when `data` is not there.
+    """
+    data = dict(as_object(value, "body", meta))
+    if "data" not in data:
+        raise wrong("there is none", "data", meta)
+    items = as_list(data.pop("data"), "data", meta)
+    if count is not None and len(items) != count:
+        raise wrong(f"{len(items)} vectors for {count} texts", "data", meta, EmbeddingMismatchError)
+    rows = [_decode_row(item, position, dtype, meta) for position, item in enumerate(_in_order(items, meta))]
+    usage = decode_usage(data.pop("usage", None))
+    model = text_or_none(data.pop("model", None))
+    width = len(rows[0]) if rows else 0
+    _check_widths(rows, width, dimensions, dtype, meta)
+    buffer = b"".join(rows)
+    per_row = width // 4 if dtype == "float32" else width
+    if dtype == "float32" and (bad := first_not_finite(buffer)) is not None:
+        raise wrong("NaN or infinity in the vector", f"data[{bad // per_row}]", meta, EmbeddingMismatchError)
+    data.pop("object", None)
+    vectors = Vectors(buffer, per_row, dtype, usage=usage, model=model, meta=meta)
+    return Embeddings(vectors, model, usage, data, meta)
+
+
+def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:
+    """Items sorted by `index`; as they are where no item has one; EmbeddingMismatchError otherwise."""
+    try:
+        indexes = [item["index"] for item in items]
+    except (KeyError, TypeError):
+        if any(object_or_empty(item).get("index") is not None for item in items):
+            raise wrong("an item has no index", "data", meta, EmbeddingMismatchError) from None
+        return items
+    if indexes == list(range(len(items))) and bool not in map(type, indexes):
+        return items
+    if all(index is None for index in indexes):
+        return items
+    placed: list[Any] = [None] * len(items)
+    for position, (index, item) in enumerate(zip(indexes, items, strict=True)):
+        if type(index) is not int or not 0 <= index < len(items) or placed[index] is not None:
+            problem = f"index {index!r} is repeated, out of range or not a whole number"
+            raise wrong(problem, f"data[{position}].index", meta, EmbeddingMismatchError)
+        placed[index] = item
+    return placed
+
+
+def _decode_row(item: Json, position: int, dtype: DType, meta: ResponseMeta | None) -> bytes:
+    row: Any = object_or_empty(item).get("embedding")
+    try:
+        if isinstance(row, str):
+            return b64decode(row, validate=True)
+        if isinstance(row, list):
+            return array(_FORMATS[dtype], cast(list[Any], row)).tobytes()
+    except (ValueError, TypeError, OverflowError) as error:
+        problem = f"not a vector of {dtype} numbers ({error})"
+    else:
+        problem = f"expected a list of numbers or base64 text, got {kind_of(row)}"
+    raise wrong(problem, f"data[{position}].embedding", meta, EmbeddingMismatchError)
+
+
+def _check_widths(
+    rows: list[bytes], width: int, dimensions: int | None, dtype: DType, meta: ResponseMeta | None
+) -> None:
+    size = 4 if dtype == "float32" else 1
+    for position, row in enumerate(rows):
+        if len(row) != width or not width or width % size:
+            problem = f"{len(row)} bytes where the first vector has {width}"
+            raise wrong(problem, f"data[{position}].embedding", meta, EmbeddingMismatchError)
+    if rows and dimensions is not None and dtype == "float32" and width != dimensions * size:
+        problem = f"{width // size} dimensions where {dimensions} were asked for"
+        raise wrong(problem, "data[0].embedding", meta, EmbeddingMismatchError)
+
+
+def first_not_finite(buffer: bytes | bytearray) -> int | None:
+    """Position of the first NaN or infinity among little-endian float32 numbers, or None.
+
+    Only a number whose last byte is 0x7f or 0xff can be one, and real embeddings have none such: so one look at
+    every fourth byte decides, twenty times faster than looking at the numbers.
+    """
+    top = buffer[3::4]
+    if b"\x7f" not in top and b"\xff" not in top:
+        return None
+    values = memoryview(buffer).cast("f")
+    return next((i for i, value in enumerate(values) if not math.isfinite(value)), None)

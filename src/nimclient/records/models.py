@@ -1,0 +1,127 @@
+"""What servers say of themselves: the models they serve. Only `id` is certain; embedding NIMs send nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, overload
+
+from attrs import evolve, field, frozen
+
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records._decode import as_list, as_object, int_or_none, text_or_none, to_dict, wrong
+
+ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]
+
+
+@frozen
+class Model:
+    """A model. `kind`, the `supports_…` flags, `aliases`, `deprecated` and `endpoint` come from our catalog; a model
+    that is not in it is of kind "unknown". `parent` names the base model of an adapter, `max_model_len` is in tokens
+    (vLLM and NIM LLM containers). `listed` tells that the server named it: the hosted catalog also lists models that an
+    account may not call, and omits rerankers.
+    """
+
+    id: str
+    kind: ModelKind | str = "unknown"
+    supports_tools: bool = False
+    supports_structured_output: bool = False
+    supports_thinking: bool = False
+    aliases: tuple[str, ...] = ()
+    deprecated: bool = False
+    endpoint: str | None = None
+    owned_by: str | None = None
+    parent: str | None = None
+    max_model_len: int | None = None
+    created: int | None = None
+    listed: bool = False
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def to_dict(self) -> JsonDict:
+        """The model as a JSON object."""
+        return to_dict(self)
+
+
+class ModelList(Sequence[Model]):
+    """Models in the server's order, as a sequence with `.meta`."""
+
+    __slots__ = ("_models", "extra", "meta")
+
+    def __init__(
+        self, models: Sequence[Model], meta: ResponseMeta | None = None, extra: JsonDict | None = None
+    ) -> None:
+        self._models = tuple(models)
+        self.meta = meta
+        self.extra: JsonDict = extra or {}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids alone."""
+        return tuple(model.id for model in self._models)
+
+    def to_dict(self) -> JsonDict:
+        """The list as a JSON object."""
+        return {"object": "list", "data": [model.to_dict() for model in self._models], **self.extra}
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    @overload
+    def __getitem__(self, index: int) -> Model: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Model, ...]: ...
+    def __getitem__(self, index: int | slice) -> Model | tuple[Model, ...]:
+        return self._models[index]
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self._models)
+
+    def __eq__(self, other: object) -> bool:
+        return self._models == other._models if isinstance(other, ModelList) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.ids)
+
+    def __repr__(self) -> str:
+        return f"ModelList({list(self.ids)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelList, (self._models, self.meta, self.extra)
+
+
+def decode_models(value: Json, meta: ResponseMeta | None = None) -> ModelList:
+    """The models of `GET /v1/models`: entries without an id are passed over, repeated ids appear once."""
+    data = dict(as_object(value, "body", meta))
+    if "data" not in data:
+        raise wrong("there is none", "data", meta)
+    found: dict[str, Model] = {}
+    for position, item in enumerate(as_list(data.pop("data"), "data", meta)):
+        entry = dict(as_object(item, f"data[{position}]", meta))
+        model_id = text_or_none(entry.pop("id", None))
+        if model_id and model_id not in found:
+            found[model_id] = _decode_model(model_id, entry)
+    data.pop("object", None)
+    return ModelList(list(found.values()), meta, data)
+
+
+def decode_model(value: Json, meta: ResponseMeta | None = None) -> Model:
+    """The one model of `GET /v1/models/{id}`."""
+    entry = dict(as_object(value, "body", meta))
+    model_id = text_or_none(entry.pop("id", None))
+    if not model_id:
+        raise wrong("there is none", "id", meta)
+    return evolve(_decode_model(model_id, entry), meta=meta)
+
+
+def _decode_model(model_id: str, entry: JsonDict) -> Model:
+    entry.pop("object", None)
+    return Model(
+        id=model_id,
+        owned_by=text_or_none(entry.pop("owned_by", None)),
+        parent=text_or_none(entry.pop("parent", None)),
+        max_model_len=int_or_none(entry.pop("max_model_len", None)),
+        created=int_or_none(entry.pop("created", None)),
+        listed=True,
+        extra=entry,
+    )

@@ -1,0 +1,152 @@
+"""Chat answers in vLLM's JSON: one body, or the events of a stream with the moment each is due.
+
+Order of a stream as vLLM sends it: a role chunk for each choice, then its tokens, a finish chunk, the usage chunk
+with no choices when it was asked for, and `[DONE]`.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .chat import ChatAnswer, ChatChoice, ChatRequest
+from .dialects import CREATED
+from .logprobs import chat_entry
+from .wire import DONE, Frame, event
+
+
+@dataclass(frozen=True, slots=True)
+class ChatWriter:
+    """Writes the answer to one request; `request_id` becomes part of every id in it."""
+
+    request: ChatRequest
+    answer: ChatAnswer
+    model: str
+    request_id: str
+
+    def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
+        """The usage record; the tokens so far may be given, else it is that of the whole answer."""
+        choices = self.answer.choices
+        complete = sum(choice.token_count for choice in choices) if completion_tokens is None else completion_tokens
+        usage: dict[str, Any] = {
+            "prompt_tokens": self.answer.prompt_tokens,
+            "total_tokens": self.answer.prompt_tokens + complete,
+            "completion_tokens": complete,
+        }
+        if completion_tokens is None and any(choice.reasoning for choice in choices):
+            usage["completion_tokens_details"] = {"reasoning_tokens": sum(len(choice.reasoning) for choice in choices)}
+        return usage
+
+    def body(self) -> dict[str, Any]:
+        """The body of a plain answer; vLLM writes its nulls out."""
+        return {
+            "id": f"chatcmpl-{self.request_id}",
+            "object": "chat.completion",
+            "created": CREATED,
+            "model": self.model,
+            "choices": [self._choice(at, choice) for at, choice in enumerate(self.answer.choices)],
+            "service_tier": None,
+            "system_fingerprint": None,
+            "usage": {**self.usage(), "prompt_tokens_details": None},
+            "prompt_logprobs": None,
+            "kv_transfer_params": None,
+        }
+
+    def _choice(self, at: int, choice: ChatChoice) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": "".join(choice.content) if choice.content or not self._is_empty(choice) else None,
+            "refusal": None,
+            "annotations": None,
+            "audio": None,
+            "function_call": None,
+            "reasoning": "".join(choice.reasoning) or None,
+        }
+        if choice.call is not None:
+            message["tool_calls"] = [
+                {
+                    "id": self._call_id(at),
+                    "type": "function",
+                    "function": {"name": choice.call.name, "arguments": choice.call.arguments},
+                }
+            ]
+        return {
+            "index": at,
+            "message": message,
+            "logprobs": self._logprobs(choice.content, 0),
+            "finish_reason": choice.finish_reason,
+            "stop_reason": choice.stop_reason,
+            "token_ids": None,
+        }
+
+    def _is_empty(self, choice: ChatChoice) -> bool:
+        """Whether content is null: beside a tool call, and when the tokens ran out during the reasoning."""
+        return choice.call is not None or (bool(choice.reasoning) and choice.finish_reason == "length")
+
+    def _logprobs(self, tokens: Sequence[str], start: int) -> dict[str, Any] | None:
+        top = self.request.top_logprobs
+        if top is None or not tokens:
+            return None
+        return {"content": [chat_entry(token, start + at, top) for at, token in enumerate(tokens)]}
+
+    def _call_id(self, at: int) -> str:
+        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at}'.encode()):08x}"
+
+    def frames(self) -> Iterator[Frame]:
+        """The stream; the token of number k (from 0) of every choice is due at the same moment."""
+        steps = [list(self._deltas(at, choice)) for at, choice in enumerate(self.answer.choices)]
+        sent = 0
+        for at in range(len(steps)):
+            yield self._chunk(0, 0, {"index": at, **_delta({"role": "assistant", "content": ""})})
+        last = max(0, *(len(deltas) - 1 for deltas in steps))
+        for step in range(last + 1):
+            for at, deltas in enumerate(steps):
+                if step < len(deltas):
+                    sent += 1
+                    yield self._chunk(step, sent, {"index": at, **deltas[step]})
+                if step == max(len(deltas) - 1, 0):
+                    yield self._chunk(step, sent, self._finish(at))
+        if self.request.sampling.include_usage:
+            yield Frame(last, event({**self._head(), "choices": [], "usage": self.usage()}))
+        yield Frame(last, DONE)
+
+    def _deltas(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
+        for token in choice.reasoning:
+            yield _delta({"reasoning": token})
+        for place, token in enumerate(choice.content):
+            yield _delta({"content": token}, self._logprobs([token], place))
+        if choice.call is not None:
+            name = {"name": choice.call.name, "arguments": ""}
+            first = {"index": 0, "id": self._call_id(at), "type": "function", "function": name}
+            yield _delta({"tool_calls": [first]})
+            for token in choice.call_tokens:
+                more = {"index": 0, "function": {"arguments": token}}
+                yield _delta({"tool_calls": [more]})
+
+    def _finish(self, at: int) -> dict[str, Any]:
+        choice = self.answer.choices[at]
+        return {
+            "index": at,
+            "delta": {"content": ""},
+            "logprobs": None,
+            "finish_reason": choice.finish_reason,
+            "stop_reason": choice.stop_reason,
+        }
+
+    def _head(self) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.request_id}",
+            "object": "chat.completion.chunk",
+            "created": CREATED,
+            "model": self.model,
+        }
+
+    def _chunk(self, step: int, sent: int, choice: dict[str, Any]) -> Frame:
+        chunk = {**self._head(), "choices": [choice]}
+        if self.request.sampling.continuous_usage:
+            chunk["usage"] = self.usage(sent)
+        return Frame(step, event(chunk))
+
+
+def _delta(delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"delta": delta, "logprobs": logprobs, "finish_reason": None}

@@ -1,0 +1,35 @@
+"""The documents a server shows about itself: models, health, metadata, version."""
+
+from typing import Any, Final
+
+from .dialects import NimDialect
+from .endpoints import Endpoints
+from .refusals import unknown_model
+
+_ONE_MODEL: Final = "/v1/models/"
+
+
+def is_document(path: str, dialect: NimDialect) -> bool:
+    """Whether a path is one of the documents; the id of a model may hold slashes."""
+    return path in dialect.gets or path.startswith(_ONE_MODEL)
+
+
+def document(path: str, dialect: NimDialect, endpoints: Endpoints) -> dict[str, Any]:
+    """The document at a path. Raises Refusal (404) for an unknown model."""
+    match dialect.gets.get(path):
+        case "models":
+            entries = [dialect.model(model, endpoints.max_model_len(model)) for model in endpoints.models.values()]
+            return {"object": "list", "data": entries}
+        case "live":
+            return dialect.live()
+        case "ready":
+            return dialect.ready()
+        case "metadata":
+            return dialect.metadata(endpoints.models.values())
+        case "version":
+            return dialect.version()
+        case _:
+            model = endpoints.models.get(name := path.removeprefix(_ONE_MODEL))
+            if model is None:
+                raise unknown_model(name)
+            return dialect.model(model, endpoints.max_model_len(model))

@@ -1,0 +1,143 @@
+"""`/v1/embeddings` as a NeMo Retriever NIM answers it, with hashed n-gram features for vectors.
+
+Asymmetric models want an `input_type` (or the model's name with its suffix); too long texts are refused unless
+`truncate` says which end to give up. Shortened vectors are a prefix brought back to length one; the integer types
+are scaled by the vector's largest component, the binary ones pack one sign bit a component.
+"""
+
+import base64
+import re
+import sys
+import zlib
+from array import array
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .catalog import INPUT_TYPES, ServedModel
+from .features import Features, shortened
+from .fields import Fields
+from .refusals import Refusal, bad_field
+from .text import pieces
+
+TRUNCATE: Final = ("NONE", "START", "END")
+
+_ENCODINGS: Final = ("float", "base64")
+_TYPES: Final = ("float", "int8", "uint8", "binary", "ubinary")
+_MODALITIES: Final = ("text", "image", "text_image")
+_DATA_URL: Final = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=]*")
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """A checked request; `input_type` is "query", "passage" or nothing for a model that makes no difference."""
+
+    texts: tuple[str, ...]
+    input_type: str
+    truncate: str
+    dimensions: int
+    encoding: str
+    type: str
+
+
+def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, most: int) -> EmbeddingRequest:
+    """Check and collect a request; `named_type` came with the model's name, `most` is the full size of a vector."""
+    _check_modality(fields)
+    return EmbeddingRequest(
+        texts=_texts(fields, model),
+        input_type=_input_type(fields, model, named_type),
+        truncate=fields.one_of("truncate", TRUNCATE) or "NONE",
+        dimensions=fields.integer("dimensions", least=1, most=most) or most,
+        encoding=fields.one_of("encoding_format", _ENCODINGS) or "float",
+        type=fields.one_of("embedding_type", _TYPES) or "float",
+    )
+
+
+def _texts(fields: Fields, model: ServedModel) -> tuple[str, ...]:
+    texts = fields.texts("input")
+    if texts is None:
+        raise fields.missing("input")
+    if not texts:
+        raise bad_field("input", "must hold at least one text.")
+    for at, text in enumerate(texts):
+        if not text:
+            raise bad_field("input", f"the text at index {at} is empty.")
+    return tuple(map(without_images, texts)) if model.images else tuple(texts)
+
+
+def without_images(text: str) -> str:
+    """The text with every image data URL replaced by a word that stands for its bytes."""
+    return _DATA_URL.sub(lambda match: f"image{zlib.crc32(match.group().encode()):08x}", text)
+
+
+def _input_type(fields: Fields, model: ServedModel, named_type: str | None) -> str:
+    given = fields.one_of("input_type", INPUT_TYPES) or named_type
+    if given is None and not model.symmetric:
+        raise Refusal(400, "'input_type' parameter is required for this model.", param="input_type")
+    return given if given and not model.symmetric else ""
+
+
+def _check_modality(fields: Fields) -> None:
+    for modality in fields.texts("modality") or ():
+        if modality not in _MODALITIES:
+            raise bad_field("modality", f"must be one of {', '.join(_MODALITIES)}, got {modality}.")
+
+
+def fitted(text: str, limit: int, truncate: str) -> tuple[str, int]:
+    """A text that fits the limit and its number of tokens; Refusal (400) when it is too long and may not be cut."""
+    tokens = pieces(text)
+    if len(tokens) <= limit:
+        return text, len(tokens)
+    if truncate == "NONE":
+        raise Refusal(400, f"Input length {len(tokens)} exceeds maximum allowed token size {limit}", param="input")
+    kept = tokens[-limit:] if truncate == "START" else tokens[:limit]
+    return "".join(kept), limit
+
+
+def embed(request: EmbeddingRequest, model: ServedModel, features: Features) -> dict[str, Any]:
+    """The body of the answer."""
+    texts = [fitted(text, model.token_limit, request.truncate) for text in request.texts]
+    tokens = sum(count for _, count in texts)
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": at, "embedding": _embedding(text, request, features)}
+            for at, (text, _) in enumerate(texts)
+        ],
+        "model": model.id,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def _embedding(text: str, request: EmbeddingRequest, features: Features) -> Any:
+    vector = features.unit_vector(text, request.input_type)
+    if request.dimensions < len(vector):
+        vector = shortened(vector, request.dimensions)
+    numbers = as_type(vector, request.type)
+    return numbers.tolist() if request.encoding == "float" else base64.b64encode(little_endian(numbers)).decode()
+
+
+def as_type(vector: list[float], type: str) -> "array[float] | array[int]":
+    """The vector in one of the embedding types."""
+    if type == "float":
+        return array("f", vector)
+    if type in ("int8", "uint8"):
+        scale = 127.0 / max(map(abs, vector))
+        shift = 0 if type == "int8" else 128
+        return array("b" if type == "int8" else "B", [round(value * scale) + shift for value in vector])
+    packed = _sign_bits(vector)
+    return array("B", packed) if type == "ubinary" else array("b", [byte - 128 for byte in packed])
+
+
+def _sign_bits(vector: list[float]) -> bytes:
+    """One bit a component, the first in the highest bit of the first byte; the last byte is filled up with zeros."""
+    bits = "".join("1" if value > 0 else "0" for value in vector)
+    size = (len(bits) + 7) // 8
+    return int(bits.ljust(size * 8, "0"), 2).to_bytes(size, "big")
+
+
+def little_endian(numbers: "array[float] | array[int]", byteorder: str = sys.byteorder) -> bytes:
+    """The bytes of the numbers in the order of every GPU host."""
+    if byteorder == "big":
+        numbers = numbers[:]
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -1,0 +1,90 @@
+"""What each route answers, as functions of the request's JSON: the simulator without its server.
+
+Holds the models, the features and the vocabulary; knows neither HTTP nor time. Every method raises `Refusal` for a
+request it will not serve.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from .catalog import ANY_KIND, ServedModel, find_model, served_models
+from .chat import answer_chat, read_chat
+from .chat_wire import ChatWriter
+from .completions import CompletionWriter, complete, read_completion
+from .embeddings import embed, read_embedding
+from .features import Features
+from .fields import Fields
+from .ranking import rank, read_ranking
+from .refusals import Refusal, unknown_model
+from .vocabulary import Vocabulary, detokenize, tokenize
+from .wire import Answer, PlainAnswer, StreamedAnswer
+
+_RETRIEVER_KINDS: Final = ("embedding", "ranking")
+
+
+class Endpoints:
+    """The inference routes; `models` are served beside the catalog, vectors have `dimensions` floats at most."""
+
+    def __init__(self, models: Iterable[str], *, seed: int, dimensions: int, max_model_len: int) -> None:
+        self.models = served_models(models)
+        self._seed = seed
+        self._features = Features(dimensions, seed)
+        self._max_model_len = max_model_len
+        self._vocabulary = Vocabulary()
+
+    def max_model_len(self, model: ServedModel) -> int:
+        """The longest input of a model, in tokens."""
+        return model.token_limit if model.kind in _RETRIEVER_KINDS else self._max_model_len
+
+    def answer(self, route: str, body: dict[str, Any], request_id: str) -> Answer:
+        """The answer of one POST route to a body."""
+        fields = Fields(body)
+        match route:
+            case "chat":
+                return self._chat(fields, request_id)
+            case "completions":
+                return self._completions(fields, request_id)
+            case "embeddings":
+                return self._embeddings(fields)
+            case "ranking":
+                return self._ranking(fields)
+            case "tokenize":
+                return PlainAnswer(tokenize(fields, self._vocabulary, self._max_model_len))
+            case _:
+                return PlainAnswer(detokenize(fields, self._vocabulary))
+
+    def _model(self, fields: Fields, route: str, *kinds: str) -> tuple[ServedModel, str | None]:
+        name = fields.need_text("model")
+        model, input_type = find_model(self.models, name)
+        if model is None:
+            raise unknown_model(name)
+        if model.kind not in (ANY_KIND, *kinds):
+            raise Refusal(400, f"The model `{name}` does not support {route}.", param="model")
+        return model, input_type
+
+    def _chat(self, fields: Fields, request_id: str) -> Answer:
+        model, _ = self._model(fields, "chat completions", "chat", "vlm")
+        request = read_chat(fields)
+        answer = answer_chat(request, self._seed, self._max_model_len)
+        writer = ChatWriter(request, answer, model.id, request_id)
+        if request.sampling.stream:
+            return StreamedAnswer(writer.frames())
+        return PlainAnswer(writer.body(), max(choice.token_count for choice in answer.choices))
+
+    def _completions(self, fields: Fields, request_id: str) -> Answer:
+        model, _ = self._model(fields, "completions", "chat", "vlm", "completions")
+        request = read_completion(fields, self._vocabulary)
+        completions = complete(request, self._seed, self._max_model_len)
+        writer = CompletionWriter(request, completions, model.id, request_id)
+        if request.sampling.stream:
+            return StreamedAnswer(writer.frames())
+        return PlainAnswer(writer.body(), max(len(completion.cut.tokens) for completion in completions))
+
+    def _embeddings(self, fields: Fields) -> Answer:
+        model, named_type = self._model(fields, "embeddings", "embedding")
+        request = read_embedding(fields, model, named_type, self._features.dimensions)
+        return PlainAnswer(embed(request, model, self._features))
+
+    def _ranking(self, fields: Fields) -> Answer:
+        model, _ = self._model(fields, "ranking", "ranking")
+        return PlainAnswer(rank(read_ranking(fields, model), model, self._features))

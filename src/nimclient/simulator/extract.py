@@ -1,0 +1,133 @@
+"""Chat answers cut out of the messages themselves.
+
+No model stands behind them: the sentences that share the most (rare) words with the question are quoted. What the
+messages do not say, the simulator does not know, and then it says so.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from .text import content_stems, sentences
+
+OPENINGS: Final = ("Based on the text given: ", "The text given says: ", "According to the text given: ")
+IGNORANCE: Final = "This is a simulator, not a model, and nothing in the messages answers: "
+
+_MOST_QUOTED: Final = 3
+_NEARLY_AS_GOOD: Final = 0.7
+_PAIR_BONUS: Final = 0.5
+_LABEL: Final = re.compile(r"^\s*(?:question|q|context|text|passages?|documents?|input)\s*:\s*", re.IGNORECASE)
+_SWITCH: Final = re.compile(r"detailed thinking (?:on|off)|/(?:no_)?think\b", re.IGNORECASE)
+_OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message: its role and its text parts put together."""
+
+    role: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """A conversation taken apart: what is asked, the sentences to answer from, and those to fall back on.
+
+    `request` is the whole last user message, of which `question` is one sentence.
+    """
+
+    question: str
+    sources: tuple[str, ...]
+    fallback: tuple[str, ...] = ()
+    request: str = ""
+
+
+def take_apart(turns: Sequence[Turn]) -> Material:
+    """The question is what the last user message asks; everything else is what it can be answered from.
+
+    After tool results the answer comes from them, and falls back on them even when no word is shared.
+    """
+    last_user = next((at for at in range(len(turns) - 1, -1, -1) if turns[at].role == "user"), None)
+    if last_user is None:
+        return Material("", _statements(turn.text for turn in turns if turn.role != "assistant"))
+    request = _SWITCH.sub("", turns[last_user].text)
+    question, rest = split_question(request)
+    results = _statements(turn.text for turn in turns[last_user + 1 :] if turn.role == "tool")
+    if results:
+        return Material(question, results, results, request)
+    earlier = (turn.text for turn in turns[:last_user] if not turn.text.startswith(_OWN_WORDS))
+    own = _statements([rest])
+    return Material(question, tuple(dict.fromkeys((*_statements(earlier), *own))), own, request)
+
+
+def split_question(text: str) -> tuple[str, str]:
+    """A user message as (question, the rest): the last sentence with a question mark, else the last sentence."""
+    found = sentences(text)
+    if not found:
+        return "", ""
+    at = next((at for at in range(len(found) - 1, -1, -1) if found[at].endswith("?")), len(found) - 1)
+    return _LABEL.sub("", found[at]), "\n\n".join(found[:at] + found[at + 1 :])
+
+
+def _statements(texts: Iterable[str]) -> tuple[str, ...]:
+    found = (_LABEL.sub("", sentence) for text in texts for sentence in sentences(_SWITCH.sub("", text)))
+    return tuple(dict.fromkeys(sentence for sentence in found if sentence and not sentence.endswith("?")))
+
+
+def closest(question: str, sources: Sequence[str]) -> list[str]:
+    """The one to three sources that share the most with the question, in their own order; none if nothing is shared.
+
+    Shared words weigh by their rarity among the sources, shared pairs of words half as much again; long sentences
+    pay for their length.
+    """
+    asked = content_stems(question)
+    asked_words, asked_pairs = set(asked), set(pairwise(asked))
+    stems = [content_stems(source) for source in sources]
+    spread = Counter(word for found in stems for word in set(found) & asked_words)
+    rarity = {word: math.log(1.0 + len(sources) / count) for word, count in spread.items()}
+    scores = [_score(found, asked_words, asked_pairs, rarity) for found in stems]
+    best = max(scores, default=0.0)
+    if best <= 0.0:
+        return []
+    ranked = sorted(range(len(sources)), key=lambda at: (-scores[at], at))[:_MOST_QUOTED]
+    return [sources[at] for at in sorted(ranked) if scores[at] >= _NEARLY_AS_GOOD * best]
+
+
+def _score(
+    found: list[str], asked_words: set[str], asked_pairs: set[tuple[str, str]], rarity: dict[str, float]
+) -> float:
+    shared = sum(rarity[word] for word in set(found) & asked_words)
+    if not shared:
+        return 0.0
+    pairs = sum(rarity[first] for first, _ in set(pairwise(found)) & asked_pairs)
+    return (shared + _PAIR_BONUS * pairs) / math.sqrt(1.0 + len(found))
+
+
+def answer(material: Material, variant: int) -> str:
+    """The reply to a conversation; `variant` picks the opening words."""
+    quoted = closest(material.question, material.sources) or list(material.fallback[:_MOST_QUOTED])
+    if not quoted:
+        return f"{IGNORANCE}{material.question}" if material.question else f"{IGNORANCE}(no question)"
+    return OPENINGS[variant % len(OPENINGS)] + " ".join(quoted)
+
+
+def thought(material: Material) -> str:
+    """What a reasoning model would say first: what was asked and how the answer is found."""
+    return (
+        f"The question is: {material.question} Sentences to answer from: {len(material.sources)}. "
+        "Those that share the most words with the question are quoted."
+    )
+
+
+def wants_thinking(turns: Iterable[Turn]) -> bool:
+    """Whether a message switches reasoning on in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
+    wanted = False
+    for turn in turns:
+        if turn.role in ("system", "user"):
+            for switch in _SWITCH.findall(turn.text):
+                wanted = switch.lower() in ("detailed thinking on", "/think")
+    return wanted

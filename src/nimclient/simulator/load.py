@@ -1,0 +1,83 @@
+"""The load model: how many requests run at once, how many a minute may come, and when each token is due.
+
+Nothing here knows HTTP or what is generated. Times are seconds.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+
+class MinuteBucket:
+    """A token bucket of one minute's size that refills evenly: `per_minute` requests at once, then one each 60/rpm s.
+
+    `clock` gives seconds and never goes back.
+    """
+
+    def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
+        self._size = per_minute
+        self._clock = clock
+        self._level = per_minute
+        self._at = clock()
+
+    def take(self) -> bool:
+        """Take one request's token; False when there is none."""
+        now = self._clock()
+        self._level = min(self._size, self._level + (now - self._at) * self._size / 60.0)
+        self._at = now
+        if self._level < 1.0:
+            return False
+        self._level -= 1.0
+        return True
+
+
+class Slots:
+    """At most `count` requests generate at once (None: any number); the others wait, first come first served."""
+
+    def __init__(self, count: int | None) -> None:
+        self._gate = None if count is None else asyncio.Semaphore(count)
+        self.running = 0
+        self.waiting = 0
+
+    @asynccontextmanager
+    async def one(self) -> AsyncGenerator[None, None]:
+        """Hold one slot for the length of the block."""
+        if self._gate is not None:
+            self.waiting += 1
+            try:
+                await self._gate.acquire()
+            finally:
+                self.waiting -= 1
+        self.running += 1
+        try:
+            yield
+        finally:
+            self.running -= 1
+            if self._gate is not None:
+                self._gate.release()
+
+
+class Pace:
+    """When the tokens of one request are due, counted from the moment it got its slot.
+
+    The schedule is absolute: a server that fell behind catches up, and delays do not add up.
+    """
+
+    def __init__(self, ttft: float, itl: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._start = self._loop.time()
+        self._ttft = ttft
+        self._itl = itl
+
+    def is_due(self, step: int) -> bool:
+        """Whether the token of that number (from 0) may go out now."""
+        return self._delay(step) <= 0.0
+
+    async def until(self, step: int) -> None:
+        """Wait until the token of that number (from 0) is due."""
+        if (delay := self._delay(step)) > 0.0:
+            await asyncio.sleep(delay)
+
+    def _delay(self, step: int) -> float:
+        due = self._ttft + step * self._itl
+        return self._start + due - self._loop.time() if due else 0.0

@@ -1,0 +1,32 @@
+"""What a server says no with: one exception that every check raises and every dialect spells in its own JSON."""
+
+
+class Refusal(Exception):
+    """A request the simulator will not serve.
+
+    `status` is the HTTP status, `message` the words, `type` the error's name in vLLM's vocabulary and `param` the
+    field at fault, where there is one.
+    """
+
+    def __init__(self, status: int, message: str, *, type: str = "BadRequestError", param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+
+
+def bad_field(name: str, problem: str) -> Refusal:
+    """A 400 that names the field and what is wrong with it."""
+    return Refusal(400, f"{name}: {problem}", param=name)
+
+
+def invalid_field(name: str, kind: str, problem: str) -> Refusal:
+    """A 400 in the words of vLLM's request validation, which names the field in a `loc`."""
+    message = f"[{{'type': '{kind}', 'loc': ('body', '{name}'), 'msg': '{problem}'}}]"
+    return Refusal(400, message, type="Bad Request", param=name)
+
+
+def unknown_model(name: str) -> Refusal:
+    """vLLM's answer to a model it does not serve."""
+    return Refusal(404, f"The model `{name}` does not exist.", type="NotFoundError", param="model")

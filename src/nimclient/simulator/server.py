@@ -1,0 +1,227 @@
+"""The simulator's HTTP server: aiohttp in, `Endpoints` inside, the load model in between.
+
+A simulator, not a model: it speaks the protocol and keeps time, and what it says is computed from the request alone.
+"""
+
+import asyncio
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import orjson
+from aiohttp import web
+
+from .dialects import dialect_named
+from .documents import document, is_document
+from .endpoints import Endpoints
+from .load import MinuteBucket, Pace, Slots
+from .records import RequestRecord
+from .refusals import Refusal, invalid_field
+from .wire import PlainAnswer, StreamedAnswer, encoded
+
+_LARGEST_BODY: Final = 64 * 2**20
+_LARGEST_WRITE: Final = 64 * 2**10
+_SHUTDOWN_SECONDS: Final = 0.05
+
+
+class Simulator:
+    """A NIM-like server on this machine, for tests, demonstrations and capacity questions.
+
+    It serves every model id of the catalog and those in `models`. Answers are deterministic under `seed`: embeddings
+    are hashed n-grams, chat answers are quoted from the messages. `ttft` seconds pass before the first token and
+    `itl` seconds between tokens; a plain answer takes `ttft` + tokens x `itl`, an embedding or ranking `ttft`. At
+    most `slots` requests generate at once, the others wait in order; beyond `rpm` requests a minute (a bucket that
+    refills evenly by `clock`) the answer is 429. The last `keep_requests` requests are kept, bodies included.
+
+    `port` 0 takes a free one. ValueError for a dialect it does not speak and for numbers that make no sense.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        dialect: str = "nim",
+        models: Iterable[str] = (),
+        ttft: float = 0.0,
+        itl: float = 0.0,
+        slots: int | None = None,
+        rpm: float | None = None,
+        seed: int = 0,
+        embedding_dimensions: int = 1024,
+        max_model_len: int = 131_072,
+        keep_requests: int = 10_000,
+        keepalive_timeout: float = 75.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if ttft < 0 or itl < 0:
+            raise ValueError("ttft and itl are seconds and not negative")
+        for name, count in (("slots", slots), ("rpm", rpm), ("embedding_dimensions", embedding_dimensions)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} must be at least 1")
+        if isinstance(models, str):
+            raise TypeError("models is a list of ids, not one string")
+        self._host = host
+        self._port = port
+        self._dialect = dialect_named(dialect)
+        self._endpoints = Endpoints(models, seed=seed, dimensions=embedding_dimensions, max_model_len=max_model_len)
+        self._ttft = ttft
+        self._itl = itl
+        self._slot_count = slots
+        self._slots = Slots(slots)
+        self._bucket = None if rpm is None else MinuteBucket(rpm, clock)
+        self._seed = seed
+        self._requests: deque[RequestRecord] = deque(maxlen=keep_requests)
+        self._arrived = 0
+        self._keepalive_timeout = keepalive_timeout
+        self._runner: web.AppRunner | None = None
+        self._address = ("", 0)
+
+    async def start(self) -> None:
+        """Begin to listen on the running loop. OSError when the port is taken, RuntimeError when started already."""
+        if self._runner is not None:
+            raise RuntimeError("the simulator is running already")
+        application = web.Application(client_max_size=_LARGEST_BODY)
+        application.router.add_route("*", "/{path:.*}", self._serve)
+        runner = web.AppRunner(
+            application,
+            access_log=None,
+            handle_signals=False,
+            handler_cancellation=True,  # a client that leaves ends its handler, also while it waits for a slot
+            keepalive_timeout=self._keepalive_timeout,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._slots = Slots(self._slot_count)
+        self._address = runner.addresses[0][:2]
+        self._runner = runner
+
+    async def aclose(self) -> None:
+        """Stop listening and drop all connections; streams that are open break off. It may be started again."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, with /v1: "http://127.0.0.1:PORT/v1". RuntimeError before it is started."""
+        if self._runner is None:
+            raise RuntimeError("the simulator is not running")
+        host, port = self._address
+        return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """What arrived, oldest first: records with .method .path .headers .json .status .disconnected."""
+        return tuple(self._requests)
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        record = RequestRecord(
+            request.method, request.path, {name.lower(): value for name, value in request.headers.items()}
+        )
+        self._requests.append(record)
+        self._arrived += 1
+        request_id = record.headers.get("x-request-id") or self._request_id(self._arrived)
+        try:
+            return await self._dispatch(request, record, request_id)
+        except (asyncio.CancelledError, ConnectionError):
+            record.disconnected = request.transport is None
+            raise
+
+    def _request_id(self, number: int) -> str:
+        return f"{zlib.crc32(f'{self._seed} {number}'.encode()):08x}{number:024x}"
+
+    async def _dispatch(self, request: web.Request, record: RequestRecord, request_id: str) -> web.StreamResponse:
+        route = self._dialect.posts.get(record.path)
+        if route is None:
+            return self._document(record, request_id)
+        if record.method != "POST":
+            return self._reply(record, request_id, 405, self._dialect.wrong_method())
+        try:
+            body = await _read_json(request, record)
+            if route in self._dialect.generates and self._bucket is not None and not self._bucket.take():
+                return self._reply(record, request_id, 429, self._dialect.too_many_requests())
+            answer = self._endpoints.answer(route, body, request_id)
+        except Refusal as refusal:
+            return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, route))
+        if isinstance(answer, StreamedAnswer):
+            return await self._stream(request, record, request_id, answer)
+        if route in self._dialect.generates:
+            await self._wait(answer)
+        return self._reply(record, request_id, 200, answer.body)
+
+    async def _wait(self, answer: PlainAnswer) -> None:
+        async with self._slots.one():
+            await Pace(self._ttft, self._itl).until(answer.tokens)
+
+    async def _stream(
+        self, request: web.Request, record: RequestRecord, request_id: str, answer: StreamedAnswer
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"X-Request-Id": request_id, "Cache-Control": "no-cache"})
+        response.content_type = "text/event-stream"
+        response.charset = "utf-8"
+        record.status = 200
+        await response.prepare(request)  # vLLM sends the head before the request has its turn
+        async with self._slots.one():
+            pace = Pace(self._ttft, self._itl)
+            due = bytearray()
+            for frame in answer.frames:
+                if due and (len(due) > _LARGEST_WRITE or not pace.is_due(frame.step)):
+                    await response.write(bytes(due))
+                    due.clear()
+                await pace.until(frame.step)
+                due += frame.data
+            await response.write(bytes(due))
+        await response.write_eof()
+        return response
+
+    def _document(self, record: RequestRecord, request_id: str) -> web.Response:
+        """The answer of a GET route."""
+        if not is_document(record.path, self._dialect):
+            return self._reply(record, request_id, 404, self._dialect.no_such_route())
+        if record.method != "GET":
+            return self._reply(record, request_id, 405, self._dialect.wrong_method())
+        try:
+            return self._reply(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
+        except Refusal as refusal:
+            return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, "models"))
+
+    def _reply(self, record: RequestRecord, request_id: str, status: int, body: dict[str, Any]) -> web.Response:
+        record.status = status
+        return web.Response(
+            body=encoded(body), status=status, content_type="application/json", headers={"X-Request-Id": request_id}
+        )
+
+
+async def _read_json(request: web.Request, record: RequestRecord) -> dict[str, Any]:
+    """The body of a request, which is also put on its record; Refusal when it is no JSON object."""
+    try:
+        data = await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refusal(413, f"The body is larger than {_LARGEST_BODY} bytes.", type="RequestEntityTooLarge") from None
+    try:
+        record.json = body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise invalid_field(str(error.pos), "json_invalid", "JSON decode error") from None
+    if request.content_type != "application/json":
+        raise Refusal(400, "Unsupported Media Type: Only 'application/json' is allowed", type="Bad Request")
+    if not isinstance(body, dict):
+        raise Refusal(400, "The body must be a JSON object.", type="Bad Request")
+    return cast("dict[str, Any]", body)

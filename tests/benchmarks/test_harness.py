@@ -1,0 +1,63 @@
+"""Every measured process starts in the same clean environment, after the baseline of its turn."""
+
+import subprocess
+
+from benchmarks import harness, machine
+from benchmarks.__main__ import parse_arguments
+from benchmarks.scenarios import BY_NAME
+
+
+def test_children_have_one_blas_thread_bytecode_and_no_proxy():
+    inherited = {"PATH": "/bin", "PYTHONDONTWRITEBYTECODE": "1", "HTTPS_PROXY": "http://p", "all_proxy": "http://p"}
+    assert harness.child_environment(inherited) == {
+        "PATH": "/bin",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def test_baseline_runs_first_and_even_when_it_is_not_asked_for():
+    assert harness.peers_of(BY_NAME["chat"], ["nimclient"]) == ["floor", "nimclient"]
+    assert harness.peers_of(BY_NAME["chat"], ["openai", "floor"]) == ["floor", "openai"]
+    assert harness.peers_of(BY_NAME["import"], ["floor"]) == ["bare", "floor"]
+
+
+def test_peers_run_in_turn(monkeypatch):
+    monkeypatch.setattr(harness, "run_once", lambda scenario, peer, turn, url, seconds: (turn, peer, seconds))
+    made = harness.run_all([BY_NAME["stream-paced"]], ["floor", "openai"], url="", turns=2, seconds=1.0)
+    assert list(made) == [(0, "floor", 2.0), (0, "openai", 2.0), (1, "floor", 2.0), (1, "openai", 2.0)]
+
+
+def test_peer_that_cannot_run_is_a_failed_run_with_its_last_line(monkeypatch):
+    def fail(*arguments):
+        raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: no such peer\n")
+
+    monkeypatch.setattr(harness, "measure", fail)
+    failed = harness.run_once(BY_NAME["chat"], "openai", 0, "", 1.0)
+    assert failed.failure == "ImportError: no such peer"
+    assert not failed.counted
+
+
+def test_reason_is_told_for_a_process_that_says_nothing():
+    assert harness.reason(subprocess.TimeoutExpired("python", 62.0)) == "no result within 62 s"
+    assert harness.reason(subprocess.CalledProcessError(-9, "python", stderr="")) == "no result"
+
+
+def test_a_start_is_measured_in_the_cpu_of_its_own_process():
+    used = harness.measure_starts("bare", 0.05)
+    assert used["units"] >= 1
+    assert 0 < used["cpu_seconds"] <= 1.5 * used["wall_seconds"]
+
+
+def test_quick_shortens_and_options_are_repeatable():
+    options = parse_arguments(["--quick", "--scenario", "chat", "--scenario", "import"])
+    assert (options.runs, options.seconds, options.scenario) == (2, 0.2, ["chat", "import"])
+    assert parse_arguments([]).runs == 5
+
+
+def test_machine_tells_versions_and_not_who_it_is():
+    described = machine.describe()
+    assert set(described) == {"cpu", "cores", "platform", "python", "versions"}
+    assert machine.installed_version("no-such-package-at-all") is None

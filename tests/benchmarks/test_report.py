@@ -1,0 +1,94 @@
+"""A report gives CPU per unit, the ratio to the floor or what a start adds to the bare interpreter, and the target."""
+
+import json
+
+import pytest
+
+from benchmarks import report
+from benchmarks.runs import Run, Spread
+
+
+def runs(scenario, peer, microseconds):
+    return [
+        Run(scenario, peer, turn, units=1000, cpu_seconds=value / 1e3, wall_seconds=value / 1e3)
+        for turn, value in enumerate(microseconds)
+    ]
+
+
+def approximately(values):
+    return pytest.approx((values.low, values.median, values.high))
+
+
+def test_ratios_are_paired_by_turn():
+    measured = runs("chat", "floor", [100, 200, 100]) + runs("chat", "nimclient", [140, 260, 160])
+    _, ours = report.summarize_all(measured)
+    assert approximately(ours.compared) == (1.3, 1.4, 1.6)
+    assert approximately(ours.cpu) == (140, 160, 260)
+
+
+@pytest.mark.parametrize(("microseconds", "reached"), [(149, True), (150, True), (151, False)])
+def test_target_is_reached_by_the_median(microseconds, reached):
+    measured = runs("chat", "floor", [100] * 3) + runs("chat", "nimclient", [10, microseconds, 900])
+    _, ours = report.summarize_all(measured)
+    assert ours.limit == 1.5
+    assert ours.reached is reached
+
+
+def test_only_nimclient_has_a_target():
+    floor, openai = report.summarize_all(runs("chat", "floor", [100]) + runs("chat", "openai", [900]))
+    assert floor.reached is openai.reached is None
+
+
+def test_start_is_compared_by_what_it_adds_in_milliseconds():
+    measured = runs("import", "bare", [8_000]) + runs("import", "nimclient", [48_000])
+    bare, ours = report.summarize_all(measured)
+    assert bare.cpu.median == pytest.approx(8)
+    assert ours.compared.median == pytest.approx(40)
+    assert ours.reached
+
+
+def test_rejected_and_failed_runs_are_told_and_not_averaged():
+    measured = [
+        Run("chat", "floor", 0, units=1, cpu_seconds=1.0, wall_seconds=1.0),
+        Run("chat", "floor", 1, units=1, cpu_seconds=2.0, wall_seconds=1.0),
+        Run("chat", "floor", 2, failure="ImportError: no such peer"),
+    ]
+    (floor,) = report.summarize_all(measured)
+    assert floor.cpu == Spread(1e6, 1e6, 1e6)
+    assert report.how_many(floor) == "1, 1 rejected, 1 failed: ImportError: no such peer"
+
+
+def test_peer_without_a_counted_run_has_neither_numbers_nor_a_verdict():
+    measured = [*runs("chat", "floor", [100]), Run("chat", "nimclient", 0, failure="ImportError")]
+    _, ours = report.summarize_all(measured)
+    assert ours.cpu is ours.compared is ours.reached is None
+    assert "1 failed: ImportError" in report.table([ours])
+
+
+def test_table_has_a_block_for_each_scenario_with_aligned_columns():
+    measured = runs("chat", "floor", [100, 110]) + runs("chat", "nimclient", [140, 154])
+    measured += runs("import", "bare", [8_000]) + runs("import", "openai", [300_000])
+    assert report.table(report.summarize_all(measured)).splitlines() == [
+        "chat: small chat requests (µs of client CPU per request)",
+        "  peer        µs  min–max  × floor    min–max  target           runs",
+        "  floor      105  100–110                                       2",
+        "  nimclient  147  140–154     1.40  1.40–1.40   ≤ 1.5  reached  2",
+        "",
+        "import: import plus construction (ms of client CPU per start)",
+        "  peer      ms    min–max  over bare  min–max  target    runs",
+        "  bare    8.00  8.00–8.00                                1",
+        "  openai   300    300–300        292  292–292            1",
+    ]
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.0512, "1.05"), (24.53, "24.5"), (984.6, "985"), (-0.25, "-0.25")])
+def test_numbers_show_three_digits(value, text):
+    assert report.number(value) == text
+
+
+def test_document_is_json_with_machine_options_summaries_and_every_run():
+    measured = runs("chat", "floor", [100]) + runs("chat", "nimclient", [140])
+    written = report.document({"cpu": "some"}, {"runs": 1}, measured, report.summarize_all(measured))
+    assert json.loads(json.dumps(written)) == written | {"summaries": json.loads(json.dumps(written["summaries"]))}
+    assert [summary["reached"] for summary in written["summaries"]] == [None, True]
+    assert [run["rejected"] for run in written["runs"]] == [False, False]
