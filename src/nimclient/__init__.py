@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nimclient._config import Limits, RetryPolicy, Timeouts
     from nimclient._stream import ChatStream
     from nimclient._sync.client import Client
+    from nimclient._sync.stream import SyncChatStream
     from nimclient._wire import AttemptEvent
     from nimclient.errors import NimError
     from nimclient.records import (
@@ -50,6 +51,7 @@ _HOMES = {
     "Ranking": "nimclient.records",
     "ResponseMeta": "nimclient.records",
     "RetryPolicy": "nimclient._config",
+    "SyncChatStream": "nimclient._sync.stream",
     "Timeouts": "nimclient._config",
     "ToolCall": "nimclient.records",
     "Usage": "nimclient.records",
@@ -75,6 +77,7 @@ __all__ = [
     "Ranking",
     "ResponseMeta",
     "RetryPolicy",
+    "SyncChatStream",
     "Timeouts",
     "ToolCall",
     "Usage",

@@ -95,7 +95,7 @@ class AsyncClient:
             strict=strict,
             on_attempt=on_attempt,
         )
-        if is_nvidia(base.origin) and credentials.for_origin(base.origin, frozenset({base.origin})) is None:
+        if is_nvidia(base.origin) and credentials.for_origin(base.origin, base.origin) is None:
             raise ConfigurationError(f"the hosted catalog ({base.origin}) needs an API key: {HOW_TO_GET_A_KEY}")
         self._config = config
         self._shared: Core | None = None

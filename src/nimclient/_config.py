@@ -174,7 +174,7 @@ class Credentials:
     def gather(cls, api_key: ApiKey | None, *, base_from_environment: bool) -> Credentials:
         """From the argument, else from the environment."""
         if api_key is not None:
-            return cls(everywhere=Secret(api_key))
+            return cls(everywhere=Secret(api_key), trusted_base=base_from_environment)
         return cls(
             everywhere=environment_key("NVIDIA_NIM_API_KEY"),
             catalog=environment_key("NVIDIA_API_KEY"),
@@ -183,7 +183,7 @@ class Credentials:
 
     def portable(self) -> Credentials:
         """Without literal keys: what a pickle carries."""
-        return Credentials(*(_by_reference(key) for key in (self.everywhere, self.catalog)), self.trusted_base)
+        return evolve(self, everywhere=_by_reference(self.everywhere), catalog=_by_reference(self.catalog))
 
     def completed(self) -> Credentials:
         """With the keys of this process's environment where there is none."""
@@ -191,14 +191,12 @@ class Credentials:
             return self
         return Credentials.gather(None, base_from_environment=self.trusted_base)
 
-    def for_origin(self, origin: str, configured: frozenset[str]) -> Secret | None:
-        """The key for this origin, or None. `configured` are the origins of base_url and endpoints."""
+    def for_origin(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> Secret | None:
+        """The key for this origin, or None. `base` is the origin of base_url, `configured` are those of endpoints."""
         nvidia = is_nvidia(origin)
-        if self.everywhere is not None and (
-            origin in configured or (nvidia and any(is_nvidia(other) for other in configured))
-        ):
+        if self.everywhere is not None and (origin == base or origin in configured or (nvidia and is_nvidia(base))):
             return self.everywhere
-        if nvidia or (self.trusted_base and origin in configured):
+        if nvidia or (self.trusted_base and origin == base):
             return self.catalog
         return None
 

@@ -8,14 +8,14 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from attrs import evolve, frozen
+from attrs import define, evolve
 
-from nimclient import __version__, _json
-from nimclient._config import ClientConfig, Timeouts, check_headers, is_nvidia, proxy_for, resolve_timeouts
+from nimclient import __version__
+from nimclient._config import ClientConfig, Secret, Timeouts, check_headers, is_nvidia, proxy_for, resolve_timeouts
 from nimclient._protocol import catalog
 from nimclient._protocol.call import Call
 from nimclient._protocol.faults import MAX_ERROR_BODY, is_fault_event, names_field, status_error, stream_fault
@@ -24,7 +24,7 @@ from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import origin_of, parse_base_url
 from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock, Json
-from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, ResponseMeta, Timings
+from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
@@ -46,22 +46,24 @@ USER_AGENT = f"nimclient/{__version__}"
 _TRANSPORT = "nimclient._transport.aiohttp"
 
 
-@frozen
+@define
 class Exchange:
     """An attempt whose response has begun: what a receiver makes its result of. Times are monotonic seconds."""
 
     head: HttpHead
     body: Body
-    meta: ResponseMeta
+    url: str
+    number: int
     timeouts: Timeouts
     started: float
     sent: float
     clock: Clock
 
-    def timings(self, *, ttft: float | None = None, inter_token: Any = ()) -> Timings:
-        """The timings up to now."""
-        total = self.clock() - self.started
-        return Timings(self.head.queue, self.head.connect, ttft, total, inter_token)
+    def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
+        """What is known of the exchange, with the timings up to now."""
+        head = self.head
+        timings = Timings(head.queue, head.connect, ttft, self.clock() - self.started, inter_token)
+        return ResponseMeta(head.status, head.headers, self.url, self.number, timings)
 
 
 Receive: TypeAlias = Callable[[Exchange], Awaitable[R]]
@@ -131,6 +133,7 @@ class Engine:
         self.core = core
         self._base = parse_base_url(config.base_url)
         self._origins = frozenset({self._base.origin, *map(origin_of, config.endpoints.values())})
+        self._secrets: dict[str, Secret | None] = {}
 
     @property
     def is_hosted(self) -> bool:
@@ -147,9 +150,9 @@ class Engine:
 
         async def receive(exchange: Exchange) -> T:
             data = await exchange.body.read_all(self.config.limits.max_body)
-            value = _json.loads(data, "the answer")
+            value = call.parse(data)
             _refuse_fault(value)
-            return call.decode(value, exchange.meta.timed(exchange.timings()))
+            return call.decode(value, exchange.meta())
 
         return await self.run(call, options, receive, gate)
 
@@ -240,8 +243,7 @@ class Engine:
             try:
                 if not 200 <= status < 300:
                     raise await self._refusal(call, head, body, url)
-                meta = ResponseMeta(status, head.headers, url, number)
-                return await receive(Exchange(head, body, meta, timeouts, started, sent, time.monotonic))
+                return await receive(Exchange(head, body, url, number, timeouts, started, sent, time.monotonic))
             except BaseException:
                 body.abort()
                 raise
@@ -263,14 +265,19 @@ class Engine:
             )
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
         text = self._redacted(text, url)
-        meta = ResponseMeta(head.status, head.headers, url)
         where = f"{call.method} {call.path}"
-        return status_error(head.status, head.headers, text, where=where, request_id=meta.request_id)
+        return status_error(head.status, head.headers, text, where=where, request_id=request_id_of(head.headers))
 
     def _redacted(self, text: bytes, url: str) -> bytes:
         """The body of an error without our key: some servers repeat it."""
-        secret = self.config.credentials.for_origin(origin_of(url), self._origins)
+        secret = self._secret(origin_of(url))
         return text if secret is None else text.replace(secret.reveal().encode(), b"***")
+
+    def _secret(self, origin: str) -> Secret | None:
+        """The key that may go to this origin."""
+        if origin not in self._secrets:
+            self._secrets[origin] = self.config.credentials.for_origin(origin, self._base.origin, self._origins)
+        return self._secrets[origin]
 
     def url_of(self, call: Call[Any]) -> str:
         """Where a call goes: the model's own endpoint if it has one, else below the API root."""
@@ -292,7 +299,7 @@ class Engine:
         if call.body is not None:
             headers["Content-Type"] = "application/json"
         origin = self._base.origin if url.startswith(self._base.api) else origin_of(url)
-        secret = self.config.credentials.for_origin(origin, self._origins)
+        secret = self._secret(origin)
         if secret is not None:
             headers["Authorization"] = secret.bearer()
         headers.update(self.config.headers)

@@ -46,7 +46,11 @@ def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
 
 def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
     if data.startswith(_BOM):
-        return loads(data[len(_BOM) :], what)
+        data = data.removeprefix(_BOM)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as without_mark:
+            error = without_mark
     if b"\\ud" in data or b"\\uD" in data:
         import json
 

@@ -103,6 +103,17 @@ class ChatStream(AsyncIterator[ChatChunk]):
         state.exhausted = True
         raise StopAsyncIteration
 
+    async def next_chunks(self) -> list[ChatChunk]:
+        """All chunks that are ready, at least one; none at the end. For callers to whom each await is dear."""
+        try:
+            chunks = [await anext(self)]
+        except StopAsyncIteration:
+            return []
+        state = await self._reader()
+        chunks.extend(state.ready)
+        state.ready.clear()
+        return chunks
+
     async def _reader(self) -> _Reader:
         await self._opened()
         if self._state is None:  # pragma: no cover - _opened sets it or raises
@@ -200,7 +211,7 @@ class _Reader:
     def __init__(self, exchange: Exchange, max_event: int | None) -> None:
         self._exchange = exchange
         self._clock = exchange.clock
-        self._head = exchange.meta
+        self._head = exchange.meta()
         self._body = exchange.body
         self._sse = SSEDecoder(max_event)
         self._accumulator = ChatAccumulator()
@@ -330,7 +341,7 @@ class _Reader:
     def meta(self) -> ResponseMeta:
         """The exchange with its timings so far."""
         ttft = self._times[0] - self._exchange.sent if self._times else None
-        return self._head.timed(self._exchange.timings(ttft=ttft, inter_token=self._gaps()))
+        return self._exchange.meta(ttft, self._gaps())
 
     def _gaps(self) -> array[float]:
         """Seconds between events with content: those that one read brought have none between them."""

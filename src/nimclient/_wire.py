@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from attrs import evolve, field, frozen
+from attrs import define, field, frozen
 
 from nimclient.errors import NimError
 
@@ -83,10 +83,6 @@ class ResponseMeta:
         """The server's id of the request: NVCF-REQID (hosted), X-Request-Id (NIM, vLLM) or x-dynamo-request-id."""
         return request_id_of(self.headers)
 
-    def timed(self, timings: Timings) -> ResponseMeta:
-        """The same, with these timings."""
-        return evolve(self, timings=timings)
-
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """The request id in response headers, without anything that could break a line of a log."""
@@ -108,7 +104,7 @@ class AttemptEvent:
     seconds: float
 
 
-@frozen
+@define
 class HttpRequest:
     """One request as the transport sends it. Header values that are secrets do not show in its repr."""
 
@@ -119,7 +115,7 @@ class HttpRequest:
     proxy: str | None = field(default=None, repr=False)
 
 
-@frozen
+@define
 class HttpHead:
     """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came out of the pool."""
 

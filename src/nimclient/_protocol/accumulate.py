@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from nimclient import _json
 from nimclient._types import JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects
@@ -19,10 +20,11 @@ _CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
 class ChatAccumulator:
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
-    __slots__ = ("_choices", "_top", "finished")
+    __slots__ = ("_choices", "_top", "_width", "finished")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
+        self._width = 0  # how many fields the last event had: one with other fields is looked at closely
         self._choices: dict[int, _Choice] = {}
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
@@ -31,25 +33,35 @@ class ChatAccumulator:
         """Take one event in. Returns what it adds to the text of choice 0, and whether it carries content at all."""
         text = ""
         content = False
-        for choice in cast(list[JsonDict], event["choices"]):
+        choices: list[JsonDict] | None = event["choices"]
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict):
+                continue
             index: int = choice.get("index") or 0
+            if type(index) is not int:
+                index = 0
             state = self._choices.get(index)
             if state is None:
                 state = self._choices[index] = _Choice()
+                self.finished = False
                 self._remember(event)
-            delta = choice.get("delta")
-            if delta:
+            delta: JsonDict | None = choice.get("delta")
+            if delta and isinstance(delta, dict):
                 piece = delta.get("content")
+                if not isinstance(piece, str):
+                    piece = ""
                 if piece and len(delta) == 1:  # the shape of nearly every event
                     state.text.append(piece)
                     content = True
                 else:
                     content = state.add_delta(delta) or content
-                if not index and isinstance(piece, str):
+                if not index:
                     text += piece
-            if len(choice) > 2 and state.add_rest(choice):
-                self.finished = all(c.fields.get("finish_reason") is not None for c in self._choices.values())
-        if "usage" in event or not self._top:
+            if (len(choice) > 2 or "delta" not in choice or "index" not in choice) and state.add_rest(choice):
+                self.finished = all(c.fields.get("finish_reason") for c in self._choices.values())
+                self._remember(event)
+        if "usage" in event or len(event) != self._width:
+            self._width = len(event)
             self._remember(event)
         return text, content
 
@@ -109,7 +121,7 @@ class _Choice:
                 self.lists.setdefault(key, []).extend(cast(list[Any], value))
             else:
                 self.fields[key] = value
-                finished = finished or key == "finish_reason"
+                finished = finished or (key == "finish_reason" and bool(value))
         return finished
 
     def as_choice(self, index: int) -> JsonDict:
@@ -149,14 +161,14 @@ class _ToolCalls:
         place = self._place(delta, function, position)
         call = self._calls[place]
         for key, value in delta.items():
-            if value is not None and key not in ("index", "function"):
+            if value not in (None, "") and key not in ("index", "function"):
                 call.setdefault(key, value)
         name = function.get("name")
         if name and not call["name"]:
             call["name"] = name
         arguments = function.get("arguments")
-        if isinstance(arguments, str):
-            call["pieces"].append(arguments)
+        if arguments is not None:  # some servers send the object itself
+            call["pieces"].append(arguments if isinstance(arguments, str) else _json.dumps(arguments).decode())
 
     def _place(self, delta: JsonDict, function: JsonDict, position: int) -> int:
         index, call_id = delta.get("index"), delta.get("id")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Generic, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from nimclient import _json
 from nimclient._types import Json, JsonDict
@@ -28,10 +28,10 @@ class Replay(Enum):
 
 @frozen
 class Call(Generic[T]):
-    """One call of the API.
+    """One call of the API. Making one encodes its body: ConfigurationError for what JSON cannot carry.
 
-    `path` is below the API root ("/chat/completions"), or an absolute URL; `decode` makes the record from the decoded
-    JSON; `ours` names the fields of `fields` that we added and that are dropped when the server refuses them.
+    `path` is below the API root ("/chat/completions"), or an absolute URL; `parse` reads the JSON of the answer and
+    `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the server refuses them.
     """
 
     method: str
@@ -43,15 +43,19 @@ class Call(Generic[T]):
     replay: Replay = Replay.FREELY
     stream: bool = False
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
-    body: bytes | None = field(default=None, repr=False)
+    parse: Callable[[bytes], Json] = _json.loads
 
-    def encoded(self) -> Call[T]:
-        """The same with its body as bytes. Raises ConfigurationError for what JSON cannot carry."""
-        return self if self.fields is None else evolve(self, body=_json.dumps(self.fields))
+    body: bytes | None = field(
+        init=False, repr=False, default=Factory(lambda call: _encoded(call.fields), takes_self=True)
+    )
 
     def without(self, names: frozenset[str]) -> Call[T]:
         """The same without these fields, encoded anew."""
         fields = {key: value for key, value in (self.fields or {}).items() if key not in names}
         if "stream" not in fields and "stream_options" in fields:  # vLLM: 400 for stream_options without stream
             del fields["stream_options"]
-        return evolve(self, fields=fields, ours=tuple(n for n in self.ours if n not in names)).encoded()
+        return evolve(self, fields=fields, ours=tuple(n for n in self.ours if n not in names))
+
+
+def _encoded(fields: JsonDict | None) -> bytes | None:
+    return None if fields is None else _json.dumps(fields)

@@ -39,7 +39,7 @@ def chat_call(
     merge_fields(fields, options, not_sent=_NOT_SENT)
     return Call(
         "POST", "/chat/completions", decode_chat, fields, model=model, ours=ours, replay=Replay.ONCE, stream=stream
-    ).encoded()
+    )
 
 
 def wire_tool_choice(choice: Json, tools: Sequence[Mapping[str, Json]]) -> Json:

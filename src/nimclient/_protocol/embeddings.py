@@ -22,7 +22,7 @@ from nimclient._protocol.options import (
 )
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
-from nimclient.records.embeddings import DType, Embeddings, decode_embeddings
+from nimclient.records.embeddings import DType, Embeddings, decode_embeddings, loads_embeddings
 from nimclient.records.params import EmbeddingOptions
 
 EMBEDDING_OPTIONS = names_of(EmbeddingOptions)
@@ -72,7 +72,7 @@ def embeddings_call(
     decode = partial(
         _decode, count=len(checked), dimensions=dimensions, dtype=cast(DType, "float32" if dtype == "float" else dtype)
     )
-    return Call("POST", "/embeddings", decode, fields, model=model, ours=ours).encoded()
+    return Call("POST", "/embeddings", decode, fields, model=model, ours=ours, parse=loads_embeddings)
 
 
 def _decode(value: Json, meta: ResponseMeta, *, count: int, dimensions: int | None, dtype: DType) -> Embeddings:

@@ -133,8 +133,8 @@ def _flat(data: JsonDict) -> Fault:
     words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
     if words is None:
         words = _short(data) if data else ""
-    field = next((_location(item) for item in objects(detail)), None)
-    return Fault(words, _code(data.get("code")), _word(data.get("type")), _word(data.get("param")) or field, detail)
+    param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
+    return Fault(words, _code(data.get("code")), _word(data.get("type")), param, detail)
 
 
 def _detail_text(detail: Json) -> str | None:
@@ -216,7 +216,8 @@ def _seconds_until(text: str, now: str | None) -> float | None:
 def _plain_text(text: str) -> str:
     """A body that is not JSON: HTML without its tags, white space folded."""
     if "<" in text:
-        text = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
+        # linear whatever the text: an open tag ends at the next one, an open script at the end
+        text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
     return " ".join(text.split())[:2000]
 
 

@@ -47,8 +47,9 @@ def check_texts(name: str, texts: object) -> list[str]:
     checked: list[Any] = list(texts)
     if not checked:
         raise ConfigurationError(f"{name} is empty; pass at least one text")
-    for index, text in enumerate(checked):
-        check_text(f"{name}[{index}]", text)
+    if set(map(type, checked)) != {str} or not all(checked):
+        for index, text in enumerate(checked):
+            check_text(f"{name}[{index}]", text)
     return checked
 
 

@@ -47,7 +47,7 @@ def ranking_call(
     if truncate is not None:
         fields["truncate"] = truncate
     merge_fields(fields, options)
-    return Call("POST", "/ranking", partial(_decode, documents=list(documents)), fields, model=model).encoded()
+    return Call("POST", "/ranking", partial(_decode, documents=list(documents)), fields, model=model)
 
 
 def _decode(value: Json, meta: ResponseMeta, *, documents: list[Any]) -> Ranking:

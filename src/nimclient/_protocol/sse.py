@@ -90,6 +90,7 @@ class SSEDecoder:
     def _unify_line_ends(self, data: bytes) -> bytes:
         if self._skip_lf and data[:1] == b"\n":
             data = data[1:]
+            self._skip_lf = False
         if data:
             self._skip_lf = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -36,16 +36,16 @@ class BaseURL:
 
 def parse_base_url(url: object, where: str = "base_url") -> BaseURL:
     """Accepts http(s)://host[:port][/prefix][/v1][/]; anything else is a ConfigurationError that says what to change."""
-    parts_root, origin = _split(url, where)
-    root = parts_root.removesuffix("/v1")
-    path = root.removeprefix(origin)
+    whole, origin = _split(url, where)
+    path = whole.removeprefix(origin)
     for tail in _INFERENCE_PATHS:
-        if parts_root.endswith(tail):
+        if path.endswith(tail):
             raise ConfigurationError(
                 f"{where} is an inference URL (it ends in {tail}); pass the root or its /v1, "
                 f"or give one model its own URL with endpoints={{...}}"
             )
-    return BaseURL(origin + path, f"{origin}{path}/v1", origin)
+    root = origin + path.removesuffix("/v1")
+    return BaseURL(root, f"{root}/v1", origin)
 
 
 def parse_endpoint(url: object, where: str) -> tuple[str, str]:
@@ -73,8 +73,8 @@ def _split(url: object, where: str) -> tuple[str, str]:
         raise ConfigurationError(f"{where} must not hold a user name or password; pass api_key= or headers=")
     if "?" in text or "#" in text or ";" in parts.path:
         raise ConfigurationError(f"{where} must not have a query, parameters or a fragment")
-    if any(c.isspace() or not c.isprintable() for c in text):
-        raise ConfigurationError(f"{where} has white space or control characters in it")
+    if any(c.isspace() or not c.isprintable() or c in '\\<>"{}|^`' for c in text):
+        raise ConfigurationError(f"{where} has white space or another character in it that no URL has")
     name = f"[{host}]" if ":" in host else host
     default = 443 if parts.scheme == "https" else 80
     origin = f"{parts.scheme}://{name}" + (f":{port}" if port is not None and port != default else "")

@@ -22,6 +22,7 @@ class Watchdog:
         "_expired",
         "_loop",
         "_phase",
+        "_rings_at",
         "_seconds",
         "_task",
         "_timer",
@@ -38,6 +39,7 @@ class Watchdog:
         self._deadline: float | None = None
         self._phase: Phase = "total"
         self._seconds: float | None = None
+        self._rings_at = 0.0
         self._cancelling = 0
         self._armed = 0
         self._expired = False
@@ -56,10 +58,9 @@ class Watchdog:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        timer = self._timer
-        if timer is None or self._rings_after(timer, deadline):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is None or deadline < self._rings_at:
+            if self._timer is not None:
+                self._timer.cancel()
             self._set_timer(deadline)
 
     def disarm(self) -> None:
@@ -87,10 +88,8 @@ class Watchdog:
             f"timed out: the {self._phase} limit{limit} was reached", phase=self._phase, seconds=self._seconds
         )
 
-    def _rings_after(self, timer: asyncio.TimerHandle, deadline: float) -> bool:
-        return timer.when() > self._loop.time() + (deadline - time.monotonic())
-
     def _set_timer(self, deadline: float) -> None:
+        self._rings_at = deadline
         self._timer = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._ring)
 
     def _ring(self) -> None:

@@ -83,9 +83,9 @@ def to_dict(record: Any) -> JsonDict:
     for attribute in fields(type(record)):
         if attribute.name in ("meta", "extra"):
             continue
-        value = _plain(getattr(record, attribute.name))
-        if value is not None:
-            result[attribute.name] = value
+        value = getattr(record, attribute.name)
+        if value is not None and not (value == () and attribute.default == ()):
+            result[attribute.name] = _plain(value)
     result.update(getattr(record, "extra", {}))
     return result
 
@@ -94,5 +94,5 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     if isinstance(value, tuple):
-        return [_plain(item) for item in cast(tuple[Any, ...], value)] or None
+        return [_plain(item) for item in cast(tuple[Any, ...], value)]
     return value

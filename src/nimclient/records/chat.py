@@ -91,7 +91,8 @@ class Message:
         """The text of the content: of a list, its text parts joined; never None."""
         if isinstance(self.content, str):
             return self.content
-        return "".join(_text_of_part(part) for part in self.content or ())
+        parts = self.content if isinstance(self.content, Sequence) else ()
+        return "".join(_text_of_part(part) for part in parts)
 
     def to_dict(self) -> JsonDict:
         """The message as a JSON object with everything it holds."""
@@ -420,7 +421,7 @@ def _decode_token(value: JsonDict) -> TokenLogprob:
     data = dict(value)
     raw = data.pop("bytes", None)
     return TokenLogprob(
-        token=str(data.pop("token", "")),
+        token=text_or_none(data.pop("token", None)) or "",
         logprob=data.pop("logprob", 0.0),
         bytes=tuple(cast(list[int], raw)) if isinstance(raw, list) else None,
         top_logprobs=_decode_tokens(data.pop("top_logprobs", None)),

@@ -134,7 +134,7 @@ def _top_logprobs(fields: Fields) -> int | None:
 def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnswer:
     """Write the answer to a request; equal requests under equal seeds have equal answers."""
     count = prompt_tokens(request.turns)
-    check_context(count, request.sampling.max_tokens, max_model_len)
+    check_context(count, request.sampling.room_needed, max_model_len)
     material = take_apart(request.turns)
     answered = request.turns[-1].role == "tool"
     call = call_tool(request.offer, material.request, answered=answered)

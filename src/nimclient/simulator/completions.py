@@ -90,7 +90,7 @@ def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[
     """All continuations, those of the first prompt first; equal requests under equal seeds have equal answers."""
     sampling = request.sampling
     for prompt in request.prompts:
-        check_context(count_tokens(prompt), sampling.max_tokens, max_model_len)
+        check_context(count_tokens(prompt), sampling.room_needed, max_model_len)
     return [
         _complete(request, prompt, seed + sampling.seed + sample)
         for prompt in request.prompts

@@ -1,24 +1,21 @@
 """A minimal JSON value that fits a JSON schema: what structured output and tool arguments are filled with.
 
 Values come from hints (numbers and names of the question) where they fit, so that a tool call looks sensible. A
-schema it cannot satisfy honestly is `Unsatisfiable`, never answered with something invalid.
+schema it cannot satisfy honestly is `Unsatisfiable`. Two shortcuts: `oneOf` is read as `anyOf`, and `const` and `enum`
+win over the keywords beside them.
 """
 
 import math
 import re
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from .text import STOP_WORDS
+from .hints import Hints
+from .keywords import Unsatisfiable, bounds, merged, type_of
 
-_DEEPEST: Final = 32
+_MOST_STEPS: Final = 20_000
 _MOST_ITEMS: Final = 10_000
 _UNSUPPORTED: Final = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames")
-_QUOTED: Final = re.compile(r"[\"“']([^\"”']{1,60})[\"”'](?!\w)")
-_NAME: Final = re.compile(r"\b[A-Z][a-z]+(?: [A-Z][a-z]+)*")
-_NUMBER: Final = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
-_SENTENCE_START: Final = re.compile(r"(?:^|[.!?]\s+)$")
 _FORMATS: Final = {
     "date": "2026-01-01",
     "date-time": "2026-01-01T00:00:00Z",
@@ -50,49 +47,13 @@ _SAMPLES: Final = (
     "text",
     "Text",
 )
-_KEYWORD_TYPES: Final = (
-    ("object", ("properties", "required", "additionalProperties", "minProperties")),
-    ("array", ("items", "prefixItems", "minItems")),
-    ("string", ("pattern", "format", "minLength", "maxLength")),
-    ("number", ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")),
-)
-
-
-class Unsatisfiable(ValueError):
-    """No value was found for the schema; the text says which part of it is to blame."""
-
-
-class Hints:
-    """Numbers and names to fill in, each used once, and a text for the strings that are left."""
-
-    def __init__(self, question: str = "", fallback: str | None = None) -> None:
-        self.question = question.lower()
-        self.numbers = deque(numbers_in(question))
-        self.names = deque(names_in(question))
-        self.fallback = question if fallback is None else fallback
-
-
-def numbers_in(text: str) -> list[float]:
-    """The numbers written in a text, in order."""
-    return [float(found) for found in _NUMBER.findall(text)]
-
-
-def names_in(text: str) -> list[str]:
-    """What looks like a name: quoted words, then capitalised words, those that begin a sentence last."""
-    inside: list[str] = []
-    first: list[str] = []
-    for match in _NAME.finditer(text):
-        name = match.group()
-        if name.lower() not in STOP_WORDS:
-            (first if _SENTENCE_START.search(text[: match.start()]) else inside).append(name)
-    return list(dict.fromkeys([*_QUOTED.findall(text), *inside, *first]))
 
 
 def instance(schema: Any, hints: Hints | None = None) -> Any:
     """A value that fits `schema`, with only its required parts. Raises `Unsatisfiable`."""
     try:
-        return _Builder(schema, hints or Hints()).build(schema, 0)
-    except (TypeError, AttributeError, LookupError, ArithmeticError, re.error) as error:
+        return _Builder(schema, hints or Hints()).build(schema)
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, re.error) as error:
         raise Unsatisfiable(f"the schema is malformed: {error}") from error
 
 
@@ -100,39 +61,49 @@ class _Builder:
     def __init__(self, root: Any, hints: Hints) -> None:
         self._root = root
         self._hints = hints
+        self._expanding: list[str] = []
+        self._steps = 0
 
-    def build(self, schema: Any, depth: int) -> Any:
-        if depth > _DEEPEST:
-            raise Unsatisfiable("the schema refers to itself without end")
-        if schema is True:
-            return self._hints.fallback
-        if not isinstance(schema, dict):
-            raise Unsatisfiable("a schema must be an object or true")
-        return self._build(cast("dict[str, Any]", schema), depth)
+    def build(self, schema: Any) -> Any:
+        return self._build(_as_object(schema))
 
-    def _build(self, schema: dict[str, Any], depth: int) -> Any:
+    def _build(self, schema: dict[str, Any]) -> Any:
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise Unsatisfiable(f"building it takes more than {_MOST_STEPS} steps")
         for keyword in _UNSUPPORTED:
             if keyword in schema:
                 raise Unsatisfiable(f"the keyword {keyword!r} is not supported")
         if "$ref" in schema:
-            rest = {key: value for key, value in schema.items() if key != "$ref"}
-            return self._build(self._merged(self._target(schema["$ref"]), rest), depth + 1)
+            return self._referred(schema)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
             return self._first_of(schema["enum"])
         if "allOf" in schema:
-            return self._all_of(schema, depth)
+            return self._all_of(schema)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                return self._any_of(schema, keyword, depth)
-        return self._typed(schema, depth)
+                return self._any_of(schema, keyword)
+        return self._typed(schema)
 
     def _first_of(self, values: list[Any]) -> Any:
         if not values:
             raise Unsatisfiable("an empty enum")
         named = (value for value in values if isinstance(value, str) and value.lower() in self._hints.question)
         return next(named, values[0])
+
+    def _referred(self, schema: dict[str, Any]) -> Any:
+        """The target of a reference, which fails inside itself: so a linked list ends at its first node."""
+        reference: str = schema["$ref"]
+        if reference in self._expanding:
+            raise Unsatisfiable(f"the reference {reference!r} leads to itself")
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        self._expanding.append(reference)
+        try:
+            return self._build(merged(self._target(reference), rest))
+        finally:
+            self._expanding.pop()
 
     def _target(self, reference: Any) -> dict[str, Any]:
         if not isinstance(reference, str) or not reference.startswith("#"):
@@ -147,44 +118,35 @@ class _Builder:
             raise Unsatisfiable(f"the reference {reference!r} points to no object")
         return cast("dict[str, Any]", found)
 
-    def _merged(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-        properties = {**first.get("properties", {}), **second.get("properties", {})}
-        required = [*first.get("required", ()), *second.get("required", ())]
-        merged = {**first, **second}
-        if properties:
-            merged["properties"] = properties
-        if required:
-            merged["required"] = list(dict.fromkeys(required))
-        return merged
-
-    def _all_of(self, schema: dict[str, Any], depth: int) -> Any:
-        merged = {key: value for key, value in schema.items() if key != "allOf"}
+    def _all_of(self, schema: dict[str, Any]) -> Any:
+        whole = {key: value for key, value in schema.items() if key != "allOf"}
         for part in schema["allOf"]:
-            merged = self._merged(self._target(part["$ref"]) if "$ref" in part else part, merged)
-        return self._build(merged, depth + 1)
+            plain = _as_object(part)
+            whole = merged(self._target(plain["$ref"]) if "$ref" in plain else plain, whole)
+        return self._build(whole)
 
-    def _any_of(self, schema: dict[str, Any], keyword: str, depth: int) -> Any:
+    def _any_of(self, schema: dict[str, Any], keyword: str) -> Any:
         rest = {key: value for key, value in schema.items() if key != keyword}
         problem = Unsatisfiable(f"{keyword} without a choice")
         for option in schema[keyword]:
             try:
-                return self._build(self._merged(rest, option), depth + 1)
+                return self._build(merged(rest, _as_object(option)))
             except Unsatisfiable as error:
                 problem = error
         raise problem
 
-    def _typed(self, schema: dict[str, Any], depth: int) -> Any:
-        match _type_of(schema):
+    def _typed(self, schema: dict[str, Any]) -> Any:
+        match type_of(schema):
             case "object":
-                return self._object(schema, depth)
+                return self._object(schema)
             case "array":
-                return self._array(schema, depth)
+                return self._array(schema)
             case "string":
                 return self._string(schema)
             case "integer":
                 return int(self._number(schema, whole=True))
             case "number":
-                number = self._number(schema, whole=False)
+                number = float(self._number(schema, whole=False))
                 return int(number) if number.is_integer() else number
             case "boolean":
                 return False
@@ -195,7 +157,7 @@ class _Builder:
             case other:
                 raise Unsatisfiable(f"the type {other!r} is not known")
 
-    def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         properties: dict[str, Any] = schema.get("properties", {})
         names: list[str] = list(schema.get("required", ()))
         others = [name for name in properties if name not in names]
@@ -203,15 +165,18 @@ class _Builder:
         if len(names) < schema.get("minProperties", 0):
             raise Unsatisfiable("minProperties asks for more properties than are named")
         extra = schema.get("additionalProperties", True)
-        return {name: self.build(properties.get(name, extra), depth + 1) for name in names}
+        return {name: self.build(properties.get(name, extra)) for name in names}
 
-    def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
+    def _array(self, schema: dict[str, Any]) -> list[Any]:
         prefix: list[Any] = schema.get("prefixItems", [])
-        least: int = schema.get("minItems", len(prefix))
+        most: float = schema.get("maxItems", math.inf)
+        least: int = schema.get("minItems", min(len(prefix), most))
+        if least > most:
+            raise Unsatisfiable("minItems is more than maxItems")
         if least > _MOST_ITEMS:
             raise Unsatisfiable(f"more than {_MOST_ITEMS} items")
-        items = [self.build(part, depth + 1) for part in prefix[:least]]
-        items += [self.build(schema.get("items", True), depth + 1) for _ in range(least - len(items))]
+        items = [self.build(part) for part in prefix[:least]]
+        items += [self.build(schema.get("items", True)) for _ in range(least - len(items))]
         if schema.get("uniqueItems") and any(item in items[:at] for at, item in enumerate(items)):
             raise Unsatisfiable("uniqueItems with more than one item")
         return items
@@ -235,14 +200,14 @@ class _Builder:
         raise Unsatisfiable(f"no text was found for the string with {pattern or schema}")
 
     def _number(self, schema: dict[str, Any], *, whole: bool) -> float:
-        low, high = _bounds(schema, whole=whole)
+        low, high = bounds(schema, whole=whole)
         step: float = schema.get("multipleOf", 1 if whole else 0)
         for number in self._hints.numbers:
             if low <= number <= high and (not step or (number / step).is_integer()) and (not whole or number % 1 == 0):
                 self._hints.numbers.remove(number)
                 return number
         number = min(max(0.0, low), high)
-        if step:
+        if step and low <= high:
             number = math.ceil(number / step) * step
             number = number if number <= high else math.floor(high / step) * step
         if not low <= number <= high:
@@ -250,42 +215,10 @@ class _Builder:
         return number
 
 
-def _type_of(schema: dict[str, Any]) -> str:
-    declared = schema.get("type")
-    if isinstance(declared, list):
-        names = cast("list[str]", declared)
-        return next((name for name in names if name != "null"), "null")
-    if declared is not None:
-        return str(declared)
-    for name, keywords in _KEYWORD_TYPES:
-        if any(keyword in schema for keyword in keywords):
-            return name
-    return "any"
-
-
-def _bounds(schema: dict[str, Any], *, whole: bool) -> tuple[float, float]:
-    """The closed interval a number may lie in; an open end moves inwards by one, or by the next float."""
-    low: float = schema.get("minimum", -math.inf)
-    high: float = schema.get("maximum", math.inf)
-    above: float | None = schema.get("exclusiveMinimum")
-    below: float | None = schema.get("exclusiveMaximum")
-    if whole:
-        low = math.ceil(low) if math.isfinite(low) else low
-        high = math.floor(high) if math.isfinite(high) else high
-        if above is not None:
-            low = max(low, math.floor(above) + 1)
-        if below is not None:
-            high = min(high, math.ceil(below) - 1)
-        return low, high
-    if above is not None:
-        low = max(low, _inside(above, math.inf if below is None else below))
-    if below is not None:
-        high = min(high, _inside(below, -math.inf if above is None else above))
-    return low, high
-
-
-def _inside(bound: float, other: float) -> float:
-    """A plain number strictly between an open bound and the other end."""
-    if math.isinf(other):
-        return bound + math.copysign(1.0, other)
-    return bound + (other - bound) / 4
+def _as_object(schema: Any) -> dict[str, Any]:
+    """A schema as an object; true is the empty one."""
+    if schema is True:
+        return {}
+    if not isinstance(schema, dict):
+        raise Unsatisfiable("a schema must be an object or true")
+    return cast("dict[str, Any]", schema)

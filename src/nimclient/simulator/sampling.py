@@ -30,6 +30,11 @@ class Sampling:
     include_usage: bool = False
     continuous_usage: bool = False
 
+    @property
+    def room_needed(self) -> int:
+        """How many tokens the context must have left for the answer."""
+        return max(self.max_tokens or 0, self.min_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -122,7 +127,7 @@ def _padded(text: str, min_tokens: int) -> list[str]:
     return tokens + list(islice(cycle(again), min_tokens - len(tokens)))
 
 
-def check_context(prompt_tokens: int, max_tokens: int | None, max_model_len: int) -> None:
+def check_context(prompt_tokens: int, room_needed: int, max_model_len: int) -> None:
     """Refuse (400) a prompt that leaves no room, in vLLM's words."""
     if prompt_tokens >= max_model_len:
         raise Refusal(
@@ -131,10 +136,10 @@ def check_context(prompt_tokens: int, max_tokens: int | None, max_model_len: int
             f"{prompt_tokens} input tokens. Please reduce the length of the input messages.",
             param="input_tokens",
         )
-    if max_tokens is not None and prompt_tokens + max_tokens > max_model_len:
+    if prompt_tokens + room_needed > max_model_len:
         raise Refusal(
             400,
-            f"'max_tokens' or 'max_completion_tokens' is too large: {max_tokens}. This model's maximum context length "
+            f"'max_tokens' or 'max_completion_tokens' is too large: {room_needed}. This model's maximum context length "
             f"is {max_model_len} tokens and your request has {prompt_tokens} input tokens.",
             param="max_tokens",
         )

@@ -138,11 +138,12 @@ class Simulator:
         )
         self._requests.append(record)
         self._arrived += 1
-        request_id = record.headers.get("x-request-id") or self._request_id(self._arrived)
+        given = record.headers.get("x-request-id", "")
+        request_id = given if given and given.isascii() else self._request_id(self._arrived)
         try:
             return await self._dispatch(request, record, request_id)
         except (asyncio.CancelledError, ConnectionError):
-            record.disconnected = request.transport is None
+            record.disconnected = request.transport is None and self._runner is not None  # else we closed it
             raise
 
     def _request_id(self, number: int) -> str:

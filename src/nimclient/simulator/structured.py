@@ -12,7 +12,9 @@ from typing import Any, Final, cast
 import orjson
 
 from .fields import Fields
-from .instances import Hints, Unsatisfiable, instance
+from .hints import Hints
+from .instances import instance
+from .keywords import Unsatisfiable
 from .refusals import Refusal, bad_field
 
 _FORMATS: Final = ("text", "json_object", "json_schema", "structural_tag")

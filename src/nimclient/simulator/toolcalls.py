@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from .fields import Fields
-from .instances import Hints, Unsatisfiable, instance
+from .hints import Hints
+from .instances import instance
+from .keywords import Unsatisfiable
 from .refusals import Refusal, bad_field
 from .text import content_stems
 

@@ -1,0 +1,41 @@
+"""How a blocking method is made of an async one: same signature, same docstring, no body of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from nimclient._sync.portal import PORTAL
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Mirror(Protocol):
+    """A blocking object and the async one behind it."""
+
+    _async: Any
+
+
+def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Mirror, P], R]:
+    """The blocking twin of an async method: calls the method of the object behind in the portal's loop."""
+
+    @wraps(method)
+    def call(self: Mirror, *args: P.args, **kwargs: P.kwargs) -> R:
+        return PORTAL.run(method, self._async, *args, **kwargs)
+
+    return call
+
+
+def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
+    """Give a function that passes its arguments on the signature and docstring of where they go."""
+
+    def decorate(function: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
+        @wraps(method)
+        def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+            return function(self, *args, **kwargs)
+
+        return call
+
+    return decorate

@@ -1,0 +1,64 @@
+"""A chat stream for blocking code. The loop is crossed once per network read, not once per token."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from nimclient._stream import ChatStream
+from nimclient._sync.mirror import blocking
+from nimclient._sync.portal import PORTAL
+from nimclient._wire import ResponseMeta
+from nimclient.records.chat import ChatChunk, ChatCompletion
+
+
+class SyncChatStream(Iterator[ChatChunk]):
+    """A streamed chat answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like ChatStream."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._async = stream
+        self._ready: deque[ChatChunk] = deque()
+
+    def __enter__(self) -> Self:
+        PORTAL.run(self._async.__aenter__)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        if not self._ready:
+            aiter(self._async)
+        return self
+
+    def __next__(self) -> ChatChunk:
+        if not self._ready:
+            self._ready.extend(PORTAL.run(self._async.next_chunks))
+        if not self._ready:
+            raise StopIteration
+        return self._ready.popleft()
+
+    @property
+    def text_stream(self) -> Iterator[str]:
+        """Only the text of the first choice, piece by piece."""
+        return (chunk.text for chunk in self if chunk.text)
+
+    @property
+    def meta(self) -> ResponseMeta | None:
+        """The exchange with its timings so far; None before the stream is open."""
+        return self._async.meta
+
+    @property
+    def partial(self) -> ChatCompletion | None:
+        """What has arrived so far."""
+        return self._async.partial
+
+    final = blocking(ChatStream.final)
+
+    def close(self) -> None:
+        """Close the stream. May be called again, and from another thread."""
+        PORTAL.run(self._async.aclose)

@@ -1,0 +1,65 @@
+"""The `nimclient` command: parses the arguments, runs one command, and turns whatever goes wrong into one line on
+standard error and an exit code. Data goes to standard output; progress and words go to standard error.
+
+Commands are imported when they run, so that `nimclient --help` loads neither the client nor the simulator.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from io import TextIOWrapper
+
+from nimclient.cli.arguments import build_parser
+
+COMPLETE = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (None: that of the process) and return its exit code.
+
+    0 complete, 1 failed or partial, 2 usage, 130 interrupted.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as stop:  # argparse has said all there is to say
+        return stop.code if isinstance(stop.code, int) else USAGE
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode must not end a command
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _end("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output (head, less) has left
+        _discard_output()
+        return FAILED
+    except Exception as error:  # noqa: BLE001  # the command line shows a line, never a traceback
+        from nimclient.cli.failures import UsageError, explain
+
+        return _end(explain(error), USAGE if isinstance(error, UsageError) else FAILED)
+    return code
+
+
+def _run(args: argparse.Namespace) -> int:
+    run: Callable[[argparse.Namespace], int] = import_module(f"nimclient.cli.{args.command}").run
+    return run(args)
+
+
+def _end(words: str, code: int) -> int:
+    print(f"nimclient: {words}", file=sys.stderr)
+    return code
+
+
+def _discard_output() -> None:
+    """Point standard output at nothing: the interpreter flushes it once more when it exits."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)

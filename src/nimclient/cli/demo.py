@@ -1,0 +1,218 @@
+"""`nimclient demo`: embed the documentation of Python, search it, and chat over what was found.
+
+The order is chosen so that what cannot work fails early: the searches are embedded first (no server, no embedding
+model), then the library is read, then all of it is embedded. A half whose kind of model the server does not have is
+left out in so many words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import platform
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+
+from nimclient import AsyncClient, AttemptEvent, NimError, Vector, Vectors
+from nimclient.cli.chat import print_stream
+from nimclient.cli.connection import is_hosted, make_client, names_a_server
+from nimclient.cli.corpus import Document, choose, read_corpus
+from nimclient.cli.failures import CommandError, explain
+from nimclient.cli.report import Report, rows, to_json
+from nimclient.cli.search import Index
+from nimclient.cli.show import Hit, Writer, writer_for
+from nimclient.errors import APIStatusError, ConfigurationError
+
+QUERIES = (
+    "write rows to a CSV file",
+    "measure the execution time of a code snippet",
+    "run a coroutine in an event loop",
+)
+QUESTION = "How do I write rows to a CSV file?"
+HOSTED_TEXTS = 640
+SHOWN_HITS = 3
+
+_SIMULATED_TTFT = 0.2
+_SIMULATED_ITL = 0.02
+_ANSWER_TOKENS = 1024
+_NOT_SERVED = (400, 404, 405, 422, 501)
+_INSTRUCTIONS = "Use the excerpts below to reply, briefly. Each begins with the name of what it is about."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the whole demo; 1 when only one half of it could run."""
+    words = writer_for(sys.stderr)
+    data = writer_for(io.StringIO() if args.json else sys.stdout)
+    with _server(args, words) as simulator:
+        report = Report(base_url="", simulated=simulator is not None)
+
+        def count(_: AttemptEvent) -> None:
+            report.requests += 1
+
+        models = {"chat": args.model, "embedding": args.embedding_model}
+        named = {kind: model for kind, model in models.items() if model is not None}
+        client = make_client(args, simulator=simulator, model=named, on_attempt=count)
+        report.base_url = client.base_url
+        out = _make_folder(args.out)
+        _play(client, args, out, report, data, words)
+    if args.json:
+        print(json.dumps(to_json(report)))
+    return 0 if report.complete else 1
+
+
+@contextmanager
+def _server(args: argparse.Namespace, words: Writer) -> Generator[str | None]:
+    """The URL of an embedded simulator for the length of the block; None where the options name a server."""
+    if names_a_server(args):
+        yield None
+        return
+    from nimclient.simulator import Simulator, SimulatorThread
+
+    words.line(
+        "No --base-url and no NVIDIA_API_KEY: starting the embedded simulator. It is not a model: "
+        "embeddings are hashed words, answers are quoted sentences, their pace is made up."
+    )
+    with SimulatorThread(Simulator(ttft=_SIMULATED_TTFT, itl=_SIMULATED_ITL)) as url:
+        yield url
+
+
+def _make_folder(name: str) -> Path:
+    folder = Path(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"cannot write to {name} ({error.strerror}); choose another folder with --out") from error
+    return folder
+
+
+def _play(
+    client: AsyncClient, args: argparse.Namespace, out: Path, report: Report, data: Writer, words: Writer
+) -> None:
+    queries = (args.query,) if args.query else QUERIES
+    report.question = args.query or QUESTION
+    found: list[Document] = []
+    reasons: list[str] = []
+    try:
+        asked = anyio.run(_embed_queries, client, queries)
+    except NimError as error:
+        reasons.append(_reason(error, "embedding"))
+        words.line(f"{reasons[0]}\nLeaving the search out.")
+    else:
+        documents = _read(args.texts or (HOSTED_TEXTS if is_hosted(client.base_url) else None), words)
+        vectors = anyio.run(_embed, client, documents, words)
+        _keep(out, documents, vectors, words)
+        _describe(report, documents, vectors, out)
+        found = _search(queries, asked, documents, vectors, report, data)
+    data.heading(report.question)
+    try:
+        anyio.run(_answer, client, messages_about(report.question, found), report, data, words)
+    except NimError as error:
+        reasons.append(_reason(error, "chat"))
+        words.line(f"{reasons[-1]}\nLeaving the answer out.")
+    if len(reasons) == 2:
+        raise CommandError("the server runs neither half of the demo; name models with --embedding-model and --model")
+    data.line()
+    data.table(rows(report))
+
+
+def _reason(error: NimError, kind: str) -> str:
+    """Why the server cannot run one half; raises the error again when it says something else."""
+    if isinstance(error, ConfigurationError) or (isinstance(error, APIStatusError) and error.status in _NOT_SERVED):
+        words = explain(error)
+        return f"No {kind} model: {words.replace('--model', '--embedding-model') if kind == 'embedding' else words}."
+    raise error
+
+
+async def _embed_queries(client: AsyncClient, queries: Sequence[str]) -> list[Vector]:
+    return [await client.embeddings.embed_query(query, truncate="END") for query in queries]
+
+
+def _read(most: int | None, words: Writer) -> list[Document]:
+    with words.progress(f"reading Python {platform.python_version()}", "files") as advance:
+        documents = read_corpus(advance)
+    chosen = choose(documents, most)
+    taken = "all of them" if len(chosen) == len(documents) else f"{len(chosen):,} of them; --texts N takes others"
+    words.line(f"The standard library has {len(documents):,} docstrings. Embedding {taken}.")
+    return chosen
+
+
+async def _embed(client: AsyncClient, documents: Sequence[Document], words: Writer) -> Vectors:
+    with words.progress("embedding", "texts") as advance:
+        return await client.embeddings.embed_documents(
+            [document.text for document in documents],
+            truncate="END",
+            on_progress=lambda progress: advance(progress.done, len(documents)),
+        )
+
+
+def _keep(out: Path, documents: Sequence[Document], vectors: Vectors, words: Writer) -> None:
+    """Write vectors, texts and what they are; the buffer goes to disk as it is."""
+    meta = {"model": vectors.model, "dimensions": vectors.dimensions, "count": len(vectors)}
+    try:
+        with (out / "vectors.f32").open("wb") as file:
+            file.write(vectors.buffer)
+        with (out / "texts.jsonl").open("w", encoding="utf-8", errors="replace") as file:
+            file.writelines(f"{document.to_json()}\n" for document in documents)
+        (out / "meta.json").write_text(json.dumps(meta) + "\n", "utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+    size = len(vectors.buffer) / 1e6
+    words.line(f"Kept in {out}/: {len(vectors):,} vectors of {vectors.dimensions:,} float32 numbers ({size:,.1f} MB).")
+
+
+def _describe(report: Report, documents: Sequence[Document], vectors: Vectors, out: Path) -> None:
+    report.out = str(out)
+    report.embedding_model = vectors.model
+    report.texts = len(documents)
+    report.dimensions = vectors.dimensions
+    report.embedding_seconds = vectors.meta.timings.total if vectors.meta else None
+    report.embedding_tokens = vectors.usage.prompt_tokens if vectors.usage else None
+
+
+def _search(
+    queries: Sequence[str],
+    asked: Sequence[Vector],
+    documents: Sequence[Document],
+    vectors: Vectors,
+    report: Report,
+    data: Writer,
+) -> list[Document]:
+    """Show the best hits of every query; returns the documents of the first."""
+    index = Index(vectors.buffer, vectors.dimensions)
+    best: list[Document] = []
+    for query, vector in zip(queries, asked, strict=True):
+        found = index.top(vector, SHOWN_HITS)
+        hits = [Hit(documents[row].name, score, documents[row].summary) for row, score in found]
+        data.heading(f"Search: {query}")
+        data.hits(hits)
+        report.searches.append((query, hits))
+        best = best or [documents[row] for row, _ in found]
+    return best
+
+
+def messages_about(question: str, excerpts: Sequence[Document]) -> list[tuple[str, str]]:
+    """The question, grounded in excerpts where there are any."""
+    if not excerpts:
+        return [("user", question)]
+    system = "\n\n".join((_INSTRUCTIONS, *(excerpt.excerpt for excerpt in excerpts)))
+    return [("system", system), ("user", question)]
+
+
+async def _answer(
+    client: AsyncClient, messages: list[tuple[str, str]], report: Report, data: Writer, words: Writer
+) -> None:
+    async with client.chat.stream(messages, max_tokens=_ANSWER_TOKENS) as stream:
+        completion = await print_stream(stream, data, words)
+    report.chat_model = completion.model
+    report.answer = completion.text
+    if completion.meta is not None:
+        report.ttft = completion.meta.timings.ttft
+        report.inter_token = completion.meta.timings.inter_token
+    if completion.usage is not None:
+        report.prompt_tokens = completion.usage.prompt_tokens
+        report.completion_tokens = completion.usage.completion_tokens

@@ -1,0 +1,64 @@
+"""Errors in words: one line that says what went wrong and what to do next, in the terms of the command line."""
+
+from __future__ import annotations
+
+from nimclient.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    ModelNotFoundError,
+    NimError,
+    RateLimitError,
+    RequestTimeoutError,
+)
+
+_IN_OPTIONS = {
+    "pass model=": "name one with --model",
+    "(or pass api_key=)": "or pass --api-key-file; or name a server with --base-url (`nimclient simulate` starts one)",
+    "base_url ": "--base-url ",
+    "pass api_key= or headers=": "use --api-key-file",
+}
+
+_NEXT: tuple[tuple[type[NimError], str], ...] = (
+    (AuthenticationError, "check the key in NVIDIA_API_KEY, or pass --api-key-file"),
+    (ModelNotFoundError, "name a model that the server serves with --model"),
+    (RateLimitError, "wait a minute and try again"),
+    (RequestTimeoutError, "try again, or allow more time with --timeout"),
+)
+
+
+class CommandError(Exception):
+    """A command cannot go on; its text is the line to show."""
+
+
+class UsageError(CommandError):
+    """The arguments, or what they point at, cannot work; found before anything is sent."""
+
+
+def explain(error: BaseException) -> str:
+    """The line to show for an error."""
+    if isinstance(error, CommandError):
+        return str(error)
+    if isinstance(error, ConfigurationError):
+        return in_options(str(error))
+    if isinstance(error, NimError):
+        step = _next_step(error)
+        return f"{error}; {step}" if step else str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    return f"this is a bug, please report it: {type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def in_options(text: str) -> str:
+    """A message of the Python interface in the words of the command line."""
+    for said, meant in _IN_OPTIONS.items():
+        text = text.replace(said, meant)
+    return text
+
+
+def _next_step(error: NimError) -> str:
+    if isinstance(error, ConnectError):
+        if error.kind == "refused":
+            return "is the server running? start one with `nimclient simulate`, or name another with --base-url"
+        return "check the address in --base-url, or start a server with `nimclient simulate`"
+    return next((step for kind, step in _NEXT if isinstance(error, kind)), "")

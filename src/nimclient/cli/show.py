@@ -1,0 +1,130 @@
+"""What people see: lines, search hits, streamed text, tables and progress, on one stream.
+
+`Plain` writes aligned text and a line of progress every few seconds. Where the stream is a terminal and rich is
+installed, `writer_for` gives the writer of `show_rich` instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+from attrs import frozen
+
+PROGRESS_SECONDS = 2.0
+
+Advance = Callable[[int, int], None]
+"""Tells progress: how many are done, of how many."""
+
+_CONTROLS = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if chr(code) not in "\n\t"}
+
+
+@frozen
+class Hit:
+    """One search result: the name of the text, its cosine with the query, and the first line of it."""
+
+    name: str
+    score: float
+    summary: str
+
+
+class Writer(Protocol):
+    """Writes to one stream."""
+
+    def line(self, text: str = "") -> None:
+        """One line."""
+        ...
+
+    def heading(self, text: str) -> None:
+        """One line that stands out, with an empty one above."""
+        ...
+
+    def piece(self, text: str) -> None:
+        """Text as it comes, at once and without a line break."""
+        ...
+
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Search results, one a line."""
+        ...
+
+    def table(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Two columns: what it is, and how much."""
+        ...
+
+    def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
+        """Shows how far something is for the length of the block."""
+        ...
+
+
+class Plain:
+    """Aligned text: for pipes and files, and for terminals without rich."""
+
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._clock = clock
+        self._terminal = stream.isatty()
+
+    def line(self, text: str = "") -> None:
+        """One line."""
+        self.piece(f"{text}\n")
+
+    def heading(self, text: str) -> None:
+        """One line with an empty one above."""
+        self.line(f"\n{text}")
+
+    def piece(self, text: str) -> None:
+        """Text as it is; for a terminal without its control characters, which a model has no business to send."""
+        self._stream.write(printable(text) if self._terminal else text)
+        self._stream.flush()
+
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Score, name and first line in columns."""
+        width = max((len(hit.name) for hit in hits), default=0)
+        for hit in hits:
+            self.line(f"  {hit.score:.3f}  {hit.name:<{width}}  {hit.summary}")
+
+    def table(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Two columns, the second aligned to the right."""
+        left, right = (max(map(len, column), default=0) for column in zip(*rows, strict=True))
+        for name, value in rows:
+            self.line(f"  {name:<{left}}  {value:>{right}}")
+
+    @contextmanager
+    def progress(self, label: str, unit: str) -> Generator[Advance]:
+        """A line every few seconds, and one at the end."""
+        started = last = self._clock()
+        shown = -1
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last, shown
+            now = self._clock()
+            if done == total or now - last >= PROGRESS_SECONDS:
+                last, shown = now, done
+                self.line(progress_line(label, unit, done, total, now - started))
+
+        yield advance
+
+
+def writer_for(stream: TextIO) -> Writer:
+    """A writer for this stream: rich on a terminal where it is installed, else plain."""
+    if stream.isatty():
+        try:
+            from nimclient.cli.show_rich import Rich
+        except ImportError:
+            pass
+        else:
+            return Rich.on(stream)
+    return Plain(stream)
+
+
+def progress_line(label: str, unit: str, done: int, total: int, seconds: float) -> str:
+    """How far it is, in words."""
+    rate = f", {done / seconds:,.0f} {unit}/s" if seconds > 0 else ""
+    return f"{label}: {done:,} of {total:,} {unit}{rate}"
+
+
+def printable(text: str) -> str:
+    """Text without control characters other than line breaks and tabs."""
+    return text.translate(_CONTROLS)

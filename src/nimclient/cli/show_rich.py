@@ -1,0 +1,77 @@
+"""The same with rich, for terminals: colours, a live progress bar, a framed table. Importing it needs rich."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Self, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from nimclient.cli.show import Advance, Hit, printable
+
+
+class Rich:
+    """Writes to one rich console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @classmethod
+    def on(cls, stream: TextIO) -> Self:
+        """A writer for a terminal."""
+        return cls(Console(file=stream, highlight=False))
+
+    def line(self, text: str = "") -> None:
+        """One line, wrapped between words."""
+        self._console.print(Text(printable(text)))
+
+    def heading(self, text: str) -> None:
+        """One bold line with an empty one above."""
+        self._console.print(Text(f"\n{printable(text)}", style="bold"))
+
+    def piece(self, text: str) -> None:
+        """Text as it comes; the terminal wraps it."""
+        self._console.print(Text(printable(text)), end="", soft_wrap=True)
+        self._console.file.flush()
+
+    def hits(self, hits: Sequence[Hit]) -> None:
+        """Score, name and first line in columns, each cut to one line."""
+        width = max((len(hit.name) for hit in hits), default=0)
+        for hit in hits:
+            name, summary = printable(f"{hit.name:<{width}}"), printable(hit.summary)
+            text = Text.assemble((f"  {hit.score:.3f}", "cyan"), "  ", (name, "green"), "  ", summary)
+            text.truncate(self._console.width, overflow="ellipsis")
+            self._console.print(text)
+
+    def table(self, rows: Sequence[tuple[str, str]]) -> None:
+        """A framed table of two columns."""
+        table = Table(box=box.ROUNDED, show_header=False)
+        table.add_column()
+        table.add_column(justify="right", style="cyan")
+        for name, value in rows:
+            table.add_row(Text(name), Text(value))
+        self._console.print(table)
+
+    @contextmanager
+    def progress(self, label: str, unit: str) -> Generator[Advance]:
+        """A bar with counts, rate and the time that is left; it stays when it is full."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn(f"{unit} {{task.fields[rate]}}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task(label, total=None, rate="")
+
+            def advance(done: int, total: int) -> None:
+                speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+                bar.update(task, completed=done, total=total, rate=f"({speed:,.0f}/s)" if speed else "")
+
+            yield advance

@@ -1,0 +1,58 @@
+"""`nimclient simulate`: the embedded simulator as a server of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+
+import anyio
+
+from nimclient.cli.failures import CommandError, UsageError
+from nimclient.simulator import Simulator
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM; Ctrl-C ends it, too."""
+    try:
+        simulator = Simulator(
+            host=args.host,
+            port=args.port,
+            dialect=args.dialect,
+            models=args.model,
+            ttft=args.ttft,
+            itl=args.itl,
+            slots=args.slots,
+            rpm=args.rpm,
+            seed=args.seed,
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    anyio.run(_serve, simulator, args)
+    return 0
+
+
+async def _serve(simulator: Simulator, args: argparse.Namespace) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+        try:
+            await simulator.start()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CommandError(
+                f"cannot listen on {args.host} port {args.port} ({reason}); choose another with --port (0 takes a free one)"
+            ) from error
+        try:
+            _announce(simulator.base_url, as_json=args.json)
+            async for _ in signals:
+                break
+        finally:
+            await simulator.aclose()
+
+
+def _announce(base_url: str, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"base_url": base_url}), flush=True)
+    else:
+        print(f'{base_url}  try: nimclient chat "What is this?" --base-url {base_url}', flush=True)
+    print("a simulator, not a model; Ctrl-C ends it", file=sys.stderr)

@@ -1,0 +1,161 @@
+"""When an attempt is repeated and after how long: pure arithmetic with injected randomness."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nimclient import errors
+from nimclient._config import RetryPolicy
+from nimclient._protocol.call import Replay
+from nimclient._protocol.retry import BUDGET, RETRY_COST, THROTTLE_COST, Attempts, Outcome, RetryBudget, outcome
+
+
+def status_error(status, retry_after=None):
+    return errors.APIStatusError("x", status=status, retry_after=retry_after)
+
+
+def attempts(policy=None, replay=Replay.FREELY, budget=None, random=lambda: 1.0):
+    return Attempts(policy or RetryPolicy(), replay, budget or RetryBudget(), random)
+
+
+LOST = errors.ConnectionLostError("x")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        *[(status_error(s), Outcome.CAPACITY) for s in (429, 503, 529)],
+        *[(status_error(s), Outcome.UNKNOWN) for s in (408, 409, 425, 500, 502, 504, 520, 524, 528)],
+        *[(status_error(s), Outcome.FINAL) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 501, 505, 599, 600)],
+        *[(errors.StreamFaultError("x", code=c), Outcome.CAPACITY) for c in (429, "503", 529)],
+        *[(errors.StreamFaultError("x", code=c), Outcome.UNKNOWN) for c in (500, None, "overloaded", 200)],
+        (errors.StreamFaultError("x", code=400), Outcome.FINAL),
+        (errors.ConnectError("x", kind="refused"), Outcome.CAPACITY),
+        *[(errors.ConnectError("x", kind=k), Outcome.REFUSED) for k in ("dns", "unreachable", "resources", "proxy")],
+        (errors.ConnectError("x", kind="tls"), Outcome.FINAL),
+        (errors.RequestTimeoutError("x", phase="connect"), Outcome.REFUSED),
+        *[(errors.RequestTimeoutError("x", phase=p), Outcome.UNKNOWN) for p in ("headers", "first_event", "idle")],
+        *[(errors.RequestTimeoutError("x", phase=p), Outcome.FINAL) for p in ("pool", "poll", "total")],
+        (LOST, Outcome.UNKNOWN),
+        (errors.StreamInterruptedError("x"), Outcome.UNKNOWN),
+        (errors.BodyTooLargeError("x", limit=1), Outcome.FINAL),
+        (errors.RedirectError("x", host="h"), Outcome.FINAL),
+        (errors.ProtocolError("x"), Outcome.GARBLED),
+        (errors.DecodeError("x"), Outcome.GARBLED),
+        (errors.EmbeddingMismatchError("x"), Outcome.GARBLED),
+        (errors.ConfigurationError("x"), Outcome.FINAL),
+        (errors.ClientClosedError("x"), Outcome.FINAL),
+    ],
+)
+def test_what_a_failure_tells_about_the_request(error, expected):
+    """Every failure of an attempt is final, refused, for capacity, of unknown outcome, or garbled."""
+    assert outcome(error) is expected
+
+
+@given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
+def test_the_delay_lies_under_a_doubling_ceiling(retry, random, first, most):
+    """Full jitter: from 0 to min(max_delay, first_delay × 2^(n-1)), for any number of retries."""
+    policy = RetryPolicy(first_delay=first, max_delay=most)
+    delay = attempts(policy, random=lambda: random).backoff(retry, LOST)
+    assert 0 <= delay <= min(most, first * 2.0 ** min(retry - 1, 60))
+    assert delay == random * min(most, first * 2.0 ** min(retry - 1, 60))
+
+
+@pytest.mark.parametrize(("retry", "ceiling"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 8.0), (10**6, 8.0)])
+def test_the_ceiling_doubles_up_to_max_delay(retry, ceiling):
+    """With the defaults the ceilings are 0.5, 1, 2, 4 and then 8 seconds."""
+    assert attempts().backoff(retry, LOST) == ceiling
+
+
+@pytest.mark.parametrize(
+    ("asked", "random", "delay"), [(0, 0.0, 0.0), (3, 0.0, 3.0), (3, 1.0, 3.5), (60, 0.0, 60.0), (60.1, 0.0, None), (10800, 0.5, None)]
+)
+def test_retry_after_is_waited_for_or_raised_at_once(asked, random, delay):
+    """At least what the server asks for, and a little jitter; above max_retry_after there is no next attempt."""
+    tries = attempts(random=lambda: random)
+    assert tries.delay_after(status_error(503, asked), Outcome.CAPACITY) == delay
+    assert tries.made == (1 if delay is None else 2)
+
+
+def test_jitter_beside_retry_after_is_at_most_a_second():
+    """A long back-off does not add more than a second to what the server asks for."""
+    assert attempts().backoff(10, status_error(429, 5)) == 6.0
+
+
+def count(tries, kind, error=LOST, most=20):
+    """How many retries are granted for failures of one kind."""
+    return next((n for n in range(most) if tries.delay_after(error, kind) is None), most)
+
+
+@pytest.mark.parametrize(
+    ("kind", "replay", "granted"),
+    [
+        (Outcome.FINAL, Replay.FREELY, 0),
+        *[(kind, replay, 4) for kind in (Outcome.REFUSED, Outcome.CAPACITY) for replay in Replay],
+        (Outcome.UNKNOWN, Replay.FREELY, 4),
+        (Outcome.UNKNOWN, Replay.ONCE, 1),
+        (Outcome.UNKNOWN, Replay.NEVER, 0),
+        (Outcome.GARBLED, Replay.FREELY, 1),
+        (Outcome.GARBLED, Replay.ONCE, 1),
+        (Outcome.GARBLED, Replay.NEVER, 0),
+    ],
+)
+def test_replay_classes_bound_the_retries(kind, replay, granted):
+    """Refusals are repeated up to `attempts`; unknown outcomes as the call allows; garbled answers once."""
+    assert count(attempts(RetryPolicy(attempts=5), replay), kind) == granted
+
+
+@pytest.mark.parametrize(("most", "granted"), [(1, 0), (2, 1), (3, 2)])
+def test_attempts_counts_tries(most, granted):
+    """attempts=1 never repeats; attempts=3 repeats twice."""
+    tries = attempts(RetryPolicy(attempts=most))
+    assert count(tries, Outcome.REFUSED) == granted
+    assert tries.made == most
+
+
+def test_a_second_unknown_outcome_after_refusals_is_final_for_generation():
+    """Refusals do not use up the one replay that a generation has."""
+    tries = attempts(RetryPolicy(attempts=9), Replay.ONCE)
+    kinds = [Outcome.REFUSED, Outcome.UNKNOWN, Outcome.CAPACITY, Outcome.UNKNOWN]
+    assert [tries.delay_after(LOST, kind) is not None for kind in kinds] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("kind", "cost"), [(Outcome.UNKNOWN, RETRY_COST), (Outcome.CAPACITY, THROTTLE_COST)])
+def test_an_outage_costs_a_bounded_number_of_retries(kind, cost):
+    """The budget all calls share is spent by retries, and then nothing is retried."""
+    budget = RetryBudget()
+    granted = sum(count(attempts(RetryPolicy(attempts=2), budget=budget), kind) for _ in range(1000))
+    assert granted == BUDGET // cost
+    assert budget.tokens == BUDGET % cost
+
+
+def test_a_retry_that_is_not_granted_costs_nothing():
+    """A failure that ends the call takes nothing from the budget."""
+    budget = RetryBudget()
+    tries = attempts(RetryPolicy(attempts=1), budget=budget)
+    tries.delay_after(LOST, Outcome.UNKNOWN)
+    attempts(budget=budget).delay_after(status_error(503, 10800), Outcome.CAPACITY)
+    assert budget.tokens == BUDGET
+
+
+def test_success_gives_the_budget_back():
+    """A success after a retry returns its cost, one without a retry returns 1, never above the whole."""
+    budget = RetryBudget()
+    tries = attempts(budget=budget)
+    tries.delay_after(LOST, Outcome.UNKNOWN)
+    assert budget.tokens == BUDGET - RETRY_COST
+    tries.succeeded()
+    assert budget.tokens == BUDGET
+    attempts(budget=budget).succeeded()
+    assert budget.tokens == BUDGET
+    assert budget.take(10)
+    attempts(budget=budget).succeeded()
+    assert budget.tokens == BUDGET - 9
+
+
+def test_the_budget_refuses_what_it_has_not():
+    """Taking more than there is takes nothing."""
+    budget = RetryBudget()
+    assert budget.take(BUDGET)
+    assert not budget.take(1)
+    assert budget.tokens == 0
