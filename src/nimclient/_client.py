@@ -230,12 +230,12 @@ def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
     return cls._restored(evolve(config, credentials=config.credentials.completed()))
 
 
-def _one_base_url(base_url: object) -> object:
-    if isinstance(base_url, Sequence) and not isinstance(base_url, (str, bytes)):
-        if len(base_url) == 1:
-            return base_url[0]
+def _one_base_url(base_url: str | Sequence[str]) -> object:
+    if isinstance(base_url, (str, bytes)) or not isinstance(base_url, Sequence):
+        return base_url
+    if len(base_url) != 1:
         raise ConfigurationError(f"base_url has {len(base_url)} replicas; this version takes one")
-    return base_url
+    return base_url[0]
 
 
 def _of_type(name: str, value: Any, kind: type[Any]) -> Any:

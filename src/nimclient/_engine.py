@@ -33,6 +33,7 @@ from nimclient.errors import (
     RedirectError,
     TransportError,
 )
+from nimclient.records._decode import object_or_empty
 
 if TYPE_CHECKING:
     from nimclient._transport.base import Body, Transport
@@ -325,8 +326,9 @@ class Engine:
 
 def _refuse_fault(value: Json) -> None:
     """A 200 answer that is an error object (hosted gateways) is an error."""
-    if isinstance(value, dict) and "choices" not in value and "data" not in value and is_fault_event(value):
-        raise stream_fault(value)
+    data = object_or_empty(value)
+    if data and "choices" not in data and "data" not in data and is_fault_event(data):
+        raise stream_fault(data)
 
 
 def _count(error: NimError, number: int) -> None:

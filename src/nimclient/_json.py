@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from nimclient._types import is_array, is_object
 from nimclient.errors import ConfigurationError, DecodeError
 
 _BOM = b"\xef\xbb\xbf"
@@ -67,52 +68,32 @@ def _refuse_constant(name: str) -> None:
 
 
 def _join_surrogates(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        case dict():
-            return {_join_surrogates(k): _join_surrogates(v) for k, v in value.items()}
-        case list():
-            return [_join_surrogates(v) for v in value]
-        case _:
-            return value
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if is_object(value):
+        return {_join_surrogates(k): _join_surrogates(v) for k, v in value.items()}
+    if is_array(value):
+        return [_join_surrogates(v) for v in value]
+    return value
 
 
 def _refuse_unsendable(value: Any, path: str, depth: int = 0) -> None:
     """Walk `value` and raise ConfigurationError at the first thing that JSON, or a server, cannot take."""
     if depth > _MAX_DEPTH:
         raise ConfigurationError(f"{path[:80]}… is nested too deeply or contains itself", path=path[:200])
-    match value:
-        case None | bool():
-            return
-        case str():
-            if not _encodable(value):
-                raise ConfigurationError(f"{path} has a lone surrogate, which UTF-8 cannot carry", path=path)
-        case int():
-            if not -(2**63) <= value < 2**64:
-                raise ConfigurationError(f"{path} is an integer of more than 64 bits", path=path)
-        case float():
-            if not math.isfinite(value):
-                raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ConfigurationError(f"{path} has a key of type {type(key).__name__}, not str", path=path)
-                _refuse_unsendable(item, f"{path}.{key}", depth + 1)
-        case list() | tuple():
-            for index, item in enumerate(value):
-                _refuse_unsendable(item, f"{path}[{index}]", depth + 1)
-        case _:  # orjson has the last word: it also takes dataclasses, UUIDs and dates
-            try:
-                orjson.dumps(value)
-            except TypeError:
-                kind = type(value).__name__
-                raise ConfigurationError(f"{path} is of type {kind}, which JSON cannot carry", path=path) from None
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    if is_object(value):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigurationError(f"{path} has a key of type {type(key).__name__}, not str", path=path)
+            _refuse_unsendable(item, f"{path}.{key}", depth + 1)
+    elif is_array(value):
+        for index, item in enumerate(value):
+            _refuse_unsendable(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
+    else:  # orjson has the last word: it also takes dataclasses, UUIDs and dates
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            kind = type(value).__name__
+            raise ConfigurationError(f"{path} ({kind}) cannot be written as JSON: {error}", path=path) from None

@@ -9,7 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from nimclient import _json
 from nimclient._protocol.accumulate import ChatAccumulator
@@ -384,14 +384,20 @@ def _decode_events(events: list[bytes | Event]) -> list[JsonDict | None]:
     Events that one read brought are parsed together, which halves the cost. The zeros between them make sure that what
     is broken in one event cannot be mended by the next.
     """
-    if len(events) > 1 and all(type(event) is bytes for event in events):
-        try:
-            values = _json.loads(b"[" + b",0,".join(events) + b"]")  # type: ignore[arg-type]  # all are bytes
-        except DecodeError:
-            values = ()
-        if len(values) == 2 * len(events) - 1 and not any(values[1::2]) and all(type(v) is dict for v in values[::2]):
-            return values[::2]
+    if len(events) > 1 and (values := _decode_together(events)) is not None:
+        return values
     return [data for event in events if (data := _decode_event(event)) != {}]
+
+
+def _decode_together(events: list[bytes | Event]) -> list[JsonDict | None] | None:
+    try:
+        values: list[Any] = _json.loads(b"[" + b",0,".join(cast(list[bytes], events)) + b"]")
+    except (TypeError, DecodeError):  # one of them is more than data, or not JSON
+        return None
+    objects = values[::2]
+    if len(values) != 2 * len(events) - 1 or any(values[1::2]) or set(map(type, objects)) != {dict}:
+        return None
+    return objects
 
 
 def _decode_event(event: bytes | Event) -> JsonDict | None:

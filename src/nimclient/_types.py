@@ -1,9 +1,9 @@
-"""Names shared by all floors: JSON aliases and the clock. No behaviour."""
+"""Names shared by all floors: JSON aliases, the clock, and questions about types that checkers want asked by a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias, TypeGuard
 
 Json: TypeAlias = Any
 """A decoded JSON value. The one place where Any is meant: what servers put into leaves is theirs to say."""
@@ -13,3 +13,18 @@ JsonDict: TypeAlias = dict[str, Any]
 
 Clock: TypeAlias = Callable[[], float]
 """Returns monotonic seconds."""
+
+
+def is_items(value: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a value is a list of items in the caller's sense: iterable, but neither text nor a mapping."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping))
+
+
+def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
+    """Whether a value is a dict."""
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """Whether a value is a list, or a tuple, which is written like one."""
+    return isinstance(value, (list, tuple))

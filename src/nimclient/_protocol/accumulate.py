@@ -20,11 +20,11 @@ _CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
 class ChatAccumulator:
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
-    __slots__ = ("_choices", "_top", "_width", "finished")
+    __slots__ = ("_choices", "_names", "_top", "finished")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
-        self._width = 0  # how many fields the last event had: one with other fields is looked at closely
+        self._names: object = None  # the last event's: one with other fields is looked at closely
         self._choices: dict[int, _Choice] = {}
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
@@ -60,8 +60,8 @@ class ChatAccumulator:
             if (len(choice) > 2 or "delta" not in choice or "index" not in choice) and state.add_rest(choice):
                 self.finished = all(c.fields.get("finish_reason") for c in self._choices.values())
                 self._remember(event)
-        if "usage" in event or len(event) != self._width:
-            self._width = len(event)
+        if "usage" in event or event.keys() != self._names:
+            self._names = event.keys()
             self._remember(event)
         return text, content
 

@@ -31,7 +31,8 @@ class Call(Generic[T]):
     """One call of the API. Making one encodes its body: ConfigurationError for what JSON cannot carry.
 
     `path` is below the API root ("/chat/completions"), or an absolute URL; `parse` reads the JSON of the answer and
-    `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the server refuses them.
+    `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the
+    server refuses them.
     """
 
     method: str

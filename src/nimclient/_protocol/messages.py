@@ -6,10 +6,10 @@ nothing of the caller's is changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from nimclient._types import Json, JsonDict
+from nimclient._types import Json, JsonDict, is_items
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message
 
@@ -25,12 +25,9 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False) -> list[Jso
         if not messages:
             raise ConfigurationError("messages is an empty str; pass the user's text")
         return [{"role": "user", "content": messages}]
-    if isinstance(messages, (bytes, Mapping, Message)) or not isinstance(messages, Iterable):
+    if not is_items(messages):
         raise TypeError(f"messages takes a str or a list of messages, not {type(messages).__name__}")
-    result = [
-        _wire_message(message, f"messages[{index}]", echo_reasoning)
-        for index, message in enumerate(cast(Iterable[object], messages))
-    ]
+    result = [_wire_message(message, f"messages[{index}]", echo_reasoning) for index, message in enumerate(messages)]
     if not result:
         raise ConfigurationError("messages is empty; pass at least one message")
     return result

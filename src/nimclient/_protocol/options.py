@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
-from nimclient._types import Json, JsonDict
+from nimclient._types import Json, JsonDict, is_items
 from nimclient.errors import ConfigurationError
 from nimclient.records.params import CallOptions
 
@@ -36,13 +36,13 @@ def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: froz
     if extra is not None:
         if not isinstance(extra, Mapping):
             raise ConfigurationError(f"extra_body takes a mapping, not {type(extra).__name__}")
-        fields.update(extra)
+        fields.update(cast(Mapping[str, Json], extra))
     return fields
 
 
 def check_texts(name: str, texts: object) -> list[str]:
     """A list of non-empty texts; TypeError for a str where a list belongs, ConfigurationError naming the index."""
-    if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
+    if not is_items(texts):
         raise TypeError(f"{name} takes a list of str, not {_kind(texts)}")
     checked: list[Any] = list(texts)
     if not checked:

@@ -46,7 +46,7 @@ class SSEDecoder:
         held = self._held
         end = data.rfind(b"\n\n")
         if end < 0:
-            if held[-1:] == b"\n" and data[:1] == b"\n":  # the blank line lies across the cut
+            if held.endswith(b"\n") and data[:1] == b"\n":  # the blank line lies across the cut
                 block, rest = bytes(held[:-1]), data[1:]
             else:
                 held += data

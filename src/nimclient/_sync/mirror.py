@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import update_wrapper
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from nimclient._sync.portal import PORTAL
@@ -21,10 +21,10 @@ class Mirror(Protocol):
 def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Mirror, P], R]:
     """The blocking twin of an async method: calls the method of the object behind in the portal's loop."""
 
-    @wraps(method)
-    def call(self: Mirror, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: Mirror, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return PORTAL.run(method, self._async, *args, **kwargs)
 
+    update_wrapper(call, method)
     return call
 
 
@@ -32,10 +32,10 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
     """Give a function that passes its arguments on the signature and docstring of where they go."""
 
     def decorate(function: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
-        @wraps(method)
-        def call(self: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return function(self, *args, **kwargs)
 
+        update_wrapper(call, method)
         return call
 
     return decorate

@@ -258,7 +258,7 @@ class _Body:
         watchdog.arm(phase, deadline, getattr(self._attempt.timeouts, phase, None))
         try:
             return await self._content.readany()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._fail(error)
         finally:
             watchdog.disarm()
@@ -283,7 +283,7 @@ class _Body:
                 size += len(piece)
                 if most is not None and size > most:
                     raise BodyTooLargeError(f"the answer exceeds {most} bytes (Limits.max_body)", limit=most)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._fail(error)
         finally:
             watchdog.disarm()

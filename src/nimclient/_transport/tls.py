@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from nimclient._types import is_array
 from nimclient.errors import ConfigurationError
 
 
@@ -18,24 +19,24 @@ def ssl_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
         return verify
     if cert is None and verify in (True, False):
         return bool(verify)
-    if not isinstance(verify, (bool, str, os.PathLike)):
+    if not isinstance(verify, (bool, str, Path)):
         raise ConfigurationError(f"verify takes a bool, a path or an SSLContext, not {type(verify).__name__}")
-    chain = (cert,) if isinstance(cert, (str, os.PathLike)) else tuple(cert or ())
+    chain: tuple[Any, ...] = tuple(cert or ()) if is_array(cert) else () if cert is None else (cert,)
     try:
-        return _context(verify if isinstance(verify, bool) else os.fspath(verify), tuple(map(str, chain)))
+        return _context(verify if isinstance(verify, bool) else str(verify), tuple(map(str, chain)))
     except OSError as error:  # ssl.SSLError is one
         raise ConfigurationError(f"verify or cert cannot be loaded: {error}") from None
 
 
 @lru_cache(maxsize=32)
-def _context(verify: bool | str | bytes, chain: tuple[str, ...]) -> ssl.SSLContext:
+def _context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if verify is False:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif verify is not True:
-        where = os.fsdecode(verify)
-        context.load_verify_locations(**({"capath": where} if os.path.isdir(where) else {"cafile": where}))
+        is_folder = Path(verify).is_dir()
+        context.load_verify_locations(cafile=None if is_folder else verify, capath=verify if is_folder else None)
     if chain:
         context.load_cert_chain(*chain)
     return context

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 
-from nimclient.cli.arguments import build_parser
+from nimclient.cli.arguments import parse
 
 COMPLETE = 0
 FAILED = 1
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 complete, 1 failed or partial, 2 usage, 130 interrupted.
     """
     try:
-        args = build_parser().parse_args(argv)
+        args = parse(argv)
     except SystemExit as stop:  # argparse has said all there is to say
         return stop.code if isinstance(stop.code, int) else USAGE
     for stream in (sys.stdout, sys.stderr):

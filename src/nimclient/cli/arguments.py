@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nimclient import __version__
 
@@ -42,7 +42,7 @@ _DEMO_EPILOG = (
     """\
 examples:
   nimclient demo
-  nimclient demo --query "compress a file"
+  nimclient demo --query "generate random numbers"
   nimclient demo --base-url http://localhost:8000 --model meta/llama-3.1-8b-instruct
   nimclient demo --json --out /tmp/demo | python -m json.tool
 
@@ -84,9 +84,24 @@ examples:
 )
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments taken apart; SystemExit where argparse has printed help or what is wrong.
+
+    What it does not know is named without its values: somebody's key may be among them.
+    """
+    parser = build_parser()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        names = " ".join(text.partition("=")[0] for text in unknown if text.startswith("-"))
+        parser.error(f"unknown options: {names}" if names else "too many arguments; put quotes around a text")
+    return args
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `command` in its result names the module that runs it."""
-    parser = argparse.ArgumentParser("nimclient", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Help)
+    parser = argparse.ArgumentParser(
+        "nimclient", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Help, allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"nimclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     _add_demo(commands)
@@ -104,7 +119,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "embed, search and chat over the documentation of Python itself"
-    demo = commands.add_parser("demo", help=summary, description=_DEMO, epilog=_DEMO_EPILOG, formatter_class=_Help)
+    demo = commands.add_parser(
+        "demo", help=summary, description=_DEMO, epilog=_DEMO_EPILOG, formatter_class=_Help, allow_abbrev=False
+    )
     demo.add_argument("--query", type=_text, metavar="TEXT", help="search for this and ask it, instead of the examples")
     demo.add_argument(
         "--texts",
@@ -127,7 +144,9 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "ask one question"
-    chat = commands.add_parser("chat", help=summary, description=_CHAT, epilog=_CHAT_EPILOG, formatter_class=_Help)
+    chat = commands.add_parser(
+        "chat", help=summary, description=_CHAT, epilog=_CHAT_EPILOG, formatter_class=_Help, allow_abbrev=False
+    )
     chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: read it from standard input')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
     chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
@@ -143,6 +162,7 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         description=_SIMULATE,
         epilog=_SIMULATE_EPILOG,
         formatter_class=_Help,
+        allow_abbrev=False,
     )
     seconds = _number(float, 0)
     count = _number(int, 1)

@@ -43,7 +43,8 @@ def read_key(path: str) -> str:
     try:
         key = Path(path).read_text("utf-8").strip()
     except OSError as error:
-        raise UsageError(f"--api-key-file {path} cannot be read: {error.strerror}") from None
+        # the name is not shown: someone may have put the key in its place
+        raise UsageError(f"--api-key-file takes the name of a file that holds the key: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"--api-key-file {path} is not a text file") from None
     if not key:

@@ -29,11 +29,11 @@ from nimclient.cli.show import Hit, Writer, writer_for
 from nimclient.errors import APIStatusError, ConfigurationError
 
 QUERIES = (
-    "write rows to a CSV file",
     "measure the execution time of a code snippet",
+    "write rows to a CSV file",
     "run a coroutine in an event loop",
 )
-QUESTION = "How do I write rows to a CSV file?"
+QUESTION = "How do I measure the execution time of a code snippet?"
 HOSTED_TEXTS = 640
 SHOWN_HITS = 3
 

@@ -87,7 +87,7 @@ class Plain:
 
     def table(self, rows: Sequence[tuple[str, str]]) -> None:
         """Two columns, the second aligned to the right."""
-        left, right = (max(map(len, column), default=0) for column in zip(*rows, strict=True))
+        left, right = (max(map(len, column)) for column in zip(*rows, strict=True))
         for name, value in rows:
             self.line(f"  {name:<{left}}  {value:>{right}}")
 

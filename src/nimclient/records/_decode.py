@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from attrs import fields
 
-from nimclient._types import Json, JsonDict
+from nimclient._types import Json, JsonDict, is_object
 from nimclient._wire import ResponseMeta
 from nimclient.errors import DecodeError
 
@@ -64,7 +64,7 @@ def object_or_empty(value: Json) -> JsonDict:
 
 def objects(value: Json) -> list[JsonDict]:
     """The objects of a JSON array; none where it is anything else."""
-    return [item for item in cast(list[Any], value) if isinstance(item, dict)] if isinstance(value, list) else []
+    return [item for item in cast(list[Any], value) if is_object(item)] if isinstance(value, list) else []
 
 
 def text_or_none(value: Json) -> str | None:
@@ -80,7 +80,7 @@ def int_or_none(value: Json) -> int | None:
 def to_dict(record: Any) -> JsonDict:
     """The record as a JSON object: fields that are set, with `extra` merged back in; without `meta`."""
     result: JsonDict = {}
-    for attribute in fields(type(record)):
+    for attribute in fields(cast(type[Any], type(record))):
         if attribute.name in ("meta", "extra"):
             continue
         value = getattr(record, attribute.name)

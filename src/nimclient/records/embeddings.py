@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from attrs import field, frozen
@@ -20,14 +21,15 @@ from nimclient.errors import EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
 from nimclient.records.chat import Usage, decode_usage
 
+b64decode: Callable[[str | memoryview], bytes]
 try:
-    from pybase64 import b64decode
+    from pybase64 import b64decode as _b64decode
 except ImportError:
     from binascii import a2b_base64
 
-    def b64decode(text: str, *, validate: bool) -> bytes:  # type: ignore[misc]  # the standard library's stand-in
-        """Decode base64 text."""
-        return a2b_base64(text, strict_mode=validate)
+    b64decode = partial(a2b_base64, strict_mode=True)
+else:
+    b64decode = partial(_b64decode, validate=True)
 
 
 if TYPE_CHECKING:
@@ -271,7 +273,7 @@ def loads_embeddings(data: bytes) -> Json:
             if data[end : end + 1] != b'"' or not length:
                 end = data.index(b'"', start)
                 length = end - start
-            rows.append(b64decode(view[start:end], validate=True))
+            rows.append(b64decode(view[start:end]))
             rest.append(view[position:start])
             position = end
         rest.append(view[position:])
@@ -353,7 +355,7 @@ def _decode_row(item: Json, position: int, dtype: DType, meta: ResponseMeta | No
         return row
     try:
         if isinstance(row, str):
-            return b64decode(row, validate=True)
+            return b64decode(row)
         if isinstance(row, list):
             return array(_FORMATS[dtype], cast(list[Any], row)).tobytes()
     except (ValueError, TypeError, OverflowError) as error:

@@ -1,0 +1,111 @@
+"""The house stands as docs/design.md draws it: imports go down only, and each library has its one room."""
+
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+SPEC = find_spec("nimclient")
+assert SPEC is not None
+assert SPEC.origin is not None
+PACKAGE = Path(SPEC.origin).parent
+
+FLOORS = [
+    {"errors", "_types"},
+    {"_json", "_wire"},
+    {"_config"},
+    {"records"},
+    {"_protocol", "_transport"},
+    {"_engine"},
+    {"_stream", "_fanout"},
+    {"_resources"},
+    {"_client"},
+    {"_sync"},
+]
+WINGS = {"simulator", "cli", "integrations", "testing", "__main__"}
+ROOMS = {
+    "aiohttp": ("_transport/", "simulator/"),
+    "asyncio": ("_transport/", "simulator/", "cli/"),
+    "orjson": ("_json.py", "simulator/"),
+    "random": ("_engine.py", "simulator/"),
+    "numpy": ("records/embeddings.py", "cli/"),
+    "rich": ("cli/",),
+    "requests": (),
+    "httpx": (),
+    "langchain": (),
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def floor_of(part: str) -> int | None:
+    return next((number for number, floor in enumerate(FLOORS) if part in floor), None)
+
+
+def part_of(path: Path) -> str:
+    """The package or module directly below nimclient."""
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module, and whether it is imported for type checkers only."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in typing_only
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module, node in typing_only
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node in typing_only
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    """A module imports from its own package or from a lower floor; type-only imports may look up."""
+    part = part_of(path)
+    here = floor_of(part)
+    for name, typing_only in imports(path):
+        if not name.startswith("nimclient.") or typing_only or part == "__init__":
+            continue
+        target = name.split(".")[1]
+        if target == part or target not in {*WINGS, *(p for floor in FLOORS for p in floor)}:
+            continue
+        there = floor_of(target)
+        if here is None:
+            assert part in WINGS, f"{part} stands on no floor: add it to the plan"
+        else:
+            assert target not in WINGS, f"{part} imports the wing {target}"
+            assert there is not None
+            assert there < here, f"{part} (floor {here}) imports {target} (floor {there})"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_each_library_has_its_room(path: Path) -> None:
+    """aiohttp, orjson and the others are imported only where the plan says."""
+    place = str(path.relative_to(PACKAGE))
+    for name, _ in imports(path):
+        rooms = ROOMS.get(name.split(".")[0])
+        assert rooms is None or place.startswith(tuple(rooms)), f"{place} imports {name}"
+
+
+def test_only_the_settings_read_the_environment() -> None:
+    """os.environ and os.getenv appear in _config.py and nowhere else in the core."""
+    for path in MODULES:
+        if part_of(path) in WINGS or path.name == "_config.py":
+            continue
+        text = path.read_text()
+        assert "os.environ" not in text, path
+        assert "os.getenv" not in text, path
+
+
+def test_every_file_fits_its_room() -> None:
+    """No module of the package is longer than 500 lines."""
+    assert [p.name for p in MODULES if len(p.read_text().splitlines()) > 500] == []
