@@ -9,17 +9,22 @@ nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+PROJECT = nox.project.load_toml("pyproject.toml")
 
 
-def install(session: nox.Session, group: str) -> None:
-    """Install the built package (not the source tree: what is tested is what is shipped) and one dependency group."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), group))
-    session.install("--no-deps", "--force-reinstall", ".")
-    session.install(".")
+def install_group(session: nox.Session, group: str) -> None:
+    session.install("--quiet", *nox.project.dependency_groups(PROJECT, group))
+
+
+def install_package(session: nox.Session) -> None:
+    """The built wheel, not the source tree: what is tested is what is shipped."""
+    session.install("--quiet", ".")
+    session.install("--quiet", "--no-deps", "--force-reinstall", ".")  # a venv that is reused may hold an older build
 
 
 def run_tests(session: nox.Session) -> None:
-    install(session, "test")
+    install_group(session, "test")
+    install_package(session)
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine", "--quiet")
@@ -29,7 +34,7 @@ def run_tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff: style, order of imports, bans between floors."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "lint"))
+    install_group(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -37,7 +42,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy strict and pyright strict over the package and a sample app."""
-    install(session, "types")
+    install_group(session, "types")
+    install_package(session)
     session.run("mypy")
     session.run("pyright")
 
@@ -57,5 +63,6 @@ def matrix(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks side by side with the raw floor and with peers; writes JSON."""
-    install(session, "bench")
+    install_group(session, "bench")
+    install_package(session)
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -29,6 +29,8 @@ from nimclient.records._decode import object_or_empty
 from nimclient.records.chat import ChatChunk, ChatCompletion
 
 if TYPE_CHECKING:
+    from anyio import CancelScope
+
     from nimclient._engine import Exchange, Receive
 
 _DONE = b"[DONE]"
@@ -45,7 +47,7 @@ class ChatStream(AsyncIterator[ChatChunk]):
         self._start = start
         self._max_event = max_event
         self._state: _Reader | None = None
-        self._opening = False
+        self._opening: CancelScope | None = None
         self._reading = False
         self._closed = False
 
@@ -66,13 +68,18 @@ class ChatStream(AsyncIterator[ChatChunk]):
         if self._state is None:
             if self._closed:
                 raise StreamInterruptedError("the stream was closed before it was opened")
-            if self._opening:
+            if self._opening is not None:
                 raise RuntimeError("the stream is being opened by another task")
-            self._opening = True
-            try:
-                await self._start(self._receive)
-            finally:
-                self._opening = False
+            from anyio import CancelScope
+
+            with CancelScope() as scope:  # for aclose() from another task
+                self._opening = scope
+                try:
+                    await self._start(self._receive)
+                finally:
+                    self._opening = None
+            if self._state is None:
+                raise StreamInterruptedError("the stream was closed while it was being opened")
         return self
 
     async def _receive(self, exchange: Exchange) -> None:
@@ -162,6 +169,8 @@ class ChatStream(AsyncIterator[ChatChunk]):
         self._closed = True
         if self._state is not None:
             await self._state.close()
+        elif self._opening is not None:
+            self._opening.cancel()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         state = getattr(self, "_state", None)
@@ -195,6 +204,7 @@ class _Reader:
     __slots__ = (
         "_accumulator",
         "_body",
+        "_broken",
         "_clock",
         "_closed",
         "_counts",
@@ -218,6 +228,7 @@ class _Reader:
         self._times = array("d")  # when a read brought content …
         self._counts = array("L")  # … and how many events with content
         self._closed = False
+        self._broken = False  # closed or cancelled before the answer was complete
         self._failure: BaseException | None = None
         self.ready: deque[ChatChunk] = deque()
         self.ended = False
@@ -226,7 +237,7 @@ class _Reader:
     @property
     def failed(self) -> bool:
         """Whether an error waits to be raised."""
-        return self._failure is not None
+        return self._broken or self._failure is not None
 
     @property
     def url(self) -> str:
@@ -248,6 +259,10 @@ class _Reader:
         """Read until there is a chunk, or the end. An error waits until the chunks that came before it are handed out."""
         if self._failure is not None:
             raise self._failure
+        if self._broken:
+            raise StreamInterruptedError(
+                "the stream was closed before the answer was complete", partial=self.partial()
+            )
         limit = self._exchange.timeouts.idle
         deadline = None if limit is None else self._clock() + limit
         try:
@@ -264,15 +279,19 @@ class _Reader:
 
     def _fail(self, error: BaseException) -> None:
         """Close the connection; the error carries what has arrived."""
-        self.ended = True
-        self._body.abort()
+        self._give_up()
+        if isinstance(error, TransportError):
+            error.attempts = self._head.attempts
         if isinstance(error, NimError):
             error.partial = self.partial()
 
+    def _give_up(self) -> None:
+        """Close the connection; an answer that is not complete must not look so."""
+        self._broken = self._broken or not (self.ended or self._accumulator.finished)
+        self.ended = True
+        self._body.abort()
+
     async def _read(self, phase: Any, deadline: float | None) -> None:
-        if self._closed:
-            self.ended = True
-            return
         try:
             data = await self._body.read(phase, deadline)
         except RequestTimeoutError:
@@ -361,8 +380,6 @@ class _Reader:
     def completed(self) -> ChatCompletion:
         """The whole answer."""
         completion = self.partial()
-        if self._closed and not self._accumulator.finished:
-            raise StreamInterruptedError("the stream was closed before the answer was complete", partial=completion)
         if completion is None:
             raise StreamInterruptedError("the stream ended without an answer in it")
         return completion
@@ -370,8 +387,7 @@ class _Reader:
     async def close(self) -> None:
         """Give the connection up."""
         self._closed = True
-        self.ended = True
-        self._body.abort()
+        self._give_up()
 
     def abandon(self) -> None:
         """`close` for finalizers."""

@@ -33,13 +33,12 @@ async def chat(client: AsyncClient) -> str:
     assert_type(reply.reasoning, str | None)
     assert_type(reply.tool_calls, tuple[ToolCall, ...])
     assert_type(reply.usage, Usage | None)
-    history = [
-        Message("system", "be brief"),
-        {"role": "user", "content": "hi"},
-        ("user", "and?"),
-        reply.choices[0].message,
-    ]
-    return (await client.chat.create(history, model="m", timeout=5)).text
+    again = await client.chat.create(
+        [Message("system", "be brief"), {"role": "user", "content": "hi"}, ("user", "and?"), reply.choices[0].message],
+        model="m",
+        timeout=5,
+    )
+    return again.text
 
 
 async def stream(client: AsyncClient) -> list[str]:

@@ -37,25 +37,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _end("interrupted", INTERRUPTED)
+        print("nimclient: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:  # the reader of our output (head, less) has left
         _discard_output()
         return FAILED
     except Exception as error:  # noqa: BLE001  # the command line shows a line, never a traceback
         from nimclient.cli.failures import UsageError, explain
+        from nimclient.cli.show import writer_for
 
-        return _end(explain(error), USAGE if isinstance(error, UsageError) else FAILED)
+        writer_for(sys.stderr).line(f"nimclient: {explain(error)}")
+        return USAGE if isinstance(error, UsageError) else FAILED
     return code
 
 
 def _run(args: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = import_module(f"nimclient.cli.{args.command}").run
     return run(args)
-
-
-def _end(words: str, code: int) -> int:
-    print(f"nimclient: {words}", file=sys.stderr)
-    return code
 
 
 def _discard_output() -> None:

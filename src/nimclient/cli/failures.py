@@ -43,7 +43,7 @@ def explain(error: BaseException) -> str:
         return in_options(str(error))
     if isinstance(error, NimError):
         step = _next_step(error)
-        return f"{error}; {step}" if step else str(error)
+        return f"{error}{' ' if str(error).endswith('?') else '; '}{step}" if step else str(error)
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     return f"this is a bug, please report it: {type(error).__name__}: {' '.join(str(error).split())}"
@@ -59,6 +59,6 @@ def in_options(text: str) -> str:
 def _next_step(error: NimError) -> str:
     if isinstance(error, ConnectError):
         if error.kind == "refused":
-            return "is the server running? start one with `nimclient simulate`, or name another with --base-url"
+            return "start one with `nimclient simulate`, or name another with --base-url"
         return "check the address in --base-url, or start a server with `nimclient simulate`"
     return next((step for kind, step in _NEXT if isinstance(error, kind)), "")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Self, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,12 +16,16 @@ from rich.text import Text
 
 from nimclient.cli.show import Advance, Hit, printable
 
+_AFTER_SPACE = re.compile(r"(?<=\s)")
+
 
 class Rich:
     """Writes to one rich console."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._word = ""  # what has come of a word that may go on
+        self._column = 0
 
     @classmethod
     def on(cls, stream: TextIO) -> Self:
@@ -27,7 +33,10 @@ class Rich:
         return cls(Console(file=stream, highlight=False))
 
     def line(self, text: str = "") -> None:
-        """One line, wrapped between words."""
+        """One line, wrapped between words; it ends the pieces before it."""
+        self._write(self._word)
+        self._word = ""
+        self._column = 0
         self._console.print(Text(printable(text)))
 
     def heading(self, text: str) -> None:
@@ -35,9 +44,26 @@ class Rich:
         self._console.print(Text(f"\n{printable(text)}", style="bold"))
 
     def piece(self, text: str) -> None:
-        """Text as it comes; the terminal wraps it."""
-        self._console.print(Text(printable(text)), end="", soft_wrap=True)
+        """Text as it comes, wrapped between words: a word is held back until it is whole."""
+        *whole, self._word = _AFTER_SPACE.split(self._word + printable(text).expandtabs(4))
+        for word in whole:
+            self._write(word)
         self._console.file.flush()
+
+    def _write(self, word: str) -> None:
+        """A word and the white space behind it, on a new line where it does not fit."""
+        letters = word.rstrip()
+        if self._column and self._column + cell_len(letters) > self._console.width:
+            self._put("\n")
+            self._column = 0
+        self._column += cell_len(word)
+        if word.endswith("\n") or self._column > self._console.width:
+            word = f"{letters}\n"
+            self._column = 0
+        self._put(word)
+
+    def _put(self, text: str) -> None:
+        self._console.print(Text(text), end="", soft_wrap=True)
 
     def hits(self, hits: Sequence[Hit]) -> None:
         """Score, name and first line in columns, each cut to one line."""

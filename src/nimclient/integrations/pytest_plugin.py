@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from nimclient.simulator import Simulator
 
-try:
-    import pytest_asyncio as asynchronous
-except ImportError:  # without it there are no async tests to serve
-    asynchronous = pytest  # type: ignore[assignment,unused-ignore]  # both have `fixture`, which is all that is used
+
+def _async_fixture() -> Callable[[Callable[..., Any]], Any]:
+    """pytest-asyncio's decorator; pytest's own where it is not installed and there are no async tests to serve."""
+    try:
+        from pytest_asyncio import fixture
+    except ImportError:
+        return pytest.fixture
+    return fixture
 
 
-@asynchronous.fixture
+@_async_fixture()
 async def nim_simulator() -> AsyncIterator[Simulator]:
     """A simulator in the test's own event loop: `AsyncClient(base_url=nim_simulator.base_url)`."""
     from nimclient.simulator import Simulator

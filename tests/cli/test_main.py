@@ -1,0 +1,231 @@
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import nimclient
+from nimclient import cli
+from nimclient.cli.failures import CommandError, explain
+from nimclient.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    ConnectError,
+    DecodeError,
+    ModelNotFoundError,
+    RateLimitError,
+    RequestTimeoutError,
+)
+from nimclient.simulator import Simulator, SimulatorThread
+
+KEY = "nvapi-never-to-be-seen-0123456789"
+NOWHERE = "http://127.0.0.1:9"
+
+
+def test_version(run):
+    """`--version` prints the version of the package."""
+    assert run("--version") == (0, f"nimclient {nimclient.__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["demo", "chat", "simulate"])
+def test_help_has_examples(run, command):
+    """Every command's help has examples and says what the exit codes mean."""
+    ran = run(command, "--help")
+    assert ran.code == 0
+    assert f"\n  nimclient {command}" in ran.out
+    assert "exit codes:" in ran.out
+    assert "--json" in ran.out
+
+
+def test_help_names_every_command(run):
+    """`nimclient --help` lists the commands that there are."""
+    ran = run("--help")
+    assert ran.code == 0
+    assert all(f"\n    {command} " in ran.out for command in ("demo", "chat", "simulate"))
+
+
+def test_help_imports_little(environment):
+    """Help is shown without importing the client, the simulator or rich."""
+    code = (
+        "import sys; from nimclient.cli import main; main(['--help']); "
+        "sys.exit(bool({'aiohttp', 'rich', 'attrs', 'anyio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=environment).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["nonsense"],
+        ["demo", "--texts", "0"],
+        ["demo", "--texts", "many"],
+        ["demo", "--out", " "],
+        ["chat", "--temperature", "-1", "hi"],
+        ["chat", "--timeout", "inf", "hi"],
+        ["simulate", "--port", "65536"],
+        ["simulate", "--dialect", "klingon"],
+        ["chat", "--api-key", "x", "hi"],
+    ],
+)
+def test_wrong_usage_is_2(run, argv):
+    """Arguments that make no sense end with 2, a usage line, and nothing on standard output."""
+    ran = run(*argv)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.startswith("usage: nimclient")
+
+
+def test_a_key_is_never_an_argument(run):
+    """There is no option that takes a key itself; not even by an abbreviation."""
+    ran = run("chat", "--api-key", KEY, "hi", "--base-url", NOWHERE)
+    assert ran.code == 2
+    assert "--api-key" in ran.err
+    assert KEY not in ran.err
+    assert KEY not in run("chat", f"--api-key={KEY}", "hi").err
+    assert "quotes" in run("chat", "what", "is", KEY).err
+    assert KEY not in run("chat", "hi", "--api-key-file", KEY).err
+
+
+def test_unreachable_server(run):
+    """A server that is not there is one line that says how to start one, and 1."""
+    ran = run("chat", "hi", "--base-url", NOWHERE)
+    assert (ran.code, ran.out) == (1, "")
+    assert "nimclient simulate" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("base_url", ["localhost:8000", "http://u:p@h", "http://h/v1/chat/completions"])
+def test_bad_base_url(run, base_url):
+    """A base URL that cannot work is a usage error in the words of the command line."""
+    ran = run("chat", "hi", "--base-url", base_url)
+    assert ran.code == 2
+    assert "--base-url" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_no_key_for_the_hosted_catalog(run):
+    """Without a server and without a key, chat says how to get either."""
+    ran = run("chat", "hi")
+    assert ran.code == 2
+    assert "NVIDIA_API_KEY" in ran.err
+    assert "--api-key-file" in ran.err
+    assert "nimclient simulate" in ran.err
+
+
+def test_the_key_file_is_stripped_and_sent(run, sim, tmp_path: Path):
+    """The key in the file goes to the server without its line break, and appears in no output."""
+    (tmp_path / "key").write_text(f"  {KEY}\n")
+    ran = run("chat", "hi", "--base-url", sim.base_url, "--api-key-file", "key", "--json")
+    assert ran.code == 0
+    assert sim.requests[-1].headers["authorization"] == f"Bearer {KEY}"
+    assert KEY not in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b" \n", b"\xff\xfe\x00", f"{KEY} {KEY}".encode(), f"{KEY}\n{KEY}".encode()]
+)
+def test_a_key_file_that_cannot_be_used(run, tmp_path: Path, content):
+    """A key file that is missing, empty or holds more than a key is a usage error that does not show it."""
+    if content is not None:
+        (tmp_path / "key").write_bytes(content)
+    ran = run("chat", "hi", "--base-url", NOWHERE, "--api-key-file", "key")
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
+    assert KEY not in ran.err
+
+
+def test_errors_do_not_show_the_key(run, tmp_path: Path, monkeypatch):
+    """When the call fails, the key is not in the line that says so."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
+    ran = run("chat", "hi", "--base-url", NOWHERE)
+    assert ran.code == 1
+    assert KEY not in ran.err
+
+
+def test_timeout_is_a_line(run):
+    """A call that takes longer than --timeout ends with a line that names the option."""
+    with SimulatorThread(Simulator(ttft=30)) as url:
+        ran = run("chat", "hi", "--base-url", url, "--timeout", "0.2")
+    assert ran.code == 1
+    assert "--timeout" in ran.err
+
+
+def test_a_bug_is_a_line(run, monkeypatch):
+    """Even an error nobody expected is one line and no traceback."""
+    monkeypatch.setattr("nimclient.cli.import_module", lambda name: 1 / 0)
+    ran = run("chat", "hi")
+    assert ran.code == 1
+    assert "bug" in ran.err
+    assert "ZeroDivisionError" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_interrupt_in_process(run, monkeypatch):
+    """A KeyboardInterrupt anywhere is 130 and one word."""
+
+    def interrupt(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nimclient.cli.import_module", interrupt)
+    assert run("chat", "hi") == (130, "", "nimclient: interrupted\n")
+
+
+def test_ctrl_c_in_the_middle_of_a_call(spawn):
+    """SIGINT while a request is under way ends the process with 130 and without a traceback."""
+    thread = SimulatorThread(Simulator(ttft=60))
+    with thread as url:
+        process = spawn("chat", "hi", "--base-url", url)
+        deadline = time.monotonic() + 20
+        while not any(request.method == "POST" for request in thread.simulator.requests):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == "nimclient: interrupted\n"
+
+
+def test_a_reader_that_leaves(spawn, url):
+    """When the reader of the output has left, the command ends quietly with 1."""
+    process = spawn("chat", "hi", "--base-url", url)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert err == ""
+
+
+def test_streams_that_cannot_be_reconfigured(monkeypatch):
+    """Standard streams of an unusual kind are left as they are."""
+    import io
+
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert cli.main(["chat", "hi", "--base-url", "nonsense"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (CommandError("as it is"), "as it is"),
+        (ConfigurationError("the server lists no model of kind chat; pass model="), "name one with --model"),
+        (ConnectError("no name", kind="dns"), "check the address"),
+        (AuthenticationError("no", status=401), "--api-key-file"),
+        (ModelNotFoundError("no", status=404), "--model"),
+        (RateLimitError("no", status=429), "wait"),
+        (RequestTimeoutError("slow", phase="total"), "--timeout"),
+        (DecodeError("garbage"), "garbage"),
+        (OSError("odd"), "odd"),
+        (PermissionError(13, "Permission denied", "file"), "Permission denied: file"),
+    ],
+)
+def test_errors_say_what_to_do_next(error, says):
+    """Every kind of error is one line; where there is something to do, it says so."""
+    line = explain(error)
+    assert says in line
+    assert "\n" not in line

@@ -1,0 +1,150 @@
+import builtins
+import io
+
+import pytest
+from rich.console import Console
+
+from nimclient.cli.show import Hit, Plain, progress_line, writer_for
+from nimclient.cli.show_rich import Rich
+
+HITS = [Hit("csv", 0.8, "Read and write."), Hit("csv.writer", 0.25, "Writes. " * 30)]
+ROWS = [("texts", "1,000"), ("time to first token", "2.0 ms")]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), force_terminal=True, width=60, record=True, color_system="truecolor")
+
+
+def test_plain_text_is_aligned():
+    """Without a terminal, hits and tables are columns of plain text."""
+    stream = io.StringIO()
+    plain = Plain(stream)
+    plain.heading("Search: x")
+    plain.hits(HITS[:1])
+    plain.hits([])
+    plain.table(ROWS)
+    assert stream.getvalue().splitlines() == [
+        "",
+        "Search: x",
+        "  0.800  csv  Read and write.",
+        "  texts                 1,000",
+        "  time to first token  2.0 ms",
+    ]
+
+
+def test_plain_progress_is_a_line_every_few_seconds():
+    """Plain progress writes a line every two seconds and one at the end, with the rate."""
+    stream, clock = io.StringIO(), Clock()
+    with Plain(stream, clock).progress("embedding", "texts") as advance:
+        for done in (1, 2, 3, 4):
+            advance(done * 1000, 4000)
+            clock.now += 1.5
+    assert stream.getvalue().splitlines() == [
+        "embedding: 3,000 of 4,000 texts, 1,000 texts/s",
+        "embedding: 4,000 of 4,000 texts, 889 texts/s",
+    ]
+
+
+def test_progress_at_once_has_no_rate():
+    """Where no time has passed there is no rate."""
+    assert progress_line("reading", "files", 1, 1, 0.0) == "reading: 1 of 1 files"
+
+
+def test_files_get_text_as_it_is_and_terminals_without_controls():
+    """Control characters of a model's answer do not reach a terminal; a file gets the answer unchanged."""
+    text = "a\x1b[31mb\x07\n\tc\x9b"
+    file, terminal = io.StringIO(), Terminal()
+    Plain(file).piece(text)
+    Plain(terminal).piece(text)
+    assert file.getvalue() == text
+    assert terminal.getvalue() == "a[31mb\n\tc"
+
+
+def test_rich_table_has_a_frame(console):
+    """On a terminal the table is framed, with the same rows."""
+    Rich(console).table(ROWS)
+    text = console.export_text()
+    assert text.startswith("╭")
+    assert "time to first token" in text
+    assert "2.0 ms" in text
+
+
+def test_rich_hits_fit_one_line_each(console):
+    """On a terminal each hit is one line: score and name whole, the summary cut."""
+    Rich(console).hits(HITS)
+    Rich(console).hits([])
+    lines = console.export_text().splitlines()
+    assert [line[:20].rstrip() for line in lines] == ["  0.800  csv", "  0.250  csv.writer"]
+    assert max(map(len, lines)) <= 60
+    assert lines[1].endswith("…")
+
+
+def test_rich_says_what_plain_says(console):
+    """Lines, headings and pieces are shown as they are: markup in them means nothing, controls are dropped."""
+    rich = Rich(console)
+    rich.heading("[bold]Search")
+    rich.piece("one ")
+    rich.piece("\x1btwo")
+    rich.line()
+    rich.line("[/] end")
+    assert console.export_text() == "\n[bold]Search\none two\n[/] end\n"
+
+
+def test_rich_wraps_streamed_text_between_words(console):
+    """Streamed words are held back until they are whole and begin a new line where they do not fit."""
+    console.width = 12
+    rich = Rich(console)
+    for piece in ("one tw", "o thr", "ee four fi", "ve a\n\tb ", "abcdefghijklmnopq", " end"):
+        rich.piece(piece)
+    rich.line()
+    assert console.export_text().splitlines() == [
+        "one two ",
+        "three four ",
+        "five a",
+        "    b ",
+        "abcdefghijklmnopq",
+        "end",
+    ]
+
+
+def test_rich_progress_is_a_bar(console):
+    """On a terminal progress is one live line with a bar, counts and the unit."""
+    with Rich(console).progress("embedding", "texts") as advance:
+        advance(10, 20)
+        advance(20, 20)
+    text = console.export_text()
+    assert "embedding" in text
+    assert "━" in text
+    assert "20/20 texts" in text
+
+
+def test_terminals_with_rich_get_rich():
+    """rich is used on a terminal, and nowhere else."""
+    assert isinstance(writer_for(Terminal()), Rich)
+    assert isinstance(writer_for(io.StringIO()), Plain)
+
+
+def test_terminals_without_rich_get_plain(monkeypatch):
+    """Where rich is not installed a terminal gets plain text."""
+    real = builtins.__import__
+
+    def without_rich(name, *rest, **more):
+        if name.endswith("show_rich"):
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_rich)
+    assert isinstance(writer_for(Terminal()), Plain)

@@ -1,0 +1,83 @@
+import json
+import signal
+import socket
+
+import pytest
+
+
+def start(process) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_it_serves_until_sigterm(run, spawn):
+    """simulate prints its URL as JSON, answers requests, and ends with 0 on SIGTERM."""
+    process = spawn("simulate", "--port", "0", "--json", "--model", "mine/own", "--ttft", "0.01", "--seed", "3")
+    base_url = json.loads(start(process))["base_url"]
+    ran = run("chat", "Rome is in Italy. Where is Rome?", "--base-url", base_url, "--model", "mine/own")
+    assert "Rome is in Italy" in ran.out
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "not a model" in err
+    assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_it(spawn):
+    """Ctrl-C ends simulate with 130; its one line says where it listens and how to try it."""
+    process = spawn("simulate", "--port", "0")
+    line = start(process)
+    assert line.startswith("http://127.0.0.1:")
+    assert "nimclient chat" in line
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_taken_port(run):
+    """A port that is taken is one line that names --port."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ran = run("simulate", "--port", str(taken.getsockname()[1]))
+    assert (ran.code, ran.out) == (1, "")
+    assert "--port" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_settings_the_simulator_refuses(run, monkeypatch):
+    """What the simulator itself refuses is a usage error in its words."""
+
+    def refuse(**settings: object) -> None:
+        raise ValueError("makes no sense")
+
+    monkeypatch.setattr("nimclient.cli.simulate.Simulator", refuse)
+    ran = run("simulate")
+    assert ran == (2, "", "nimclient: makes no sense\n")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_it_serves_in_process(capsys, monkeypatch, as_json):
+    """The server is announced on standard output in either form, and closed when a signal comes."""
+    import anyio
+
+    from nimclient.cli import main
+
+    class Signals:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return signal.SIGTERM
+
+    monkeypatch.setattr(anyio, "open_signal_receiver", lambda *_: Signals())
+    assert main(["simulate", "--port", "0", *(["--json"] if as_json else [])]) == 0
+    out = capsys.readouterr().out
+    assert ("base_url" in out) is as_json

@@ -1,0 +1,105 @@
+"""What all tests share: a scripted server, clients that prove on leaving that they left nothing behind, canned answers."""
+
+import asyncio
+import contextlib
+import gc
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+import pytest
+from aioresponses import aioresponses
+from support.leaks import assert_idle, assert_no_strays
+from support.server import FaultServer
+from support.wire import MODEL
+
+from nimclient import AsyncClient, RetryPolicy
+
+KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, base URL or proxy of the machine reaches a test."""
+    for name in (*KEYS, *PROXIES, *map(str.upper, PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FaultServer]:
+    """A scripted server on loopback."""
+    async with FaultServer() as server:
+        yield server
+
+
+MakeClient = Callable[..., AsyncClient]
+
+
+@pytest.fixture
+async def make_client(request: pytest.FixtureRequest) -> AsyncIterator[MakeClient]:
+    """Makes clients of the scripted server with short delays; at the end they must have left nothing behind."""
+    made: list[AsyncClient] = []
+
+    def make(base_url: str | None = None, **options: Any) -> AsyncClient:
+        if base_url is None:
+            base_url = request.getfixturevalue("server").url
+        client = AsyncClient(base_url=base_url, **{"model": MODEL, "retry": FAST, **options})
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):  # the server may still be closing its side
+                while any(pool.session.connector._acquired for pool in _pools(client)):
+                    await asyncio.sleep(0.002)
+        assert_idle(client)
+        await client.aclose()
+    await assert_no_strays()
+
+
+def _pools(client: AsyncClient) -> list[Any]:
+    from support.leaks import pools
+
+    return pools(client)
+
+
+@pytest.fixture
+def client(make_client: MakeClient, server: FaultServer) -> AsyncClient:
+    """A client of the scripted server."""
+    return make_client()
+
+
+class _MockedResponse(aiohttp.ClientResponse):
+    """aiohttp 3.14 wants a stream writer, which aioresponses does not know of yet."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, stream_writer=Mock(output_size=0), **options)
+
+
+class Canned(aioresponses):
+    """aioresponses whose answers aiohttp 3.14 can make. It replaces ClientSession._request: no connector is used."""
+
+    def add(self, url: Any, method: str = "GET", *args: Any, **options: Any) -> None:
+        super().add(url, method, *args, **{"response_class": _MockedResponse, **options})
+
+    def sent(self, url: str, method: str = "POST") -> list[Any]:
+        """The `data` of the requests to this URL."""
+        return [call.kwargs["data"] for call in self.requests.get((method, aiohttp.client.URL(url)), [])]
+
+
+@pytest.fixture
+def canned() -> Iterator[Canned]:
+    """Answers for requests that never reach a socket: `canned.post(url, payload={...})`."""
+    with Canned() as canned:
+        yield canned
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collects garbage after the test, so that what it dropped warns in it and not in the next one."""
+    yield
+    gc.collect()
