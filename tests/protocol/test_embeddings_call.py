@@ -82,7 +82,7 @@ def test_without_a_model_none_is_sent():
         ({"prefix": 5}, "prefix must be a str"),
         ({"texts": []}, "texts is empty"),
         ({"texts": ["a", ""]}, r"texts\[1\] is empty"),
-        ({"texts": ["\ud800"]}, r"body\.input\[0\] has a lone surrogate"),
+        ({"texts": ["\ud800"]}, r"body\.input\[0\] .*surrogate"),
         ({"extra_body": {"x": float("nan")}}, r"body\.x is nan"),
     ],
 )

@@ -44,7 +44,7 @@ examples:
   nimclient demo
   nimclient demo --query "generate random numbers"
   nimclient demo --base-url http://localhost:8000 --model meta/llama-3.1-8b-instruct
-  nimclient demo --json --out /tmp/demo | python -m json.tool
+  nimclient demo --json --out vectors | python -m json.tool
 
 files: DIR/vectors.f32 (raw little-endian float32, row after row), DIR/texts.jsonl (name and text of each row),
 DIR/meta.json (model, dimensions, count). They are written anew by every run.

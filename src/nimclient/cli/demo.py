@@ -136,7 +136,7 @@ def _read(most: int | None, words: Writer) -> list[Document]:
     with words.progress(f"reading Python {platform.python_version()}", "files") as advance:
         documents = read_corpus(advance)
     chosen = choose(documents, most)
-    taken = "all of them" if len(chosen) == len(documents) else f"{len(chosen):,} of them; --texts N takes others"
+    taken = "all of them" if len(chosen) == len(documents) else f"{len(chosen):,} of them (--texts N changes that)"
     words.line(f"The standard library has {len(documents):,} docstrings. Embedding {taken}.")
     return chosen
 

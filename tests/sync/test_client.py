@@ -1,0 +1,209 @@
+"""Client: the blocking twin of AsyncClient."""
+
+import gc
+import inspect
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+
+import pytest
+
+from nimclient import AsyncClient, Client, RetryPolicy
+from nimclient._sync.portal import PORTAL
+from nimclient.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ModelNotFoundError,
+    StreamInterruptedError,
+)
+from nimclient.simulator import Simulator, SimulatorThread
+
+
+@pytest.fixture
+def client(nim_simulator_url: str) -> Iterator[Client]:
+    with Client(base_url=nim_simulator_url) as client:
+        yield client
+
+
+def public(cls: type) -> dict[str, object]:
+    return {name: value for name, value in inspect.getmembers(cls) if not name.startswith("_")}
+
+
+def test_every_method_of_the_async_client_has_its_twin() -> None:
+    """Client has each public method and namespace of AsyncClient, with `close` for `aclose`."""
+    names = {"close" if name == "aclose" else name for name in public(AsyncClient)}
+    assert names <= set(public(Client))
+
+
+@pytest.mark.parametrize("namespace", ["chat", "embeddings", "models", "health"])
+def test_every_method_of_a_namespace_has_its_twin(namespace: str, client: Client) -> None:
+    """A namespace has the methods of the async one, with the same parameters and docstrings."""
+    asynchronous = type(getattr(client._async, namespace))
+    blocking = type(getattr(client, namespace))
+    methods = {n: v for n, v in public(asynchronous).items() if callable(v)}
+    assert methods
+    for name, method in methods.items():
+        twin = getattr(blocking, name)
+        assert inspect.signature(twin).parameters.keys() == inspect.signature(method).parameters.keys()
+        assert twin.__doc__ == method.__doc__
+
+
+def test_calls_return_the_same_records(client: Client) -> None:
+    """Chat, embeddings, reranking, models and health work without await."""
+    assert client.chat.create("hello").text
+    assert len(client.embeddings.create(["a"], input_type="query").vectors) == 1
+    assert len(client.embeddings.embed_query("a")) == 1024
+    assert len(client.embeddings.embed_documents(["a", "b", "c"], batch_size=1)) == 3
+    assert client.rerank("csv", ["json", "csv"]).results[0].document == "csv"
+    assert client.models.get("baai/bge-m3").kind == "embedding"
+    assert client.models.list(kind="ranking")
+    assert client.health.ready()
+    assert client.health.live()
+
+
+def test_a_stream_is_read_in_a_block_or_at_once(client: Client) -> None:
+    """A stream gives the same text in a with block, as text_stream, and as its final answer."""
+    with client.chat.stream("hello there") as stream:
+        text = "".join(chunk.text for chunk in stream)
+    assert text == stream.final().text
+    assert text == "".join(client.chat.stream("hello there").text_stream)
+    assert stream.meta is not None
+    assert stream.meta.timings.ttft is not None
+    assert stream.partial is not None
+
+
+def test_a_stream_cannot_be_read_twice(client: Client) -> None:
+    """Iterating over a stream that was read to its end is an error that names final()."""
+    stream = client.chat.stream("hello")
+    assert list(stream)
+    with pytest.raises(RuntimeError, match="final"):
+        list(stream)
+
+
+def test_leaving_the_block_early_closes_the_stream() -> None:
+    """Breaking out of a stream ends it on the server, and the answer is known to be partial."""
+    simulator = Simulator(itl=0.01)
+    with SimulatorThread(simulator) as url, Client(base_url=url) as client:
+        with client.chat.stream("hello") as stream:
+            next(stream)
+        with pytest.raises(StreamInterruptedError) as caught:
+            stream.final()
+        assert caught.value.partial is not None
+        stream.close()
+
+
+def test_errors_pass_unchanged(client: Client) -> None:
+    """Errors of the async client reach blocking callers as they are."""
+    with pytest.raises(ModelNotFoundError):
+        client.chat.create("hello", model="no/such-model")
+    with pytest.raises(ConfigurationError, match="empty"):
+        client.chat.create([])
+    with pytest.raises(TypeError, match="temperatur"):
+        client.chat.stream("hello", temperatur=1)  # type: ignore[call-arg]
+    with Client(base_url="http://127.0.0.1:9", retry=RetryPolicy(attempts=1)) as nowhere, pytest.raises(ConnectError):
+        nowhere.chat.create("hello", model="m")
+
+
+def test_a_closed_client_refuses_calls(nim_simulator_url: str) -> None:
+    """After close a call raises ClientClosedError; closing twice does nothing."""
+    client = Client(base_url=nim_simulator_url)
+    assert client.health.ready()
+    client.close()
+    client.close()
+    with pytest.raises(ClientClosedError):
+        client.chat.create("hello")
+
+
+def test_a_copy_shares_the_connections(client: Client) -> None:
+    """with_options gives a Client over the same pool; closing the copy closes nothing."""
+    with client.with_options(timeouts=5, headers={"X-Team": "a"}) as copy:
+        assert isinstance(copy, Client)
+        assert copy.chat.create("hello").text
+    assert client.chat.create("hello").text
+    assert client.base_url in repr(client)
+
+
+def test_a_client_pickles(client: Client) -> None:
+    """A pickled client works where it is loaded."""
+    with pickle.loads(pickle.dumps(client)) as copy:
+        assert copy.chat.create("hello").text
+
+
+def test_threads_share_one_client(client: Client) -> None:
+    """Eight threads use one client at the same time."""
+    texts: list[str] = []
+    threads = [threading.Thread(target=lambda: texts.append(client.chat.create("hello").text)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(texts) == 8
+    assert all(texts)
+
+
+async def test_it_works_where_a_loop_is_running(nim_simulator_url: str) -> None:
+    """In a coroutine (a Jupyter cell) the blocking client works, since its loop is another one."""
+    with Client(base_url=nim_simulator_url) as client:
+        assert client.chat.create("hello").text
+
+
+def test_a_blocking_call_in_its_own_loop_is_refused(client: Client) -> None:
+    """Waiting in the portal's loop for the portal's loop would never end."""
+
+    async def call() -> str:
+        return client.chat.create("hello").text
+
+    with pytest.raises(RuntimeError, match="AsyncClient"):
+        PORTAL.run(call)
+
+
+def test_a_dropped_stream_warns_and_is_closed(client: Client) -> None:
+    """A stream that is opened and forgotten gives one ResourceWarning."""
+    stream = client.chat.stream("hello " * 200)
+    PORTAL.run(stream._async.__aenter__)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del stream
+        gc.collect()
+    ended = [w for w in caught if "not closed" in str(w.message)]
+    assert len(ended) <= 1
+    assert client.health.ready()
+
+
+@pytest.mark.parametrize("left_open", ["nothing", "client", "stream"])
+def test_the_interpreter_exits_quietly(left_open: str, nim_simulator_url: str) -> None:
+    """With open clients and live streams a program ends at once and prints nothing."""
+    script = f"""
+from nimclient import Client
+client = Client(base_url={nim_simulator_url!r})
+client.chat.create("hello")
+if {left_open!r} == "nothing":
+    client.close()
+if {left_open!r} == "stream":
+    stream = client.chat.stream("hello")
+    next(stream)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_forked_child_starts_its_own_loop(nim_simulator_url: str) -> None:
+    """After fork the child's calls work, and so do the parent's."""
+    script = f"""
+import os, sys
+from nimclient import Client
+client = Client(base_url={nim_simulator_url!r})
+client.chat.create("hello")
+child = os.fork()
+if child == 0:
+    os._exit(0 if client.chat.create("hello").text else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert client.chat.create("hello").text
+client.close()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
