@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, Stall
+from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, ServerThread, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
@@ -314,17 +314,19 @@ async def test_the_total_limit_ends_a_stream_that_lives(server: FaultServer, mak
 
 
 @pytest.mark.parametrize("block", [0.15, 0.3])
-async def test_a_blocked_loop_is_no_idle_stream(server: FaultServer, make_client: MakeClient, block: float) -> None:
+async def test_a_blocked_loop_is_no_idle_stream(make_client: MakeClient, block: float) -> None:
     """Bytes that arrived while the caller held up the loop are read before any time limit is judged."""
-    client = make_client(timeouts=Timeouts(idle=0.1, first_event=0.1))
-    server.script([BEGIN, Pause(0.02), chunk(token("lo"), DONE), END])
-    async with client.chat.stream("hi") as stream_:
-        await anext(stream_)
-        await anext(stream_)
-        rest = asyncio.create_task(stream_.final())
-        await asyncio.sleep(0.01)  # now the reader waits
-        asyncio.get_running_loop().call_later(0.005, time.sleep, block)
-        assert (await rest).text == "Hello"
+    with ServerThread() as server:
+        client = make_client(server.url, timeouts=Timeouts(idle=0.1, first_event=0.1))
+        server.script([BEGIN, Pause(0.05), chunk(token("lo"), DONE), END])
+        async with client.chat.stream("hi") as stream_:
+            await anext(stream_)
+            await anext(stream_)
+            rest = asyncio.create_task(stream_.final())
+            await asyncio.sleep(0.01)  # now the reader waits
+            time.sleep(block)  # noqa: ASYNC251 - what is tested
+            assert (await rest).text == "Hello"
+        await client.aclose()
 
 
 async def test_a_slow_consumer_is_no_idle_stream(server: FaultServer, make_client: MakeClient) -> None:

@@ -15,13 +15,13 @@ import time
 import weakref
 from collections.abc import AsyncGenerator
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import aiohttp
 import anyio
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 from yarl import URL
 
 from nimclient._config import Timeouts
@@ -224,8 +224,24 @@ class _Attempt:
 _current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
 
 
+class _Protocol(ResponseHandler):
+    """Tells the reader of a body about a malformed chunk in it: aiohttp's own parser leaves it waiting for ever."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            lost = aiohttp.ClientPayloadError(str(exc))
+            lost.__cause__ = exc
+            payload.set_exception(lost)
+
+
 class _Connector(aiohttp.TCPConnector):
     """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._factory = partial(_Protocol, loop=self._loop)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -385,7 +401,7 @@ def _translate(error: BaseException, phase: Phase, reused: bool) -> BaseExceptio
             return _connect_error(f"{host}:{port}", cause)
         case aiohttp.ClientResponseError():  # raised for malformed answers only: no status of a server's is behind it
             return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
-        case aiohttp.ClientPayloadError() if _has_cause(error, HttpProcessingError):
+        case aiohttp.ClientPayloadError() if _is_malformed(error):
             return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             return ConfigurationError("the URL cannot be requested")
@@ -407,13 +423,10 @@ def _connect_error(where: str, cause: OSError) -> ConnectError:
     return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
 
 
-def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, kind):
-            return True
-        cause = cause.__cause__
-    return False
+def _is_malformed(error: BaseException) -> bool:
+    """Whether a body broke the rules; one that is cut off (these two are raised at its end only) did not."""
+    cause = error.__cause__
+    return isinstance(cause, HttpProcessingError) and not isinstance(cause, (TransferEncodingError, ContentLengthError))
 
 
 def _reason(error: BaseException) -> str:
