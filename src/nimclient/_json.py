@@ -56,7 +56,8 @@ def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
         import json
 
         try:
-            return _join_surrogates(json.loads(data, parse_constant=_refuse_constant))
+            value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
+            return _join_surrogates(value)
         except (ValueError, RecursionError):
             pass
     place = "empty" if not data.strip() else f"not JSON ({error})"
@@ -65,6 +66,19 @@ def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]}… is too large")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """As orjson does it: what 64 bits cannot hold is a float."""
+    number = int(text)
+    return number if -(2**63) <= number < 2**64 else _finite(text)
 
 
 def _join_surrogates(value: Any) -> Any:
