@@ -60,6 +60,14 @@ def matrix(session: nox.Session) -> None:
     run_tests(session)
 
 
+@nox.session(python="3.11")
+def vllm(session: nox.Session) -> None:
+    """The chat API against a real vLLM on the CPU, which is installed for it: 2.5 GB, some minutes the first time."""
+    install_group(session, "test")
+    install_package(session)
+    session.run("pytest", "tests/servers/test_vllm.py", *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks side by side with the raw floor and with peers; writes JSON."""

@@ -19,7 +19,7 @@ FLOORS = [
     {"records"},
     {"_protocol", "_transport"},
     {"_engine"},
-    {"_stream", "_fanout"},
+    {"_stream", "_fanout", "prompts"},
     {"_resources"},
     {"_client"},
     {"_sync"},

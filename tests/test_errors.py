@@ -54,7 +54,7 @@ EXAMPLES = [
         kind("x", text="t", path="a.b")
         for kind in (errors.OutputError, errors.OutputTruncatedError, errors.OutputRefusedError, errors.OutputInvalidError)
     ],
-    errors.ToolError("x"),
+    errors.ToolError("x", path="a.b", messages=[PARTIAL.choices[0].message]),
     errors.BatchError("x", completed=[1], failures=[2]),
     errors.JobError("x"),
     errors.JobMismatchError("x"),

@@ -11,79 +11,131 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nimclient._client import AsyncClient
     from nimclient._config import Limits, RetryPolicy, Timeouts
-    from nimclient._stream import ChatStream
+    from nimclient._fanout import AsCompleted
+    from nimclient._protocol.tools import tool
+    from nimclient._resources.conversation import Conversation
+    from nimclient._stream import ChatStream, CompletionStream
     from nimclient._sync.client import Client
-    from nimclient._sync.stream import SyncChatStream
+    from nimclient._sync.conversation import SyncConversation
+    from nimclient._sync.many import SyncAsCompleted
+    from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
     from nimclient._wire import AttemptEvent
     from nimclient.errors import NimError
+    from nimclient.prompts import ChatPrompt
     from nimclient.records import (
+        Audio,
         ChatChunk,
         ChatCompletion,
         Choice,
+        Completion,
+        CompletionChoice,
+        CompletionChunk,
+        CompletionLogprobs,
         Embeddings,
+        Failure,
+        Image,
         Message,
         Model,
+        Parsed,
         Progress,
         RankedDocument,
         Ranking,
         ResponseMeta,
         ToolCall,
+        ToolRun,
         Usage,
         Vector,
         Vectors,
+        Video,
     )
 
 _HOMES = {
+    "AsCompleted": "nimclient._fanout",
     "AsyncClient": "nimclient._client",
     "AttemptEvent": "nimclient._wire",
+    "Audio": "nimclient.records",
     "ChatChunk": "nimclient.records",
     "ChatCompletion": "nimclient.records",
+    "ChatPrompt": "nimclient.prompts",
     "ChatStream": "nimclient._stream",
     "Choice": "nimclient.records",
     "Client": "nimclient._sync.client",
+    "Completion": "nimclient.records",
+    "CompletionChoice": "nimclient.records",
+    "CompletionChunk": "nimclient.records",
+    "CompletionLogprobs": "nimclient.records",
+    "CompletionStream": "nimclient._stream",
+    "Conversation": "nimclient._resources.conversation",
     "Embeddings": "nimclient.records",
+    "Failure": "nimclient.records",
+    "Image": "nimclient.records",
     "Limits": "nimclient._config",
     "Message": "nimclient.records",
     "Model": "nimclient.records",
     "NimError": "nimclient.errors",
+    "Parsed": "nimclient.records",
     "Progress": "nimclient.records",
     "RankedDocument": "nimclient.records",
     "Ranking": "nimclient.records",
     "ResponseMeta": "nimclient.records",
     "RetryPolicy": "nimclient._config",
+    "SyncAsCompleted": "nimclient._sync.many",
     "SyncChatStream": "nimclient._sync.stream",
+    "SyncCompletionStream": "nimclient._sync.stream",
+    "SyncConversation": "nimclient._sync.conversation",
     "Timeouts": "nimclient._config",
     "ToolCall": "nimclient.records",
+    "ToolRun": "nimclient.records",
     "Usage": "nimclient.records",
     "Vector": "nimclient.records",
     "Vectors": "nimclient.records",
+    "Video": "nimclient.records",
+    "tool": "nimclient._protocol.tools",
 }
 
 __all__ = [
+    "AsCompleted",
     "AsyncClient",
     "AttemptEvent",
+    "Audio",
     "ChatChunk",
     "ChatCompletion",
+    "ChatPrompt",
     "ChatStream",
     "Choice",
     "Client",
+    "Completion",
+    "CompletionChoice",
+    "CompletionChunk",
+    "CompletionLogprobs",
+    "CompletionStream",
+    "Conversation",
     "Embeddings",
+    "Failure",
+    "Image",
     "Limits",
     "Message",
     "Model",
     "NimError",
+    "Parsed",
     "Progress",
     "RankedDocument",
     "Ranking",
     "ResponseMeta",
     "RetryPolicy",
+    "SyncAsCompleted",
     "SyncChatStream",
+    "SyncCompletionStream",
+    "SyncConversation",
     "Timeouts",
     "ToolCall",
+    "ToolRun",
     "Usage",
     "Vector",
     "Vectors",
+    "Video",
     "__version__",
+    "tool",
 ]
 
 

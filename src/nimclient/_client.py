@@ -32,6 +32,7 @@ from nimclient.errors import ConfigurationError
 if TYPE_CHECKING:
     from nimclient._engine import Core, Engine
     from nimclient._resources.chat import AsyncChat
+    from nimclient._resources.completions import AsyncCompletions
     from nimclient._resources.embeddings import AsyncEmbeddings
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
@@ -109,6 +110,13 @@ class AsyncClient:
         from nimclient._resources.chat import AsyncChat
 
         return AsyncChat(self._engine)
+
+    @cached_property
+    def completions(self) -> AsyncCompletions:
+        """Text completions, whole and streamed."""
+        from nimclient._resources.completions import AsyncCompletions
+
+        return AsyncCompletions(self._engine)
 
     @cached_property
     def embeddings(self) -> AsyncEmbeddings:

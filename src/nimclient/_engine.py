@@ -18,12 +18,13 @@ from nimclient import __version__
 from nimclient._config import ClientConfig, Secret, Timeouts, check_headers, is_nvidia, proxy_for, resolve_timeouts
 from nimclient._protocol import catalog
 from nimclient._protocol.call import Call
-from nimclient._protocol.faults import MAX_ERROR_BODY, is_fault_event, names_field, status_error, stream_fault
+from nimclient._protocol.events import is_streamed, joined
+from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
 from nimclient._protocol.pacing import Gate, RateLimit
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import origin_of, parse_base_url
 from nimclient._transport.base import TransportSettings
-from nimclient._types import Clock, Json
+from nimclient._types import Clock
 from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
@@ -33,7 +34,6 @@ from nimclient.errors import (
     RedirectError,
     TransportError,
 )
-from nimclient.records._decode import object_or_empty
 
 if TYPE_CHECKING:
     from nimclient._transport.base import Body, Transport
@@ -82,6 +82,7 @@ class Core:
         self.closed = False
         self.default_models: dict[str, str] = {}
         self._transport: Transport | None = None
+        self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
         self._proxies: dict[str, str | None] = {}
 
@@ -151,8 +152,10 @@ class Engine:
 
         async def receive(exchange: Exchange) -> T:
             data = await exchange.body.read_all(self.config.limits.max_body)
+            if call.accumulator is not None and is_streamed(data):
+                return call.decode(joined(data, call.accumulator()), exchange.meta())
             value = call.parse(data)
-            _refuse_fault(value)
+            refuse_fault(value)
             return call.decode(value, exchange.meta())
 
         return await self.run(call, options, receive, gate)
@@ -322,13 +325,6 @@ class Engine:
             listener(event)
         except Exception:  # a listener's fault must not become the call's
             log.exception("on_attempt raised")
-
-
-def _refuse_fault(value: Json) -> None:
-    """A 200 answer that is an error object (hosted gateways) is an error."""
-    data = object_or_empty(value)
-    if data and "choices" not in data and "data" not in data and is_fault_event(data):
-        raise stream_fault(data)
 
 
 def _count(error: NimError, number: int) -> None:

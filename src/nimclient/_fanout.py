@@ -1,46 +1,300 @@
-"""Many requests side by side: a bounded number of workers over a list of jobs, results in the order of the jobs.
+"""Many pieces of work side by side: a bounded number of workers over any source of items, results as they finish.
 
-The first real error ends it: siblings are cancelled and awaited, what is finished is kept on the error.
+`run_all` lives inside its caller. `AsCompleted` hands the results out one by one; its workers live in a task that the
+iterator owns and ends. The first real error of the work ends all of it: siblings are cancelled and awaited, what is
+finished is kept. An error of the source lets what is under way finish first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from types import TracebackType
+from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
+from nimclient._transport.tasks import Background
+from nimclient.errors import BatchError, NimError, StreamInterruptedError
+from nimclient.records.batch import Failure
+
 J = TypeVar("J")
 R = TypeVar("R")
+E = TypeVar("E", bound=Exception)
+
+Source: TypeAlias = Iterable[J] | AsyncIterable[J]
 
 
 async def run_all(
-    jobs: Sequence[J], work: Callable[[J], Awaitable[R]], concurrency: int, done: Callable[[int, R], None]
+    source: Source[J], work: Callable[[J], Awaitable[R]], concurrency: int, done: Callable[[int, R], None]
 ) -> None:
-    """Run `work` over all jobs, at most `concurrency` at once; `done(position, result)` is called as each finishes.
+    """Run `work` over all items, at most `concurrency` at once; `done(position, result)` is called as each finishes.
 
-    Raises the first error of `work` (never an ExceptionGroup) after all other workers have ended.
+    Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
-    positions = iter(range(len(jobs)))
+
+    async def work_on(_: int, item: J) -> R:
+        return await work(item)
+
+    await _run_all(source, work_on, concurrency, done, None)
+
+
+async def _run_all(
+    source: Source[J],
+    work: Callable[[int, J], Awaitable[R]],
+    concurrency: int,
+    done: Callable[[int, R], None],
+    room: Callable[[], Awaitable[None]] | None,
+) -> None:
+    """The same for work that wants the position; `room`, if given, is awaited before each item is taken."""
+    items = _Numbered(source)
     failures: list[Exception] = []
 
     async def worker(scope: anyio.CancelScope) -> None:
-        for position in positions:
+        while True:
+            if room is not None:
+                await room()
             try:
-                result = await work(jobs[position])
+                taken = await items.take()
             except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
+                failures.append(located(error, items.taken))
+                return
+            if taken is None:
+                return
+            index, item = taken
+            try:
+                done(index, await work(index, item))
+            except Exception as error:  # noqa: BLE001  # likewise
                 failures.append(error)
                 scope.cancel()
                 return
-            done(position, result)
 
     async with anyio.create_task_group() as group:
-        for _ in range(min(concurrency, len(jobs))):
+        for _ in range(min(concurrency, len(source)) if isinstance(source, Sized) else concurrency):
             group.start_soon(worker, group.cancel_scope)
     if failures:
         raise failures[0]
 
 
-def finished(results: Sequence[Any]) -> tuple[Any, ...]:
-    """The results that are there."""
-    return tuple(result for result in results if result is not None)
+class _Numbered(Generic[J]):
+    """The items of a source with their positions, for many takers: it is advanced by one of them at a time."""
+
+    def __init__(self, source: Source[J]) -> None:
+        self._next = _stepper(source)
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._ended = False
+        self.taken = 0
+
+    async def take(self) -> tuple[int, J] | None:
+        """The next one; None at the end, and after an error of the source."""
+        async with self._lock:
+            if self._ended:
+                return None
+            self._ended = True  # unless there is an item
+            try:
+                item = await self._next()
+            except StopAsyncIteration:
+                return None
+            self._ended = False
+            self.taken += 1
+            return self.taken - 1, item
+
+
+def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
+    """A function that advances the source. It raises StopAsyncIteration at its end."""
+    if isinstance(source, AsyncIterable):
+        return aiter(source).__anext__
+    items = iter(source)
+
+    async def step() -> J:
+        for item in items:
+            return item
+        raise StopAsyncIteration
+
+    return step
+
+
+def located(error: E, index: int) -> E:
+    """The error with the position of its item, unless it has one; errors that are not ours get the attribute too."""
+    if getattr(error, "index", None) is None:
+        error.__dict__["index"] = index
+    return error
+
+
+class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
+    """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
+
+    Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
+    block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
+    closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
+    out: at most `concurrency` are under way or wait to be read.
+    """
+
+    def __init__(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        concurrency: int,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, concurrency, prepare)
+        self._workers: _Workers[R] | None = None
+        self._reading = False
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def __anext__(self) -> tuple[int, R]:
+        await self.wait(_never)
+        return self.take()
+
+    async def wait(self, enough: Callable[[], bool]) -> bool:
+        """Wait until there is a result, True, or until `enough()`, False, asked for at every event.
+
+        Raises StopAsyncIteration at the end, or what kept it from its end, once all that finished is handed out.
+        """
+        if self._reading:
+            raise RuntimeError("the results are being read by another task")
+        workers = self._workers
+        if workers is None:
+            if self._closed:
+                raise StopAsyncIteration
+            workers = self._workers = self._make()
+        self._reading = True
+        try:
+            while not workers.ready:
+                if workers.ended:
+                    raise workers.outcome()
+                if enough():
+                    return False
+                await workers.news()
+        except anyio.get_cancelled_exc_class():
+            await self.aclose()
+            raise
+        finally:
+            self._reading = False
+        return True
+
+    def take(self) -> tuple[int, R]:
+        """A result that is there."""
+        assert self._workers is not None
+        return self._workers.hand_out()
+
+    def tell(self) -> None:
+        """Let a waiting reader ask `enough()` again."""
+        if self._workers is not None:
+            self._workers.tell()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait for its end. May be called again, and from any task of the loop."""
+        self._closed = True
+        if self._workers is not None:
+            await self._workers.stop()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        workers = getattr(self, "_workers", None)
+        if workers is not None and not workers.ended:
+            _warn("a batch that was not read to its end was not closed", ResourceWarning, source=self)
+            workers.abandon()
+
+
+class _Workers(Generic[R]):
+    """The running half of an AsCompleted: it holds no reference to the iterator, so that a forgotten one is collected."""
+
+    def __init__(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        concurrency: int,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.ready: deque[tuple[int, R]] = deque()
+        self.ended = False
+        self._complete = False
+        self._failures: list[Failure] = []
+        self._error: Exception | None = None
+        self._news = anyio.Event()
+        self._room = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._background = Background(self._run(source, work, concurrency, prepare))
+
+    async def _run(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        concurrency: int,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        try:
+            await prepare()
+            await _run_all(source, work, concurrency, self._done, self._room.acquire)
+            self._complete = True
+        except Exception as error:  # noqa: BLE001  # raised where the results are read
+            self._error = error
+        finally:
+            self.ended = True
+            self.tell()
+
+    def _done(self, index: int, result: R | Failure) -> None:
+        if isinstance(result, Failure):
+            self._failures.append(result)
+            self._room.release()
+        else:
+            self.ready.append((index, result))
+            self.tell()
+
+    def hand_out(self) -> tuple[int, R]:
+        """The oldest result; makes room for another item."""
+        pair = self.ready.popleft()
+        self._room.release()
+        return pair
+
+    def outcome(self) -> Exception:
+        """How it ended: StopAsyncIteration when all is well."""
+        if self._error is not None:
+            return self._error
+        if not self._complete:
+            return StreamInterruptedError("the batch was closed before all of its items were finished")
+        if self._failures:
+            return _batch_error(self._failures)
+        return StopAsyncIteration()
+
+    async def news(self) -> None:
+        """Wait for a result, for the end, or for `tell`."""
+        await self._news.wait()
+        self._news = anyio.Event()
+
+    def tell(self) -> None:
+        """Wake the reader."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Cancel all workers and wait for their end. What nobody will read is dropped, and makes it incomplete."""
+        self._complete = self._complete and not self.ready
+        self.ready.clear()
+        await self._background.stop()
+
+    def abandon(self) -> None:
+        """`stop` for finalizers."""
+        self._background.abandon()
+
+
+def _never() -> bool:
+    return False
+
+
+def _batch_error(failures: list[Failure]) -> NimError:
+    failures = sorted(failures, key=lambda failure: failure.index)
+    first = failures[0]
+    number = "one item" if len(failures) == 1 else f"{len(failures)} items"
+    problem = f"{number} failed, the first at index {first.index}: {first.error}"
+    return BatchError(problem, failures=failures)

@@ -1,5 +1,6 @@
-"""A chat answer as it arrives. Reads whatever the network has, turns it into chunks at once and hands them out one by one,
-so that many tokens in a read cost one await. A class, not a generator: it can be closed from any task.
+"""An answer as it arrives, of chat or of text completion. Reads whatever the network has, turns it into chunks at once and
+hands them out one by one, so that many tokens in a read cost one await. A class, not a generator: it can be closed from
+any task.
 """
 
 from __future__ import annotations
@@ -7,37 +8,49 @@ from __future__ import annotations
 import warnings
 from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast
 
-from nimclient import _json
 from nimclient._protocol.accumulate import ChatAccumulator
+from nimclient._protocol.completions import CompletionAccumulator
+from nimclient._protocol.events import DONE, Accumulator, decode_events, is_plain, plain_answer
 from nimclient._protocol.faults import is_fault_event, stream_fault
 from nimclient._protocol.sse import Event, SSEDecoder
 from nimclient._types import JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.errors import (
+    BodyTooLargeError,
     ConnectionLostError,
-    DecodeError,
     NimError,
     RequestTimeoutError,
     StreamInterruptedError,
     TransportError,
 )
-from nimclient.records._decode import object_or_empty
 from nimclient.records.chat import ChatChunk, ChatCompletion
+from nimclient.records.completions import Completion, CompletionChunk
 
 if TYPE_CHECKING:
     from anyio import CancelScope
 
     from nimclient._engine import Exchange, Receive
 
-_DONE = b"[DONE]"
+
+class Chunk(Protocol):
+    """An event of a stream."""
+
+    @property
+    def text(self) -> str:
+        """What it adds to the text of the first choice."""
+        ...
 
 
-class ChatStream(AsyncIterator[ChatChunk]):
-    """A streamed chat answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
+C = TypeVar("C", bound=Chunk)
+A = TypeVar("A")
+
+
+class AnswerStream(AsyncIterator[C], Generic[C, A]):
+    """A streamed answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
 
     Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
@@ -46,7 +59,7 @@ class ChatStream(AsyncIterator[ChatChunk]):
     def __init__(self, start: Callable[[Receive[None]], Awaitable[None]], max_event: int | None) -> None:
         self._start = start
         self._max_event = max_event
-        self._state: _Reader | None = None
+        self._state: _Reader[C, A] | None = None
         self._opening: CancelScope | None = None
         self._reading = False
         self._closed = False
@@ -84,11 +97,14 @@ class ChatStream(AsyncIterator[ChatChunk]):
 
     async def _receive(self, exchange: Exchange) -> None:
         """One attempt: read until there is content."""
-        reader = _Reader(exchange, self._max_event)
+        reader = self._new_reader(exchange)
         await reader.read_first()
         self._state = reader
         if self._closed:  # closed from another task while it was opening
             await reader.close()
+
+    def _new_reader(self, exchange: Exchange) -> _Reader[C, A]:
+        raise NotImplementedError
 
     # reading ---------------------------------------------------------------------------------------------------
 
@@ -97,7 +113,7 @@ class ChatStream(AsyncIterator[ChatChunk]):
             raise RuntimeError("the stream has been read to its end; await final() gives the whole answer")
         return self
 
-    async def __anext__(self) -> ChatChunk:
+    async def __anext__(self) -> C:
         state = self._state
         if state is not None and state.ready:
             return state.ready.popleft()
@@ -110,7 +126,7 @@ class ChatStream(AsyncIterator[ChatChunk]):
         state.exhausted = True
         raise StopAsyncIteration
 
-    async def next_chunks(self) -> list[ChatChunk]:
+    async def next_chunks(self) -> list[C]:
         """All chunks that are ready, at least one; none at the end. For callers to whom each await is dear."""
         try:
             chunks = [await anext(self)]
@@ -121,13 +137,13 @@ class ChatStream(AsyncIterator[ChatChunk]):
         state.ready.clear()
         return chunks
 
-    async def _reader(self) -> _Reader:
+    async def _reader(self) -> _Reader[C, A]:
         await self._opened()
         if self._state is None:  # pragma: no cover - _opened sets it or raises
             raise StreamInterruptedError("the stream was not opened")
         return self._state
 
-    async def _refill(self, state: _Reader) -> None:
+    async def _refill(self, state: _Reader[C, A]) -> None:
         if self._reading:
             raise RuntimeError("the stream is being read by another task")
         self._reading = True
@@ -141,8 +157,8 @@ class ChatStream(AsyncIterator[ChatChunk]):
         """Only the text of the first choice, piece by piece."""
         return TextStream(self)
 
-    async def final(self) -> ChatCompletion:
-        """Read the rest and return the whole answer, as `chat.create` would have."""
+    async def final(self) -> A:
+        """Read the rest and return the whole answer, as `create` would have."""
         state = await self._reader()
         while True:
             state.ready.clear()
@@ -160,7 +176,7 @@ class ChatStream(AsyncIterator[ChatChunk]):
         return self._state.meta() if self._state is not None else None
 
     @property
-    def partial(self) -> ChatCompletion | None:
+    def partial(self) -> A | None:
         """What has arrived so far."""
         return self._state.partial() if self._state is not None else None
 
@@ -175,16 +191,34 @@ class ChatStream(AsyncIterator[ChatChunk]):
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         state = getattr(self, "_state", None)
         if state is not None and not state.ended:
-            _warn(f"a chat stream from {state.url} was not closed", ResourceWarning, source=self)
+            _warn(f"a stream from {state.url} was not closed", ResourceWarning, source=self)
             state.abandon()
 
 
+class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
+    """A streamed chat answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
+
+    Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
+    Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
+    """
+
+    def _new_reader(self, exchange: Exchange) -> _Reader[ChatChunk, ChatCompletion]:
+        return _Reader(exchange, self._max_event, ChatAccumulator(), ChatChunk)
+
+
+class CompletionStream(AnswerStream[CompletionChunk, Completion]):
+    """A streamed text completion; used like a ChatStream. `.partial` of its errors is a Completion."""
+
+    def _new_reader(self, exchange: Exchange) -> _Reader[CompletionChunk, Completion]:
+        return _Reader(exchange, self._max_event, CompletionAccumulator(), CompletionChunk)
+
+
 class TextStream(AsyncIterator[str]):
-    """The text of a chat stream's first choice, without the events that add none."""
+    """The text of a stream's first choice, without the events that add none."""
 
     __slots__ = ("_stream",)
 
-    def __init__(self, stream: ChatStream) -> None:
+    def __init__(self, stream: AnswerStream[Any, Any]) -> None:
         self._stream = stream
 
     def __aiter__(self) -> Self:
@@ -193,24 +227,27 @@ class TextStream(AsyncIterator[str]):
 
     async def __anext__(self) -> str:
         while True:
-            chunk = await anext(self._stream)
-            if chunk.text:
-                return chunk.text
+            text: str = (await anext(self._stream)).text
+            if text:
+                return text
 
 
-class _Reader:
+class _Reader(Generic[C, A]):
     """An open stream: its body, and what has been made of it."""
 
     __slots__ = (
         "_accumulator",
         "_body",
         "_broken",
+        "_chunk",
         "_clock",
         "_closed",
         "_counts",
         "_exchange",
         "_failure",
         "_head",
+        "_max_event",
+        "_plain",
         "_sse",
         "_times",
         "ended",
@@ -218,19 +255,28 @@ class _Reader:
         "ready",
     )
 
-    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        max_event: int | None,
+        accumulator: Accumulator[A],
+        chunk: Callable[[JsonDict, str, ResponseMeta], C],
+    ) -> None:
         self._exchange = exchange
         self._clock = exchange.clock
         self._head = exchange.meta()
         self._body = exchange.body
-        self._sse = SSEDecoder(max_event)
-        self._accumulator = ChatAccumulator()
+        self._max_event = max_event
+        self._plain: bytearray | None = None  # the body of a server that ignores `stream` …
+        self._sse: SSEDecoder | None = None  # … or what is made of one that does not; neither before the first byte
+        self._accumulator = accumulator
+        self._chunk = chunk
         self._times = array("d")  # when a read brought content …
         self._counts = array("L")  # … and how many events with content
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: BaseException | None = None
-        self.ready: deque[ChatChunk] = deque()
+        self.ready: deque[C] = deque()
         self.ended = False
         self.exhausted = False
 
@@ -261,7 +307,7 @@ class _Reader:
             raise self._failure
         if self._broken:
             raise StreamInterruptedError(
-                "the stream was closed before the answer was complete", partial=self.partial()
+                "the stream was closed before the answer was complete", partial=cast(Any, self.partial())
             )
         limit = self._exchange.timeouts.idle
         deadline = None if limit is None else self._clock() + limit
@@ -283,7 +329,7 @@ class _Reader:
         if isinstance(error, TransportError):
             error.attempts = self._head.attempts
         if isinstance(error, NimError):
-            error.partial = self.partial()
+            error.partial = cast(Any, self.partial())
 
     def _give_up(self) -> None:
         """Close the connection; an answer that is not complete must not look so."""
@@ -298,12 +344,29 @@ class _Reader:
             raise
         except TransportError as error:
             raise self._interrupted(error) from error
-        events = self._sse.feed(data) if data else self._sse.flush()
-        done = self._take(events)
+        if self._sse is None:
+            if data.isspace():  # before the answer begins
+                return
+            if self._plain is not None or is_plain(data):
+                await self._read_plain(data)
+                return
+            self._sse = SSEDecoder(self._max_event)
+        done = self._take(self._sse.feed(data) if data else self._sse.flush())
         if done:
             await self._finish()
         elif not data:
             self._end_without_done()
+
+    async def _read_plain(self, data: bytes) -> None:
+        """Collect a body that is one JSON object; at its end make the chunks of it."""
+        self._plain = self._plain or bytearray()
+        self._plain += data
+        if self._max_event is not None and len(self._plain) > self._max_event:
+            problem = f"the answer, in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
+            raise BodyTooLargeError(problem, limit=self._max_event)
+        if not data:
+            self._add(self._accumulator.adopt(plain_answer(bytes(self._plain))))
+            await self._finish()
 
     def _interrupted(self, error: TransportError) -> NimError:
         if self._closed:
@@ -330,29 +393,32 @@ class _Reader:
         if not events:
             return False
         done = False
-        if _DONE in events:
-            events = events[: events.index(_DONE)]
+        if DONE in events:
+            events = events[: events.index(DONE)]
             done = True
+        return self._add(decode_events(events)) or done
+
+    def _add(self, events: Iterable[JsonDict | None]) -> bool:
+        """Make chunks of decoded events, also of those before a broken one; returns whether [DONE] was among them."""
+        done = False
         content = 0
-        add, meta = self._accumulator.add, self._head
+        add, make, meta = self._accumulator.add, self._chunk, self._head
         append = self.ready.append
-        fault: NimError | None = None
-        for data in _decode_events(events):
-            if data is None:
-                done = True
-                break
-            if ("choices" not in data or "error" in data) and is_fault_event(data):
-                fault = stream_fault(data)
-                break
-            if "choices" in data:  # else an annotation: nothing of the answer
-                text, has_content = add(data)
-                content += has_content
-                append(ChatChunk(data, text, meta))
-        if content:
-            self._times.append(self._clock())
-            self._counts.append(content)
-        if fault is not None:
-            raise fault
+        try:
+            for data in events:
+                if data is None:
+                    done = True
+                    break
+                if ("choices" not in data or "error" in data) and is_fault_event(data):
+                    raise stream_fault(data)
+                if "choices" in data:  # else an annotation: nothing of the answer
+                    text, has_content = add(data)
+                    content += has_content
+                    append(make(data, text, meta))
+        finally:
+            if content:
+                self._times.append(self._clock())
+                self._counts.append(content)
         return done
 
     # results -----------------------------------------------------------------------------------------------------
@@ -373,11 +439,11 @@ class _Reader:
             previous = moment
         return gaps
 
-    def partial(self) -> ChatCompletion | None:
+    def partial(self) -> A | None:
         """What has arrived so far."""
         return self._accumulator.completion(self.meta())
 
-    def completed(self) -> ChatCompletion:
+    def completed(self) -> A:
         """The whole answer."""
         completion = self.partial()
         if completion is None:
@@ -392,38 +458,3 @@ class _Reader:
     def abandon(self) -> None:
         """`close` for finalizers."""
         self._body.abandon()
-
-
-def _decode_events(events: list[bytes | Event]) -> list[JsonDict | None]:
-    """The JSON objects of events; None stands for a [DONE] in an unusual spelling.
-
-    Events that one read brought are parsed together, which halves the cost. The zeros between them make sure that what
-    is broken in one event cannot be mended by the next.
-    """
-    if len(events) > 1 and (values := _decode_together(events)) is not None:
-        return values
-    return [data for event in events if (data := _decode_event(event)) != {}]
-
-
-def _decode_together(events: list[bytes | Event]) -> list[JsonDict | None] | None:
-    try:
-        values: list[Any] = _json.loads(b"[" + b",0,".join(cast(list[bytes], events)) + b"]")
-    except (TypeError, DecodeError):  # one of them is more than data, or not JSON
-        return None
-    objects = values[::2]
-    if len(values) != 2 * len(events) - 1 or any(values[1::2]) or set(map(type, objects)) != {dict}:
-        return None
-    return objects
-
-
-def _decode_event(event: bytes | Event) -> JsonDict | None:
-    payload = event if isinstance(event, bytes) else event.data
-    if payload.strip() == _DONE:
-        return None
-    name, comment = ("", "") if isinstance(event, bytes) else (event.name, event.comment)
-    value = _json.loads(payload, "an event of the stream") if payload.strip() else None
-    if name == "error":
-        raise stream_fault(value, comment)
-    if value is not None and not isinstance(value, dict):
-        raise DecodeError("an event of the stream is not a JSON object", excerpt=_json.excerpt(payload))
-    return object_or_empty(value)

@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nimclient.records.chat import ChatCompletion
+    from nimclient.records.chat import ChatCompletion, Message
 
 ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resources"]
 Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
@@ -355,7 +355,18 @@ class OutputInvalidError(OutputError):
 
 
 class ToolError(NimError):
-    """A tool call cannot be carried out: unknown name, or arguments that are incomplete or invalid."""
+    """A tool call cannot be carried out: unknown name, incomplete or invalid arguments, a failing function, no end.
+
+    `.path` leads to the argument that is wrong; `.messages` is the conversation of `run_tools` up to there.
+    """
+
+    path: str
+    messages: tuple[Message, ...]
+
+    def __init__(self, message: str, *, path: str = "", messages: Sequence[Message] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+        self.messages = tuple(messages)
 
 
 class BatchError(NimError):

@@ -322,7 +322,7 @@ async def test_ipv6_addresses_stand_in_brackets() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dialect": "vllm"}, "does not speak the dialect 'vllm'"),
+        ({"dialect": "sglang"}, "does not speak the dialect 'sglang'"),
         ({"ttft": -1}, "not negative"),
         ({"itl": -0.1}, "not negative"),
         ({"slots": 0}, "slots"),

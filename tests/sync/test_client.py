@@ -39,7 +39,7 @@ def test_every_method_of_the_async_client_has_its_twin() -> None:
     assert names <= set(public(Client))
 
 
-@pytest.mark.parametrize("namespace", ["chat", "embeddings", "models", "health"])
+@pytest.mark.parametrize("namespace", ["chat", "completions", "embeddings", "models", "health"])
 def test_every_method_of_a_namespace_has_its_twin(namespace: str, client: Client) -> None:
     """A namespace has the methods of the async one, with the same parameters and docstrings."""
     asynchronous = type(getattr(client._async, namespace))

@@ -1,27 +1,39 @@
 """A sample program that type checkers read in strict mode: every public form must infer, and wrong ones must not pass."""
 
 from collections.abc import Sequence
-from typing import assert_type
+from enum import Enum
+from typing import Any, Literal, TypedDict, assert_type
 
 from nimclient import (
+    AsCompleted,
     AsyncClient,
     ChatChunk,
     ChatCompletion,
+    ChatPrompt,
     ChatStream,
     Client,
+    Completion,
+    CompletionChunk,
+    CompletionStream,
+    Conversation,
     Embeddings,
     Limits,
     Message,
     Model,
+    Parsed,
     RankedDocument,
     Ranking,
     RetryPolicy,
+    SyncAsCompleted,
     SyncChatStream,
+    SyncConversation,
     Timeouts,
     ToolCall,
+    ToolRun,
     Usage,
     Vector,
     Vectors,
+    tool,
 )
 from nimclient.errors import APIStatusError, NimError, RequestTimeoutError
 
@@ -53,6 +65,85 @@ async def stream(client: AsyncClient) -> list[str]:
         pieces.append(text)
     assert_type(await client.chat.stream("hi").final(), ChatCompletion)
     return pieces
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Movie(TypedDict):
+    title: str
+
+
+@tool
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@tool(name="later")
+async def add_later(a: int) -> int:
+    return a
+
+
+async def parse(client: AsyncClient, sync: Client) -> Color:
+    parsed = await client.chat.parse("red?", Color, retries=1, via="json_schema", temperature=0)
+    assert_type(parsed, Parsed[Color])
+    assert_type(await client.chat.parse("?", Movie), Parsed[Movie])
+    assert_type(await client.chat.parse("?", list[Movie]), Parsed[list[Movie]])
+    assert_type(await client.chat.parse("?", Literal["a", "b"]), Parsed[Any])
+    assert_type(await client.chat.parse("?", Color | Movie), Parsed[Any])
+    assert_type(await client.chat.parse("?", {"type": "object"}), Parsed[Any])
+    assert_type(sync.chat.parse("?", Color), Parsed[Color])
+    assert_type(sync.chat.parse("?", {"type": "object"}), Parsed[Any])
+    await client.chat.parse("?", Color, via="xml")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    return parsed.value
+
+
+async def use_tools(client: AsyncClient, sync: Client) -> tuple[Message, ...]:
+    assert_type(add(1), int)
+    await client.chat.create("?", tools=[add, add_later, {"type": "function"}], tool_choice="later")
+    run = await client.chat.run_tools("?", [add, add_later], max_rounds=2, on_tool_error="raise", temperature=0)
+    assert_type(run, ToolRun)
+    assert_type(run.rounds, int)
+    assert_type(sync.chat.run_tools("?", tools=[add]), ToolRun)
+    return run.messages
+
+
+async def many(client: AsyncClient) -> list[str]:
+    assert_type(await client.chat.batch(["a", [("user", "b")]]), list[ChatCompletion])
+    assert_type(await client.chat.batch(["a"], on_error="return"), list[ChatCompletion | NimError])
+    assert_type(client.chat.as_completed(["a"], concurrency=2), AsCompleted[ChatCompletion])
+    texts: list[str] = []
+    async with client.chat.as_completed((f"{n}" for n in range(3)), on_error="return", seed=1) as replies:
+        async for index, reply in replies:
+            assert_type(index, int)
+            texts.append(str(reply) if isinstance(reply, NimError) else reply.text)
+    return texts
+
+
+async def remember(client: AsyncClient) -> tuple[Message, ...]:
+    store: dict[str, list[dict[str, Any]]] = {}
+    talk = client.chat.conversation("be brief", store, session_id="x", temperature=0.1)
+    assert_type(talk, Conversation)
+    assert_type(await talk.send("a", seed=1), ChatCompletion)
+    assert_type(await talk.stream(Message("user", "b")).final(), ChatCompletion)
+    copy = Conversation.from_json(talk.to_json(), client)
+    assert_type(copy, Conversation)
+    prompt = ChatPrompt([("system", "{a}"), "{b}"]) + [("user", "{c}")]
+    assert_type(prompt, ChatPrompt)
+    await client.chat.create(prompt.format(a=1, b=2, c=3))
+    return copy.messages
+
+
+async def complete(client: AsyncClient) -> str:
+    completion = await client.completions.create([[1, 2], [3]], logprobs=1, echo=True, suffix="z")
+    assert_type(completion, Completion)
+    async with client.completions.stream(["a", "b"], n=2) as opened:
+        assert_type(opened, CompletionStream)
+        async for chunk in opened:
+            assert_type(chunk, CompletionChunk)
+        assert_type(await opened.final(), Completion)
+    return completion.text
 
 
 async def embed(client: AsyncClient) -> list[float]:
@@ -95,6 +186,12 @@ def blocking(client: Client) -> str:
         assert_type(opened, SyncChatStream)
         for chunk in opened:
             assert_type(chunk, ChatChunk)
+    assert_type(client.chat.batch(["a"]), list[ChatCompletion])
+    assert_type(client.chat.as_completed(["a"], on_error="return"), SyncAsCompleted[ChatCompletion | NimError])
+    assert_type(client.chat.conversation(), SyncConversation)
+    assert_type(client.chat.conversation().stream("a"), SyncChatStream)
+    assert_type(client.completions.create("a"), Completion)
+    assert_type(client.completions.stream("a").final(), Completion)
     assert_type(client.embeddings.embed_documents(["a"]), Vectors)
     assert_type(client.rerank("q", ["a"]), Ranking)
     return reply.text

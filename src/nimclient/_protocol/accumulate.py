@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any, cast
 
 from nimclient import _json
+from nimclient._protocol.events import chunks_of
+from nimclient._protocol.reasoning import TagSplitter
 from nimclient._types import JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects
+from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import ChatCompletion, decode_chat
 
 _CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
@@ -20,17 +23,21 @@ _CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
 class ChatAccumulator:
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
-    __slots__ = ("_choices", "_names", "_top", "finished")
+    __slots__ = ("_choices", "_names", "_top", "_whole", "finished")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
         self._names: object = None  # the last event's: one with other fields is looked at closely
         self._choices: dict[int, _Choice] = {}
+        self._whole: JsonDict | None = None  # a plain answer, where that is what came
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
 
     def add(self, event: JsonDict) -> tuple[str, bool]:
-        """Take one event in. Returns what it adds to the text of choice 0, and whether it carries content at all."""
+        """Take one event in. Returns what it adds to the text of choice 0, and whether it carries content at all.
+
+        A choice with `<think>` tags in its text gets another delta: text and reasoning apart, `raw_content` as it came.
+        """
         text = ""
         content = False
         choices: list[JsonDict] | None = event["choices"]
@@ -55,9 +62,14 @@ class ChatAccumulator:
                     content = True
                 else:
                     content = state.add_delta(delta) or content
+                if piece and state.splitter is not None:
+                    piece = state.split(choice, piece)
                 if not index:
                     text += piece
             if (len(choice) > 2 or "delta" not in choice or "index" not in choice) and state.add_rest(choice):
+                if state.splitter is not None:
+                    rest = state.end_split(choice)
+                    text += "" if index else rest
                 self.finished = all(c.fields.get("finish_reason") for c in self._choices.values())
                 self._remember(event)
         if "usage" in event or event.keys() != self._names:
@@ -65,12 +77,25 @@ class ChatAccumulator:
             self._remember(event)
         return text, content
 
-    def completion(self, meta: ResponseMeta | None = None) -> ChatCompletion | None:
-        """The completion so far, None where no choice has begun."""
+    def adopt(self, answer: JsonDict) -> list[JsonDict]:
+        """Take a plain answer for the whole of it. Returns the events it amounts to; DecodeError where it is none."""
+        decode_chat(answer)
+        self._whole = answer
+        return chunks_of(answer)
+
+    def answer(self) -> JsonDict | None:
+        """The plain answer so far, None where no choice has begun."""
+        if self._whole is not None:
+            return self._whole
         if not self._choices:
             return None
         choices = [state.as_choice(index) for index, state in sorted(self._choices.items())]
-        return decode_chat({**self._top, "object": "chat.completion", "choices": choices}, meta)
+        return {**self._top, "object": "chat.completion", "choices": choices}
+
+    def completion(self, meta: ResponseMeta | None = None) -> ChatCompletion | None:
+        """The completion so far, None where no choice has begun."""
+        answer = self.answer()
+        return None if answer is None else decode_chat(answer, meta)
 
     def _remember(self, event: JsonDict) -> None:
         self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
@@ -79,7 +104,7 @@ class ChatAccumulator:
 class _Choice:
     """What has arrived of one choice."""
 
-    __slots__ = ("calls", "fields", "lists", "message", "pieces", "text")
+    __slots__ = ("calls", "fields", "lists", "message", "pieces", "splitter", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -88,6 +113,7 @@ class _Choice:
         self.calls = _ToolCalls()
         self.lists: dict[str, list[Any]] = {}
         self.fields: JsonDict = {}
+        self.splitter: TagSplitter | None = TagSplitter()  # None once all that follows is text
 
     def add_delta(self, delta: JsonDict) -> bool:
         """Merge a delta; returns whether it carries content (a role alone does not)."""
@@ -124,6 +150,29 @@ class _Choice:
                 finished = finished or (key == "finish_reason" and bool(value))
         return finished
 
+    def split(self, choice: JsonDict, piece: str) -> str:
+        """Split the text of a choice's delta; returns what of it is text."""
+        if self.splitter is None or "reasoning" in self.pieces or "reasoning_content" in self.pieces:
+            self.splitter = None  # the server has a parser: what it calls text is text
+            return piece
+        reasoning, text = self.splitter.feed(piece)
+        if self.splitter.done:
+            self.splitter = None
+        if text != piece:
+            choice["delta"] = {**choice["delta"], "content": text, RAW_CONTENT: piece, **_said(reasoning)}
+        return text
+
+    def end_split(self, choice: JsonDict) -> str:
+        """Add what is held to the delta of a choice's last event; returns what of it is text."""
+        reasoning, text = self.splitter.flush() if self.splitter is not None else ("", "")
+        self.splitter = None
+        if reasoning or text:
+            delta = object_or_empty(choice.get("delta"))
+            before = delta.get("content") or ""
+            reasoning = (delta.get("reasoning") or "") + reasoning
+            choice["delta"] = {RAW_CONTENT: before, **delta, "content": before + text, **_said(reasoning)}
+        return text
+
     def as_choice(self, index: int) -> JsonDict:
         """The choice as a plain answer has it."""
         message: JsonDict = {"role": "assistant", **self.message}
@@ -140,6 +189,10 @@ class _Choice:
         if tokens := {k.removeprefix("logprobs."): v for k, v in self.lists.items() if k.startswith("logprobs.")}:
             choice["logprobs"] = tokens
         return choice
+
+
+def _said(reasoning: str) -> JsonDict:
+    return {"reasoning": reasoning} if reasoning else {}
 
 
 class _ToolCalls:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from attrs import Factory, evolve, field, frozen
 
 from nimclient import _json
+from nimclient._protocol.events import Accumulator
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
 
@@ -32,7 +33,7 @@ class Call(Generic[T]):
 
     `path` is below the API root ("/chat/completions"), or an absolute URL; `parse` reads the JSON of the answer and
     `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the
-    server refuses them.
+    server refuses them; `accumulator` makes the plain answer where a server sends events unasked.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Call(Generic[T]):
     stream: bool = False
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     parse: Callable[[bytes], Json] = _json.loads
+    accumulator: Callable[[], Accumulator[T]] | None = None
 
     body: bytes | None = field(
         init=False, repr=False, default=Factory(lambda call: _encoded(call.fields), takes_self=True)

@@ -48,6 +48,22 @@ def lookup(name: str) -> Model | None:
     return catalog().get(name) or catalog().get(_by_alias().get(name, ""))
 
 
+def lookup_weights(name: str) -> Model | None:
+    """The model whose weights a self-hosted name stands for: an id, an alias, or as spelled where weights are published."""
+    return lookup(name) or catalog().get(name.lower().replace("_", "."))
+
+
+@cache
+def _switches() -> dict[str, str]:
+    return {entry["id"]: entry["thinking"] for entry in _table()["models"] if "thinking" in entry}
+
+
+def thinking_switch(name: str) -> str | None:
+    """How the model of this name is told to think or not, None where the table knows no way."""
+    known = lookup_weights(name)
+    return _switches().get(known.id) if known is not None else None
+
+
 def hosted_default(kind: str) -> str | None:
     """The model that the hosted catalog is asked for where the caller names none."""
     default: str | None = _table()["defaults"].get(kind)

@@ -5,30 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from nimclient._protocol.accumulate import ChatAccumulator
 from nimclient._protocol.call import Call, Replay
+from nimclient._protocol.media import asset_headers, check_body_size
 from nimclient._protocol.messages import wire_messages
-from nimclient._protocol.options import check_names, merge_fields, names_of
+from nimclient._protocol.options import check_names, check_numbers, merge_fields, names_of
+from nimclient._protocol.thinking import switch_thinking
+from nimclient._protocol.tools import wire_tools
 from nimclient._types import Json, JsonDict
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import ChatCompletion, decode_chat
 from nimclient.records.params import ChatOptions
 
 CHAT_OPTIONS = names_of(ChatOptions)
-_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "tools", "tool_choice"})
+_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "thinking", "tools", "tool_choice"})
 
 
 def chat_call(
-    method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool
+    method: str,
+    messages: object,
+    model: str | None,
+    options: Mapping[str, Any],
+    *,
+    stream: bool,
+    hosted: bool = False,
+    developer: bool = True,
 ) -> Call[ChatCompletion]:
-    """The call for these messages. TypeError for an unknown option; ConfigurationError for input that cannot be sent."""
+    """The call for these messages. TypeError for an unknown option; ConfigurationError for input that cannot be sent.
+
+    `hosted`: whether it goes to NVIDIA's catalog, which wants assets named in a header and takes bodies of 25 MiB;
+    `developer`: whether the server knows the role of that name.
+    """
     check_names(method, options, CHAT_OPTIONS)
-    wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
+    check_numbers(options)
+    wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")), developer=developer)
     fields: JsonDict = {"messages": wire} if model is None else {"model": model, "messages": wire}
-    tools = options.get("tools")
+    tools = wire_tools(options.get("tools") or ())
     if tools:  # vLLM answers 400 to an empty list
-        fields["tools"] = list(tools)
+        fields["tools"] = tools
     if (choice := options.get("tool_choice")) is not None:
-        fields["tool_choice"] = wire_tool_choice(choice, tools or ())
+        fields["tool_choice"] = wire_tool_choice(choice, tools)
     ours: tuple[str, ...] = ()
     if stream:
         fields["stream"] = True
@@ -37,9 +53,23 @@ def chat_call(
             fields["stream_options"] = {"include_usage": True}
             ours = ("stream", "stream_options")
     merge_fields(fields, options, not_sent=_NOT_SENT)
-    return Call(
-        "POST", "/chat/completions", decode_chat, fields, model=model, ours=ours, replay=Replay.ONCE, stream=stream
+    if (thinking := options.get("thinking")) is not None:
+        switch_thinking(fields, model, thinking)
+    call = Call(
+        "POST",
+        "/chat/completions",
+        decode_chat,
+        fields,
+        model=model,
+        ours=ours,
+        replay=Replay.ONCE,
+        stream=stream,
+        headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
+        accumulator=ChatAccumulator,
     )
+    if hosted:
+        check_body_size(call.body)
+    return call
 
 
 def wire_tool_choice(choice: Json, tools: Sequence[Mapping[str, Json]]) -> Json:

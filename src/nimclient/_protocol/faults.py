@@ -160,6 +160,13 @@ def is_fault_event(data: JsonDict) -> bool:
     )
 
 
+def refuse_fault(value: Json) -> None:
+    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object (hosted gateways)."""
+    data = object_or_empty(value)
+    if data and ("choices" not in data or "error" in data) and "data" not in data and is_fault_event(data):
+        raise stream_fault(data)
+
+
 def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
     """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment)."""
     fault = fault_of(value)

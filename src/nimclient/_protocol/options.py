@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from nimclient._types import Json, JsonDict, is_items
 from nimclient.errors import ConfigurationError
+from nimclient.records._decode import object_or_empty
 from nimclient.records.params import CallOptions
 
 
@@ -18,6 +19,22 @@ def names_of(options: type) -> frozenset[str]:
 
 _CALL_OPTIONS = names_of(CallOptions)
 
+NUMBERS = frozenset(
+    {
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "seed",
+        "n",
+        "frequency_penalty",
+        "presence_penalty",
+    }
+    | {"top_logprobs", "top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "truncate_prompt_tokens"}
+    | {"prompt_logprobs", "priority", "thinking_token_budget", "reasoning_budget"}
+)
+"""The options whose value is one number."""
+
 
 def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raise TypeError for an option that the method does not know."""
@@ -25,6 +42,17 @@ def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) 
         unknown = sorted(options.keys() - known)[0]
         hint = _nearest(unknown, known)
         raise TypeError(f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new")
+
+
+def check_numbers(options: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for True or False where a number belongs: Python would pass them as 1 and 0."""
+    for name, value in options.items():
+        if isinstance(value, bool) and name in NUMBERS:
+            raise ConfigurationError(f"{name} takes a number, not {value}")
+    hints = object_or_empty(object_or_empty(options.get("nvext")).get("agent_hints"))
+    for name in ("priority", "osl"):
+        if isinstance(hints.get(name), bool):
+            raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
 
 
 def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: frozenset[str] = frozenset()) -> JsonDict:

@@ -70,6 +70,11 @@ class Resource:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
 
+    async def _ensure_default(self, kind: str) -> None:
+        """Find the default model of a kind, if it is not known: once before a call over many items, not once for each."""
+        if kind not in self._engine.core.default_models:
+            await self._find_default(kind)
+
     async def _find_default(self, kind: str) -> str:
         models = catalog.described(await self._engine.send(list_call(), {}))
         found = catalog.first_of_kind(models, kind)

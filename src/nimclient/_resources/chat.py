@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, Unpack, overload
 
+from nimclient._config import is_nvidia
 from nimclient._engine import Receive
+from nimclient._fanout import AsCompleted
 from nimclient._protocol.call import Call
 from nimclient._protocol.chat import chat_call
-from nimclient._protocol.messages import Messages
+from nimclient._protocol.messages import Messages, settled
+from nimclient._protocol.structured import Via
+from nimclient._protocol.urls import origin_of
+from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.base import Resource
+from nimclient._resources.batch import Conversations
+from nimclient._resources.conversation import Conversation
+from nimclient._resources.history import Store
+from nimclient._resources.tool_loop import OnToolError
 from nimclient._stream import ChatStream
+from nimclient.errors import NimError
+from nimclient.records.answers import Parsed, ToolRun
 from nimclient.records.chat import ChatCompletion
-from nimclient.records.params import ChatOptions
+from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
+
+T = TypeVar("T")
 
 
 class AsyncChat(Resource):
@@ -22,16 +36,94 @@ class AsyncChat(Resource):
     ) -> ChatCompletion:
         """Ask and wait for the whole answer.
 
-        `messages`: a str (one user message) or a list of dicts, Message records and (role, content) tuples, mixed.
+        `messages`: a str (one user message) or a list of dicts, Message records and (role, content) tuples, mixed;
+        Image, Audio and Video are parts of a content list. `thinking`: True or False, sent as the model's own switch.
 
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
         APIStatusError or DecodeError when the call fails.
         """
+        messages = settled(messages)
 
         def build(name: str | None) -> Call[ChatCompletion]:
-            return chat_call("chat.create", messages, name, options, stream=False)
+            return self._call("chat.create", messages, name, options, stream=False)
 
         return await self._send("chat", model, build, options)
+
+    @overload
+    async def parse(
+        self,
+        messages: Messages,
+        output: type[T],
+        *,
+        via: Via | None = None,
+        retries: int = 0,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Parsed[T]: ...
+
+    @overload
+    async def parse(
+        self,
+        messages: Messages,
+        output: Any,
+        *,
+        via: Via | None = None,
+        retries: int = 0,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Parsed[Any]: ...
+
+    async def parse(
+        self,
+        messages: Messages,
+        output: Any,
+        *,
+        via: Via | None = None,
+        retries: int = 0,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Parsed[Any]:
+        """Ask for an answer of a type: attrs class, dataclass, TypedDict, NamedTuple, Enum, Literal, union, list, pydantic
+        model, or a JSON schema as a dict.
+
+        The server gets the schema as `response_format`; one that says it does not take that is asked in the older
+        forms, once, and remembered. `via` names one form. The answer is always checked here. `retries`: how often the
+        model is told what is wrong with its output and asked again.
+
+        Raises OutputInvalidError (.text, .path), OutputTruncatedError (cut off by the token limit),
+        OutputRefusedError; ConfigurationError for a type that has no form in JSON; else what `create` raises.
+        """
+        return await parsing.parse(self, messages, output, via=via, retries=retries, model=model, options=options)
+
+    async def run_tools(
+        self,
+        messages: Messages,
+        tools: Iterable[Callable[..., Any]],
+        *,
+        max_rounds: int = 8,
+        on_tool_error: OnToolError = "return",
+        model: str | None = None,
+        **options: Unpack[ToolRunOptions],
+    ) -> ToolRun:
+        """Ask with tools, run those the model calls, tell it their results, until it answers without a call.
+
+        Calls of one answer run side by side: coroutine functions on the loop (in Client on its background loop, where
+        they must not block), others in worker threads. `max_rounds` is how many answers of the model there may be. A
+        `tool_choice` that forces a call holds for the first.
+
+        `on_tool_error="return"` tells the model of an unknown tool, invalid arguments and what a function raised;
+        "raise" raises a ToolError, with the function's own error as its cause. Arguments cut off by the token limit
+        and the end of the rounds are always a ToolError. Its `.messages` is the conversation so far.
+        """
+        return await tool_loop.run_tools(
+            self,
+            messages,
+            tools,
+            max_rounds=max_rounds,
+            on_tool_error=on_tool_error,
+            model=model,
+            options=options,
+        )
 
     def stream(self, messages: Messages, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
         """Ask and read the answer as it is written. Returns a stream that is not opened yet.
@@ -41,11 +133,147 @@ class AsyncChat(Resource):
         here, everything else when the stream is opened or read.
         """
 
+        messages = settled(messages)
+        known = self._known_model("chat", model)
+        first = self._call("chat.stream", messages, known, options, stream=True)
+
         def build(name: str | None) -> Call[ChatCompletion]:
-            return chat_call("chat.stream", messages, name, options, stream=True)
+            return first if name == known else self._call("chat.stream", messages, name, options, stream=True)
 
         async def start(receive: Receive[None]) -> None:
             await self._with_model("chat", model, build, lambda call: self._engine.run(call, options, receive))
 
-        build(self._known_model("chat", model))
         return ChatStream(start, self._engine.config.limits.max_event)
+
+    @overload
+    async def batch(
+        self,
+        list_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> list[ChatCompletion]: ...
+
+    @overload
+    async def batch(
+        self,
+        list_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["return"],
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> list[ChatCompletion | NimError]: ...
+
+    async def batch(
+        self,
+        list_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "return", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> Any:
+        """Ask many things side by side; the answers come in the order of the conversations.
+
+        Each conversation is what `create` takes: a str, or a list of messages. `concurrency`: how many at once (None:
+        16). A server that refuses for capacity (429, 503, 529) makes all of them wait, up to `RetryPolicy.patience`; that
+        spends no attempt.
+
+        `on_error="raise"` raises the first error, with the position as `.index`, after the others were cancelled; of a
+        list, an item that cannot be sent is found before anything is. "return" puts the error in the place of the answer.
+        "collect" finishes all, then raises one BatchError with `.failures` (Failure records). What had been finished is
+        on the error as `.completed`, pairs (index, ChatCompletion). TypeError for a str where the list belongs.
+        """
+        results = batch.as_completed(
+            self,
+            "chat.batch",
+            list_of_messages,
+            concurrency=concurrency,
+            on_error=on_error,
+            model=model,
+            options=options,
+        )
+        return await batch.in_order(results)
+
+    @overload
+    def as_completed(
+        self,
+        iterable_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> AsCompleted[ChatCompletion]: ...
+
+    @overload
+    def as_completed(
+        self,
+        iterable_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["return"],
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> AsCompleted[ChatCompletion | NimError]: ...
+
+    def as_completed(
+        self,
+        iterable_of_messages: Conversations,
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "return", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> AsCompleted[Any]:
+        """Ask many things side by side; pairs (index, answer) come as they are finished.
+
+        Like `batch`, over any iterable or async iterable, also an endless one: at most `concurrency` conversations are
+        taken from it beyond those whose answers were handed out. AsyncClient advances a plain iterable on the event
+        loop, so one that blocks should be an async iterable; Client advances it in the thread that reads the answers.
+
+        Leave early by ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: the
+        end of the block cancels what is under way and waits for its end; so does `aclose()`. Errors come after all
+        answers that were finished before them, with `.index`; an error of the iterable itself has the position too, and
+        comes when what is under way has been finished.
+        """
+        return batch.as_completed(
+            self,
+            "chat.as_completed",
+            iterable_of_messages,
+            concurrency=concurrency,
+            on_error=on_error,
+            model=model,
+            options=options,
+        )
+
+    def conversation(
+        self,
+        system: str | None = None,
+        store: Store | None = None,
+        session_id: str | None = None,
+        *,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> Conversation:
+        """A chat that remembers: `await talk.send("hi")`, `talk.stream("hi")`, `talk.messages`.
+
+        `system`: the system message, instead of one that the store has. `store`: a mutable mapping of session ids to lists
+        of wire messages (None: one of its own); a session that is in it goes on. `session_id`: the key in it (None: a
+        new one). The options are those of `create`, for every turn.
+        """
+        return Conversation(self, system, store, session_id, model, options)
+
+    def _call(
+        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool
+    ) -> Call[ChatCompletion]:
+        """The call in the form that the server behind this model takes."""
+        config = self._engine.config
+        endpoint = config.endpoints.get(model or "")
+        hosted = self._engine.is_hosted if endpoint is None else is_nvidia(origin_of(endpoint))
+        hosted = hosted or config.dialect == "hosted"
+        developer = not hosted and config.dialect != "dynamo"
+        return chat_call(method, messages, model, options, stream=stream, hosted=hosted, developer=developer)

@@ -141,8 +141,7 @@ class AsyncEmbeddings(Resource):
 
         if self._known_model("embedding", model) is None:  # find the default once, not once per slice
             build(job.spans[0], None)
-            if "embedding" not in self._engine.core.default_models:
-                await self._find_default("embedding")
+            await self._ensure_default("embedding")
         try:
             await run_all(job.spans, embed, concurrency or DEFAULT_CONCURRENCY, job.done)
         except NimError as error:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._client import AsyncClient
+from nimclient._protocol.messages import Messages
+from nimclient._resources import batch
 from nimclient._resources.chat import AsyncChat
+from nimclient._resources.completions import AsyncCompletions
 from nimclient._resources.embeddings import AsyncEmbeddings
 from nimclient._resources.health import AsyncHealth
+from nimclient._resources.history import Store
 from nimclient._resources.models import AsyncModels
-from nimclient._sync.mirror import blocking, like
+from nimclient._sync.conversation import SyncConversation
+from nimclient._sync.many import SyncAsCompleted, in_order, is_lazy
+from nimclient._sync.mirror import blocking, documented_by, like
 from nimclient._sync.portal import PORTAL
-from nimclient._sync.stream import SyncChatStream
+from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
+from nimclient.errors import NimError
+from nimclient.records.chat import ChatCompletion
+from nimclient.records.params import ChatOptions, ConversationOptions
 
 
 class Chat:
@@ -23,11 +33,114 @@ class Chat:
         self._async = chat
 
     create = blocking(AsyncChat.create)
+    parse = blocking(AsyncChat.parse)
+    run_tools = blocking(AsyncChat.run_tools)
 
     @like(AsyncChat.stream)
     def stream(self, *args: Any, **options: Any) -> SyncChatStream:
         """See AsyncChat.stream."""
         return SyncChatStream(self._async.stream(*args, **options))
+
+    @overload
+    def batch(
+        self,
+        list_of_messages: Iterable[Messages],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> list[ChatCompletion]: ...
+
+    @overload
+    def batch(
+        self,
+        list_of_messages: Iterable[Messages],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["return"],
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> list[ChatCompletion | NimError]: ...
+
+    @documented_by(AsyncChat.batch)
+    def batch(self, list_of_messages: Any, **settings: Any) -> Any:
+        """See AsyncChat.batch."""
+        if is_lazy(list_of_messages):
+            return in_order(self._completed("chat.batch", list_of_messages, **settings))
+        run: Any = self._async.batch
+        return PORTAL.run(run, list_of_messages, **settings)
+
+    @overload
+    def as_completed(
+        self,
+        iterable_of_messages: Iterable[Messages],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["raise", "collect"] = "raise",
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> SyncAsCompleted[ChatCompletion]: ...
+
+    @overload
+    def as_completed(
+        self,
+        iterable_of_messages: Iterable[Messages],
+        *,
+        concurrency: int | None = None,
+        on_error: Literal["return"],
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> SyncAsCompleted[ChatCompletion | NimError]: ...
+
+    @documented_by(AsyncChat.as_completed)
+    def as_completed(self, iterable_of_messages: Any, **settings: Any) -> Any:
+        """See AsyncChat.as_completed."""
+        return self._completed("chat.as_completed", iterable_of_messages, **settings)
+
+    def _completed(
+        self,
+        method: str,
+        source: Any,
+        *,
+        concurrency: int | None = None,
+        on_error: str = "raise",
+        model: str | None = None,
+        **options: Any,
+    ) -> SyncAsCompleted[Any]:
+        return SyncAsCompleted(
+            lambda items: batch.as_completed(
+                self._async, method, items, concurrency=concurrency, on_error=on_error, model=model, options=options
+            ),
+            source,
+        )
+
+    @documented_by(AsyncChat.conversation)
+    def conversation(
+        self,
+        system: str | None = None,
+        store: Store | None = None,
+        session_id: str | None = None,
+        *,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> SyncConversation:
+        """See AsyncChat.conversation."""
+        return SyncConversation(self._async, system, store, session_id, model, options)
+
+
+class Completions:
+    """Text completions, blocking."""
+
+    def __init__(self, completions: AsyncCompletions) -> None:
+        self._async = completions
+
+    create = blocking(AsyncCompletions.create)
+
+    @like(AsyncCompletions.stream)
+    def stream(self, *args: Any, **options: Any) -> SyncCompletionStream:
+        """See AsyncCompletions.stream."""
+        return SyncCompletionStream(self._async.stream(*args, **options))
 
 
 class Embeddings:
@@ -81,6 +194,11 @@ class Client:
     def chat(self) -> Chat:
         """Chat completions, whole and streamed."""
         return Chat(self._async.chat)
+
+    @cached_property
+    def completions(self) -> Completions:
+        """Text completions, whole and streamed."""
+        return Completions(self._async.completions)
 
     @cached_property
     def embeddings(self) -> Embeddings:

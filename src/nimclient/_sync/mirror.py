@@ -10,6 +10,7 @@ from nimclient._sync.portal import PORTAL
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Mirror(Protocol):
@@ -37,5 +38,15 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
 
         update_wrapper(call, method)
         return call
+
+    return decorate
+
+
+def documented_by(method: Any) -> Callable[[F], F]:
+    """Give a function whose types are written out the docstring of the method it mirrors, and its signature at run time."""
+
+    def decorate(function: F) -> F:
+        update_wrapper(function, method)
+        return function
 
     return decorate

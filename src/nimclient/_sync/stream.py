@@ -1,25 +1,28 @@
-"""A chat stream for blocking code. The loop is crossed once per network read, not once per token."""
+"""Streams for blocking code. The loop is crossed once per network read, not once per token."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Generic, Self, TypeVar
 
-from nimclient._stream import ChatStream
-from nimclient._sync.mirror import blocking
+from nimclient._stream import AnswerStream, Chunk
 from nimclient._sync.portal import PORTAL
 from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion
+from nimclient.records.completions import Completion, CompletionChunk
+
+C = TypeVar("C", bound=Chunk)
+A = TypeVar("A")
 
 
-class SyncChatStream(Iterator[ChatChunk]):
-    """A streamed chat answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like ChatStream."""
+class SyncAnswerStream(Iterator[C], Generic[C, A]):
+    """A streamed answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like AnswerStream."""
 
-    def __init__(self, stream: ChatStream) -> None:
+    def __init__(self, stream: AnswerStream[C, A]) -> None:
         self._async = stream
-        self._ready: deque[ChatChunk] = deque()
+        self._ready: deque[C] = deque()
 
     def __enter__(self) -> Self:
         PORTAL.run(self._async.__aenter__)
@@ -35,7 +38,7 @@ class SyncChatStream(Iterator[ChatChunk]):
             aiter(self._async)
         return self
 
-    def __next__(self) -> ChatChunk:
+    def __next__(self) -> C:
         if not self._ready:
             self._ready.extend(PORTAL.run(self._async.next_chunks))
         if not self._ready:
@@ -53,12 +56,22 @@ class SyncChatStream(Iterator[ChatChunk]):
         return self._async.meta
 
     @property
-    def partial(self) -> ChatCompletion | None:
+    def partial(self) -> A | None:
         """What has arrived so far."""
         return self._async.partial
 
-    final = blocking(ChatStream.final)
+    def final(self) -> A:
+        """Read the rest and return the whole answer, as `create` would have."""
+        return PORTAL.run(self._async.final)
 
     def close(self) -> None:
         """Close the stream. May be called again, and from another thread."""
         PORTAL.run(self._async.aclose)
+
+
+class SyncChatStream(SyncAnswerStream[ChatChunk, ChatCompletion]):
+    """A streamed chat answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like ChatStream."""
+
+
+class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
+    """A streamed text completion; used like a SyncChatStream."""

@@ -185,7 +185,10 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--seed", type=int, default=0, metavar="N", help="another seed gives other answers (default: 0)"
     )
     simulate.add_argument(
-        "--dialect", choices=["nim"], default="nim", help="whose manners it has (default: %(default)s)"
+        "--dialect",
+        choices=["nim", "vllm", "dynamo", "hosted"],
+        default="nim",
+        help="whose manners it has (default: %(default)s)",
     )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 

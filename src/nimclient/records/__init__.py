@@ -1,6 +1,8 @@
 """What comes back: frozen records, one decoder function each. Public."""
 
 from nimclient._wire import AttemptEvent, Headers, ResponseMeta, Timings
+from nimclient.records.answers import Parsed, ToolRun
+from nimclient.records.batch import Failure
 from nimclient.records.chat import (
     ChatChunk,
     ChatCompletion,
@@ -14,27 +16,48 @@ from nimclient.records.chat import (
     ToolCallDelta,
     Usage,
 )
+from nimclient.records.completions import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from nimclient.records.embeddings import Embeddings, Progress, Vector, Vectors
+from nimclient.records.media import Audio, Image, Video
 from nimclient.records.models import Model, ModelList
-from nimclient.records.params import CallOptions, ChatOptions, EmbeddingOptions, SamplingOptions
+from nimclient.records.params import (
+    CallOptions,
+    ChatOptions,
+    CompletionOptions,
+    ConversationOptions,
+    EmbeddingOptions,
+    SamplingOptions,
+    ToolRunOptions,
+    TurnOptions,
+)
 from nimclient.records.ranking import RankedDocument, Ranking
 
 __all__ = [
     "AttemptEvent",
+    "Audio",
     "CallOptions",
     "ChatChunk",
     "ChatCompletion",
     "ChatOptions",
     "Choice",
     "ChunkChoice",
+    "Completion",
+    "CompletionChoice",
+    "CompletionChunk",
+    "CompletionLogprobs",
+    "CompletionOptions",
+    "ConversationOptions",
     "Delta",
     "EmbeddingOptions",
     "Embeddings",
+    "Failure",
     "Headers",
+    "Image",
     "Logprobs",
     "Message",
     "Model",
     "ModelList",
+    "Parsed",
     "Progress",
     "RankedDocument",
     "Ranking",
@@ -44,7 +67,11 @@ __all__ = [
     "TokenLogprob",
     "ToolCall",
     "ToolCallDelta",
+    "ToolRun",
+    "ToolRunOptions",
+    "TurnOptions",
     "Usage",
     "Vector",
     "Vectors",
+    "Video",
 ]

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from attrs import fields
 
-from nimclient._types import Json, JsonDict, is_object
+from nimclient._types import Json, JsonDict, is_array, is_object
 from nimclient._wire import ResponseMeta
 from nimclient.errors import DecodeError
 
@@ -93,6 +93,6 @@ def to_dict(record: Any) -> JsonDict:
 def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if isinstance(value, tuple):
-        return [_plain(item) for item in cast(tuple[Any, ...], value)]
+    if is_array(value):
+        return [_plain(item) for item in value]
     return value

@@ -1,7 +1,8 @@
 """What chat completions answer: the completion, its choices and messages, tool calls, log probabilities, usage, chunks.
 
 Field by field which server sends what: `reasoning` vLLM ≥ 0.15 and NIM 2.x, `reasoning_content` older vLLM, NIM 1.x and
-Dynamo (both become `.reasoning`; `.extra` keeps the old name); `stop_reason`, `token_ids`, `prompt_logprobs` vLLM;
+Dynamo (both become `.reasoning`; `.extra` keeps the old name), `<think>` tags in the text servers without a reasoning
+parser (split off; `.extra["raw_content"]` keeps the text as it came); `stop_reason`, `token_ids`, `prompt_logprobs` vLLM;
 `system_fingerprint` vLLM ≥ 0.25 and the hosted catalog; `nvext` Dynamo. Everything else is kept in `.extra`.
 """
 
@@ -12,10 +13,8 @@ from typing import Any, cast
 
 from attrs import evolve, field, frozen
 
-from nimclient import _json
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
-from nimclient.errors import DecodeError, ToolError
 from nimclient.records._decode import (
     as_list,
     as_object,
@@ -26,6 +25,9 @@ from nimclient.records._decode import (
     to_dict,
     wrong,
 )
+from nimclient.records._tags import RAW_CONTENT, split_tags
+from nimclient.records.tool_calls import ToolCall as ToolCall
+from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -35,38 +37,6 @@ Content = str | Sequence[Any] | None
 
 def _nothing() -> JsonDict:
     return {}
-
-
-@frozen
-class ToolCall:
-    """A function that the model wants called. `arguments` is raw JSON text, as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-    type: str = "function"
-    extra: JsonDict = field(factory=_nothing)
-
-    def parse(self) -> JsonDict:
-        """The arguments decoded. An empty text means none. Raises ToolError when they are cut off or not an object."""
-        arguments: Json = self.arguments
-        for _ in range(2):  # vLLM before 0.18 encodes some schemas' arguments twice
-            if not isinstance(arguments, str):
-                break
-            if not arguments.strip():
-                return {}
-            try:
-                arguments = _json.loads(arguments.encode("utf-8", "surrogatepass"), f"tool call {self.name!r}")
-            except DecodeError as error:
-                raise ToolError(f"the arguments of tool call {self.name!r} are incomplete or not JSON") from error
-        if not isinstance(arguments, dict):
-            raise ToolError(f"the arguments of tool call {self.name!r} are not a JSON object")
-        return object_or_empty(arguments)
-
-    def to_dict(self) -> JsonDict:
-        """The call as servers send and take it."""
-        function = {"name": self.name, "arguments": self.arguments}
-        return {"id": self.id, "type": self.type, "function": function, **self.extra}
 
 
 def _as_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
@@ -358,10 +328,14 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
     if not isinstance(message, dict):
         raise wrong("there is no message", f"choices[{position}].message", meta)
     index = int_or_none(data.pop("index", None))
+    finish_reason = text_or_none(data.pop("finish_reason", None))
+    decoded = decode_message(object_or_empty(message))
+    if finish_reason == "length":
+        decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(
         index=position if index is None else index,
-        message=decode_message(object_or_empty(message)),
-        finish_reason=text_or_none(data.pop("finish_reason", None)),
+        message=decoded,
+        finish_reason=finish_reason,
         logprobs=decode_logprobs(data.pop("logprobs", None)),
         stop_reason=data.pop("stop_reason", None),
         extra=data,
@@ -369,15 +343,24 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
 
 
 def decode_message(value: JsonDict) -> Message:
-    """A message; `reasoning_content` is read where `reasoning` is absent, and kept in `extra`."""
+    """A message; `reasoning_content` is read where `reasoning` is absent, and kept in `extra`.
+
+    Where the server sends no reasoning, what an answer has between `<think>` tags is its reasoning; the content as it
+    came is kept in `extra` as "raw_content".
+    """
     data = dict(value)
     reasoning = reasoning_of(data)
     data.pop("reasoning", None)
+    role = text_or_none(data.pop("role", None)) or "assistant"
+    content = data.pop("content", None)
+    if role == "assistant" and isinstance(content, str) and reasoning is None and (split := split_tags(content)):
+        data[RAW_CONTENT] = content
+        reasoning, content = split[0] or None, split[1]
     return Message(
-        role=text_or_none(data.pop("role", None)) or "assistant",
-        content=data.pop("content", None),
+        role=role,
+        content=content,
         name=text_or_none(data.pop("name", None)),
-        tool_calls=_decode_tool_calls(data.pop("tool_calls", None)),
+        tool_calls=decode_tool_calls(data.pop("tool_calls", None)),
         tool_call_id=text_or_none(data.pop("tool_call_id", None)),
         reasoning=reasoning,
         refusal=text_or_none(data.pop("refusal", None)),
@@ -425,25 +408,6 @@ def _decode_token(value: JsonDict) -> TokenLogprob:
         logprob=data.pop("logprob", 0.0),
         bytes=tuple(cast(list[int], raw)) if isinstance(raw, list) else None,
         top_logprobs=_decode_tokens(data.pop("top_logprobs", None)),
-        extra=data,
-    )
-
-
-def _decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
-    return tuple(_decode_tool_call(item) for item in objects(value))
-
-
-def _decode_tool_call(value: JsonDict) -> ToolCall:
-    data = dict(value)
-    function = object_or_empty(data.pop("function", None))
-    arguments = function.get("arguments")
-    if not isinstance(arguments, str):  # some servers send the object itself
-        arguments = "" if arguments is None else _json.dumps(arguments).decode()
-    return ToolCall(
-        id=text_or_none(data.pop("id", None)) or "",
-        name=text_or_none(function.get("name")) or "",
-        arguments=arguments,
-        type=text_or_none(data.pop("type", None)) or "function",
         extra=data,
     )
 

@@ -4,8 +4,8 @@ without a type checker, a TypeError. None always means "not given" and is never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 from nimclient._config import Timeouts
 from nimclient._types import Json
@@ -64,7 +64,6 @@ class SamplingOptions(CallOptions, total=False):
     response_format: Mapping[str, Json] | None
     priority: int | None
     request_id: str | None
-    session_id: str | None
     cache_salt: str | None
     kv_transfer_params: Mapping[str, Json] | None
     ec_transfer_params: Mapping[str, Json] | None
@@ -72,16 +71,16 @@ class SamplingOptions(CallOptions, total=False):
     nvext: Mapping[str, Json] | None
 
 
-class ChatOptions(SamplingOptions, total=False):
-    """The options of chat completions."""
+class TurnOptions(SamplingOptions, total=False):
+    """What all calls of chat have in common."""
 
     max_completion_tokens: int | None
     logprobs: bool | None
     top_logprobs: int | None
-    tools: Sequence[Mapping[str, Json]] | None
     tool_choice: str | bool | Mapping[str, Json] | None
     parallel_tool_calls: bool | None
     reasoning_effort: str | None
+    thinking: bool | None
     echo_reasoning: bool | None
 
     chat_template: str | None
@@ -96,6 +95,43 @@ class ChatOptions(SamplingOptions, total=False):
     return_prompt_text: bool | None
     mm_processor_kwargs: Mapping[str, Json] | None
     media_io_kwargs: Mapping[str, Json] | None
+
+
+class ToolRunOptions(TurnOptions, total=False):
+    """The options of chat completions beside `tools`, which run_tools takes as an argument of its own."""
+
+    session_id: str | None
+
+
+class ConversationOptions(TurnOptions, total=False):
+    """The options of chat completions beside `session_id`, which a conversation takes as an argument of its own.
+
+    `tools`: functions, functions marked with @tool, and specs, mixed.
+    """
+
+    tools: Sequence[Callable[..., Any] | Mapping[str, Json]] | None
+
+
+class ChatOptions(ConversationOptions, total=False):
+    """The options of chat completions."""
+
+    session_id: str | None
+
+
+class CompletionOptions(SamplingOptions, total=False):
+    """The options of text completions.
+
+    `logprobs`: that many of the likeliest tokens at each place (-1: all, vLLM); with `echo` of the prompt's tokens too.
+    `suffix`: what follows the gap (vLLM up to 0.25 refuses it); `best_of`: gone from vLLM since 0.12; `prompt_embeds`
+    (vLLM started with --enable-prompt-embeds): a base64 tensor, or a list of them, instead of a prompt or beside it.
+    """
+
+    session_id: str | None
+    suffix: str | None
+    echo: bool | None
+    logprobs: int | None
+    best_of: int | None
+    prompt_embeds: str | Sequence[str] | None
 
 
 class EmbeddingOptions(CallOptions, total=False):

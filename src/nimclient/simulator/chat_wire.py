@@ -7,12 +7,15 @@ with no choices when it was asked for, and `[DONE]`.
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, cast
 
 from .chat import ChatAnswer, ChatChoice, ChatRequest
-from .dialects import CREATED
+from .dialects import CREATED, ChatShape
 from .logprobs import chat_entry
 from .wire import DONE, Frame, event
+
+_PLAIN_SHAPE: Final = ChatShape()
+_WRITTEN_NULLS: Final = ("refusal", "logprobs", "content")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class ChatWriter:
     answer: ChatAnswer
     model: str
     request_id: str
+    shape: ChatShape = _PLAIN_SHAPE
 
     def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
         """The usage record; the tokens so far may be given, else it is that of the whole answer."""
@@ -33,13 +37,15 @@ class ChatWriter:
             "total_tokens": self.answer.prompt_tokens + complete,
             "completion_tokens": complete,
         }
+        if not self.shape.nulls:
+            usage["prompt_tokens_details"] = {"cached_tokens": 0}
         if completion_tokens is None and any(choice.reasoning for choice in choices):
             usage["completion_tokens_details"] = {"reasoning_tokens": sum(len(choice.reasoning) for choice in choices)}
         return usage
 
     def body(self) -> dict[str, Any]:
         """The body of a plain answer; vLLM writes its nulls out."""
-        return {
+        body: dict[str, Any] = {
             "id": f"chatcmpl-{self.request_id}",
             "object": "chat.completion",
             "created": CREATED,
@@ -47,10 +53,11 @@ class ChatWriter:
             "choices": [self._choice(at, choice) for at, choice in enumerate(self.answer.choices)],
             "service_tier": None,
             "system_fingerprint": None,
-            "usage": {**self.usage(), "prompt_tokens_details": None},
+            "usage": {"prompt_tokens_details": None, **self.usage()},
             "prompt_logprobs": None,
             "kv_transfer_params": None,
         }
+        return body if self.shape.nulls else _without_nulls(body)
 
     def _choice(self, at: int, choice: ChatChoice) -> dict[str, Any]:
         message: dict[str, Any] = {
@@ -60,7 +67,7 @@ class ChatWriter:
             "annotations": None,
             "audio": None,
             "function_call": None,
-            "reasoning": "".join(choice.reasoning) or None,
+            self.shape.reasoning: "".join(choice.reasoning) or None,
         }
         if choice.call is not None:
             message["tool_calls"] = [
@@ -96,8 +103,11 @@ class ChatWriter:
         """The stream; the token of number k (from 0) of every choice is due at the same moment."""
         steps = [list(self._deltas(at, choice)) for at, choice in enumerate(self.answer.choices)]
         sent = 0
-        for at in range(len(steps)):
-            yield self._chunk(0, 0, {"index": at, **_delta({"role": "assistant", "content": ""})})
+        for at, deltas in enumerate(steps):
+            if self.shape.role_event:
+                yield self._chunk(0, 0, {"index": at, **_delta({"role": "assistant", "content": ""})})
+            elif deltas:
+                deltas[0]["delta"]["role"] = "assistant"
         last = max(0, *(len(deltas) - 1 for deltas in steps))
         for step in range(last + 1):
             for at, deltas in enumerate(steps):
@@ -112,7 +122,7 @@ class ChatWriter:
 
     def _deltas(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
         for token in choice.reasoning:
-            yield _delta({"reasoning": token})
+            yield _delta({self.shape.reasoning: token})
         for place, token in enumerate(choice.content):
             yield _delta({"content": token}, self._logprobs([token], place))
         if choice.call is not None:
@@ -125,13 +135,8 @@ class ChatWriter:
 
     def _finish(self, at: int) -> dict[str, Any]:
         choice = self.answer.choices[at]
-        return {
-            "index": at,
-            "delta": {"content": ""},
-            "logprobs": None,
-            "finish_reason": choice.finish_reason,
-            "stop_reason": choice.stop_reason,
-        }
+        finish: dict[str, Any] = {"index": at, "delta": {}, "finish_reason": choice.finish_reason, "logprobs": None}
+        return finish | {"delta": {"content": ""}, "stop_reason": choice.stop_reason} if self.shape.nulls else finish
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -150,3 +155,11 @@ class ChatWriter:
 
 def _delta(delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dict[str, Any]:
     return {"delta": delta, "logprobs": logprobs, "finish_reason": None}
+
+
+def _without_nulls(value: Any) -> Any:
+    """JSON without what is null, but for the fields that Dynamo writes out all the same."""
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        return {key: _without_nulls(item) for key, item in fields.items() if item is not None or key in _WRITTEN_NULLS}
+    return [_without_nulls(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value

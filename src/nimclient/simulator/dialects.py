@@ -1,15 +1,18 @@
-"""What differs between the servers the simulator can play: routes, error bodies, and the small documents.
+"""What differs between the servers the simulator can play: routes, error bodies, strictness, and the small documents.
 
-The one place for such differences. A dialect is a value without state; it computes no answers and does no I/O.
-"nim" is a self-hosted NIM 2.x: vLLM's shapes for the language routes, the NeMo Retriever shapes for embeddings and
-ranking.
+The one place for such differences. A dialect is a value without state; it computes no answers and does no I/O. What "vllm"
+and "dynamo" do was seen on vLLM 0.32 and on the frontend of NVIDIA Dynamo 1.6; "nim" is a self-hosted NIM 2.x: vLLM's shapes
+for the language routes, the NeMo Retriever shapes for embeddings and ranking; "hosted" is a NIM behind NVIDIA's gateway.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, cast
 
 from .catalog import ServedModel
 from .refusals import Refusal
+from .wire import DONE, event
 
 # All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
 CREATED: Final = 1_767_225_600
@@ -17,11 +20,22 @@ CREATED: Final = 1_767_225_600
 _RETRIEVER_ROUTES: Final = frozenset({"embeddings", "ranking"})
 
 
+@dataclass(frozen=True, slots=True)
+class ChatShape:
+    """How chat answers are dressed: the name of the reasoning field, whether what is not there is written out as null,
+    and whether the role comes in an event of its own.
+    """
+
+    reasoning: str = "reasoning"
+    nulls: bool = True
+    role_event: bool = True
+
+
 class NimDialect:
     """A self-hosted NIM 2.x."""
 
     name = "nim"
-    posts: Final = {
+    posts: ClassVar[Mapping[str, str]] = {
         "/v1/chat/completions": "chat",
         "/v1/completions": "completions",
         "/v1/embeddings": "embeddings",
@@ -29,7 +43,7 @@ class NimDialect:
         "/tokenize": "tokenize",
         "/detokenize": "detokenize",
     }
-    gets: Final = {
+    gets: ClassVar[Mapping[str, str]] = {
         "/v1/models": "models",
         "/v1/health/live": "live",
         "/v1/health/ready": "ready",
@@ -37,6 +51,14 @@ class NimDialect:
         "/v1/version": "version",
     }
     generates: Final = frozenset({"chat", "completions", "embeddings", "ranking"})
+    shape = ChatShape()
+    one_model = True
+    """Whether a single model can be asked for: GET /v1/models/{id}."""
+    input_types = True
+    """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
+
+    def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Raise Refusal for what this server refuses before it looks at the values."""
 
     def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
         """The error body. Retriever routes are flat, the others nested; an unknown model is nested everywhere."""
@@ -47,24 +69,21 @@ class NimDialect:
                 "detail": {},
                 "type": "invalid_request_error",
             }
-        return {
-            "error": {
-                "message": refusal.message,
-                "type": refusal.type,
-                "param": refusal.param,
-                "code": refusal.status,
-            }
-        }
+        return _nested(refusal)
 
-    def too_many_requests(self) -> dict[str, Any]:
-        """The body of a 429, as the hosted catalog sends it: no detail, and no Retry-After beside it."""
-        return {"status": 429, "title": "Too Many Requests"}
+    def stream_error(self, refusal: Refusal) -> bytes:
+        """The events of a refusal inside a stream whose head has gone out already."""
+        return event(_nested(refusal)) + DONE
 
-    def no_such_route(self) -> dict[str, Any]:
-        """FastAPI's body for an unknown path."""
+    def too_many_requests(self) -> tuple[int, dict[str, Any]]:
+        """Status and body beyond the limit, as the hosted catalog sends them: no detail, and no Retry-After beside it."""
+        return 429, {"status": 429, "title": "Too Many Requests"}
+
+    def no_such_route(self, method: str, path: str) -> dict[str, Any] | str:
+        """FastAPI's body for an unknown path; a str is plain text."""
         return {"detail": "Not Found"}
 
-    def wrong_method(self) -> dict[str, Any]:
+    def wrong_method(self) -> dict[str, Any] | str:
         """FastAPI's body for a known path with another method."""
         return {"detail": "Method Not Allowed"}
 
@@ -80,11 +99,11 @@ class NimDialect:
             "max_model_len": max_model_len,
         }
 
-    def live(self) -> dict[str, Any]:
+    def live(self) -> dict[str, Any] | str:
         """The liveness body."""
         return {"object": "health.response", "message": "Service is live.", "status": "live"}
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> dict[str, Any] | str:
         """The readiness body."""
         return {"object": "health.response", "message": "Service is ready."}
 
@@ -104,7 +123,179 @@ class NimDialect:
         return {"release": "2.1.4", "api": "1.0.0"}
 
 
-_DIALECTS: Final = {NimDialect.name: NimDialect}
+class VllmDialect(NimDialect):
+    """vLLM's OpenAI-compatible server: no routes of NIM, unknown fields ignored, no single model."""
+
+    name = "vllm"
+    posts: ClassVar[Mapping[str, str]] = {path: route for path, route in NimDialect.posts.items() if route != "ranking"}
+    gets: ClassVar[Mapping[str, str]] = {
+        "/v1/models": "models",
+        "/health": "ready",
+        "/ping": "live",
+        "/version": "version",
+    }
+    one_model = False
+    input_types = False
+
+    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+        """The nested error; a field of the wrong type is named below `body`, as pydantic reports it."""
+        return _nested(_as_pydantic(refusal) if refusal.type == "Bad Request" and refusal.param else refusal)
+
+    def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
+        """One entry of the model list, with the permissions that nobody reads."""
+        return {**super().model(model, max_model_len), "owned_by": "vllm", "permission": []}
+
+    def live(self) -> str:
+        """Empty."""
+        return ""
+
+    def ready(self) -> str:
+        """Empty."""
+        return ""
+
+    def version(self) -> dict[str, Any]:
+        """The version document."""
+        return {"version": "0.32.0"}
+
+
+class DynamoDialect(NimDialect):
+    """The frontend of NVIDIA Dynamo: strict about fields and roles, flat errors, no nulls it need not write."""
+
+    name = "dynamo"
+    posts: ClassVar[Mapping[str, str]] = {
+        path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+    }
+    gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models", "/health": "ready", "/live": "live"}
+    shape = ChatShape("reasoning_content", nulls=False, role_event=False)
+    input_types = False
+
+    def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Refuse unknown fields and roles, and an empty list of tools."""
+        known = _DYNAMO_FIELDS.get(route)
+        if known is not None and (unknown := sorted(body.keys() - known)):
+            names = ", ".join(f"`{name}`" for name in unknown)
+            raise Refusal(400, f"Validation: Unsupported parameter(s): {names}")
+        if body.get("tools") == []:
+            raise Refusal(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
+        for role in _roles(body.get("messages")):
+            if role not in _DYNAMO_ROLES:
+                names = ", ".join(f"`{name}`" for name in _DYNAMO_ROLES)
+                problem = f"unknown variant `{role}`, expected one of {names}"
+                raise Refusal(400, f"Failed to deserialize the JSON body into the target type: {problem}")
+
+    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+        """The flat error: the type is the status in words."""
+        if refusal.status == 404:
+            return _flat(404, "Model not found")
+        return _flat(refusal.status, refusal.message)
+
+    def stream_error(self, refusal: Refusal) -> bytes:
+        """An event that is named error, has its text in a comment and no data, and ends the stream without [DONE]."""
+        comment = "".join(f": {line}\n" for line in refusal.message.splitlines())
+        return f"event: error\n{comment}\n".encode()
+
+    def too_many_requests(self) -> tuple[int, dict[str, Any]]:
+        """What an overloaded frontend says."""
+        return 529, _flat(529, "Service temporarily overloaded")
+
+    def no_such_route(self, method: str, path: str) -> dict[str, Any]:
+        """The flat error for an unknown path."""
+        return _flat(404, f"Route not found: {method} {path}")
+
+    def wrong_method(self) -> str:
+        """Empty."""
+        return ""
+
+    def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
+        """One entry of the model list."""
+        head = {"id": model.id, "object": "model", "created": CREATED, "owned_by": "nvidia"}
+        return {**head, "context_window": max_model_len}
+
+    def live(self) -> dict[str, Any]:
+        """The liveness body."""
+        return {"status": "live", "message": "Service is live"}
+
+    def ready(self) -> dict[str, Any]:
+        """The readiness body; a real one lists its workers."""
+        return {"status": "healthy", "endpoints": [], "instances": []}
+
+
+class HostedDialect(NimDialect):
+    """A NIM of NVIDIA's hosted catalog: the gateway in front asks for a key and answers for itself."""
+
+    name = "hosted"
+    posts: ClassVar[Mapping[str, str]] = {
+        path: route for path, route in NimDialect.posts.items() if route not in ("tokenize", "detokenize")
+    }
+    gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models"}
+    one_model = False
+
+    def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
+        """Refuse a call without a key."""
+        if not headers.get("authorization", "").startswith("Bearer "):
+            raise Refusal(401, "Header of type `authorization` was missing", type="Unauthorized")
+
+    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+        """The gateway's problem JSON for a key or a model that is not there; else what the NIM behind it says."""
+        if refusal.status == 401:
+            return {"status": 401, "title": "Unauthorized", "detail": refusal.message}
+        if refusal.status == 404:
+            detail = "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'"
+            return {"status": 404, "title": "Not Found", "detail": detail}
+        return super().refusal(refusal, route)
+
+    def no_such_route(self, method: str, path: str) -> str:
+        """The gateway's plain text."""
+        return "404 page not found"
+
+
+def _nested(refusal: Refusal) -> dict[str, Any]:
+    return {"error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.status}}
+
+
+def _as_pydantic(refusal: Refusal) -> Refusal:
+    item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", refusal.message.strip("[]"))
+    message = f"1 validation error:\n  {item}"
+    return Refusal(refusal.status, message, type=refusal.type, param=f"body.{refusal.param}")
+
+
+def _roles(messages: Any) -> list[str]:
+    """The roles of the messages, of whatever type these are."""
+    items = cast("list[Any]", messages) if isinstance(messages, list) else []
+    roles = [cast("dict[str, Any]", item).get("role") for item in items if isinstance(item, dict)]
+    return [role for role in roles if isinstance(role, str)]
+
+
+_STATUS_WORDS: Final = {400: "Bad Request", 404: "Not Found", 413: "Payload Too Large", 529: "Overloaded"}
+
+
+def _flat(status: int, message: str) -> dict[str, Any]:
+    return {"message": message, "type": _STATUS_WORDS.get(status, "Internal Server Error"), "code": status}
+
+
+_DYNAMO_ROLES: Final = ("developer", "system", "user", "assistant", "tool", "function")
+# fmt: off
+_DYNAMO_SAMPLING: Final = frozenset({
+    "add_generation_prompt", "allowed_token_ids", "cache_salt", "continue_final_message", "frequency_penalty",
+    "guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex",
+    "guided_whitespace_pattern", "ignore_eos", "include_stop_str_in_output", "logit_bias", "logprob_token_ids",
+    "logprobs", "max_tokens", "min_p", "min_tokens", "model", "n", "nvext", "presence_penalty",
+    "prompt_logprobs", "repetition_penalty", "return_tokens_as_token_ids", "seed", "skip_special_tokens",
+    "stop", "stop_token_ids", "stream", "stream_options", "temperature", "top_k", "top_p", "user",
+})
+_DYNAMO_CHAT: Final = frozenset({
+    "audio", "chat_template_kwargs", "function_call", "functions", "max_completion_tokens", "media_io_kwargs",
+    "messages", "metadata", "mm_processor_kwargs", "modalities", "parallel_tool_calls", "prediction",
+    "prompt_cache_key", "reasoning_effort", "response_format", "service_tier", "store", "thinking", "thinking_token_budget",
+    "tool_choice", "tools", "top_logprobs", "web_search_options",
+})
+# fmt: on
+_DYNAMO_FIELDS: Final = {
+    "chat": _DYNAMO_SAMPLING | _DYNAMO_CHAT,
+    "completions": _DYNAMO_SAMPLING | {"prompt", "prompt_embeds", "suffix", "echo", "best_of"},
+}
+
+_DIALECTS: Final = {kind.name: kind for kind in (NimDialect, VllmDialect, DynamoDialect, HostedDialect)}
 
 
 def dialect_named(name: str) -> NimDialect:

@@ -11,11 +11,11 @@ _ONE_MODEL: Final = "/v1/models/"
 
 def is_document(path: str, dialect: NimDialect) -> bool:
     """Whether a path is one of the documents; the id of a model may hold slashes."""
-    return path in dialect.gets or path.startswith(_ONE_MODEL)
+    return path in dialect.gets or (dialect.one_model and path.startswith(_ONE_MODEL))
 
 
-def document(path: str, dialect: NimDialect, endpoints: Endpoints) -> dict[str, Any]:
-    """The document at a path. Raises Refusal (404) for an unknown model."""
+def document(path: str, dialect: NimDialect, endpoints: Endpoints) -> dict[str, Any] | str:
+    """The document at a path; a str is plain text. Raises Refusal (404) for an unknown model."""
     match dialect.gets.get(path):
         case "models":
             entries = [dialect.model(model, endpoints.max_model_len(model)) for model in endpoints.models.values()]

@@ -5,12 +5,14 @@ request it will not serve.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from .catalog import ANY_KIND, ServedModel, find_model, served_models
 from .chat import answer_chat, read_chat
 from .chat_wire import ChatWriter
 from .completions import CompletionWriter, complete, read_completion
+from .dialects import NimDialect
 from .embeddings import embed, read_embedding
 from .features import Features
 from .fields import Fields
@@ -25,8 +27,17 @@ _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 class Endpoints:
     """The inference routes; `models` are served beside the catalog, vectors have `dimensions` floats at most."""
 
-    def __init__(self, models: Iterable[str], *, seed: int, dimensions: int, max_model_len: int) -> None:
+    def __init__(
+        self,
+        models: Iterable[str],
+        *,
+        seed: int,
+        dimensions: int,
+        max_model_len: int,
+        dialect: NimDialect | None = None,
+    ) -> None:
         self.models = served_models(models)
+        self._dialect = NimDialect() if dialect is None else dialect
         self._seed = seed
         self._features = Features(dimensions, seed)
         self._max_model_len = max_model_len
@@ -66,7 +77,7 @@ class Endpoints:
         model, _ = self._model(fields, "chat completions", "chat", "vlm")
         request = read_chat(fields)
         answer = answer_chat(request, self._seed, self._max_model_len)
-        writer = ChatWriter(request, answer, model.id, request_id)
+        writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape)
         if request.sampling.stream:
             return StreamedAnswer(writer.frames())
         return PlainAnswer(writer.body(), max(choice.token_count for choice in answer.choices))
@@ -82,6 +93,8 @@ class Endpoints:
 
     def _embeddings(self, fields: Fields) -> Answer:
         model, named_type = self._model(fields, "embeddings", "embedding")
+        if not self._dialect.input_types:
+            model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
         request = read_embedding(fields, model, named_type, self._features.dimensions)
         return PlainAnswer(embed(request, model, self._features))
 

@@ -25,6 +25,10 @@ class Fields:
         """The raw value, or None when it is absent or null."""
         return self._body.get(name)
 
+    def without(self, *names: str) -> "Fields":
+        """The object without these fields."""
+        return Fields({key: value for key, value in self._body.items() if key not in names}, self._within)
+
     def missing(self, name: str) -> Refusal:
         """The refusal for a required field that is not there."""
         return invalid_field(self.path(name), "missing", "Field required")

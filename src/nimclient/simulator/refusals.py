@@ -16,6 +16,10 @@ class Refusal(Exception):
         self.param = param
 
 
+class GenerationRefusal(Refusal):
+    """One that comes up when the answer is written, after a stream's head has gone out: it is told inside the stream."""
+
+
 def bad_field(name: str, problem: str) -> Refusal:
     """A 400 that names the field and what is wrong with it."""
     return Refusal(400, f"{name}: {problem}", param=name)

@@ -19,8 +19,8 @@ from .documents import document, is_document
 from .endpoints import Endpoints
 from .load import MinuteBucket, Pace, Slots
 from .records import RequestRecord
-from .refusals import Refusal, invalid_field
-from .wire import PlainAnswer, StreamedAnswer, encoded
+from .refusals import GenerationRefusal, Refusal, invalid_field
+from .wire import Answer, Frame, PlainAnswer, StreamedAnswer, encoded
 
 _LARGEST_BODY: Final = 64 * 2**20
 _LARGEST_WRITE: Final = 64 * 2**10
@@ -36,7 +36,8 @@ class Simulator:
     most `slots` requests generate at once, the others wait in order; beyond `rpm` requests a minute (a bucket that
     refills evenly by `clock`) the answer is 429. The last `keep_requests` requests are kept, bodies included.
 
-    `port` 0 takes a free one. ValueError for a dialect it does not speak and for numbers that make no sense.
+    `dialect` is whose manners it has: "nim", "vllm", "dynamo" or "hosted". `port` 0 takes a free one.
+    ValueError for a dialect it does not speak and for numbers that make no sense.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Simulator:
         self._host = host
         self._port = port
         self._dialect = dialect_named(dialect)
-        self._endpoints = Endpoints(models, seed=seed, dimensions=embedding_dimensions, max_model_len=max_model_len)
+        self._endpoints = Endpoints(
+            models, seed=seed, dimensions=embedding_dimensions, max_model_len=max_model_len, dialect=self._dialect
+        )
         self._ttft = ttft
         self._itl = itl
         self._slot_count = slots
@@ -158,8 +161,9 @@ class Simulator:
         try:
             body = await _read_json(request, record)
             if route in self._dialect.generates and self._bucket is not None and not self._bucket.take():
-                return self._reply(record, request_id, 429, self._dialect.too_many_requests())
-            answer = self._endpoints.answer(route, body, request_id)
+                return self._reply(record, request_id, *self._dialect.too_many_requests())
+            self._dialect.check(route, body, record.headers)
+            answer = self._answer(route, body, request_id)
         except Refusal as refusal:
             return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, route))
         if isinstance(answer, StreamedAnswer):
@@ -167,6 +171,15 @@ class Simulator:
         if route in self._dialect.generates:
             await self._wait(answer)
         return self._reply(record, request_id, 200, answer.body)
+
+    def _answer(self, route: str, body: dict[str, Any], request_id: str) -> Answer:
+        """The answer, which may be a stream of nothing but an error."""
+        try:
+            return self._endpoints.answer(route, body, request_id)
+        except GenerationRefusal as refusal:
+            if body.get("stream") is not True:
+                raise
+            return StreamedAnswer(iter([Frame(0, self._dialect.stream_error(refusal))]))
 
     async def _wait(self, answer: PlainAnswer) -> None:
         async with self._slots.one():
@@ -196,7 +209,7 @@ class Simulator:
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
         """The answer of a GET route."""
         if not is_document(record.path, self._dialect):
-            return self._reply(record, request_id, 404, self._dialect.no_such_route())
+            return self._reply(record, request_id, 404, self._dialect.no_such_route(record.method, record.path))
         if record.method != "GET":
             return self._reply(record, request_id, 405, self._dialect.wrong_method())
         try:
@@ -204,11 +217,12 @@ class Simulator:
         except Refusal as refusal:
             return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, "models"))
 
-    def _reply(self, record: RequestRecord, request_id: str, status: int, body: dict[str, Any]) -> web.Response:
+    def _reply(self, record: RequestRecord, request_id: str, status: int, body: dict[str, Any] | str) -> web.Response:
         record.status = status
-        return web.Response(
-            body=encoded(body), status=status, content_type="application/json", headers={"X-Request-Id": request_id}
-        )
+        headers = {"X-Request-Id": request_id}
+        if isinstance(body, str):
+            return web.Response(text=body, status=status, headers=headers)
+        return web.Response(body=encoded(body), status=status, content_type="application/json", headers=headers)
 
 
 async def _read_json(request: web.Request, record: RequestRecord) -> dict[str, Any]:

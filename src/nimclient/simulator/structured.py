@@ -15,7 +15,7 @@ from .fields import Fields
 from .hints import Hints
 from .instances import instance
 from .keywords import Unsatisfiable
-from .refusals import Refusal, bad_field
+from .refusals import GenerationRefusal, Refusal, bad_field
 
 _FORMATS: Final = ("text", "json_object", "json_schema", "structural_tag")
 _CONSTRAINTS: Final = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
@@ -114,7 +114,7 @@ def _built(schema: Any, hints: Hints) -> Any:
     try:
         return instance(schema, hints)
     except Unsatisfiable as error:
-        raise Refusal(400, f"The simulator cannot build an answer: {error}") from None
+        raise GenerationRefusal(400, f"The simulator cannot build an answer: {error}") from None
 
 
 def _chosen(choices: tuple[str, ...], text: str) -> str:

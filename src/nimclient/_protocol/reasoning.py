@@ -1,0 +1,88 @@
+"""Splits `<think>` tags off the text of a stream, wherever the pieces are cut.
+
+The concatenation of what it gives is what `split_tags` makes of the whole text, with one exception: a closing tag that
+has no opening one (DeepSeek's templates) cannot be foreseen, so what comes before it is given as text.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from nimclient.records._tags import CLOSE, MOST_SPACE, OPEN
+
+
+class _Place(Enum):
+    BEFORE = "nothing but white space, or the beginning of a tag, has come"
+    INSIDE = "between the tags"
+    AFTER = "white space behind the closing tag"
+    BEYOND = "the text"
+
+
+class TagSplitter:
+    """Feed the pieces of one choice's text in order. `done` when all that follows is text."""
+
+    __slots__ = ("_begun", "_held", "_place")
+
+    def __init__(self) -> None:
+        self._place = _Place.BEFORE
+        self._held = ""  # what may still turn out to be a tag, or white space around one
+        self._begun = False  # whether any reasoning was given
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to split."""
+        return self._place is _Place.BEYOND
+
+    def feed(self, piece: str) -> tuple[str, str]:
+        """What this piece adds to the reasoning and to the text."""
+        self._held += piece
+        if self._place is _Place.BEFORE and not self._opened():
+            return "", self._released() if self.done else ""
+        reasoning = self._reasoning() if self._place is _Place.INSIDE else ""
+        if self._place is _Place.AFTER:
+            self._held = self._held.lstrip()
+            if self._held:
+                self._place = _Place.BEYOND
+        return reasoning, self._released() if self.done else ""
+
+    def flush(self) -> tuple[str, str]:
+        """What is still held when the choice ends."""
+        place, self._place = self._place, _Place.BEYOND
+        held = self._released()
+        return (self._trimmed(held).rstrip(), "") if place is _Place.INSIDE else ("", held)
+
+    def _released(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+    def _opened(self) -> bool:
+        """Whether the opening tag is complete; BEYOND where there will be none."""
+        rest = self._held.lstrip()
+        space = len(self._held) - len(rest)
+        if space <= MOST_SPACE and rest.startswith(OPEN):
+            self._place = _Place.INSIDE
+            self._held = rest[len(OPEN) :]
+            return True
+        if space > MOST_SPACE or not OPEN.startswith(rest):
+            self._place = _Place.BEYOND
+        return False
+
+    def _reasoning(self) -> str:
+        """The reasoning up to the closing tag, or up to what may be the beginning of one."""
+        inside, closed, rest = self._held.partition(CLOSE)
+        if closed:
+            self._place = _Place.AFTER
+        else:
+            tag = inside.rfind("<")
+            if tag >= 0 and CLOSE.startswith(inside[tag:]):
+                inside = inside[:tag]
+        inside = inside.rstrip()
+        self._held = rest if closed else self._held[len(inside) :]
+        return self._trimmed(inside)
+
+    def _trimmed(self, reasoning: str) -> str:
+        """The reasoning without white space before its first word."""
+        if not self._begun:
+            reasoning = reasoning.lstrip()
+            self._begun = bool(reasoning)
+        return reasoning

@@ -1,0 +1,133 @@
+"""chat.batch and chat.as_completed: many conversations side by side, over any source, under one gate for capacity.
+
+A list is looked through before anything is sent; of any other source an item is looked at when its turn comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+from anyio import lowlevel
+
+from nimclient._fanout import AsCompleted, Source, located
+from nimclient._protocol.call import Call
+from nimclient._protocol.chat import CHAT_OPTIONS
+from nimclient._protocol.messages import Messages, settled, wire_messages
+from nimclient._protocol.options import check_names, check_whole, check_word
+from nimclient._protocol.pacing import Gate
+from nimclient._types import is_items
+from nimclient.errors import ConfigurationError, NimError
+from nimclient.records.batch import Failure
+from nimclient.records.chat import ChatCompletion, decode_message
+
+if TYPE_CHECKING:
+    from nimclient._resources.chat import AsyncChat
+
+R = TypeVar("R")
+
+Conversations: TypeAlias = Iterable[Messages] | AsyncIterable[Messages]
+OnError: TypeAlias = Literal["raise", "return", "collect"]
+
+DEFAULT_CONCURRENCY = 16
+_AT_ONCE = 100  # items looked through without giving other tasks a turn
+
+
+def as_completed(
+    chat: AsyncChat,
+    method: str,
+    source: Source[Any],
+    *,
+    concurrency: int | None,
+    on_error: str,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> AsCompleted[Any]:
+    """See AsyncChat.as_completed."""
+    check_names(method, options, CHAT_OPTIONS)
+    check_word("on_error", on_error, ("raise", "return", "collect"))
+    check_whole("concurrency", concurrency, 1)
+    if not isinstance(source, AsyncIterable) and not is_items(source):
+        kind = type(source).__name__
+        raise TypeError(f"{method} takes a list of conversations, or another iterable of them, not {kind}")
+    if isinstance(source, (list, tuple)):
+        source = [settled(item) for item in source]
+    known = chat._known_model("chat", model)
+    gate = Gate(chat._engine.config.retry)
+
+    def build(item: Any, name: str | None) -> Call[ChatCompletion]:
+        return chat._call(method, item, name, options, stream=False)
+
+    async def prepare() -> None:
+        if isinstance(source, list):
+            if not source:
+                return
+            if on_error == "raise":
+                await _look_through(source, lambda item: build(item, known))
+        if known is None:  # find the default once, not once for every item
+            await chat._ensure_default("chat")
+
+    async def answer(index: int, item: Any) -> ChatCompletion | NimError | Failure:
+        item = settled(item)
+        try:
+            return await chat._with_model(
+                "chat", model, lambda name: build(item, name), lambda call: chat._engine.send(call, options, gate)
+            )
+        except (NimError, TypeError) as error:
+            located(error, index)
+            if on_error == "raise":
+                raise
+            ours = error if isinstance(error, NimError) else _as_ours(error, index)
+            return ours if on_error == "return" else Failure(index, None, ours, _text_of(item))
+
+    return AsCompleted(source, answer, concurrency or DEFAULT_CONCURRENCY, prepare)
+
+
+async def _look_through(items: Iterable[Any], check: Callable[[Any], object]) -> None:
+    """Raise the error of the first item that cannot be sent."""
+    for index, item in enumerate(items):
+        try:
+            check(item)
+        except (NimError, TypeError) as error:
+            located(error, index)
+            raise
+        if index % _AT_ONCE == _AT_ONCE - 1:
+            await lowlevel.checkpoint()
+
+
+def _as_ours(error: TypeError, index: int) -> ConfigurationError:
+    """An item of a wrong type is one of many things that may go wrong with an item: all of them are NimErrors."""
+    ours = located(ConfigurationError(str(error)), index)
+    ours.__cause__ = error
+    return ours
+
+
+def _text_of(item: Any) -> str | None:
+    """What a conversation says last."""
+    try:
+        return decode_message(wire_messages(item)[-1]).text or None
+    except (NimError, TypeError):
+        return None
+
+
+async def in_order(results: AsCompleted[R]) -> list[R]:
+    """All results in the order of the source. An error carries, as `.completed`, the pairs (index, result) that came."""
+    found: dict[int, R] = {}
+    async with results:
+        try:
+            async for index, result in results:
+                found[index] = result  # noqa: PERF403  # what came before an error is kept
+        except Exception as error:
+            with_completed(error, found)
+            raise
+    return [result for _, result in pairs(found)]
+
+
+def with_completed(error: Exception, found: Mapping[int, Any]) -> None:
+    """Put what was finished on the error as its `.completed`; errors that are not ours get the attribute too."""
+    error.__dict__["completed"] = pairs(found)
+
+
+def pairs(found: Mapping[int, R]) -> tuple[tuple[int, R], ...]:
+    """(index, result) in the order of the indexes."""
+    return tuple((index, found[index]) for index in sorted(found))

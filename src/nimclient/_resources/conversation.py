@@ -1,0 +1,142 @@
+"""chat.conversation: a chat that remembers its completed turns."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from nimclient._engine import Receive
+from nimclient._protocol.call import Call
+from nimclient._protocol.chat import CHAT_OPTIONS
+from nimclient._protocol.options import check_names
+from nimclient._resources.history import Said, Store, Talk, Turn, saved
+from nimclient._stream import ChatStream
+from nimclient.records.chat import ChatChunk, ChatCompletion
+from nimclient.records.params import ChatOptions, ConversationOptions
+
+if TYPE_CHECKING:
+    from nimclient._client import AsyncClient
+    from nimclient._resources.chat import AsyncChat
+
+Start = Callable[[Receive[None]], Awaitable[None]]
+
+
+class Conversation(Talk):
+    """A chat that remembers: made by `client.chat.conversation(...)`.
+
+    Only completed turns are kept: one that fails, is cancelled or is left unread changes nothing. One turn at a time:
+    two at once are a RuntimeError. The history is a list of wire messages in `store[session_id]`.
+    """
+
+    def __init__(
+        self,
+        chat: AsyncChat,
+        system: str | None,
+        store: Store | None,
+        session_id: str | None,
+        model: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        check_names("chat.conversation", options, CHAT_OPTIONS)
+        super().__init__(system, store, session_id, model, options)
+        self._chat = chat
+
+    async def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
+        """Say something and wait for the answer; both become part of the history.
+
+        `messages`: a str, one message, or a list of messages in the forms of `chat.create` (the results of tools, for
+        example). Options are added to those of the conversation. Raises what `chat.create` raises, and RuntimeError
+        while another turn is under way.
+        """
+        given: dict[str, Any] = {**self._options, **options}
+        with self._history.turn(messages) as turn:
+            reply = await self._chat.create(turn.request, model=model or self._model, **given)
+            turn.complete(reply)
+        return reply
+
+    def stream(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
+        """Say something and read the answer as it is written; see `chat.stream`.
+
+        The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.
+        """
+        turn = self._history.turn(messages)
+        start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
+        return ConversationStream(start, self._chat._engine.config.limits.max_event, turn)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str,
+        client: AsyncClient,
+        *,
+        store: Store | None = None,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> Conversation:
+        """The conversation that `to_json` saved, over a client, with the options given here.
+
+        Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
+        """
+        session_id, messages = saved(text)
+        talk = client.chat.conversation(store=store, session_id=session_id, model=model, **options)
+        talk._history.write(messages)
+        return talk
+
+
+def start_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]) -> Start:
+    """How the stream of a turn is opened. Raises here for input that cannot be sent."""
+
+    def build(name: str | None) -> Call[ChatCompletion]:
+        return chat._call("conversation.stream", turn.request, name, options, stream=True)
+
+    async def start(receive: Receive[None]) -> None:
+        await chat._with_model("chat", model, build, lambda call: chat._engine.run(call, options, receive))
+
+    build(chat._known_model("chat", model))
+    return start
+
+
+class ConversationStream(ChatStream):
+    """The stream of a turn: it ends the turn where it ends, and completes it where it has been read to its end."""
+
+    def __init__(self, start: Start, max_event: int | None, turn: Turn) -> None:
+        super().__init__(start, max_event)
+        self._turn = turn
+
+    async def _opened(self) -> Self:
+        if self._state is None and self._opening is None:
+            self._turn.begin()
+        try:
+            return await super()._opened()
+        except BaseException:
+            self._end_turn()
+            raise
+
+    async def __anext__(self) -> ChatChunk:
+        try:
+            return await super().__anext__()
+        except StopAsyncIteration:
+            self._turn.complete(self.partial)
+            raise
+        except BaseException:
+            self._end_turn()
+            raise
+
+    async def final(self) -> ChatCompletion:
+        """Read the rest and return the whole answer, as `create` would have."""
+        try:
+            reply = await super().final()
+        except BaseException:
+            self._end_turn()
+            raise
+        self._turn.complete(reply)
+        return reply
+
+    async def aclose(self) -> None:
+        """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
+        await super().aclose()
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        if self._opening is None and (self._state is None or self._state.ended):
+            self._turn.end()

@@ -1,0 +1,87 @@
+"""chat.parse: ask in the forms that the server may take, remember which it refuses, ask again where the output is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from nimclient._protocol.call import Call
+from nimclient._protocol.messages import wire_messages
+from nimclient._protocol.options import check_whole, check_word
+from nimclient._protocol.structured import (
+    FORMS,
+    Output,
+    Via,
+    check_no_format,
+    correction,
+    form_fields,
+    form_messages,
+    output_of,
+    read_output,
+    refuses_form,
+)
+from nimclient._types import JsonDict
+from nimclient.errors import APIStatusError, OutputInvalidError
+from nimclient.records.answers import Parsed
+from nimclient.records.chat import ChatCompletion
+
+if TYPE_CHECKING:
+    from nimclient._resources.chat import AsyncChat
+
+
+async def parse(
+    chat: AsyncChat,
+    messages: object,
+    form: Any,
+    *,
+    via: Via | None,
+    retries: int,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> Parsed[Any]:
+    """See AsyncChat.parse."""
+    check_no_format(options)
+    check_word("via", via, FORMS)
+    most = check_whole("retries", retries, 0) or 0
+    output = output_of(form)
+    wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
+    while True:
+        completion = await _ask(chat, wire, output, via, model, options)
+        try:
+            return Parsed(read_output(output, completion), completion)
+        except OutputInvalidError as error:
+            if not most:
+                raise
+            most -= 1
+            wire = correction(wire, error)
+
+
+async def _ask(
+    chat: AsyncChat,
+    wire: list[JsonDict],
+    output: Output,
+    via: Via | None,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> ChatCompletion:
+    """Send the messages in the first form that the endpoint does not refuse."""
+    engine = chat._engine
+
+    def build(name: str | None, form: Via = via or FORMS[0]) -> Call[ChatCompletion]:
+        asked = {**options, **form_fields(form, output, options)}
+        return chat._call("chat.parse", form_messages(form, output, wire), name, asked, stream=False)
+
+    async def send(call: Call[ChatCompletion]) -> ChatCompletion:
+        key = (engine.url_of(call), call.model)
+        refused = cast(dict[Any, set[Via]], engine.core.refused_forms).setdefault(key, set())
+        forms: list[Via] = [via] if via else [form for form in FORMS if form not in refused]
+        for form in forms[:-1]:
+            try:
+                return await engine.send(build(call.model, form), options)
+            except APIStatusError as error:
+                if not refuses_form(error, form):
+                    raise
+                refused.add(form)
+        return await engine.send(build(call.model, forms[-1]), options)
+
+    return await chat._with_model("chat", model, build, send)

@@ -1,0 +1,121 @@
+"""chat.run_tools: ask, run the functions the model calls, tell it the results, until it answers in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import isawaitable, iscoroutinefunction
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from anyio import to_thread
+from attrs import evolve
+
+from nimclient._fanout import run_all
+from nimclient._protocol.call import Call
+from nimclient._protocol.messages import wire_messages
+from nimclient._protocol.options import check_whole, check_word
+from nimclient._protocol.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
+from nimclient._types import JsonDict
+from nimclient.errors import ToolError
+from nimclient.records.answers import ToolRun
+from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
+
+if TYPE_CHECKING:
+    from nimclient._resources.chat import AsyncChat
+
+OnToolError: TypeAlias = Literal["return", "raise"]
+
+
+async def run_tools(
+    chat: AsyncChat,
+    messages: object,
+    tools: Iterable[ToolLike],
+    *,
+    max_rounds: int,
+    on_tool_error: OnToolError,
+    model: str | None,
+    options: Mapping[str, Any],
+) -> ToolRun:
+    """See AsyncChat.run_tools."""
+    check_word("on_tool_error", on_tool_error, ("return", "raise"))
+    check_whole("max_rounds", max_rounds, 1)
+    known = tools_by_name(tools)
+    asked = {**options, "tools": [tool.spec() for tool in known.values()]}
+    history: list[JsonDict | Message] = []
+    history += wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
+
+    def build(name: str | None) -> Call[ChatCompletion]:
+        return chat._call("chat.run_tools", history, name, asked, stream=False)
+
+    try:
+        for number in range(1, max_rounds + 1):
+            completion = await chat._send("chat", model, build, asked)
+            calls = _with_ids(completion.tool_calls, number)
+            history.append(_answer(completion, calls))
+            if not calls:
+                return ToolRun(completion, _records(history), number)
+            if completion.finish_reason == "length":
+                calls[-1].parse()  # ToolError for a call that was cut off: asked again, it would be again
+            if number < max_rounds:
+                history += await _results(known, calls, on_tool_error)
+                _choose_freely(asked)
+    except ToolError as error:
+        error.messages = _records(history)
+        raise
+    raise ToolError(f"the model still calls tools after {max_rounds} rounds (max_rounds)", messages=_records(history))
+
+
+def _with_ids(calls: Sequence[ToolCall], number: int) -> list[ToolCall]:
+    """The calls with an id each: without one, or with one for all, results cannot be told apart."""
+    ids = [call.id for call in calls]
+    if all(ids) and len(set(ids)) == len(ids):
+        return list(calls)
+    return [evolve(call, id=f"call_{number}_{position}") for position, call in enumerate(calls)]
+
+
+def _answer(completion: ChatCompletion, calls: Sequence[ToolCall]) -> Message:
+    message = completion.message or Message("assistant", "")
+    return evolve(message, tool_calls=[evolve(call, arguments=sendable_arguments(call)) for call in calls])
+
+
+def _choose_freely(asked: dict[str, Any]) -> None:
+    """A choice that forces a call holds for the first answer only; for ever, there would be no last one."""
+    if asked.get("tool_choice") not in (None, False, "none", "auto"):
+        asked["tool_choice"] = "auto"
+
+
+async def _results(known: Mapping[str, Tool], calls: Sequence[ToolCall], on_tool_error: OnToolError) -> list[Message]:
+    """Run the calls side by side. Returns their results in the order of the calls."""
+    results = [""] * len(calls)
+
+    async def run(call: ToolCall) -> str:
+        try:
+            return await _run(known, call)
+        except ToolError as error:
+            if on_tool_error == "raise":
+                raise
+            return f"Error: {error}"
+
+    await run_all(calls, run, len(calls), results.__setitem__)
+    return [Message("tool", text, tool_call_id=call.id) for call, text in zip(calls, results, strict=True)]
+
+
+async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
+    """Run one call; ToolError for whatever goes wrong with it."""
+    tool = known.get(call.name)
+    if tool is None:
+        raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(known)}")
+    bound = tool.bind(call)
+    try:
+        return result_text(await _called(tool.function, bound))
+    except Exception as error:
+        raise ToolError(f"the tool {call.name} failed: {type(error).__name__}: {error}") from error
+
+
+async def _called(function: Callable[..., Any], bound: Callable[[], Any]) -> Any:
+    """A coroutine function is called on the loop, any other in a worker thread."""
+    result = bound() if iscoroutinefunction(function) else await to_thread.run_sync(bound)
+    return await result if isawaitable(result) else result
+
+
+def _records(history: Sequence[JsonDict | Message]) -> tuple[Message, ...]:
+    return tuple(m if isinstance(m, Message) else decode_message(m) for m in history)

@@ -1,0 +1,119 @@
+"""chat.conversation for blocking code. The store is the caller's code: it is used in the caller's thread, not on the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from nimclient._protocol.chat import CHAT_OPTIONS
+from nimclient._protocol.options import check_names
+from nimclient._resources.chat import AsyncChat
+from nimclient._resources.conversation import Conversation, start_of
+from nimclient._resources.history import Said, Store, Talk, Turn, saved
+from nimclient._stream import ChatStream
+from nimclient._sync.mirror import documented_by
+from nimclient._sync.portal import PORTAL
+from nimclient._sync.stream import SyncChatStream
+from nimclient.records.chat import ChatChunk, ChatCompletion
+from nimclient.records.params import ChatOptions, ConversationOptions
+
+if TYPE_CHECKING:
+    from nimclient._sync.client import Client
+
+
+class SyncConversation(Talk):
+    """A chat that remembers: made by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
+
+    def __init__(
+        self,
+        chat: AsyncChat,
+        system: str | None,
+        store: Store | None,
+        session_id: str | None,
+        model: str | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        check_names("chat.conversation", options, CHAT_OPTIONS)
+        super().__init__(system, store, session_id, model, options)
+        self._chat = chat
+
+    @documented_by(Conversation.send)
+    def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
+        """See Conversation.send."""
+        given: dict[str, Any] = {**self._options, **options}
+        with self._history.turn(messages) as turn:
+            reply = PORTAL.run(self._chat.create, turn.request, model=model or self._model, **given)
+            turn.complete(reply)
+        return reply
+
+    @documented_by(Conversation.stream)
+    def stream(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> SyncChatStream:
+        """See Conversation.stream."""
+        turn = self._history.turn(messages)
+        start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
+        return SyncConversationStream(ChatStream(start, self._chat._engine.config.limits.max_event), turn)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str,
+        client: Client,
+        *,
+        store: Store | None = None,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> SyncConversation:
+        """See Conversation.from_json."""
+        session_id, messages = saved(text)
+        talk = client.chat.conversation(store=store, session_id=session_id, model=model, **options)
+        talk._history.write(messages)
+        return talk
+
+
+class SyncConversationStream(SyncChatStream):
+    """The stream of a turn: it ends the turn where it ends, and completes it where it has been read to its end."""
+
+    def __init__(self, stream: ChatStream, turn: Turn) -> None:
+        super().__init__(stream)
+        self._turn = turn
+        self._begun = False
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._turn.begin()
+            self._begun = True
+
+    def __enter__(self) -> Self:
+        self._begin()
+        try:
+            return super().__enter__()
+        except BaseException:
+            self._turn.end()
+            raise
+
+    def __next__(self) -> ChatChunk:
+        self._begin()
+        try:
+            return super().__next__()
+        except StopIteration:
+            self._turn.complete(self.partial)
+            raise
+        except BaseException:
+            self._turn.end()
+            raise
+
+    def final(self) -> ChatCompletion:
+        """Read the rest and return the whole answer, as `create` would have."""
+        self._begin()
+        try:
+            reply = super().final()
+        except BaseException:
+            self._turn.end()
+            raise
+        self._turn.complete(reply)
+        return reply
+
+    def close(self) -> None:
+        """Close the stream. May be called again, and from another thread."""
+        super().close()
+        self._turn.end()

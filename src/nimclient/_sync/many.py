@@ -1,0 +1,138 @@
+"""chat.batch and chat.as_completed for blocking code. A list goes to the loop as it is; any other iterable is the caller's
+code, and is advanced in the thread that reads the answers, never on the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+from weakref import WeakMethod
+
+from anyio import Event
+
+from nimclient._fanout import AsCompleted
+from nimclient._resources.batch import pairs, with_completed
+from nimclient._sync.portal import PORTAL
+from nimclient._types import is_items
+
+R = TypeVar("R")
+
+
+class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
+    """Pairs (index, result) in the order in which the work finishes; see AsCompleted.
+
+    Use it with `with`, so that leaving early cancels what is under way, or read it to its end. A source that blocks holds
+    back answers: it is asked for its next item by the thread that reads.
+    """
+
+    def __init__(self, make: Callable[[Any], AsCompleted[R]], source: Any) -> None:
+        if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):
+            raise TypeError("an async iterable of conversations is for AsyncClient; Client takes a plain one")
+        fed = is_lazy(source)
+        self._feed = _Feed() if fed else None
+        self._async = make(source if self._feed is None else self._feed)
+        self._items: Iterator[Any] = iter(source) if fed else iter(())
+        if self._feed is not None:
+            self._feed.tell = WeakMethod(self._async.tell)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __next__(self) -> tuple[int, R]:
+        try:
+            pair = PORTAL.run(self._step, True)
+            while pair is None:
+                pair = PORTAL.run(self._step, False, self._next_item())
+        except StopAsyncIteration:
+            raise StopIteration from None
+        return pair
+
+    def close(self) -> None:
+        """Cancel what is under way and wait for its end. May be called again."""
+        PORTAL.run(self._async.aclose)
+
+    def _next_item(self) -> tuple[Any, BaseException | None]:
+        """The source's next item, or what it raised instead."""
+        try:
+            return next(self._items), None
+        except StopIteration:
+            return None, StopAsyncIteration()
+        except Exception as error:  # noqa: BLE001  # raised in __next__, after the answers to the items before it
+            return None, error
+        except BaseException:
+            self.close()
+            raise
+
+    async def _step(self, first: bool, item: tuple[Any, BaseException | None] | None = None) -> tuple[int, R] | None:
+        """In the loop: hand in an item, then wait for a result; None when another item is wanted.
+
+        The first step of a read asks for an item even where a result is there: one comes in for each that goes out.
+        """
+        feed = self._feed
+        if feed is None:
+            return await anext(self._async)
+        if item is not None:
+            feed.give(*item)
+        elif first and feed.hungry:
+            return None
+        return self._async.take() if await self._async.wait(lambda: feed.hungry) else None
+
+
+class _Feed(AsyncIterator[Any]):
+    """In the loop, a source whose items are handed in from outside, one at a time, when it is hungry."""
+
+    def __init__(self) -> None:
+        self.hungry = False
+        self.tell: Callable[[], Callable[[], None] | None] = lambda: None
+        self._arrived: Event | None = None
+        self._item: tuple[Any, BaseException | None] = (None, None)
+
+    async def __anext__(self) -> Any:
+        self._arrived = Event()
+        self.hungry = True
+        self._ask()
+        await self._arrived.wait()
+        item, error = self._item
+        self._item = (None, None)
+        if error is not None:
+            raise error
+        return item
+
+    def _ask(self) -> None:
+        """Wake the reader. While an item is waited for nothing may hold it: it may be dropped."""
+        if (tell := self.tell()) is not None:
+            tell()
+
+    def give(self, item: Any, error: BaseException | None) -> None:
+        """Hand in an item, or what the source raised instead."""
+        self.hungry = False
+        self._item = (item, error)
+        if self._arrived is not None:
+            self._arrived.set()
+
+
+def in_order(results: SyncAsCompleted[R]) -> list[R]:
+    """All results in the order of the source. An error carries, as `.completed`, the pairs (index, result) that came."""
+    found: dict[int, R] = {}
+    with results:
+        try:
+            for index, result in results:
+                found[index] = result  # noqa: PERF403  # what came before an error is kept
+        except Exception as error:
+            with_completed(error, found)
+            raise
+    return [result for _, result in pairs(found)]
+
+
+def is_lazy(source: Any) -> bool:
+    """Whether a source is the caller's code: an iterable that is no list."""
+    return is_items(source) and not isinstance(source, (list, tuple))

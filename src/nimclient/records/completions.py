@@ -1,0 +1,228 @@
+"""What text completions answer: the completion, its choices, log probabilities, and the chunks of a stream.
+
+Every prompt × every sample is a choice: prompt p, sample k has the index p * n + k. `stop_reason`, `token_ids`,
+`prompt_token_ids` and `prompt_logprobs` come from vLLM and NIM 2.x. Everything else is kept in `.extra`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import field, frozen
+
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records._decode import (
+    as_list,
+    as_object,
+    int_or_none,
+    object_or_empty,
+    objects,
+    text_or_none,
+    to_dict,
+    wrong,
+)
+from nimclient.records.chat import Usage, decode_usage
+
+
+def _nothing() -> JsonDict:
+    return {}
+
+
+@frozen
+class CompletionLogprobs:
+    """Log probabilities of a choice, one entry a token; those of the prompt come first where it is echoed.
+
+    `token_logprobs` and `top_logprobs` (token → log probability) have None for the first token of an echoed prompt.
+    `text_offset` is where each token begins in the text.
+    """
+
+    tokens: tuple[str, ...] = ()
+    token_logprobs: tuple[float | None, ...] = ()
+    top_logprobs: tuple[dict[str, float] | None, ...] = ()
+    text_offset: tuple[int, ...] = ()
+    extra: JsonDict = field(factory=_nothing)
+
+    def to_dict(self) -> JsonDict:
+        """The log probabilities as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class CompletionChoice:
+    """One continuation of one prompt. `finish_reason` is an open word: stop, length, abort, …
+
+    `token_ids` and `prompt_token_ids` come with `return_token_ids=True`; `prompt_logprobs`, a list with one entry a token
+    of the prompt, with `prompt_logprobs=`. `stop_reason` is the stop string or token id.
+    """
+
+    index: int
+    text: str
+    finish_reason: str | None = None
+    logprobs: CompletionLogprobs | None = None
+    stop_reason: str | int | None = None
+    token_ids: tuple[int, ...] | None = None
+    prompt_token_ids: tuple[int, ...] | None = None
+    prompt_logprobs: tuple[Json, ...] | None = None
+    extra: JsonDict = field(factory=_nothing)
+
+    def to_dict(self) -> JsonDict:
+        """The choice as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Completion:
+    """A complete text completion. The short-cuts (`text`, `finish_reason`, `logprobs`) speak of the first choice."""
+
+    id: str | None
+    model: str | None
+    choices: tuple[CompletionChoice, ...]
+    usage: Usage | None = None
+    created: int | None = None
+    object: str | None = None
+    system_fingerprint: str | None = None
+    extra: JsonDict = field(factory=_nothing)
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The first choice's text; empty where there is none."""
+        return self.choices[0].text if self.choices else ""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended."""
+        return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def logprobs(self) -> CompletionLogprobs | None:
+        """The first choice's log probabilities."""
+        return self.choices[0].logprobs if self.choices else None
+
+    def to_dict(self) -> JsonDict:
+        """The completion as a JSON object."""
+        return to_dict(self)
+
+
+class CompletionChunk:
+    """One event of a streamed completion. It keeps the event's JSON object and builds its parts when they are asked for.
+
+    `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
+    """
+
+    __slots__ = ("_event", "_meta", "_text")
+
+    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
+        self._event = event
+        self._text = text
+        self._meta = meta
+
+    @property
+    def text(self) -> str:
+        """What the event adds to the first choice's text."""
+        return self._text
+
+    @property
+    def meta(self) -> ResponseMeta | None:
+        """The exchange, as known at the head of the answer."""
+        return self._meta
+
+    @property
+    def choices(self) -> tuple[CompletionChoice, ...]:
+        """The choices this event speaks of, each with the piece it adds: none in the usage event of vLLM."""
+        return tuple(_decode_choice(choice, 0) for choice in self._raw_choices())
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Set on the event that ends the first choice."""
+        return next((text_or_none(c.get("finish_reason")) for c in self._raw_choices() if not c.get("index")), None)
+
+    @property
+    def logprobs(self) -> CompletionLogprobs | None:
+        """The log probabilities of the first choice's new tokens."""
+        return next((decode_logprobs(c.get("logprobs")) for c in self._raw_choices() if not c.get("index")), None)
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, on the events that carry them."""
+        return decode_usage(self._event.get("usage"))
+
+    @property
+    def extra(self) -> JsonDict:
+        """The event's fields beside choices and usage."""
+        return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
+
+    def to_dict(self) -> JsonDict:
+        """The event as it came."""
+        return dict(self._event)
+
+    def _raw_choices(self) -> list[JsonDict]:
+        return objects(self._event.get("choices"))
+
+    def __eq__(self, other: object) -> bool:
+        return self._event == other._event if isinstance(other, CompletionChunk) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a dict: equal by value, like a dict not hashable
+
+    def __repr__(self) -> str:
+        return f"CompletionChunk({self._event!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompletionChunk, (self._event, self._text, self._meta)
+
+
+def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completion:
+    """A completion; raises DecodeError where `choices` is missing or not a list of objects with texts."""
+    data = dict(as_object(value, "body", meta))
+    if "choices" not in data:
+        raise wrong("there is none", "choices", meta)
+    choices = as_list(data.pop("choices"), "choices", meta)
+    for position, choice in enumerate(choices):
+        if not isinstance(as_object(choice, f"choices[{position}]", meta).get("text"), str):
+            raise wrong("there is no text", f"choices[{position}].text", meta)
+    return Completion(
+        id=text_or_none(data.pop("id", None)),
+        model=text_or_none(data.pop("model", None)),
+        choices=tuple(_decode_choice(choice, position) for position, choice in enumerate(choices)),
+        usage=decode_usage(data.pop("usage", None)),
+        created=int_or_none(data.pop("created", None)),
+        object=text_or_none(data.pop("object", None)),
+        system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
+        extra=data,
+        meta=meta,
+    )
+
+
+def _decode_choice(value: JsonDict, position: int) -> CompletionChoice:
+    data = dict(value)
+    index = int_or_none(data.pop("index", None))
+    return CompletionChoice(
+        index=position if index is None else index,
+        text=text_or_none(data.pop("text", None)) or "",
+        finish_reason=text_or_none(data.pop("finish_reason", None)),
+        logprobs=decode_logprobs(data.pop("logprobs", None)),
+        stop_reason=data.pop("stop_reason", None),
+        token_ids=_tuple_or_none(data.pop("token_ids", None)),
+        prompt_token_ids=_tuple_or_none(data.pop("prompt_token_ids", None)),
+        prompt_logprobs=_tuple_or_none(data.pop("prompt_logprobs", None)),
+        extra=data,
+    )
+
+
+def decode_logprobs(value: Json) -> CompletionLogprobs | None:
+    """Log probabilities of a choice, or None."""
+    if not isinstance(value, dict):
+        return None
+    data = dict(object_or_empty(value))
+    return CompletionLogprobs(
+        tokens=_tuple_or_none(data.pop("tokens", None)) or (),
+        token_logprobs=_tuple_or_none(data.pop("token_logprobs", None)) or (),
+        top_logprobs=_tuple_or_none(data.pop("top_logprobs", None)) or (),
+        text_offset=_tuple_or_none(data.pop("text_offset", None)) or (),
+        extra=data,
+    )
+
+
+def _tuple_or_none(value: Json) -> tuple[Any, ...] | None:
+    return tuple(cast(list[Any], value)) if isinstance(value, list) else None

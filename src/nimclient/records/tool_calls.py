@@ -1,0 +1,73 @@
+"""A model's call of a function, and how it is read from an answer. The arguments stay the text that the model wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from nimclient import _json
+from nimclient._types import Json, JsonDict
+from nimclient.errors import DecodeError, ToolError
+from nimclient.records._decode import object_or_empty, objects, text_or_none
+
+
+@frozen
+class ToolCall:
+    """A function that the model wants called. `arguments` is raw JSON text, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+    type: str = "function"
+    extra: JsonDict = field(factory=dict[str, Any])
+    cut_off: bool = field(default=False, kw_only=True)  # the answer ended at its token limit with this call
+
+    def parse(self) -> JsonDict:
+        """The arguments decoded. An empty text means none. Raises ToolError when they are cut off or not an object."""
+        arguments: Json = self.arguments
+        for _ in range(2):  # vLLM before 0.18 encodes some schemas' arguments twice
+            if not isinstance(arguments, str):
+                break
+            if not arguments.strip():
+                if self.cut_off:
+                    raise ToolError(f"the arguments of tool call {self.name!r} were cut off by the token limit")
+                return {}
+            try:
+                arguments = _json.loads(arguments.encode("utf-8", "surrogatepass"), f"tool call {self.name!r}")
+            except DecodeError as error:
+                raise ToolError(f"the arguments of tool call {self.name!r} are incomplete or not JSON") from error
+        if not isinstance(arguments, dict):
+            raise ToolError(f"the arguments of tool call {self.name!r} are not a JSON object")
+        return object_or_empty(arguments)
+
+    def to_dict(self) -> JsonDict:
+        """The call as servers send and take it."""
+        function = {"name": self.name, "arguments": self.arguments}
+        return {"id": self.id, "type": self.type, "function": function, **self.extra}
+
+
+def decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
+    """The tool calls of a message; what is no object is left out."""
+    return tuple(_decode_tool_call(item) for item in objects(value))
+
+
+def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
+    """The calls of an answer that ended at its token limit: the last one may be incomplete."""
+    return (*calls[:-1], *(evolve(call, cut_off=True) for call in calls[-1:]))
+
+
+def _decode_tool_call(value: JsonDict) -> ToolCall:
+    data = dict(value)
+    function = object_or_empty(data.pop("function", None))
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str):  # some servers send the object itself
+        arguments = "" if arguments is None else _json.dumps(arguments).decode()
+    return ToolCall(
+        id=text_or_none(data.pop("id", None)) or "",
+        name=text_or_none(function.get("name")) or "",
+        arguments=arguments,
+        type=text_or_none(data.pop("type", None)) or "function",
+        extra=data,
+    )
