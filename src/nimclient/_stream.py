@@ -260,9 +260,7 @@ class _Reader:
         if self._failure is not None:
             raise self._failure
         if self._broken:
-            raise StreamInterruptedError(
-                "the stream was closed before the answer was complete", partial=self.partial()
-            )
+            raise StreamInterruptedError("the stream was closed before the answer was complete", partial=self.partial())
         limit = self._exchange.timeouts.idle
         deadline = None if limit is None else self._clock() + limit
         try:

@@ -59,7 +59,7 @@ async def test_a_cut_body_is_a_lost_connection(server: FaultServer, client: Asyn
         [JSON + chunk(BODY), Pause(0.02), b"ffffffffffffffffffff\r\n", Stall()],
         [http(b"no gzip at all", 200, GZIP), Stall()],
         [http(gzip.compress(BODY)[:-8] + b"\0" * 8, 200, GZIP), Stall()],
-        [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6)), Stall()],
+        [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6))],
     ],
     ids=["chunk size", "later chunk size", "huge chunk size", "no gzip", "bad CRC", "stacked"],
 )

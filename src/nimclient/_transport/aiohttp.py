@@ -128,10 +128,12 @@ class _Pool:
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
+        connector: Any = _Connector(
+            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
+        )
+        connector._factory = partial(_Protocol, loop=self.loop)
         self.session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
-            ),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_LIMITS,
             trust_env=False,
@@ -227,8 +229,8 @@ _current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
 class _Protocol(ResponseHandler):
     """Tells the reader of a body about a malformed chunk in it: aiohttp's own parser leaves it waiting for ever."""
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
         payload = self._payload
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             lost = aiohttp.ClientPayloadError(str(exc))
@@ -238,10 +240,6 @@ class _Protocol(ResponseHandler):
 
 class _Connector(aiohttp.TCPConnector):
     """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._factory = partial(_Protocol, loop=self._loop)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
