@@ -438,3 +438,15 @@ def test_impossible_default_models_are_refused(model, words):
     """Unknown kinds, empty ids and other types are ConfigurationErrors."""
     with pytest.raises(ConfigurationError, match=words):
         check_models(model)
+
+
+def test_on_nvidias_hosts_their_own_key_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both variables set, NVIDIA's hosts get NVIDIA_API_KEY and a configured origin gets NVIDIA_NIM_API_KEY."""
+    monkeypatch.setenv("NVIDIA_API_KEY", "catalog-key")
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", "nim-key")
+    credentials = Credentials.gather(None, base_from_environment=False)
+    hosted = "https://integrate.api.nvidia.com"
+    for origin, base, key in [(hosted, hosted, "catalog-key"), ("http://nim:8000", "http://nim:8000", "nim-key")]:
+        secret = credentials.for_origin(origin, base)
+        assert secret is not None
+        assert secret.reveal() == key

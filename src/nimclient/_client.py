@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from nimclient._wire import AttemptEvent
     from nimclient.records.params import CallOptions
     from nimclient.records.ranking import Ranking
+
+_BUILDING = threading.Lock()  # threads may use a new client for the first time at the same moment
 
 
 class AsyncClient:
@@ -212,7 +215,9 @@ class AsyncClient:
         if self._shared is None:
             from nimclient._engine import Core
 
-            self._shared = Core(self._config)
+            with _BUILDING:
+                if self._shared is None:
+                    self._shared = Core(self._config)
         return self._shared
 
     @classmethod

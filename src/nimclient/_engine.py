@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
@@ -82,6 +83,7 @@ class Core:
         self.closed = False
         self.default_models: dict[str, str] = {}
         self._transport: Transport | None = None
+        self._building = threading.Lock()
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
         self._proxies: dict[str, str | None] = {}
 
@@ -92,10 +94,13 @@ class Core:
                 from anyio import to_thread
 
                 await to_thread.run_sync(import_module, _TRANSPORT)
+            if self.closed:  # while aiohttp was being imported
+                raise ClientClosedError("the client is closed")
             from nimclient._transport.aiohttp import AiohttpTransport
 
-            if self._transport is None:
-                self._transport = AiohttpTransport(self.settings)
+            with self._building:
+                if self._transport is None:
+                    self._transport = AiohttpTransport(self.settings)
         return self._transport
 
     async def aclose(self) -> None:

@@ -100,8 +100,8 @@ class AiohttpTransport:
             self._pid = os.getpid()
         pool = self._pools.get(loop)
         if pool is None:
-            for old in [loop for loop in self._pools if loop.is_closed()]:
-                del self._pools[old]
+            for old in [loop for loop in list(self._pools) if loop.is_closed()]:  # other threads add theirs meanwhile
+                self._pools.pop(old, None)
             pool = self._pools[loop] = _Pool(self._settings, self._ssl)
             await pool.hold_to_loop(weakref.ref(self))
         return pool
@@ -110,7 +110,7 @@ class AiohttpTransport:
         """The pool was closed."""
         for loop, known in list(self._pools.items()):
             if known is pool:
-                del self._pools[loop]
+                self._pools.pop(loop, None)
 
 
 def _keep_heap() -> None:
@@ -227,15 +227,26 @@ _current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
 
 
 class _Protocol(ResponseHandler):
-    """Tells the reader of a body about a malformed chunk in it: aiohttp's own parser leaves it waiting for ever."""
+    """Tells the reader of a body about a malformed chunk in it and when the session is closed under it: aiohttp leaves it
+    waiting for ever in both cases.
+    """
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
+        _break_off(self._payload, exc)
+
+    def close(self) -> None:
         payload = self._payload
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            lost = aiohttp.ClientPayloadError(str(exc))
-            lost.__cause__ = exc
-            payload.set_exception(lost)
+        super().close()
+        _break_off(payload, aiohttp.ClientConnectionError("the session was closed"))
+
+
+def _break_off(payload: Any, cause: BaseException) -> None:
+    """End a body that is still being read."""
+    if payload is not None and not payload.is_eof() and payload.exception() is None:
+        error = aiohttp.ClientPayloadError(str(cause))
+        error.__cause__ = cause
+        payload.set_exception(error)
 
 
 class _Connector(aiohttp.TCPConnector):
