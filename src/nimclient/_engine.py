@@ -32,6 +32,7 @@ from nimclient.errors import (
     ConnectionLostError,
     NimError,
     RedirectError,
+    RequestTimeoutError,
     TransportError,
 )
 from nimclient.records._decode import object_or_empty
@@ -187,10 +188,13 @@ class Engine:
         waited = 0.0
         number = 0
         while True:
-            if gate is not None and (pause := gate.pause(time.monotonic())):
-                await self._sleep(pause)
+            pause = 0.0 if gate is None else gate.pause(time.monotonic())
             if core.rate is not None:
-                await self._sleep(core.rate.reserve(time.monotonic()))
+                pause = max(pause, core.rate.reserve(time.monotonic()))
+            if pause:
+                if deadline is not None and time.monotonic() + pause >= deadline:
+                    raise _too_long(pause, timeouts.total, number)
+                await self._sleep(pause)
             if core.closed:
                 raise ClientClosedError("the client is closed")
             number += 1
@@ -327,6 +331,11 @@ class Engine:
             listener(event)
         except Exception:  # a listener's fault must not become the call's
             log.exception("on_attempt raised")
+
+
+def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
+    problem = f"the next {pause:.3g} s belong to other requests; the total limit of {total} s would be reached"
+    return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
 
 
 def _refuse_fault(value: Json) -> None:

@@ -19,7 +19,7 @@ async def run_all(
 ) -> None:
     """Run `work` over all jobs, at most `concurrency` at once; `done(position, result)` is called as each finishes.
 
-    Raises the first error of `work` (never an ExceptionGroup) after all other workers have ended.
+    Raises the first error of `work` or `done` (never an ExceptionGroup) after all other workers have ended.
     """
     positions = iter(range(len(jobs)))
     failures: list[Exception] = []
@@ -27,12 +27,11 @@ async def run_all(
     async def worker(scope: anyio.CancelScope) -> None:
         for position in positions:
             try:
-                result = await work(jobs[position])
+                done(position, await work(jobs[position]))
             except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
                 failures.append(error)
                 scope.cancel()
                 return
-            done(position, result)
 
     async with anyio.create_task_group() as group:
         for _ in range(min(concurrency, len(jobs))):

@@ -13,12 +13,10 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
-from support.server import Close, FaultServer, Reset, Stall
-from support.wire import chat, http
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
-from nimclient._transport import aiohttp as transport_module
 from nimclient._transport.tls import ssl_setting
+from nimclient._transport.translate import translate
 from nimclient.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -28,6 +26,8 @@ from nimclient.errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from support.server import Close, FaultServer, Reset, Stall
+from support.wire import chat, http
 
 MakeClient = Callable[..., AsyncClient]
 ONCE = RetryPolicy(attempts=1)
@@ -178,7 +178,7 @@ def _connector_error(number: int) -> Exception:
 )
 def test_why_no_connection_could_be_made(error: Exception, kind: str, words: str) -> None:
     """The error number of the system decides the kind of a ConnectError."""
-    translated = transport_module._translate(error, "connect", False)
+    translated = translate(error, "connect", False)
     assert isinstance(translated, ConnectError)
     assert translated.kind == kind
     assert words in str(translated)
@@ -199,7 +199,7 @@ def test_why_no_connection_could_be_made(error: Exception, kind: str, words: str
 )
 def test_other_exceptions(error: BaseException, meaning: type) -> None:
     """Exceptions of aiohttp become ours; what is nobody's fault but ours stays what it is."""
-    assert type(transport_module._translate(error, "headers", True)) is meaning
+    assert type(translate(error, "headers", True)) is meaning
 
 
 # TLS ---------------------------------------------------------------------------------------------------------------
@@ -251,9 +251,7 @@ async def test_a_server_of_an_unknown_authority(
     assert tls_server.requests == []
 
 
-async def test_a_certificate_for_another_host(
-    authority: trustme.CA, make_client: MakeClient, ca_file: str
-) -> None:
+async def test_a_certificate_for_another_host(authority: trustme.CA, make_client: MakeClient, ca_file: str) -> None:
     """A certificate that names another host is refused."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("example.org").configure_cert(context)

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, Stall
-from support.wire import answer, chat, chat_body, embedded, error, http
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
 from nimclient.errors import (
@@ -18,6 +16,8 @@ from nimclient.errors import (
     RedirectError,
     RequestTimeoutError,
 )
+from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, Stall
+from support.wire import answer, chat, chat_body, embedded, error, http
 
 MakeClient = Callable[..., AsyncClient]
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -99,9 +99,7 @@ async def test_garbage_then_good(server: FaultServer, client: AsyncClient) -> No
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
-async def test_redirects_are_not_followed(
-    server: FaultServer, client: AsyncClient, status: int
-) -> None:
+async def test_redirects_are_not_followed(server: FaultServer, client: AsyncClient, status: int) -> None:
     """A redirect is RedirectError that names the place; nothing is sent there, and it is not retried."""
     async with FaultServer() as second:
         second.script(chat())

@@ -12,9 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support.leaks import assert_idle, open_files, pools, stray_tasks
-from support.server import Close, FaultServer, Pause, Request, Reset, ServerThread, Stall
-from support.wire import DONE, HELLO, MODEL, chat, chunk, embedded, answer, error, head, token
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
 from nimclient._transport.aiohttp import IDLE_CONNECTION
@@ -27,6 +24,9 @@ from nimclient.errors import (
     RequestTimeoutError,
     StreamInterruptedError,
 )
+from support.leaks import assert_idle, open_files, pools, stray_tasks
+from support.server import Close, FaultServer, Pause, Request, Reset, ServerThread, Stall
+from support.wire import DONE, HELLO, MODEL, answer, chat, chunk, embedded, error, head, token
 
 MakeClient = Callable[..., AsyncClient]
 ONCE = RetryPolicy(attempts=1)

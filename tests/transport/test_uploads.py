@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from support.server import Close, Early, FaultServer, Pause, Reset, Stall
-from support.wire import HELLO, chat, embedded, error, answer
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
 from nimclient._transport.aiohttp import SEND_PIECE
 from nimclient.errors import AuthenticationError, NimError, RequestTimeoutError, RequestTooLargeError
+from support.server import Close, Early, FaultServer, Pause, Reset, Stall
+from support.wire import HELLO, answer, chat, embedded, error
 
 MakeClient = Callable[..., AsyncClient]
 LARGE = "x" * 20_000_000

@@ -49,6 +49,7 @@ class AsyncRanking(Resource):
                 model,
                 build,
                 lambda call: self._engine.send(call, options, gate if len(starts) > 1 else None),
+                options,
             )
 
         await run_all(starts, rank, concurrency or DEFAULT_CONCURRENCY, lambda i, part: parts.update({starts[i]: part}))
