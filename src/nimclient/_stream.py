@@ -282,6 +282,7 @@ class _Reader:
             error.attempts = self._head.attempts
         if isinstance(error, NimError):
             error.partial = self.partial()
+            self._exchange.redact(error)
 
     def _give_up(self) -> None:
         """Close the connection; an answer that is not complete must not look so."""

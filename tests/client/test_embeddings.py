@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, FaultServer, Pause, Request, Stall
-from support.wire import MODEL, answer, embedded, error, vectors
 
 from nimclient import AsyncClient, Limits, Progress, RetryPolicy
 from nimclient.errors import (
@@ -22,6 +20,8 @@ from nimclient.errors import (
     RequestTimeoutError,
     ServiceUnavailableError,
 )
+from support.server import Close, FaultServer, Pause, Request, Stall
+from support.wire import MODEL, answer, embedded, error, vectors
 
 MakeClient = Callable[..., AsyncClient]
 
@@ -162,8 +162,8 @@ async def test_the_first_error_ends_the_call(server: FaultServer, client: AsyncC
         (0, list(range(10))),
         (10, list(range(10, 20))),
     ]
-    assert len(server.requests) == 5
-    await server.until(lambda: server.open == 2)  # the two that stalled were dropped
+    assert len(server.requests) == 6
+    await server.until(lambda: server.open == 1)  # the three that stalled were dropped
 
 
 async def test_a_first_slice_that_fails_has_nothing_completed(server: FaultServer, client: AsyncClient) -> None:
@@ -297,7 +297,9 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
     client = make_client(limits=Limits(concurrency=1))
 
     def script(request: Request) -> Any:
-        return error(429, "later", "Retry-After: 5") if request.json["input"] == ["0"] else [Pause(0.05), reply(request)]
+        return (
+            error(429, "later", "Retry-After: 5") if request.json["input"] == ["0"] else [Pause(0.05), reply(request)]
+        )
 
     server.script(script)
     began = time.monotonic()

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from nimclient import AsyncClient, Limits, RetryPolicy
+from nimclient.errors import NimError, RequestTimeoutError
 from support.cancelling import cancel_everywhere
 from support.leaks import assert_idle, assert_no_strays
 from support.server import FaultServer, Pause, Request, Stall
 from support.wire import DONE, END, HELLO, ROLE, answer, chat, chunk, embedded, error, head, token
-
-from nimclient import AsyncClient, Limits, RetryPolicy
-from nimclient.errors import NimError, RequestTimeoutError
 
 MakeClient = Callable[..., AsyncClient]
 
@@ -23,7 +23,18 @@ def reply(request: Request) -> Any:
     if request.path.endswith("embeddings"):
         return [Pause(0.002), answer(embedded(body["input"]))]
     if body.get("stream"):
-        return [Pause(0.002), head() + chunk(ROLE), Pause(0.002), chunk(token("Hel")), Pause(0.002), chunk(token("lo", "stop")), Pause(0.002), chunk(DONE), Pause(0.002), END]
+        return [
+            Pause(0.002),
+            head() + chunk(ROLE),
+            Pause(0.002),
+            chunk(token("Hel")),
+            Pause(0.002),
+            chunk(token("lo", "stop")),
+            Pause(0.002),
+            chunk(DONE),
+            Pause(0.002),
+            END,
+        ]
     raw = chat()
     return [Pause(0.002), raw[:30], Pause(0.002), raw[30:-5], Pause(0.002), raw[-5:]]
 

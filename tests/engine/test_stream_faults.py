@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, ServerThread, Stall
-from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
 from nimclient.errors import (
@@ -16,13 +14,14 @@ from nimclient.errors import (
     ConnectionLostError,
     DecodeError,
     NimError,
-    ProtocolError,
     RateLimitError,
     RequestTimeoutError,
     StreamError,
     StreamFaultError,
     StreamInterruptedError,
 )
+from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, ServerThread, Stall
+from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
 MakeClient = Callable[..., AsyncClient]
 BEGIN = head() + chunk(ROLE) + chunk(token("Hel"))
@@ -234,11 +233,18 @@ async def test_an_event_of_700_kilobytes_is_fine(server: FaultServer, client: As
 
 async def test_tokens_of_several_choices_are_kept_apart(server: FaultServer, client: AsyncClient) -> None:
     """Interleaved choices come out as choices; the text of the stream is that of the first."""
-    server.script(stream(token("b", index=1), token("a"), token("d", index=1), token(None, "stop"), token(None, "length", 1), DONE))
+    server.script(
+        stream(
+            token("b", index=1), token("a"), token("d", index=1), token(None, "stop"), token(None, "length", 1), DONE
+        )
+    )
     async with client.chat.stream("hi", n=2) as stream_:
         assert [piece async for piece in stream_.text_stream] == ["a"]
         reply = await stream_.final()
-    assert [(c.index, c.message.text, c.finish_reason) for c in reply.choices] == [(0, "a", "stop"), (1, "bd", "length")]
+    assert [(c.index, c.message.text, c.finish_reason) for c in reply.choices] == [
+        (0, "a", "stop"),
+        (1, "bd", "length"),
+    ]
 
 
 # time limits --------------------------------------------------------------------------------------------------

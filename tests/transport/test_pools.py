@@ -364,11 +364,14 @@ def test_a_loop_that_was_closed_without_ceremony(far: FaultServer) -> None:
         assert asyncio.run(client.chat.create("hi")).text == "Hello"
         gc.collect()
     assert pools(client) == []
-
-    async def close() -> None:
-        await client.aclose()
-
-    asyncio.run(close())
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(client.chat.create("hi"))
+    loop.close()
+    asyncio.run(client.aclose())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del client
+        gc.collect()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -1,4 +1,4 @@
-"""The watchdog of a call: it fires for the phase that is armed, late rather than wrongly, and tells its cancellation from others."""
+"""The watchdog of a call: it fires for the phase that is armed, late rather than wrongly, and knows its own cancellations."""
 
 import asyncio
 import time

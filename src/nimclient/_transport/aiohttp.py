@@ -134,6 +134,7 @@ class _Pool:
             trust_env=False,
             read_bufsize=READ_BUFFER,
         )
+        self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
 
     async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
