@@ -10,11 +10,11 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+
+from nimclient import AsyncClient, RetryPolicy
 from support.leaks import assert_idle, assert_no_strays
 from support.server import FaultServer
 from support.wire import MODEL
-
-from nimclient import AsyncClient, RetryPolicy
 
 KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -98,8 +98,12 @@ def canned() -> Iterator[Canned]:
         yield canned
 
 
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Collects garbage after the test, so that what it dropped warns in it and not in the next one."""
-    yield
+def pytest_collection_finish() -> None:
+    """What the imports have made is never garbage: collecting it over and over would take half of the tests' time."""
     gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Others look at what refers to what."""
+    gc.unfreeze()

@@ -159,7 +159,14 @@ def test_a_secret_shows_nowhere():
     for secret in (Secret(KEY), Secret(ask)):
         assert secret.reveal() == KEY
         assert secret.bearer() == f"Bearer {KEY}"
-        shown = [repr(secret), str(secret), f"{secret}", repr([secret]), repr(secret.bearer()), repr({"a": secret.bearer()})]
+        shown = [
+            repr(secret),
+            str(secret),
+            f"{secret}",
+            repr([secret]),
+            repr(secret.bearer()),
+            repr({"a": secret.bearer()}),
+        ]
         assert "S3CRET" not in "".join(shown)
         assert not hasattr(secret, "__dict__")
 
@@ -200,7 +207,11 @@ def test_a_bad_key_of_the_environment_names_the_variable(monkeypatch):
         environment_key("NVIDIA_API_KEY")
 
 
-HOSTED, OTHER_HOSTED, ASSETS = "https://integrate.api.nvidia.com", "https://ai.api.nvidia.com", "https://api.nvcf.nvidia.com"
+HOSTED, OTHER_HOSTED, ASSETS = (
+    "https://integrate.api.nvidia.com",
+    "https://ai.api.nvidia.com",
+    "https://api.nvcf.nvidia.com",
+)
 LOCAL, ENDPOINT, STRANGER = "http://localhost:8000", "https://endpoint.test", "https://stranger.test"
 EVERYONE = (HOSTED, OTHER_HOSTED, ASSETS, LOCAL, ENDPOINT, STRANGER)
 
@@ -386,7 +397,13 @@ def test_headers_that_cannot_stand_in_a_request_are_refused(headers, words):
 
 def test_dialects():
     """The four we know and None pass; anything else is refused with the choice."""
-    assert [check_dialect(d) for d in ("nim", "vllm", "dynamo", "hosted", None)] == ["nim", "vllm", "dynamo", "hosted", None]
+    assert [check_dialect(d) for d in ("nim", "vllm", "dynamo", "hosted", None)] == [
+        "nim",
+        "vllm",
+        "dynamo",
+        "hosted",
+        None,
+    ]
     for dialect in ("VLLM", "", "openai", 5):
         with pytest.raises(ConfigurationError, match="choose one of nim, vllm, dynamo, hosted or None"):
             check_dialect(dialect)
@@ -421,3 +438,15 @@ def test_impossible_default_models_are_refused(model, words):
     """Unknown kinds, empty ids and other types are ConfigurationErrors."""
     with pytest.raises(ConfigurationError, match=words):
         check_models(model)
+
+
+def test_on_nvidias_hosts_their_own_key_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With both variables set, NVIDIA's hosts get NVIDIA_API_KEY and a configured origin gets NVIDIA_NIM_API_KEY."""
+    monkeypatch.setenv("NVIDIA_API_KEY", "catalog-key")
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", "nim-key")
+    credentials = Credentials.gather(None, base_from_environment=False)
+    hosted = "https://integrate.api.nvidia.com"
+    for origin, base, key in [(hosted, hosted, "catalog-key"), ("http://nim:8000", "http://nim:8000", "nim-key")]:
+        secret = credentials.for_origin(origin, base)
+        assert secret is not None
+        assert secret.reveal() == key

@@ -26,7 +26,18 @@ EXAMPLES = [
     errors.BodyTooLargeError("x", limit=5),
     errors.RequestTimeoutError("x", phase="idle", seconds=0.5, attempts=2),
     *[
-        kind("x", status=400, code="c", type="t", param="p", detail=[{"a": 1}], request_id="r", retry_after=1.5, body="b", attempts=4)
+        kind(
+            "x",
+            status=400,
+            code="c",
+            type="t",
+            param="p",
+            detail=[{"a": 1}],
+            request_id="r",
+            retry_after=1.5,
+            body="b",
+            attempts=4,
+        )
         for kind in (
             errors.APIStatusError,
             errors.BadRequestError,
@@ -52,7 +63,12 @@ EXAMPLES = [
     ],
     *[
         kind("x", text="t", path="a.b")
-        for kind in (errors.OutputError, errors.OutputTruncatedError, errors.OutputRefusedError, errors.OutputInvalidError)
+        for kind in (
+            errors.OutputError,
+            errors.OutputTruncatedError,
+            errors.OutputRefusedError,
+            errors.OutputInvalidError,
+        )
     ],
     errors.ToolError("x", path="a.b", messages=[PARTIAL.choices[0].message]),
     errors.BatchError("x", completed=[1], failures=[2]),
@@ -142,10 +158,19 @@ def test_defaults_where_nothing_is_said():
     error = errors.NimError("x")
     assert (error.partial, error.index, error.completed) == (None, None, ())
     assert (errors.TransportError("x").phase, errors.TransportError("x").attempts) == (None, 1)
-    assert (errors.ConnectError("x", kind="dns").phase, errors.BodyTooLargeError("x", limit=1).phase) == ("connect", "body")
+    assert (errors.ConnectError("x", kind="dns").phase, errors.BodyTooLargeError("x", limit=1).phase) == (
+        "connect",
+        "body",
+    )
     assert errors.RedirectError("x", host="h").phase == "headers"
     status = errors.APIStatusError("x", status=500)
-    assert (status.code, status.detail, status.request_id, status.retry_after, status.body) == (None, None, None, None, "")
+    assert (status.code, status.detail, status.request_id, status.retry_after, status.body) == (
+        None,
+        None,
+        None,
+        None,
+        "",
+    )
     assert errors.BatchError("x").failures == ()
 
 

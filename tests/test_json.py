@@ -49,7 +49,9 @@ def test_what_cannot_be_sent_is_refused_with_its_path(value, path):
     assert caught.value.message.startswith(path)
 
 
-@pytest.mark.parametrize("value", [{"a\ud800": 1}, CYCLE, nested(300), nested(10**5)], ids=["key", "cycle", "300", "1e5"])
+@pytest.mark.parametrize(
+    "value", [{"a\ud800": 1}, CYCLE, nested(300), nested(10**5)], ids=["key", "cycle", "300", "1e5"]
+)
 def test_what_has_no_short_path_is_refused_all_the_same(value):
     """A surrogate in a key, a cycle and bottomless nesting are ConfigurationErrors, never a RecursionError."""
     with pytest.raises(ConfigurationError) as caught:
@@ -180,7 +182,10 @@ def test_json_goes_round(value):
 
 
 @settings(deadline=None)
-@given(json_values.filter(lambda value: value is not None), st.text(st.characters(categories=("Cs",)), min_size=1, max_size=3))
+@given(
+    json_values.filter(lambda value: value is not None),
+    st.text(st.characters(categories=("Cs",)), min_size=1, max_size=3),
+)
 def test_surrogates_anywhere_never_fail_an_answer(value, surrogates):
     """With lone surrogates beside it, the rest of an answer reads as it was."""
     text = json.dumps([value, surrogates])

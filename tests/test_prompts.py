@@ -124,8 +124,10 @@ def test_prompts_add_up() -> None:
         ("assistant", "d"),
         ("user", "e"),
     ]
-    assert one + [("user", "{b}")] == one + ("user", "{b}") == one + two
-    assert [("system", "{a}")] + two == ("system", "{a}") + two == one + two
+    assert one + [("user", "{b}")] == one + two  # + is what is tested
+    assert one + ("user", "{b}") == one + two
+    assert [("system", "{a}")] + two == one + two
+    assert ("system", "{a}") + two == one + two
     assert one.parts == (("system", "{a}"),)
 
 

@@ -16,13 +16,21 @@ from nimclient._wire import (
 )
 from nimclient.errors import ConnectionLostError
 
-RAW = [(b"Content-Type", b"application/json"), (b"X-A", b"1"), (b"x-a", b"2"), (b"X-Name", "é\u2028".encode()), (b"Bad", b"\xff")]
+RAW = [
+    (b"Content-Type", b"application/json"),
+    (b"X-A", b"1"),
+    (b"x-a", b"2"),
+    (b"X-Name", "é\u2028".encode()),
+    (b"Bad", b"\xff"),
+]
 
 
 def test_headers_ignore_case_and_join_repeats():
     """A mapping by lower-case name; values of a repeated name are joined by a comma."""
     headers = Headers(RAW)
-    assert (headers["content-type"], headers["CONTENT-TYPE"], headers.get("X-a")) == ("application/json",) * 2 + ("1, 2",)
+    assert (headers["content-type"], headers["CONTENT-TYPE"], headers.get("X-a")) == ("application/json",) * 2 + (
+        "1, 2",
+    )
     assert (headers["x-name"], headers["bad"]) == ("é\u2028", "\ufffd")
     assert list(headers) == ["content-type", "x-a", "x-name", "bad"]
     assert len(headers) == 4
@@ -94,4 +102,4 @@ def test_secrets_do_not_show():
     assert secret == "Bearer S3CRET"
     assert secret.encode() == b"Bearer S3CRET"
     assert repr(secret) == "'***'"
-    assert "S3CRET" not in f"{request!r} {request} {[secret]} {({'a': secret})}"
+    assert "S3CRET" not in f"{request!r} {request} {[secret]} { ({'a': secret}) }"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from nimclient._wire import AttemptEvent
     from nimclient.records.params import CallOptions
     from nimclient.records.ranking import Ranking
+
+_BUILDING = threading.Lock()  # threads may use a new client for the first time at the same moment
 
 
 class AsyncClient:
@@ -147,17 +150,22 @@ class AsyncClient:
         model: str | None = None,
         top_n: int | None = None,
         truncate: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """Sort `documents` by how well they answer `query`, best first; `top_n` keeps the best n.
 
-        `truncate`: "NONE" or "END" for pairs that are too long. Raises TypeError for a str where a list belongs,
-        ConfigurationError naming the index of a document that is empty or no str, RerankMismatchError when the ranking
-        does not fit the documents, TransportError or APIStatusError.
+        `truncate`: "NONE" or "END" for pairs that are too long. `batch_size`: documents a request (None: 512, the most
+        that NIM takes); slices are sent side by side (`concurrency`, None: 8) and merged by score. Raises TypeError for
+        a str where a list belongs, ConfigurationError naming the index of a document that is empty or no str,
+        RerankMismatchError when the ranking does not fit the documents, TransportError or APIStatusError.
         """
         from nimclient._resources.ranking import AsyncRanking
 
-        return await AsyncRanking(self._engine).rerank(query, documents, model, top_n, truncate, options)
+        return await AsyncRanking(self._engine).rerank(
+            query, documents, model, top_n, truncate, batch_size, concurrency, options
+        )
 
     # settings and life ------------------------------------------------------------------------------------------
 
@@ -215,7 +223,9 @@ class AsyncClient:
         if self._shared is None:
             from nimclient._engine import Core
 
-            self._shared = Core(self._config)
+            with _BUILDING:
+                if self._shared is None:
+                    self._shared = Core(self._config)
         return self._shared
 
     @classmethod

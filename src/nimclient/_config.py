@@ -3,7 +3,6 @@ environment. Everything is checked here, when it is set, and nothing here does I
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
@@ -18,6 +17,7 @@ HOW_TO_GET_A_KEY = "create one at https://build.nvidia.com and set NVIDIA_API_KE
 
 ApiKey: TypeAlias = str | Callable[[], str]
 Dialect: TypeAlias = Literal["nim", "vllm", "dynamo", "hosted"]
+MOST_NUMBER = 1e15
 DIALECTS: tuple[Dialect, ...] = ("nim", "vllm", "dynamo", "hosted")
 
 
@@ -27,10 +27,9 @@ def _not_negative(instance: object, attribute: Attribute[Any], value: object) ->
     name = f"{type(instance).__name__}({attribute.name}=…)"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} takes a number, not {type(value).__name__}")
-    if not math.isfinite(value) or value < attribute.metadata.get("least", 0):
-        raise ConfigurationError(
-            f"{name} is {value}; it must be a number of at least {attribute.metadata.get('least', 0)}"
-        )
+    least: float = attribute.metadata.get("least", 0)
+    if not least <= value <= MOST_NUMBER:  # NaN is neither
+        raise ConfigurationError(f"{name} must be a number of at least {least} (and not beyond {MOST_NUMBER:g})")
 
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -194,11 +193,11 @@ class Credentials:
     def for_origin(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> Secret | None:
         """The key for this origin, or None. `base` is the origin of base_url, `configured` are those of endpoints."""
         nvidia = is_nvidia(origin)
+        if nvidia and self.catalog is not None:  # the key that is made for these hosts
+            return self.catalog
         if self.everywhere is not None and (origin == base or origin in configured or (nvidia and is_nvidia(base))):
             return self.everywhere
-        if nvidia or (self.trusted_base and origin == base):
-            return self.catalog
-        return None
+        return self.catalog if self.trusted_base and origin == base else None
 
 
 def _by_reference(key: Secret | None) -> Secret | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
@@ -25,13 +26,14 @@ from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import origin_of, parse_base_url
 from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock
-from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, ResponseMeta, Timings, request_id_of
+from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
     ConnectionLostError,
     NimError,
     RedirectError,
+    RequestTimeoutError,
     TransportError,
 )
 
@@ -43,6 +45,7 @@ R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
+SHORTEST_SECRET = 8  # characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words
 USER_AGENT = f"nimclient/{__version__}"
 _TRANSPORT = "nimclient._transport.aiohttp"
 
@@ -59,6 +62,11 @@ class Exchange:
     started: float
     sent: float
     clock: Clock
+    secret: str
+
+    def redact(self, error: NimError) -> None:
+        """Take the key out of an error."""
+        _redact(error, self.secret)
 
     def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
         """What is known of the exchange, with the timings up to now."""
@@ -83,6 +91,7 @@ class Core:
         self.default_models: dict[str, str] = {}
         self._transport: Transport | None = None
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
+        self._building = threading.Lock()
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
         self._proxies: dict[str, str | None] = {}
 
@@ -93,10 +102,13 @@ class Core:
                 from anyio import to_thread
 
                 await to_thread.run_sync(import_module, _TRANSPORT)
+            if self.closed:  # while aiohttp was being imported
+                raise ClientClosedError("the client is closed")
             from nimclient._transport.aiohttp import AiohttpTransport
 
-            if self._transport is None:
-                self._transport = AiohttpTransport(self.settings)
+            with self._building:
+                if self._transport is None:
+                    self._transport = AiohttpTransport(self.settings)
         return self._transport
 
     async def aclose(self) -> None:
@@ -185,10 +197,13 @@ class Engine:
         waited = 0.0
         number = 0
         while True:
-            if gate is not None and (pause := gate.pause(time.monotonic())):
-                await self._sleep(pause)
+            pause = 0.0 if gate is None else gate.pause(time.monotonic())
             if core.rate is not None:
-                await self._sleep(core.rate.reserve(time.monotonic()))
+                pause = max(pause, core.rate.reserve(time.monotonic()))
+            if pause:
+                if deadline is not None and time.monotonic() + pause >= deadline:
+                    raise _too_long(pause, timeouts.total, number)
+                await self._sleep(pause)
             if core.closed:
                 raise ClientClosedError("the client is closed")
             number += 1
@@ -238,6 +253,7 @@ class Engine:
         """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
         transport = await self.core.transport()
         request = self._request(call, url, extra)
+        secret = RedactedStr(request.headers.get("Authorization", "").removeprefix("Bearer "))
         sent = time.monotonic()
         status: int | None = None
         failure: NimError | None = None
@@ -246,12 +262,13 @@ class Engine:
             status = head.status
             try:
                 if not 200 <= status < 300:
-                    raise await self._refusal(call, head, body, url)
-                return await receive(Exchange(head, body, url, number, timeouts, started, sent, time.monotonic))
+                    raise await self._refusal(call, head, body, secret)
+                return await receive(Exchange(head, body, url, number, timeouts, started, sent, time.monotonic, secret))
             except BaseException:
                 body.abort()
                 raise
         except NimError as error:
+            _redact(error, secret)
             failure = error
             raise
         finally:
@@ -259,7 +276,7 @@ class Engine:
                 event = AttemptEvent(call.method, url, number, status, failure, time.monotonic() - sent)
                 self._tell(self.config.on_attempt, event)
 
-    async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, url: str) -> NimError:
+    async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, secret: str) -> NimError:
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
@@ -268,14 +285,10 @@ class Engine:
                 f"the server redirects to {where} (status {head.status}); nothing was sent there", host=host
             )
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
-        text = self._redacted(text, url)
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret.encode(), b"***")
         where = f"{call.method} {call.path}"
         return status_error(head.status, head.headers, text, where=where, request_id=request_id_of(head.headers))
-
-    def _redacted(self, text: bytes, url: str) -> bytes:
-        """The body of an error without our key: some servers repeat it."""
-        secret = self._secret(origin_of(url))
-        return text if secret is None else text.replace(secret.reveal().encode(), b"***")
 
     def _secret(self, origin: str) -> Secret | None:
         """The key that may go to this origin."""
@@ -325,6 +338,19 @@ class Engine:
             listener(event)
         except Exception:  # a listener's fault must not become the call's
             log.exception("on_attempt raised")
+
+
+def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
+    problem = f"the next {pause:.3g} s belong to other requests; the total limit of {total} s would be reached"
+    return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
+
+
+def _redact(error: NimError, secret: str) -> None:
+    """Take the key out of an error: some servers repeat it, in a refusal or in an answer that is none."""
+    if len(secret) >= SHORTEST_SECRET:
+        error.args = (error.message.replace(secret, "***"),)
+        fields = vars(error)
+        fields.update((name, text.replace(secret, "***")) for name, text in fields.items() if isinstance(text, str))
 
 
 def _count(error: NimError, number: int) -> None:

@@ -330,6 +330,7 @@ class _Reader(Generic[C, A]):
             error.attempts = self._head.attempts
         if isinstance(error, NimError):
             error.partial = cast(Any, self.partial())
+            self._exchange.redact(error)
 
     def _give_up(self) -> None:
         """Close the connection; an answer that is not complete must not look so."""

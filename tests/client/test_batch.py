@@ -9,10 +9,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from support.cancelling import cancel_everywhere
-from support.leaks import assert_idle, assert_no_strays
-from support.server import FaultServer, Pause, Stall
-from support.wire import answer, chat, chat_body, error
 
 from nimclient import AsCompleted, AsyncClient, ChatCompletion, RetryPolicy
 from nimclient.errors import (
@@ -26,6 +22,10 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator
+from support.cancelling import cancel_everywhere
+from support.leaks import assert_idle, assert_no_strays
+from support.server import FaultServer, Pause, Stall
+from support.wire import answer, chat, chat_body, error
 
 MakeClient = Callable[..., AsyncClient]
 
@@ -47,13 +47,19 @@ def echo(request: Any) -> list[Any]:
     return [*([Pause(0.05)] if text.startswith("slow") else []), answer(chat_body(text))]
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not condition():  # others bring it about
+            await asyncio.sleep(0.002)
+
+
 @pytest.fixture
 def echoing(server: FaultServer) -> FaultServer:
     server.script(echo)
     return server
 
 
-# the good days --------------------------------------------------------------------------------------------------------
+# the good days --------------------------------------------------------------------------------
 
 
 async def test_answers_come_in_the_order_of_the_conversations(echoing: FaultServer, client: AsyncClient) -> None:
@@ -137,7 +143,7 @@ async def test_the_default_model_is_looked_up_once() -> None:
         assert [r.path for r in simulator.requests].count("/v1/models") == 1
 
 
-# bounded memory ----------------------------------------------------------------------------------------------------------
+# bounded memory --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -173,7 +179,7 @@ async def test_an_endless_source_is_taken_from_as_answers_are_handed_out(
         await source.aclose()
 
 
-# leaving early -----------------------------------------------------------------------------------------------------------
+# leaving early --------------------------------------------------------------------------------
 
 
 async def test_leaving_the_block_cancels_and_awaits_the_others() -> None:
@@ -188,9 +194,7 @@ async def test_leaving_the_block_cancels_and_awaits_the_others() -> None:
                 break
         assert_idle(client)
         await assert_no_strays_but_the_simulators()
-        async with asyncio.timeout(2):
-            while sum(r.disconnected for r in simulator.requests) < 5:
-                await asyncio.sleep(0.01)
+        await eventually(lambda: sum(r.disconnected for r in simulator.requests) == 5)
 
 
 async def assert_no_strays_but_the_simulators() -> None:
@@ -244,10 +248,10 @@ async def test_forgotten_it_warns_and_cancels(echoing: FaultServer, client: Asyn
     replies: AsCompleted[Any] | None = client.chat.as_completed(["a", "stall"])
     assert replies is not None
     await anext(replies)
-    with pytest.warns(ResourceWarning, match="not closed"):
+    with pytest.warns(ResourceWarning, match="not closed"):  # noqa: PT031  # by the collector
         del replies
         gc.collect()
-    await echoing.until(lambda: echoing.open == 0 or not _busy(client))
+    await eventually(lambda: not _busy(client))
     assert_idle(client)
 
 
@@ -273,9 +277,7 @@ async def test_cancelled_anywhere_nothing_is_left(echoing: FaultServer, client: 
 
     async def after_each() -> None:
         await assert_no_strays()
-        async with asyncio.timeout(1):
-            while _busy(client):
-                await asyncio.sleep(0.002)
+        await eventually(lambda: not _busy(client))
         assert_idle(client)
 
     await client.chat.batch(["warm", "up"])
@@ -317,7 +319,7 @@ def test_the_loop_may_end_before_it_was_read(nim_simulator_url: str) -> None:
     asyncio.run(read_on())
 
 
-# errors --------------------------------------------------------------------------------------------------------------------
+# errors --------------------------------------------------------------------------------
 
 
 async def test_raise_cancels_the_others_and_keeps_what_is_finished(
@@ -375,7 +377,7 @@ async def test_collect_finishes_all_and_raises_once(echoing: FaultServer, client
 async def test_collect_without_errors_returns_the_answers(echoing: FaultServer, client: AsyncClient) -> None:
     """Where all goes well "collect" is like "raise"; one failure is spoken of in the singular."""
     assert len(await client.chat.batch(["a", "b"], on_error="collect")) == 2
-    with pytest.raises(BatchError, match="^one item failed"):
+    with pytest.raises(BatchError, match=r"^one item failed"):
         await client.chat.batch(["a", "bad"], on_error="collect")
 
 
@@ -394,7 +396,7 @@ async def test_as_completed_collects_and_returns(echoing: FaultServer, client: A
     pairs = [p async for p in client.chat.as_completed(iter(["a", "bad", ""]), on_error="return")]
     assert {i: type(reply) for i, reply in pairs} == {0: ChatCompletion, 1: BadRequestError, 2: ConfigurationError}
     seen = []
-    with pytest.raises(BatchError) as caught:
+    with pytest.raises(BatchError) as caught:  # it comes at the end of the loop
         async for i, _ in client.chat.as_completed(iter(["a", "bad", "b"]), on_error="collect"):
             seen.append(i)
     assert sorted(seen) == [0, 2]
@@ -497,7 +499,7 @@ async def test_errors_of_the_server_are_retried_as_in_create(server: FaultServer
     assert (caught.value.index, caught.value.attempts) == (0, 2)
 
 
-# the gate ---------------------------------------------------------------------------------------------------------------------
+# the gate --------------------------------------------------------------------------------
 
 
 async def test_a_refusal_for_capacity_spends_no_attempt() -> None:

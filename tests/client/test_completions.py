@@ -6,8 +6,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.server import FaultServer, Pause
-from support.wire import DONE, END, answer, chunk, error, head, sse
 
 from nimclient import AsyncClient, Completion, CompletionChunk, CompletionStream
 from nimclient.errors import (
@@ -17,6 +15,8 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator
+from support.server import FaultServer, Pause
+from support.wire import DONE, END, answer, chunk, error, head, sse
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ async def test_bad_prompts_never_leave(server: FaultServer, client: AsyncClient)
     assert server.requests == []
 
 
-# streams ---------------------------------------------------------------------------------------------------------------------
+# streams --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ async def test_a_dropped_stream_warns(server: FaultServer, client: AsyncClient) 
     server.script([head() + chunk(event("a")), Pause(0.5)])
     opened: CompletionStream | None = await client.completions.stream("a")
     assert opened is not None
-    with pytest.warns(ResourceWarning, match="not closed"):
+    with pytest.warns(ResourceWarning, match="not closed"):  # noqa: PT031  # by the collector
         del opened
         gc.collect()
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
-from support.server import FaultServer, Pause, Stall
-from support.wire import DONE, END, HELLO, ROLE, STOP, answer, chat, chat_body, chunk, error, head, stream, token
 
 from nimclient import AsyncClient, Conversation, Message
 from nimclient.errors import (
@@ -18,6 +16,8 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
+from support.server import FaultServer, Pause, Stall
+from support.wire import DONE, END, HELLO, ROLE, STOP, answer, chat, chat_body, chunk, error, head, stream, token
 
 MakeClient = Callable[..., AsyncClient]
 
@@ -99,7 +99,7 @@ async def test_reasoning_is_kept_where_it_is_echoed(server: FaultServer, client:
         assert server.requests[-1].json["messages"][1].get("reasoning") == expected
 
 
-# streams ------------------------------------------------------------------------------------------------------------------
+# streams --------------------------------------------------------------------------------
 
 
 async def by_chunks(talk: Conversation) -> str:
@@ -190,7 +190,7 @@ async def test_a_dropped_stream_blocks_nothing(server: FaultServer, client: Asyn
     """After a stream was opened and forgotten the next turn may begin."""
     server.script([head() + chunk(ROLE) + chunk(token("Hel")), Stall()], chat("ok"))
     talk = client.chat.conversation()
-    with pytest.warns(ResourceWarning, match="not closed"):
+    with pytest.warns(ResourceWarning, match="not closed"):  # noqa: PT031  # by the collector
         async for _ in talk.stream("a"):
             break
         gc.collect()
@@ -207,7 +207,7 @@ async def test_bad_input_of_a_stream_raises_at_once(client: AsyncClient) -> None
         talk.stream("a", temperatur=1)  # type: ignore[call-arg]
 
 
-# one at a time ---------------------------------------------------------------------------------------------------------------
+# one at a time --------------------------------------------------------------------------------
 
 
 async def test_failed_turns_leave_the_history_as_it_was(server: FaultServer, client: AsyncClient) -> None:
@@ -269,14 +269,14 @@ async def test_two_readers_of_one_stream_do_not_end_the_turn(server: FaultServer
     with pytest.raises(RuntimeError, match="opened by another"):
         await stream
     await asyncio.sleep(0.08)
-    with pytest.raises(RuntimeError, match="read by another"):
+    with pytest.raises(RuntimeError, match="read by another"):  # once what is there is read
         while True:
             await anext(stream)
     await reader
     assert said(talk.messages) == [("user", "a"), ("assistant", "Hello")]
 
 
-# stores -----------------------------------------------------------------------------------------------------------------------
+# stores --------------------------------------------------------------------------------
 
 
 class Recorder(MutableMapping[str, list[dict[str, Any]]]):
@@ -372,7 +372,7 @@ def test_arguments_are_checked(client: AsyncClient) -> None:
         conversation(temperatur=1)
 
 
-# trimming and saving -----------------------------------------------------------------------------------------------------------
+# trimming and saving --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

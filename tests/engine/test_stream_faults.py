@@ -1,14 +1,13 @@
 """A chat stream in bad days: broken, cut, stalled, with errors in it; what is retried, and what carries `.partial`."""
 
 import asyncio
+import gzip
 import pickle
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, ServerThread, Stall
-from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
 from nimclient.errors import (
@@ -16,13 +15,14 @@ from nimclient.errors import (
     ConnectionLostError,
     DecodeError,
     NimError,
-    ProtocolError,
     RateLimitError,
     RequestTimeoutError,
     StreamError,
     StreamFaultError,
     StreamInterruptedError,
 )
+from support.server import Close, Drip, FaultServer, Flood, HalfClose, Pause, Reset, ServerThread, Stall
+from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
 MakeClient = Callable[..., AsyncClient]
 BEGIN = head() + chunk(ROLE) + chunk(token("Hel"))
@@ -234,11 +234,18 @@ async def test_an_event_of_700_kilobytes_is_fine(server: FaultServer, client: As
 
 async def test_tokens_of_several_choices_are_kept_apart(server: FaultServer, client: AsyncClient) -> None:
     """Interleaved choices come out as choices; the text of the stream is that of the first."""
-    server.script(stream(token("b", index=1), token("a"), token("d", index=1), token(None, "stop"), token(None, "length", 1), DONE))
+    server.script(
+        stream(
+            token("b", index=1), token("a"), token("d", index=1), token(None, "stop"), token(None, "length", 1), DONE
+        )
+    )
     async with client.chat.stream("hi", n=2) as stream_:
         assert [piece async for piece in stream_.text_stream] == ["a"]
         reply = await stream_.final()
-    assert [(c.index, c.message.text, c.finish_reason) for c in reply.choices] == [(0, "a", "stop"), (1, "bd", "length")]
+    assert [(c.index, c.message.text, c.finish_reason) for c in reply.choices] == [
+        (0, "a", "stop"),
+        (1, "bd", "length"),
+    ]
 
 
 # time limits --------------------------------------------------------------------------------------------------
@@ -347,6 +354,30 @@ async def test_a_json_answer_to_a_stream_that_is_cut_off(server: FaultServer, cl
     with pytest.raises(DecodeError):
         await read(client)
     assert len(server.requests) == 2
+
+
+async def test_events_in_answer_to_a_plain_call(server: FaultServer, client: AsyncClient) -> None:
+    """A server that streams although it was not asked to gives DecodeError, not an odd answer."""
+    server.script(HELLO)
+    with pytest.raises(DecodeError):
+        await client.chat.create("hi")
+
+
+async def test_a_compressed_stream(server: FaultServer, client: AsyncClient) -> None:
+    """Events that come compressed although plain ones were asked for are read."""
+    data = gzip.compress(token("a") + token("b") + DONE)
+    server.script([head(200, "Content-Encoding: gzip"), *(chunk(data[i : i + 9]) for i in range(0, len(data), 9)), END])
+    assert await read(client) == "ab"
+
+
+async def test_a_slow_reader_holds_up_the_server(server: FaultServer, client: AsyncClient) -> None:
+    """What nobody reads is not piled up here: the server has to wait."""
+    flood = Flood(chunk(*[token("x" * 1000)] * 64), 1000)
+    server.script([head(), flood, Stall()])
+    async with client.chat.stream("hi") as stream_:
+        await anext(stream_)
+        await asyncio.sleep(0.3)
+        assert 0 < flood.sent < 500
 
 
 async def test_close_delimited_streams_are_read_to_their_end(server: FaultServer, client: AsyncClient) -> None:

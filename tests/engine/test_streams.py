@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, FaultServer, Pause, Stall
-from support.wire import DONE, END, HELLO, ROLE, STOP, USAGE, chat, chunk, head, http, sse, stream, token
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
 from nimclient.errors import StreamInterruptedError
+from support.server import Close, FaultServer, Pause, Stall
+from support.wire import DONE, END, HELLO, ROLE, STOP, chat, chunk, head, http, sse, stream, token
 
 MakeClient = Callable[..., AsyncClient]
 BEGIN = head() + chunk(ROLE) + chunk(token("Hel"))
@@ -179,7 +179,16 @@ async def test_events_after_done_are_ignored(server: FaultServer, client: AsyncC
         [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + token("a") + DONE, Close()],
         [b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + token("a", "length"), Close()],
     ],
-    ids=["finish", "finish with text", "done", "done spaced", "done named", "done unended", "plain done", "plain finish"],
+    ids=[
+        "finish",
+        "finish with text",
+        "done",
+        "done spaced",
+        "done named",
+        "done unended",
+        "plain done",
+        "plain finish",
+    ],
 )
 async def test_a_stream_is_complete_with_done_or_finish_reason(
     server: FaultServer, client: AsyncClient, script: Any
@@ -219,6 +228,16 @@ async def test_many_events_in_one_read(server: FaultServer, client: AsyncClient)
     """A thousand events that come at once are handed out one by one."""
     server.script(stream(b"".join(token("x") for _ in range(1000)) + STOP + DONE))
     assert len([chunk async for chunk in client.chat.stream("hi")]) == 1001
+
+
+async def test_all_chunks_of_a_read_at_once(server: FaultServer, client: AsyncClient) -> None:
+    """next_chunks() gives what one read brought, and nothing at the end."""
+    server.script([head() + chunk(token("a"), token("b")), Pause(0.03), chunk(token("c"), DONE), END])
+    stream = client.chat.stream("hi")
+    texts = []
+    while chunks := await stream.next_chunks():
+        texts.append([chunk_.text for chunk_ in chunks])
+    assert texts == [["a", "b"], ["c"]]
 
 
 # reading it wrongly --------------------------------------------------------------------------------------------
@@ -303,7 +322,9 @@ async def cancelled(stream: ChatStream) -> None:
 
 
 @pytest.mark.parametrize(
-    "leave", [never_iterated, broken_off, failed_in_the_block, closed_twice, timed_out, cancelled], ids=lambda f: f.__name__
+    "leave",
+    [never_iterated, broken_off, failed_in_the_block, closed_twice, timed_out, cancelled],
+    ids=lambda f: f.__name__,
 )
 async def test_leaving_early_closes_the_connection_and_frees_its_slot(
     server: FaultServer, make_client: MakeClient, leave: Callable[[ChatStream], Any]
@@ -368,7 +389,12 @@ async def test_closing_from_another_task_wakes_the_reader(server: FaultServer, c
 
 @pytest.mark.parametrize(
     "script",
-    [[Stall()], [head(), Stall()], [head() + chunk(ROLE), Stall()], [http(b"", 503, "Retry-After: 9", "Connection: close")]],
+    [
+        [Stall()],
+        [head(), Stall()],
+        [head() + chunk(ROLE), Stall()],
+        [http(b"", 503, "Retry-After: 9", "Connection: close")],
+    ],
     ids=["no head", "no event", "no content", "waiting to retry"],
 )
 async def test_closing_from_another_task_wakes_the_opener(
@@ -383,6 +409,18 @@ async def test_closing_from_another_task_wakes_the_opener(
     with pytest.raises(StreamInterruptedError, match="closed"):
         async with asyncio.timeout(0.2):
             await opener
+    await server.until(lambda: server.open == 0)
+
+
+async def test_closing_at_the_moment_of_opening(server: FaultServer, client: AsyncClient) -> None:
+    """Where aclose() comes too late to stop the opening the stream is closed all the same."""
+    server.script([head() + chunk(ROLE), Pause(0.03), chunk(token("Hel")), Stall()])
+    stream = client.chat.stream("hi")
+    opener = asyncio.create_task(stream.final())
+    await asyncio.sleep(0.01)
+    stream._closed = True  # what aclose() leaves behind when its cancellation finds nothing to cancel any more
+    with pytest.raises(StreamInterruptedError, match="closed"):
+        await opener
     await server.until(lambda: server.open == 0)
 
 

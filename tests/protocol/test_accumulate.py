@@ -88,7 +88,9 @@ def chunk_choices(draw, index, plain):
     for position, call in enumerate(message.get("tool_calls", ())):
         first, *rest = cut(draw, call["function"]["arguments"]) or [""]
         nulls = draw(st.sampled_from([{}, {"id": None, "type": None}, {"id": "", "type": "function"}]))
-        deltas.append({"tool_calls": [{**call, "index": position, "function": {**call["function"], "arguments": first}}]})
+        deltas.append(
+            {"tool_calls": [{**call, "index": position, "function": {**call["function"], "arguments": first}}]}
+        )
         deltas += [{"tool_calls": [{"index": position, **nulls, "function": {"arguments": part}}]} for part in rest]
     result = [{"index": index, "delta": part, "finish_reason": None} for part in deltas]
     for part in cut(draw, plain.get("logprobs", {}).get("content", [])):
@@ -100,7 +102,11 @@ def chunk_choices(draw, index, plain):
     for choice in result:  # the pieces were put at random places: their tokens go in order
         if "logprobs" in choice:
             choice["logprobs"] = {"content": [next(ordered) for _ in choice["logprobs"]["content"]]}
-    last = {"index": index, "delta": draw(st.sampled_from([{}, {"content": ""}])), "finish_reason": plain["finish_reason"]}
+    last = {
+        "index": index,
+        "delta": draw(st.sampled_from([{}, {"content": ""}])),
+        "finish_reason": plain["finish_reason"],
+    }
     return [*result, last | {k: plain[k] for k in ("stop_reason",) if k in plain}]
 
 
@@ -215,7 +221,9 @@ def test_text_after_the_finish_reason_is_kept():
 
 def test_interleaved_choices_are_kept_apart_and_sorted():
     """With n > 1 every choice has its own text, in the order of the indexes."""
-    completion = collect(*(delta(content=text, index=i) for text, i in [("x", 2), ("a", 0), ("m", 1), ("b", 0), ("y", 2)]))
+    completion = collect(
+        *(delta(content=text, index=i) for text, i in [("x", 2), ("a", 0), ("m", 1), ("b", 0), ("y", 2)])
+    )
     assert [(c.index, c.message.text) for c in completion.choices] == [(0, "ab"), (1, "m"), (2, "xy")]
 
 
@@ -252,12 +260,30 @@ def test_wrong_types_never_fail_a_stream(event):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.sampled_from(["", "a", "0", "1"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["index", "delta", "content", "role", "tool_calls", "function", "name", "id", "arguments",
-                         "logprobs", "finish_reason", "token_ids", "usage", "reasoning"]),  # fmt: skip
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "index",
+                    "delta",
+                    "content",
+                    "role",
+                    "tool_calls",
+                    "function",
+                    "name",
+                    "id",
+                    "arguments",
+                    "logprobs",
+                    "finish_reason",
+                    "token_ids",
+                    "usage",
+                    "reasoning",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
@@ -284,7 +310,8 @@ def test_any_json_in_the_choices_adds_up_without_an_error(all_choices):
     [
         pytest.param([delta(content="a"), {"choices": [], "usage": {"prompt_tokens": 9}}], id="last chunk"),
         pytest.param(
-            [{**delta(content="a"), "usage": {"prompt_tokens": n}} for n in (7, 8, 9)], id="every chunk: the last counts"
+            [{**delta(content="a"), "usage": {"prompt_tokens": n}} for n in (7, 8, 9)],
+            id="every chunk: the last counts",
         ),
         pytest.param(
             [{**delta(content="a"), "usage": {"prompt_tokens": 9}}, {**delta(content="b"), "usage": None}],
@@ -322,7 +349,9 @@ def test_fields_beside_the_choices_are_kept_from_any_event():
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_reasoning_is_joined_under_either_name(name):
     """Reasoning pieces become .reasoning whichever of the two names the server uses."""
-    completion = collect(delta(role="assistant", content="", **{name: "let "}), delta(**{name: "me"}), delta(content="ok"))
+    completion = collect(
+        delta(role="assistant", content="", **{name: "let "}), delta(**{name: "me"}), delta(content="ok")
+    )
     assert (completion.reasoning, completion.text) == ("let me", "ok")
 
 
@@ -403,7 +432,10 @@ SUB = ToolCall("b", "sub", '{"b":2}')
             id="name in every delta, no id (vLLM 0.8)",
         ),
         pytest.param(
-            [call_delta(piece('{"a":1}', index=0, id="a", name="add")), call_delta(piece('{"b":2}', index=0, id="b", name="sub"))],
+            [
+                call_delta(piece('{"a":1}', index=0, id="a", name="add")),
+                call_delta(piece('{"b":2}', index=0, id="b", name="sub")),
+            ],
             [ADD, SUB],
             id="used index, new id",
         ),
@@ -427,7 +459,9 @@ SUB = ToolCall("b", "sub", '{"b":2}')
             id="index as text",
         ),
         pytest.param(
-            [call_delta(piece('{"a"', id="a", name="add")), call_delta(piece(":1}", id="a"))], [ADD], id="no index, same id"
+            [call_delta(piece('{"a"', id="a", name="add")), call_delta(piece(":1}", id="a"))],
+            [ADD],
+            id="no index, same id",
         ),
         pytest.param(
             [call_delta(piece('{"a"', index=None, id="a", name="add")), call_delta(piece(":1}", index=None))],
@@ -435,7 +469,11 @@ SUB = ToolCall("b", "sub", '{"b":2}')
             id="no index, no id: goes on",
         ),
         pytest.param(
-            [call_delta(piece('{"a":1}', id="a", name="add")), call_delta(piece('{"b"', id="b", name="sub")), call_delta(piece(":2}"))],
+            [
+                call_delta(piece('{"a":1}', id="a", name="add")),
+                call_delta(piece('{"b"', id="b", name="sub")),
+                call_delta(piece(":2}")),
+            ],
             [ADD, SUB],
             id="no index, new id: the next call",
         ),

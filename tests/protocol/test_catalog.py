@@ -33,7 +33,9 @@ def test_entries_have_known_fields_of_the_right_types():
         assert entry.keys() <= {"id", "kind", "aliases", "endpoint", "thinking", *FLAGS}, entry
         assert entry["kind"] in set(KINDS) - {"unknown"}, entry
         assert all(entry[flag] is True for flag in FLAGS if flag in entry), entry
-        assert all(isinstance(name, str) and name.strip() == name != "" for name in [entry["id"], *entry.get("aliases", ())])
+        assert all(
+            isinstance(name, str) and name.strip() == name != "" for name in [entry["id"], *entry.get("aliases", ())]
+        )
         assert entry.get("aliases") != [], entry
 
 
@@ -128,7 +130,12 @@ def test_described_adds_what_the_table_knows():
     models = described(ModelList([known, unknown], None, {"odd": 1}))
     assert models.ids == (known.id, unknown.id)
     assert models.extra == {"odd": 1}
-    assert (models[0].kind, models[0].owned_by, models[0].max_model_len, models[0].extra) == ("ranking", "x", 5, {"a": 1})
+    assert (models[0].kind, models[0].owned_by, models[0].max_model_len, models[0].extra) == (
+        "ranking",
+        "x",
+        5,
+        {"a": 1},
+    )
     assert models[0].endpoint == catalog.catalog()[known.id].endpoint
     assert models[0].listed
     assert models[1] == unknown

@@ -60,7 +60,11 @@ def test_without_a_model_none_is_sent():
     ("options", "added", "ours"),
     [
         ({}, {"stream": True, "stream_options": {"include_usage": True}}, ("stream", "stream_options")),
-        ({"stream_usage": None}, {"stream": True, "stream_options": {"include_usage": True}}, ("stream", "stream_options")),
+        (
+            {"stream_usage": None},
+            {"stream": True, "stream_options": {"include_usage": True}},
+            ("stream", "stream_options"),
+        ),
         ({"stream_usage": False}, {"stream": True}, ("stream",)),
         (
             {"extra_body": {"stream_options": {"include_usage": False}}},

@@ -21,7 +21,7 @@ def collect(*events: dict[str, Any]) -> Completion | None:
     return accumulator.completion()
 
 
-# calls --------------------------------------------------------------------------------------------------------------------
+# calls --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prompt", ["a", ["a", "b"], [1, 2], [[1, 2], [3]]])
@@ -94,7 +94,7 @@ def test_a_stream_asks_for_usage() -> None:
     assert call.fields == {"model": "m", "prompt": "a", "stream": True}
 
 
-# records ----------------------------------------------------------------------------------------------------------------------
+# records --------------------------------------------------------------------------------
 
 ANSWER: dict[str, Any] = {
     "id": "cmpl-1",
@@ -204,7 +204,7 @@ def test_a_chunk_shows_its_event() -> None:
         hash(chunk)
 
 
-# the property: cut at random, the same completion ------------------------------------------------------------------------------
+# the property: cut at random, the same completion -------------------------------------------------------------
 
 words = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
 tokens = st.fixed_dictionaries(

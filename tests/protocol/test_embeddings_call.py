@@ -1,5 +1,6 @@
 """Embedding calls: what is sent, how the answer is read, and how texts are cut into slices."""
 
+import itertools
 import json
 from base64 import b64encode
 from struct import pack
@@ -49,7 +50,11 @@ def answer(*rows):
             ("encoding_format", "input_type"),
         ),
         ({"truncate": "END", "dimensions": 4}, {"truncate": "END", "dimensions": 4}, ("encoding_format",)),
-        ({"embedding_type": "int8", "modality": "text"}, {"embedding_type": "int8", "modality": "text"}, ("encoding_format",)),
+        (
+            {"embedding_type": "int8", "modality": "text"},
+            {"embedding_type": "int8", "modality": "text"},
+            ("encoding_format",),
+        ),
         ({"prefix": "query: "}, {"input": ["query: a"]}, ("encoding_format",)),
         ({"user": None, "timeout": 3, "extra_headers": {}}, {}, ("encoding_format",)),
         ({"extra_body": {"dimensions": 2, "new": 1}}, {"dimensions": 2, "new": 1}, ("encoding_format",)),
@@ -125,7 +130,8 @@ def test_the_answer_is_checked_against_the_call(options, rows, words):
 
 
 @pytest.mark.parametrize(
-    ("embedding_type", "dtype"), [("float", "float32"), ("int8", "int8"), ("uint8", "uint8"), ("binary", "binary"), ("ubinary", "ubinary")]
+    ("embedding_type", "dtype"),
+    [("float", "float32"), ("int8", "int8"), ("uint8", "uint8"), ("binary", "binary"), ("ubinary", "ubinary")],
 )
 def test_embedding_type_is_the_dtype_of_the_vectors(embedding_type, dtype):
     """NIM's embedding_type decides what the rows are read as."""
@@ -151,7 +157,7 @@ def test_slices_cover_everything_in_order_within_the_limits(texts, batch_size, l
 def test_slices_are_as_large_as_the_limits_allow(texts, batch_size, limit):
     """The first text of a slice would not have fitted into the one before."""
     cut = list(slices(texts, batch_size, limit))
-    for before, after in zip(cut, cut[1:], strict=False):
+    for before, after in itertools.pairwise(cut):
         size = sum(len(texts[i].encode("utf-8", "surrogatepass")) for i in (*before, after.start))
         assert len(before) == (batch_size or SLICE_TEXTS) or size > limit
 
@@ -171,7 +177,12 @@ def test_batch_options_may_be_left_out(batch_size, concurrency):
 
 @pytest.mark.parametrize(
     ("batch_size", "concurrency", "words"),
-    [(0, None, "batch_size is 0"), (None, 0, "concurrency is 0"), (1.5, None, "batch_size takes"), (None, True, "concurrency takes")],
+    [
+        (0, None, "batch_size is 0"),
+        (None, 0, "concurrency is 0"),
+        (1.5, None, "batch_size takes"),
+        (None, True, "concurrency takes"),
+    ],
 )
 def test_impossible_batch_options_are_refused(batch_size, concurrency, words):
     """Anything else is a ConfigurationError that names the option."""

@@ -236,12 +236,16 @@ def test_hostile_markup_is_read_in_linear_work(tag):
 
 json_bodies = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["error", "message", "detail", "code", "type", "param", "title", "msg", "loc", "status", "object"])
-        | st.text(max_size=3),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["error", "message", "detail", "code", "type", "param", "title", "msg", "loc", "status", "object"]
+            )
+            | st.text(max_size=3),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=10,
 )

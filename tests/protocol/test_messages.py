@@ -56,7 +56,9 @@ def test_every_form_of_messages(messages, wire):
     assert wire_messages(messages) == wire
 
 
-@pytest.mark.parametrize(("echo", "reasoning", "sent"), [(True, "hm", {"reasoning": "hm"}), (True, None, {}), (False, "hm", {})])
+@pytest.mark.parametrize(
+    ("echo", "reasoning", "sent"), [(True, "hm", {"reasoning": "hm"}), (True, None, {}), (False, "hm", {})]
+)
 def test_reasoning_goes_back_only_when_asked_for(echo, reasoning, sent):
     """echo_reasoning=True sends the reasoning of a record; otherwise it stays here."""
     (wire,) = wire_messages([Message("assistant", "x", reasoning=reasoning)], echo_reasoning=echo)
@@ -109,7 +111,11 @@ def test_what_cannot_be_sent_is_a_configuration_error(messages, words, path):
 
 def test_the_callers_messages_are_never_changed():
     """Neither building the wire nor changing it afterwards touches what the caller passed."""
-    messages = [{"role": "user", "content": ["a", dict(IMAGE)]}, ("user", ["b"]), Message("user", ["c"], tool_calls=[CALL])]
+    messages = [
+        {"role": "user", "content": ["a", dict(IMAGE)]},
+        ("user", ["b"]),
+        Message("user", ["c"], tool_calls=[CALL]),
+    ]
     before = copy.deepcopy(messages)
     for wire in wire_messages(messages):
         wire["content"].append("more")

@@ -26,7 +26,10 @@ LOST = errors.ConnectionLostError("x")
     [
         *[(status_error(s), Outcome.CAPACITY) for s in (429, 503, 529)],
         *[(status_error(s), Outcome.UNKNOWN) for s in (408, 409, 425, 500, 502, 504, 520, 524, 528)],
-        *[(status_error(s), Outcome.FINAL) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 501, 505, 599, 600)],
+        *[
+            (status_error(s), Outcome.FINAL)
+            for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 501, 505, 599, 600)
+        ],
         *[(errors.StreamFaultError("x", code=c), Outcome.CAPACITY) for c in (429, "503", 529)],
         *[(errors.StreamFaultError("x", code=c), Outcome.UNKNOWN) for c in (500, None, "overloaded", 200)],
         (errors.StreamFaultError("x", code=400), Outcome.FINAL),
@@ -61,14 +64,17 @@ def test_the_delay_lies_under_a_doubling_ceiling(retry, random, first, most):
     assert delay == random * min(most, first * 2.0 ** min(retry - 1, 60))
 
 
-@pytest.mark.parametrize(("retry", "ceiling"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 8.0), (10**6, 8.0)])
+@pytest.mark.parametrize(
+    ("retry", "ceiling"), [(1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (6, 8.0), (10**6, 8.0)]
+)
 def test_the_ceiling_doubles_up_to_max_delay(retry, ceiling):
     """With the defaults the ceilings are 0.5, 1, 2, 4 and then 8 seconds."""
     assert attempts().backoff(retry, LOST) == ceiling
 
 
 @pytest.mark.parametrize(
-    ("asked", "random", "delay"), [(0, 0.0, 0.0), (3, 0.0, 3.0), (3, 1.0, 3.5), (60, 0.0, 60.0), (60.1, 0.0, None), (10800, 0.5, None)]
+    ("asked", "random", "delay"),
+    [(0, 0.0, 0.0), (3, 0.0, 3.0), (3, 1.0, 3.5), (60, 0.0, 60.0), (60.1, 0.0, None), (10800, 0.5, None)],
 )
 def test_retry_after_is_waited_for_or_raised_at_once(asked, random, delay):
     """At least what the server asks for, and a little jitter; above max_retry_after there is no next attempt."""

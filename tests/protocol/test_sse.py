@@ -30,7 +30,7 @@ LINES = (
     b"unknown: x",
     b"nonsense",
     b"data: [DONE]",
-    "data: {\"x\":\"日本語 🙂 \u2028\u2029\x85\x0b\x0c\"}".encode(),
+    'data: {"x":"日本語 🙂 \u2028\u2029\x85\x0b\x0c"}'.encode(),
     BOM,
     b"data: \xff\xfe",
 )
@@ -97,7 +97,7 @@ def test_one_byte_at_a_time_gives_the_same_events(stream):
 SAMPLE = (
     BOM
     + b'event: error\r\n: no worker\r\ndata\r\n\r\ndata: {"a":1}\n\n: ping\r\rdata:x\rdata:  y\r\r'
-    + "data: {\"t\":\"é\u2028🙂\"}\r\n\r\ndata: [DONE]\n\n".encode()
+    + 'data: {"t":"é\u2028🙂"}\r\n\r\ndata: [DONE]\n\n'.encode()
 )
 SAMPLE_EVENTS = [
     (b"", "error", "no worker"),
@@ -176,9 +176,10 @@ def test_invalid_utf8_in_names_and_comments_is_replaced():
 def test_an_event_above_the_cap_raises(step):
     """An incomplete event of more than max_event bytes is a BodyTooLargeError that names the limit; nothing is held."""
     decoder = SSEDecoder(100)
+    for _ in range(0, 101 - step, step):
+        assert decoder.feed(b"x" * step) == []
     with pytest.raises(BodyTooLargeError, match="exceeds 100 bytes") as caught:
-        for _ in range(0, 101, step):
-            decoder.feed(b"x" * step)
+        decoder.feed(b"x" * step)
     assert caught.value.limit == 100
     assert decoder.flush() == []
 

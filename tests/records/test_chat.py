@@ -29,7 +29,12 @@ from nimclient.records.chat import (
 )
 
 META = ResponseMeta(200, Headers([(b"X-Request-Id", b"r-1")]), "http://host/v1/chat/completions")
-TOKEN = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [{"token": "", "logprob": -9999.0, "bytes": []}]}
+TOKEN = {
+    "token": "Hi",
+    "logprob": -0.5,
+    "bytes": [72, 105],
+    "top_logprobs": [{"token": "", "logprob": -9999.0, "bytes": []}],
+}
 CALL = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
 FULL = {
     "id": "chatcmpl-1",
@@ -45,9 +50,18 @@ FULL = {
             "stop_reason": 7,
             "token_ids": [1, 2],
         },
-        {"index": 1, "message": {"role": "assistant", "content": [{"type": "text", "text": "x"}]}, "finish_reason": "length"},
+        {
+            "index": 1,
+            "message": {"role": "assistant", "content": [{"type": "text", "text": "x"}]},
+            "finish_reason": "length",
+        },
     ],
-    "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11, "prompt_tokens_details": {"cached_tokens": 3}},
+    "usage": {
+        "prompt_tokens": 9,
+        "completion_tokens": 2,
+        "total_tokens": 11,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    },
     "system_fingerprint": "fp",
     "nvext": {"worker_id": 1},
 }
@@ -99,7 +113,11 @@ def test_short_cuts_speak_of_the_first_choice():
     reply = decode_chat(FULL)
     first = reply.choices[0]
     assert (reply.text, reply.reasoning, reply.finish_reason) == ("Hi", "hm", "stop")
-    assert (reply.tool_calls, reply.logprobs, reply.message) == (first.message.tool_calls, first.logprobs, first.message)
+    assert (reply.tool_calls, reply.logprobs, reply.message) == (
+        first.message.tool_calls,
+        first.logprobs,
+        first.message,
+    )
 
 
 def test_short_cuts_of_an_answer_without_choices():
@@ -163,7 +181,9 @@ def test_the_spine_is_strict(body, path):
 
 def mutate(draw, value):
     """`value` with one place of it replaced by any JSON, or taken out."""
-    replacement = draw(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just([]) | st.just({}))
+    replacement = draw(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just([]) | st.just({})
+    )
     place = value
     while True:
         keys = list(place) if isinstance(place, dict) else list(range(len(place))) if isinstance(place, list) else []
@@ -244,9 +264,27 @@ def test_with_meta_changes_meta_alone():
         (None, ""),
         ("", ""),
         ([], ""),
-        ([{"type": "text", "text": "a"}, "b", {"type": "output_text", "text": "c"}, {"type": "input_text", "text": "d"}], "abcd"),
+        (
+            [
+                {"type": "text", "text": "a"},
+                "b",
+                {"type": "output_text", "text": "c"},
+                {"type": "input_text", "text": "d"},
+            ],
+            "abcd",
+        ),
         (({"type": "text", "text": "a"},), "a"),
-        ([{"type": "image_url", "text": "alt"}, {"type": "text"}, {"type": "text", "text": 5}, {"text": "x"}, None, 5], ""),
+        (
+            [
+                {"type": "image_url", "text": "alt"},
+                {"type": "text"},
+                {"type": "text", "text": 5},
+                {"text": "x"},
+                None,
+                5,
+            ],
+            "",
+        ),
         (5, ""),
         ({"type": "text", "text": "a"}, ""),
         (True, ""),
@@ -345,7 +383,10 @@ def test_what_is_no_list_of_calls_is_no_call(value):
         ({}, Usage()),
         ({"prompt_tokens": 5, "total_tokens": True, "completion_tokens": "3"}, Usage(5)),
         ({"prompt_tokens": 5, "num_images": 2}, Usage(5, extra={"num_images": 2})),
-        ({"completion_tokens_details": {"reasoning_tokens": 4}}, Usage(completion_tokens_details={"reasoning_tokens": 4})),
+        (
+            {"completion_tokens_details": {"reasoning_tokens": 4}},
+            Usage(completion_tokens_details={"reasoning_tokens": 4}),
+        ),
     ],
 )
 def test_usage_is_read_tolerantly(value, usage):
@@ -367,7 +408,10 @@ def test_usage_adds_up():
         ({"content": None, "odd": 1}, Logprobs(extra={"odd": 1})),
         ({"content": ["x", None, {}]}, Logprobs((TokenLogprob("", 0.0),))),
         ({"content": [{"token": None, "logprob": -1.0, "bytes": None}]}, Logprobs((TokenLogprob("", -1.0),))),
-        ({"content": [{"token": "a", "logprob": -1.0, "rank": 3}]}, Logprobs((TokenLogprob("a", -1.0, extra={"rank": 3}),))),
+        (
+            {"content": [{"token": "a", "logprob": -1.0, "rank": 3}]},
+            Logprobs((TokenLogprob("a", -1.0, extra={"rank": 3}),)),
+        ),
     ],
 )
 def test_log_probabilities_are_read_tolerantly(value, logprobs):
@@ -388,7 +432,10 @@ EVENT = {
                 "content": "Hi",
                 "reasoning_content": "hm",
                 "refusal": "no",
-                "tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}, {"function": None}],
+                "tool_calls": [
+                    {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}},
+                    {"function": None},
+                ],
             },
             "finish_reason": "stop",
             "logprobs": {"content": [TOKEN]},
@@ -412,7 +459,14 @@ def test_a_chunk_builds_its_parts_when_asked():
 
 
 @pytest.mark.parametrize(
-    "event", [{}, {"choices": []}, {"choices": None}, {"choices": ["x"]}, {"choices": [{"index": 1, "delta": {"reasoning": "x"}}]}]
+    "event",
+    [
+        {},
+        {"choices": []},
+        {"choices": None},
+        {"choices": ["x"]},
+        {"choices": [{"index": 1, "delta": {"reasoning": "x"}}]},
+    ],
 )
 def test_a_chunk_without_a_first_choice_is_empty(event):
     """An event of usage, or of another choice, adds nothing to the first one."""

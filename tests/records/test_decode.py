@@ -26,7 +26,10 @@ def test_types_have_their_json_names(value, name):
     assert _decode.kind_of(value) == name
 
 
-@pytest.mark.parametrize(("read", "value", "words"), [(_decode.as_object, [], "an object, got a list"), (_decode.as_list, {}, "a list, got an object")])
+@pytest.mark.parametrize(
+    ("read", "value", "words"),
+    [(_decode.as_object, [], "an object, got a list"), (_decode.as_list, {}, "a list, got an object")],
+)
 def test_the_spine_is_checked(read, value, words):
     """Another type is a DecodeError that names the place and both types."""
     with pytest.raises(DecodeError, match=f"^the answer's a.b: expected {words}$") as caught:

@@ -169,7 +169,8 @@ def test_all_zero_vectors_are_allowed():
 
 
 @pytest.mark.parametrize(
-    ("value", "path"), [(None, "body"), ([], "body"), ("x", "body"), ({}, "data"), ({"data": None}, "data"), ({"data": {}}, "data")]
+    ("value", "path"),
+    [(None, "body"), ([], "body"), ("x", "body"), ({}, "data"), ({"data": None}, "data"), ({"data": {}}, "data")],
 )
 def test_without_a_list_of_data_there_is_no_answer(value, path):
     """A missing spine is a DecodeError that is no mismatch."""
@@ -205,7 +206,8 @@ def test_integer_types_are_read(dtype, numbers):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "row"), [("int8", [128]), ("int8", [1.5]), ("uint8", [-1]), ("uint8", [256]), ("binary", ["1"]), ("ubinary", [None])]
+    ("dtype", "row"),
+    [("int8", [128]), ("int8", [1.5]), ("uint8", [-1]), ("uint8", [256]), ("binary", ["1"]), ("ubinary", [None])],
 )
 def test_numbers_out_of_the_types_range_are_a_mismatch(dtype, row):
     """A number that the type cannot hold is refused, not wrapped around."""

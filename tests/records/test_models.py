@@ -97,7 +97,9 @@ def test_one_model_is_read_with_meta():
     assert pickle.loads(pickle.dumps(model)) == model
 
 
-@pytest.mark.parametrize(("body", "path"), [(None, "body"), ([], "body"), ({}, "id"), ({"id": ""}, "id"), ({"id": 5}, "id")])
+@pytest.mark.parametrize(
+    ("body", "path"), [(None, "body"), ([], "body"), ({}, "id"), ({"id": ""}, "id"), ({"id": 5}, "id")]
+)
 def test_a_model_without_an_id_is_none(body, path):
     """The id is the one thing a model must have."""
     with pytest.raises(DecodeError) as caught:

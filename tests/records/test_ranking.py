@@ -1,5 +1,6 @@
 """Answers of rerankers: every document ranked once, sorted by score, ties in the order they were sent."""
 
+import itertools
 import json
 import math
 import pickle
@@ -22,7 +23,9 @@ def rankings(*pairs, **rest):
 
 def test_a_ranking_is_sorted_with_its_documents():
     """Highest score first, each with the document the caller passed; the logit is the score."""
-    answer = decode_nim_ranking(rankings((0, -7.25), (1, 2.5), usage={"prompt_tokens": 14}, model="m", odd=1), ["a", "b"], META)
+    answer = decode_nim_ranking(
+        rankings((0, -7.25), (1, 2.5), usage={"prompt_tokens": 14}, model="m", odd=1), ["a", "b"], META
+    )
     assert answer.results == (RankedDocument(1, 2.5, 2.5, None, "b"), RankedDocument(0, -7.25, -7.25, None, "a"))
     assert (answer.usage, answer.model, answer.extra, answer.meta) == (Usage(14), "m", {"odd": 1}, META)
 
@@ -34,7 +37,7 @@ def test_results_are_sorted_and_complete_whatever_the_order(logits, random):
     random.shuffle(pairs)
     results = decode_nim_ranking(rankings(*pairs), list("abcdefgh"[: len(logits)])).results
     assert sorted(r.index for r in results) == list(range(len(logits)))
-    assert all((a.score, -a.index) > (b.score, -b.index) for a, b in zip(results, results[1:], strict=False))
+    assert all((a.score, -a.index) > (b.score, -b.index) for a, b in itertools.pairwise(results))
     assert all(r.document == "abcdefgh"[r.index] and r.score == logits[r.index] for r in results)
     assert all(type(r.score) is float for r in results)
 

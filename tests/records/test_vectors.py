@@ -81,7 +81,12 @@ def test_a_vector_is_not_hashable_and_has_a_short_repr():
 
 @pytest.mark.parametrize(
     ("dtype", "numbers", "numpy_dtype"),
-    [("int8", [1, -1], "int8"), ("uint8", [1, 255], "uint8"), ("binary", [1, -1], "int8"), ("ubinary", [1, 255], "uint8")],
+    [
+        ("int8", [1, -1], "int8"),
+        ("uint8", [1, 255], "uint8"),
+        ("binary", [1, -1], "int8"),
+        ("ubinary", [1, 255], "uint8"),
+    ],
 )
 def test_integer_types(dtype, numbers, numpy_dtype):
     """int8 and binary rows are signed, uint8 and ubinary unsigned, for us and for NumPy."""

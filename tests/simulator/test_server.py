@@ -15,7 +15,7 @@ MESSAGES = [{"role": "user", "content": PARIS}]
 
 async def _until(condition: Any) -> None:
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - the simulator has no event for it
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -1,6 +1,6 @@
 """A raw-socket HTTP server that does exactly what a test's script says, and tells what it saw.
 
-A script is a list of steps for one request: bytes to send, `Pause`, `Stall`, `Reset`, `Close`, `HalfClose`, a coroutine
+A script is a list of steps for one request: bytes to send, `Pause`, `Drip`, `Flood`, `Stall`, `Reset`, `Close`, `HalfClose`, a coroutine
 function, or a function of the request that returns such a list. The n-th request gets the n-th script; the last one is
 repeated. After a script the connection waits for its next request, unless a step closed it.
 """
@@ -50,6 +50,21 @@ class Drip:
     times: int = 10_000
 
 
+@dataclass
+class Flood:
+    """Send bytes as fast as the client takes them; `sent` tells how often that was."""
+
+    data: bytes
+    times: int
+    sent: int = 0
+
+    async def send(self, writer: asyncio.StreamWriter) -> None:
+        for _ in range(self.times):
+            writer.write(self.data)
+            await writer.drain()
+            self.sent += 1
+
+
 class Stall:
     """Send nothing more; wait until the client leaves."""
 
@@ -66,7 +81,7 @@ class HalfClose:
     """Send FIN, go on reading until the client leaves."""
 
 
-Step: TypeAlias = bytes | Pause | Drip | Stall | Reset | Close | HalfClose | Callable[[], Awaitable[None]]
+Step: TypeAlias = bytes | Pause | Drip | Flood | Stall | Reset | Close | HalfClose | Callable[[], Awaitable[None]]
 Script: TypeAlias = Sequence[Step] | bytes | Callable[[Request], "Sequence[Step] | bytes"]
 
 
@@ -181,6 +196,8 @@ class FaultServer:
                     await asyncio.sleep(seconds)
                 case Drip(data, every, times):
                     await _drip(writer, reader, data, every, times)
+                case Flood():
+                    await step.send(writer)
                 case Stall():
                     await _until_gone(reader)
                 case Reset():

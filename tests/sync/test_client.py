@@ -205,5 +205,7 @@ assert os.waitpid(child, 0)[1] == 0
 assert client.chat.create("hello").text
 client.close()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
+    )
     assert (done.returncode, done.stderr) == (0, "")

@@ -7,11 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
-from support.server import FaultServer, Pause, ServerThread, Stall
-from support.wire import MODEL, answer, chat, chat_body, chunk, error, head, token
 
 from nimclient import (
     ChatCompletion,
@@ -31,6 +30,8 @@ from nimclient.errors import (
     NimError,
     StreamInterruptedError,
 )
+from support.server import FaultServer, Pause, ServerThread, Stall
+from support.wire import MODEL, answer, chat, chat_body, chunk, error, head, token
 
 
 def echo(request: Any) -> list[Any]:
@@ -55,6 +56,10 @@ def client(server: FaultServer) -> Iterator[Client]:
         yield client
 
 
+def arrived(server: FaultServer, count: int) -> bool:
+    return len(server.requests) >= count
+
+
 def until(condition: Any) -> None:
     for _ in range(400):
         if condition():
@@ -63,7 +68,7 @@ def until(condition: Any) -> None:
     raise AssertionError("it did not happen")
 
 
-# batch and as_completed --------------------------------------------------------------------------------------------------------
+# batch and as_completed ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [list, tuple, iter])
@@ -113,7 +118,7 @@ def test_the_source_goes_on_while_answers_are_read(server: FaultServer, client: 
     with client.chat.as_completed(map(str, range(40)), concurrency=4) as replies:
         for number, _ in enumerate(replies, 1):
             if number < 30:
-                until(lambda at_least=min(number + 2, 40): len(server.requests) >= at_least)
+                until(partial(arrived, server, number + 2))
 
 
 def test_closing_ends_what_is_under_way(client: Client, server: FaultServer) -> None:
@@ -131,7 +136,7 @@ def test_forgotten_it_warns(client: Client) -> None:
     for source in (["a", "stall"], iter(["a", "stall"])):
         replies: Any = client.chat.as_completed(source)
         next(replies)
-        with pytest.warns(ResourceWarning, match="not closed"):
+        with pytest.warns(ResourceWarning, match="not closed"):  # noqa: PT031  # by the collector
             del replies
             gc.collect()
 
@@ -210,7 +215,7 @@ next(replies)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-# conversations -----------------------------------------------------------------------------------------------------------------
+# conversations --------------------------------------------------------------------------------
 
 
 class Watched(dict[str, list[dict[str, Any]]]):
@@ -284,7 +289,7 @@ def test_wrong_options_of_a_conversation(client: Client) -> None:
         conversation().stream("a", temperatur=1)
 
 
-# completions ---------------------------------------------------------------------------------------------------------------------
+# completions --------------------------------------------------------------------------------
 
 
 def test_completions(nim_simulator_url: str) -> None:

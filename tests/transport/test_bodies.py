@@ -10,8 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
-from support.wire import END, answer, chat, chat_body, chunk, embedded, error, head, http
 
 from nimclient import AsyncClient, Limits, Timeouts
 from nimclient.errors import (
@@ -25,6 +23,8 @@ from nimclient.errors import (
     ServerError,
     StreamFaultError,
 )
+from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
+from support.wire import END, answer, chat, chat_body, chunk, embedded, error, head, http
 
 MakeClient = Callable[..., AsyncClient]
 BODY = json.dumps(chat_body()).encode()
@@ -59,7 +59,7 @@ async def test_a_cut_body_is_a_lost_connection(server: FaultServer, client: Asyn
         [JSON + chunk(BODY), Pause(0.02), b"ffffffffffffffffffff\r\n", Stall()],
         [http(b"no gzip at all", 200, GZIP), Stall()],
         [http(gzip.compress(BODY)[:-8] + b"\0" * 8, 200, GZIP), Stall()],
-        [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6)), Stall()],
+        [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6))],
     ],
     ids=["chunk size", "later chunk size", "huge chunk size", "no gzip", "bad CRC", "stacked"],
 )
@@ -287,7 +287,18 @@ async def test_all_of_2xx_is_success(server: FaultServer, client: AsyncClient, s
     assert reply.meta.status == status
 
 
-@pytest.mark.parametrize(("status", "kind"), [(402, APIStatusError), (418, APIStatusError), (451, APIStatusError), (511, ServerError), (599, ServerError), (600, APIStatusError), (999, APIStatusError)])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (402, APIStatusError),
+        (418, APIStatusError),
+        (451, APIStatusError),
+        (511, ServerError),
+        (599, ServerError),
+        (600, APIStatusError),
+        (999, APIStatusError),
+    ],
+)
 async def test_unusual_statuses(server: FaultServer, client: AsyncClient, status: int, kind: type) -> None:
     """A status without a class of its own is APIStatusError or ServerError and is not retried."""
     server.script(error(status, "odd"))

@@ -129,7 +129,7 @@ async def remember(client: AsyncClient) -> tuple[Message, ...]:
     assert_type(await talk.stream(Message("user", "b")).final(), ChatCompletion)
     copy = Conversation.from_json(talk.to_json(), client)
     assert_type(copy, Conversation)
-    prompt = ChatPrompt([("system", "{a}"), "{b}"]) + [("user", "{c}")]
+    prompt = ChatPrompt([("system", "{a}"), "{b}"]) + [("user", "{c}")]  # + is its own
     assert_type(prompt, ChatPrompt)
     await client.chat.create(prompt.format(a=1, b=2, c=3))
     return copy.messages

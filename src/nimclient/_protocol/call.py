@@ -39,7 +39,7 @@ class Call(Generic[T]):
     method: str
     path: str
     decode: Callable[[Json, ResponseMeta], T]
-    fields: JsonDict | None = None
+    fields: JsonDict | None = field(default=None, repr=False)
     model: str | None = None
     ours: tuple[str, ...] = ()
     replay: Replay = Replay.FREELY

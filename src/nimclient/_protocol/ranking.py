@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from attrs import evolve
+
 from nimclient._protocol.call import Call
 from nimclient._protocol.options import (
     check_names,
@@ -18,6 +20,7 @@ from nimclient._protocol.options import (
 )
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
+from nimclient.records.chat import Usage
 from nimclient.records.params import CallOptions
 from nimclient.records.ranking import Ranking, decode_nim_ranking
 
@@ -48,6 +51,20 @@ def ranking_call(
         fields["truncate"] = truncate
     merge_fields(fields, options)
     return Call("POST", "/ranking", partial(_decode, documents=list(documents)), fields, model=model)
+
+
+def merged(parts: Mapping[int, Ranking]) -> Ranking:
+    """One ranking of those of slices, by the position of their first document.
+
+    Logits of separate requests can be compared: a cross-encoder looks at one pair at a time.
+    """
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    results = [evolve(r, index=start + r.index) for start, part in parts.items() for r in part.results]
+    results.sort(key=lambda document: (-document.score, document.index))
+    first = parts[0]
+    usage = sum((part.usage or Usage() for part in parts.values()), start=Usage())
+    return evolve(first, results=tuple(results), usage=usage if any(p.usage for p in parts.values()) else None)
 
 
 def _decode(value: Json, meta: ResponseMeta, *, documents: list[Any]) -> Ranking:

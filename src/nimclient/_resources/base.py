@@ -25,7 +25,7 @@ class Resource:
         self, kind: str, model: str | None, build: Callable[[str | None], Call[T]], options: Mapping[str, Any]
     ) -> T:
         """Build the call for the model and send it."""
-        return await self._with_model(kind, model, build, lambda call: self._engine.send(call, options))
+        return await self._with_model(kind, model, build, lambda call: self._engine.send(call, options), options)
 
     async def _with_model(
         self,
@@ -33,6 +33,7 @@ class Resource:
         model: str | None,
         build: Callable[[str | None], Call[T]],
         send: Callable[[Call[T]], Awaitable[R]],
+        options: Mapping[str, Any],
     ) -> R:
         """Send the call for `model`, or for the default model of its kind.
 
@@ -48,10 +49,10 @@ class Resource:
             try:
                 return await send(build(found))
             except ModelNotFoundError:
-                if await self._find_default(kind) == found:
+                if await self._find_default(kind, options) == found:
                     raise
         else:
-            await self._find_default(kind)
+            await self._find_default(kind, options)
         return await send(build(defaults[kind]))
 
     def _known_model(self, kind: str, model: str | None) -> str | None:
@@ -70,13 +71,15 @@ class Resource:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
 
-    async def _ensure_default(self, kind: str) -> None:
+    async def _ensure_default(self, kind: str, options: Mapping[str, Any]) -> None:
         """Find the default model of a kind, if it is not known: once before a call over many items, not once for each."""
         if kind not in self._engine.core.default_models:
-            await self._find_default(kind)
+            await self._find_default(kind, options)
 
-    async def _find_default(self, kind: str) -> str:
-        models = catalog.described(await self._engine.send(list_call(), {}))
+    async def _find_default(self, kind: str, options: Mapping[str, Any]) -> str:
+        """Ask the server, within the time and with the headers of the call that needs to know."""
+        own = {name: options.get(name) for name in ("timeout", "extra_headers")}
+        models = catalog.described(await self._engine.send(list_call(), own))
         found = catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"

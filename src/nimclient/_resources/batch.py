@@ -65,13 +65,17 @@ def as_completed(
             if on_error == "raise":
                 await _look_through(source, lambda item: build(item, known))
         if known is None:  # find the default once, not once for every item
-            await chat._ensure_default("chat")
+            await chat._ensure_default("chat", options)
 
     async def answer(index: int, item: Any) -> ChatCompletion | NimError | Failure:
         item = settled(item)
         try:
             return await chat._with_model(
-                "chat", model, lambda name: build(item, name), lambda call: chat._engine.send(call, options, gate)
+                "chat",
+                model,
+                lambda name: build(item, name),
+                lambda call: chat._engine.send(call, options, gate),
+                options,
             )
         except (NimError, TypeError) as error:
             located(error, index)

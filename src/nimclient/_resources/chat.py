@@ -141,7 +141,7 @@ class AsyncChat(Resource):
             return first if name == known else self._call("chat.stream", messages, name, options, stream=True)
 
         async def start(receive: Receive[None]) -> None:
-            await self._with_model("chat", model, build, lambda call: self._engine.run(call, options, receive))
+            await self._with_model("chat", model, build, lambda call: self._engine.run(call, options, receive), options)
 
         return ChatStream(start, self._engine.config.limits.max_event)
 

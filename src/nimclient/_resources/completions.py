@@ -47,7 +47,9 @@ class AsyncCompletions(Resource):
             return completion_call("completions.stream", prompt, name, options, stream=True)
 
         async def start(receive: Receive[None]) -> None:
-            await self._with_model("completions", model, build, lambda call: self._engine.run(call, options, receive))
+            await self._with_model(
+                "completions", model, build, lambda call: self._engine.run(call, options, receive), options
+            )
 
         build(self._known_model("completions", model))
         return CompletionStream(start, self._engine.config.limits.max_event)

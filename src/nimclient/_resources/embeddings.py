@@ -134,6 +134,7 @@ class AsyncEmbeddings(Resource):
                     model,
                     lambda name: build(span, name),
                     lambda call: self._engine.send(call, options, gate),
+                    options,
                 )
             except NimError as error:
                 error.index = span.start
@@ -141,7 +142,7 @@ class AsyncEmbeddings(Resource):
 
         if self._known_model("embedding", model) is None:  # find the default once, not once per slice
             build(job.spans[0], None)
-            await self._ensure_default("embedding")
+            await self._ensure_default("embedding", options)
         try:
             await run_all(job.spans, embed, concurrency or DEFAULT_CONCURRENCY, job.done)
         except NimError as error:
@@ -181,9 +182,11 @@ class _Job:
             self._buffer = bytearray(row * self._total)
         first = self._first.vectors
         if vectors.dimensions != first.dimensions:
-            raise EmbeddingMismatchError(
+            error = EmbeddingMismatchError(
                 f"the vectors from text {span.start} on have {vectors.dimensions} dimensions, others {first.dimensions}"
             )
+            error.index = span.start
+            raise error
         self._buffer[span.start * row : span.stop * row] = vectors.buffer
         self._finished[position] = span
         self._texts += len(span)

@@ -84,4 +84,4 @@ async def _ask(
                 refused.add(form)
         return await engine.send(build(call.model, forms[-1]), options)
 
-    return await chat._with_model("chat", model, build, send)
+    return await chat._with_model("chat", model, build, send, options)

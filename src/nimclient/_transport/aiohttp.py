@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import time
@@ -21,22 +20,19 @@ from typing import Any, NoReturn
 import aiohttp
 import anyio
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 from yarl import URL
 
 from nimclient._config import Timeouts
 from nimclient._transport.base import TransportSettings
 from nimclient._transport.tls import ssl_setting
+from nimclient._transport.translate import translate
 from nimclient._transport.watchdog import Watchdog
 from nimclient._wire import BodyPhase, Headers, HttpHead, HttpRequest
 from nimclient.errors import (
     BodyTooLargeError,
     ClientClosedError,
     ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
     Phase,
-    ProtocolError,
     TransportError,
 )
 
@@ -46,7 +42,6 @@ DRAIN_BYTES = 64 * 1024
 READ_BUFFER = 2**18
 SEND_PIECE = 2**18
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
-_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class AiohttpTransport:
@@ -71,7 +66,7 @@ class AiohttpTransport:
             attempt.end()
             if isinstance(error, asyncio.CancelledError):
                 raise attempt.watchdog.explain(error) from None
-            raise _translate(error, attempt.phase, attempt.reused) from error
+            raise translate(error, attempt.phase, attempt.reused) from error
         head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
         return head, _Body(attempt, response)
 
@@ -100,8 +95,8 @@ class AiohttpTransport:
             self._pid = os.getpid()
         pool = self._pools.get(loop)
         if pool is None:
-            for old in [loop for loop in self._pools if loop.is_closed()]:
-                del self._pools[old]
+            for old in [loop for loop in list(self._pools) if loop.is_closed()]:  # other threads add theirs meanwhile
+                self._pools.pop(old, None)
             pool = self._pools[loop] = _Pool(self._settings, self._ssl)
             await pool.hold_to_loop(weakref.ref(self))
         return pool
@@ -110,7 +105,7 @@ class AiohttpTransport:
         """The pool was closed."""
         for loop, known in list(self._pools.items()):
             if known is pool:
-                del self._pools[loop]
+                self._pools.pop(loop, None)
 
 
 def _keep_heap() -> None:
@@ -128,15 +123,18 @@ class _Pool:
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
+        connector: Any = _Connector(
+            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
+        )
+        connector._factory = partial(_Protocol, loop=self.loop)
         self.session = aiohttp.ClientSession(
-            connector=_Connector(
-                limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
-            ),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_LIMITS,
             trust_env=False,
             read_bufsize=READ_BUFFER,
         )
+        self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
 
     async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
@@ -225,23 +223,30 @@ _current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
 
 
 class _Protocol(ResponseHandler):
-    """Tells the reader of a body about a malformed chunk in it: aiohttp's own parser leaves it waiting for ever."""
+    """Tells the reader of a body about a malformed chunk in it and when the session is closed under it: aiohttp leaves it
+    waiting for ever in both cases.
+    """
 
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        super().set_exception(exc, *cause)
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
+        _break_off(self._payload, exc)
+
+    def close(self) -> None:
         payload = self._payload
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            lost = aiohttp.ClientPayloadError(str(exc))
-            lost.__cause__ = exc
-            payload.set_exception(lost)
+        super().close()
+        _break_off(payload, aiohttp.ClientConnectionError("the session was closed"))
+
+
+def _break_off(payload: Any, cause: BaseException) -> None:
+    """End a body that is still being read."""
+    if payload is not None and not payload.is_eof() and payload.exception() is None:
+        error = aiohttp.ClientPayloadError(str(cause))
+        error.__cause__ = cause
+        payload.set_exception(error)
 
 
 class _Connector(aiohttp.TCPConnector):
     """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._factory = partial(_Protocol, loop=self._loop)
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -284,7 +289,7 @@ class _Body:
         self.abort()
         if isinstance(error, asyncio.CancelledError):
             raise self._attempt.watchdog.explain(error) from None
-        raise _translate(error, "body", reused=False) from error
+        raise translate(error, "body", reused=False) from error
 
     async def read_all(self, most: int | None) -> bytes:
         idle = self._attempt.timeouts.idle
@@ -382,55 +387,3 @@ def _socket_with_keepalive(address: Any) -> socket.socket:
         if (option := getattr(socket, name, None)) is not None:  # not every system has every option
             made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
-
-
-def _translate(error: BaseException, phase: Phase, reused: bool) -> BaseException:
-    """What an exception of aiohttp means. Order matters: its classes overlap."""
-    match error:
-        case TransportError():
-            return error
-        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
-            return ConnectError("no connection through the proxy", kind="proxy")
-        case aiohttp.ClientConnectorDNSError():
-            return ConnectError(f"the name {error.host!r} could not be resolved", kind="dns")
-        case aiohttp.ClientConnectorCertificateError():
-            return ConnectError(f"the certificate of {error.host!r} is not valid: {_reason(error)}", kind="tls")
-        case aiohttp.ClientSSLError():
-            return ConnectError(f"TLS with {error.host!r} failed: {_reason(error)}", kind="tls")
-        case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
-            return _connect_error(f"{host}:{port}", cause)
-        case aiohttp.ClientResponseError():  # raised for malformed answers only: no status of a server's is behind it
-            return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
-        case aiohttp.ClientPayloadError() if _is_malformed(error):
-            return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return ConfigurationError("the URL cannot be requested")
-        case aiohttp.ClientError() | OSError():
-            lost = "before the answer began" if phase != "body" else "before the answer was complete"
-            return ConnectionLostError(f"the connection was lost {lost}", phase=phase, reused=reused)
-        case RuntimeError() if "Session is closed" in str(error):
-            return ClientClosedError("the client was closed")
-        case _:
-            return error
-
-
-def _connect_error(where: str, cause: OSError) -> ConnectError:
-    number = cause.errno
-    if number == errno.ECONNREFUSED:
-        return ConnectError(f"{where} refused the connection; is the server running?", kind="refused")
-    if number in _RESOURCES:
-        return ConnectError(f"no socket for {where}: {os.strerror(number)} (ulimit -n)", kind="resources")
-    return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
-
-
-def _is_malformed(error: BaseException) -> bool:
-    """Whether a body broke the rules; one that is cut off (these two are raised at its end only) did not."""
-    cause = error.__cause__
-    return isinstance(cause, HttpProcessingError) and not isinstance(cause, (TransferEncodingError, ContentLengthError))
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost words, without what the peer sent."""
-    cause = error.__cause__ or error
-    words = getattr(cause, "message", "") or getattr(error, "strerror", "") or str(cause)
-    return str(words).partition("\n")[0][:200]

@@ -351,8 +351,6 @@ def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:
 
 def _decode_row(item: Json, position: int, dtype: DType, meta: ResponseMeta | None) -> bytes:
     row: Any = object_or_empty(item).get("embedding")
-    if isinstance(row, bytes):
-        return row
     try:
         if isinstance(row, str):
             return b64decode(row)

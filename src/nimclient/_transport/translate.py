@@ -1,0 +1,73 @@
+"""What the exceptions of aiohttp mean in the error tree. No name of aiohttp's, and no byte of the peer's, gets past here."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import aiohttp
+from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
+
+from nimclient.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    Phase,
+    ProtocolError,
+    TransportError,
+)
+
+_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException:
+    """What an exception of aiohttp means. Order matters: its classes overlap."""
+    match error:
+        case TransportError():
+            return error
+        case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
+            return ConnectError("no connection through the proxy", kind="proxy")
+        case aiohttp.ClientConnectorDNSError():
+            return ConnectError(f"the name {error.host!r} could not be resolved", kind="dns")
+        case aiohttp.ClientConnectorCertificateError():
+            return ConnectError(f"the certificate of {error.host!r} is not valid: {_reason(error)}", kind="tls")
+        case aiohttp.ClientSSLError():
+            return ConnectError(f"TLS with {error.host!r} failed: {_reason(error)}", kind="tls")
+        case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
+            return _connect_error(f"{host}:{port}", cause)
+        case aiohttp.ClientResponseError():  # raised for malformed answers only: no status of a server's is behind it
+            return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
+        case aiohttp.ClientPayloadError() if _is_malformed(error):
+            return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            return ConfigurationError("the URL cannot be requested")
+        case aiohttp.ClientError() | OSError():
+            lost = "before the answer began" if phase != "body" else "before the answer was complete"
+            return ConnectionLostError(f"the connection was lost {lost}", phase=phase, reused=reused)
+        case RuntimeError() if "Session is closed" in str(error):
+            return ClientClosedError("the client was closed")
+        case _:
+            return error
+
+
+def _connect_error(where: str, cause: OSError) -> ConnectError:
+    number = cause.errno
+    if number == errno.ECONNREFUSED:
+        return ConnectError(f"{where} refused the connection; is the server running?", kind="refused")
+    if number in _RESOURCES:
+        return ConnectError(f"no socket for {where}: {os.strerror(number)} (ulimit -n)", kind="resources")
+    return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
+
+
+def _is_malformed(error: BaseException) -> bool:
+    """Whether a body broke the rules; one that is cut off (these two are raised at its end only) did not."""
+    cause = error.__cause__
+    return isinstance(cause, HttpProcessingError) and not isinstance(cause, (TransferEncodingError, ContentLengthError))
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost words, without what the peer sent."""
+    cause = error.__cause__ or error
+    words = getattr(cause, "message", "") or getattr(error, "strerror", "") or str(cause)
+    return str(words).partition("\n")[0][:200]
