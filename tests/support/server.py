@@ -1,8 +1,9 @@
 """A raw-socket HTTP server that does exactly what a test's script says, and tells what it saw.
 
-A script is a list of steps for one request: bytes to send, `Pause`, `Drip`, `Flood`, `Stall`, `Reset`, `Close`, `HalfClose`, a coroutine
-function, or a function of the request that returns such a list. The n-th request gets the n-th script; the last one is
-repeated. After a script the connection waits for its next request, unless a step closed it.
+A script is a list of steps for one request: bytes to send, `Pause`, `Drip`, `Flood`, `Stall`, `Reset`, `Close`,
+`HalfClose`, a coroutine function, or a function of the request that returns such a list. The n-th request gets the
+n-th script; the last one is repeated. After a script the connection waits for its next request, unless a step closed
+it.
 """
 
 import asyncio
