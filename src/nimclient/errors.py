@@ -65,8 +65,8 @@ def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimErr
 class NimError(Exception):
     """Base of every error that nimclient raises on purpose.
 
-    `.partial` is what had arrived of a streamed answer, `.index` the position of the failing item of a call over
-    many items, `.completed` the results that were finished by then.
+    `.partial` is what had arrived of a streamed answer (of a text completion, a Completion), `.index` the position of the
+    failing item of a call over many items, `.completed` the results that were finished by then.
     """
 
     partial: ChatCompletion | None = None
@@ -370,7 +370,7 @@ class ToolError(NimError):
 
 
 class BatchError(NimError):
-    """Several items failed. `.completed` has the finished results, `.failures` the others."""
+    """Several items failed. `.completed` has the finished results as pairs (index, result), `.failures` the others."""
 
     failures: tuple[Any, ...]
 

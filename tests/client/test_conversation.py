@@ -185,7 +185,6 @@ async def test_a_stream_that_does_not_open_is_no_turn(server: FaultServer, clien
     assert len(talk.messages) == 2
 
 
-@pytest.mark.usefixtures("collected")
 async def test_a_dropped_stream_blocks_nothing(server: FaultServer, client: AsyncClient) -> None:
     """After a stream was opened and forgotten the next turn may begin."""
     server.script([head() + chunk(ROLE) + chunk(token("Hel")), Stall()], chat("ok"))

@@ -71,7 +71,7 @@ def streamed(reads: list[bytes]) -> ChatStream:
     async def start(receive: Receive[None]) -> None:
         began = time.monotonic()
         head = HttpHead(200, Headers(), 0.0, None, False)
-        await receive(Exchange(head, Reads(reads), "http://x/v1", 1, Timeouts(), began, began, time.monotonic))
+        await receive(Exchange(head, Reads(reads), "http://x/v1", 1, Timeouts(), began, began, time.monotonic, ""))
 
     return ChatStream(start, None)
 

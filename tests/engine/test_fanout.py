@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from nimclient._fanout import finished, run_all
+from nimclient._fanout import run_all
 
 
 async def test_all_jobs_are_done() -> None:
@@ -62,8 +62,3 @@ async def test_cancellation_passes() -> None:
 async def test_no_jobs() -> None:
     """Nothing to do is done at once."""
     await run_all([], asyncio.sleep, 3, lambda position, result: None)
-
-
-def test_finished_results() -> None:
-    """Places without a result are left out."""
-    assert finished([1, None, 2]) == (1, 2)
