@@ -5,13 +5,15 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from servers.environment import Unavailable
+
+LEASH = Path(__file__).with_name("leash.py")
 
 
 def free_port() -> int:
@@ -31,18 +33,18 @@ def says(url: str, word: str = "") -> bool:
 
 
 class ServerProcess:
-    """One process in a session of its own: `stop` ends it and all its children."""
+    """One process in a session of its own: `stop` ends it and all its children, and so does the death of this process."""
 
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         self.log = log
         with log.open("w") as words:
             self._process = subprocess.Popen(
-                [str(part) for part in command],
+                [sys.executable, str(LEASH), *(str(part) for part in command)],
                 env={**inherited, **environment},
                 stdout=words,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 start_new_session=True,
             )
 
@@ -68,6 +70,8 @@ class ServerProcess:
         """End it at once, as a crash would."""
         self._signal(signal.SIGKILL)
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def stop(self, seconds: float = 5.0) -> None:
         """End it politely, then by force. No process of its session is left afterwards."""
