@@ -67,6 +67,8 @@ class AiohttpTransport:
             if isinstance(error, asyncio.CancelledError):
                 raise attempt.watchdog.explain(error) from None
             raise translate(error, attempt.phase, attempt.reused) from error
+        if not response.content.at_eof():
+            _acknowledge_at_once(response)
         head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
         return head, _Body(attempt, response)
 
@@ -375,6 +377,18 @@ class _LargeBody(aiohttp.BytesPayload):
 @lru_cache(maxsize=512)
 def _url(text: str) -> URL:
     return URL(text, encoded=True)
+
+
+def _acknowledge_at_once(response: aiohttp.ClientResponse) -> None:
+    """Send the kernel's acknowledgement of the head now, not 40 ms later.
+
+    A server that leaves Nagle's algorithm on (Dynamo's frontend) holds its first event back until the head is
+    acknowledged; on a connection that was used before, the kernel delays that.
+    """
+    connection, option = response.connection, getattr(socket, "TCP_QUICKACK", None)
+    if option is not None and connection is not None and connection.transport is not None:
+        with contextlib.suppress(OSError, AttributeError):  # not every loop shows its socket; a closed one needs none
+            connection.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, 1)
 
 
 def _socket_with_keepalive(address: Any) -> socket.socket:
