@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from support.server import FaultServer
-from support.wire import chunk, head, token
 
 from nimclient import AsyncClient
 from nimclient._transport import aiohttp as transport
 from nimclient._transport.aiohttp import _acknowledge_at_once
+from support.server import FaultServer
+from support.wire import chunk, head, token
 
 
 class Socket:
