@@ -19,6 +19,7 @@ FLOORS = [
     {"records"},
     {"_protocol", "_transport"},
     {"_engine"},
+    {"_reader"},
     {"_stream", "_fanout", "prompts"},
     {"_resources"},
     {"_client"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from nimclient._engine import Receive
 from nimclient._protocol.call import Call
 from nimclient._protocol.chat import CHAT_OPTIONS
 from nimclient._protocol.options import check_names
+from nimclient._reader import Reader
 from nimclient._resources.history import Said, Store, Talk, Turn, saved
 from nimclient._stream import ChatStream
 from nimclient.records.chat import ChatChunk, ChatCompletion
@@ -103,7 +104,7 @@ class ConversationStream(ChatStream):
         super().__init__(start, max_event)
         self._turn = turn
 
-    async def _opened(self) -> Self:
+    async def _opened(self) -> Reader[ChatChunk, ChatCompletion]:
         if self._state is None and self._opening is None:
             self._turn.begin()
         try:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from nimclient._stream import AnswerStream, Chunk
+from nimclient._reader import Chunk
+from nimclient._stream import AnswerStream
 from nimclient._sync.portal import PORTAL
 from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion

@@ -15,6 +15,7 @@ from attrs import evolve, field, frozen
 
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
+from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
@@ -28,6 +29,8 @@ from nimclient.records._decode import (
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
+from nimclient.records.usage import Usage as Usage
+from nimclient.records.usage import decode_usage as decode_usage
 
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
@@ -117,30 +120,6 @@ class Choice:
 
 
 @frozen
-class Usage:
-    """Token counts. vLLM sends the details when it was started with --enable-prompt-tokens-details."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
-    prompt_tokens_details: JsonDict | None = None
-    completion_tokens_details: JsonDict | None = None
-    extra: JsonDict = field(factory=_nothing)
-
-    def __add__(self, other: Usage) -> Usage:
-        """The counts added; details are left out."""
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.total_tokens + other.total_tokens,
-        )
-
-    def to_dict(self) -> JsonDict:
-        """The usage as a JSON object."""
-        return to_dict(self)
-
-
-@frozen
 class ChatCompletion:
     """A complete chat answer. The short-cuts (`text`, `reasoning`, …) speak of the first choice."""
 
@@ -224,28 +203,13 @@ class ChunkChoice:
     logprobs: Logprobs | None
 
 
-class ChatChunk:
+class ChatChunk(AnswerChunk):
     """One event of a chat stream. It keeps the event's JSON object and builds its parts when they are asked for.
 
     `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
     """
 
-    __slots__ = ("_event", "_meta", "_text")
-
-    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
-        self._event = event
-        self._text = text
-        self._meta = meta
-
-    @property
-    def text(self) -> str:
-        """What the event adds to the first choice's text."""
-        return self._text
-
-    @property
-    def meta(self) -> ResponseMeta | None:
-        """The exchange, as known at the head of the answer."""
-        return self._meta
+    __slots__ = ()
 
     @property
     def choices(self) -> tuple[ChunkChoice, ...]:
@@ -262,44 +226,8 @@ class ChatChunk:
         """Pieces of the first choice's tool calls."""
         return _decode_tool_deltas(self._delta().get("tool_calls"))
 
-    @property
-    def finish_reason(self) -> str | None:
-        """Set on the event that ends the first choice."""
-        return next((text_or_none(c.get("finish_reason")) for c in self._raw_choices() if not c.get("index")), None)
-
-    @property
-    def usage(self) -> Usage | None:
-        """Token counts, on the events that carry them."""
-        return decode_usage(self._event.get("usage"))
-
-    @property
-    def extra(self) -> JsonDict:
-        """The event's fields beside choices and usage."""
-        return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
-
-    def to_dict(self) -> JsonDict:
-        """The event as it came."""
-        return dict(self._event)
-
-    def _raw_choices(self) -> list[JsonDict]:
-        return objects(self._event.get("choices"))
-
     def _delta(self) -> JsonDict:
-        for choice in self._raw_choices():
-            if not choice.get("index"):
-                return object_or_empty(choice.get("delta"))
-        return {}
-
-    def __eq__(self, other: object) -> bool:
-        return self._event == other._event if isinstance(other, ChatChunk) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # it holds a dict: equal by value, like a dict not hashable
-
-    def __repr__(self) -> str:
-        return f"ChatChunk({self._event!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ChatChunk, (self._event, self._text, self._meta)
+        return object_or_empty(self._first_choice().get("delta"))
 
 
 def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion:
@@ -371,21 +299,6 @@ def decode_message(value: JsonDict) -> Message:
 def reasoning_of(data: JsonDict) -> str | None:
     """The reasoning text of a message or delta under either of its names."""
     return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content"))
-
-
-def decode_usage(value: Json) -> Usage | None:
-    """Token counts, or None."""
-    if not isinstance(value, dict):
-        return None
-    data = dict(object_or_empty(value))
-    return Usage(
-        prompt_tokens=int_or_none(data.pop("prompt_tokens", None)) or 0,
-        completion_tokens=int_or_none(data.pop("completion_tokens", None)) or 0,
-        total_tokens=int_or_none(data.pop("total_tokens", None)) or 0,
-        prompt_tokens_details=data.pop("prompt_tokens_details", None),
-        completion_tokens_details=data.pop("completion_tokens_details", None),
-        extra=data,
-    )
 
 
 def decode_logprobs(value: Json) -> Logprobs | None:

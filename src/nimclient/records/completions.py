@@ -12,17 +12,17 @@ from attrs import field, frozen
 
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
+from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
     int_or_none,
     object_or_empty,
-    objects,
     text_or_none,
     to_dict,
     wrong,
 )
-from nimclient.records.chat import Usage, decode_usage
+from nimclient.records.usage import Usage, decode_usage
 
 
 def _nothing() -> JsonDict:
@@ -105,28 +105,13 @@ class Completion:
         return to_dict(self)
 
 
-class CompletionChunk:
+class CompletionChunk(AnswerChunk):
     """One event of a streamed completion. It keeps the event's JSON object and builds its parts when they are asked for.
 
     `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
     """
 
-    __slots__ = ("_event", "_meta", "_text")
-
-    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
-        self._event = event
-        self._text = text
-        self._meta = meta
-
-    @property
-    def text(self) -> str:
-        """What the event adds to the first choice's text."""
-        return self._text
-
-    @property
-    def meta(self) -> ResponseMeta | None:
-        """The exchange, as known at the head of the answer."""
-        return self._meta
+    __slots__ = ()
 
     @property
     def choices(self) -> tuple[CompletionChoice, ...]:
@@ -134,42 +119,9 @@ class CompletionChunk:
         return tuple(_decode_choice(choice, 0) for choice in self._raw_choices())
 
     @property
-    def finish_reason(self) -> str | None:
-        """Set on the event that ends the first choice."""
-        return next((text_or_none(c.get("finish_reason")) for c in self._raw_choices() if not c.get("index")), None)
-
-    @property
     def logprobs(self) -> CompletionLogprobs | None:
         """The log probabilities of the first choice's new tokens."""
-        return next((decode_logprobs(c.get("logprobs")) for c in self._raw_choices() if not c.get("index")), None)
-
-    @property
-    def usage(self) -> Usage | None:
-        """Token counts, on the events that carry them."""
-        return decode_usage(self._event.get("usage"))
-
-    @property
-    def extra(self) -> JsonDict:
-        """The event's fields beside choices and usage."""
-        return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
-
-    def to_dict(self) -> JsonDict:
-        """The event as it came."""
-        return dict(self._event)
-
-    def _raw_choices(self) -> list[JsonDict]:
-        return objects(self._event.get("choices"))
-
-    def __eq__(self, other: object) -> bool:
-        return self._event == other._event if isinstance(other, CompletionChunk) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # it holds a dict: equal by value, like a dict not hashable
-
-    def __repr__(self) -> str:
-        return f"CompletionChunk({self._event!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return CompletionChunk, (self._event, self._text, self._meta)
+        return decode_logprobs(self._first_choice().get("logprobs"))
 
 
 def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completion:

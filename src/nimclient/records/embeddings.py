@@ -19,7 +19,7 @@ from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
-from nimclient.records.chat import Usage, decode_usage
+from nimclient.records.usage import Usage, decode_usage
 
 b64decode: Callable[[str | memoryview], bytes]
 try:

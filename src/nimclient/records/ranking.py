@@ -14,7 +14,7 @@ from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.errors import RerankMismatchError
 from nimclient.records._decode import as_list, as_object, text_or_none, to_dict, wrong
-from nimclient.records.chat import Usage, decode_usage
+from nimclient.records.usage import Usage, decode_usage
 
 
 @frozen

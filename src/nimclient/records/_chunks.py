@@ -1,0 +1,68 @@
+"""What the chunks of chat and of text completions have in common: an event whose parts are built when asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nimclient._types import JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records._decode import object_or_empty, objects, text_or_none
+from nimclient.records.usage import Usage, decode_usage
+
+
+class AnswerChunk:
+    """One event of a stream: its JSON object, and what it adds to the text of the choice with index 0."""
+
+    __slots__ = ("_event", "_meta", "_text")
+
+    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
+        self._event = event
+        self._text = text
+        self._meta = meta
+
+    @property
+    def text(self) -> str:
+        """What the event adds to the first choice's text."""
+        return self._text
+
+    @property
+    def meta(self) -> ResponseMeta | None:
+        """The exchange, as known at the head of the answer."""
+        return self._meta
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Set on the event that ends the first choice."""
+        return text_or_none(self._first_choice().get("finish_reason"))
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts, on the events that carry them."""
+        return decode_usage(self._event.get("usage"))
+
+    @property
+    def extra(self) -> JsonDict:
+        """The event's fields beside choices and usage."""
+        return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
+
+    def to_dict(self) -> JsonDict:
+        """The event as it came."""
+        return dict(self._event)
+
+    def _raw_choices(self) -> list[JsonDict]:
+        return objects(self._event.get("choices"))
+
+    def _first_choice(self) -> JsonDict:
+        """The choice with index 0, empty where the event does not speak of it."""
+        return object_or_empty(next((choice for choice in self._raw_choices() if not choice.get("index")), None))
+
+    def __eq__(self, other: object) -> bool:
+        return self._event == other._event if isinstance(other, type(self)) else NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a dict: equal by value, like a dict not hashable
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._event!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._event, self._text, self._meta)
