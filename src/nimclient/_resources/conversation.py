@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from nimclient._engine import Receive
 from nimclient._protocol.call import Call
-from nimclient._protocol.chat import CHAT_OPTIONS
-from nimclient._protocol.options import check_names
 from nimclient._reader import Reader
 from nimclient._resources.history import Said, Store, Talk, Turn, saved
 from nimclient._stream import ChatStream
@@ -28,19 +26,6 @@ class Conversation(Talk):
     Only completed turns are kept: one that fails, is cancelled or is left unread changes nothing. One turn at a time:
     two at once are a RuntimeError. The history is a list of wire messages in `store[session_id]`.
     """
-
-    def __init__(
-        self,
-        chat: AsyncChat,
-        system: str | None,
-        store: Store | None,
-        session_id: str | None,
-        model: str | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        check_names("chat.conversation", options, CHAT_OPTIONS)
-        super().__init__(system, store, session_id, model, options)
-        self._chat = chat
 
     async def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
         """Say something and wait for the answer; both become part of the history.

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
 from types import TracebackType
-from typing import Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 from uuid import uuid4
 from weakref import ref
 
 from nimclient import _json
+from nimclient._protocol.chat import CHAT_OPTIONS
 from nimclient._protocol.messages import MessageLike, Messages, wire_messages
-from nimclient._protocol.options import check_whole
+from nimclient._protocol.options import check_names, check_whole
 from nimclient._types import JsonDict, is_array
 from nimclient.errors import ConfigurationError
 from nimclient.records._decode import object_or_empty
 from nimclient.records.chat import ChatCompletion, Message, decode_message
+
+if TYPE_CHECKING:
+    from nimclient._resources.chat import AsyncChat
 
 Store: TypeAlias = MutableMapping[str, list[JsonDict]]
 Said: TypeAlias = Messages | Message | Mapping[str, Any]
@@ -149,12 +153,15 @@ class Talk:
 
     def __init__(
         self,
+        chat: AsyncChat,
         system: str | None,
         store: Store | None,
         session_id: str | None,
         model: str | None,
         options: Mapping[str, Any],
     ) -> None:
+        check_names("chat.conversation", options, CHAT_OPTIONS)
+        self._chat = chat
         self._history = History(system, store, session_id, echo_reasoning=bool(options.get("echo_reasoning")))
         self._model = model
         self._options = dict(options)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from nimclient._protocol.chat import CHAT_OPTIONS
-from nimclient._protocol.options import check_names
-from nimclient._resources.chat import AsyncChat
 from nimclient._resources.conversation import Conversation, start_of
 from nimclient._resources.history import Said, Store, Talk, Turn, saved
 from nimclient._stream import ChatStream
@@ -23,19 +19,6 @@ if TYPE_CHECKING:
 
 class SyncConversation(Talk):
     """A chat that remembers: made by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
-
-    def __init__(
-        self,
-        chat: AsyncChat,
-        system: str | None,
-        store: Store | None,
-        session_id: str | None,
-        model: str | None,
-        options: Mapping[str, Any],
-    ) -> None:
-        check_names("chat.conversation", options, CHAT_OPTIONS)
-        super().__init__(system, store, session_id, model, options)
-        self._chat = chat
 
     @documented_by(Conversation.send)
     def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
