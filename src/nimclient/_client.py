@@ -32,14 +32,16 @@ from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nimclient._engine import Core, Engine
+    from nimclient._protocol.messages import Messages
     from nimclient._resources.chat import AsyncChat
     from nimclient._resources.completions import AsyncCompletions
     from nimclient._resources.embeddings import AsyncEmbeddings
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
     from nimclient._wire import AttemptEvent
-    from nimclient.records.params import CallOptions
+    from nimclient.records.params import CallOptions, TokenizeOptions
     from nimclient.records.ranking import Ranking
+    from nimclient.records.server import Detokenization, Metadata, Tokenization
 
 _BUILDING = threading.Lock()  # threads may use a new client for the first time at the same moment
 
@@ -167,12 +169,46 @@ class AsyncClient:
             query, documents, model, top_n, truncate, batch_size, concurrency, options
         )
 
+    async def metadata(self, **options: Unpack[CallOptions]) -> Metadata:
+        """What the server is: a NIM's /v1/metadata (else its /v1/version), vLLM's /version.
+
+        Raises NotFoundError where it has none of them (Dynamo, the hosted catalog), else what every call raises.
+        """
+        from nimclient._resources.server import AsyncServer
+
+        return await AsyncServer(self._engine).metadata(options)
+
+    async def tokenize(
+        self, text_or_messages: Messages, *, model: str | None = None, **options: Unpack[TokenizeOptions]
+    ) -> Tokenization:
+        """The tokens of a text (str), or of messages (list) in the model's chat template: POST /tokenize (vLLM, NIM 2.x).
+
+        Without a model, here or for the client, the server takes its own. Raises NotFoundError where the server has no
+        such route, TypeError for an unknown option, else what every call raises.
+        """
+        from nimclient._resources.server import AsyncServer
+
+        return await AsyncServer(self._engine).tokenize(text_or_messages, model, options)
+
+    async def detokenize(
+        self, tokens: Sequence[int], *, model: str | None = None, **options: Unpack[CallOptions]
+    ) -> Detokenization:
+        """The text of token ids: POST /detokenize (vLLM, NIM 2.x). Errors as in `tokenize`."""
+        from nimclient._resources.server import AsyncServer
+
+        return await AsyncServer(self._engine).detokenize(tokens, model, options)
+
     # settings and life ------------------------------------------------------------------------------------------
 
     @property
     def base_url(self) -> str:
         """The API root, ending in /v1."""
         return self._config.base_url
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """What kind of server the base URL leads to: as it was given, by its host, or as its answers have shown so far."""
+        return self._engine.dialect_for()
 
     def with_options(
         self,

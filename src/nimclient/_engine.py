@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from attrs import define, evolve
 
 from nimclient import __version__
-from nimclient._config import ClientConfig, Secret, Timeouts, check_headers, is_nvidia, proxy_for, resolve_timeouts
+from nimclient._config import (
+    ClientConfig,
+    Dialect,
+    Secret,
+    Timeouts,
+    check_headers,
+    is_nvidia,
+    proxy_for,
+    resolve_timeouts,
+)
 from nimclient._protocol import catalog
 from nimclient._protocol.call import Call
+from nimclient._protocol.dialects import Dialects
 from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
 from nimclient._protocol.pacing import Gate, RateLimit
@@ -89,6 +99,7 @@ class Core:
         self.rate = RateLimit(rate) if rate is not None else None
         self.closed = False
         self.default_models: dict[str, str] = {}
+        self.dialects = Dialects()
         self._transport: Transport | None = None
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self._building = threading.Lock()
@@ -154,10 +165,13 @@ class Engine:
         """Whether the base URL is one of NVIDIA's own hosts."""
         return is_nvidia(self._base.origin)
 
-    @property
-    def root(self) -> str:
-        """The base URL without /v1: where the management routes of vLLM are."""
-        return self._base.root
+    def dialect_for(self, model: str | None = None) -> Dialect | None:
+        """What the server behind a model is: as the client was told, by its host, else as its answers have shown."""
+        if self.config.dialect is not None:
+            return self.config.dialect
+        endpoint = None if model is None else self.config.endpoints.get(model)
+        origin = self._base.origin if endpoint is None else origin_of(endpoint)
+        return "hosted" if is_nvidia(origin) else self.core.dialects.get(origin)
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
@@ -168,6 +182,7 @@ class Engine:
                 return call.decode(joined(data, call.accumulator()), exchange.meta())
             value = call.parse(data)
             refuse_fault(value)
+            self.core.dialects.read(exchange.url, call.path, value)
             return call.decode(value, exchange.meta())
 
         return await self.run(call, options, receive, gate)
@@ -260,6 +275,7 @@ class Engine:
         try:
             head, body = await transport.open(request, timeouts, deadline)
             status = head.status
+            self.core.dialects.greet(url, head.headers)
             try:
                 if not 200 <= status < 300:
                     raise await self._refusal(call, head, body, secret)
@@ -269,6 +285,8 @@ class Engine:
                 raise
         except NimError as error:
             _redact(error, secret)
+            if isinstance(error, APIStatusError):
+                self.core.dialects.read_refusal(url, error)
             failure = error
             raise
         finally:
@@ -300,6 +318,8 @@ class Engine:
         """Where a call goes: the model's own endpoint if it has one, else below the API root."""
         if "://" in call.path:
             return call.path
+        if call.at_root:
+            return self._base.root + call.path
         if call.model is not None and call.method == "POST":
             if (endpoint := self.config.endpoints.get(call.model)) is not None:
                 return endpoint

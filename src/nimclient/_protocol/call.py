@@ -31,7 +31,8 @@ class Replay(Enum):
 class Call(Generic[T]):
     """One call of the API. Making one encodes its body: ConfigurationError for what JSON cannot carry.
 
-    `path` is below the API root ("/chat/completions"), or an absolute URL; `parse` reads the JSON of the answer and
+    `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
+    absolute URL; `parse` reads the JSON of the answer and
     `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the
     server refuses them; `accumulator` makes the plain answer where a server sends events unasked.
     """
@@ -47,6 +48,7 @@ class Call(Generic[T]):
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     parse: Callable[[bytes], Json] = _json.loads
     accumulator: Callable[[], Accumulator[T]] | None = None
+    at_root: bool = False
 
     body: bytes | None = field(
         init=False, repr=False, default=Factory(lambda call: _encoded(call.fields), takes_self=True)

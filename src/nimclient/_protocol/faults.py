@@ -175,6 +175,26 @@ def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
     return StreamFaultError(f"the server reported an error in the stream: {words[:500]}", code=code, type=fault.type)
 
 
+def is_no_route(error: APIStatusError) -> bool:
+    """Whether a refusal says that there is no such route, rather than no such model."""
+    return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)
+
+
+def no_route(error: APIStatusError, words: str) -> NotFoundError:
+    """The error for a route that a server does not have, with all that its refusal said."""
+    return NotFoundError(
+        f"{words}: {error.message}",
+        status=error.status,
+        code=error.code,
+        type=error.type,
+        param=error.param,
+        detail=error.detail,
+        request_id=error.request_id,
+        body=error.body,
+        attempts=error.attempts,
+    )
+
+
 def names_field(error: APIStatusError, field: str) -> bool:
     """Whether a 400 or 422 names this field of the body as what it objects to."""
     return error.status in (400, 422) and (error.param == field or re.search(rf"\b{field}\b", error.body) is not None)

@@ -101,6 +101,12 @@ def check_whole(name: str, value: object, least: int) -> int | None:
     return value
 
 
+def check_seconds(name: str, value: object) -> None:
+    """Raise ConfigurationError unless it is None or a number of seconds that is not negative."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0):
+        raise ConfigurationError(f"{name} takes seconds, not {value!r:.40}")
+
+
 def check_word(name: str, value: str | None, known: tuple[str, ...]) -> str | None:
     """None, or one of the known words."""
     if value is not None and value not in known:

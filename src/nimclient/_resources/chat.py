@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from nimclient._config import is_nvidia
 from nimclient._engine import Receive
 from nimclient._fanout import AsCompleted
 from nimclient._protocol.call import Call
 from nimclient._protocol.chat import chat_call
 from nimclient._protocol.messages import Messages, settled
 from nimclient._protocol.structured import Via
-from nimclient._protocol.urls import origin_of
 from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.base import Resource
 from nimclient._resources.batch import Conversations
@@ -271,9 +269,7 @@ class AsyncChat(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool
     ) -> Call[ChatCompletion]:
         """The call in the form that the server behind this model takes."""
-        config = self._engine.config
-        endpoint = config.endpoints.get(model or "")
-        hosted = self._engine.is_hosted if endpoint is None else is_nvidia(origin_of(endpoint))
-        hosted = hosted or config.dialect == "hosted"
-        developer = not hosted and config.dialect != "dynamo"
+        dialect = self._engine.dialect_for(model)
+        hosted = dialect == "hosted"
+        developer = not hosted and dialect != "dynamo"
         return chat_call(method, messages, model, options, stream=stream, hosted=hosted, developer=developer)

@@ -1,45 +1,84 @@
-"""client.health: is the server alive, is it ready."""
+"""client.health: is the server alive, is it ready, and waiting until it is."""
 
 from __future__ import annotations
 
+import anyio
+
 from nimclient._engine import Exchange
 from nimclient._protocol.call import Call
+from nimclient._protocol.models import health_calls
+from nimclient._protocol.options import check_seconds
 from nimclient._resources.base import Resource
-from nimclient.errors import APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError
+from nimclient.errors import (
+    APIStatusError,
+    AuthenticationError,
+    ConnectError,
+    ConnectionLostError,
+    NimError,
+    RequestTimeoutError,
+)
+
+PROBE_SECONDS = 10.0
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
 
 
 class AsyncHealth(Resource):
-    """Health of a NIM container (GET /v1/health/…); of vLLM, which has none there, `/health` below the root."""
+    """Health of a NIM container (GET /v1/health/…); of vLLM and Dynamo, which have none there, `/health` below the root."""
 
     async def ready(self, *, timeout: float | None = 5.0) -> bool:
         """Whether the model is loaded and takes requests. A server that cannot be reached, or not in time, is not ready."""
-        return await self._probe("/health/ready", timeout)
+        return await self._ask("ready", timeout) is None
 
     async def live(self, *, timeout: float | None = 5.0) -> bool:
         """Whether the server process answers."""
-        return await self._probe("/health/live", timeout)
+        return await self._ask("live", timeout) is None
 
-    async def _probe(self, path: str, timeout: float | None) -> bool:
-        status = await self._status(path, timeout)
-        if status == 404:  # not a NIM: vLLM answers 200 with an empty body, 503 when its engine is dead
-            status = await self._status(self._engine.root + "/health", timeout)
-        return status is not None and 200 <= status < 300
+    async def wait_ready(self, *, timeout: float | None = 600.0) -> None:
+        """Wait until the server is ready: a container may load its model for minutes. `timeout` in seconds; None: for ever.
 
-    async def _status(self, path: str, timeout: float | None) -> int | None:
-        """The status of one try; the body says nothing that the status does not (NIMs differ in it)."""
+        A server that refuses connections, does not answer or answers anything but 2xx is asked again, after 0.1 to 2 s.
+        Raises RequestTimeoutError (.phase "total") at the deadline, with the last state in its text and as its cause; at
+        once what will not pass: AuthenticationError, a ConnectError of kind "tls", ProtocolError, RedirectError.
+        """
+        check_seconds("timeout", timeout)
+        started = anyio.current_time()
+        pause, tries = FIRST_PAUSE, 0
+        while True:
+            left = None if timeout is None else max(started + timeout - anyio.current_time(), 0.0)
+            failure = await self._ask("ready", PROBE_SECONDS if left is None else min(PROBE_SECONDS, left))
+            tries += 1
+            if failure is None:
+                return
+            if isinstance(failure, AuthenticationError) or (
+                isinstance(failure, ConnectError) and failure.kind == "tls"
+            ):
+                raise failure
+            left = None if timeout is None else started + timeout - anyio.current_time()
+            if left is not None and left <= pause:
+                await anyio.sleep(max(left, 0.0))
+                problem = f"the server was not ready within {timeout:g} s; last: {failure.message}"
+                raise RequestTimeoutError(problem, phase="total", seconds=timeout, attempts=tries) from failure
+            await anyio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
-        async def receive(exchange: Exchange) -> int:
+    async def _ask(self, what: str, timeout: float | None) -> NimError | None:
+        """None from a server that is as asked, else why it is not: of one try, at the route that the server has."""
+        failure: NimError | None = None
+        for call in health_calls(what, self._engine.dialect_for()):
+            failure = await self._failure(call, timeout)
+            if not isinstance(failure, APIStatusError) or failure.status != 404:
+                break
+        return failure
+
+    async def _failure(self, call: Call[None], timeout: float | None) -> NimError | None:
+        """The body says nothing that the status does not: NIMs differ in it, vLLM's is empty."""
+
+        async def receive(exchange: Exchange) -> None:
             exchange.body.abort()
-            return exchange.head.status
+            self._engine.core.dialects.heard_health(exchange.url, call.path, exchange.head.headers)
 
-        call = Call("GET", path, _nothing)
         try:
             return await self._engine.once(call, {"timeout": timeout}, receive)
-        except APIStatusError as error:
-            return error.status
-        except (ConnectError, ConnectionLostError, RequestTimeoutError):
-            return None
-
-
-def _nothing(value: object, meta: object) -> None:
-    return None
+        except (APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError) as error:
+            return error

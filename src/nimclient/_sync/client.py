@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._client import AsyncClient
+from nimclient._config import Dialect
 from nimclient._protocol.messages import Messages
 from nimclient._resources import batch
 from nimclient._resources.chat import AsyncChat
@@ -172,6 +173,7 @@ class Health:
 
     ready = blocking(AsyncHealth.ready)
     live = blocking(AsyncHealth.live)
+    wait_ready = blocking(AsyncHealth.wait_ready)
 
 
 class Client:
@@ -216,12 +218,20 @@ class Client:
         return Health(self._async.health)
 
     rerank = blocking(AsyncClient.rerank)
+    metadata = blocking(AsyncClient.metadata)
+    tokenize = blocking(AsyncClient.tokenize)
+    detokenize = blocking(AsyncClient.detokenize)
     close = blocking(AsyncClient.aclose)
 
     @property
     def base_url(self) -> str:
         """The API root, ending in /v1."""
         return self._async.base_url
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """See AsyncClient.dialect."""
+        return self._async.dialect
 
     @like(AsyncClient.with_options)
     def with_options(self, **settings: Any) -> Client:

@@ -27,10 +27,12 @@ from nimclient.records.params import (
     ConversationOptions,
     EmbeddingOptions,
     SamplingOptions,
+    TokenizeOptions,
     ToolRunOptions,
     TurnOptions,
 )
 from nimclient.records.ranking import RankedDocument, Ranking
+from nimclient.records.server import Detokenization, Metadata, ModelInfo, Tokenization
 
 __all__ = [
     "AttemptEvent",
@@ -48,6 +50,7 @@ __all__ = [
     "CompletionOptions",
     "ConversationOptions",
     "Delta",
+    "Detokenization",
     "EmbeddingOptions",
     "Embeddings",
     "Failure",
@@ -55,7 +58,9 @@ __all__ = [
     "Image",
     "Logprobs",
     "Message",
+    "Metadata",
     "Model",
+    "ModelInfo",
     "ModelList",
     "Parsed",
     "Progress",
@@ -65,6 +70,8 @@ __all__ = [
     "SamplingOptions",
     "Timings",
     "TokenLogprob",
+    "Tokenization",
+    "TokenizeOptions",
     "ToolCall",
     "ToolCallDelta",
     "ToolRun",

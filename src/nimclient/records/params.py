@@ -134,6 +134,22 @@ class CompletionOptions(SamplingOptions, total=False):
     prompt_embeds: str | Sequence[str] | None
 
 
+class TokenizeOptions(CallOptions, total=False):
+    """The options of `tokenize` (vLLM, NIM 2.x).
+
+    `add_special_tokens`: for a text, True on the server unless given; `return_token_strs`: also the tokens as texts. The
+    others are for messages and mean what they mean in a chat.
+    """
+
+    add_special_tokens: bool | None
+    return_token_strs: bool | None
+    add_generation_prompt: bool | None
+    continue_final_message: bool | None
+    chat_template: str | None
+    chat_template_kwargs: Mapping[str, Json] | None
+    tools: Sequence[Callable[..., Any] | Mapping[str, Json]] | None
+
+
 class EmbeddingOptions(CallOptions, total=False):
     """The options of embeddings beside input_type, truncate, dimensions and encoding_format.
 

@@ -1,0 +1,56 @@
+"""What a client asks of the server itself: metadata, version, tokenizer. `AsyncClient` is their public face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nimclient._protocol.call import Call
+from nimclient._protocol.faults import is_no_route, no_route
+from nimclient._protocol.messages import Messages, settled
+from nimclient._protocol.models import metadata_calls
+from nimclient._protocol.tokens import detokenize_call, tokenize_call
+from nimclient._resources.base import Resource, T
+from nimclient.errors import APIStatusError
+from nimclient.records.server import Detokenization, Metadata, Tokenization
+
+
+class AsyncServer(Resource):
+    """Routes that are no inference."""
+
+    async def metadata(self, options: Mapping[str, Any]) -> Metadata:
+        """See AsyncClient.metadata."""
+        missing: APIStatusError | None = None
+        for call in metadata_calls():
+            try:
+                return await self._engine.send(call, options)
+            except APIStatusError as error:
+                if not is_no_route(error):
+                    raise
+                missing = missing or error
+        assert missing is not None
+        raise no_route(missing, "the server has no route that tells its version (NIM and vLLM have one)") from missing
+
+    async def tokenize(self, text_or_messages: Messages, model: str | None, options: Mapping[str, Any]) -> Tokenization:
+        """See AsyncClient.tokenize."""
+        content = settled(text_or_messages)
+        name = self._named(model)
+        developer = self._engine.dialect_for(name) not in ("dynamo", "hosted")
+        return await self._root(tokenize_call(content, name, options, developer=developer), options)
+
+    async def detokenize(self, tokens: Sequence[int], model: str | None, options: Mapping[str, Any]) -> Detokenization:
+        """See AsyncClient.detokenize."""
+        return await self._root(detokenize_call(tokens, self._named(model), options), options)
+
+    def _named(self, model: str | None) -> str | None:
+        """The model that the caller named here or for the client; without one the server takes its own."""
+        configured = self._engine.config.models
+        return model if model is not None else configured.get("chat", configured.get("*"))
+
+    async def _root(self, call: Call[T], options: Mapping[str, Any]) -> T:
+        try:
+            return await self._engine.send(call, options)
+        except APIStatusError as error:
+            if is_no_route(error):
+                raise no_route(error, f"the server has no {call.path} (vLLM and NIM 2.x have one)") from error
+            raise

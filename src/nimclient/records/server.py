@@ -1,0 +1,165 @@
+"""What a server says of itself and of its tokenizer: metadata and version, tokens and text."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from attrs import field, frozen
+
+from nimclient._types import Json, JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records._decode import (
+    as_list,
+    as_object,
+    int_or_none,
+    object_or_empty,
+    objects,
+    text_or_none,
+    to_dict,
+    wrong,
+)
+
+
+@frozen
+class ModelInfo:
+    """A model that a NIM container was built with: its short name and where its weights come from."""
+
+    short_name: str | None = None
+    url: str | None = None
+
+    def to_dict(self) -> JsonDict:
+        """The model as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Metadata:
+    """What a server tells of itself.
+
+    `server` is "nim" or "vllm", by the route that answered. `version` is the release of the container or of vLLM;
+    `api_version` comes from NIM's /v1/version only. The others come from NIM's /v1/metadata: `models` the container was
+    built with, `assets` it was made of (names or URLs), `license` as it is, `profile` the id of the selected model profile.
+    """
+
+    server: str
+    version: str | None = None
+    api_version: str | None = None
+    models: tuple[ModelInfo, ...] = ()
+    assets: tuple[str, ...] = ()
+    license: JsonDict | None = None
+    profile: str | None = None
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def to_dict(self) -> JsonDict:
+        """The metadata as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Tokenization:
+    """A text, or messages in the model's chat template, as tokens.
+
+    `count` tokens, of `max_model_len` that the model takes; `tokens` their ids; `token_strs` their texts where
+    `return_token_strs=True` asked for them, else empty.
+    """
+
+    count: int
+    tokens: tuple[int, ...]
+    max_model_len: int | None = None
+    token_strs: tuple[str, ...] = ()
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def to_dict(self) -> JsonDict:
+        """The tokens as a JSON object."""
+        return to_dict(self)
+
+
+@frozen
+class Detokenization:
+    """Tokens as text."""
+
+    text: str
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def to_dict(self) -> JsonDict:
+        """The text as a JSON object."""
+        return to_dict(self)
+
+
+def decode_metadata(value: Json, meta: ResponseMeta | None = None) -> Metadata:
+    """NIM's `GET /v1/metadata`. `assetInfo` is a list of str in some NIMs, of `{"assetName", "url"}` in others."""
+    data = dict(as_object(value, "body", meta))
+    models = [
+        ModelInfo(text_or_none(item.get("shortName")), text_or_none(item.get("modelUrl")))
+        for item in objects(data.pop("modelInfo", None))
+    ]
+    assets = data.pop("assetInfo", None)
+    return Metadata(
+        "nim",
+        version=text_or_none(data.pop("version", None)),
+        models=tuple(models),
+        assets=tuple(_asset_names(assets)),
+        license=object_or_empty(data.pop("licenseInfo", None)) or None,
+        profile=text_or_none(data.pop("selectedModelProfileId", None)),
+        extra=data,
+        meta=meta,
+    )
+
+
+def _asset_names(assets: Json) -> list[str]:
+    items = cast(list[Any], assets) if isinstance(assets, list) else []
+    named = [item if isinstance(item, str) else object_or_empty(item) for item in items]
+    names = [item if isinstance(item, str) else item.get("url") or item.get("assetName") for item in named]
+    return [name for name in names if isinstance(name, str)]
+
+
+def decode_nim_version(value: Json, meta: ResponseMeta | None = None) -> Metadata:
+    """NIM's `GET /v1/version`: `{"release", "api"}`."""
+    data = dict(as_object(value, "body", meta))
+    release, api = text_or_none(data.pop("release", None)), text_or_none(data.pop("api", None))
+    return Metadata("nim", version=release, api_version=api, extra=data, meta=meta)
+
+
+def decode_vllm_version(value: Json, meta: ResponseMeta | None = None) -> Metadata:
+    """vLLM's `GET /version`: `{"version"}`."""
+    data = dict(as_object(value, "body", meta))
+    return Metadata("vllm", version=text_or_none(data.pop("version", None)), extra=data, meta=meta)
+
+
+def decode_tokenization(value: Json, meta: ResponseMeta | None = None) -> Tokenization:
+    """`{"count", "max_model_len", "tokens", "token_strs"}`; the tokens are the spine."""
+    data = dict(as_object(value, "body", meta))
+    tokens = _tokens(data.pop("tokens", None), meta)
+    count = int_or_none(data.pop("count", None))
+    texts = data.pop("token_strs", None)
+    return Tokenization(
+        count=len(tokens) if count is None else count,
+        tokens=tokens,
+        max_model_len=int_or_none(data.pop("max_model_len", None)),
+        token_strs=tuple(str(text) for text in cast(list[Any], texts)) if isinstance(texts, list) else (),
+        extra=data,
+        meta=meta,
+    )
+
+
+def _tokens(value: Json, meta: ResponseMeta | None) -> tuple[int, ...]:
+    tokens = as_list(value, "tokens", meta)
+    for position, token in enumerate(tokens):
+        if type(token) is not int:
+            raise wrong(f"expected a whole number, got {token!r:.40}", f"tokens[{position}]", meta)
+    return tuple(tokens)
+
+
+def decode_detokenization(value: Json, meta: ResponseMeta | None = None) -> Detokenization:
+    """`{"prompt"}`."""
+    data = dict(as_object(value, "body", meta))
+    text = data.pop("prompt", None)
+    if not isinstance(text, str):
+        raise wrong("there is none", "prompt", meta)
+    return Detokenization(text, data, meta)
