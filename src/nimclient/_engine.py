@@ -226,7 +226,7 @@ class Engine:
                 result = await self._attempt(call, url, headers, timeouts, started, deadline, number, receive)
             except NimError as error:
                 now = time.monotonic()
-                if core.closed:
+                if core.closed and not isinstance(error, ClientClosedError):
                     raise ClientClosedError("the client was closed during the call") from error
                 if refused := core.learn(url, call, error):
                     log.info("%s refuses %s; sending without from now on", url, ", ".join(sorted(refused)))
@@ -349,9 +349,8 @@ class Engine:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            from anyio import sleep
-
-            await sleep(seconds)
+            transport = await self.core.transport()
+            await transport.sleep(seconds)
 
     def _tell(self, listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
         try:

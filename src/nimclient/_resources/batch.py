@@ -17,7 +17,7 @@ from nimclient._protocol.messages import Messages, settled, wire_messages
 from nimclient._protocol.options import check_names, check_whole, check_word
 from nimclient._protocol.pacing import Gate
 from nimclient._types import is_items
-from nimclient.errors import ConfigurationError, NimError
+from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.chat import ChatCompletion, decode_message
 
@@ -79,7 +79,7 @@ def as_completed(
             )
         except (NimError, TypeError) as error:
             located(error, index)
-            if on_error == "raise":
+            if on_error == "raise" or isinstance(error, ClientClosedError):
                 raise
             ours = error if isinstance(error, NimError) else _as_ours(error, index)
             return ours if on_error == "return" else Failure(index, None, ours, _text_of(item))

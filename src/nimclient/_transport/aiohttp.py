@@ -62,15 +62,17 @@ class AiohttpTransport:
         try:
             await attempt.take_slot()
             response = await attempt.send(request)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # fail raises what it means
             attempt.end()
-            if isinstance(error, asyncio.CancelledError):
-                raise attempt.watchdog.explain(error) from None
-            raise translate(error, attempt.phase, attempt.reused) from error
+            attempt.fail(error, attempt.phase, attempt.reused)
         if not response.content.at_eof():
             _acknowledge_at_once(response)
         head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
         return head, _Body(attempt, response)
+
+    async def sleep(self, seconds: float) -> None:
+        """See Transport."""
+        await (await self._pool()).sleep(seconds)
 
     async def aclose(self) -> None:
         """Close the pool of this loop now, and those of other loops in their own threads."""
@@ -136,6 +138,9 @@ class _Pool:
             trust_env=False,
             read_bufsize=READ_BUFFER,
         )
+        self.closed = False
+        self.attempts: set[_Attempt] = set()
+        self._naps: set[asyncio.Future[bool]] = set()
         self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
 
@@ -153,10 +158,29 @@ class _Pool:
                 transport.forget(self)
             await self.session.close()
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. ClientClosedError as soon as the pool is closed."""
+        nap = self.loop.create_future()
+        timer = self.loop.call_later(seconds, _settle, nap, True)
+        self._naps.add(nap)
+        try:
+            slept_well = await nap
+        finally:
+            self._naps.discard(nap)
+            timer.cancel()
+        if not slept_well:
+            raise _closed_during_the_call()
+
     async def aclose(self) -> None:
-        """Close the session; requests under way end with an error."""
-        if self._holder is not None:
-            await self._holder.aclose()
+        """Close the session; whatever is under way or waits ends with ClientClosedError."""
+        self.closed = True
+        for attempt in list(self.attempts):
+            attempt.watchdog.interrupt(_closed_during_the_call())
+        for nap in self._naps:
+            _settle(nap, False)
+        holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
+        if holder is not None:
+            await holder.aclose()
 
     def close_soon(self) -> None:
         """`aclose` as a task of this pool's loop."""
@@ -177,6 +201,7 @@ class _Attempt:
         self.connect: float | None = None
         self.reused = True
         self._slot_taken = False
+        pool.attempts.add(self)
 
     async def take_slot(self) -> None:
         """Wait for a free slot of the pool."""
@@ -213,8 +238,17 @@ class _Attempt:
         self.phase = phase
         self.watchdog.arm(phase, None if seconds is None else time.monotonic() + seconds, seconds)
 
+    def fail(self, error: BaseException, phase: Phase, reused: bool) -> NoReturn:
+        """Raise what an error of this attempt means."""
+        if isinstance(error, asyncio.CancelledError):
+            raise self.watchdog.explain(error) from None
+        if self.pool.closed:
+            raise _closed_during_the_call() from error
+        raise translate(error, phase, reused) from error
+
     def end(self) -> None:
         """Give the slot back and stop the watch. May be called again."""
+        self.pool.attempts.discard(self)
         self.watchdog.close()
         if self._slot_taken:
             self._slot_taken = False
@@ -289,9 +323,7 @@ class _Body:
     def _fail(self, error: BaseException) -> NoReturn:
         """Close the connection and raise what the error means."""
         self.abort()
-        if isinstance(error, asyncio.CancelledError):
-            raise self._attempt.watchdog.explain(error) from None
-        raise translate(error, "body", reused=False) from error
+        self._attempt.fail(error, "body", reused=False)
 
     async def read_all(self, most: int | None) -> bytes:
         idle = self._attempt.timeouts.idle
@@ -316,7 +348,7 @@ class _Body:
     async def read_some(self, most: int, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
         data = b""
-        with contextlib.suppress(TransportError):
+        with contextlib.suppress(TransportError, ClientClosedError):
             while len(data) <= most and (piece := await self.read("body", deadline)):
                 data += piece
         if self._content.at_eof():
@@ -332,7 +364,7 @@ class _Body:
             try:
                 while left > 0 and (piece := await self.read("body", deadline)):
                     left -= len(piece)
-            except TransportError:
+            except (TransportError, ClientClosedError):
                 return  # read has closed the connection: it is not worth waiting for
             if left <= 0:
                 self.abort()
@@ -372,6 +404,15 @@ class _LargeBody(aiohttp.BytesPayload):
         view = memoryview(self._value)[:content_length]
         for start in range(0, len(view), SEND_PIECE):
             await writer.write(view[start : start + SEND_PIECE])
+
+
+def _closed_during_the_call() -> ClientClosedError:
+    return ClientClosedError("the client was closed during the call")
+
+
+def _settle(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 @lru_cache(maxsize=512)

@@ -51,8 +51,12 @@ class Transport(Protocol):
         """
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. ClientClosedError as soon as the transport is closed."""
+        ...
+
     async def aclose(self) -> None:
-        """Close the pools of all loops."""
+        """Close the pools of all loops. Whatever is under way ends with ClientClosedError."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from nimclient.errors import Phase, RequestTimeoutError
+from nimclient.errors import NimError, Phase, RequestTimeoutError
 
 
 class Watchdog:
@@ -19,9 +19,9 @@ class Watchdog:
         "_armed",
         "_cancelling",
         "_deadline",
-        "_expired",
         "_loop",
         "_phase",
+        "_reason",
         "_rings_at",
         "_seconds",
         "_task",
@@ -42,7 +42,7 @@ class Watchdog:
         self._rings_at = 0.0
         self._cancelling = 0
         self._armed = 0
-        self._expired = False
+        self._reason: NimError | None = None
 
     def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
         """From now on the running task is cancelled at `deadline` (monotonic seconds), or at the call's own if earlier."""
@@ -52,12 +52,12 @@ class Watchdog:
         self._seconds = seconds
         self._deadline = deadline
         self._armed += 1
-        if deadline is None:
-            return
         task = asyncio.current_task()
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
+        if deadline is None:
+            return
         if self._timer is None or deadline < self._rings_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -66,27 +66,29 @@ class Watchdog:
     def disarm(self) -> None:
         """The wait is over."""
         self._deadline = None
+        self._task = None
 
     def close(self) -> None:
         """No more waits."""
-        self._deadline = None
-        self._task = None
+        self.disarm()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def explain(self, error: asyncio.CancelledError) -> BaseException:
-        """RequestTimeoutError if this cancellation is ours alone, else the cancellation itself."""
+        """What this cancellation means: our reason if it is ours alone, else the cancellation itself."""
         task = asyncio.current_task()
-        if not self._expired or task is None:
+        reason, self._reason = self._reason, None
+        if reason is None or task is None or task.uncancel() > self._cancelling:
             return error
-        self._expired = False
-        if task.uncancel() > self._cancelling:
-            return error
-        limit = "" if self._seconds is None else f" of {self._seconds:g} s"
-        return RequestTimeoutError(
-            f"timed out: the {self._phase} limit{limit} was reached", phase=self._phase, seconds=self._seconds
-        )
+        return reason
+
+    def interrupt(self, reason: NimError) -> None:
+        """End the wait that is under way, if there is one, for this reason."""
+        if self._task is not None and self._reason is None:
+            self._deadline = None
+            self._reason = reason
+            self._task.cancel()
 
     def _set_timer(self, deadline: float) -> None:
         self._rings_at = deadline
@@ -110,6 +112,6 @@ class Watchdog:
             if self._timer is None:
                 self._set_timer(self._deadline)
             return
-        self._expired = True
-        self._deadline = None
-        self._task.cancel()
+        limit = "" if self._seconds is None else f" of {self._seconds:g} s"
+        problem = f"timed out: the {self._phase} limit{limit} was reached"
+        self.interrupt(RequestTimeoutError(problem, phase=self._phase, seconds=self._seconds))
