@@ -18,7 +18,7 @@ FLOORS = [
     {"_config"},
     {"records"},
     {"_protocol", "_transport"},
-    {"_gate"},
+    {"_replicas"},
     {"_engine"},
     {"_reader"},
     {"_stream", "_fanout", "prompts"},

@@ -277,7 +277,7 @@ def test_which_key_goes_to_which_origin(monkeypatch, given, base, from_environme
 
 def config(credentials):
     return ClientConfig(
-        base_url=f"{LOCAL}/v1",
+        base_urls=(f"{LOCAL}/v1",),
         credentials=credentials,
         models={},
         timeouts=Timeouts(),

@@ -27,7 +27,7 @@ from nimclient._config import (
     is_nvidia,
     resolve_timeouts,
 )
-from nimclient._protocol.urls import parse_base_url, parse_endpoint
+from nimclient._protocol.urls import parse_base_urls, parse_endpoint
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ class AsyncClient:
     call; they are closed by `aclose`, by leaving `async with`, or with the loop.
 
     `api_key`: a str or a callable returning one; else NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
-    `base_url`: with or without /v1; else NVIDIA_BASE_URL, else the hosted catalog. `model`: the default model, or one per
-    kind ("chat", "embedding", "ranking", "completions"); else the first fitting model that the server lists.
+    `base_url`: with or without /v1, or a list of replicas that serve the same models: each request goes where outstanding
+    requests × latency is least, a retry to another one; else NVIDIA_BASE_URL, else the hosted catalog. `model`: the
+    default model, or one per kind ("chat", "embedding", "ranking", "completions"); else the first fitting model that the
+    server lists.
     `endpoints`: a URL of its own for a model. `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
     client certificate. `on_attempt` is called with an AttemptEvent after every attempt.
 
@@ -82,10 +84,10 @@ class AsyncClient:
         on_attempt: Callable[[AttemptEvent], object] | None = None,
     ) -> None:
         environment = environment_base_url() if base_url is None else None
-        base = parse_base_url(_one_base_url(base_url or environment or HOSTED_BASE_URL))
+        bases = parse_base_urls((environment or HOSTED_BASE_URL) if base_url is None else base_url)
         credentials = Credentials.gather(api_key, base_from_environment=environment is not None)
         config = ClientConfig(
-            base_url=base.api,
+            base_urls=tuple(base.api for base in bases),
             credentials=credentials,
             models=check_models(model),
             timeouts=resolve_timeouts(Timeouts(), timeouts),
@@ -101,8 +103,9 @@ class AsyncClient:
             strict=strict,
             on_attempt=on_attempt,
         )
-        if is_nvidia(base.origin) and credentials.for_origin(base.origin, base.origin) is None:
-            raise ConfigurationError(f"the hosted catalog ({base.origin}) needs an API key: {HOW_TO_GET_A_KEY}")
+        origin = bases[0].origin
+        if is_nvidia(origin) and credentials.for_origin(origin, origin) is None:
+            raise ConfigurationError(f"the hosted catalog ({origin}) needs an API key: {HOW_TO_GET_A_KEY}")
         self._config = config
         self._shared: Core | None = None
         self._owns_core = True
@@ -202,8 +205,13 @@ class AsyncClient:
 
     @property
     def base_url(self) -> str:
-        """The API root, ending in /v1."""
-        return self._config.base_url
+        """The API root, ending in /v1; of several replicas that of the first."""
+        return self._config.base_urls[0]
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The API roots of all replicas."""
+        return self._config.base_urls
 
     @property
     def dialect(self) -> Dialect | None:
@@ -273,7 +281,8 @@ class AsyncClient:
         return client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.base_url!r})"
+        urls = self.base_urls
+        return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), evolve(self._config, credentials=self._config.credentials.portable()))
@@ -282,14 +291,6 @@ class AsyncClient:
 def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
     """An unpickled client. A literal key was left behind: the environment is asked for one here."""
     return cls._restored(evolve(config, credentials=config.credentials.completed()))
-
-
-def _one_base_url(base_url: str | Sequence[str]) -> object:
-    if isinstance(base_url, (str, bytes)) or not isinstance(base_url, Sequence):
-        return base_url
-    if len(base_url) != 1:
-        raise ConfigurationError(f"base_url has {len(base_url)} replicas; this version takes one")
-    return base_url[0]
 
 
 def _of_type(name: str, value: Any, kind: type[Any]) -> Any:

@@ -231,7 +231,7 @@ def proxy_for(url: str) -> str | None:
 class ClientConfig:
     """Everything that a client is: what `with_options` copies and what a pickle carries."""
 
-    base_url: str
+    base_urls: tuple[str, ...]
     credentials: Credentials
     models: Mapping[str, str]
     timeouts: Timeouts

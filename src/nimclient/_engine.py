@@ -5,13 +5,13 @@ retry loop. It owns the clock and the randomness; it knows no route and no field
 from __future__ import annotations
 
 import logging
+import os
 import random
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import define, evolve
@@ -27,15 +27,15 @@ from nimclient._config import (
     proxy_for,
     resolve_timeouts,
 )
-from nimclient._gate import Gate
 from nimclient._protocol import catalog
-from nimclient._protocol.call import Call
+from nimclient._protocol.call import Call, Replay
 from nimclient._protocol.dialects import Dialects
 from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
-from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, RateLimit
+from nimclient._protocol.pacing import Gate, RateLimit
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
-from nimclient._protocol.urls import origin_of, parse_base_url
+from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
+from nimclient._replicas import Alone, Lease, Replicas, Way
 from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock
 from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings, request_id_of
@@ -100,6 +100,9 @@ class Core:
         rate = config.limits.requests_per_minute
         self.rate = RateLimit(rate) if rate is not None else None
         self.closed = False
+        self._bases = tuple(map(parse_base_url, config.base_urls))
+        self._replicas = Replicas(self._bases, time.monotonic, random.random)
+        self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
         self.dialects = Dialects()
         self._transport: Transport | None = None
@@ -123,6 +126,14 @@ class Core:
                 if self._transport is None:
                     self._transport = AiohttpTransport(self.settings)
         return self._transport
+
+    @property
+    def replicas(self) -> Replicas:
+        """Which replica gets the next request; a forked child, which has no requests under way, begins anew."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._replicas = Replicas(self._bases, time.monotonic, random.random)
+        return self._replicas
 
     async def aclose(self) -> None:
         """Close the pools. Calls under way end with ClientClosedError."""
@@ -158,8 +169,11 @@ class Engine:
     def __init__(self, config: ClientConfig, core: Core) -> None:
         self.config = config
         self.core = core
-        self._base = parse_base_url(config.base_url)
-        self._origins = frozenset({self._base.origin, *map(origin_of, config.endpoints.values())})
+        self._bases = tuple(map(parse_base_url, config.base_urls))
+        self._base = self._bases[0]
+        self._alone = Alone(self._base)
+        own = map(origin_of, config.endpoints.values())
+        self._origins = frozenset({*(base.origin for base in self._bases), *own})
         self._secrets: dict[str, Secret | None] = {}
 
     @property
@@ -172,13 +186,16 @@ class Engine:
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.config.endpoints.get(model)
-        origin = self._base.origin if endpoint is None else origin_of(endpoint)
-        return "hosted" if is_nvidia(origin) else self.core.dialects.get(origin)
+        origins = [origin_of(endpoint)] if endpoint is not None else [base.origin for base in self._bases]
+        if is_nvidia(origins[0]):
+            return "hosted"
+        return next((known for origin in origins if (known := self.core.dialects.get(origin)) is not None), None)
 
-    def gate(self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE) -> Gate:
-        """The gate that all slices of one call share; `patience` is for a policy that names none."""
-        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
-        return Gate(pacer, time.monotonic, random.random)
+    def apart(self) -> list[Engine]:
+        """An engine for each replica alone: for what is asked of every one of them."""
+        if len(self._bases) == 1:
+            return [self]
+        return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
@@ -204,35 +221,42 @@ class Engine:
     ) -> R:
         """THE retry loop: attempts until `receive` succeeds or a failure is the call's own.
 
-        Beside the attempts of the policy there are two free ones: without a field of ours that the server objects to,
-        and on a fresh connection when a pooled one turns out to be dead.
+        A retry goes to another replica where there is one, and then at once. Beside the attempts of the policy there are
+        two free ones: without a field of ours that the server objects to, and on a fresh connection when a pooled one
+        turns out to be dead.
         """
         core = self.core
         timeouts = resolve_timeouts(self.config.timeouts, options.get("timeout"))
         started = time.monotonic()
         deadline = None if timeouts.total is None else started + timeouts.total
-        url = self.url_of(call)
-        call = core.without_refused(url, call)
+        way = self._way(call)
+        await core.transport()  # the time of importing aiohttp is no replica's latency
         headers = check_headers(options.get("extra_headers"), "extra_headers")
         attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
         fresh_tried = False
         waited = 0.0
         number = 0
         while True:
-            await self._admit(gate, deadline, timeouts.total, number)
+            pause = 0.0 if gate is None else gate.pause(time.monotonic())
+            if core.rate is not None:
+                pause = max(pause, core.rate.reserve(time.monotonic()))
+            if pause:
+                if deadline is not None and time.monotonic() + pause >= deadline:
+                    raise _too_long(pause, timeouts.total, number)
+                await self._sleep(pause)
+            if core.closed:
+                raise ClientClosedError("the client is closed")
             number += 1
-            sent = time.monotonic()
+            lease = way.take()
+            url = self.url_of(call, lease.base)
+            call = core.without_refused(url, call)
             try:
-                result = await self._attempt(call, url, headers, timeouts, started, deadline, number, receive)
+                with lease:
+                    result = await self._attempt(
+                        call, url, headers, timeouts, started, deadline, number, receive, lease
+                    )
             except NimError as error:
                 now = time.monotonic()
-                kind = outcome(error)
-                at_the_gate = gate is not None and kind is Outcome.CAPACITY
-                delay = None
-                if gate is not None and at_the_gate:
-                    delay = gate.refused(now - sent, error, waited)
-                elif gate is not None:
-                    gate.left()
                 if core.closed and not isinstance(error, ClientClosedError):
                     raise ClientClosedError("the client was closed during the call") from error
                 if refused := core.learn(url, call, error):
@@ -242,40 +266,28 @@ class Engine:
                 if not fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
                     fresh_tried = True
                     continue
-                if not at_the_gate:
+                kind = outcome(error)
+                if way.has_another() and (deadline is None or now < deadline) and attempts.may_move(error, kind):
+                    log.info("attempt %d failed (%s); the next one at another replica", number, error)
+                    continue
+                if gate is not None and kind is Outcome.CAPACITY:
+                    delay = gate.refused(now, error, random.random)
+                    waited += delay or 0.0
+                    if waited > gate.patience:
+                        delay = None
+                else:
                     delay = attempts.delay_after(error, kind)
                 if delay is None or (deadline is not None and now + delay >= deadline):
                     _count(error, number)
                     raise
                 log.info("attempt %d failed (%s); the next one in %.2f s", number, error, delay)
-                if at_the_gate:
-                    waited += delay
-                else:
-                    await self._sleep(delay)
-            except BaseException:
-                if gate is not None:
-                    gate.left()
-                raise
+                await self._sleep(delay)
+                way.waited()
             else:
                 attempts.succeeded()
                 if gate is not None:
-                    gate.succeeded(time.monotonic() - sent, result)
+                    gate.succeeded()
                 return result
-
-    async def _admit(self, gate: Gate | None, deadline: float | None, total: float | None, number: int) -> None:
-        """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, and under the rate."""
-        core = self.core
-        if gate is not None:
-            if pause := await gate.enter(deadline, again=number > 0):
-                raise _too_long(pause, total, number)
-        elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
-            if deadline is not None and time.monotonic() + pause >= deadline:
-                raise _too_long(pause, total, number)
-            await self._sleep(pause)
-        if core.closed:
-            if gate is not None:
-                gate.left()
-            raise ClientClosedError("the client is closed")
 
     async def _attempt(
         self,
@@ -287,10 +299,13 @@ class Engine:
         deadline: float | None,
         number: int,
         receive: Receive[R],
+        lease: Lease | Alone,
     ) -> R:
         """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
         transport = await self.core.transport()
         request = self._request(call, url, extra)
+        if call.stream:
+            request.on_end = lease.end
         secret = RedactedStr(request.headers.get("Authorization", "").removeprefix("Bearer "))
         sent = time.monotonic()
         status: int | None = None
@@ -337,18 +352,30 @@ class Engine:
             self._secrets[origin] = self.config.credentials.for_origin(origin, self._base.origin, self._origins)
         return self._secrets[origin]
 
-    def url_of(self, call: Call[Any]) -> str:
-        """Where a call goes: the model's own endpoint if it has one, else below the API root."""
+    def url_of(self, call: Call[Any], base: BaseURL | None = None) -> str:
+        """Where a call goes: the model's own endpoint if it has one, else below the API root or the root of this replica."""
+        base = base or self._base
+        return self._own_url(call) or (base.root if call.at_root else base.api) + call.path
+
+    def _own_url(self, call: Call[Any]) -> str | None:
+        """The URL of a call that goes to one place only."""
         if "://" in call.path:
             return call.path
-        if call.at_root:
-            return self._base.root + call.path
-        if call.model is not None and call.method == "POST":
+        if call.model is not None and call.method == "POST" and not call.at_root:
             if (endpoint := self.config.endpoints.get(call.model)) is not None:
                 return endpoint
             if self.is_hosted and (known := catalog.catalog().get(call.model)) and known.endpoint:
                 return known.endpoint
-        return self._base.api + call.path
+        return None
+
+    def _way(self, call: Call[Any]) -> Way:
+        """The way of a call through the replicas. Only what a model computes is measured: the rest says nothing of that."""
+        if len(self._bases) == 1 or self._own_url(call) is not None:
+            return self._alone
+        route = call.path.split("/", 2)[1]  # not what follows: it may be an id
+        kind = f"{route} {call.stream}" if call.method == "POST" else ""
+        may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
+        return self.core.replicas.way(kind, stream=call.stream, may_probe=may_probe)
 
     def _request(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
         headers = {
@@ -358,7 +385,7 @@ class Engine:
         }
         if call.body is not None:
             headers["Content-Type"] = "application/json"
-        origin = self._base.origin if url.startswith(self._base.api) else origin_of(url)
+        origin = next((base.origin for base in self._bases if url.startswith(base.api + "/")), None) or origin_of(url)
         secret = self._secret(origin)
         if secret is not None:
             headers["Authorization"] = secret.bearer()
@@ -383,10 +410,7 @@ class Engine:
 
 
 def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
-    wait = (
-        "there is no room for another request" if pause == inf else f"the next {pause:.3g} s belong to other requests"
-    )
-    problem = f"{wait}; the total limit of {total} s would be reached"
+    problem = f"the next {pause:.3g} s belong to other requests; the total limit of {total} s would be reached"
     return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
 
 

@@ -5,7 +5,7 @@ Nothing here does I/O or knows a library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from attrs import define, field, frozen
@@ -106,13 +106,17 @@ class AttemptEvent:
 
 @define
 class HttpRequest:
-    """One request as the transport sends it. Header values that are secrets do not show in its repr."""
+    """One request as the transport sends it. Header values that are secrets do not show in its repr.
+
+    `on_end` is called when the exchange is over, however it ends: the body is finished, aborted or was never there.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    on_end: Callable[[], object] | None = field(default=None, repr=False)
 
 
 @define

@@ -105,7 +105,11 @@ async def test_a_copy_of_a_copy_shares_the_pool(server: FaultServer, make_client
         {"base_url": "http://host/#a"},
         {"base_url": "http://ho st"},
         {"base_url": 5},
-        {"base_url": ["http://a", "http://b"]},
+        {"base_url": []},
+        {"base_url": ["http://a", "http://a/v1/"]},
+        {"base_url": ["http://a", "http://user:word@b"]},
+        {"base_url": ["http://a", "https://integrate.api.nvidia.com"], "api_key": "k"},
+        {"base_url": {"http://a", "http://b"}},
     ],
     ids=str,
 )

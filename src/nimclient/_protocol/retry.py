@@ -63,6 +63,45 @@ def _outcome_of_status(status: int) -> Outcome:
     return Outcome.UNKNOWN if status in _UNKNOWN_STATUSES else Outcome.FINAL
 
 
+class Verdict(Enum):
+    """What the outcome of a request tells about the server it went to."""
+
+    ANSWERED = "answered"  # it works, and this is how long it takes
+    OBJECTED = "objected"  # it works, and does not like the request
+    BUSY = "busy"  # it refuses for capacity
+    FAILED = "failed"  # it broke off, timed out, or answered nonsense or 5xx
+    UNREACHABLE = "unreachable"  # no connection to it could be made
+    UNKNOWN = "unknown"  # the caller gave up, or the fault was on this side
+
+
+def verdict(error: BaseException | None) -> Verdict:
+    """Judge a server by the outcome of one request; None is a success."""
+    match error:
+        case None:
+            return Verdict.ANSWERED
+        case ConnectError(kind="resources") | RequestTimeoutError(phase="pool"):
+            return Verdict.UNKNOWN
+        case ConnectError() | RequestTimeoutError(phase="connect"):
+            return Verdict.UNREACHABLE
+        case ConnectionLostError(reused=True):  # an idle connection that it closed
+            return Verdict.UNKNOWN
+        case RequestTimeoutError():
+            return Verdict.FAILED
+        case APIStatusError(status=status) if status < 500 and status not in _CAPACITY_STATUSES:
+            return Verdict.OBJECTED
+        case NimError():
+            return _VERDICTS.get(outcome(error), Verdict.UNKNOWN)
+        case _:
+            return Verdict.UNKNOWN
+
+
+_VERDICTS = {
+    Outcome.CAPACITY: Verdict.BUSY,
+    Outcome.UNKNOWN: Verdict.FAILED,
+    Outcome.GARBLED: Verdict.FAILED,
+}
+
+
 class Attempts:
     """The attempts of one call: counts them and says how long to wait before the next, or that there is none."""
 
@@ -86,6 +125,21 @@ class Attempts:
             return None
         self.made += 1
         return delay
+
+    def may_move(self, error: NimError, kind: Outcome) -> bool:
+        """Whether the call may go to another replica at once.
+
+        That takes nothing from the budget, which spares servers that suffer; a refusal for capacity costs no attempt either.
+        """
+        if self._policy.attempts == 1:
+            return False
+        if kind is Outcome.CAPACITY:
+            return True
+        unsent = isinstance(error, ConnectError)  # also one of TLS, which the same server would answer the same way
+        if self.made >= self._policy.attempts or not (unsent or (kind is not Outcome.FINAL and self._may_replay(kind))):
+            return False
+        self.made += 1
+        return True
 
     def backoff(self, retry: int, error: NimError) -> float | None:
         """Full jitter under a doubling ceiling, at least what the server asks for; None where it asks for too much."""

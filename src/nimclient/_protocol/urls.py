@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
+from nimclient._config import is_nvidia
+from nimclient._types import is_array
 from nimclient.errors import ConfigurationError
 
 _INFERENCE_PATHS = (
@@ -46,6 +48,22 @@ def parse_base_url(url: object, where: str = "base_url") -> BaseURL:
             )
     root = origin + path.removesuffix("/v1")
     return BaseURL(root, f"{root}/v1", origin)
+
+
+def parse_base_urls(urls: object) -> tuple[BaseURL, ...]:
+    """One base URL, or a list of replicas: all different, and not the hosted catalog beside others."""
+    if not is_array(urls):
+        return (parse_base_url(urls),)
+    if len(urls) == 1:
+        return (parse_base_url(urls[0]),)
+    bases = tuple(parse_base_url(url, f"base_url[{index}]") for index, url in enumerate(urls))
+    if not bases:
+        raise ConfigurationError("base_url is an empty list; leave it out for the hosted catalog")
+    if twice := next((base.api for index, base in enumerate(bases) if base in bases[:index]), None):
+        raise ConfigurationError(f"base_url names {twice} twice; replicas are different servers")
+    if len({is_nvidia(base.origin) for base in bases}) > 1:
+        raise ConfigurationError("base_url names the hosted catalog beside other servers; they are no replicas of it")
+    return bases
 
 
 def parse_endpoint(url: object, where: str) -> tuple[str, str]:

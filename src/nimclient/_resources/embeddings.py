@@ -12,12 +12,15 @@ from nimclient._fanout import run_all
 from nimclient._protocol.call import Call
 from nimclient._protocol.embeddings import check_batch, check_query, embeddings_call, slices
 from nimclient._protocol.options import check_texts
+from nimclient._protocol.pacing import Gate
 from nimclient._resources.base import Resource
 from nimclient._wire import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError, NimError
 from nimclient.records.chat import Usage
 from nimclient.records.embeddings import Embeddings, Progress, Vector, Vectors
 from nimclient.records.params import EmbeddingOptions
+
+DEFAULT_CONCURRENCY = 16
 
 
 class AsyncEmbeddings(Resource):
@@ -122,7 +125,7 @@ class AsyncEmbeddings(Resource):
                 input_type_is_ours=True,
             )
 
-        gate = self._engine.gate(concurrency)
+        gate = Gate(self._engine.config.retry)
 
         async def embed(span: range) -> Embeddings:
             try:
@@ -141,7 +144,7 @@ class AsyncEmbeddings(Resource):
             build(job.spans[0], None)
             await self._ensure_default("embedding", options)
         try:
-            await run_all(job.spans, embed, gate.width, job.done)
+            await run_all(job.spans, embed, concurrency or DEFAULT_CONCURRENCY, job.done)
         except NimError as error:
             error.completed = job.finished()
             raise

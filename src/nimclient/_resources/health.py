@@ -24,15 +24,18 @@ LONGEST_PAUSE = 2.0
 
 
 class AsyncHealth(Resource):
-    """Health of a NIM container (GET /v1/health/…); of vLLM and Dynamo, which have none there, `/health` below the root."""
+    """Health of a NIM container (GET /v1/health/…); of vLLM and Dynamo, which have none there, `/health` below the root.
+
+    Of several replicas one is enough: calls go around the others.
+    """
 
     async def ready(self, *, timeout: float | None = 5.0) -> bool:
         """Whether the model is loaded and takes requests. A server that cannot be reached, or not in time, is not ready."""
-        return await self._ask("ready", timeout) is None
+        return await self._any("ready", timeout) is None
 
     async def live(self, *, timeout: float | None = 5.0) -> bool:
         """Whether the server process answers."""
-        return await self._ask("live", timeout) is None
+        return await self._any("live", timeout) is None
 
     async def wait_ready(self, *, timeout: float | None = 600.0) -> None:
         """Wait until the server is ready: a container may load its model for minutes. `timeout` in seconds; None: for ever.
@@ -46,7 +49,7 @@ class AsyncHealth(Resource):
         pause, tries = FIRST_PAUSE, 0
         while True:
             left = None if timeout is None else max(started + timeout - anyio.current_time(), 0.0)
-            failure = await self._ask("ready", PROBE_SECONDS if left is None else min(PROBE_SECONDS, left))
+            failure = await self._any("ready", PROBE_SECONDS if left is None else min(PROBE_SECONDS, left))
             tries += 1
             if failure is None:
                 return
@@ -61,6 +64,26 @@ class AsyncHealth(Resource):
                 raise RequestTimeoutError(problem, phase="total", seconds=timeout, attempts=tries) from failure
             await anyio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _any(self, what: str, timeout: float | None) -> NimError | None:
+        """None when a replica is as asked, else why the first is not. All are asked at once; nobody waits for the slowest."""
+        engines = self._engine.apart()
+        if len(engines) == 1:
+            return await self._ask(what, timeout)
+        failures: dict[int, NimError | None] = {}
+
+        async def ask(position: int) -> None:
+            try:
+                failures[position] = await AsyncHealth(engines[position])._ask(what, timeout)
+            except NimError as error:
+                failures[position] = error
+            if failures[position] is None:
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for position in range(len(engines)):
+                group.start_soon(ask, position)
+        return None if None in failures.values() else failures[0]
 
     async def _ask(self, what: str, timeout: float | None) -> NimError | None:
         """None from a server that is as asked, else why it is not: of one try, at the route that the server has."""

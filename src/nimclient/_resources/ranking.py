@@ -10,9 +10,12 @@ from attrs import evolve
 from nimclient._fanout import run_all
 from nimclient._protocol.call import Call
 from nimclient._protocol.embeddings import check_batch
+from nimclient._protocol.pacing import Gate
 from nimclient._protocol.ranking import MOST_PASSAGES, check_ranking, merged, ranking_call
 from nimclient._resources.base import Resource
 from nimclient.records.ranking import Ranking
+
+DEFAULT_CONCURRENCY = 8
 
 
 class AsyncRanking(Resource):
@@ -34,7 +37,7 @@ class AsyncRanking(Resource):
         check_batch(batch_size, concurrency)
         step = batch_size or MOST_PASSAGES
         starts = range(0, len(checked), step)
-        gate = self._engine.gate(concurrency)
+        gate = Gate(self._engine.config.retry)
         parts: dict[int, Ranking] = {}
 
         async def rank(start: int) -> Ranking:
@@ -49,6 +52,6 @@ class AsyncRanking(Resource):
                 options,
             )
 
-        await run_all(starts, rank, gate.width, lambda i, part: parts.update({starts[i]: part}))
+        await run_all(starts, rank, concurrency or DEFAULT_CONCURRENCY, lambda i, part: parts.update({starts[i]: part}))
         ranking = merged(parts)
         return ranking if top_n is None else evolve(ranking, results=ranking.results[:top_n])

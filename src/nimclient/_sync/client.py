@@ -225,8 +225,13 @@ class Client:
 
     @property
     def base_url(self) -> str:
-        """The API root, ending in /v1."""
+        """The API root, ending in /v1; of several replicas that of the first."""
         return self._async.base_url
+
+    @property
+    def base_urls(self) -> tuple[str, ...]:
+        """The API roots of all replicas."""
+        return self._async.base_urls
 
     @property
     def dialect(self) -> Dialect | None:
@@ -247,7 +252,8 @@ class Client:
         PORTAL.run(self._async.aclose)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(base_url={self.base_url!r})"
+        urls = self.base_urls
+        return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), self._async)

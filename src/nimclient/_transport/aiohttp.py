@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, NoReturn
@@ -58,7 +58,7 @@ class AiohttpTransport:
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, _Body]:
         """See Transport."""
         pool = await self._pool()
-        attempt = _Attempt(pool, timeouts, total)
+        attempt = _Attempt(pool, timeouts, total, request.on_end)
         try:
             await attempt.take_slot()
             response = await attempt.send(request)
@@ -190,9 +190,12 @@ class _Pool:
 class _Attempt:
     """One request under way: its slot, its watchdog, and what is learned about its connection."""
 
-    __slots__ = ("_slot_taken", "connect", "phase", "pool", "queue", "reused", "timeouts", "watchdog")
+    __slots__ = ("_on_end", "_slot_taken", "connect", "phase", "pool", "queue", "reused", "timeouts", "watchdog")
 
-    def __init__(self, pool: _Pool, timeouts: Timeouts, total: float | None) -> None:
+    def __init__(
+        self, pool: _Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
+    ) -> None:
+        self._on_end = on_end
         self.pool = pool
         self.timeouts = timeouts
         self.watchdog = Watchdog(pool.loop, total, timeouts.total)
@@ -247,9 +250,11 @@ class _Attempt:
         raise translate(error, phase, reused) from error
 
     def end(self) -> None:
-        """Give the slot back and stop the watch. May be called again."""
+        """Give the slot back, stop the watch, tell that it is over. May be called again."""
         self.pool.attempts.discard(self)
         self.watchdog.close()
+        if self._on_end is not None:
+            self._on_end()
         if self._slot_taken:
             self._slot_taken = False
             self.pool.limiter.release_on_behalf_of(self)
