@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
-from nimclient._transport.aiohttp import IDLE_CONNECTION
+from nimclient._transport.connection import IDLE_CONNECTION
 from nimclient.errors import (
     ClientClosedError,
     ConfigurationError,

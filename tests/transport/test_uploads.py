@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
-from nimclient._transport.aiohttp import SEND_PIECE
+from nimclient._transport.connection import SEND_PIECE
 from nimclient.errors import AuthenticationError, NimError, RequestTimeoutError, RequestTooLargeError
 from support.server import Close, Early, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, embedded, error

@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable
-from contextvars import ContextVar
-from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import aiohttp
 import anyio
-from aiohttp.client_proto import ResponseHandler
-from yarl import URL
 
 from nimclient._config import Timeouts
 from nimclient._transport.base import TransportSettings
+from nimclient._transport.connection import (
+    ATTEMPT,
+    SEND_PIECE,
+    Connector,
+    LargeBody,
+    Request,
+    acknowledge_at_once,
+    url_of,
+)
 from nimclient._transport.tls import ssl_setting
 from nimclient._transport.translate import translate
 from nimclient._transport.watchdog import Watchdog
@@ -36,11 +40,10 @@ from nimclient.errors import (
     TransportError,
 )
 
-IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close theirs after 5, and a POST on a closed one is lost
 DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
 READ_BUFFER = 2**18
-SEND_PIECE = 2**18
+HELD_BACK = 2**16  # a server that has sent more of a body than this along with its head is not held back by Nagle
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
@@ -65,8 +68,8 @@ class AiohttpTransport:
         except BaseException as error:  # noqa: BLE001  # fail raises what it means
             attempt.end()
             attempt.fail(error, attempt.phase, attempt.reused)
-        if not response.content.at_eof():
-            _acknowledge_at_once(response)
+        if not response.content.at_eof() and response.content.total_bytes < HELD_BACK:
+            acknowledge_at_once(response)
         head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
         return head, _Body(attempt, response)
 
@@ -127,16 +130,13 @@ class _Pool:
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
-        connector: Any = _Connector(
-            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive
-        )
-        connector._factory = partial(_Protocol, loop=self.loop)
         self.session = aiohttp.ClientSession(
-            connector=connector,
+            connector=Connector(self.loop, ssl),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_LIMITS,
             trust_env=False,
             read_bufsize=READ_BUFFER,
+            request_class=Request,
         )
         self.closed = False
         self.attempts: set[_Attempt] = set()
@@ -221,19 +221,19 @@ class _Attempt:
     async def send(self, request: HttpRequest) -> aiohttp.ClientResponse:
         """The response, its head read."""
         body = request.body
-        self.enter("connect", self.timeouts.connect)
-        token = _current.set(self)
+        self.phase = "connect"
+        token = ATTEMPT.set(self)
         try:
             return await self.pool.session.request(
                 request.method,
-                _url(request.url),
-                data=body if body is None or len(body) <= SEND_PIECE else _LargeBody(body),
+                url_of(request.url),
+                data=body if body is None or len(body) <= SEND_PIECE else LargeBody(body),
                 headers=request.headers,
                 allow_redirects=False,
                 proxy=request.proxy,
             )
         finally:
-            _current.reset(token)
+            ATTEMPT.reset(token)
             self.watchdog.disarm()
 
     def enter(self, phase: Phase, seconds: float | None) -> None:
@@ -258,50 +258,6 @@ class _Attempt:
         if self._slot_taken:
             self._slot_taken = False
             self.pool.limiter.release_on_behalf_of(self)
-
-
-_current: ContextVar[_Attempt] = ContextVar("nimclient_attempt")
-
-
-class _Protocol(ResponseHandler):
-    """Tells the reader of a body about a malformed chunk in it and when the session is closed under it: aiohttp leaves it
-    waiting for ever in both cases.
-    """
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
-        _break_off(self._payload, exc)
-
-    def close(self) -> None:
-        payload = self._payload
-        super().close()
-        _break_off(payload, aiohttp.ClientConnectionError("the session was closed"))
-
-
-def _break_off(payload: Any, cause: BaseException) -> None:
-    """End a body that is still being read."""
-    if payload is not None and not payload.is_eof() and payload.exception() is None:
-        error = aiohttp.ClientPayloadError(str(cause))
-        error.__cause__ = cause
-        payload.set_exception(error)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
-
-    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
-        connection = await super().connect(req, traces, timeout)
-        attempt = _current.get()
-        attempt.enter("headers", attempt.timeouts.headers)
-        return connection
-
-    async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
-        attempt = _current.get()
-        attempt.reused = False
-        began = time.monotonic()
-        protocol = await super()._create_connection(req, traces, timeout)
-        attempt.connect = time.monotonic() - began
-        return protocol
 
 
 class _Body:
@@ -394,23 +350,6 @@ class _Body:
                 loop.call_soon_threadsafe(self.abort)
 
 
-class _LargeBody(aiohttp.BytesPayload):
-    """A body written in pieces, so that a large one does not hold up the loop, and without a copy."""
-
-    def __init__(self, value: bytes) -> None:
-        super().__init__(b"", content_type="application/json")
-        self._value = value
-        self._size = len(value)
-
-    async def write(self, writer: Any) -> None:
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: Any, content_length: int | None) -> None:
-        view = memoryview(self._value)[:content_length]
-        for start in range(0, len(view), SEND_PIECE):
-            await writer.write(view[start : start + SEND_PIECE])
-
-
 def _closed_during_the_call() -> ClientClosedError:
     return ClientClosedError("the client was closed during the call")
 
@@ -418,32 +357,3 @@ def _closed_during_the_call() -> ClientClosedError:
 def _settle(future: asyncio.Future[bool], value: bool) -> None:
     if not future.done():
         future.set_result(value)
-
-
-@lru_cache(maxsize=512)
-def _url(text: str) -> URL:
-    return URL(text, encoded=True)
-
-
-def _acknowledge_at_once(response: aiohttp.ClientResponse) -> None:
-    """Send the kernel's acknowledgement of the head now, not 40 ms later.
-
-    A server that leaves Nagle's algorithm on (Dynamo's frontend) holds its first event back until the head is
-    acknowledged; on a connection that was used before, the kernel delays that.
-    """
-    connection, option = response.connection, getattr(socket, "TCP_QUICKACK", None)
-    if option is not None and connection is not None and connection.transport is not None:
-        with contextlib.suppress(OSError, AttributeError):  # not every loop shows its socket; a closed one needs none
-            connection.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, 1)
-
-
-def _socket_with_keepalive(address: Any) -> socket.socket:
-    """A TCP socket that notices a dead peer: a probe after 60 s, then every 15 s; gone after five, or 30 s of silence."""
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    wanted = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5, "TCP_USER_TIMEOUT": 30_000}
-    for name, value in wanted.items():
-        if (option := getattr(socket, name, None)) is not None:  # not every system has every option
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
