@@ -27,6 +27,7 @@ except ImportError:
     from binascii import a2b_base64
 
     def b64decode(text: str | memoryview, _: None, strict: bool) -> bytes:
+        """What pybase64 does three times as fast."""
         return a2b_base64(text, strict_mode=strict)
 
 
