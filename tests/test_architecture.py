@@ -26,13 +26,15 @@ FLOORS = [
     {"_client"},
     {"_sync"},
 ]
-WINGS = {"simulator", "cli", "integrations", "testing", "__main__"}
+WINGS = {"simulator", "cli", "integrations", "jobs", "testing", "__main__"}
 ROOMS = {
     "aiohttp": ("_transport/", "simulator/"),
     "asyncio": ("_transport/", "simulator/", "cli/"),
     "orjson": ("_json.py", "simulator/"),
     "random": ("_engine.py", "simulator/"),
     "numpy": ("records/embeddings.py", "cli/"),
+    "pyarrow": ("jobs/parquet.py",),
+    "sqlite3": ("jobs/checkpoint.py",),
     "rich": ("cli/",),
     "requests": (),
     "httpx": (),

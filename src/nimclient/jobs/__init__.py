@@ -1,0 +1,8 @@
+"""Durable jobs: many texts or requests through one server, written down as they finish, resumed after whatever stopped them.
+
+A wing: it stands on the public client, and nothing of the client knows it.
+"""
+
+from nimclient.jobs.report import JobReport
+
+__all__ = ["JobReport"]

@@ -1,0 +1,193 @@
+"""From rows to texts and back: what is sent, what is skipped because it is done, and which row a vector belongs to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from attrs import frozen
+
+from nimclient.errors import (
+    BadRequestError,
+    ConfigurationError,
+    JobMismatchError,
+    NimError,
+    RequestTooLargeError,
+    UnprocessableEntityError,
+)
+from nimclient.jobs.checkpoint import Done, Lost, Run
+from nimclient.jobs.rows import DIGEST, Row
+from nimclient.records.batch import Failure
+from nimclient.records.embeddings import Vectors
+
+_FINAL = (ConfigurationError, BadRequestError, RequestTooLargeError, UnprocessableEntityError)
+_MOST_LOST = 1000  # rows without a text that wait to be written down
+
+
+class Batch(Protocol):
+    """What came back of a request: see EmbeddedBatch."""
+
+    @property
+    def indexes(self) -> Sequence[int]: ...  # noqa: D102
+    @property
+    def vectors(self) -> Vectors: ...  # noqa: D102
+    @property
+    def failures(self) -> Sequence[Failure]: ...  # noqa: D102
+
+
+@frozen
+class _Sent:
+    """A row whose text was handed out: its number, its id, its line, and the digest of what it was made of."""
+
+    row: int
+    id: str
+    line: int | None
+    digest: bytes | None
+
+
+class Feed(AsyncIterator[str]):
+    """The texts of the rows that are not done, in the order of the source.
+
+    `done_after` tells of the rows that are; `keep` writes down rows that have no text, when they are many. With `watched`
+    (a source whose content was not known beforehand) rows that are done are compared, stretch by stretch, with what they
+    were when they were sent. Raises JobMismatchError where they differ.
+    """
+
+    def __init__(
+        self,
+        rows: AsyncIterator[Row],
+        done_after: Callable[[int], Awaitable[list[Done]]],
+        keep: Callable[[list[Lost]], Awaitable[None]],
+        *,
+        watched: bool,
+    ) -> None:
+        self._rows = rows
+        self._done_after = done_after
+        self._keep = keep
+        self._watched = watched
+        self._done: deque[Done] = deque()
+        self._last: Done | None = None
+        self._looked = False
+        self._flying: dict[int, _Sent] = {}
+        self._handed_out = 0
+        self._lost: list[Lost] = []
+        self._hash = blake2b(digest_size=DIGEST)
+        self.count = 0
+        """Rows so far: all of them once the feed has ended."""
+        self.skipped = 0
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while True:
+            try:
+                row = await anext(self._rows)
+            except StopAsyncIteration:
+                await self._check_end()
+                raise
+            number = self.count
+            self.count += 1
+            if await self._is_done(number, row):
+                continue
+            digest = row.digest() if self._watched else None
+            if row.problem is not None or row.text is None:
+                self._lost.append(_lost(number, row.id, row.line, row.problem, digest))
+                if len(self._lost) >= _MOST_LOST:
+                    await self._keep(self.without_text())
+                continue
+            self._flying[self._handed_out] = _Sent(number, row.id or str(number), row.line, digest)
+            self._handed_out += 1
+            return row.text
+
+    async def _is_done(self, number: int, row: Row) -> bool:
+        done = self._last
+        if done is None or number >= done.stop:
+            done = await self._next_done(number)
+        if done is None or number < done.start:
+            return False
+        self.skipped += 1
+        if self._watched:
+            self._hash.update(row.digest())
+            if number == done.stop - 1:
+                if self._hash.digest() != done.digest:
+                    rows = f"row {number}" if done.start == number else f"rows {done.start} to {number}"
+                    raise JobMismatchError(
+                        f"the source is not what it was: {rows} were another text, or had another id, when the job sent "
+                        f"them; give it the same source, or choose another output"
+                    )
+                self._hash = blake2b(digest_size=DIGEST)
+        return True
+
+    async def _next_done(self, number: int) -> Done | None:
+        """The stretch of done rows that ends behind this row."""
+        while True:
+            if self._done:
+                self._last = self._done.popleft()
+                if number < self._last.stop:
+                    return self._last
+            elif self._looked:
+                return None
+            else:
+                after = -1 if self._last is None else self._last.start
+                self._done.extend(await self._done_after(after))
+                self._looked = not self._done
+
+    async def _check_end(self) -> None:
+        """Nothing that is done may lie behind the end of the source."""
+        beyond = (
+            await self._next_done(self.count) if self._last is None or self._last.stop <= self.count else self._last
+        )
+        if self._watched and beyond is not None:
+            raise JobMismatchError(
+                f"the source is not what it was: it ends after {self.count} rows, and the job has finished row "
+                f"{beyond.stop - 1}; give it the same source, or choose another output"
+            )
+
+    def finished(self, batch: Batch) -> tuple[list[Run], list[Lost]]:
+        """What a batch of texts tells about rows, and the rows that had no text up to here."""
+        sent = [self._flying.pop(index) for index in batch.indexes]
+        lost = self.without_text()
+        for failure in batch.failures:
+            row = self._flying.pop(failure.index)
+            lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text))
+        return list(_runs(sent, batch.vectors)), lost
+
+    def without_text(self) -> list[Lost]:
+        """The rows that had no text since this was asked last."""
+        lost, self._lost = self._lost, []
+        return lost
+
+
+def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[Run]:
+    """Cut rows with their vectors into stretches of rows that follow each other."""
+    runs: list[Run] = []
+    start = 0
+    for at in range(1, len(sent) + 1):
+        if at == len(sent) or sent[at].row != sent[at - 1].row + 1:
+            piece = sent[start:at]
+            digests = [row.digest for row in piece if row.digest is not None]
+            digest = blake2b(b"".join(digests), digest_size=DIGEST).digest() if digests else None
+            rows = range(piece[0].row, piece[-1].row + 1)
+            runs.append(Run(rows, [row.id for row in piece], vectors[start:at].buffer, digest))
+            start = at
+    return runs
+
+
+def _lost(
+    row: int,
+    name: str | None,
+    line: int | None,
+    error: NimError | None,
+    digest: bytes | None,
+    text: str | None = None,
+) -> Lost:
+    error = error or ConfigurationError("there is no text")
+    record = Failure(row, str(row) if name is None else name, error, text).to_dict()
+    if line is not None:
+        record["line"] = line
+    if digest is not None:
+        digest = blake2b(digest, digest_size=DIGEST).digest()
+    return Lost(row, record, isinstance(error, _FINAL), digest)

@@ -1,0 +1,121 @@
+"""Files that a crash cannot leave half written, and one process at a time per job.
+
+A file appears under its name only when all of it is on the disk. Whatever the operating system refuses becomes a
+JobStoreError that says what to do about it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from nimclient.errors import JobStoreError
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same job again",
+    errno.EDQUOT: "the quota is used up: free some space and run the same job again",
+    errno.EROFS: "the file system is read-only: choose another output",
+    errno.EACCES: "this user may not write there: change the permissions, or choose another output",
+    errno.EPERM: "this user may not write there: change the permissions, or choose another output",
+    errno.EIO: "the disk reports an error: look at it, then run the same job again",
+}
+_RESUMES = "run the same job again when that is put right"
+
+
+@contextmanager
+def store_errors(what: str) -> Generator[None, None, None]:
+    """Turn an OSError in the block into a JobStoreError: `what` could not be done, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise store_error(what, error) from error
+
+
+def store_error(what: str, error: OSError) -> JobStoreError:
+    """The JobStoreError for what the operating system refused."""
+    advice = _ADVICE.get(error.errno or 0, _RESUMES)
+    return JobStoreError(f"{what}: {error.strerror or error}; what was finished is kept; {advice}")
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
+    """Make a file with what `write` puts into it; returns its size in bytes.
+
+    It is written under another name, synced and renamed: after a crash there is all of it or the former one.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with store_errors(f"cannot write {path}"):
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+                size = file.tell()
+            temporary.rename(path)
+            sync_folder(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+    return size
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock(descriptor: int, what: str) -> None:
+    """Hold this open file for this process alone, until it is closed or the process ends, however it ends.
+
+    The lock is the kernel's: one of a process that is dead does not exist. A file system without locks (some network
+    file systems) is used without one. Raises JobStoreError when another process, or another job of this one, has it.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise JobStoreError(f"{what} belongs to a job that is running{_owner(descriptor)}; wait for its end") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+
+
+def _owner(descriptor: int) -> str:
+    """What `FolderLock` wrote into the file."""
+    pid = os.pread(descriptor, 20, 0).strip()
+    return f" (process {pid.decode()})" if pid.isdigit() else ""
+
+
+class FolderLock:
+    """The lock of a job's folder: a file in it with the number of the process."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "job.lock"
+        with store_errors(f"cannot open {path}"):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                lock(self._descriptor, str(folder))
+                os.ftruncate(self._descriptor, 0)
+                with suppress(OSError):  # on a full disk the lock holds without the number
+                    os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self._descriptor)
+
+
+def is_taken(value: Any) -> bool:
+    """Whether an output path names something that is not a regular file (a device, a folder, a pipe)."""
+    path = Path(value)
+    return path.exists() and not path.is_file()

@@ -1,0 +1,81 @@
+"""Parquet in and out: the only module that knows pyarrow, which is asked for when it is needed (extra `arrow`).
+
+Vectors go into a file as they are: Arrow's array lies on the buffer that holds them, and no number becomes an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from nimclient.errors import ConfigurationError
+from nimclient.jobs.rows import Fields, Row
+
+
+def arrow(name: str = "pyarrow") -> Any:
+    """A module of pyarrow; ConfigurationError where it is not installed."""
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigurationError(
+            "Parquet needs pyarrow: install nimclient[arrow], or choose format='npy' or 'jsonl'"
+        ) from None
+
+
+def parquet_rows(
+    path: Path,
+    fields: Fields,
+    check_columns: Callable[[Path, Iterable[str], Fields], None],
+    rows_at_once: int,
+) -> Iterator[Row]:
+    """The rows of a file, a batch at a time. A `line` is the row's number, from 1."""
+    with _opened(path) as file:
+        check_columns(path, file.schema_arrow.names, fields)
+        columns = list(dict.fromkeys(name for name in (fields.text, fields.id) if name is not None))
+        line = 0
+        for batch in file.iter_batches(rows_at_once, columns=columns):
+            for record in batch.to_pylist():
+                line += 1
+                yield fields.row(record, line)
+
+
+def rows_of_parquet(path: Path) -> int:
+    """How many rows a file has, as its footer says."""
+    with _opened(path) as file:
+        count: int = file.metadata.num_rows
+    return count
+
+
+def _opened(path: Path) -> Any:
+    parquet = arrow("pyarrow.parquet")
+    try:
+        return parquet.ParquetFile(path)
+    except arrow().ArrowInvalid as error:
+        raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def write_parquet(
+    file: IO[bytes], groups: Iterable[tuple[Sequence[int], Sequence[str], bytes]], dimensions: int
+) -> None:
+    """Write groups of (indexes, ids, vectors as float32) as row groups: index int64, id string, vector float32[n]."""
+    pa = arrow()
+    vector = pa.list_(pa.float32(), dimensions)
+    schema = pa.schema(
+        [
+            pa.field("index", pa.int64(), nullable=False),
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("vector", vector, nullable=False),
+        ]
+    )
+    # numbers of embeddings hardly repeat: a dictionary or compression would cost time and save nothing
+    writer = arrow("pyarrow.parquet").ParquetWriter(
+        file, schema, compression={"index": "zstd", "id": "zstd"}, use_dictionary=False, write_statistics=["index"]
+    )
+    with writer:
+        for indexes, ids, vectors in groups:
+            numbers = pa.Array.from_buffers(pa.float32(), len(indexes) * dimensions, [None, pa.py_buffer(vectors)])
+            rows = pa.FixedSizeListArray.from_arrays(numbers, type=vector)
+            columns = [pa.array(indexes, pa.int64()), pa.array(ids, pa.string()), rows]
+            writer.write_batch(pa.record_batch(columns, schema=schema))

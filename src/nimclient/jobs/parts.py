@@ -1,0 +1,81 @@
+"""How a part of the output looks on the disk: Parquet, NumPy's own format, or JSON lines.
+
+A part is made of groups of rows; only one group is in memory at a time. NumPy is not needed to write its format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Literal, TypeAlias
+
+from attrs import frozen
+
+from nimclient import _json
+from nimclient.jobs.files import write_whole
+from nimclient.jobs.parquet import write_parquet
+from nimclient.records.embeddings import Vectors
+
+Format: TypeAlias = Literal["parquet", "npy", "jsonl"]
+FORMATS: tuple[Format, ...] = ("parquet", "npy", "jsonl")
+
+
+@frozen
+class Group:
+    """Rows that lie together: their numbers, their ids, and their vectors, one after the other as float32."""
+
+    indexes: Sequence[int]
+    ids: Sequence[str]
+    vectors: bytes
+
+
+Groups: TypeAlias = Callable[[], Iterable[Group]]
+"""The groups of a part, from the first; it may be asked for more than once."""
+
+
+def names_of_part(number: int, format: Format) -> tuple[str, ...]:
+    """The files of a part."""
+    stem = f"part-{number:05d}"
+    return (f"{stem}.ids.jsonl", f"{stem}.npy") if format == "npy" else (f"{stem}.{format}",)
+
+
+def write_part(folder: Path, number: int, format: Format, groups: Groups, rows: int, dimensions: int) -> dict[str, int]:
+    """Write the files of a part, durably; returns their names and sizes. Raises JobStoreError."""
+
+    def parquet(file: IO[bytes]) -> None:
+        write_parquet(file, ((g.indexes, g.ids, g.vectors) for g in groups()), dimensions)
+
+    def npy(file: IO[bytes]) -> None:
+        file.write(npy_header(rows, dimensions))
+        for group in groups():
+            file.write(group.vectors)
+
+    def identities(file: IO[bytes]) -> None:
+        for group in groups():
+            file.writelines(map(_identity, group.indexes, group.ids))
+
+    def jsonl(file: IO[bytes]) -> None:
+        for group in groups():
+            file.writelines(_lines(group, dimensions))
+
+    writers = {"parquet": (parquet,), "npy": (identities, npy), "jsonl": (jsonl,)}[format]
+    names = names_of_part(number, format)
+    return {name: write_whole(folder / name, write) for name, write in zip(names, writers, strict=True)}
+
+
+def npy_header(rows: int, dimensions: int) -> bytes:
+    """The head of a .npy file of float32 (version 1.0 of NumPy's format: its length is a multiple of 64)."""
+    description = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {dimensions}), }}"
+    padding = -(10 + len(description) + 1) % 64
+    text = f"{description}{' ' * padding}\n".encode("latin-1")
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+def _identity(index: int, name: str) -> bytes:
+    return _json.dumps({"index": index, "id": name}) + b"\n"
+
+
+def _lines(group: Group, dimensions: int) -> Iterator[bytes]:
+    vectors = Vectors(group.vectors, dimensions)
+    for index, name, vector in zip(group.indexes, group.ids, vectors, strict=True):
+        yield _json.dumps({"index": index, "id": name, "vector": vector.tolist()}) + b"\n"

@@ -1,0 +1,43 @@
+"""What a job tells when it has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from attrs import asdict, frozen
+
+from nimclient._types import JsonDict
+
+Status: TypeAlias = Literal["complete", "partial", "failed"]
+
+
+@frozen
+class JobReport:
+    """How a job ended.
+
+    `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
+    count the rows of the whole job, over all of its runs; `resumed` those that earlier runs had finished. `requests`,
+    `tokens` and `seconds` are of this run. `failures_path`: the file with a line for each failure, None where there is none.
+    """
+
+    status: Status
+    total: int
+    succeeded: int
+    failed: int
+    resumed: int
+    requests: int
+    tokens: int
+    seconds: float
+    failures_path: Path | None = None
+
+    def to_dict(self) -> JsonDict:
+        """The report as a JSON object."""
+        return asdict(self) | {"failures_path": None if self.failures_path is None else str(self.failures_path)}
+
+
+def status_of(succeeded: int, failed: int) -> Status:
+    """The status of a job that has come to its end."""
+    if not failed:
+        return "complete"
+    return "partial" if succeeded else "failed"

@@ -1,0 +1,80 @@
+"""A row of a source, and how it is made of a record: the text to embed, and the id that goes with its vector.
+
+A row that cannot be used is a row all the same: it has its place among the others, and says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from attrs import frozen
+
+from nimclient.errors import ConfigurationError, NimError
+
+DIGEST = 16  # bytes
+
+
+@frozen
+class Row:
+    """One row: its text, its own id (None: it goes by its number), its line in the file, and what is wrong with it."""
+
+    text: str | None
+    id: str | None = None
+    line: int | None = None
+    problem: NimError | None = None
+
+    def digest(self) -> bytes:
+        """What tells it from another row."""
+        parts = (self.id, self.text, None if self.problem is None else str(self.problem))
+        return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
+
+
+@frozen
+class Fields:
+    """Which fields of a record are the text and the id; `id` None: rows go by their number."""
+
+    text: str
+    id: str | None
+
+    def row(self, record: Mapping[Any, Any], line: int | None) -> Row:
+        """The row of a record with named fields."""
+        name = None
+        if self.id is not None:
+            try:
+                name = checked_id(record.get(self.id), self.id)
+            except ConfigurationError as error:
+                return Row(None, None, line, error)
+        if self.text not in record:
+            return Row(None, name, line, ConfigurationError(f"there is no field {self.text!r}"))
+        return text_row(record[self.text], name, line)
+
+
+def text_row(text: object, name: str | None, line: int | None) -> Row:
+    """The row of a text, or of what stands where a text belongs."""
+    if not isinstance(text, str):
+        return Row(None, name, line, ConfigurationError(f"the text is no text but {_kind(text)}"))
+    if not text:
+        return Row(None, name, line, ConfigurationError("the text is empty; servers refuse empty texts"))
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return Row(None, name, line, ConfigurationError("the text is not valid Unicode"))
+    return Row(text, name, line)
+
+
+def checked_id(value: object, field: str) -> str:
+    """An id as text: a str or a whole number; ConfigurationError for anything else."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise ConfigurationError(f"the id (field {field!r}) is {_kind(value)}; it takes a text or a whole number")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "missing"
+    return "an empty text" if value == "" else f"a value of type {type(value).__name__}"

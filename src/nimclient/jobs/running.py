@@ -1,0 +1,79 @@
+"""What both kinds of job need to run: the client with a job's patience, the model, threads for the disk, blocking callers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+from anyio import to_thread
+from anyio.from_thread import start_blocking_portal
+from attrs import evolve
+
+from nimclient._client import AsyncClient
+from nimclient._resources.base import Resource
+from nimclient._sync.client import Client
+
+R = TypeVar("R")
+
+PATIENCE = 900.0
+"""Seconds that a request of a job waits in all while the server refuses for capacity or is not there."""
+
+
+def patient(client: AsyncClient) -> AsyncClient:
+    """The client with the patience of a job, unless its own was set. Raises TypeError for what is no AsyncClient."""
+    if not isinstance(client, AsyncClient):
+        hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
+        raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
+    policy = client._config.retry
+    return client if policy.patience is not None else client.with_options(retry=evolve(policy, patience=PATIENCE))
+
+
+async def model_of(client: AsyncClient, kind: str, model: str | None) -> str:
+    """The model that a call of this kind would go to: named here or for the client, else the first that the server lists."""
+    resource = Resource(client._engine)
+    name = resource._known_model(kind, model)
+    if name is None:
+        await resource._ensure_default(kind, {})
+        name = client._engine.core.default_models[kind]
+    return name
+
+
+class Desk:
+    """Runs what is blocking in worker threads, one thing at a time. What was begun is finished, cancelled or not."""
+
+    def __init__(self) -> None:
+        self._lock = anyio.Lock(fast_acquire=True)
+
+    async def do(self, work: Callable[..., R], *args: Any) -> R:
+        """Call in a thread and wait."""
+        async with self._lock:
+            return await to_thread.run_sync(work, *args)
+
+
+def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: Any) -> R:
+    """Run a job for blocking code: its source is advanced and `on_progress` called in the calling thread.
+
+    Where a loop runs in this thread already (Jupyter), that happens in a thread beside it. Ctrl-C cancels the job, which
+    keeps what is finished. Raises TypeError for what is no Client.
+    """
+    if not isinstance(client, Client):
+        hint = "; an AsyncClient goes to run" if isinstance(client, AsyncClient) else ""
+        raise TypeError(f"run_sync takes a Client, not {type(client).__name__}{hint}")
+    if not _in_a_loop():
+        return anyio.run(run, client._async, on_progress)
+    with start_blocking_portal() as portal:
+        future = portal.start_task_soon(run, client._async, on_progress)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+def _in_a_loop() -> bool:
+    try:
+        anyio.get_current_task()
+    except RuntimeError:  # what anyio raises where there is none, in all of its versions
+        return False
+    return True

@@ -1,0 +1,320 @@
+"""Where the rows of a job come from: files, standard input, iterables. One row after the other, never all of them.
+
+Files are read in a worker thread, some hundred rows at a time. Standard input is read as it comes, without a thread that
+would keep the process from ending. An iterable is advanced when its next row is wanted, and not before.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import anyio
+from anyio import lowlevel, to_thread
+from attrs import frozen
+
+from nimclient import _json
+from nimclient._types import is_items, is_object
+from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.jobs.files import store_errors
+from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
+from nimclient.jobs.rows import DIGEST, Fields, Row, checked_id, text_row
+
+Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
+"""A path, "-" for standard input, or an iterable of texts, of pairs (id, text), or of mappings with those fields."""
+
+_ROWS_AT_ONCE = 256
+_READ_SIZE = 1 << 20
+_LONGEST_FIELD = 1 << 30  # of CSV; Python's own limit of 128 KiB is below many a document
+_PARQUET = ".parquet"
+_TURN = 64  # rows of an iterable between two turns of other tasks
+
+Reader: TypeAlias = Callable[[Path, Fields], Iterator[Row]]
+
+
+class RowSource:
+    """The rows of a source: `async for row in source`."""
+
+    def __init__(self, source: Source, fields: Fields) -> None:
+        self._path, self._source = checked_source(source)
+        self._fields = fields
+        self._rows: AsyncIterator[Row] | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it is one."""
+        return self._path
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether pyarrow is needed to read it."""
+        return self._path is not None and self._path.suffix.lower() == _PARQUET
+
+    def __aiter__(self) -> AsyncIterator[Row]:
+        if self._path is not None:
+            return _FileRows(READERS[self._path.suffix.lower()](self._path, self._fields), self._path)
+        if isinstance(self._source, str):  # "-"
+            return _LineRows(self._fields)
+        return _ItemRows(self._source, self._fields)
+
+
+def checked_source(source: Source) -> tuple[Path | None, Any]:
+    """The path of a source, or the source itself. TypeError and ConfigurationError for what cannot be one."""
+    given: Any = source
+    if isinstance(given, os.PathLike) or (isinstance(given, str) and given != "-"):
+        path = Path(cast(str, given))
+        if path.suffix.lower() not in READERS:
+            known = ", ".join(sorted(READERS))
+            raise ConfigurationError(f"source {path} is of no kind that can be read ({known}, or - for standard input)")
+        if not path.is_file():
+            raise ConfigurationError(f"source {path} {'is no file' if path.exists() else 'does not exist'}")
+        return path, None
+    if isinstance(given, (bytes, bytearray, Mapping)) or not isinstance(given, (str, AsyncIterable, Iterable)):
+        kind = type(cast(object, given)).__name__
+        raise TypeError(f"source takes a path, - for standard input, or an iterable of texts, not {kind}")
+    return None, given
+
+
+# files ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Content:
+    """What a file holds: the digest of all of it, and about how many rows it has (None: that cannot be told).
+
+    Blank lines are counted with the rows of a file of lines.
+    """
+
+    digest: str
+    rows: int | None
+
+
+def content_of(path: Path) -> Content:
+    """Read a file once; this takes about a second a gigabyte."""
+    digest = blake2b(digest_size=DIGEST)
+    lines = 0
+    last = b""
+    with store_errors(f"cannot read {path}"), path.open("rb") as file:
+        while piece := file.read(_READ_SIZE):
+            digest.update(piece)
+            lines += piece.count(b"\n")
+            last = piece
+    rows: int | None = None
+    if path.suffix.lower() == _PARQUET:
+        rows = rows_of_parquet(path)
+    elif path.suffix.lower() in _LINES:
+        rows = lines + (last[-1:] not in (b"\n", b""))
+    return Content(digest.hexdigest(), rows)
+
+
+class _FileRows(AsyncIterator[Row]):
+    """The rows of a file, read ahead by a block."""
+
+    def __init__(self, rows: Iterator[Row], path: Path) -> None:
+        self._all = rows
+        self._path = path
+        self._block: Iterator[Row] = iter(())
+
+    def __aiter__(self) -> AsyncIterator[Row]:
+        return self
+
+    async def __anext__(self) -> Row:
+        for row in self._block:
+            return row
+        block = await to_thread.run_sync(self._read)
+        if not block:
+            raise StopAsyncIteration
+        self._block = iter(block)
+        return next(self._block)
+
+    def _read(self) -> list[Row]:
+        with store_errors(f"cannot read {self._path}"):
+            return list(islice(self._all, _ROWS_AT_ONCE))
+
+
+def _json_lines(path: Path, fields: Fields) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield json_row(line, fields, number)
+
+
+def json_row(line: bytes, fields: Fields, number: int | None) -> Row:
+    """The row of a line of JSON."""
+    try:
+        record = _json.loads(line, "the line")
+    except DecodeError as error:
+        return Row(None, None, number, error)
+    if not is_object(record):
+        return Row(None, None, number, ConfigurationError("the line is no JSON object"))
+    return fields.row(record, number)
+
+
+def _text_lines(path: Path, fields: Fields) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield plain_row(line, number)
+
+
+def plain_row(line: bytes, number: int | None) -> Row:
+    """The row of a line of text."""
+    try:
+        return text_row(line.rstrip(b"\r\n").decode(), None, number)
+    except UnicodeDecodeError as error:
+        return Row(None, None, number, ConfigurationError(f"the line is not valid UTF-8 ({error.reason})"))
+
+
+def _csv_rows(path: Path, fields: Fields) -> Iterator[Row]:
+    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.DictReader(file)
+        check_columns(path, reader.fieldnames or (), fields)
+        while True:
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem = ConfigurationError(f"the line is not valid CSV: {error}")
+                yield Row(None, None, reader.line_num + 1, problem)  # it is counted when the next one is read
+            else:
+                yield fields.row(record, reader.line_num)
+
+
+def check_columns(path: Path, names: Iterable[str], fields: Fields) -> None:
+    """Raise ConfigurationError unless the columns that are wanted are there."""
+    known = list(names)
+    for wanted in (fields.text, fields.id):
+        if wanted is not None and wanted not in known:
+            raise ConfigurationError(f"{path} has no column {wanted!r}; it has {', '.join(map(repr, known)) or 'none'}")
+
+
+def _parquet_rows(path: Path, fields: Fields) -> Iterator[Row]:
+    return parquet_rows(path, fields, check_columns, _ROWS_AT_ONCE)
+
+
+READERS: Mapping[str, Reader] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv_rows,
+    ".txt": _text_lines,
+    _PARQUET: _parquet_rows,
+}
+_LINES = (".jsonl", ".ndjson", ".txt")
+
+
+# standard input --------------------------------------------------------------------------------------------------
+
+
+class _LineRows(AsyncIterator[Row]):
+    """The rows of standard input: JSON lines where the first of them begins with a brace, else a text a line."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        self._descriptor = sys.stdin.fileno()
+        self._lines: Iterator[bytes] = iter(())
+        self._rest = bytearray()
+        self._number = 0
+        self._is_json: bool | None = None
+        self._ended = False
+
+    def __aiter__(self) -> AsyncIterator[Row]:
+        return self
+
+    async def __anext__(self) -> Row:
+        while True:
+            for line in self._lines:
+                self._number += 1
+                if line.strip():
+                    return self._row(line)
+            if self._ended:
+                raise StopAsyncIteration
+            self._lines = iter(await self._more())
+
+    def _row(self, line: bytes) -> Row:
+        if self._is_json is None:
+            self._is_json = line.lstrip().startswith(b"{")
+        return json_row(line, self._fields, self._number) if self._is_json else plain_row(line, self._number)
+
+    async def _more(self) -> list[bytes]:
+        """The lines that have come: at least one, or none at the end."""
+        while True:
+            with store_errors("cannot read standard input"):
+                piece = await self._read()
+            self._ended = not piece
+            start = len(self._rest)
+            self._rest += piece
+            end = len(self._rest) if self._ended else self._rest.rfind(b"\n", start) + 1
+            if end or self._ended:
+                lines = bytes(self._rest[:end]).splitlines(keepends=True) if end else []
+                del self._rest[:end]
+                return lines
+
+    async def _read(self) -> bytes:
+        try:
+            await anyio.wait_readable(self._descriptor)
+        except PermissionError:  # a regular file: always readable, and nothing that can be waited for
+            return await to_thread.run_sync(os.read, self._descriptor, _READ_SIZE)
+        return os.read(self._descriptor, _READ_SIZE)
+
+
+# iterables -------------------------------------------------------------------------------------------------------
+
+
+class _ItemRows(AsyncIterator[Row]):
+    """The rows of an iterable. What it raises is passed on with the number of the row as `.index`."""
+
+    def __init__(self, source: Any, fields: Fields) -> None:
+        self._fields = fields
+        is_async = isinstance(source, AsyncIterable)
+        self._async: AsyncIterator[Any] | None = aiter(cast(AsyncIterable[Any], source)) if is_async else None
+        self._items: Iterator[Any] = iter(()) if is_async else iter(cast(Iterable[Any], source))
+        self._taken = 0
+
+    def __aiter__(self) -> AsyncIterator[Row]:
+        return self
+
+    async def __anext__(self) -> Row:
+        try:
+            item = await self._next()
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            if getattr(error, "index", None) is None:
+                error.__dict__["index"] = self._taken
+            raise
+        self._taken += 1
+        return item_row(item, self._fields)
+
+    async def _next(self) -> Any:
+        if self._async is not None:
+            return await anext(self._async)
+        if self._taken % _TURN == _TURN - 1:
+            await lowlevel.checkpoint()
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
+
+
+def item_row(item: object, fields: Fields) -> Row:
+    """The row of what an iterable gives: a text, a pair (id, text), or a mapping."""
+    if isinstance(item, str):
+        return text_row(item, None, None)
+    if isinstance(item, Mapping):
+        return fields.row(cast(Mapping[Any, Any], item), None)
+    if is_items(item):
+        pair = list(item)
+        if len(pair) == 2:
+            try:
+                return text_row(pair[1], checked_id(pair[0], "the first of the pair"), None)
+            except ConfigurationError as error:
+                return Row(None, None, None, error)
+    problem = f"a row is a text, a pair (id, text) or a mapping, not a value of type {type(item).__name__}"
+    return Row(None, None, None, ConfigurationError(problem))

@@ -1,0 +1,209 @@
+"""A job's folder: the lock, the checkpoint, the parts, the list of failures and the manifest, and what they promise.
+
+A row is done when the checkpoint has it. Its vector is in the checkpoint or in a part, never in none of them: a part is
+synced and has its name before the checkpoint lets go of what is in it. Manifest and failures.jsonl are for readers; they
+are written anew from the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nimclient import _json
+from nimclient._types import JsonDict, is_object
+from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
+from nimclient.jobs.checkpoint import Checkpoint, Done, Lost, Part, Run
+from nimclient.jobs.files import FolderLock, store_errors, write_whole
+from nimclient.jobs.parts import Format, write_part
+from nimclient.jobs.report import status_of
+
+VERSION = 1
+_MANIFEST = "manifest.json"
+PART_BYTES = 64 << 20
+"""Vectors in a part: 16,384 of 1024 dimensions. Larger parts keep more in the checkpoint, smaller ones make many files."""
+
+
+class Store:
+    """An open folder. Blocking, and for one thread at a time; `open` gives it to this process alone until `close`."""
+
+    def __init__(self, folder: Path, format: Format, part_bytes: int = PART_BYTES) -> None:
+        self.folder = folder
+        self._format: Format = format
+        self._part_bytes = part_bytes
+        self._facts: JsonDict = {}
+        self._has_begun = False
+        self._unsealed_rows = self._unsealed_bytes = 0
+        self.succeeded = self.failed = 0
+
+    def open(self) -> JsonDict:
+        """Make the folder or go on with it; returns what is known of its job, {} of a new one. Raises JobStoreError."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigurationError(f"output {self.folder} is a file; it takes a folder")
+        with store_errors(f"cannot make {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.folder)
+        try:
+            is_used = (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*"))
+            path = self.folder / "checkpoint.sqlite"
+            if is_used and not (path.exists() and path.stat().st_size):
+                raise JobStoreError(
+                    f"{self.folder} holds a job, but {path.name} is missing or empty: restore it, or choose another output"
+                )
+            self._checkpoint = Checkpoint(path)
+            try:
+                self._facts = self._checkpoint.facts()
+                self._look()
+            except BaseException:
+                self._checkpoint.close()
+                raise
+        except BaseException:
+            self._lock.close()
+            raise
+        return self._facts
+
+    def _look(self) -> None:
+        """See that the parts that the checkpoint speaks of are there."""
+        for part in self._checkpoint.parts():
+            for name, size in part.files.items():
+                path = self.folder / name
+                with store_errors(f"cannot look at {path}"):
+                    found = path.stat().st_size if path.exists() else None
+                if found != size:
+                    problem = "is missing" if found is None else f"has {found} bytes instead of {size}"
+                    raise JobStoreError(f"{path} {problem}: restore it, or start anew in another folder")
+
+    def begin(self, identity: JsonDict) -> None:
+        """Start a job of this identity, or go on with it if it is the one that is here: JobMismatchError if it is not.
+
+        Failures that another attempt may mend are forgotten: their rows are not done.
+        """
+        known: Any = self._facts.get("job")
+        if known is None:
+            self.learn({"job": identity})
+        elif differences := _differences(known, identity):
+            raise JobMismatchError(
+                f"{self.folder} belongs to a job with {'; '.join(differences)}: run that one, or choose another output"
+            )
+        self._checkpoint.forgive()
+        self.succeeded, self.failed = self._checkpoint.counts()
+        self._unsealed_rows, self._unsealed_bytes = self._checkpoint.unsealed()
+        self._has_begun = True
+        self._describe("running")
+
+    def learn(self, facts: JsonDict) -> None:
+        """Keep facts about the job."""
+        self._checkpoint.learn(facts)
+        self._facts = {**self._facts, **facts}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row of the source is done."""
+        return self._facts.get("total") == self.succeeded + self.failed
+
+    @property
+    def dimensions(self) -> int | None:
+        """Of the vectors, once there is one."""
+        dimensions: int | None = self._facts.get("dimensions")
+        return dimensions
+
+    def done_after(self, row: int) -> list[Done]:
+        """The next rows, up to a thousand stretches of them, that need not be sent again."""
+        return self._checkpoint.done_after(row)
+
+    def keep(self, runs: Sequence[Run], lost: Sequence[Lost], dimensions: int | None) -> None:
+        """Make durable what came back of a slice. Raises JobStoreError, and JobMismatchError for vectors of another width."""
+        known = self.dimensions
+        if dimensions is not None and known not in (None, dimensions):
+            raise JobMismatchError(
+                f"the vectors have {dimensions} dimensions now; those that {self.folder} holds have {known}"
+            )
+        facts = {"dimensions": dimensions} if dimensions is not None and known is None else {}
+        self._checkpoint.record(runs, lost, facts)
+        self._facts = {**self._facts, **facts}
+        rows = sum(len(run.rows) for run in runs)
+        self.succeeded += rows
+        self.failed += len(lost)
+        self._unsealed_rows += rows
+        self._unsealed_bytes += sum(len(run.vectors) for run in runs)
+        if self._unsealed_bytes >= self._part_bytes:
+            self._seal()
+            self._describe("running")
+
+    def _seal(self) -> None:
+        """Write what is in no part yet into one."""
+        dimensions = self.dimensions
+        if not self._unsealed_rows or dimensions is None:
+            return
+        rows = self._unsealed_rows
+        number = len(self._checkpoint.parts())
+        files = write_part(self.folder, number, self._format, self._checkpoint.groups, rows, dimensions)
+        self._checkpoint.seal(Part(number, rows, files))
+        self._unsealed_rows = self._unsealed_bytes = 0
+        self._checkpoint.sync()
+
+    def finish(self) -> None:
+        """All rows are done: the last part, the list of failures, the manifest."""
+        self._seal()
+        self._list_failures()
+        self._describe(status_of(self.succeeded, self.failed))
+        self._checkpoint.sync()
+
+    def stop(self) -> None:
+        """Something ended the run: leave the folder as good as the disk allows. The checkpoint has what is finished."""
+        if self._has_begun:
+            with suppress(JobStoreError):
+                self._checkpoint.sync()
+                self._list_failures()
+                self._describe("stopped")
+
+    @property
+    def failures_path(self) -> Path:
+        """The list of failures, which is there when there are some."""
+        return self.folder / "failures.jsonl"
+
+    def _list_failures(self) -> None:
+        if self.failed:
+            lines = (_json.dumps(record) + b"\n" for record in self._checkpoint.failures())
+            write_whole(self.failures_path, lambda file: file.writelines(lines))
+        else:
+            with store_errors(f"cannot remove {self.failures_path}"):
+                self.failures_path.unlink(missing_ok=True)
+
+    def _describe(self, status: str) -> None:
+        manifest = {
+            "status": status,
+            **self._facts.get("job", {}),
+            "format": self._format,
+            "dtype": "float32",
+            "dimensions": self.dimensions,
+            "total": self._facts.get("total"),
+            "succeeded": self.succeeded,
+            "failed": self.failed,
+            "parts": [{"rows": part.rows, "files": part.files} for part in self._checkpoint.parts()],
+        }
+        write_whole(self.folder / _MANIFEST, lambda file: file.write(_json.dumps(manifest)))
+
+    def close(self) -> None:
+        """Let others have the folder."""
+        self._checkpoint.close()
+        self._lock.close()
+
+
+def _differences(known: Any, now: Any, where: str = "") -> list[str]:
+    """What differs between two identities, in words."""
+    if is_object(known) and is_object(now):
+        names = [*known, *(name for name in now if name not in known)]
+        return [
+            line
+            for name in names
+            if known.get(name) != now.get(name)
+            for line in _differences(known.get(name), now.get(name), f"{where}.{name}" if where else str(name))
+        ]
+    return [f"{where} {_shown(known)}, not {_shown(now)}"]
+
+
+def _shown(value: Any) -> str:
+    return _json.dumps(value).decode()[:80]

@@ -1,0 +1,99 @@
+"""Rows: what becomes a text, and what is said of what does not."""
+
+import pytest
+
+from nimclient.jobs.rows import Fields, Row, text_row
+from nimclient.jobs.sources import item_row, json_row, plain_row
+
+FIELDS = Fields("text", "id")
+
+
+def problem(row: Row) -> str:
+    assert row.text is None
+    assert row.problem is not None
+    return str(row.problem)
+
+
+def test_a_record_gives_its_text_and_its_id() -> None:
+    """The named fields are taken, the others are not looked at."""
+    assert FIELDS.row({"text": "a", "id": "x", "more": 1}, 3) == Row("a", "x", 3)
+
+
+def test_a_whole_number_is_an_id() -> None:
+    """Numbers become text."""
+    assert FIELDS.row({"text": "a", "id": 17}, None).id == "17"
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, "", [1]])
+def test_anything_else_is_no_id(value: object) -> None:
+    """A row without a usable id fails: its vector could not be told from others."""
+    row = FIELDS.row({"text": "a", "id": value}, 1)
+    assert "the id (field 'id')" in problem(row)
+
+
+def test_without_an_id_field_rows_go_by_their_number() -> None:
+    """The id stays open here; the number is known where rows are counted."""
+    assert Fields("text", None).row({"text": "a", "id": "x"}, None).id is None
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"id": "x"}, "there is no field 'text'"),
+        ({"id": "x", "text": None}, "missing"),
+        ({"id": "x", "text": 5}, "a value of type int"),
+        ({"id": "x", "text": ""}, "the text is empty"),
+        ({"id": "x", "text": "\ud800"}, "not valid Unicode"),
+    ],
+)
+def test_a_record_without_a_usable_text_is_a_row_that_says_so(record: dict[str, object], words: str) -> None:
+    """It keeps its id and its line."""
+    row = FIELDS.row(record, 7)
+    assert words in problem(row)
+    assert (row.id, row.line) == ("x", 7)
+
+
+def test_rows_differ_by_digest_when_they_differ() -> None:
+    """Text, id and problem count; the line does not."""
+    rows = [Row("a"), Row("b"), Row("a", "b"), text_row(None, None, None), Row("ab"), Row("\ud800")]
+    assert len({row.digest() for row in rows}) == len(rows)
+    assert Row("a", line=1).digest() == Row("a", line=2).digest()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"), [(b"{", "not JSON"), (b"[1]", "no JSON object"), (b'{"text": "\xff", "id": "x"}', "not JSON")]
+)
+def test_a_broken_line_of_json_is_a_row_that_says_so(line: bytes, words: str) -> None:
+    """The job goes on."""
+    row = json_row(line, FIELDS, 4)
+    assert words in problem(row)
+    assert row.line == 4
+
+
+def test_a_line_of_text_is_taken_without_its_end() -> None:
+    """Spaces belong to the text, the line break does not."""
+    assert plain_row(b" a b \r\n", 1) == Row(" a b ", None, 1)
+
+
+def test_a_line_that_is_not_utf8_is_a_row_that_says_so() -> None:
+    """The words name the reason."""
+    assert "not valid UTF-8" in problem(plain_row(b"\xff\n", 1))
+
+
+def test_items_are_texts_pairs_and_mappings() -> None:
+    """What an iterable may give."""
+    assert item_row("a", FIELDS) == Row("a")
+    assert item_row(("x", "a"), FIELDS) == Row("a", "x")
+    assert item_row([5, "a"], FIELDS) == Row("a", "5")
+    assert item_row({"text": "a", "id": "x"}, FIELDS) == Row("a", "x")
+
+
+@pytest.mark.parametrize("item", [5, None, b"bytes", ("only",), ("x", "y", "z")])
+def test_other_items_are_rows_that_say_so(item: object) -> None:
+    """The job goes on."""
+    assert "a row is a text, a pair (id, text) or a mapping" in problem(item_row(item, FIELDS))
+
+
+def test_a_pair_without_an_id_is_a_row_that_says_so() -> None:
+    """None is no id."""
+    assert "the first of the pair" in problem(item_row((None, "a"), FIELDS))

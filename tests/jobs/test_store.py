@@ -1,0 +1,404 @@
+"""The store: what is recorded stays, whatever happens to the process, the disk or the files."""
+
+import errno
+import json
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
+from nimclient.jobs import files
+from nimclient.jobs.checkpoint import Done, Lost, Run
+from nimclient.jobs.store import Store
+
+JOB = {"version": 1, "input": {"digest": "d"}, "model": "m", "parameters": {"text": "text", "format": "jsonl"}}
+
+
+def run(start: int, stop: int, width: int = 2) -> Run:
+    """Rows whose vectors begin with their number."""
+    numbers = [float(row if place == 0 else 1) for row in range(start, stop) for place in range(width)]
+    return Run(
+        range(start, stop), [f"id{row}" for row in range(start, stop)], struct.pack(f"<{len(numbers)}f", *numbers)
+    )
+
+
+def lost(row: int, *, final: bool) -> Lost:
+    return Lost(row, {"index": row, "id": str(row), "error": "no"}, final)
+
+
+class Folder:
+    """Opens stores on one folder and closes them at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.open_stores: list[Store] = []
+
+    def store(self, job: Any = JOB, part_bytes: int = 1 << 20) -> Store:
+        store = Store(self.path, "jsonl", part_bytes)
+        store.open()
+        self.open_stores.append(store)
+        store.begin(job)
+        return store
+
+    def reopened(self, job: Any = JOB, part_bytes: int = 1 << 20) -> Store:
+        """As after a crash: what was open is closed without a word."""
+        self.close()
+        return self.store(job, part_bytes)
+
+    def close(self) -> None:
+        while self.open_stores:
+            self.open_stores.pop().close()
+
+    def rows(self) -> list[tuple[int, str, float]]:
+        """(index, id, first number) of all rows in parts, in their order there."""
+        lines = [line for path in sorted(self.path.glob("part-*")) for line in path.read_text().splitlines()]
+        return [(row["index"], row["id"], row["vector"][0]) for row in map(json.loads, lines)]
+
+    def manifest(self) -> Any:
+        return json.loads((self.path / "manifest.json").read_text())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    folder = Folder(tmp_path / "out" / "vectors")
+    yield folder
+    folder.close()
+
+
+def test_what_is_kept_is_done(folder: Folder) -> None:
+    """Successes and final failures, in the order of their rows, also for the next process."""
+    folder.store().keep([run(10, 12), run(0, 5)], [lost(5, final=True), lost(6, final=False)], 2)
+    store = folder.reopened()
+    assert store.done_after(-1) == [Done(0, 5, None), Done(5, 6, None), Done(10, 12, None)]
+    assert store.done_after(5) == [Done(10, 12, None)]
+    assert (store.succeeded, store.failed) == (7, 1)
+
+
+def test_a_failure_that_may_pass_is_forgotten_by_the_next_run(folder: Folder) -> None:
+    """Its row is sent again."""
+    folder.store().keep([], [lost(6, final=False)], None)
+    assert folder.reopened().done_after(-1) == []
+
+
+def test_the_end_puts_everything_into_parts(folder: Folder) -> None:
+    """In the order of the rows; the manifest says what there is, and failures.jsonl what failed."""
+    store = folder.store()
+    store.keep([run(3, 5), run(0, 2)], [lost(2, final=True)], 2)
+    store.learn({"total": 5})
+    assert store.is_complete
+    store.finish()
+    assert folder.rows() == [(n, f"id{n}", float(n)) for n in (0, 1, 3, 4)]
+    assert [json.loads(line) for line in store.failures_path.read_text().splitlines()] == [lost(2, final=True).record]
+    manifest = folder.manifest()
+    assert manifest["status"] == "partial"
+    assert (manifest["total"], manifest["succeeded"], manifest["failed"], manifest["dimensions"]) == (5, 4, 1, 2)
+    assert manifest["parts"] == [
+        {"rows": 4, "files": {"part-00000.jsonl": os.path.getsize(folder.path / "part-00000.jsonl")}}
+    ]
+
+
+def test_a_part_is_written_when_there_is_enough_for_one(folder: Folder) -> None:
+    """And the checkpoint does not hold its vectors any longer."""
+    store = folder.store(part_bytes=8 * 100)
+    for start in range(0, 250, 10):
+        store.keep([run(start, start + 10)], [], 2)
+    assert sorted(path.name for path in folder.path.glob("part-*")) == ["part-00000.jsonl", "part-00001.jsonl"]
+    assert folder.manifest()["succeeded"] == 200
+    store = folder.reopened(part_bytes=800)
+    store.finish()
+    assert [row[0] for row in folder.rows()] == list(range(250))
+    store.close()
+    folder.open_stores.clear()
+    with sqlite3.connect(folder.path / "checkpoint.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM runs WHERE vectors IS NOT NULL").fetchone() == (0,)
+    db.close()
+
+
+def test_a_part_that_a_crash_left_without_its_entry_is_written_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the part's name and the checkpoint's entry nothing can be lost or doubled."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+
+    class Crash(Exception):
+        pass
+
+    def crash(part: object) -> None:
+        raise Crash
+
+    monkeypatch.setattr(store._checkpoint, "seal", crash)
+    with pytest.raises(Crash):
+        store.finish()
+    assert len(folder.rows()) == 5
+    store = folder.reopened()
+    store.keep([run(5, 6)], [], 2)
+    store.finish()
+    assert [row[0] for row in folder.rows()] == list(range(6))
+
+
+def test_a_job_without_a_vector_has_no_part(folder: Folder) -> None:
+    """Its status is failed, its failures are listed."""
+    store = folder.store()
+    store.keep([], [lost(0, final=True)], None)
+    store.finish()
+    assert folder.rows() == []
+    assert folder.manifest()["status"] == "failed"
+
+
+def test_a_list_of_failures_goes_when_there_are_none_any_more(folder: Folder) -> None:
+    """What failed in an earlier run has succeeded now."""
+    store = folder.store()
+    store.keep([run(0, 1)], [lost(1, final=False)], 2)
+    store.finish()
+    assert store.failures_path.exists()
+    store = folder.reopened()
+    store.keep([run(1, 2)], [], 2)
+    store.finish()
+    assert not store.failures_path.exists()
+
+
+def test_a_stop_leaves_words_for_readers(folder: Folder) -> None:
+    """The manifest says that it was stopped, and how far it came."""
+    store = folder.store()
+    store.keep([run(0, 5)], [lost(7, final=False)], 2)
+    store.stop()
+    assert folder.manifest()["status"] == "stopped"
+    assert folder.manifest()["succeeded"] == 5
+    assert store.failures_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model": "other"}, 'model "m", not "other"'),
+        ({"input": {"digest": "e"}}, 'input.digest "d", not "e"'),
+        ({"input": None}, 'input {"digest":"d"}, not null'),
+        ({"parameters": {"text": "body", "format": "jsonl"}}, 'parameters.text "text", not "body"'),
+        ({"parameters": {"text": "text", "format": "jsonl", "prefix": "p"}}, 'parameters.prefix null, not "p"'),
+        ({"version": 2}, "version 1, not 2"),
+    ],
+)
+def test_another_job_is_refused_by_name_of_the_difference(folder: Folder, changed: Any, words: str) -> None:
+    """And nothing of the folder is touched."""
+    folder.store().stop()
+    before = folder.manifest()
+    folder.close()
+    with pytest.raises(JobMismatchError) as caught:
+        folder.store({**JOB, **changed})
+    assert words in str(caught.value)
+    folder.open_stores[-1].stop()
+    assert folder.manifest() == before
+
+
+def test_vectors_of_another_width_are_refused(folder: Folder) -> None:
+    """The server behind the name is another one now; nothing of it is stored."""
+    folder.store().keep([run(0, 1)], [], 2)
+    store = folder.reopened()
+    with pytest.raises(JobMismatchError, match=r"3 dimensions now; those .* have 2"):
+        store.keep([run(1, 2, 3)], [], 3)
+    assert store.done_after(-1) == [Done(0, 1, None)]
+
+
+def test_two_jobs_in_one_folder(folder: Folder) -> None:
+    """The second is refused and leaves the first alone."""
+    store = folder.store()
+    with pytest.raises(JobStoreError, match="belongs to a job that is running"):
+        Store(folder.path, "jsonl").open()
+    store.keep([run(0, 1)], [], 2)
+
+
+def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+    """It takes a folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="is a file; it takes a folder"):
+        Store(tmp_path / "file", "jsonl").open()
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty"])
+def test_parts_without_their_checkpoint(folder: Folder, damage: str) -> None:
+    """A new job must not begin over them."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+    store.finish()
+    folder.close()
+    path = folder.path / "checkpoint.sqlite"
+    path.unlink() if damage == "missing" else path.write_bytes(b"")
+    with pytest.raises(JobStoreError, match=r"checkpoint\.sqlite is missing or empty"):
+        folder.store()
+    assert len(folder.rows()) == 5
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "middle", "facts"])
+def test_a_damaged_checkpoint(folder: Folder, damage: str) -> None:
+    """The error says what to do; the parts are not touched."""
+    store = folder.store(part_bytes=80)
+    for start in range(0, 2000, 10):
+        store.keep([run(start, start + 10)], [], 2)
+    store.finish()
+    folder.close()
+    path = folder.path / "checkpoint.sqlite"
+    if damage == "facts":
+        with sqlite3.connect(path) as db:
+            db.execute("UPDATE facts SET value = '{'")
+        db.close()
+    else:
+        content = path.read_bytes()
+        middle = 16384 if damage == "middle" else 0
+        path.write_bytes(content[:middle] + b"\xff" * 16384 * 3 + content[middle + 16384 * 3 :])
+    with pytest.raises(JobStoreError, match=r"is damaged .*restore it from a backup"):
+        folder.store()
+    assert len(folder.rows()) == 2000
+
+
+def test_a_part_that_is_gone_or_cut(folder: Folder) -> None:
+    """It is missed by name before anything else is done."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+    store.finish()
+    folder.close()
+    part = folder.path / "part-00000.jsonl"
+    content = part.read_bytes()
+    part.write_bytes(content[:-1])
+    with pytest.raises(
+        JobStoreError, match=rf"part-00000\.jsonl has {len(content) - 1} bytes instead of {len(content)}"
+    ):
+        folder.store()
+    part.unlink()
+    (folder.path / "part-00001.jsonl").touch()
+    with pytest.raises(JobStoreError, match=r"part-00000\.jsonl is missing"):
+        folder.store()
+
+
+def test_a_torn_last_record_is_dropped(folder: Folder) -> None:
+    """The log of a process that died while it wrote: all that was whole is there."""
+    code = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from test_store import JOB, run
+from nimclient.jobs.store import Store
+store = Store(Path({str(folder.path)!r}), "jsonl")
+store.open()
+store.begin(JOB)
+for row in range(20):
+    store.keep([run(row, row + 1)], [], 2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    subprocess.run([sys.executable, "-c", code], check=False, env=environment)
+    log = folder.path / "checkpoint.sqlite-wal"
+    size = log.stat().st_size
+    with log.open("r+b") as file:
+        file.truncate(size - 1000)
+    assert folder.store().succeeded == 19
+
+
+def refuse(number: int) -> Any:
+    def fsync(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+def test_a_disk_that_fails_at_the_end_keeps_everything(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The part is not there, its rows are; the next run makes it."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+    monkeypatch.setattr(files.os, "fsync", refuse(errno.EIO))
+    with pytest.raises(JobStoreError, match="the disk reports an error"):
+        store.finish()
+    store.stop()  # says nothing: it cannot write either
+    monkeypatch.undo()
+    store = folder.reopened()
+    assert folder.rows() == []
+    store.finish()
+    assert len(folder.rows()) == 5
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_full_disk(tmp_path: Path) -> None:
+    """On a disk of 300 KiB the job ends with the typed error; what was finished is there when the disk has room again."""
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import subprocess
+from pathlib import Path
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", {str(tmp_path)!r}], check=True)
+from test_store import JOB, Folder, run
+from nimclient.errors import JobStoreError
+folder = Folder(Path({str(tmp_path)!r}) / "out")
+store = folder.store()
+kept = 0
+try:
+    while True:
+        store.keep([run(kept, kept + 64, 16)], [], 16)
+        kept += 64
+        if kept == 64 * 8:
+            store._seal()
+except JobStoreError as error:
+    assert "free some space" in str(error), error
+    assert "full" in str(error), error
+store.stop()
+assert kept >= 64, kept
+subprocess.run(["mount", "-o", "remount,size=3m", {str(tmp_path)!r}], check=True)
+store = folder.reopened()
+assert store.succeeded == kept, (store.succeeded, kept)
+store.finish()
+assert [row[0] for row in folder.rows()] == list(range(kept))
+folder.close()
+print("kept", kept)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    command = ["unshare", "-m", sys.executable, "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if "permission denied" in done.stderr.lower() or "unshare failed" in done.stderr:
+        pytest.skip("mounting is not allowed here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("kept")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
+    """64 KiB do not hold a checkpoint: the typed error comes at once."""
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import subprocess
+from pathlib import Path
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", {str(tmp_path)!r}], check=True)
+from nimclient.errors import JobStoreError
+from nimclient.jobs.store import Store
+try:
+    Store(Path({str(tmp_path)!r}) / "out", "jsonl").open()
+except JobStoreError as error:
+    print("refused", error)
+"""
+    done = subprocess.run(["unshare", "-m", sys.executable, "-c", code], capture_output=True, text=True)
+    if "permission denied" in done.stderr.lower() or "unshare failed" in done.stderr:
+        pytest.skip("mounting is not allowed here")
+    assert done.stdout.startswith("refused"), done.stderr
+    assert "free some space" in done.stdout
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """A file is in the way: the error names the folder."""
+    (tmp_path / "file").touch()
+    with pytest.raises(JobStoreError, match="cannot make"):
+        Store(tmp_path / "file" / "out", "jsonl").open()
+
+
+def test_a_folder_on_a_read_only_disk(tmp_path: Path) -> None:
+    """/proc takes no new names: the error says to choose another output."""
+    with pytest.raises(JobStoreError, match=r"run the same job again|choose another output"):
+        Store(Path("/proc/self/fdinfo"), "jsonl").open()
