@@ -9,67 +9,84 @@ import atexit
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
-from anyio.from_thread import BlockingPortal, start_blocking_portal
-from attrs import frozen
+from nimclient._transport.loop_thread import Job, LoopThread
+from nimclient._user_code import Desk, Inbox
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-
-@frozen
-class _Running:
-    """A portal that runs, and where."""
-
-    portal: BlockingPortal
-    thread: int
-    pid: int
+CANCELLING = 0.2  # seconds that an interrupted call has to end in, so that its connection is closed when Ctrl-C is seen
+EXITING = 1.0  # seconds that all of them have at interpreter exit
 
 
 class Portal:
     """Runs coroutine functions in the background loop and waits for them."""
 
     def __init__(self) -> None:
-        self._running: _Running | None = None
+        self._thread: LoopThread | None = None
+        self._of_parent: LoopThread | None = None
         self._lock = threading.Lock()
 
     def run(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call in the loop, wait, return its result or raise its error. Ctrl-C cancels it there at once."""
-        running = self._start()
-        if threading.get_ident() == running.thread:
+        return self.run_at(Desk(), partial(function, *args, **kwargs))
+
+    def run_at(self, desk: Desk, function: Callable[[], Awaitable[R]]) -> R:
+        """`run` for an owner whose tasks outlive the call: what they leave at the desk is done by the next one."""
+        thread = self._running()
+        if thread.is_here:
             raise RuntimeError("a blocking call in the loop that it would wait for; use AsyncClient there")
-        future = running.portal.start_task_soon(_call, function, args, kwargs)
+        inbox: Inbox = SimpleQueue()
+        job = Job(thread, _call(desk, inbox, function), partial(inbox.put, None))
         try:
-            result: R = future.result()
+            job.start()
+            while (work := inbox.get()) is not None:
+                work()
         except BaseException:
-            future.cancel()
+            job.cancel()
+            with suppress(Empty):
+                while inbox.get(timeout=CANCELLING) is not None:
+                    pass
             raise
-        return result
+        try:
+            return job.result()
+        finally:
+            del job  # else the traceback of an error would lead back to it
 
-    def _start(self) -> _Running:
-        with self._lock:
-            if self._running is None or self._running.pid != os.getpid():
-                self._running = _start_portal()
-            return self._running
+    def stop(self) -> None:
+        """For interpreter exit: a stream that nobody reads, above all, would make it wait for ever."""
+        if self._thread is not None:
+            self._thread.stop(EXITING)
+
+    def forget(self) -> None:
+        """For a forked child: the thread is not there. Its loop is kept: closing it would reach into the parent's."""
+        self._of_parent, self._thread = self._thread or self._of_parent, None
+        self._lock = threading.Lock()
+
+    def _running(self) -> LoopThread:
+        thread = self._thread
+        if thread is None:
+            with self._lock:
+                thread = self._thread
+                if thread is None:
+                    thread = self._thread = LoopThread("nimclient")
+        return thread
 
 
-def _start_portal() -> _Running:
-    context = start_blocking_portal("asyncio", name="nimclient")
-    portal = context.__enter__()
-    pid = os.getpid()
-
-    def stop() -> None:
-        """Cancel what still runs, a stream that nobody reads above all: the interpreter would wait for it for ever."""
-        if os.getpid() == pid:  # the thread of a parent process does not exist in its child
-            context.__exit__(SystemExit, SystemExit(), None)
-
-    atexit.register(stop)
-    return _Running(portal, portal.call(threading.get_ident), pid)
-
-
-async def _call(function: Callable[..., Awaitable[R]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    return await function(*args, **kwargs)
+async def _call(desk: Desk, inbox: Inbox, function: Callable[[], Awaitable[R]]) -> R:
+    desk.open(inbox)
+    try:
+        return await function()
+    finally:
+        desk.shut(inbox)
 
 
 PORTAL = Portal()
+atexit.register(PORTAL.stop)  # here, at import: the caller's own exit handlers run before it, and may use their clients
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=PORTAL.forget)

@@ -1,0 +1,99 @@
+"""An event loop in a daemon thread, for callers who have none. It costs a third of anyio's portal for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+R = TypeVar("R")
+
+
+class LoopThread:
+    """Runs until `stop`. Nobody waits for it at the end of the interpreter."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._end = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        self.stopping = False
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running thread is this one."""
+        return self._thread.ident == threading.get_ident()
+
+    def submit(self, function: Callable[..., None], *args: Any) -> None:
+        """Have the loop call this soon, in a copy of the context of the caller. RuntimeError when it has stopped."""
+        self._loop.call_soon_threadsafe(function, *args)
+
+    def stop(self, seconds: float) -> None:
+        """End the loop with all that runs in it, and wait so long for that. Nobody who waits for a call is woken."""
+        self.stopping = True
+        with contextlib.suppress(RuntimeError):  # it has been stopped before
+            self.submit(self._end.set)
+        self._thread.join(seconds)
+
+    def _run(self) -> None:
+        loop = self._loop
+        while not self._end.is_set():
+            with contextlib.suppress(BaseException):  # SystemExit of a task: its own affair, not that of all the others
+                loop.run_until_complete(self._end.wait())
+        loop.run_until_complete(_cancel_the_others())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+async def _cancel_the_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Job(Generic[R]):
+    """A coroutine that runs in a LoopThread; `ended` is called there at its end."""
+
+    __slots__ = ("_coroutine", "_ended", "_task", "_thread")
+
+    def __init__(self, thread: LoopThread, coroutine: Coroutine[Any, Any, R], ended: Callable[[], None]) -> None:
+        self._thread = thread
+        self._coroutine = coroutine
+        self._ended = ended
+        self._task: asyncio.Task[R] | None = None
+
+    def start(self) -> None:
+        """Begin, soon."""
+        self._thread.submit(self._start)
+
+    def cancel(self) -> None:
+        """Cancel it, soon, from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and it with it
+            self._thread.submit(self._cancel)
+
+    def result(self) -> R:
+        """What it returned, or raises what it raised."""
+        assert self._task is not None
+        return self._task.result()
+
+    def _start(self) -> None:
+        if "sniffio" in sys.modules:  # the context is that of the caller, who may be in a trio loop
+            sys.modules["sniffio"].current_async_library_cvar.set("asyncio")
+        self._task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        if self._task is None:  # interrupted before it was started
+            self._coroutine.close()
+        else:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[R]) -> None:
+        if not task.cancelled():
+            task.exception()  # seen: nobody may be there any more to ask for it
+        if not self._thread.stopping:
+            self._ended()
