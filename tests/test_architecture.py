@@ -14,7 +14,7 @@ PACKAGE = Path(SPEC.origin).parent
 
 FLOORS = [
     {"errors", "_types"},
-    {"_json", "_wire"},
+    {"_json", "_wire", "_user_code"},
     {"_config"},
     {"records"},
     {"_protocol", "_transport"},

@@ -38,6 +38,7 @@ from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
 from nimclient._replicas import Alone, Lease, Replicas, Way
 from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock
+from nimclient._user_code import ask, tell
 from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
@@ -303,7 +304,7 @@ class Engine:
     ) -> R:
         """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
         transport = await self.core.transport()
-        request = self._request(call, url, extra)
+        request = await self._request(call, url, extra)
         if call.stream:
             request.on_end = lease.end
         secret = RedactedStr(request.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -330,7 +331,7 @@ class Engine:
         finally:
             if self.config.on_attempt is not None:
                 event = AttemptEvent(call.method, url, number, status, failure, time.monotonic() - sent)
-                self._tell(self.config.on_attempt, event)
+                tell(_listen, self.config.on_attempt, event)
 
     async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, secret: str) -> NimError:
         if head.status < 400:
@@ -377,7 +378,7 @@ class Engine:
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.way(kind, stream=call.stream, may_probe=may_probe)
 
-    def _request(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
+    async def _request(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
         headers = {
             "Accept": "text/event-stream" if call.stream else "application/json",
             "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
@@ -388,7 +389,7 @@ class Engine:
         origin = next((base.origin for base in self._bases if url.startswith(base.api + "/")), None) or origin_of(url)
         secret = self._secret(origin)
         if secret is not None:
-            headers["Authorization"] = secret.bearer()
+            headers["Authorization"] = secret.bearer() if secret.is_literal else await ask(secret.bearer)
         headers.update(self.config.headers)
         headers.update(call.headers)
         headers.update(extra)
@@ -402,16 +403,17 @@ class Engine:
             transport = await self.core.transport()
             await transport.sleep(seconds)
 
-    def _tell(self, listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
-        try:
-            listener(event)
-        except Exception:  # a listener's fault must not become the call's
-            log.exception("on_attempt raised")
-
 
 def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
     problem = f"the next {pause:.3g} s belong to other requests; the total limit of {total} s would be reached"
     return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
+
+
+def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
+    try:
+        listener(event)
+    except Exception:  # a listener's fault must not become the call's
+        log.exception("on_attempt raised")
 
 
 def _redact(error: NimError, secret: str) -> None:

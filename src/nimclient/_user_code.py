@@ -73,7 +73,7 @@ class Desk:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the loop's thread: a context is copied into worker threads too, and may come to other loops there."""
+        """Whether this is the loop's thread. Contexts are copied into worker threads, and may come to other loops there."""
         return self._thread == get_ident()
 
 

@@ -14,6 +14,7 @@ from nimclient._protocol.embeddings import check_batch, check_query, embeddings_
 from nimclient._protocol.options import check_texts
 from nimclient._protocol.pacing import Gate
 from nimclient._resources.base import Resource
+from nimclient._user_code import tell
 from nimclient._wire import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError, NimError
 from nimclient.records.chat import Usage
@@ -194,7 +195,10 @@ class _Job:
         self._usage += answer.usage or Usage()
         if self._on_progress is not None:
             seconds = time.monotonic() - self._started
-            self._on_progress(Progress(self._texts, self._total, self._requests, self._usage.prompt_tokens, seconds))
+            tell(
+                self._on_progress,
+                Progress(self._texts, self._total, self._requests, self._usage.prompt_tokens, seconds),
+            )
 
     def vectors(self) -> Vectors:
         """All of them."""

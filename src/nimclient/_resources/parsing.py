@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from nimclient._protocol.call import Call
@@ -21,6 +22,7 @@ from nimclient._protocol.structured import (
     refuses_form,
 )
 from nimclient._types import JsonDict
+from nimclient._user_code import ask
 from nimclient.errors import APIStatusError, OutputInvalidError
 from nimclient.records.answers import Parsed
 from nimclient.records.chat import ChatCompletion
@@ -48,7 +50,7 @@ async def parse(
     while True:
         completion = await _ask(chat, wire, output, via, model, options)
         try:
-            return Parsed(read_output(output, completion), completion)
+            return Parsed(await ask(partial(read_output, output, completion)), completion)
         except OutputInvalidError as error:
             if not most:
                 raise

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from attrs import evolve
 
 from nimclient._fanout import run_all
@@ -15,6 +16,7 @@ from nimclient._protocol.messages import wire_messages
 from nimclient._protocol.options import check_whole, check_word
 from nimclient._protocol.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
 from nimclient._types import JsonDict
+from nimclient._user_code import ask
 from nimclient.errors import ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
@@ -104,7 +106,7 @@ async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
     tool = known.get(call.name)
     if tool is None:
         raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(known)}")
-    bound = tool.bind(call)
+    bound = await ask(partial(tool.bind, call))
     try:
         return result_text(await _called(tool.function, bound))
     except Exception as error:
@@ -112,8 +114,8 @@ async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
 
 
 async def _called(function: Callable[..., Any], bound: Callable[[], Any]) -> Any:
-    """A coroutine function is called on the loop, any other in a worker thread."""
-    result = bound() if iscoroutinefunction(function) else await to_thread.run_sync(bound)
+    """A coroutine function is called on the loop, any other in a worker thread of its own: it may call tools in turn."""
+    result = bound() if iscoroutinefunction(function) else await to_thread.run_sync(bound, limiter=CapacityLimiter(1))
     return await result if isawaitable(result) else result
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._client import AsyncClient
 from nimclient._config import Dialect
-from nimclient._protocol.messages import Messages
+from nimclient._protocol.messages import Messages, settled
 from nimclient._resources import batch
 from nimclient._resources.chat import AsyncChat
 from nimclient._resources.completions import AsyncCompletions
@@ -18,10 +18,11 @@ from nimclient._resources.health import AsyncHealth
 from nimclient._resources.history import Store
 from nimclient._resources.models import AsyncModels
 from nimclient._sync.conversation import SyncConversation
-from nimclient._sync.many import SyncAsCompleted, in_order, is_lazy
-from nimclient._sync.mirror import blocking, documented_by, like
+from nimclient._sync.many import SyncAsCompleted, in_order
+from nimclient._sync.mirror import blocking, documented_by, is_lazy, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
+from nimclient._types import is_array
 from nimclient.errors import NimError
 from nimclient.records.chat import ChatCompletion
 from nimclient.records.params import ChatOptions, ConversationOptions
@@ -69,6 +70,8 @@ class Chat:
         """See AsyncChat.batch."""
         if is_lazy(list_of_messages):
             return in_order(self._completed("chat.batch", list_of_messages, **settings))
+        if is_array(list_of_messages):
+            list_of_messages = [settled(messages) for messages in list_of_messages]
         run: Any = self._async.batch
         return PORTAL.run(run, list_of_messages, **settings)
 

@@ -4,7 +4,8 @@ code, and is advanced in the thread that reads the answers, never on the loop.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 from weakref import WeakMethod
@@ -12,11 +13,14 @@ from weakref import WeakMethod
 from anyio import Event
 
 from nimclient._fanout import AsCompleted
+from nimclient._protocol.messages import settled
 from nimclient._resources.batch import pairs, with_completed
+from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient._types import is_items
+from nimclient._user_code import Desk
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
@@ -30,6 +34,7 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):
             raise TypeError("an async iterable of conversations is for AsyncClient; Client takes a plain one")
         fed = is_lazy(source)
+        self._desk = Desk()
         self._feed = _Feed() if fed else None
         self._async = make(source if self._feed is None else self._feed)
         self._items: Iterator[Any] = iter(source) if fed else iter(())
@@ -49,21 +54,24 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
 
     def __next__(self) -> tuple[int, R]:
         try:
-            pair = PORTAL.run(self._step, True)
+            pair = self._run(partial(self._step, True))
             while pair is None:
-                pair = PORTAL.run(self._step, False, self._next_item())
+                pair = self._run(partial(self._step, False, self._next_item()))
         except StopAsyncIteration:
             raise StopIteration from None
         return pair
 
     def close(self) -> None:
         """Cancel what is under way and wait for its end. May be called again."""
-        PORTAL.run(self._async.aclose)
+        self._run(self._async.aclose)
+
+    def _run(self, step: Callable[[], Awaitable[T]]) -> T:
+        return PORTAL.run_at(self._desk, step)
 
     def _next_item(self) -> tuple[Any, BaseException | None]:
         """The source's next item, or what it raised instead."""
         try:
-            return next(self._items), None
+            return settled(next(self._items)), None
         except StopIteration:
             return None, StopAsyncIteration()
         except Exception as error:  # noqa: BLE001  # raised in __next__, after the answers to the items before it
@@ -131,8 +139,3 @@ def in_order(results: SyncAsCompleted[R]) -> list[R]:
             with_completed(error, found)
             raise
     return [result for _, result in pairs(found)]
-
-
-def is_lazy(source: Any) -> bool:
-    """Whether a source is the caller's code: an iterable that is no list."""
-    return is_items(source) and not isinstance(source, (list, tuple))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import update_wrapper
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar, cast
 
 from nimclient._sync.portal import PORTAL
+from nimclient._types import is_items
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ITEMS = {"messages", "tools", "texts", "documents", "prompt", "text_or_messages", "tokens"}
+"""Parameters that take any iterable."""
 
 
 class Mirror(Protocol):
@@ -20,13 +25,29 @@ class Mirror(Protocol):
 
 
 def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Mirror, P], R]:
-    """The blocking twin of an async method: calls the method of the object behind in the portal's loop."""
+    """The blocking twin of an async method: calls the method of the object behind in the portal's loop.
+
+    An iterable that is no list is the caller's code: it is read here, in the caller's thread.
+    """
+    positions = {n: i for i, n in enumerate(list(signature(method).parameters)[1:]) if n in _ITEMS}
 
     def call(self: Mirror, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return PORTAL.run(method, self._async, *args, **kwargs)
+        given: Any = args
+        for name, position in positions.items():
+            if position < len(given):
+                if is_lazy(given[position]):
+                    given = (*given[:position], list(given[position]), *given[position + 1 :])
+            elif is_lazy(kwargs.get(name)):
+                kwargs[name] = list(cast(Any, kwargs[name]))
+        return PORTAL.run(method, self._async, *given, **kwargs)
 
     update_wrapper(call, method)
     return call
+
+
+def is_lazy(source: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a source of items is the caller's code: an iterable that is no list."""
+    return is_items(source) and not isinstance(source, (list, tuple))
 
 
 def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
