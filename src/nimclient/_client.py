@@ -27,18 +27,20 @@ from nimclient._config import (
     is_nvidia,
     resolve_timeouts,
 )
-from nimclient._protocol.urls import parse_base_urls, parse_endpoint
+from nimclient._protocol.urls import parse_base_urls
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nimclient._engine import Core, Engine
     from nimclient._protocol.messages import Messages
+    from nimclient._protocol.ranking import Document
     from nimclient._resources.chat import AsyncChat
     from nimclient._resources.completions import AsyncCompletions
     from nimclient._resources.embeddings import AsyncEmbeddings
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
     from nimclient._wire import AttemptEvent
+    from nimclient.records.models import Model
     from nimclient.records.params import CallOptions, TokenizeOptions
     from nimclient.records.ranking import Ranking
     from nimclient.records.server import Detokenization, Metadata, Tokenization
@@ -58,7 +60,8 @@ class AsyncClient:
     requests × latency is least, a retry to another one; else NVIDIA_BASE_URL, else the hosted catalog. `model`: the
     default model, or one per kind ("chat", "embedding", "ranking", "completions"); else the first fitting model that the
     server lists.
-    `endpoints`: a URL of its own for a model. `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
+    `endpoints`: a URL of its own for a model, or a Model record that says more about it: kind, aliases, what it supports
+    (`endpoint=None`: it is at the base URL). `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
     client certificate. `on_attempt` is called with an AttemptEvent after every attempt.
 
     Raises ConfigurationError for settings that cannot work.
@@ -79,7 +82,7 @@ class AsyncClient:
         cert: Any = None,
         proxy: str | None = None,
         trust_env: bool = True,
-        endpoints: Mapping[str, str] | None = None,
+        endpoints: Mapping[str, str | Model] | None = None,
         strict: bool = False,
         on_attempt: Callable[[AttemptEvent], object] | None = None,
     ) -> None:
@@ -99,7 +102,7 @@ class AsyncClient:
             cert=cert,
             proxy=_check_proxy(proxy),
             trust_env=trust_env,
-            endpoints={name: parse_endpoint(url, f"endpoints[{name!r}]")[0] for name, url in (endpoints or {}).items()},
+            catalog=_read_endpoints(endpoints),
             strict=strict,
             on_attempt=on_attempt,
         )
@@ -150,7 +153,7 @@ class AsyncClient:
     async def rerank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Sequence[Document],
         *,
         model: str | None = None,
         top_n: int | None = None,
@@ -161,10 +164,16 @@ class AsyncClient:
     ) -> Ranking:
         """Sort `documents` by how well they answer `query`, best first; `top_n` keeps the best n.
 
-        `truncate`: "NONE" or "END" for pairs that are too long. `batch_size`: documents a request (None: 512, the most
-        that NIM takes); slices are sent side by side (`concurrency`, None: 8) and merged by score. Raises TypeError for
-        a str where a list belongs, ConfigurationError naming the index of a document that is empty or no str,
-        RerankMismatchError when the ranking does not fit the documents, TransportError or APIStatusError.
+        A document is a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers). `truncate`:
+        "NONE" or "END" for pairs that are too long (NIM). `batch_size`: documents a request (None: 512, the most that NIM
+        takes); slices are sent side by side (`concurrency`, None: 8) and merged by score.
+
+        NIM is asked at /v1/ranking, or at the model's own URL of the hosted catalog; vLLM and Dynamo at /v1/rerank. Which
+        it is comes out of the first answer and is remembered; `dialect=` of the client says it beforehand.
+
+        Raises TypeError for a str where a list belongs, ConfigurationError naming the index of a document that is empty
+        or of another type, RerankMismatchError when the ranking does not fit the documents, NotFoundError where the server
+        has no route for reranking, else TransportError or APIStatusError.
         """
         from nimclient._resources.ranking import AsyncRanking
 
@@ -291,6 +300,14 @@ class AsyncClient:
 def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
     """An unpickled client. A literal key was left behind: the environment is asked for one here."""
     return cls._restored(evolve(config, credentials=config.credentials.completed()))
+
+
+def _read_endpoints(endpoints: object) -> dict[str, Model]:
+    if endpoints is None:
+        return {}
+    from nimclient._protocol.catalog import read_endpoints
+
+    return read_endpoints(endpoints)
 
 
 def _of_type(name: str, value: Any, kind: type[Any]) -> Any:

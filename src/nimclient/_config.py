@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
 
 from nimclient._wire import AttemptEvent, RedactedStr
 from nimclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from nimclient.records.models import Model
 
 HOSTED_BASE_URL = "https://integrate.api.nvidia.com/v1"
 HOW_TO_GET_A_KEY = "create one at https://build.nvidia.com and set NVIDIA_API_KEY (or pass api_key=)"
@@ -229,7 +232,10 @@ def proxy_for(url: str) -> str | None:
 
 @frozen(kw_only=True)
 class ClientConfig:
-    """Everything that a client is: what `with_options` copies and what a pickle carries."""
+    """Everything that a client is: what `with_options` copies and what a pickle carries.
+
+    `catalog` are the models that the caller gave an endpoint of their own, or described.
+    """
 
     base_urls: tuple[str, ...]
     credentials: Credentials
@@ -243,7 +249,7 @@ class ClientConfig:
     cert: Any
     proxy: str | None = field(repr=False)
     trust_env: bool
-    endpoints: Mapping[str, str]
+    catalog: Mapping[str, Model]
     strict: bool
     on_attempt: Callable[[AttemptEvent], object] | None
 

@@ -10,6 +10,7 @@ import random
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -29,10 +30,12 @@ from nimclient._config import (
 )
 from nimclient._protocol import catalog
 from nimclient._protocol.call import Call, Replay
+from nimclient._protocol.catalog import Catalog
 from nimclient._protocol.dialects import Dialects
 from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
 from nimclient._protocol.pacing import Gate, RateLimit
+from nimclient._protocol.ranking import Form
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
 from nimclient._replicas import Alone, Lease, Replicas, Way
@@ -106,6 +109,8 @@ class Core:
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
         self.dialects = Dialects()
+        self.ranking_form: Form | None = None  # the one that this server has answered
+        self._warnings: set[str] = set()
         self._transport: Transport | None = None
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self._building = threading.Lock()
@@ -142,6 +147,12 @@ class Core:
         if self._transport is not None:
             await self._transport.aclose()
 
+    def warn_once(self, text: str) -> None:
+        """A UserWarning, unless this client has given it before."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            warnings.warn(text, stacklevel=2)
+
     def without_refused(self, url: str, call: Call[T]) -> Call[T]:
         """The call without the fields of ours that this endpoint has refused before."""
         refused = self._refused.get((url, call.model))
@@ -173,7 +184,8 @@ class Engine:
         self._bases = tuple(map(parse_base_url, config.base_urls))
         self._base = self._bases[0]
         self._alone = Alone(self._base)
-        own = map(origin_of, config.endpoints.values())
+        self.catalog = Catalog(config.catalog)
+        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self._bases), *own})
         self._secrets: dict[str, Secret | None] = {}
 
@@ -186,7 +198,7 @@ class Engine:
         """What the server behind a model is: as the client was told, by its host, else as its answers have shown."""
         if self.config.dialect is not None:
             return self.config.dialect
-        endpoint = None if model is None else self.config.endpoints.get(model)
+        endpoint = None if model is None else self.endpoint_of(model)
         origins = [origin_of(endpoint)] if endpoint is not None else [base.origin for base in self._bases]
         if is_nvidia(origins[0]):
             return "hosted"
@@ -197,6 +209,30 @@ class Engine:
         if len(self._bases) == 1:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
+
+    def endpoint_of(self, model: str) -> str | None:
+        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        known = self.catalog.own.get(model) or (self.catalog.get(model) if self.is_hosted else None)
+        return None if known is None else known.endpoint
+
+    def resolved(self, name: str) -> str:
+        """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
+
+        What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
+        serve a model under any name, so it is sent what it is called.
+        """
+        if (own := self.catalog.own_id(name)) is not None:
+            return own
+        known = catalog.lookup(name) if self.dialect_for(name) == "hosted" else None
+        if known is None:
+            return name
+        fate = "deprecated: NVIDIA may remove it at any time"
+        if known.id != name:
+            fate = f", which is {fate}" if known.deprecated else ""
+            self.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}{fate}")
+        elif known.deprecated:
+            self.core.warn_once(f"model {name!r} is {fate}")
+        return known.id
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
@@ -363,10 +399,7 @@ class Engine:
         if "://" in call.path:
             return call.path
         if call.model is not None and call.method == "POST" and not call.at_root:
-            if (endpoint := self.config.endpoints.get(call.model)) is not None:
-                return endpoint
-            if self.is_hosted and (known := catalog.catalog().get(call.model)) and known.endpoint:
-                return known.endpoint
+            return self.endpoint_of(call.model)
         return None
 
     def _way(self, call: Call[Any]) -> Way:

@@ -246,12 +246,10 @@ async def test_embeddings(client: AsyncClient, simulator: Simulator) -> None:
 
 
 async def test_ranking(client: AsyncClient, simulator: Simulator) -> None:
-    """NIM's ranking is a route of NIMs only."""
-    if dialect(simulator) in ("vllm", "dynamo"):
-        with pytest.raises(NotFoundError):
-            await client.rerank("capital", ["Paris", "Rome"], model=RERANKER)
-    else:
-        assert len((await client.rerank("capital", ["Paris", "Rome"], model=RERANKER)).results) == 2
+    """NIMs answer with logits, vLLM with scores of 0 to 1, Dynamo with scores of which it does not say what they are."""
+    ranking = await client.rerank("capital", ["Paris", "Rome", "the capital"], model=RERANKER)
+    assert ranking.results[0].document == "the capital"
+    assert ranking.measure == {"vllm": "relevance_score", "dynamo": "score"}.get(dialect(simulator), "logit")
 
 
 async def test_the_hosted_catalog_wants_a_key() -> None:

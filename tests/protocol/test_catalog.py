@@ -3,9 +3,10 @@
 from urllib.parse import urlsplit
 
 import pytest
+from attrs import evolve
 
 from nimclient._protocol import catalog
-from nimclient._protocol.catalog import KINDS, check_kind, described, first_of_kind, hosted_default, lookup
+from nimclient._protocol.catalog import KINDS, Catalog, hosted_default, lookup
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
 
@@ -13,6 +14,7 @@ TABLE = catalog._table()
 ENTRIES = TABLE["models"]
 IDS = [entry["id"] for entry in ENTRIES]
 ALIASES = [alias for entry in ENTRIES for alias in entry.get("aliases", ())]
+PLAIN = Catalog()
 FLAGS = ("deprecated", "tools", "structured_output", "images", "assets", "symmetric")
 
 
@@ -58,7 +60,7 @@ def test_defaults_exist_and_are_of_use(kind):
     model = catalog.catalog()[hosted_default(kind)]
     assert model.kind == kind
     assert not model.deprecated
-    check_kind(model.id, kind)
+    PLAIN.check_kind(model.id, kind)
 
 
 def test_defaults_are_for_known_kinds_only():
@@ -112,22 +114,24 @@ def test_a_model_of_another_kind_is_refused(kind, wanted, fits):
     """A call may name models of its own kind; the error names both kinds."""
     name = a_model(kind)
     if fits:
-        assert check_kind(name, wanted) is None
+        assert PLAIN.check_kind(name, wanted) is None
     else:
         with pytest.raises(ConfigurationError, match=f"of kind {kind}; this call needs one of kind {wanted}"):
-            check_kind(name, wanted)
+            PLAIN.check_kind(name, wanted)
 
 
 def test_unknown_models_may_be_of_any_kind():
     """A name that the table does not know is used as it is."""
-    assert [check_kind("my/model", kind) for kind in ("chat", "embedding", "ranking", "completions")] == [None] * 4
+    assert [PLAIN.check_kind("my/model", kind) for kind in ("chat", "embedding", "ranking", "completions")] == [
+        None
+    ] * 4
 
 
 def test_described_adds_what_the_table_knows():
     """Kind, flags and endpoint come from the table; what the server says stays, unknown models stay as they are."""
     known = Model("nvidia/llama-nemotron-rerank-1b-v2", owned_by="x", max_model_len=5, listed=True, extra={"a": 1})
     unknown = Model("my/model", listed=True)
-    models = described(ModelList([known, unknown], None, {"odd": 1}))
+    models = PLAIN.described(ModelList([known, unknown], None, {"odd": 1}), hosted=False)
     assert models.ids == (known.id, unknown.id)
     assert models.extra == {"odd": 1}
     assert (models[0].kind, models[0].owned_by, models[0].max_model_len, models[0].extra) == (
@@ -138,7 +142,7 @@ def test_described_adds_what_the_table_knows():
     )
     assert models[0].endpoint == catalog.catalog()[known.id].endpoint
     assert models[0].listed
-    assert models[1] == unknown
+    assert models[1] == evolve(unknown, callable=True)
 
 
 EMBEDDER, RANKER, CHAT = (hosted_default(kind) for kind in ("embedding", "ranking", "chat"))
@@ -165,4 +169,5 @@ EMBEDDER, RANKER, CHAT = (hosted_default(kind) for kind in ("embedding", "rankin
 )
 def test_the_default_among_a_servers_models(models, kind, expected):
     """The first base model of the kind, else the first unknown one; the hosted default and current ones are preferred."""
-    assert first_of_kind(ModelList(models), kind) == expected
+    listed = ModelList([evolve(model, listed=True) for model in models])
+    assert PLAIN.first_of_kind(listed, kind) == expected

@@ -116,6 +116,7 @@ def test_a_model_as_a_dict():
         "supports_tools": False,
         "supports_structured_output": False,
         "supports_thinking": False,
+        "supports_images": False,
         "aliases": ["b"],
         "deprecated": False,
         "listed": True,

@@ -1,6 +1,9 @@
 from typing import Any
 
+import aiohttp
 import pytest
+
+from nimclient.simulator import Simulator
 
 from .hand import RANK, Hand
 
@@ -11,6 +14,7 @@ PASSAGES = [
     "France has many capitals of fashion.",
 ]
 QUERY = "What is the capital of France?"
+MODEL = "nvidia/llama-nemotron-rerank-1b-v2"
 VISUAL = "nvidia/llama-nemotron-rerank-vl-1b-v2"
 IMAGE = "data:image/png;base64,QUJD"
 
@@ -80,3 +84,55 @@ async def test_wrong_options_are_refused_by_name(hand: Hand, options: Any, name:
     assert status == 400
     assert answer["object"] == "error"
     assert name in answer["message"]
+
+
+async def post(simulator: Simulator, path: str, body: Any) -> tuple[int, Any]:
+    async with aiohttp.ClientSession() as session:
+        response = await session.post(simulator.base_url.removesuffix("/v1") + path, json=body)
+        return response.status, await response.json()
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank"])
+async def test_vllms_form(path: str) -> None:
+    """vLLM's routes answer with scores between 0 and 1, the best first, and the texts."""
+    async with Simulator(dialect="vllm") as simulator:
+        status, body = await post(simulator, path, {"model": MODEL, "query": "cats", "documents": ["dogs", "cats"]})
+    assert status == 200
+    assert [result["index"] for result in body["results"]] == [1, 0]
+    assert all(0 < result["relevance_score"] < 1 for result in body["results"])
+    assert body["results"][0]["document"] == {"text": "cats", "multi_modal": None}
+    assert body["usage"]["total_tokens"] > 0
+
+
+async def test_dynamos_form() -> None:
+    """Dynamo's answer is a bare list, cut at top_n."""
+    async with Simulator(dialect="dynamo") as simulator:
+        asked = {"model": MODEL, "query": "cats", "documents": ["dogs", "cats"], "top_n": 1}
+        status, body = await post(simulator, "/v1/rerank", asked)
+    assert (status, len(body), body[0]["index"], body[0]["document"]) == (200, 1, 1, "cats")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"documents": ["a"]}, "query"),
+        ({"query": " ", "documents": ["a"]}, "must not be empty"),
+        ({"query": "a"}, "at least one document"),
+        ({"query": "a", "documents": []}, "at least one document"),
+        ({"query": "a", "documents": [5]}, "documents.0: must be a string"),
+        ({"query": "a", "documents": [{"content": [{"image_url": {"url": "data:,x"}}]}]}, "takes no images"),
+    ],
+)
+async def test_what_reranking_refuses(body: Any, words: str) -> None:
+    """A request that is none is a 400 that names the field."""
+    async with Simulator(dialect="vllm") as simulator:
+        status, answer = await post(simulator, "/rerank", {"model": MODEL, **body})
+    assert status == 400
+    assert words in answer["error"]["message"]
+
+
+async def test_ranking_is_nims_alone() -> None:
+    """A NIM has no /v1/rerank, vLLM and Dynamo have no /v1/ranking."""
+    for dialect, path in (("nim", "/v1/rerank"), ("vllm", "/v1/ranking"), ("dynamo", "/v1/ranking")):
+        async with Simulator(dialect=dialect) as simulator:
+            assert (await post(simulator, path, {}))[0] == 404

@@ -5,17 +5,28 @@ A name that is not in the table is used as it is: the table can only ever know y
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from attrs import evolve
 
 from nimclient import _json
+from nimclient._protocol.urls import parse_endpoint
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
 
 KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
+
+THINKING_SWITCHES = (
+    "enable_thinking",
+    "thinking",
+    "thinking_mode",
+    "reasoning_effort",
+    "detailed_thinking",
+    "slash_think",
+)
 
 _SERVES: dict[str, tuple[str, ...]] = {
     "chat": ("chat", "vlm"),
@@ -53,15 +64,10 @@ def lookup_weights(name: str) -> Model | None:
     return lookup(name) or catalog().get(name.lower().replace("_", "."))
 
 
-@cache
-def _switches() -> dict[str, str]:
-    return {entry["id"]: entry["thinking"] for entry in _table()["models"] if "thinking" in entry}
-
-
 def thinking_switch(name: str) -> str | None:
     """How the model of this name is told to think or not, None where the table knows no way."""
     known = lookup_weights(name)
-    return _switches().get(known.id) if known is not None else None
+    return None if known is None else known.thinking_switch
 
 
 def hosted_default(kind: str) -> str | None:
@@ -70,46 +76,133 @@ def hosted_default(kind: str) -> str | None:
     return default
 
 
-def check_kind(name: str, wanted: str) -> None:
-    """Raise ConfigurationError where the table knows that this model is of another kind than the call needs."""
-    known = catalog().get(name)
-    if known is not None and known.kind not in _SERVES[wanted]:
-        raise ConfigurationError(f"model {name!r} is of kind {known.kind}; this call needs one of kind {wanted}")
+def hosted_ranking_url(name: str) -> str | None:
+    """Where the hosted catalog has a reranker that the table does not know: all of them are at URLs of this pattern."""
+    return f"https://ai.api.nvidia.com/v1/retrieval/{name.replace('.', '_')}/reranking" if "/" in name else None
 
 
-def described(models: ModelList) -> ModelList:
-    """The server's list with what the table knows of each model; what the server says stays."""
-    return ModelList([_describe(model) for model in models], models.meta, models.extra)
+class Catalog:
+    """The table, and the entries that the caller has added to it or put in the place of one."""
+
+    def __init__(self, own: Mapping[str, Model] | None = None) -> None:
+        self.own = own or {}
+        self._aliases = {alias: model.id for model in self.own.values() for alias in model.aliases}
+
+    def get(self, name: str) -> Model | None:
+        """The model of this id."""
+        return self.own.get(name) or catalog().get(name)
+
+    def own_id(self, name: str) -> str | None:
+        """The id of the caller's entry that has this id or alias."""
+        return name if name in self.own else self._aliases.get(name)
+
+    def check_kind(self, name: str, wanted: str) -> None:
+        """Raise ConfigurationError for a model that is known to be of another kind than the call needs."""
+        known = self.get(name)
+        if known is not None and known.kind not in ("unknown", *_SERVES[wanted]):
+            raise ConfigurationError(f"model {name!r} is of kind {known.kind}; this call needs one of kind {wanted}")
+
+    def check_images(self, name: str) -> None:
+        """Raise ConfigurationError for a model that is known to read texts only."""
+        known = self.get(name)
+        if known is not None and known.kind != "unknown" and not known.supports_images:
+            like = next(m.id for m in catalog().values() if m.kind == known.kind and m.supports_images)
+            raise ConfigurationError(f"model {name!r} takes no images; one that does is {like!r}")
+
+    def described(self, listed: ModelList, *, hosted: bool) -> ModelList:
+        """The server's list with what is known of each model; what the server says stays.
+
+        After it come the models that have a URL of their own and that no list names: the caller's, and in the hosted
+        catalog those of the table, its rerankers above all.
+        """
+        models = [self._describe(model, None if hosted else True) for model in listed]
+        elsewhere = [*self.own.values(), *(catalog().values() if hosted else ())]
+        named = set(listed.ids)
+        for model in elsewhere:
+            if model.endpoint is not None and model.id not in named:
+                named.add(model.id)
+                models.append(model)
+        return ModelList(models, listed.meta, listed.extra)
+
+    def first_of_kind(self, models: ModelList, kind: str) -> str | None:
+        """The default among described models: the first base model of the kind, else the first of unknown kind.
+
+        A server of many kinds gives the hosted default where it has it, and nothing deprecated where it has a choice.
+        An adapter (vLLM marks it with `parent`; `root` is the model's path and marks nothing) is never the default, nor
+        is a model of unknown kind that the server does not list.
+        """
+        bases = [model for model in models if model.parent is None]
+        fitting = [m for m in bases if m.kind in _SERVES[kind]] or [
+            m for m in bases if m.kind == "unknown" and m.listed
+        ]
+        if not fitting:
+            return None
+        default = hosted_default(kind)
+        return min(fitting, key=lambda model: (not model.listed, model.id != default, model.deprecated)).id
+
+    def _describe(self, model: Model, callable: bool | None) -> Model:
+        known = self.own.get(model.id) or lookup(model.id)
+        if known is not None:
+            return evolve(
+                known,
+                owned_by=model.owned_by,
+                parent=model.parent,
+                max_model_len=model.max_model_len,
+                created=model.created,
+                listed=model.listed,
+                extra=model.extra,
+                meta=model.meta,
+                id=model.id,
+                callable=callable,
+            )
+        base = None if model.parent is None else self.own.get(model.parent) or lookup(model.parent)
+        if base is None:
+            return evolve(model, callable=callable)
+        return evolve(
+            model,
+            kind=base.kind,
+            supports_tools=base.supports_tools,
+            supports_structured_output=base.supports_structured_output,
+            supports_thinking=base.supports_thinking,
+            supports_images=base.supports_images,
+            thinking_switch=base.thinking_switch,
+            callable=callable,
+        )
 
 
-def first_of_kind(models: ModelList, kind: str) -> str | None:
-    """The default among a server's models: the first base model of the kind, else the first of unknown kind.
+def read_endpoints(endpoints: object) -> dict[str, Model]:
+    """`endpoints=` of a client as entries of its catalog: a URL alone for a model, or a Model with all that is known of it.
 
-    A server of many kinds gives the hosted default where it has it, and nothing deprecated where it has a choice. An
-    adapter (vLLM marks it with `parent`; `root` is the model's path and marks nothing) is never the default.
+    ConfigurationError for a URL that is none, a Model of another id, a kind or a switch for thinking that does not exist.
     """
-    bases = [model for model in models if model.parent is None]
-    fitting = [m for m in bases if m.kind in _SERVES[kind]] or [m for m in bases if m.kind == "unknown"]
-    if not fitting:
-        return None
-    default = hosted_default(kind)
-    return min(fitting, key=lambda model: (model.id != default, model.deprecated)).id
+    if not isinstance(endpoints, Mapping):
+        raise ConfigurationError(f"endpoints takes a mapping of models to URLs, not {type(endpoints).__name__}")
+    own: dict[str, Model] = {}
+    for name, given in cast(Mapping[Any, Any], endpoints).items():
+        where = f"endpoints[{name!r}]"
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"endpoints has the key {name!r:.40}, which is no model id")
+        if isinstance(given, Model):
+            _check_entry(given, name, where)
+            entry, url = given, given.endpoint
+        else:
+            entry, url = catalog().get(name) or Model(name), given
+        checked = None if url is None and isinstance(given, Model) else parse_endpoint(url, where)[0]
+        thinks = entry.supports_thinking or entry.thinking_switch is not None
+        own[name] = evolve(
+            entry, endpoint=checked, supports_thinking=thinks, listed=False, callable=None, deprecated=False
+        )
+    return own
 
 
-def _describe(model: Model) -> Model:
-    known = lookup(model.id)
-    if known is None:
-        return model
-    return evolve(
-        model,
-        kind=known.kind,
-        supports_tools=known.supports_tools,
-        supports_structured_output=known.supports_structured_output,
-        supports_thinking=known.supports_thinking,
-        aliases=known.aliases,
-        deprecated=known.deprecated,
-        endpoint=known.endpoint,
-    )
+def _check_entry(model: Model, name: str, where: str) -> None:
+    if model.id != name:
+        raise ConfigurationError(f"{where} is the Model of another id, {model.id!r}")
+    if model.kind not in KINDS:
+        raise ConfigurationError(f"{where} is of kind {model.kind!r}; the kinds are {', '.join(KINDS)}")
+    if model.thinking_switch not in (None, *THINKING_SWITCHES):
+        known = ", ".join(THINKING_SWITCHES)
+        raise ConfigurationError(f"{where} has the thinking_switch {model.thinking_switch!r}; there are {known}")
 
 
 def _model(entry: dict[str, Any]) -> Model:
@@ -119,6 +212,8 @@ def _model(entry: dict[str, Any]) -> Model:
         supports_tools=entry.get("tools", False),
         supports_structured_output=entry.get("structured_output", False),
         supports_thinking="thinking" in entry,
+        supports_images=entry.get("images", False),
+        thinking_switch=entry.get("thinking"),
         aliases=tuple(entry.get("aliases", ())),
         deprecated=entry.get("deprecated", False),
         endpoint=entry.get("endpoint"),

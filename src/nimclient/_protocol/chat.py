@@ -30,11 +30,12 @@ def chat_call(
     stream: bool,
     hosted: bool = False,
     developer: bool = True,
+    switch: str | None = None,
 ) -> Call[ChatCompletion]:
     """The call for these messages. TypeError for an unknown option; ConfigurationError for input that cannot be sent.
 
     `hosted`: whether it goes to NVIDIA's catalog, which wants assets named in a header and takes bodies of 25 MiB;
-    `developer`: whether the server knows the role of that name.
+    `developer`: whether the server knows the role of that name; `switch`: how the caller says this model is told to think.
     """
     check_names(method, options, CHAT_OPTIONS)
     check_numbers(options)
@@ -54,7 +55,7 @@ def chat_call(
             ours = ("stream", "stream_options")
     merge_fields(fields, options, not_sent=_NOT_SENT)
     if (thinking := options.get("thinking")) is not None:
-        switch_thinking(fields, model, thinking)
+        switch_thinking(fields, model, thinking, switch)
     call = Call(
         "POST",
         "/chat/completions",

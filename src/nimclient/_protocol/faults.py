@@ -50,6 +50,8 @@ _TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_mode
 _NO_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
 )
+_ANSWERS = {"data", "rankings", "results"}
+"""What answers hold that a gateway may send a `code` or `message` beside."""
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
@@ -163,7 +165,7 @@ def is_fault_event(data: JsonDict) -> bool:
 def refuse_fault(value: Json) -> None:
     """Raise StreamFaultError where the body of a 200, or an event of it, is an error object (hosted gateways)."""
     data = object_or_empty(value)
-    if data and ("choices" not in data or "error" in data) and "data" not in data and is_fault_event(data):
+    if data and ("choices" not in data or "error" in data) and not _ANSWERS & data.keys() and is_fault_event(data):
         raise stream_fault(data)
 
 

@@ -28,19 +28,20 @@ _SYSTEM_LINES = {
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def switch_thinking(fields: JsonDict, model: str | None, thinking: object) -> None:
+def switch_thinking(fields: JsonDict, model: str | None, thinking: object, switch: str | None = None) -> None:
     """Put the model's own switch into the fields of a chat call.
 
     Keys of `chat_template_kwargs`, a `reasoning_effort` and a switch in the system message that are there already stay as
     they are. A model of the catalog that has no switch gets none, with a UserWarning; a model that the catalog does not
     know gets `enable_thinking`, the most common one, with a UserWarning; one that is not found yet (None) gets none.
+    `switch`: the one that the caller has said this model has.
     ConfigurationError for anything but a bool.
     """
     if not isinstance(thinking, bool):
         raise ConfigurationError(f"thinking takes True or False, not {type(thinking).__name__}")
     if model is None:
         return
-    switch = thinking_switch(model)
+    switch = switch or thinking_switch(model)
     if switch is None and lookup_weights(model) is not None:
         warnings.warn(f"model {model!r} has no switch for thinking; thinking={thinking} is not sent", stacklevel=2)
         return

@@ -62,7 +62,8 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            catalog.check_kind(name, kind)
+            name = self._engine.resolved(name)
+            self._engine.catalog.check_kind(name, kind)
             return name
         if not self._engine.is_hosted:
             return None
@@ -70,6 +71,13 @@ class Resource:
         if default is None:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
+
+    def _warn_ignored(self, option: str, instead: str) -> None:
+        """Say once that the server ignores what the caller asks for; ConfigurationError for a strict client."""
+        problem = f"the server is no NIM and ignores {option}; {instead}"
+        if self._engine.config.strict:
+            raise ConfigurationError(problem)
+        self._engine.core.warn_once(problem)
 
     async def _ensure_default(self, kind: str, options: Mapping[str, Any]) -> None:
         """Find the default model of a kind, if it is not known: once before a call over many items, not once for each."""
@@ -79,8 +87,9 @@ class Resource:
     async def _find_default(self, kind: str, options: Mapping[str, Any]) -> str:
         """Ask the server, within the time and with the headers of the call that needs to know."""
         own = {name: options.get(name) for name in ("timeout", "extra_headers")}
-        models = catalog.described(await self._engine.send(list_call(), own))
-        found = catalog.first_of_kind(models, kind)
+        engine = self._engine
+        models = engine.catalog.described(await engine.send(list_call(), own), hosted=engine.dialect_for() == "hosted")
+        found = engine.catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"
             raise ConfigurationError(f"the server lists no model of kind {kind} (it lists {listed}); pass model=")

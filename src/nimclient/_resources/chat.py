@@ -272,4 +272,14 @@ class AsyncChat(Resource):
         dialect = self._engine.dialect_for(model)
         hosted = dialect == "hosted"
         developer = not hosted and dialect != "dynamo"
-        return chat_call(method, messages, model, options, stream=stream, hosted=hosted, developer=developer)
+        own = self._engine.catalog.own.get(model or "")
+        return chat_call(
+            method,
+            messages,
+            model,
+            options,
+            stream=stream,
+            hosted=hosted,
+            developer=developer,
+            switch=None if own is None else own.thinking_switch,
+        )

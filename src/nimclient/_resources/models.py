@@ -18,11 +18,12 @@ class AsyncModels(Resource):
     async def list(self, kind: str | None = None) -> ModelList:
         """The models of the server with what our table knows of each; of one kind if asked for.
 
-        `kind`: chat, vlm, embedding, ranking, completions or unknown. The hosted catalog lists models that your account
-        may not call, and leaves rerankers out.
+        `kind`: chat, vlm (chat that reads images), embedding, ranking, completions or unknown. Models with a URL of their
+        own come after those the server lists: yours (`endpoints=`), and the hosted catalog's, which leaves its rerankers
+        out. It also lists models that your account may not call: `.callable` is None there.
         """
         check_word("kind", kind, catalog.KINDS)
-        models = catalog.described(await self._engine.send(list_call(), {}))
+        models = self._described(await self._engine.send(list_call(), {}))
         if kind is None:
             return models
         return ModelList([model for model in models if model.kind == kind], models.meta, models.extra)
@@ -30,19 +31,24 @@ class AsyncModels(Resource):
     async def get(self, id: str) -> Model:
         """One model by id or alias. Raises ModelNotFoundError when neither the server nor the table knows it."""
         call = get_call(id)
+        name = self._engine.resolved(id)
         try:
-            found = await self._engine.send(call, {})
+            found = await self._engine.send(call if name == id else get_call(name), {})
         except NotFoundError:
-            known = await self._listed(id)
+            known = await self._listed(name)
             if known is None:
                 raise
             return known
-        return evolve(catalog.described(ModelList([found]))[0], meta=found.meta)
+        return evolve(self._described(ModelList([found]))[0], meta=found.meta)
 
     async def _listed(self, id: str) -> Model | None:
-        """For servers without /models/{id}: the entry of the list; for the hosted catalog else the table's."""
+        """For servers without /models/{id}: the entry of the list, else yours, or in the hosted catalog the table's."""
+        engine = self._engine
         known = catalog.lookup(id)
         names = {id, known.id} if known else {id}
         listed = await self.list()
-        found = next((evolve(model, meta=listed.meta) for model in listed if model.id in names), None)
-        return found or (known if self._engine.is_hosted else None)
+        found = next((evolve(model, meta=listed.meta) for model in listed if model.id in names and model.listed), None)
+        return found or engine.catalog.own.get(id) or (known if engine.dialect_for() == "hosted" else None)
+
+    def _described(self, models: ModelList) -> ModelList:
+        return self._engine.catalog.described(models, hosted=self._engine.dialect_for() == "hosted")

@@ -45,7 +45,8 @@ class AsyncServer(Resource):
     def _named(self, model: str | None) -> str | None:
         """The model that the caller named here or for the client; without one the server takes its own."""
         configured = self._engine.config.models
-        return model if model is not None else configured.get("chat", configured.get("*"))
+        name = model if model is not None else configured.get("chat", configured.get("*"))
+        return None if name is None else self._engine.resolved(name)
 
     async def _root(self, call: Call[T], options: Mapping[str, Any]) -> T:
         try:

@@ -16,10 +16,12 @@ ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unkno
 
 @frozen
 class Model:
-    """A model. `kind`, the `supports_…` flags, `aliases`, `deprecated` and `endpoint` come from our catalog; a model
-    that is not in it is of kind "unknown". `parent` names the base model of an adapter, `max_model_len` is in tokens
-    (vLLM and NIM LLM containers). `listed` tells that the server named it: the hosted catalog also lists models that an
-    account may not call, and omits rerankers.
+    """A model. `kind`, the `supports_…` flags, `thinking_switch`, `aliases`, `deprecated` and `endpoint` come from our
+    catalog, or from what the caller has said in `endpoints=`; a model that neither knows is of kind "unknown".
+
+    `parent` names the base model of an adapter (vLLM), `max_model_len` is in tokens (vLLM and NIM LLM containers). `listed`:
+    the server named it. `callable`: True for what a server of one's own lists; None where nobody can tell, as in the
+    hosted catalog, which also lists models that an account may not call, and leaves out rerankers.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Model:
     supports_tools: bool = False
     supports_structured_output: bool = False
     supports_thinking: bool = False
+    supports_images: bool = False
     aliases: tuple[str, ...] = ()
     deprecated: bool = False
     endpoint: str | None = None
@@ -35,6 +38,8 @@ class Model:
     max_model_len: int | None = None
     created: int | None = None
     listed: bool = False
+    callable: bool | None = None
+    thinking_switch: str | None = None
     extra: JsonDict = field(factory=dict[str, Any])
     meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 

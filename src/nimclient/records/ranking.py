@@ -1,28 +1,34 @@
-"""What rerankers answer: NIM's /v1/ranking logits (unbounded, often negative), vLLM's /rerank scores of 0 to 1.
+"""What rerankers answer: NIM's logits (unbounded, often negative), the relevance scores of vLLM, Jina and Cohere (0 to 1),
+the bare scores of Dynamo and SGLang, which say nothing of their scale.
 
-The two are never mixed: each lands in its own field, and `score` is whichever of them the server sent.
+They are never mixed: each lands in its own field, and `score` is whichever of them the server sent.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from attrs import field, frozen
 
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
 from nimclient.errors import RerankMismatchError
-from nimclient.records._decode import as_list, as_object, text_or_none, to_dict, wrong
+from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, to_dict, wrong
 from nimclient.records.usage import Usage, decode_usage
+
+_SPINES = {"rankings": "logit", "results": "relevance_score", "data": "score"}
+_MEASURES = ("logit", "relevance_score", "score")
 
 
 @frozen
 class RankedDocument:
     """A document with its rank. `index` is its position among the documents that were sent.
 
-    `logit` (NIM) is a raw score, `relevance_score` (vLLM, Jina, Cohere) lies between 0 and 1; the other one is None.
-    `document` is what the caller had passed.
+    `logit` (NIM) is a raw score; `relevance_score` (vLLM, Jina, Cohere) lies between 0 and 1, unless the server was told to
+    leave out the activation. The one that the server did not send is None; both are where it sends a `score` without
+    saying what it measures (Dynamo, SGLang). `document` is what the caller had passed.
     """
 
     index: int
@@ -46,31 +52,63 @@ class Ranking:
     extra: JsonDict = field(factory=dict[str, Any])
     meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
+    @property
+    def measure(self) -> str:
+        """What `score` is: "logit", "relevance_score", or "score" where the server does not say."""
+        first = self.results[0] if self.results else None
+        if first is None or (first.logit is None and first.relevance_score is None):
+            return "score"
+        return "logit" if first.logit is not None else "relevance_score"
+
     def to_dict(self) -> JsonDict:
         """The ranking as a JSON object."""
         return to_dict(self)
 
 
-def decode_nim_ranking(value: Json, documents: list[Any], meta: ResponseMeta | None = None) -> Ranking:
-    """NIM's `{"rankings": [{"index", "logit"}], "usage"?}`; every document must appear exactly once."""
-    data = dict(as_object(value, "body", meta))
-    if "rankings" not in data:
-        raise wrong("there is none", "rankings", meta)
-    items = as_list(data.pop("rankings"), "rankings", meta)
-    if len(items) != len(documents):
-        raise wrong(f"{len(items)} ranks for {len(documents)} documents", "rankings", meta, RerankMismatchError)
+def decode_ranking(
+    value: Json, documents: Sequence[Any], meta: ResponseMeta | None = None, *, top_n: int | None = None
+) -> Ranking:
+    """NIM's `{"rankings": [{"index", "logit"}], "usage"?}`, `{"results": [{"index", "relevance_score"}], …}` of vLLM, Jina
+    and Cohere, or a bare list of `{"index", "score"}` (Dynamo, SGLang).
+
+    Every document must appear exactly once; where the best `top_n` were asked for, these may be all.
+    """
+    data, path, items = _spine(value, meta)
+    if len(items) not in {len(documents), min(top_n or len(documents), len(documents))}:
+        raise wrong(f"{len(items)} ranks for {len(documents)} documents", path, meta, RerankMismatchError)
+    measure = _measure(items, path)
     ranked: dict[int, RankedDocument] = {}
     for position, item in enumerate(items):
-        index, logit = _index_and_number(item, "logit", len(documents), f"rankings[{position}]", meta)
+        place = f"{path}[{position}]"
+        index, score = _index_and_score(item, measure, len(documents), place, meta)
         if index in ranked:
-            raise wrong(f"document {index} is ranked twice", f"rankings[{position}]", meta, RerankMismatchError)
-        ranked[index] = RankedDocument(index, logit, logit, None, documents[index])
+            raise wrong(f"document {index} is ranked twice", place, meta, RerankMismatchError)
+        logit = score if measure == "logit" else None
+        relevance = score if measure == "relevance_score" else None
+        ranked[index] = RankedDocument(index, score, logit, relevance, documents[index])
     results = sorted(ranked.values(), key=lambda document: (-document.score, document.index))
     usage = decode_usage(data.pop("usage", None))
     return Ranking(tuple(results), text_or_none(data.pop("model", None)), usage, data, meta)
 
 
-def _index_and_number(item: Json, name: str, count: int, path: str, meta: ResponseMeta | None) -> tuple[int, float]:
+def _spine(value: Json, meta: ResponseMeta | None) -> tuple[JsonDict, str, list[Any]]:
+    """The fields beside the ranks, the path of the ranks, and the ranks."""
+    if isinstance(value, list):
+        return {}, "body", cast(list[Any], value)
+    data = dict(as_object(value, "body", meta))
+    path = next((name for name in _SPINES if name in data), None)
+    if path is None:
+        raise wrong("there is none", "rankings", meta)
+    return data, path, as_list(data.pop(path), path, meta)
+
+
+def _measure(items: list[Any], path: str) -> str:
+    """The name of the score of all ranks: what the first one has, else what belongs to such an answer."""
+    first = object_or_empty(items[0]) if items else {}
+    return next((name for name in _MEASURES if name in first), _SPINES.get(path, "score"))
+
+
+def _index_and_score(item: Json, name: str, count: int, path: str, meta: ResponseMeta | None) -> tuple[int, float]:
     data = as_object(item, path, meta)
     index, number = data.get("index"), data.get(name)
     if type(index) is not int or not 0 <= index < count:

@@ -50,12 +50,14 @@ class NimDialect:
         "/v1/metadata": "metadata",
         "/v1/version": "version",
     }
-    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking"})
+    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking", "rerank"})
     shape = ChatShape()
     one_model = True
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
     """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
+    bare_rankings = False
+    """Whether an answer of /v1/rerank is a list without an object around it."""
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Raise Refusal for what this server refuses before it looks at the values."""
@@ -127,7 +129,10 @@ class VllmDialect(NimDialect):
     """vLLM's OpenAI-compatible server: no routes of NIM, unknown fields ignored, no single model."""
 
     name = "vllm"
-    posts: ClassVar[Mapping[str, str]] = {path: route for path, route in NimDialect.posts.items() if route != "ranking"}
+    posts: ClassVar[Mapping[str, str]] = {
+        **{path: route for path, route in NimDialect.posts.items() if route != "ranking"},
+        **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), "rerank"),
+    }
     gets: ClassVar[Mapping[str, str]] = {
         "/v1/models": "models",
         "/health": "ready",
@@ -163,11 +168,13 @@ class DynamoDialect(NimDialect):
 
     name = "dynamo"
     posts: ClassVar[Mapping[str, str]] = {
-        path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
+        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        "/v1/rerank": "rerank",
     }
     gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models", "/health": "ready", "/live": "live"}
     shape = ChatShape("reasoning_content", nulls=False, role_event=False)
     input_types = False
+    bare_rankings = True
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Refuse unknown fields and roles, and an empty list of tools."""

@@ -16,7 +16,7 @@ from .dialects import NimDialect
 from .embeddings import embed, read_embedding
 from .features import Features
 from .fields import Fields
-from .ranking import rank, read_ranking
+from .ranking import bare_rerank, rank, read_ranking, read_rerank, rerank
 from .refusals import Refusal, unknown_model
 from .vocabulary import Vocabulary, detokenize, tokenize
 from .wire import Answer, PlainAnswer, StreamedAnswer
@@ -59,6 +59,8 @@ class Endpoints:
                 return self._embeddings(fields)
             case "ranking":
                 return self._ranking(fields)
+            case "rerank":
+                return self._rerank(fields, request_id)
             case "tokenize":
                 return PlainAnswer(tokenize(fields, self._vocabulary, self._max_model_len))
             case _:
@@ -101,3 +103,10 @@ class Endpoints:
     def _ranking(self, fields: Fields) -> Answer:
         model, _ = self._model(fields, "ranking", "ranking")
         return PlainAnswer(rank(read_ranking(fields, model), model, self._features))
+
+    def _rerank(self, fields: Fields, request_id: str) -> Answer:
+        model, _ = self._model(fields, "rerank", "ranking")
+        request = read_rerank(fields, model)
+        if self._dialect.bare_rankings:
+            return PlainAnswer(bare_rerank(request, model, self._features))
+        return PlainAnswer(rerank(request, model, self._features, request_id))

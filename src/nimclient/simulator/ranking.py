@@ -1,12 +1,13 @@
-"""`/v1/ranking` as a NeMo Retriever NIM answers it.
+"""`/v1/ranking` as a NeMo Retriever NIM answers it, `/v1/rerank` as vLLM and Dynamo do.
 
 A passage's logit, between about -10 and 10, comes from the cosine of its features with the query's and from the
 share of the query's words it holds. Each passage is judged by itself, so that logits of separate requests compare,
 as those of a cross-encoder do.
 """
 
+import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .catalog import ServedModel
 from .embeddings import fitted, without_images
@@ -28,6 +29,7 @@ class RankingRequest:
     query: str
     passages: tuple[str, ...]
     truncate: str
+    top_n: int | None = None
 
 
 def read_ranking(fields: Fields, model: ServedModel) -> RankingRequest:
@@ -60,8 +62,69 @@ def _passage(passage: Fields, model: ServedModel) -> str:
     return without_images(f"{text} {image}" if text else image)
 
 
+def read_rerank(fields: Fields, model: ServedModel) -> RankingRequest:
+    """The same for a query and documents as vLLM takes them: texts, or objects with a list of content parts."""
+    query = fields.need_text("query")
+    if not query.strip():
+        raise bad_field("query", "must not be empty.")
+    documents = fields.array("documents")
+    if not documents:
+        raise bad_field("documents", "must hold at least one document.")
+    return RankingRequest(
+        query=query,
+        passages=tuple(_document(document, f"documents.{at}", model) for at, document in enumerate(documents)),
+        truncate="END",
+        top_n=fields.integer("top_n", least=0) or None,
+    )
+
+
+def _document(document: Any, path: str, model: ServedModel) -> str:
+    if isinstance(document, str):
+        return document
+    if not isinstance(document, dict):
+        raise bad_field(path, "must be a string or an object with content parts.")
+    parts = Fields(cast("dict[str, Any]", document), path).objects("content") or []
+    texts = [part.get("text") or (part.get("image_url") or {}).get("url") for part in parts]
+    if not model.images and any("image_url" in part for part in parts):
+        raise bad_field(path, "this model takes no images.")
+    return without_images(" ".join(text for text in texts if isinstance(text, str)))
+
+
 def rank(request: RankingRequest, model: ServedModel, features: Features) -> dict[str, Any]:
-    """The body of the answer: all passages, the best first."""
+    """NIM's answer: all passages, the best first."""
+    order, logits, tokens = _ranked(request, model, features)
+    return {
+        "rankings": [{"index": at, "logit": logits[at]} for at in order],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
+
+
+def rerank(request: RankingRequest, model: ServedModel, features: Features, request_id: str) -> dict[str, Any]:
+    """vLLM's answer: the best `top_n` documents with scores between 0 and 1, and their texts."""
+    order, logits, tokens = _ranked(request, model, features)
+    return {
+        "id": f"score-{request_id}",
+        "model": model.id,
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        "results": [
+            {
+                "index": at,
+                "document": {"text": request.passages[at], "multi_modal": None},
+                "relevance_score": 1.0 / (1.0 + math.exp(-logits[at])),
+            }
+            for at in order[: request.top_n]
+        ],
+    }
+
+
+def bare_rerank(request: RankingRequest, model: ServedModel, features: Features) -> list[dict[str, Any]]:
+    """Dynamo's answer, which is SGLang's: a list without anything around it, and raw scores."""
+    order, logits, _ = _ranked(request, model, features)
+    return [{"score": logits[at], "index": at, "document": request.passages[at]} for at in order[: request.top_n]]
+
+
+def _ranked(request: RankingRequest, model: ServedModel, features: Features) -> tuple[list[int], list[float], int]:
+    """The positions of the passages, the best first; their logits in the order of the request; the tokens of it all."""
     query, query_tokens = fitted(request.query, model.token_limit, request.truncate)
     room = max(model.token_limit - query_tokens, 1)
     passages = [fitted(passage, room, request.truncate) for passage in request.passages]
@@ -69,11 +132,7 @@ def rank(request: RankingRequest, model: ServedModel, features: Features) -> dic
     vector = features.unit_vector(query)
     asked = set(content_stems(query))
     logits = [logit(vector, asked, passage, features) for passage, _ in passages]
-    order = sorted(range(len(logits)), key=lambda at: (-logits[at], at))
-    return {
-        "rankings": [{"index": at, "logit": logits[at]} for at in order],
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }
+    return sorted(range(len(logits)), key=lambda at: (-logits[at], at)), logits, tokens
 
 
 def logit(query: list[float], asked: set[str], passage: str, features: Features) -> float:

@@ -217,7 +217,7 @@ class Simulator:
         except Refusal as refusal:
             return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, "models"))
 
-    def _reply(self, record: RequestRecord, request_id: str, status: int, body: dict[str, Any] | str) -> web.Response:
+    def _reply(self, record: RequestRecord, request_id: str, status: int, body: Any) -> web.Response:
         record.status = status
         headers = {"X-Request-Id": request_id}
         if isinstance(body, str):

@@ -20,7 +20,7 @@ class Frame(NamedTuple):
 class PlainAnswer:
     """One body; `tokens` is how many tokens the longest choice took, each of which is waited for."""
 
-    body: dict[str, Any]
+    body: dict[str, Any] | list[dict[str, Any]]
     tokens: int = 0
 
 
