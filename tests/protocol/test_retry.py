@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from nimclient import errors
 from nimclient._config import RetryPolicy
 from nimclient._protocol.call import Replay
-from nimclient._protocol.retry import BUDGET, RETRY_COST, THROTTLE_COST, Attempts, Outcome, RetryBudget, outcome
+from nimclient._protocol.retry import (
+    BUDGET,
+    RETRY_COST,
+    THROTTLE_COST,
+    Attempts,
+    Outcome,
+    RetryBudget,
+    Verdict,
+    outcome,
+    verdict,
+)
 
 
 def status_error(status, retry_after=None):
@@ -53,6 +63,74 @@ LOST = errors.ConnectionLostError("x")
 def test_what_a_failure_tells_about_the_request(error, expected):
     """Every failure of an attempt is final, refused, for capacity, of unknown outcome, or garbled."""
     assert outcome(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, Verdict.ANSWERED),
+        *[(status_error(s), Verdict.OBJECTED) for s in (400, 401, 404, 408, 413, 422)],
+        *[(status_error(s), Verdict.BUSY) for s in (429, 503, 529)],
+        *[(status_error(s), Verdict.FAILED) for s in (500, 502, 504, 524)],
+        (status_error(501), Verdict.UNKNOWN),
+        *[
+            (errors.ConnectError("x", kind=k), Verdict.UNREACHABLE)
+            for k in ("refused", "dns", "tls", "unreachable", "proxy")
+        ],
+        (errors.ConnectError("x", kind="resources"), Verdict.UNKNOWN),
+        (errors.RequestTimeoutError("x", phase="connect"), Verdict.UNREACHABLE),
+        (errors.RequestTimeoutError("x", phase="pool"), Verdict.UNKNOWN),
+        *[
+            (errors.RequestTimeoutError("x", phase=p), Verdict.FAILED)
+            for p in ("headers", "first_event", "idle", "total")
+        ],
+        (LOST, Verdict.FAILED),
+        (errors.ConnectionLostError("x", reused=True), Verdict.UNKNOWN),
+        (errors.StreamFaultError("x", code=429), Verdict.BUSY),
+        (errors.StreamFaultError("x", code=500), Verdict.FAILED),
+        (errors.DecodeError("x"), Verdict.FAILED),
+        (errors.ProtocolError("x"), Verdict.FAILED),
+        (errors.ConfigurationError("x"), Verdict.UNKNOWN),
+        (errors.BodyTooLargeError("x", limit=1), Verdict.UNKNOWN),
+        (KeyboardInterrupt(), Verdict.UNKNOWN),
+        (ValueError("x"), Verdict.UNKNOWN),
+    ],
+)
+def test_what_an_outcome_tells_about_the_server(error, expected):
+    """A server is blamed for what it did, not for what the request or this side did."""
+    assert verdict(error) is expected
+
+
+def test_moving_to_another_replica():
+    """A move spends an attempt and nothing of the budget; a refusal for capacity spends neither; a final failure stays."""
+    budget = RetryBudget()
+    tries = attempts(RetryPolicy(attempts=3), Replay.FREELY, budget)
+    tls = errors.ConnectError("x", kind="tls")
+    for error, may, made in [
+        (status_error(404), False, 1),
+        (status_error(503), True, 1),
+        (status_error(500), True, 2),
+        (tls, True, 3),
+        (tls, False, 3),
+        (LOST, False, 3),
+        (status_error(429), True, 3),
+    ]:
+        assert tries.may_move(error, outcome(error)) is may
+        assert tries.made == made
+    assert budget.tokens == BUDGET
+
+
+@pytest.mark.parametrize(("replay", "moves"), [(Replay.FREELY, 8), (Replay.ONCE, 1), (Replay.NEVER, 0)])
+def test_how_often_an_unknown_outcome_moves(replay, moves):
+    """What may have been carried out is moved as often as it may be repeated."""
+    tries = attempts(RetryPolicy(attempts=9), replay)
+    assert sum(tries.may_move(LOST, outcome(LOST)) for _ in range(20)) == moves
+
+
+def test_a_single_attempt_does_not_move():
+    """RetryPolicy(attempts=1) goes to one replica."""
+    refused = errors.ConnectError("x", kind="refused")
+    assert not attempts(RetryPolicy(attempts=1)).may_move(refused, outcome(refused))
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
