@@ -19,6 +19,7 @@ from nimclient.errors import (
     ServerError,
     StreamInterruptedError,
 )
+from nimclient.simulator import Simulator
 from support.leaks import open_files
 from support.server import Close, FaultServer, ServerThread, Stall
 from support.wire import answer, chat, chunk, embedded, error, head, http, token
@@ -374,3 +375,44 @@ async def test_the_kind_of_any_replica_is_that_of_all(make_client: MakeClient) -
         client = make_client([await closed_port(), server.url], retry=PATIENT)
         await client.models.list()
         assert client.dialect == "vllm"
+
+
+async def simulators(stack: contextlib.AsyncExitStack, *delays: float) -> list[Simulator]:
+    return [await stack.enter_async_context(Simulator(ttft=delay)) for delay in delays]
+
+
+async def test_a_slow_simulator_gets_little(make_client: MakeClient) -> None:
+    """Of four simulators one that is slower gets a few requests of many; the others share the rest. (Times: benchmarks.)"""
+    async with contextlib.AsyncExitStack() as stack:
+        sims = await simulators(stack, 0.001, 0.001, 0.001, 0.5)
+        client = make_client([sim.base_url for sim in sims], model="meta/llama-3.1-8b-instruct")
+        replies = await client.chat.batch(["hi"] * 300, concurrency=8)
+        assert len(replies) == 300
+        asked = [len(sim.requests) for sim in sims]
+        assert sum(asked) == 300
+        assert 1 <= asked[3] <= 15
+        assert min(asked[:3]) > 30
+
+
+@pytest.mark.parametrize("kind", ["chat", "stream", "embeddings"])
+async def test_a_simulator_is_killed_in_mid_run(make_client: MakeClient, kind: str) -> None:
+    """No call fails when one of four simulators is closed under its requests."""
+    async with contextlib.AsyncExitStack() as stack:
+        sims = await simulators(stack, 0.02, 0.02, 0.02, 0.02)
+        client = make_client([sim.base_url for sim in sims], model=None, retry=PATIENT)
+
+        async def call(number: int) -> Any:
+            if number == 60:
+                await sims[3].aclose()
+            if kind == "embeddings":
+                return await client.embeddings.embed_query("a", timeout=20)
+            if kind == "chat":
+                return await client.chat.create("hi", max_tokens=2, timeout=20)
+            return await client.chat.stream("hi", max_tokens=2, timeout=20).final()
+
+        await asyncio.gather(*(client.health.ready() for _ in range(2)))
+        results = []
+        for start in range(0, 180, 12):
+            results += await asyncio.gather(*(call(start + i) for i in range(12)))
+        assert len(results) == 180
+        assert len(sims[3].requests) < 60
