@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from nimclient._fanout import AsCompleted
     from nimclient._protocol.tools import tool
     from nimclient._resources.conversation import Conversation
+    from nimclient._resources.embed_stream import EmbedStream
     from nimclient._stream import ChatStream, CompletionStream
     from nimclient._sync.client import Client
     from nimclient._sync.conversation import SyncConversation
+    from nimclient._sync.embed_stream import SyncEmbedStream
     from nimclient._sync.many import SyncAsCompleted
     from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
     from nimclient._wire import AttemptEvent
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         CompletionChoice,
         CompletionChunk,
         CompletionLogprobs,
+        EmbeddedBatch,
         Embeddings,
         Failure,
         Image,
@@ -66,6 +69,8 @@ _HOMES = {
     "CompletionLogprobs": "nimclient.records",
     "CompletionStream": "nimclient._stream",
     "Conversation": "nimclient._resources.conversation",
+    "EmbedStream": "nimclient._resources.embed_stream",
+    "EmbeddedBatch": "nimclient.records",
     "Embeddings": "nimclient.records",
     "Failure": "nimclient.records",
     "Image": "nimclient.records",
@@ -83,6 +88,7 @@ _HOMES = {
     "SyncChatStream": "nimclient._sync.stream",
     "SyncCompletionStream": "nimclient._sync.stream",
     "SyncConversation": "nimclient._sync.conversation",
+    "SyncEmbedStream": "nimclient._sync.embed_stream",
     "Timeouts": "nimclient._config",
     "ToolCall": "nimclient.records",
     "ToolRun": "nimclient.records",
@@ -110,6 +116,8 @@ __all__ = [
     "CompletionLogprobs",
     "CompletionStream",
     "Conversation",
+    "EmbedStream",
+    "EmbeddedBatch",
     "Embeddings",
     "Failure",
     "Image",
@@ -127,6 +135,7 @@ __all__ = [
     "SyncChatStream",
     "SyncCompletionStream",
     "SyncConversation",
+    "SyncEmbedStream",
     "Timeouts",
     "ToolCall",
     "ToolRun",

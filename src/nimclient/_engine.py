@@ -29,6 +29,7 @@ from nimclient._config import (
     resolve_timeouts,
 )
 from nimclient._protocol import catalog
+from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
 from nimclient._protocol.catalog import Catalog
 from nimclient._protocol.dialects import Dialects
@@ -113,6 +114,7 @@ class Core:
         self._warnings: set[str] = set()
         self._transport: Transport | None = None
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
+        self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
         self._building = threading.Lock()
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
         self._proxies: dict[str, str | None] = {}

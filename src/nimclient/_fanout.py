@@ -128,7 +128,8 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
     block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
     closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
-    out: at most `concurrency` are under way or wait to be read.
+    out: at most `concurrency` (`room` where it is given) are under way or wait to be read. `ordered` hands the results out
+    in the order of the source.
     """
 
     def __init__(
@@ -137,8 +138,11 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
         work: Callable[[int, Any], Awaitable[R | Failure]],
         concurrency: int,
         prepare: Callable[[], Awaitable[None]],
+        *,
+        ordered: bool = False,
+        room: int | None = None,
     ) -> None:
-        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, concurrency, prepare)
+        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, concurrency, prepare, ordered, room)
         self._workers: _Workers[R] | None = None
         self._reading = False
         self._closed = False
@@ -190,6 +194,10 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
         assert self._workers is not None
         return self._workers.hand_out()
 
+    def held(self) -> list[tuple[int, R]]:
+        """After an error: the results that wait for an earlier one, which will not come. Once."""
+        return [] if self._workers is None else self._workers.held()
+
     def tell(self) -> None:
         """Let a waiting reader ask `enough()` again."""
         if self._workers is not None:
@@ -217,14 +225,19 @@ class _Workers(Generic[R]):
         work: Callable[[int, Any], Awaitable[R | Failure]],
         concurrency: int,
         prepare: Callable[[], Awaitable[None]],
+        ordered: bool,
+        room: int | None,
     ) -> None:
         self.ready: deque[tuple[int, R]] = deque()
+        self._ordered = ordered
+        self._next = 0
+        self._held: dict[int, R] = {}  # finished, while an earlier one is not
         self.ended = False
         self._complete = False
         self._failures: list[Failure] = []
         self._error: Exception | None = None
         self._news = anyio.Event()
-        self._room = anyio.Semaphore(concurrency, fast_acquire=True)
+        self._room = anyio.Semaphore(room or concurrency, fast_acquire=True)
         self._background = Background(self._run(source, work, concurrency, prepare))
 
     async def _run(
@@ -248,9 +261,21 @@ class _Workers(Generic[R]):
         if isinstance(result, Failure):
             self._failures.append(result)
             self._room.release()
+        elif self._ordered:
+            self._held[index] = result
+            while self._next in self._held:
+                self.ready.append((self._next, self._held.pop(self._next)))
+                self._next += 1
+            self.tell()
         else:
             self.ready.append((index, result))
             self.tell()
+
+    def held(self) -> list[tuple[int, R]]:
+        """What `ordered` still holds back, in order; it is forgotten here."""
+        held = sorted(self._held.items(), key=lambda pair: pair[0])
+        self._held.clear()
+        return held
 
     def hand_out(self) -> tuple[int, R]:
         """The oldest result; makes room for another item."""

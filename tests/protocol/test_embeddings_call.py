@@ -1,22 +1,16 @@
 """Embedding calls: what is sent, how the answer is read, and how texts are cut into slices."""
 
-import itertools
 import json
 from base64 import b64encode
 from struct import pack
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nimclient._protocol.call import Replay
 from nimclient._protocol.embeddings import (
-    SLICE_BYTES,
-    SLICE_TEXTS,
     check_batch,
     check_query,
     embeddings_call,
-    slices,
 )
 from nimclient._wire import Headers, ResponseMeta
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
@@ -137,36 +131,6 @@ def test_embedding_type_is_the_dtype_of_the_vectors(embedding_type, dtype):
     """NIM's embedding_type decides what the rows are read as."""
     call = call_of(embedding_type=embedding_type)
     assert call.decode(call.parse(answer([1, 2])), META).vectors.dtype == dtype
-
-
-texts = st.lists(st.one_of(st.text(min_size=1, max_size=8), st.text("é🙂\ud800", min_size=1, max_size=8)), max_size=30)
-
-
-@given(texts, st.none() | st.integers(1, 9), st.integers(1, 40))
-def test_slices_cover_everything_in_order_within_the_limits(texts, batch_size, limit):
-    """Every text is in one slice, in order; none is empty, too many or too big, but a single text that is."""
-    cut = list(slices(texts, batch_size, limit))
-    assert [position for span in cut for position in span] == list(range(len(texts)))
-    for span in cut:
-        size = sum(len(texts[i].encode("utf-8", "surrogatepass")) for i in span)
-        assert 1 <= len(span) <= (batch_size or SLICE_TEXTS)
-        assert size <= limit or len(span) == 1
-
-
-@given(texts, st.none() | st.integers(1, 9), st.integers(1, 40))
-def test_slices_are_as_large_as_the_limits_allow(texts, batch_size, limit):
-    """The first text of a slice would not have fitted into the one before."""
-    cut = list(slices(texts, batch_size, limit))
-    for before, after in itertools.pairwise(cut):
-        size = sum(len(texts[i].encode("utf-8", "surrogatepass")) for i in (*before, after.start))
-        assert len(before) == (batch_size or SLICE_TEXTS) or size > limit
-
-
-def test_default_slices():
-    """64 texts or 256 kB, whichever comes first."""
-    assert [len(span) for span in slices(["a"] * 130, None)] == [64, 64, 2]
-    assert [len(span) for span in slices(["x" * (SLICE_BYTES // 2)] * 5, None)] == [2, 2, 1]
-    assert [len(span) for span in slices(["é" * SLICE_BYTES, "a"], None)] == [1, 1]
 
 
 @pytest.mark.parametrize(("batch_size", "concurrency"), [(None, None), (1, 1), (64, 16)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nimclient._wire import Headers, ResponseMeta
 from nimclient.errors import DecodeError, EmbeddingMismatchError
 from nimclient.records.chat import Usage
-from nimclient.records.embeddings import Embeddings, Progress, decode_embeddings, first_not_finite, loads_embeddings
+from nimclient.records.embeddings import Embeddings, decode_embeddings, first_not_finite, loads_embeddings
 
 META = ResponseMeta(200, Headers([(b"NVCF-REQID", b"r-1")]), "http://host/v1/embeddings")
 
@@ -324,12 +324,6 @@ def test_an_answer_goes_round():
     twin = pickle.loads(pickle.dumps(answer))
     assert (twin, twin.meta) == (answer, META)
     assert isinstance(twin, Embeddings)
-
-
-def test_progress_pickles():
-    """A progress report is a plain value."""
-    progress = Progress(1, None, 2, 3, 0.5)
-    assert pickle.loads(pickle.dumps(progress)) == progress
 
 
 @pytest.mark.parametrize("hidden", ["", "pybase64"])

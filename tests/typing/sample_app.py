@@ -16,7 +16,9 @@ from nimclient import (
     CompletionChunk,
     CompletionStream,
     Conversation,
+    EmbeddedBatch,
     Embeddings,
+    Failure,
     Limits,
     Message,
     Model,
@@ -27,6 +29,7 @@ from nimclient import (
     SyncAsCompleted,
     SyncChatStream,
     SyncConversation,
+    SyncEmbedStream,
     Timeouts,
     ToolCall,
     ToolRun,
@@ -152,6 +155,11 @@ async def embed(client: AsyncClient) -> list[float]:
     assert_type(query, Vector)
     assert_type(query[0], float)
     vectors = await client.embeddings.embed_documents(["a", "b"], concurrency=4, truncate="END")
+    async with client.embeddings.embed_stream(iter(["a"]), on_error="collect", ordered=False) as batches:
+        async for batch in batches:
+            assert_type(batch, EmbeddedBatch)
+            assert_type(batch.failures, tuple[Failure, ...])
+    assert_type(batches.progress.eta, float | None)
     assert_type(vectors, Vectors)
     assert_type(vectors[0], Vector)
     assert_type(vectors[:1], Vectors)
@@ -193,6 +201,7 @@ def blocking(client: Client) -> str:
     assert_type(client.completions.create("a"), Completion)
     assert_type(client.completions.stream("a").final(), Completion)
     assert_type(client.embeddings.embed_documents(["a"]), Vectors)
+    assert_type(client.embeddings.embed_stream(["a"]), SyncEmbedStream)
     assert_type(client.rerank("q", ["a"]), Ranking)
     return reply.text
 

@@ -1,4 +1,4 @@
-"""Embeddings: arguments → Call (POST /embeddings), and how a list of texts is cut into slices.
+"""Embeddings: arguments → Call (POST /embeddings).
 
 `input_type` and `truncate` are NIM's; vLLM ignores them silently. Answers are asked for in base64, which is less than
 half the bytes and a third of the work of JSON numbers; a server that refuses it is asked for numbers from then on.
@@ -6,7 +6,7 @@ half the bytes and a third of the work of JSON numbers; a server that refuses it
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -31,8 +31,6 @@ TRUNCATES = ("NONE", "START", "END")
 ENCODING_FORMATS = ("float", "base64")
 EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
 
-SLICE_TEXTS = 64
-SLICE_BYTES = 256_000
 _NOT_SENT = frozenset({"prefix"})
 
 
@@ -47,8 +45,12 @@ def embeddings_call(
     encoding_format: str | None,
     options: Mapping[str, Any],
     input_type_is_ours: bool = False,
+    check: Callable[[Embeddings], None] | None = None,
 ) -> Call[Embeddings]:
-    """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input."""
+    """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input.
+
+    `check` looks at the answer, too: what it raises is as if the answer could not be decoded.
+    """
     check_names(method, options, EMBEDDING_OPTIONS)
     checked = check_texts("texts", texts)
     check_word("input_type", input_type, INPUT_TYPES)
@@ -70,30 +72,28 @@ def embeddings_call(
     )
     dtype = options.get("embedding_type") or "float"
     decode = partial(
-        _decode, count=len(checked), dimensions=dimensions, dtype=cast(DType, "float32" if dtype == "float" else dtype)
+        _decode,
+        count=len(checked),
+        dimensions=dimensions,
+        dtype=cast(DType, "float32" if dtype == "float" else dtype),
+        check=check,
     )
     return Call("POST", "/embeddings", decode, fields, model=model, ours=ours, parse=loads_embeddings)
 
 
-def _decode(value: Json, meta: ResponseMeta, *, count: int, dimensions: int | None, dtype: DType) -> Embeddings:
-    return decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
-
-
-def slices(texts: Sequence[str], batch_size: int | None, limit: int = SLICE_BYTES) -> Iterator[range]:
-    """Cut `texts` into ranges of at most `batch_size` texts (64) and `limit` bytes, whichever comes first.
-
-    A single text above the limit makes a slice of its own.
-    """
-    most = batch_size or SLICE_TEXTS
-    start = size = 0
-    for position, text in enumerate(texts):
-        weight = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        if position > start and (position - start == most or size + weight > limit):
-            yield range(start, position)
-            start, size = position, 0
-        size += weight
-    if start < len(texts):
-        yield range(start, len(texts))
+def _decode(
+    value: Json,
+    meta: ResponseMeta,
+    *,
+    count: int,
+    dimensions: int | None,
+    dtype: DType,
+    check: Callable[[Embeddings], None] | None,
+) -> Embeddings:
+    answer = decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
+    if check is not None:
+        check(answer)
+    return answer
 
 
 def check_batch(batch_size: int | None, concurrency: int | None) -> None:

@@ -14,15 +14,16 @@ class Gate:
     """Shared by all slices of one call: a refusal for capacity pauses every one of them, and spends no attempt.
 
     The pause doubles with refusals that follow each other and starts over after a success; a slice gives up when it
-    has waited for `patience` seconds in all.
+    has waited for `patience` seconds in all. `refusals` counts all of them.
     """
 
-    __slots__ = ("_opens_at", "_policy", "_refusals", "patience")
+    __slots__ = ("_opens_at", "_policy", "_refusals", "patience", "refusals")
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
         self._refusals = 0
         self._opens_at = 0.0
+        self.refusals = 0
         self.patience = DEFAULT_PATIENCE if policy.patience is None else policy.patience
 
     def pause(self, now: float) -> float:
@@ -31,6 +32,7 @@ class Gate:
 
     def refused(self, now: float, error: NimError, random: Callable[[], float]) -> float | None:
         """Close the gate; returns how long the refused slice waits, None where the server asks for too much."""
+        self.refusals += 1
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None and asked > self._policy.max_retry_after:
             return None

@@ -1,27 +1,23 @@
-"""client.embeddings: one request, one query, or as many documents as there are, in one contiguous buffer."""
+"""client.embeddings: one request, one query, a list of documents in one contiguous buffer, or a stream without end."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, Unpack
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Unpack
 
 from attrs import evolve
 
-from nimclient._fanout import run_all
 from nimclient._protocol.call import Call
-from nimclient._protocol.embeddings import check_batch, check_query, embeddings_call, slices
+from nimclient._protocol.embeddings import check_query, embeddings_call
 from nimclient._protocol.options import check_texts
-from nimclient._protocol.pacing import Gate
 from nimclient._resources.base import Resource
-from nimclient._user_code import tell
-from nimclient._wire import ResponseMeta
-from nimclient.errors import EmbeddingMismatchError, NimError
-from nimclient.records.chat import Usage
-from nimclient.records.embeddings import Embeddings, Progress, Vector, Vectors
+from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of
+from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.params import EmbeddingOptions
-
-DEFAULT_CONCURRENCY = 16
+from nimclient.records.progress import Progress
+from nimclient.records.usage import Usage
 
 
 class AsyncEmbeddings(Resource):
@@ -104,125 +100,128 @@ class AsyncEmbeddings(Resource):
 
         `batch_size`: texts a request (None: 64 texts or 256 kB, whichever comes first). `concurrency`: requests at once
         (None: 16). A server that refuses for capacity (429, 503, 529) makes all slices wait, up to
-        `RetryPolicy.patience`; that spends no attempt. `on_progress` is called after every slice.
+        `RetryPolicy.patience`; that spends no attempt. A slice that is refused (400, 413, 422) is halved until the text
+        at fault is found. `on_progress` is called after every slice; what it raises ends the call.
 
-        Raises as `create` does, with `.index` the first text of the failing slice and `.completed` the pairs (index of
-        the first text, Vectors) that were finished by then.
+        Raises as `create` does, with `.index` the failing text and `.completed` the pairs (index of the first text,
+        Vectors) that were finished by then. For a call that goes on where single texts fail see `embed_stream`.
         """
-        check_batch(batch_size, concurrency)
         checked = check_texts("texts", texts)
-        job = _Job(self, checked, list(slices(checked, batch_size)), on_progress)
+        collected = Collected(len(checked))
+        run = EmbedRun(
+            self,
+            "embeddings.embed_documents",
+            model=model,
+            truncate=truncate,
+            dimensions=dimensions,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            ordered=False,
+            total=len(checked),
+            options=options,
+        )
+        async with EmbedStream(run, checked, on_progress) as batches:
+            with collected.on_errors():
+                async for batch in batches:
+                    collected.add(batch)
+        return collected.vectors(batches.progress)
 
-        def build(span: range, name: str | None) -> Call[Embeddings]:
-            return embeddings_call(
-                "embeddings.embed_documents",
-                checked[span.start : span.stop],
-                name,
-                input_type="passage",
-                truncate=truncate,
-                dimensions=dimensions,
-                encoding_format=None,
-                options=options,
-                input_type_is_ours=True,
-            )
-
-        gate = Gate(self._engine.config.retry)
-
-        async def embed(span: range) -> Embeddings:
-            try:
-                return await self._with_model(
-                    "embedding",
-                    model,
-                    lambda name: build(span, name),
-                    lambda call: self._engine.send(call, options, gate),
-                    options,
-                )
-            except NimError as error:
-                error.index = span.start
-                raise
-
-        if self._known_model("embedding", model) is None:  # find the default once, not once per slice
-            build(job.spans[0], None)
-            await self._ensure_default("embedding", options)
-        try:
-            await run_all(job.spans, embed, concurrency or DEFAULT_CONCURRENCY, job.done)
-        except NimError as error:
-            error.completed = job.finished()
-            raise
-        return job.vectors()
-
-
-class _Job:
-    """What has come back of a call over many slices: the buffer that is filled, and the counts."""
-
-    def __init__(
+    def embed_stream(
         self,
-        resource: AsyncEmbeddings,
-        texts: list[str],
-        spans: list[range],
-        on_progress: Callable[[Progress], object] | None,
-    ) -> None:
-        self.spans = spans
-        self._total = len(texts)
-        self._on_progress = on_progress
-        self._started = time.monotonic()
-        self._buffer = bytearray()
-        self._first: Embeddings | None = None
-        self._finished: dict[int, range] = {}
-        self._usage = Usage()
-        self._requests = 0
-        self._texts = 0
+        source: Iterable[str] | AsyncIterable[str],
+        *,
+        model: str | None = None,
+        input_type: str | None = "passage",
+        truncate: str | None = None,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        on_error: Literal["raise", "return", "collect"] = "raise",
+        on_progress: Callable[[Progress], object] | None = None,
+        **options: Unpack[EmbeddingOptions],
+    ) -> EmbedStream:
+        """Embed texts of any source, also an endless one, in bounded memory; batches of vectors come as they are read.
 
-    def done(self, position: int, answer: Embeddings) -> None:
-        """Put the slice's vectors in their place. Raises EmbeddingMismatchError when they differ from the others'."""
-        span = self.spans[position]
-        vectors = answer.vectors
+        Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
+        `.failures` and `.usage`; `ordered=False` hands them out as they are finished. At most 2 × `concurrency` slices
+        (None: 16 requests at once) are taken from the source beyond those that were handed out. AsyncClient advances a
+        plain iterable on the event loop, a slice at a time, so one that blocks should be an async iterable; Client
+        advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64 texts or 256 kB,
+        whichever comes first); a server that refuses a size is sent smaller slices from then on.
+
+        A slice that is refused (400, 413, 422) or whose vectors do not fit is halved until the text at fault is found, for
+        at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the batches before
+        it; `.completed` has pairs (index of the first text, Vectors) of what was finished beyond them. "collect" puts a
+        Failure for it into the `.failures` of its batch and goes on; so does "return". A wrong model, key or option, a
+        server that cannot be reached, and a refusal for capacity that outlasts `RetryPolicy.patience` end the stream in
+        any case; so do three slices' worth of texts (at least 100) that fail in a row with none taken: BatchError.
+
+        `on_progress` is called with a Progress before each batch is handed out; what it raises closes the stream and comes
+        out as it is. Raises TypeError for a str or an unknown option, ConfigurationError for other bad input; an error of
+        the source comes with its position as `.index`, after what was under way has been finished.
+        """
+        run = EmbedRun(
+            self,
+            "embeddings.embed_stream",
+            model=model,
+            input_type=input_type,
+            truncate=truncate,
+            dimensions=dimensions,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            total=length_of(source),
+            options=options,
+        )
+        run.check_source(source)
+        return EmbedStream(run, source, on_progress)
+
+
+class Collected:
+    """The buffer that embed_documents fills, and what is known of the answers."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._buffer = bytearray()
+        self._first: EmbeddedBatch | None = None
+        self._finished: list[range] = []
+        self._usage = Usage()
+
+    def add(self, batch: EmbeddedBatch) -> None:
+        """Put the vectors in their place."""
+        vectors = batch.vectors
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
-            self._first = answer
+            self._first = batch
             self._buffer = bytearray(row * self._total)
-        first = self._first.vectors
-        if vectors.dimensions != first.dimensions:
-            error = EmbeddingMismatchError(
-                f"the vectors from text {span.start} on have {vectors.dimensions} dimensions, others {first.dimensions}"
-            )
-            error.index = span.start
-            raise error
-        self._buffer[span.start * row : span.stop * row] = vectors.buffer
-        self._finished[position] = span
-        self._texts += len(span)
-        self._requests += answer.meta.attempts if answer.meta else 1
-        self._usage += answer.usage or Usage()
-        if self._on_progress is not None:
-            seconds = time.monotonic() - self._started
-            tell(
-                self._on_progress,
-                Progress(self._texts, self._total, self._requests, self._usage.prompt_tokens, seconds),
-            )
+        start = batch.indexes[0]
+        self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
+        self._finished.append(range(start, start + len(vectors)))
+        self._usage += batch.usage or Usage()
 
-    def vectors(self) -> Vectors:
-        """All of them."""
-        return self._make(self._buffer)
+    @contextmanager
+    def on_errors(self) -> Iterator[None]:
+        """Put what was finished on the error that ends the call."""
+        try:
+            yield
+        except Exception as error:
+            if self._first is not None:
+                whole = self._make(self._first.meta)
+                keep(error, [EmbeddedBatch(span, whole[span.start : span.stop]) for span in self._finished])
+            raise
 
-    def finished(self) -> tuple[tuple[int, Vectors], ...]:
-        """(index of the first text, vectors) of the slices that were finished."""
-        whole = self._make(self._buffer) if self._first is not None else None
-        return tuple((s.start, whole[s.start : s.stop]) for _, s in sorted(self._finished.items()) if whole is not None)
-
-    def _make(self, buffer: bytearray) -> Vectors:
+    def vectors(self, progress: Progress) -> Vectors:
+        """All of them, with the counts of the whole call."""
         assert self._first is not None
-        first = self._first
-        return Vectors(
-            buffer,
-            first.vectors.dimensions,
-            first.vectors.dtype,
-            usage=self._usage,
-            model=first.model,
-            meta=self._meta(first.meta),
-        )
+        meta = self._first.meta
+        if meta is not None:
+            timings = evolve(meta.timings, total=progress.seconds)
+            meta = evolve(meta, attempts=progress.requests, timings=timings)
+        return self._make(meta)
 
-    def _meta(self, first: ResponseMeta | None) -> Any:
-        if first is None:
-            return None
-        total = time.monotonic() - self._started
-        return evolve(first, attempts=self._requests, timings=evolve(first.timings, total=total))
+    def _make(self, meta: Any) -> Vectors:
+        assert self._first is not None
+        first = self._first.vectors
+        return Vectors(self._buffer, first.dimensions, first.dtype, usage=self._usage, model=first.model, meta=meta)

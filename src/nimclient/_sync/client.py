@@ -18,6 +18,7 @@ from nimclient._resources.health import AsyncHealth
 from nimclient._resources.history import Store
 from nimclient._resources.models import AsyncModels
 from nimclient._sync.conversation import SyncConversation
+from nimclient._sync.embed_stream import SyncEmbedStream
 from nimclient._sync.many import SyncAsCompleted, in_order
 from nimclient._sync.mirror import blocking, documented_by, is_lazy, like
 from nimclient._sync.portal import PORTAL
@@ -155,7 +156,13 @@ class Embeddings:
 
     create = blocking(AsyncEmbeddings.create)
     embed_query = blocking(AsyncEmbeddings.embed_query)
+
     embed_documents = blocking(AsyncEmbeddings.embed_documents)
+
+    @like(AsyncEmbeddings.embed_stream)
+    def embed_stream(self, source: Any, **settings: Any) -> SyncEmbedStream:
+        """See AsyncEmbeddings.embed_stream."""
+        return SyncEmbedStream(self._async.embed_stream(source, **settings), source)
 
 
 class Models:

@@ -17,7 +17,8 @@ from nimclient.records.chat import (
     Usage,
 )
 from nimclient.records.completions import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
-from nimclient.records.embeddings import Embeddings, Progress, Vector, Vectors
+from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.media import Audio, Image, Video
 from nimclient.records.models import Model, ModelList
 from nimclient.records.params import (
@@ -31,6 +32,7 @@ from nimclient.records.params import (
     ToolRunOptions,
     TurnOptions,
 )
+from nimclient.records.progress import Progress
 from nimclient.records.ranking import RankedDocument, Ranking
 from nimclient.records.server import Detokenization, Metadata, ModelInfo, Tokenization
 
@@ -51,6 +53,7 @@ __all__ = [
     "ConversationOptions",
     "Delta",
     "Detokenization",
+    "EmbeddedBatch",
     "EmbeddingOptions",
     "Embeddings",
     "Failure",

@@ -240,17 +240,6 @@ class Embeddings:
         return {**self.vectors.to_dict(), **self.extra}
 
 
-@frozen
-class Progress:
-    """How far a call over many items has come: items done and in all, requests sent, prompt tokens, seconds so far."""
-
-    done: int
-    total: int | None
-    requests: int
-    tokens: int
-    seconds: float
-
-
 _KEY = b'"embedding":"'
 _QUOTE = ord('"')
 

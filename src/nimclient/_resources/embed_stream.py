@@ -1,0 +1,368 @@
+"""embeddings.embed_stream: texts from any source → slices → requests side by side → batches of vectors, in bounded memory.
+
+`EmbedRun` is what a call over many texts knows while its slices run: it builds and sends them, finds the text at fault
+where one is refused, and counts. `EmbedStream` is its public face; the blocking client has one of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from copy import copy
+from types import TracebackType
+from typing import Any, Self, TypeAlias, cast
+
+from attrs import evolve
+
+from nimclient._fanout import AsCompleted, Source, located
+from nimclient._protocol.batching import (
+    BODY_BYTES,
+    SLICE_BYTES,
+    SLICE_TEXTS,
+    Bisection,
+    Blame,
+    Sizes,
+    Slice,
+    Slicer,
+    blame,
+    failure_of,
+    most_texts,
+    weight_of,
+)
+from nimclient._protocol.call import Call
+from nimclient._protocol.embeddings import check_batch, embeddings_call
+from nimclient._protocol.media import GATEWAY_LIMIT
+from nimclient._protocol.options import check_text, check_word
+from nimclient._protocol.pacing import Gate
+from nimclient._protocol.tally import Tally
+from nimclient._resources.base import Resource
+from nimclient._types import is_items
+from nimclient._user_code import tell
+from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
+from nimclient.records.batch import Failure
+from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.embeddings import Embeddings, Vectors
+from nimclient.records.progress import Progress
+from nimclient.records.usage import Usage
+
+DEFAULT_CONCURRENCY = 16
+FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
+FATAL_TEXTS = 100  # but never fewer than these
+
+Answer: TypeAlias = tuple[range, Embeddings]
+"""The places in a slice, and their vectors."""
+
+
+class EmbedRun:
+    """A call over many texts: its options, checked, and its state."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        method: str,
+        *,
+        model: str | None = None,
+        input_type: str | None = "passage",
+        truncate: str | None = None,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        ordered: bool = True,
+        on_error: str = "raise",
+        total: int | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        check_batch(batch_size, concurrency)
+        check_word("on_error", on_error, ("raise", "return", "collect"))
+        self._resource = resource
+        self._engine = resource._engine
+        self._method = method
+        self._model = model
+        self._input_type = input_type
+        self._truncate = truncate
+        self._asked = dimensions
+        self._options = options
+        self._ordered = ordered
+        self._strict = on_error == "raise"
+        self._batch_size = batch_size
+        self._known = resource._known_model("embedding", model)
+        probe = self._call(["x"], self._known)  # bad options must be found before anything is sent
+        self._fields = frozenset(probe.fields or ()) - {"input"}
+        self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
+        self._concurrency = concurrency or DEFAULT_CONCURRENCY
+        self._gate = Gate(self._engine.config.retry)
+        self._first: Vectors | None = None
+        self._fatal = 0  # texts that have failed since the last one that was taken
+        self.tally = Tally(total)
+
+    # the source -----------------------------------------------------------------------------------------------------
+
+    def check_source(self, source: object) -> None:
+        """TypeError unless it is an iterable; of a list, "raise" finds the texts that cannot be sent right away."""
+        if not isinstance(source, AsyncIterable) and not is_items(source):
+            kind = type(source).__name__
+            raise TypeError(f"{self._method} takes a list of texts, or another iterable of them, not {kind}")
+        if self._strict and isinstance(source, (list, tuple)):
+            texts = cast(Sequence[object], source)
+            if texts and not (set(map(type, texts)) == {str} and all(texts)):
+                for index, text in enumerate(texts):
+                    try:
+                        check_text(f"texts[{index}]", text)
+                    except ConfigurationError as error:
+                        raise located(error, index) from None
+
+    def cut(self, source: Iterable[Any]) -> Iterator[Slice]:
+        """The slices of a plain iterable. What comes before an error of the source is handed out before it is raised."""
+        slicer = self._slicer()
+        failure: Exception | None = None
+        try:
+            for item in source:
+                if (full := slicer.add(item)) is not None:
+                    yield full
+        except Exception as error:  # noqa: BLE001  # raised below
+            failure = located(error, slicer.taken)
+        if (rest := slicer.rest()) is not None:
+            yield rest
+        if failure is not None:
+            raise failure
+
+    def slices(self, source: Source[Any]) -> Source[Slice]:
+        """The slices of any source."""
+        return _AsyncCut(source, self._slicer()) if isinstance(source, AsyncIterable) else self.cut(source)
+
+    def _slicer(self) -> Slicer:
+        return Slicer(
+            self._batch_size or SLICE_TEXTS,
+            SLICE_BYTES if self._batch_size is None else BODY_BYTES,
+            self._sizes,
+            largest=GATEWAY_LIMIT if self._engine.is_hosted else None,
+            strict=self._strict,
+        )
+
+    # the work -------------------------------------------------------------------------------------------------------
+
+    def results(self, slices: Source[Slice]) -> AsCompleted[EmbeddedBatch]:
+        """The batches of these slices. As many finished ones may wait for their turn as requests may be under way."""
+        window = 2 * self._concurrency
+        return AsCompleted(slices, self._embed, self._concurrency, self._prepare, ordered=self._ordered, room=window)
+
+    def progress(self) -> Progress:
+        """How far it has come."""
+        return self.tally.progress(time.monotonic(), self._concurrency, self._gate.refusals)
+
+    async def _prepare(self) -> None:
+        self.tally.start(time.monotonic())
+        if self._known is None and self.tally.total != 0:  # find the default once, not once per slice
+            await self._resource._ensure_default("embedding", self._options)
+
+    async def _embed(self, _: int, piece: Slice) -> EmbeddedBatch:
+        """The vectors of a slice, in one request, or in several where it is refused. See Bisection."""
+        plan = Bisection.of(len(piece.texts), self._sizes.texts)
+        answers: list[Answer] = []
+        failures = list(piece.failures)
+        refusal: NimError | None = None
+        while (part := plan.part) is not None:
+            try:
+                answer = await self._send(piece.texts[part.start : part.stop])
+            except NimError as error:
+                kind = blame(error, self._fields)
+                if kind is Blame.CALL:
+                    _tell(error, piece, part.start, answers)
+                    raise
+                refusal = refusal or error
+                for span in plan.refused(kind, most_texts(error, len(part))):
+                    failures += self._failed(error, piece, span, answers)
+            else:
+                plan.taken()
+                self._fatal = 0
+                answers.append((part, answer))
+        if refusal is not None and len(failures) == len(piece.failures):
+            largest = max((span for span, _ in answers), key=len)
+            self._sizes.learn(refusal, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
+        self.tally.finished(len(piece.indexes) + len(piece.failures), len(failures))
+        return self._batch(piece, answers, failures)
+
+    async def _send(self, texts: list[str]) -> Embeddings:
+        tally = self.tally
+        tally.in_flight += 1
+        try:
+            answer = await self._resource._with_model(
+                "embedding",
+                self._model,
+                lambda name: self._call(texts, name),
+                lambda call: self._engine.send(call, self._options, self._gate),
+                self._options,
+            )
+        except NimError as error:
+            tally.sent(getattr(error, "attempts", 1))
+            raise
+        finally:
+            tally.in_flight -= 1
+        meta, usage = answer.meta, answer.usage
+        assert meta is not None
+        tally.answered(meta.attempts, usage.prompt_tokens if usage else 0, meta.timings.total or 0.0)
+        return answer
+
+    def _call(self, texts: Sequence[str], name: str | None) -> Call[Embeddings]:
+        return embeddings_call(
+            self._method,
+            texts,
+            name,
+            input_type=self._input_type,
+            truncate=self._truncate,
+            dimensions=self._asked,
+            encoding_format=None,
+            options=self._options,
+            input_type_is_ours=self._input_type == "passage",
+            check=self._check,
+        )
+
+    def _check(self, answer: Embeddings) -> None:
+        """Vectors of other dimensions than the first that came are no answer."""
+        if self._first is None:
+            self._first = answer.vectors[:0]
+        elif answer.vectors.dimensions != self._first.dimensions:
+            mine, first = answer.vectors.dimensions, self._first.dimensions
+            raise EmbeddingMismatchError(f"vectors of {mine} dimensions, where the first ones have {first}")
+
+    def _failed(self, error: NimError, piece: Slice, span: range, answers: list[Answer]) -> list[Failure]:
+        if self._strict:
+            _tell(error, piece, span.start, answers)
+            raise error
+        failures: list[Failure] = []
+        for place in span:
+            own = error if len(span) == 1 else copy(error)
+            own.index = piece.indexes[place]
+            failures.append(failure_of(own, own.index, piece.texts[place]))
+        self._fatal += len(span)
+        if self._fatal >= max(FATAL_SLICES * (self._batch_size or SLICE_TEXTS), FATAL_TEXTS):
+            problem = f"{self._fatal} texts in a row have failed and none was taken; the last: {error}"
+            stop = BatchError(problem, failures=failures)
+            _tell(stop, piece, span.start, answers)
+            raise stop from error
+        return failures
+
+    def _batch(self, piece: Slice, answers: list[Answer], failures: list[Failure]) -> EmbeddedBatch:
+        failures.sort(key=lambda failure: failure.index)
+        if len(answers) == 1 and not failures:
+            answer = answers[0][1]
+            return EmbeddedBatch(piece.indexes, answer.vectors, (), answer.usage, answer.extra, answer.meta)
+        answers.sort(key=lambda pair: pair[0].start)
+        spans = [piece.indexes[span.start : span.stop] for span, _ in answers]
+        indexes = spans[0] if len(spans) == 1 else tuple(index for span in spans for index in span)
+        if not answers:
+            empty = Vectors(b"", 0) if self._first is None else Vectors(b"", self._first.dimensions, self._first.dtype)
+            return EmbeddedBatch((), empty, tuple(failures))
+        first = answers[0][1]
+        usage = sum((answer.usage for _, answer in answers if answer.usage), Usage()) if first.usage else None
+        meta = first.meta and evolve(first.meta, attempts=sum(a.meta.attempts for _, a in answers if a.meta))
+        buffer = b"".join(answer.vectors.buffer for _, answer in answers)
+        vectors = first.vectors
+        vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=first.model, meta=meta)
+        return EmbeddedBatch(indexes, vectors, tuple(failures), usage, first.extra, meta)
+
+
+class _AsyncCut(AsyncIterator[Slice]):
+    """The slices of an async iterable; see EmbedRun.cut."""
+
+    def __init__(self, source: AsyncIterable[Any], slicer: Slicer) -> None:
+        self._items = aiter(source)
+        self._slicer = slicer
+        self._end: Exception | None = None
+
+    async def __anext__(self) -> Slice:
+        while self._end is None:
+            try:
+                full = self._slicer.add(await anext(self._items))
+            except Exception as error:  # noqa: BLE001  # raised below
+                ended = isinstance(error, StopAsyncIteration)
+                self._end = error if ended else located(error, self._slicer.taken)
+                full = self._slicer.rest()
+            if full is not None:
+                return full
+        raise self._end
+
+
+class EmbedStream(AsyncIterator[EmbeddedBatch]):
+    """EmbeddedBatch records of a source of texts, as `embeddings.embed_stream` gives them.
+
+    Use it as ``async with client.embeddings.embed_stream(...) as batches: async for batch in batches``: leaving the block,
+    or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it closes
+    itself on an error and on cancellation; one that is dropped half read warns (ResourceWarning) and ends its requests.
+    """
+
+    def __init__(
+        self, run: EmbedRun, source: Source[str], on_progress: Callable[[Progress], object] | None = None
+    ) -> None:
+        self._run = run
+        self._on_progress = on_progress
+        self._results = run.results(run.slices(source))
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come by now."""
+        return self._run.progress()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def __anext__(self) -> EmbeddedBatch:
+        try:
+            _, batch = await anext(self._results)
+        except Exception as error:
+            keep_held(error, self._results)
+            raise
+        if self._on_progress is not None:
+            try:
+                tell(self._on_progress, self.progress)
+            except BaseException as error:
+                keep(error, [batch])
+                await self.aclose()
+                raise
+        return batch
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait for its end. May be called again, and from any task of the loop."""
+        await self._results.aclose()
+
+
+def length_of(source: object) -> int | None:
+    """How many items a source has, where it says so."""
+    return len(source) if isinstance(source, Sized) else None
+
+
+def keep_held(error: Exception, results: AsCompleted[EmbeddedBatch]) -> None:
+    """Put the batches that were finished, but waited for an earlier one, on the error that they will not come after."""
+    keep(error, [batch for _, batch in results.held()])
+
+
+def keep(error: BaseException, batches: Iterable[EmbeddedBatch]) -> None:
+    """Add the vectors of batches to the `.completed` of an error, pairs (first index, Vectors) in the order of the texts."""
+    pairs = [pair for batch in batches for pair in pairs_of(batch.indexes, batch.vectors)]
+    if pairs:
+        known = getattr(error, "completed", ())
+        error.__dict__["completed"] = tuple(sorted((*known, *pairs), key=lambda pair: pair[0]))
+
+
+def pairs_of(indexes: Sequence[int], vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
+    """(first index, vectors) of each run of positions that follow each other."""
+    start = 0
+    for place in range(1, len(indexes) + 1):
+        if place == len(indexes) or indexes[place] != indexes[place - 1] + 1:
+            yield indexes[start], vectors[start:place]
+            start = place
+
+
+def _tell(error: NimError, piece: Slice, place: int, answers: list[Answer]) -> None:
+    """Tell the error the position it came of, and what had been finished of its slice."""
+    error.index = piece.indexes[place]
+    done = [p for span, a in answers for p in pairs_of(piece.indexes[span.start : span.stop], a.vectors)]
+    error.completed = tuple(sorted(done, key=lambda pair: pair[0]))

@@ -1,0 +1,71 @@
+"""embeddings.embed_stream for blocking code: the source is advanced, and `on_progress` called, in the thread that reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from nimclient._fanout import AsCompleted
+from nimclient._resources.embed_stream import EmbedStream, keep, keep_held
+from nimclient._sync.many import SyncAsCompleted
+from nimclient._sync.mirror import is_lazy
+from nimclient._sync.portal import PORTAL
+from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.progress import Progress
+
+
+class SyncEmbedStream(Iterator[EmbeddedBatch]):
+    """EmbeddedBatch records of a source of texts; see EmbedStream. Use it with `with`, or read it to its end."""
+
+    def __init__(self, stream: EmbedStream, source: Any) -> None:
+        if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):
+            raise TypeError("an async iterable of texts is for AsyncClient; Client takes a plain one")
+        run = self._run = stream._run
+        self._on_progress = stream._on_progress
+        lazy = is_lazy(source)  # a list can be cut on the loop; anything else is the caller's code
+
+        def make(slices: Any) -> AsCompleted[EmbeddedBatch]:
+            return run.results(slices if lazy else run.cut(source))
+
+        self._results = SyncAsCompleted(make, run.cut(source) if lazy else [])
+
+    @property
+    def progress(self) -> Progress:
+        """How far it has come by now."""
+        return PORTAL.run(self._progress)
+
+    async def _progress(self) -> Progress:
+        return self._run.progress()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __next__(self) -> EmbeddedBatch:
+        try:
+            _, batch = next(self._results)
+        except StopIteration:
+            raise
+        except Exception as error:
+            keep_held(error, self._results._async)
+            raise
+        if self._on_progress is not None:
+            try:
+                self._on_progress(self.progress)
+            except BaseException as error:
+                keep(error, [batch])
+                self.close()
+                raise
+        return batch
+
+    def close(self) -> None:
+        """Cancel what is under way and wait for its end. May be called again."""
+        self._results.close()

@@ -1,0 +1,41 @@
+"""What embed_stream hands out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import field, frozen
+
+from nimclient._types import JsonDict
+from nimclient._wire import ResponseMeta
+from nimclient.records.batch import Failure
+from nimclient.records.embeddings import Vectors
+from nimclient.records.usage import Usage
+
+
+@frozen
+class EmbeddedBatch:
+    """The vectors of some texts of a stream: `indexes[i]` is the position of `vectors[i]` in the source.
+
+    `indexes` is a range where the positions follow each other, else a tuple. `failures` are the texts of the batch that
+    have no vector. `usage` and `meta` are those of the request; where it took several, usage and attempts are added up
+    and the rest is the first one's (None where every text failed).
+    """
+
+    indexes: Sequence[int]
+    vectors: Vectors
+    failures: tuple[Failure, ...] = ()
+    usage: Usage | None = None
+    extra: JsonDict = field(factory=dict[str, Any])
+    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def to_dict(self) -> JsonDict:
+        """The batch as a JSON object: the vectors as the `data` of an answer, each with its position as `index`."""
+        body = self.vectors.to_dict()
+        for item, index in zip(body["data"], self.indexes, strict=True):
+            item["index"] = index
+        return {**body, "failures": [failure.to_dict() for failure in self.failures], **self.extra}

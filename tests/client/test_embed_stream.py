@@ -1,0 +1,632 @@
+"""embeddings.embed_stream: any source, bounded memory, ordered or not, one bad text costs itself and little more."""
+
+import asyncio
+import gc
+import itertools
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from nimclient import AsyncClient, EmbeddedBatch, EmbedStream, Progress, RetryPolicy
+from nimclient.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BatchError,
+    ConfigurationError,
+    ConnectionLostError,
+    ContextLengthError,
+    EmbeddingMismatchError,
+    GoneError,
+    ModelNotFoundError,
+    NimError,
+    RateLimitError,
+    ServerError,
+    StreamInterruptedError,
+)
+from nimclient.simulator import Simulator
+from support.cancelling import cancel_everywhere
+from support.leaks import assert_idle, assert_no_strays, pools
+from support.server import Close, FaultServer, Pause, Request, Stall
+from support.wire import MODEL, answer, embedded, error
+
+MakeClient = Callable[..., AsyncClient]
+
+
+def texts(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def numbers_of(batch: EmbeddedBatch) -> list[int]:
+    """The texts that the vectors were made of."""
+    return [int(vector[0]) for vector in batch.vectors]
+
+
+def embed(request: Request) -> bytes:
+    return answer(embedded(request.json["input"]))
+
+
+def refusing(*bad: str, status: int = 400, words: str = "bad text", most: int = 10**6) -> Callable[[Request], Any]:
+    """A server that refuses requests with these texts in them, or with more than `most` texts."""
+
+    def script(request: Request) -> Any:
+        sent = request.json["input"]
+        if len(sent) > most:
+            return error(422, f"batch size {len(sent)} > maximum allowed batch size {most}")
+        poison = [text for text in sent if text in bad]
+        return error(status, f"{words}: {poison[0]}") if poison else embed(request)
+
+    return script
+
+
+async def read(stream: EmbedStream) -> list[EmbeddedBatch]:
+    return [batch async for batch in stream]
+
+
+async def numbers(count: int) -> AsyncIterator[str]:
+    for number in range(count):
+        await asyncio.sleep(0)
+        yield str(number)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(2):
+        while not condition():  # others bring it about
+            await asyncio.sleep(0.002)
+
+
+def busy(client: AsyncClient) -> bool:
+    return any(pool.limiter.statistics().borrowed_tokens for pool in pools(client))
+
+
+# the good days --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source", [texts, lambda n: iter(texts(n)), numbers], ids=["list", "iterator", "async iterator"]
+)
+async def test_batches_come_in_the_order_of_the_source(
+    server: FaultServer, client: AsyncClient, source: Callable[[int], Any]
+) -> None:
+    """Whatever finishes first, positions follow each other and fit the vectors; usage, model and meta come along."""
+    server.script(lambda r: [Pause(0.02 if int(r.json["input"][0]) % 20 == 0 else 0.001), embed(r)])
+    batches = await read(client.embeddings.embed_stream(source(95), batch_size=10, concurrency=4))
+    assert [batch.indexes for batch in batches] == [range(at, min(at + 10, 95)) for at in range(0, 95, 10)]
+    assert [number for batch in batches for number in numbers_of(batch)] == list(range(95))
+    first = batches[0]
+    assert first.usage is not None
+    assert (first.usage.prompt_tokens, first.vectors.model, first.failures) == (10, MODEL, ())
+    assert first.meta is not None
+    assert (first.meta.status, first.meta.attempts) == (200, 1)
+    assert {request.json["input_type"] for request in server.requests} == {"passage"}
+
+
+async def test_batches_as_they_are_finished(server: FaultServer, client: AsyncClient) -> None:
+    """With ordered=False a slow slice holds back nothing."""
+    server.script(lambda r: [Pause(0.1 if r.json["input"][0] == "0" else 0.0), embed(r)])
+    stream = client.embeddings.embed_stream(texts(50), batch_size=10, concurrency=3, ordered=False)
+    starts = [batch.indexes[0] for batch in await read(stream)]
+    assert starts[-1] == 0
+    assert sorted(starts) == [0, 10, 20, 30, 40]
+
+
+async def test_options_go_with_every_request(server: FaultServer, client: AsyncClient) -> None:
+    """Model, input_type and the others are those of the call."""
+    server.script(embed)
+    options: dict[str, Any] = {"model": "m", "input_type": "query", "truncate": "END", "dimensions": 2, "user": "u"}
+    await read(client.embeddings.embed_stream(texts(4), batch_size=2, **options))
+    assert [{k: r.json[k] for k in options} for r in server.requests] == [options, options]
+    server.requests.clear()
+    await read(client.embeddings.embed_stream(["1"], input_type=None))
+    assert "input_type" not in server.requests[0].json
+
+
+async def test_nothing_gives_nothing(server: FaultServer, client: AsyncClient) -> None:
+    """No texts, no batches and no request."""
+    for source in ([], iter(()), numbers(0)):
+        assert await read(client.embeddings.embed_stream(source)) == []
+    assert server.connections == 0
+
+
+async def test_the_default_model_is_looked_up_once() -> None:
+    """With no model named, the server's models are listed once, not once a slice; not at all for an empty list."""
+    async with Simulator() as simulator, AsyncClient(base_url=simulator.base_url) as client:
+        assert await read(client.embeddings.embed_stream([])) == []
+        assert simulator.requests == ()
+        assert len(await read(client.embeddings.embed_stream(texts(9), batch_size=2))) == 5
+        assert [r.path for r in simulator.requests].count("/v1/models") == 1
+
+
+async def test_a_batch_size_of_the_callers_own(server: FaultServer, client: AsyncClient) -> None:
+    """batch_size counts texts, up to what a request may weigh; without it 256 kB end a slice."""
+    server.script(lambda r: answer(embedded(["1"] * len(r.json["input"]))))
+    long = ["x" * 100_000] * 6
+    await read(client.embeddings.embed_stream(long, batch_size=6))
+    assert [len(r.json["input"]) for r in server.requests] == [6]
+    server.requests.clear()
+    await read(client.embeddings.embed_stream(long, concurrency=1))
+    assert [len(r.json["input"]) for r in server.requests] == [2, 2, 2]
+
+
+# bounded memory, leaving early ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_an_endless_source_is_taken_from_as_batches_are_handed_out(
+    server: FaultServer, client: AsyncClient, asynchronous: bool, ordered: bool
+) -> None:
+    """At most 2 × concurrency slices are taken beyond those handed out, by a slow reader as well."""
+    server.script(embed)
+    taken = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield str(number)
+
+    async def endless_async() -> AsyncIterator[str]:
+        for item in endless():
+            yield item
+
+    source: Any = endless_async() if asynchronous else endless()
+    handed_out = 0
+    async with client.embeddings.embed_stream(source, batch_size=5, concurrency=3, ordered=ordered) as batches:
+        async for _ in batches:
+            handed_out += 1
+            if handed_out % 10 == 0:
+                await asyncio.sleep(0.02)
+            assert taken <= (handed_out + 6) * 5
+            if handed_out == 40:
+                break
+    if asynchronous:
+        await source.aclose()
+    assert_idle(client)
+
+
+async def test_a_slow_slice_holds_up_no_more_than_the_window(server: FaultServer, client: AsyncClient) -> None:
+    """While the first slice hangs, as many others are finished as may wait for their turn, and no more."""
+    server.script(lambda r: [Stall()] if r.json["input"] == ["0"] else embed(r))
+    async with client.embeddings.embed_stream(map(str, itertools.count()), batch_size=1, concurrency=4) as batches:
+        reader = asyncio.ensure_future(anext(batches))
+        await server.until(lambda: len(server.requests) == 8)
+        await asyncio.sleep(0.03)
+        assert len(server.requests) == 8
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+
+
+async def test_leaving_the_block_ends_what_is_under_way(server: FaultServer, client: AsyncClient) -> None:
+    """After break nothing runs on; reading on is an error; closing again does nothing."""
+    server.script(lambda r: embed(r) if r.json["input"] == ["0"] else [Stall()])
+    async with client.embeddings.embed_stream(texts(8), batch_size=1) as batches:
+        async for batch in batches:
+            assert numbers_of(batch) == [0]
+            break
+    await server.until(lambda: server.open == 1)
+    assert_idle(client)
+    await batches.aclose()
+    with pytest.raises(StreamInterruptedError):
+        await anext(batches)
+
+
+async def test_forgotten_it_warns_and_cancels(server: FaultServer, client: AsyncClient) -> None:
+    """A stream that is dropped half read gives a ResourceWarning and ends its requests."""
+    server.script(lambda r: embed(r) if r.json["input"] == ["0"] else [Stall()])
+    stream: EmbedStream | None = client.embeddings.embed_stream(texts(4), batch_size=1)
+    assert stream is not None
+    await anext(stream)
+    with pytest.warns(ResourceWarning, match="not closed"):  # noqa: PT031  # by the collector
+        del stream
+        gc.collect()
+    await eventually(lambda: not busy(client))
+    assert_idle(client)
+
+
+async def test_read_to_its_end_it_needs_no_closing(server: FaultServer, client: AsyncClient) -> None:
+    """No warning comes of one that was read to its end, or that was never read; reading on ends at once."""
+    server.script(embed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client.embeddings.embed_stream(texts(4))
+        stream = client.embeddings.embed_stream(texts(4))
+        assert len(await read(stream)) == 1
+        assert await read(stream) == []
+        del stream
+        gc.collect()
+
+
+@pytest.mark.parametrize("bad", [(), ("3",)])
+async def test_cancelled_anywhere_nothing_is_left(
+    server: FaultServer, client: AsyncClient, bad: tuple[str, ...]
+) -> None:
+    """Cancelled at each of its suspensions, in the middle of a bisection too, a stream leaves no task and no slot."""
+    server.script(refusing(*bad))
+
+    async def after_each() -> None:
+        await assert_no_strays()
+        await eventually(lambda: not busy(client))
+        assert_idle(client)
+
+    def call() -> Any:
+        return read(client.embeddings.embed_stream(texts(6), batch_size=3, concurrency=2, on_error="collect"))
+
+    await call()
+    assert await cancel_everywhere(call, after_each) > 1
+
+
+# errors: one text -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_one_bad_text_is_isolated(server: FaultServer, client: AsyncClient, status: int) -> None:
+    """Collected, it alone fails, with its position and the server's words, for at most 2·log2(64) requests more."""
+    server.script(refusing("37", status=status))
+    batches = await read(client.embeddings.embed_stream(texts(200), on_error="collect"))
+    assert [n for batch in batches for n in numbers_of(batch)] == [n for n in range(200) if n != 37]
+    assert [list(batch.indexes) for batch in batches[:2]] == [[n for n in range(64) if n != 37], list(range(64, 128))]
+    (failure,) = batches[0].failures
+    assert (failure.index, failure.text, failure.error.index) == (37, "37", 37)
+    assert "bad text: 37" in str(failure.error)
+    assert len(server.requests) <= 4 + 12
+    assert batches[0].usage is not None
+    assert batches[0].usage.prompt_tokens == 63
+    assert batches[0].meta is not None
+    assert 2 <= batches[0].meta.attempts <= 13
+    assert all(not batch.failures for batch in batches[1:])
+
+
+async def test_return_is_like_collect(server: FaultServer, client: AsyncClient) -> None:
+    """There is no place for an error among vectors: on_error="return" puts it into the failures, too."""
+    server.script(refusing("1"))
+    (batch,) = await read(client.embeddings.embed_stream(texts(3), on_error="return"))
+    assert (batch.indexes, [f.index for f in batch.failures]) == ((0, 2), [1])
+
+
+async def test_raise_gives_the_error_of_the_text(server: FaultServer, client: AsyncClient) -> None:
+    """The batches before it come first; what was finished beyond them is on the error, which is raised once and again."""
+    server.script(lambda r: [Pause(0.05 if "25" in r.json["input"] else 0.0), refusing("25")(r)])
+    seen = []
+    stream = client.embeddings.embed_stream(texts(60), batch_size=10, concurrency=3)
+    with pytest.raises(BadRequestError, match="bad text: 25") as caught:
+        async for batch in stream:
+            seen += numbers_of(batch)
+    assert seen == list(range(20))
+    assert caught.value.index == 25
+    completed = {start: [int(v[0]) for v in done] for start, done in caught.value.completed}
+    assert {20: [20, 21, 22, 23, 24], 30: list(range(30, 40))}.items() <= completed.items()
+    assert list(completed) == sorted(completed)
+    with pytest.raises(BadRequestError) as again:
+        await anext(stream)
+    assert again.value.completed == caught.value.completed
+    assert_idle(client)
+
+
+async def test_embed_documents_names_the_text(server: FaultServer, client: AsyncClient) -> None:
+    """The error of embed_documents has the position of the bad text, and everything that was finished."""
+    server.script(refusing("13"))
+    with pytest.raises(BadRequestError) as caught:
+        await client.embeddings.embed_documents(texts(32), batch_size=8, concurrency=1)
+    assert caught.value.index == 13
+    completed = [(start, [int(v[0]) for v in done]) for start, done in caught.value.completed]
+    assert completed[0] == (0, list(range(8)))
+    assert (8, [8, 9, 10, 11]) in completed
+
+
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+@pytest.mark.parametrize("script", [error(500, "crash"), [Close()]], ids=["500", "lost"])
+async def test_a_text_that_breaks_the_server(
+    server: FaultServer, make_client: MakeClient, on_error: Any, script: Any
+) -> None:
+    """A 500 or a lost connection of one text is isolated like a refusal."""
+    client = make_client(retry=RetryPolicy(attempts=1))
+    server.script(lambda r: script if "5" in r.json["input"] else embed(r))
+    stream = client.embeddings.embed_stream(texts(16), on_error=on_error)
+    if on_error == "raise":
+        with pytest.raises((ServerError, ConnectionLostError)) as caught:
+            await read(stream)
+        assert caught.value.index == 5
+        return
+    (batch,) = await read(stream)
+    assert numbers_of(batch) == [n for n in range(16) if n != 5]
+    assert isinstance(batch.failures[0].error, (ServerError, ConnectionLostError))
+    assert len({(r.connection, r.body) for r in server.requests}) <= 9 + 8  # a lost one is tried on a fresh connection
+
+
+async def test_a_text_that_hangs(server: FaultServer, make_client: MakeClient) -> None:
+    """A text whose request never ends costs itself: the others are embedded within their time limits."""
+    client = make_client(retry=RetryPolicy(attempts=1))
+    server.script(lambda r: [Stall()] if "2" in r.json["input"] else embed(r))
+    (batch,) = await read(client.embeddings.embed_stream(texts(4), on_error="collect", timeout=0.1))
+    assert numbers_of(batch) == [0, 1, 3]
+    assert [failure.index for failure in batch.failures] == [2]
+
+
+async def test_several_bad_texts(server: FaultServer, client: AsyncClient) -> None:
+    """All of them are found; the failures are sorted, and one a slice may be all there is."""
+    server.script(refusing("0", "1", "2", "9", "12"))
+    batches = await read(client.embeddings.embed_stream(texts(15), batch_size=3, on_error="collect"))
+    assert [[f.index for f in batch.failures] for batch in batches] == [[0, 1, 2], [], [], [9], [12]]
+    assert [list(batch.indexes) for batch in batches] == [[], [3, 4, 5], [6, 7, 8], [10, 11], [13, 14]]
+    assert (len(batches[0].vectors), batches[0].usage, batches[0].meta) == (0, None, None)
+
+
+async def test_items_that_cannot_be_sent(server: FaultServer, client: AsyncClient) -> None:
+    """Collected, empty texts and other things fail in their place and nothing of them is sent."""
+    server.script(embed)
+    items: list[Any] = ["0", "", "2", 5, None, "5", "\ud800"]
+    batches = await read(client.embeddings.embed_stream(iter(items), batch_size=3, on_error="collect"))
+    assert [(list(b.indexes), [f.index for f in b.failures]) for b in batches] == [
+        ([0, 2], [1]),
+        ([5], [3, 4]),
+        ([], [6]),
+    ]
+    assert all(isinstance(f.error, ConfigurationError) for b in batches for f in b.failures)
+    assert len(server.requests) == 2
+
+
+async def test_items_that_cannot_be_sent_raise(server: FaultServer, client: AsyncClient) -> None:
+    """With "raise" they are found in a list before anything is sent, in another source when their turn comes."""
+    server.script(embed)
+    wrong: Any = ["0", "1", "", "3"]
+    for items in (wrong, (*wrong,), ["0", "1", 2]):
+        with pytest.raises(ConfigurationError, match=r"texts\[2\]") as caught:
+            client.embeddings.embed_stream(items)
+        assert caught.value.index == 2
+    assert server.connections == 0
+    seen = []
+    with pytest.raises(ConfigurationError, match=r"texts\[2\] is empty") as late:
+        async for batch in client.embeddings.embed_stream(iter(wrong)):
+            seen += numbers_of(batch)
+    assert (late.value.index, seen) == (2, [0, 1])
+
+
+class SourceError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_an_error_of_the_source_is_raised_as_it_is(
+    server: FaultServer, client: AsyncClient, on_error: Any, asynchronous: bool
+) -> None:
+    """It comes with its position, after the batches of all texts before it."""
+    server.script(embed)
+
+    def broken() -> Iterator[str]:
+        yield from texts(7)
+        raise SourceError("broken")
+
+    async def broken_async() -> AsyncIterator[str]:
+        for item in broken():
+            yield item
+
+    source: Any = broken_async() if asynchronous else broken()
+    seen = []
+    with pytest.raises(SourceError) as caught:
+        async for batch in client.embeddings.embed_stream(source, batch_size=3, on_error=on_error):
+            seen += numbers_of(batch)
+    assert (vars(caught.value)["index"], seen) == (7, list(range(7)))
+
+
+async def test_arguments_are_checked_at_once(client: AsyncClient) -> None:
+    """Wrong arguments raise where the method is called."""
+    wrong: Any = client.embeddings.embed_stream
+    for source in ("hello", b"hello", {"a": 1}, 5, None):
+        with pytest.raises(TypeError, match="takes a list of texts"):
+            wrong(source)
+    with pytest.raises(TypeError, match=r"embed_stream\(\) got an unexpected option 'dimension'"):
+        wrong(["a"], dimension=5)
+    for bad in ({"on_error": "x"}, {"batch_size": 0}, {"concurrency": 0}, {"truncate": "MIDDLE"}, {"input_type": "x"}):
+        with pytest.raises(ConfigurationError, match=next(iter(bad))):
+            wrong(["a"], **bad)
+    with pytest.raises(ConfigurationError, match="kind"):
+        wrong(["a"], model="meta/llama-3.1-8b-instruct")
+
+
+# errors: the call -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (401, "no key", AuthenticationError),
+        (403, "no", AuthenticationError),
+        (404, "The model `x` does not exist.", ModelNotFoundError),
+        (410, "gone", GoneError),
+        (400, "The model `x` does not exist.", BadRequestError),
+        (400, "invalid API key", BadRequestError),
+        (400, "changing dimensions is not supported", BadRequestError),
+    ],
+)
+async def test_what_is_wrong_with_the_call_ends_it_at_once(
+    server: FaultServer, client: AsyncClient, on_error: Any, status: int, words: str, kind: type[NimError]
+) -> None:
+    """A wrong model, key or option costs as many requests as are under way, not one a text."""
+    server.script(error(status, words))
+    with pytest.raises(kind) as caught:
+        await read(
+            client.embeddings.embed_stream(map(str, itertools.count()), dimensions=2, on_error=on_error, concurrency=4)
+        )
+    assert caught.value.index is not None
+    assert len(server.requests) <= 4
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+async def test_a_server_that_takes_nothing_ends_it(server: FaultServer, make_client: MakeClient, status: int) -> None:
+    """When three slices' worth of texts fail in a row the stream ends with BatchError, after some hundred requests."""
+    client = make_client(retry=RetryPolicy(attempts=1))
+    server.script(error(status, "never"))
+    with pytest.raises(BatchError, match=r"in a row have failed and none was taken; the last: never") as caught:
+        await read(client.embeddings.embed_stream(map(str, itertools.count()), on_error="collect"))
+    assert len(server.requests) < 700
+    assert caught.value.failures
+    assert caught.value.index is not None
+    assert isinstance(caught.value.__cause__, NimError)
+
+
+async def test_many_bad_texts_among_good_ones_do_not_end_it(server: FaultServer, client: AsyncClient) -> None:
+    """Failures count only while nothing is taken: a source with every second text bad is read to its end."""
+    server.script(refusing(*(str(n) for n in range(0, 400, 2))))
+    batches = await read(client.embeddings.embed_stream(map(str, range(400)), batch_size=8, on_error="collect"))
+    assert sum(len(batch.failures) for batch in batches) == 200
+    assert [n for batch in batches for n in numbers_of(batch)] == list(range(1, 400, 2))
+
+
+async def test_a_refusal_for_capacity_is_nobodys_fault(server: FaultServer, make_client: MakeClient) -> None:
+    """When its patience is spent the stream ends with the refusal; no text is called bad."""
+    client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01, max_delay=0.02, patience=0.05))
+    server.script(error(429, "busy"))
+    with pytest.raises(RateLimitError) as caught:
+        await read(client.embeddings.embed_stream(texts(4), on_error="collect"))
+    assert caught.value.index == 0
+
+
+# what a server takes --------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_size_is_learned_once(server: FaultServer, client: AsyncClient) -> None:
+    """A server that names the largest batch it takes gets no larger one again, in later calls neither."""
+    server.script(refusing(most=24))
+    batches = await read(client.embeddings.embed_stream(texts(640), concurrency=2))
+    assert [n for batch in batches for n in numbers_of(batch)] == list(range(640))
+    too_large = sum(len(request.json["input"]) > 24 for request in server.requests)
+    assert 1 <= too_large <= 4  # those that were cut before the first refusal came
+    server.requests.clear()
+    assert len(await client.embeddings.embed_documents(texts(100))) == 100
+    assert [len(request.json["input"]) for request in server.requests] == [24, 24, 24, 24, 4]
+
+
+@pytest.mark.parametrize("words", ["Payload Too Large", "too many inputs", "no"])
+async def test_a_limit_without_a_number_is_learned_too(server: FaultServer, client: AsyncClient, words: str) -> None:
+    """A slice that is refused although each text is fine is halved; later ones are sent in the size that was taken."""
+    status = 413 if words.startswith("Payload") else 400
+    server.script(lambda r: error(status, words) if len(r.json["input"]) > 40 else embed(r))
+    batches = await read(client.embeddings.embed_stream(map(str, range(100, 740)), concurrency=1, on_error="collect"))
+    assert sum(len(batch.vectors) for batch in batches) == 640
+    refused = [n for n, request in enumerate(server.requests) if len(request.json["input"]) > 40]
+    assert len(refused) <= 4
+    assert refused[-1] < 30
+
+
+async def test_base64_is_refused_once_by_each_slice_under_way(server: FaultServer, client: AsyncClient) -> None:
+    """While one slice learns that base64 is refused, the others pay at most once; those that come later do not pay."""
+
+    def script(request: Request) -> Any:
+        if "encoding_format" in request.json:
+            return [Pause(0.02), error(400, "encoding_format base64 is not supported")]
+        data = [{"index": i, "embedding": [float(t), 1.0]} for i, t in enumerate(request.json["input"])]
+        return answer({"data": data, "model": MODEL})
+
+    server.script(script)
+    vectors = await client.embeddings.embed_documents(texts(400), batch_size=10, concurrency=4)
+    assert [int(vector[0]) for vector in vectors] == list(range(400))
+    refused = [tuple(r.json["input"]) for r in server.requests if "encoding_format" in r.json]
+    assert len(refused) == len(set(refused)) <= 4
+    assert len(server.requests) == 40 + len(refused)
+
+
+# vectors that do not fit ----------------------------------------------------------------------------------------------
+
+
+async def test_one_vector_that_is_not_finite(server: FaultServer, client: AsyncClient) -> None:
+    """The slice is tried once more, then the text that has no vector is found; the others have theirs."""
+    server.script(lambda r: answer(embedded(["nan" if t == "6" else t for t in r.json["input"]])))
+    (batch,) = await read(client.embeddings.embed_stream(texts(8), on_error="collect"))
+    assert numbers_of(batch) == [0, 1, 2, 3, 4, 5, 7]
+    assert isinstance(batch.failures[0].error, EmbeddingMismatchError)
+    assert batch.failures[0].index == 6
+    assert len(server.requests) <= 2 * (1 + 6)
+
+
+async def test_a_slip_of_the_server_costs_a_request(server: FaultServer, client: AsyncClient) -> None:
+    """An answer with a vector too few, once, is asked for again."""
+    server.script(answer(embedded(texts(3))), embed)
+    (batch,) = await read(client.embeddings.embed_stream(texts(4), on_error="collect"))
+    assert (numbers_of(batch), batch.failures, len(server.requests)) == ([0, 1, 2, 3], (), 2)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "collect"])
+async def test_other_dimensions_than_the_first(server: FaultServer, client: AsyncClient, on_error: Any) -> None:
+    """Texts whose vectors are longer than the first ones fail; nothing misaligned is handed out."""
+    server.script(lambda r: answer(embedded(r.json["input"], 3 if "5" in r.json["input"] else 2)))
+    stream = client.embeddings.embed_stream(texts(8), batch_size=4, concurrency=1, on_error=on_error)
+    batches = []
+    if on_error == "raise":
+        with pytest.raises(
+            EmbeddingMismatchError, match="vectors of 3 dimensions, where the first ones have 2"
+        ) as caught:
+            async for batch in stream:
+                batches.append(batch)
+        assert (caught.value.index, len(batches)) == (5, 1)
+        return
+    batches = await read(stream)
+    assert [numbers_of(batch) for batch in batches] == [[0, 1, 2, 3], [4, 6, 7]]
+    assert {batch.vectors.dimensions for batch in batches} == {2}
+    assert [failure.index for failure in batches[1].failures] == [5]
+
+
+async def test_too_long_a_text(client: AsyncClient, server: FaultServer) -> None:
+    """NIM's words for a text that is too long, which name an option, blame the text: the others are embedded."""
+    words = "Input length 600 exceeds maximum allowed token size 512; set truncate=END"
+    server.script(refusing("3", words=words))
+    (batch,) = await read(client.embeddings.embed_stream(texts(6), truncate="NONE", on_error="collect"))
+    assert isinstance(batch.failures[0].error, ContextLengthError)
+    assert numbers_of(batch) == [0, 1, 2, 4, 5]
+
+
+# progress -------------------------------------------------------------------------------------------------------------
+
+
+async def test_progress(server: FaultServer, make_client: MakeClient) -> None:
+    """on_progress is told before each batch: counts that grow, what failed, refusals apart from retries, latencies."""
+    client = make_client(retry=RetryPolicy(attempts=2, first_delay=0.01, max_delay=0.02))
+    server.script(error(429), error(500), lambda r: [Pause(0.1 * ("15" in r.json["input"])), refusing("3")(r)])
+    seen: list[Progress] = []
+    stream = client.embeddings.embed_stream(
+        texts(20), batch_size=5, concurrency=2, on_error="collect", on_progress=seen.append
+    )
+    before = stream.progress
+    assert (before.done, before.total, before.seconds, before.limit, before.latency_p50) == (0, 20, 0.0, 2, None)
+    assert len(await read(stream)) == len(seen) == 4
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    last = seen[-1]
+    assert (last.done, last.failed, last.total, last.resumed) == (20, 1, 20, 0)
+    assert last.requests == len(server.requests)
+    assert (last.refusals, last.retries) == (1, 1)
+    assert last.tokens == 19
+    assert (last.in_flight, last.limit) == (0, 2)
+    assert last.latency_p50 is not None
+    assert last.latency_p95 is not None
+    assert 0 < last.latency_p50 <= last.latency_p95
+    assert last.eta == 0
+    assert stream.progress.done == 20
+    assert any(p.in_flight for p in seen[:-1])
+
+
+async def test_an_unknown_total(server: FaultServer, client: AsyncClient) -> None:
+    """A source that does not tell its length has no total."""
+    server.script(embed)
+    seen: list[Progress] = []
+    await read(client.embeddings.embed_stream(iter(texts(3)), on_progress=seen.append))
+    assert (seen[-1].total, seen[-1].eta, seen[-1].done) == (None, None, 3)
+
+
+async def test_a_listener_that_raises_closes_the_stream(server: FaultServer, client: AsyncClient) -> None:
+    """Its exception comes out as it is, with the batch that nobody gets on it; nothing runs on."""
+
+    def listen(progress: Progress) -> None:
+        if progress.done >= 4:
+            raise ZeroDivisionError
+
+    server.script(lambda r: embed(r) if int(r.json["input"][0]) < 4 else [Stall()])
+    stream = client.embeddings.embed_stream(texts(12), batch_size=2, concurrency=2, on_progress=listen)
+    with pytest.raises(ZeroDivisionError) as caught:
+        await read(stream)
+    assert vars(caught.value)["completed"]
+    assert_idle(client)
+    with pytest.raises(StreamInterruptedError):
+        await anext(stream)
