@@ -95,17 +95,16 @@ def test_errors(client: Client) -> None:
 
 
 def test_a_listener_that_raises(client: Client) -> None:
-    """Its exception closes the stream and comes out as it is, with the batch on it."""
+    """Its exception ends the stream and comes out as it is."""
 
     def listen(progress: Progress) -> None:
         raise ZeroDivisionError
 
     batches = client.embeddings.embed_stream(["1", "stall"], batch_size=1, on_progress=listen)
-    with pytest.raises(ZeroDivisionError) as caught:
+    with pytest.raises(ZeroDivisionError):
         next(batches)
-    assert [start for start, _ in vars(caught.value)["completed"]] == [0]
     with pytest.raises(StreamInterruptedError):
-        next(batches)
+        list(batches)
 
 
 def test_closing_and_forgetting(client: Client) -> None:

@@ -69,6 +69,7 @@ class EmbedRun:
         concurrency: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
+        on_progress: Callable[[Progress], object] | None = None,
         total: int | None,
         options: Mapping[str, Any],
     ) -> None:
@@ -84,6 +85,7 @@ class EmbedRun:
         self._options = options
         self._ordered = ordered
         self._strict = on_error == "raise"
+        self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)
         probe = self._call(["x"], self._known)  # bad options must be found before anything is sent
@@ -180,7 +182,14 @@ class EmbedRun:
             largest = max((span for span, _ in answers), key=len)
             self._sizes.learn(refusal, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
         self.tally.finished(len(piece.indexes) + len(piece.failures), len(failures))
-        return self._batch(piece, answers, failures)
+        batch = self._batch(piece, answers, failures)
+        if self._on_progress is not None:
+            try:
+                tell(self._on_progress, self.progress())
+            except Exception as error:
+                keep(error, [batch])
+                raise
+        return batch
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally
@@ -291,11 +300,8 @@ class EmbedStream(AsyncIterator[EmbeddedBatch]):
     itself on an error and on cancellation; one that is dropped half read warns (ResourceWarning) and ends its requests.
     """
 
-    def __init__(
-        self, run: EmbedRun, source: Source[str], on_progress: Callable[[Progress], object] | None = None
-    ) -> None:
+    def __init__(self, run: EmbedRun, source: Source[str]) -> None:
         self._run = run
-        self._on_progress = on_progress
         self._results = run.results(run.slices(source))
 
     @property
@@ -320,13 +326,6 @@ class EmbedStream(AsyncIterator[EmbeddedBatch]):
         except Exception as error:
             keep_held(error, self._results)
             raise
-        if self._on_progress is not None:
-            try:
-                tell(self._on_progress, self.progress)
-            except BaseException as error:
-                keep(error, [batch])
-                await self.aclose()
-                raise
         return batch
 
     async def aclose(self) -> None:

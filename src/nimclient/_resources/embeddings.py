@@ -117,10 +117,11 @@ class AsyncEmbeddings(Resource):
             batch_size=batch_size,
             concurrency=concurrency,
             ordered=False,
+            on_progress=on_progress,
             total=len(checked),
             options=options,
         )
-        async with EmbedStream(run, checked, on_progress) as batches:
+        async with EmbedStream(run, checked) as batches:
             with collected.on_errors():
                 async for batch in batches:
                     collected.add(batch)
@@ -157,9 +158,10 @@ class AsyncEmbeddings(Resource):
         server that cannot be reached, and a refusal for capacity that outlasts `RetryPolicy.patience` end the stream in
         any case; so do three slices' worth of texts (at least 100) that fail in a row with none taken: BatchError.
 
-        `on_progress` is called with a Progress before each batch is handed out; what it raises closes the stream and comes
-        out as it is. Raises TypeError for a str or an unknown option, ConfigurationError for other bad input; an error of
-        the source comes with its position as `.index`, after what was under way has been finished.
+        `on_progress` is called with a Progress after each slice; what it raises ends the stream and comes out as it is.
+
+        Raises TypeError for a str or an unknown option, ConfigurationError for other bad input; an error of the source
+        comes with its position as `.index`, after what was under way has been finished.
         """
         run = EmbedRun(
             self,
@@ -172,11 +174,12 @@ class AsyncEmbeddings(Resource):
             concurrency=concurrency,
             ordered=ordered,
             on_error=on_error,
+            on_progress=on_progress,
             total=length_of(source),
             options=options,
         )
         run.check_source(source)
-        return EmbedStream(run, source, on_progress)
+        return EmbedStream(run, source)
 
 
 class Collected:

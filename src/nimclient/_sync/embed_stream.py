@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nimclient._fanout import AsCompleted
-from nimclient._resources.embed_stream import EmbedStream, keep, keep_held
+from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
@@ -22,7 +22,6 @@ class SyncEmbedStream(Iterator[EmbeddedBatch]):
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):
             raise TypeError("an async iterable of texts is for AsyncClient; Client takes a plain one")
         run = self._run = stream._run
-        self._on_progress = stream._on_progress
         lazy = is_lazy(source)  # a list can be cut on the loop; anything else is the caller's code
 
         def make(slices: Any) -> AsCompleted[EmbeddedBatch]:
@@ -55,15 +54,9 @@ class SyncEmbedStream(Iterator[EmbeddedBatch]):
         except StopIteration:
             raise
         except Exception as error:
+            self.close()  # on_progress, which runs in this thread, may have raised
             keep_held(error, self._results._async)
             raise
-        if self._on_progress is not None:
-            try:
-                self._on_progress(self.progress)
-            except BaseException as error:
-                keep(error, [batch])
-                self.close()
-                raise
         return batch
 
     def close(self) -> None:
