@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
@@ -96,25 +97,22 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
         state = self._state
         if state is not None and state.ready:
             return state.ready.popleft()
-        if state is None:
-            state = await self._opened()
-        if not state.ready:
-            await self._refill(state)
-        if state.ready:
-            return state.ready.popleft()
-        state.exhausted = True
+        if await self.wait():
+            return self.ready.popleft()
         raise StopAsyncIteration
 
-    async def next_chunks(self) -> list[C]:
-        """All chunks that are ready, at least one; none at the end. For callers to whom each await is dear."""
-        try:
-            chunks = [await anext(self)]
-        except StopAsyncIteration:
-            return []
+    async def wait(self) -> bool:
+        """Read until there are chunks in `ready`, True, or until the end, False. For callers to whom each await is dear."""
         state = await self._opened()
-        chunks.extend(state.ready)
-        state.ready.clear()
-        return chunks
+        if not state.ready:
+            await self._refill(state)
+        state.exhausted = state.ended and not state.ready
+        return not state.exhausted
+
+    @property
+    def ready(self) -> deque[C]:
+        """The chunks that have been read and not handed out; always the same queue once the stream is open."""
+        return self._state.ready if self._state is not None else deque()
 
     async def _refill(self, state: Reader[C, A]) -> None:
         if self._reading:

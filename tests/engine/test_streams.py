@@ -231,12 +231,14 @@ async def test_many_events_in_one_read(server: FaultServer, client: AsyncClient)
 
 
 async def test_all_chunks_of_a_read_at_once(server: FaultServer, client: AsyncClient) -> None:
-    """next_chunks() gives what one read brought, and nothing at the end."""
+    """wait() fills `ready` with what one read brought, and says when there is no more."""
     server.script([head() + chunk(token("a"), token("b")), Pause(0.03), chunk(token("c"), DONE), END])
     stream = client.chat.stream("hi")
     texts = []
-    while chunks := await stream.next_chunks():
-        texts.append([chunk_.text for chunk_ in chunks])
+    assert len(stream.ready) == 0
+    while await stream.wait():
+        texts.append([chunk_.text for chunk_ in stream.ready])
+        stream.ready.clear()
     assert texts == [["a", "b"], ["c"]]
 
 

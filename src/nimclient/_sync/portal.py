@@ -53,10 +53,7 @@ class Portal:
                 while inbox.get(timeout=CANCELLING) is not None:
                     pass
             raise
-        try:
-            return job.result()
-        finally:
-            del job  # else the traceback of an error would lead back to it
+        return job.result()
 
     def stop(self) -> None:
         """For interpreter exit: a stream that nobody reads, above all, would make it wait for ever."""

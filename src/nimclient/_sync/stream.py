@@ -23,7 +23,7 @@ class SyncAnswerStream(Iterator[C], Generic[C, A]):
 
     def __init__(self, stream: AnswerStream[C, A]) -> None:
         self._async = stream
-        self._ready: deque[C] = deque()
+        self._ready: deque[C] = deque()  # that of the reader, once there is one
 
     def __enter__(self) -> Self:
         PORTAL.run(self._async.__aenter__)
@@ -35,16 +35,18 @@ class SyncAnswerStream(Iterator[C], Generic[C, A]):
         self.close()
 
     def __iter__(self) -> Self:
-        if not self._ready:
-            aiter(self._async)
+        aiter(self._async)
         return self
 
     def __next__(self) -> C:
-        if not self._ready:
-            self._ready.extend(PORTAL.run(self._async.next_chunks))
-        if not self._ready:
-            raise StopIteration
-        return self._ready.popleft()
+        while True:
+            try:
+                return self._ready.popleft()
+            except IndexError:
+                pass
+            if not PORTAL.run(self._async.wait):
+                raise StopIteration
+            self._ready = self._async.ready
 
     @property
     def text_stream(self) -> Iterator[str]:

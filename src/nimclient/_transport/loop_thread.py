@@ -76,9 +76,13 @@ class Job(Generic[R]):
             self._thread.submit(self._cancel)
 
     def result(self) -> R:
-        """What it returned, or raises what it raised."""
-        assert self._task is not None
-        return self._task.result()
+        """What it returned, or raises what it raised. Once only: the traceback of an error must not lead back to it."""
+        task, self._task = self._task, None
+        assert task is not None
+        try:
+            return task.result()
+        finally:
+            del task
 
     def _start(self) -> None:
         if "sniffio" in sys.modules:  # the context is that of the caller, who may be in a trio loop
