@@ -14,11 +14,11 @@ PACKAGE = Path(SPEC.origin).parent
 
 FLOORS = [
     {"errors", "_types"},
-    {"_json", "_wire", "_user_code"},
+    {"_json", "_wire", "_user_code", "_warn"},
     {"_config"},
     {"records"},
     {"_protocol", "_transport"},
-    {"_replicas"},
+    {"_replicas", "_delivery", "_requests"},
     {"_engine"},
     {"_reader"},
     {"_stream", "_fanout", "prompts"},

@@ -10,24 +10,21 @@ import random
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import define, evolve
 
-from nimclient import __version__
 from nimclient._config import (
     ClientConfig,
     Dialect,
-    Secret,
     Timeouts,
     check_headers,
     is_nvidia,
-    proxy_for,
     resolve_timeouts,
 )
+from nimclient._delivery import Delivery
 from nimclient._protocol import catalog
 from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
@@ -35,19 +32,24 @@ from nimclient._protocol.catalog import Catalog
 from nimclient._protocol.dialects import Dialects
 from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
+from nimclient._protocol.media import check_body_size
+from nimclient._protocol.nvcf import accepted_id, deprecation
 from nimclient._protocol.pacing import Gate, RateLimit
 from nimclient._protocol.ranking import Form
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
-from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
+from nimclient._protocol.urls import origin_of, parse_base_url
 from nimclient._replicas import Alone, Lease, Replicas, Way
+from nimclient._requests import USER_AGENT, Requests
 from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock
-from nimclient._user_code import ask, tell
+from nimclient._user_code import tell
+from nimclient._warn import warn_caller
 from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
     ConnectionLostError,
+    ModelDeprecationWarning,
     NimError,
     RedirectError,
     RequestTimeoutError,
@@ -63,7 +65,6 @@ R = TypeVar("R")
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 SHORTEST_SECRET = 8  # characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words
-USER_AGENT = f"nimclient/{__version__}"
 _TRANSPORT = "nimclient._transport.aiohttp"
 
 
@@ -117,7 +118,7 @@ class Core:
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
         self._building = threading.Lock()
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
-        self._proxies: dict[str, str | None] = {}
+        self.proxies: dict[str, str | None] = {}
 
     async def transport(self) -> Transport:
         """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
@@ -149,11 +150,11 @@ class Core:
         if self._transport is not None:
             await self._transport.aclose()
 
-    def warn_once(self, text: str) -> None:
-        """A UserWarning, unless this client has given it before."""
-        if text not in self._warnings:
-            self._warnings.add(text)
-            warnings.warn(text, stacklevel=2)
+    def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
+        """Warn at the caller's line, unless this client has warned of this text, or of this subject, before."""
+        if (subject or text) not in self._warnings:
+            self._warnings.add(subject or text)
+            tell(warn_caller, text, category)
 
     def without_refused(self, url: str, call: Call[T]) -> Call[T]:
         """The call without the fields of ours that this endpoint has refused before."""
@@ -170,11 +171,13 @@ class Core:
             self._refused[key] = self._refused.get(key, frozenset()) | named
         return named
 
-    def proxy(self, origin: str) -> str | None:
-        """The environment's proxy for an origin, looked up once."""
-        if origin not in self._proxies:
-            self._proxies[origin] = proxy_for(origin)
-        return self._proxies[origin]
+    def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:
+        """Warn, once for each model, where the server says that it will be gone."""
+        value = head.headers.find(b"deprecation")
+        if value is not None:
+            words = deprecation(call.model, call.shown_path, value)
+            log.info("%s", words)
+            self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")
 
 
 class Engine:
@@ -183,18 +186,19 @@ class Engine:
     def __init__(self, config: ClientConfig, core: Core) -> None:
         self.config = config
         self.core = core
-        self._bases = tuple(map(parse_base_url, config.base_urls))
-        self._base = self._bases[0]
-        self._alone = Alone(self._base)
         self.catalog = Catalog(config.catalog)
-        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
-        self._origins = frozenset({*(base.origin for base in self._bases), *own})
-        self._secrets: dict[str, Secret | None] = {}
+        self._requests = Requests(config, self.catalog, core.proxies)
+        self._bases = self._requests.bases
+        self._alone = Alone(self._bases[0])
 
     @property
     def is_hosted(self) -> bool:
         """Whether the base URL is one of NVIDIA's own hosts."""
-        return is_nvidia(self._base.origin)
+        return self._requests.is_hosted
+
+    def url_of(self, call: Call[Any]) -> str:
+        """Where a call goes; of several replicas, where it would go to the first."""
+        return self._requests.url_of(call)
 
     def dialect_for(self, model: str | None = None) -> Dialect | None:
         """What the server behind a model is: as the client was told, by its host, else as its answers have shown."""
@@ -206,6 +210,10 @@ class Engine:
             return "hosted"
         return next((known for origin in origins if (known := self.core.dialects.get(origin)) is not None), None)
 
+    def is_platform(self, url: str) -> bool:
+        """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
+        return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
+
     def apart(self) -> list[Engine]:
         """An engine for each replica alone: for what is asked of every one of them."""
         if len(self._bases) == 1:
@@ -214,8 +222,7 @@ class Engine:
 
     def endpoint_of(self, model: str) -> str | None:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
-        known = self.catalog.own.get(model) or (self.catalog.get(model) if self.is_hosted else None)
-        return None if known is None else known.endpoint
+        return self._requests.endpoint_of(model)
 
     def resolved(self, name: str) -> str:
         """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
@@ -287,8 +294,10 @@ class Engine:
                 raise ClientClosedError("the client is closed")
             number += 1
             lease = way.take()
-            url = self.url_of(call, lease.base)
+            url = self._requests.url_of(call, lease.base)
             call = core.without_refused(url, call)
+            if not call.bare and self.is_platform(url):
+                check_body_size(call.body)
             try:
                 with lease:
                     result = await self._attempt(
@@ -341,8 +350,7 @@ class Engine:
         lease: Lease | Alone,
     ) -> R:
         """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
-        transport = await self.core.transport()
-        request = await self._request(call, url, extra)
+        request = await self._requests.make(call, url, extra)
         if call.stream:
             request.on_end = lease.end
         secret = RedactedStr(request.headers.get("Authorization", "").removeprefix("Bearer "))
@@ -350,13 +358,17 @@ class Engine:
         status: int | None = None
         failure: NimError | None = None
         try:
-            head, body = await transport.open(request, timeouts, deadline)
+            head, body = await self._opened(call, request, extra, timeouts, deadline)
             status = head.status
             self.core.dialects.greet(url, head.headers)
             try:
+                self.core.note_deprecation(call, head)
                 if not 200 <= status < 300:
                     raise await self._refusal(call, head, body, secret)
-                return await receive(Exchange(head, body, url, number, timeouts, started, sent, time.monotonic, secret))
+                where = request.shown_url
+                return await receive(
+                    Exchange(head, body, where, number, timeouts, started, sent, time.monotonic, secret)
+                )
             except BaseException:
                 body.abort()
                 raise
@@ -368,8 +380,32 @@ class Engine:
             raise
         finally:
             if self.config.on_attempt is not None:
-                event = AttemptEvent(call.method, url, number, status, failure, time.monotonic() - sent)
+                event = AttemptEvent(call.method, request.shown_url, number, status, failure, time.monotonic() - sent)
                 tell(_listen, self.config.on_attempt, event)
+
+    async def _opened(
+        self,
+        call: Call[Any],
+        request: HttpRequest,
+        extra: Mapping[str, str],
+        timeouts: Timeouts,
+        deadline: float | None,
+    ) -> tuple[HttpHead, Body]:
+        """The response with the answer in it, which need not be the first one."""
+        transport = await self.core.transport()
+        began = time.monotonic()
+        head, body = await transport.open(request, timeouts, deadline)
+        if head.status in (200, 201) or (head.status == 202 and call.any_accepted and not accepted_id(head.headers)):
+            return head, body
+
+        async def poll(request_id: str, seconds: int) -> HttpRequest:
+            return await self._requests.poll(call, request.url, extra, request_id, seconds)
+
+        def fetch(address: str) -> HttpRequest:
+            return self._requests.bare("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
+
+        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic)
+        return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
 
     async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, secret: str) -> NimError:
         if head.status < 400:
@@ -382,56 +418,17 @@ class Engine:
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret.encode(), b"***")
-        where = f"{call.method} {call.path}"
+        where = f"{call.method} {call.shown_path}"
         return status_error(head.status, head.headers, text, where=where, request_id=request_id_of(head.headers))
-
-    def _secret(self, origin: str) -> Secret | None:
-        """The key that may go to this origin."""
-        if origin not in self._secrets:
-            self._secrets[origin] = self.config.credentials.for_origin(origin, self._base.origin, self._origins)
-        return self._secrets[origin]
-
-    def url_of(self, call: Call[Any], base: BaseURL | None = None) -> str:
-        """Where a call goes: the model's own endpoint if it has one, else below the API root or the root of this replica."""
-        base = base or self._base
-        return self._own_url(call) or (base.root if call.at_root else base.api) + call.path
-
-    def _own_url(self, call: Call[Any]) -> str | None:
-        """The URL of a call that goes to one place only."""
-        if "://" in call.path:
-            return call.path
-        if call.model is not None and call.method == "POST" and not call.at_root:
-            return self.endpoint_of(call.model)
-        return None
 
     def _way(self, call: Call[Any]) -> Way:
         """The way of a call through the replicas. Only what a model computes is measured: the rest says nothing of that."""
-        if len(self._bases) == 1 or self._own_url(call) is not None:
+        if len(self._bases) == 1 or self._requests.own_url(call) is not None:
             return self._alone
         route = call.path.split("/", 2)[1]  # not what follows: it may be an id
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.way(kind, stream=call.stream, may_probe=may_probe)
-
-    async def _request(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
-        headers = {
-            "Accept": "text/event-stream" if call.stream else "application/json",
-            "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
-            "User-Agent": USER_AGENT,
-        }
-        if call.body is not None:
-            headers["Content-Type"] = "application/json"
-        origin = next((base.origin for base in self._bases if url.startswith(base.api + "/")), None) or origin_of(url)
-        secret = self._secret(origin)
-        if secret is not None:
-            headers["Authorization"] = secret.bearer() if secret.is_literal else await ask(secret.bearer)
-        headers.update(self.config.headers)
-        headers.update(call.headers)
-        headers.update(extra)
-        proxy = self.config.proxy
-        if proxy is None and self.config.trust_env:
-            proxy = self.core.proxy(origin)
-        return HttpRequest(call.method, url, headers, call.body, proxy)
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:

@@ -45,6 +45,18 @@ class Headers(Mapping[str, str]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._load()
 
+    def find(self, name: bytes) -> str | None:
+        """The value of a header that is hardly ever there, without building the mapping; `name` in lower case."""
+        size = len(name)
+        for raw_name, value in self._raw:
+            if len(raw_name) == size and raw_name.lower() == name:
+                return value.decode("utf-8", "replace")
+        return None
+
+    def with_missing(self, name: str, value: str) -> Headers:
+        """The same with this header where it is not among them."""
+        return self if name in self else Headers((*self._raw, (name.encode(), value.encode())))
+
     def __repr__(self) -> str:
         return f"Headers({self._load()!r})"
 
@@ -104,19 +116,30 @@ class AttemptEvent:
     seconds: float
 
 
+def _without_query(url: str) -> str:
+    return repr(url.partition("?")[0])
+
+
 @define
 class HttpRequest:
-    """One request as the transport sends it. Header values that are secrets do not show in its repr.
+    """One request as the transport sends it: these headers and no others, beside Host and Content-Length.
+
+    Header values that are secrets do not show in its repr, nor does the query of a URL.
 
     `on_end` is called when the exchange is over, however it ends: the body is finished, aborted or was never there.
     """
 
     method: str
-    url: str
+    url: str = field(repr=_without_query)
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
     on_end: Callable[[], object] | None = field(default=None, repr=False)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL for people: without its query, which may hold a signature."""
+        return self.url.partition("?")[0]
 
 
 @define

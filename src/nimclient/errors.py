@@ -108,10 +108,14 @@ class ClientClosedError(NimError, RuntimeError):
 
 
 class TransportError(NimError):
-    """The bytes did not come through. `.phase` says where it happened, `.attempts` how often it was tried."""
+    """The bytes did not come through. `.phase` says where it happened, `.attempts` how often it was tried.
+
+    `.request_id` is the server's id of a request that was accepted (202) and whose result did not come.
+    """
 
     phase: Phase | None
     attempts: int
+    request_id: str | None = None
 
     def __init__(self, message: str, *, phase: Phase | None = None, attempts: int = 1) -> None:
         super().__init__(message)
@@ -390,6 +394,10 @@ class JobMismatchError(JobError):
 
 class JobStoreError(JobError):
     """The job's files cannot be read or written."""
+
+
+class ModelDeprecationWarning(FutureWarning):
+    """The server says (`Deprecation` header) that it will no longer serve a model. No error; it is warned of once."""
 
 
 def _as_status(code: str | int | None) -> int | None:

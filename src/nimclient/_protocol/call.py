@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import Factory, evolve, field, frozen
 
@@ -34,11 +34,13 @@ class Call(Generic[T]):
     `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
     absolute URL; `parse` reads the JSON of the answer and
     `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the
-    server refuses them; `accumulator` makes the plain answer where a server sends events unasked.
+    server refuses them; `accumulator` makes the plain answer where a server sends events unasked. `raw` is a body that
+    is no JSON. `follow`: whether the result may lie elsewhere (302); `any_accepted`: whether a 202 without a request id
+    is an answer like any other; `bare`: nothing of the client's is sent along, neither key nor headers.
     """
 
     method: str
-    path: str
+    path: str = field(repr=lambda path: repr(path.partition("?")[0]))
     decode: Callable[[Json, ResponseMeta], T]
     fields: JsonDict | None = field(default=None, repr=False)
     model: str | None = None
@@ -49,10 +51,18 @@ class Call(Generic[T]):
     parse: Callable[[bytes], Json] = _json.loads
     accumulator: Callable[[], Accumulator[T]] | None = None
     at_root: bool = False
+    raw: bytes | None = field(default=None, repr=False)
+    accept: str = "application/json"
+    follow: bool = False
+    any_accepted: bool = False
+    bare: bool = False
 
-    body: bytes | None = field(
-        init=False, repr=False, default=Factory(lambda call: _encoded(call.fields), takes_self=True)
-    )
+    body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
+
+    @property
+    def shown_path(self) -> str:
+        """The path for people: without its query, which may hold a signature."""
+        return self.path.partition("?")[0]
 
     def without(self, names: frozenset[str]) -> Call[T]:
         """The same without these fields, encoded anew."""
@@ -62,5 +72,5 @@ class Call(Generic[T]):
         return evolve(self, fields=fields, ours=tuple(n for n in self.ours if n not in names))
 
 
-def _encoded(fields: JsonDict | None) -> bytes | None:
-    return None if fields is None else _json.dumps(fields)
+def _body(call: Call[Any]) -> bytes | None:
+    return call.raw if call.fields is None else _json.dumps(call.fields)

@@ -35,6 +35,9 @@ from nimclient.errors import (
 from nimclient.records._decode import object_or_empty, objects
 
 MAX_ERROR_BODY = 64 * 1024
+OFFLINE_SECONDS = 600.0
+"""A Retry-After of a 503 that is no load any more: the hosted catalog says 10800 for a model that was taken offline."""
+
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -75,26 +78,31 @@ def status_error(
     """The error for a status of 400 or above. `where` is the method and path, for the text."""
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     fault = read_fault(text)
+    wait = retry_after(headers)
     kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
     if status in (400, 422) and _TOO_LONG.search(fault.message):
         kind = ContextLengthError
     elif status == 404 and (fault.param == "model" or _NO_MODEL.search(fault.message)):
         kind = ModelNotFoundError
     return kind(
-        _sentence(fault, status, where, request_id),
+        _sentence(fault, status, where, request_id, wait),
         status=status,
         code=fault.code,
         type=fault.type,
         param=fault.param,
         detail=fault.detail,
         request_id=request_id,
-        retry_after=retry_after(headers),
+        retry_after=wait,
         body=text,
     )
 
 
-def _sentence(fault: Fault, status: int, where: str, request_id: str | None) -> str:
+def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None) -> str:
     words = fault.message or "the server said nothing"
+    if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
+        words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
+    if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
+        words += "; the time for the answer was up and the work was cancelled, so that it cannot be asked for any more"
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
     hint = f"; {_HINTS[status]}" if status in _HINTS else ""

@@ -49,7 +49,7 @@ def outcome(error: NimError) -> Outcome:
             return Outcome.UNKNOWN
         case ConnectionLostError() | StreamInterruptedError() | StreamFaultError():
             return Outcome.UNKNOWN
-        case BodyTooLargeError():
+        case BodyTooLargeError() | DecodeError(status=202):  # accepted: sending it again would start it twice
             return Outcome.FINAL
         case ProtocolError() | DecodeError():
             return Outcome.GARBLED

@@ -137,6 +137,7 @@ class _Pool:
             trust_env=False,
             read_bufsize=READ_BUFFER,
             request_class=Request,
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),  # a request has its own
         )
         self.closed = False
         self.attempts: set[_Attempt] = set()

@@ -1,0 +1,133 @@
+"""What a request of a client looks like: its URL, its key, its headers, its proxy. Nothing of the client's goes where it
+does not belong, and that is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nimclient import __version__
+from nimclient._config import ClientConfig, Secret, is_nvidia, proxy_for
+from nimclient._protocol.call import Call
+from nimclient._protocol.catalog import Catalog
+from nimclient._protocol.media import ASSETS_HEADER
+from nimclient._protocol.nvcf import POLL_HEADER, origin_elsewhere, status_url
+from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
+from nimclient._user_code import ask
+from nimclient._wire import HttpRequest
+
+USER_AGENT = f"nimclient/{__version__}"
+_OF_THE_CALL = frozenset({POLL_HEADER.lower(), ASSETS_HEADER.lower(), "content-type"})  # not of a poll for its result
+
+
+class Requests:
+    """Makes the requests of one client; `proxies` remembers the environment's proxy of each origin."""
+
+    def __init__(self, config: ClientConfig, catalog: Catalog, proxies: dict[str, str | None]) -> None:
+        self.bases = tuple(map(parse_base_url, config.base_urls))
+        self._config = config
+        self._catalog = catalog
+        self._proxies = proxies
+        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
+        self._origins = frozenset({*(base.origin for base in self.bases), *own})
+        self._secrets: dict[str, Secret | None] = {}
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the base URL is one of NVIDIA's own hosts."""
+        return is_nvidia(self.bases[0].origin)
+
+    def is_nvidias(self, url: str) -> bool:
+        """Whether a URL is on one of NVIDIA's own hosts."""
+        return is_nvidia(self.origin(url))
+
+    def url_of(self, call: Call[Any], base: BaseURL | None = None) -> str:
+        """Where a call goes: the model's own endpoint if it has one, else below the API root or the root of this replica."""
+        base = base or self.bases[0]
+        return self.own_url(call) or (base.root if call.at_root else base.api) + call.path
+
+    def own_url(self, call: Call[Any]) -> str | None:
+        """The URL of a call that goes to one place only."""
+        if "://" in call.path:
+            return call.path
+        if call.model is not None and call.method == "POST" and not call.at_root:
+            return self.endpoint_of(call.model)
+        return None
+
+    def endpoint_of(self, model: str) -> str | None:
+        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        known = self._catalog.own.get(model) or (self._catalog.get(model) if self.is_hosted else None)
+        return None if known is None else known.endpoint
+
+    async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
+        """The request of a call. `extra` are the caller's headers for this call: they come last."""
+        if call.bare:
+            return self.bare(call.method, url, call.headers, call.body)
+        origin = self.origin(url)
+        headers = await self._headers(call, origin)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._is_ours(origin):
+            headers.update(self._config.headers)
+        headers.update(call.headers)
+        headers.update(extra)
+        return HttpRequest(call.method, url, headers, call.body, self._proxy(origin))
+
+    async def poll(
+        self, call: Call[Any], url: str, extra: Mapping[str, str], request_id: str, seconds: int
+    ) -> HttpRequest:
+        """What asks for the result of an accepted request. The caller's headers go to the origin of the call only."""
+        origin = self.origin(url)
+        base = self.base_of(url) or self.bases[0]
+        status = status_url(url, origin, base.root, request_id, nvidia=is_nvidia(origin))
+        there = self.origin(status)
+        headers = await self._headers(call, there)
+        if there == origin:
+            own = {**(self._config.headers if self._is_ours(origin) else {}), **extra}
+            headers.update((name, value) for name, value in own.items() if name.lower() not in _OF_THE_CALL)
+        headers[POLL_HEADER] = str(seconds)
+        return HttpRequest("GET", status, headers, None, self._proxy(there))
+
+    def bare(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
+        """A request with nothing of the client's in it, for an address that a server has named."""
+        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)))
+
+    async def _headers(self, call: Call[Any], origin: str) -> dict[str, str]:
+        """What every request of a call to this origin has."""
+        headers = {
+            "Accept": "text/event-stream" if call.stream else call.accept,
+            "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
+            "User-Agent": USER_AGENT,
+        }
+        secret = self._secret(origin)
+        if secret is not None:
+            headers["Authorization"] = secret.bearer() if secret.is_literal else await ask(secret.bearer)
+        return headers
+
+    def base_of(self, url: str) -> BaseURL | None:
+        """The base URL that this URL is below."""
+        return next((base for base in self.bases if url.startswith(base.root + "/")), None)
+
+    def origin(self, url: str) -> str:
+        """scheme://host:port of a URL."""
+        base = self.base_of(url)
+        return base.origin if base is not None else origin_elsewhere(url)
+
+    def _is_ours(self, origin: str) -> bool:
+        """Whether this origin is one of those the client was made for: where its own headers may go."""
+        return origin in self._origins or (self.is_hosted and is_nvidia(origin))
+
+    def _proxy(self, origin: str) -> str | None:
+        """The proxy of the settings, else the environment's for this origin, looked up once."""
+        if self._config.proxy is not None or not self._config.trust_env:
+            return self._config.proxy
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(origin)
+        return self._proxies[origin]
+
+    def _secret(self, origin: str) -> Secret | None:
+        """The key that may go to this origin."""
+        if origin not in self._secrets:
+            self._secrets[origin] = self._config.credentials.for_origin(origin, self.bases[0].origin, self._origins)
+        return self._secrets[origin]
