@@ -1,6 +1,7 @@
 """The chat API is the same on the four servers that the simulator plays, and their refusals come out as the same errors."""
 
 import json
+import warnings
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -238,10 +239,12 @@ async def test_health(client: AsyncClient, simulator: Simulator) -> None:
 
 async def test_embeddings(client: AsyncClient, simulator: Simulator) -> None:
     """vLLM and Dynamo make no difference between queries and passages; the NIMs do."""
-    answers = [
-        (await client.embeddings.create(["a text"], model=EMBEDDER, input_type=kind)).vectors[0].tolist()
-        for kind in ("query", "passage")
-    ]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the server ignores input_type")  # vLLM is known by its first answer
+        answers = [
+            (await client.embeddings.create(["a text"], model=EMBEDDER, input_type=kind)).vectors[0].tolist()
+            for kind in ("query", "passage")
+        ]
     assert (answers[0] == answers[1]) == (dialect(simulator) in ("vllm", "dynamo"))
 
 

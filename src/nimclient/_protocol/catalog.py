@@ -70,6 +70,17 @@ def thinking_switch(name: str) -> str | None:
     return None if known is None else known.thinking_switch
 
 
+@cache
+def _symmetric() -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _table()["models"] if entry.get("symmetric"))
+
+
+def is_symmetric(name: str) -> bool:
+    """Whether this is an embedding model that makes no difference between queries and passages, as far as is known."""
+    known = lookup_weights(name)
+    return known is not None and known.id in _symmetric()
+
+
 def hosted_default(kind: str) -> str | None:
     """The model that the hosted catalog is asked for where the caller names none."""
     default: str | None = _table()["defaults"].get(kind)

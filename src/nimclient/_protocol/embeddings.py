@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, cast
 
 from nimclient._protocol.call import Call
+from nimclient._protocol.catalog import is_symmetric
 from nimclient._protocol.options import (
     check_names,
     check_text,
@@ -59,7 +60,7 @@ def embeddings_call(
     check_word("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES)
     check_whole("dimensions", dimensions, 1)
     prefix = options.get("prefix")
-    if prefix is not None:
+    if prefix is not None and prefix != "":
         checked = [check_text("prefix", prefix) + text for text in checked]
     fields: JsonDict = {"input": checked} if model is None else {"model": model, "input": checked}
     named = {"input_type": input_type, "truncate": truncate, "dimensions": dimensions}
@@ -79,6 +80,22 @@ def embeddings_call(
         check=check,
     )
     return Call("POST", "/embeddings", decode, fields, model=model, ours=ours, parse=loads_embeddings)
+
+
+def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[str, str]]:
+    """What the call asks of a server that does not listen, and what to do instead; vectors would differ in silence.
+
+    An `input_type` of ours is no matter where the caller has given a prefix ("" being one: the model wants none), or the
+    model makes no difference between queries and passages.
+    """
+    fields = call.fields or {}
+    ignored: list[tuple[str, str]] = []
+    handled = prefix is not None or (call.model is not None and is_symmetric(call.model))
+    if "input_type" in fields and not ("input_type" in call.ours and handled):
+        ignored.append(("input_type", 'pass prefix= as the model card says ("" where it wants none)'))
+    if "truncate" in fields:
+        ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
+    return ignored
 
 
 def _decode(

@@ -74,7 +74,7 @@ class Resource:
 
     def _warn_ignored(self, option: str, instead: str) -> None:
         """Say once that the server ignores what the caller asks for; ConfigurationError for a strict client."""
-        problem = f"the server is no NIM and ignores {option}; {instead}"
+        problem = f"the server ignores {option}, which is NIM's; {instead}"
         if self._engine.config.strict:
             raise ConfigurationError(problem)
         self._engine.core.warn_once(problem)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 from attrs import evolve
 
 from nimclient._protocol.call import Call
-from nimclient._protocol.embeddings import check_query, embeddings_call
+from nimclient._protocol.embeddings import check_query, embeddings_call, ignored_by_vllm
 from nimclient._protocol.options import check_texts
-from nimclient._resources.base import Resource
+from nimclient._resources.base import R, Resource, T
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
@@ -22,6 +22,27 @@ from nimclient.records.usage import Usage
 
 class AsyncEmbeddings(Resource):
     """Embeddings (POST /v1/embeddings)."""
+
+    async def _with_model(
+        self,
+        kind: str,
+        model: str | None,
+        build: Callable[[str | None], Call[T]],
+        send: Callable[[Call[T]], Awaitable[R]],
+        options: Mapping[str, Any],
+    ) -> R:
+        async def minded(call: Call[T]) -> R:
+            self._mind_ignored(call, options.get("prefix"))
+            answer = await send(call)
+            self._mind_ignored(call, options.get("prefix"))  # the answer itself may have told who gave it
+            return answer
+
+        return await super()._with_model(kind, model, build, minded, options)
+
+    def _mind_ignored(self, call: Call[Any], prefix: str | None) -> None:
+        if self._engine.dialect_for(call.model) == "vllm":
+            for option, instead in ignored_by_vllm(call, prefix):
+                self._warn_ignored(option, instead)
 
     async def create(
         self,

@@ -154,7 +154,8 @@ class EmbeddingOptions(CallOptions, total=False):
     """The options of embeddings beside input_type, truncate, dimensions and encoding_format.
 
     `embedding_type` (NIM): float, int8, uint8, binary, ubinary; `modality` (NIM's vision-language models): text, image,
-    text_image or a list of them; `prefix` is put before every text, for servers without input_type (vLLM).
+    text_image or a list of them; `prefix` is put before every text, for servers without input_type (vLLM); "" says that
+    the model wants none.
     """
 
     embedding_type: str | None

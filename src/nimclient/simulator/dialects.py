@@ -101,6 +101,10 @@ class NimDialect:
             "max_model_len": max_model_len,
         }
 
+    def embeddings_head(self, request_id: str) -> dict[str, Any]:
+        """What stands in an answer of embeddings beside the vectors."""
+        return {}
+
     def live(self) -> dict[str, Any] | str:
         """The liveness body."""
         return {"object": "health.response", "message": "Service is live.", "status": "live"}
@@ -149,6 +153,10 @@ class VllmDialect(NimDialect):
     def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
         """One entry of the model list, with the permissions that nobody reads."""
         return {**super().model(model, max_model_len), "owned_by": "vllm", "permission": []}
+
+    def embeddings_head(self, request_id: str) -> dict[str, Any]:
+        """Id and time, which NIM's answers do not have."""
+        return {"id": f"embd-{request_id}", "created": CREATED}
 
     def live(self) -> str:
         """Empty."""

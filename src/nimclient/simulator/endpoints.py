@@ -56,7 +56,7 @@ class Endpoints:
             case "completions":
                 return self._completions(fields, request_id)
             case "embeddings":
-                return self._embeddings(fields)
+                return self._embeddings(fields, request_id)
             case "ranking":
                 return self._ranking(fields)
             case "rerank":
@@ -93,12 +93,12 @@ class Endpoints:
             return StreamedAnswer(writer.frames())
         return PlainAnswer(writer.body(), max(len(completion.cut.tokens) for completion in completions))
 
-    def _embeddings(self, fields: Fields) -> Answer:
+    def _embeddings(self, fields: Fields, request_id: str) -> Answer:
         model, named_type = self._model(fields, "embeddings", "embedding")
         if not self._dialect.input_types:
             model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
         request = read_embedding(fields, model, named_type, self._features.dimensions)
-        return PlainAnswer(embed(request, model, self._features))
+        return PlainAnswer(self._dialect.embeddings_head(request_id) | embed(request, model, self._features))
 
     def _ranking(self, fields: Fields) -> Answer:
         model, _ = self._model(fields, "ranking", "ranking")
