@@ -3,6 +3,8 @@
 A wing: it stands on the public client, and nothing of the client knows it.
 """
 
+from nimclient.jobs.batch import BatchJob
+from nimclient.jobs.embed import EmbedJob
 from nimclient.jobs.report import JobReport
 
-__all__ = ["JobReport"]
+__all__ = ["BatchJob", "EmbedJob", "JobReport"]

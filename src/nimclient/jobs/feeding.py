@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
+import anyio
 from attrs import frozen
 
 from nimclient.errors import (
@@ -52,7 +53,8 @@ class Feed(AsyncIterator[str]):
 
     `done_after` tells of the rows that are; `keep` writes down rows that have no text, when they are many. With `watched`
     (a source whose content was not known beforehand) rows that are done are compared, stretch by stretch, with what they
-    were when they were sent. Raises JobMismatchError where they differ.
+    were when they were sent. Raises JobMismatchError where they differ. It waits while as many texts as `allow` says are
+    under way or not on the disk yet.
     """
 
     def __init__(
@@ -76,12 +78,16 @@ class Feed(AsyncIterator[str]):
         self._hash = blake2b(digest_size=DIGEST)
         self.count = 0
         """Rows so far: all of them once the feed has ended."""
-        self.skipped = 0
+        self._most = 0
+        self._room = anyio.Event()
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
 
     async def __anext__(self) -> str:
+        while len(self._flying) >= self._most:
+            self._room = anyio.Event()
+            await self._room.wait()
         while True:
             try:
                 row = await anext(self._rows)
@@ -108,7 +114,6 @@ class Feed(AsyncIterator[str]):
             done = await self._next_done(number)
         if done is None or number < done.start:
             return False
-        self.skipped += 1
         if self._watched:
             self._hash.update(row.digest())
             if number == done.stop - 1:
@@ -146,14 +151,25 @@ class Feed(AsyncIterator[str]):
                 f"{beyond.stop - 1}; give it the same source, or choose another output"
             )
 
+    def allow(self, texts: int) -> None:
+        """How many texts may be handed out and not be on the disk: what a crash costs at most."""
+        self._most = texts
+        self._room.set()
+
     def finished(self, batch: Batch) -> tuple[list[Run], list[Lost]]:
         """What a batch of texts tells about rows, and the rows that had no text up to here."""
-        sent = [self._flying.pop(index) for index in batch.indexes]
+        sent = [self._flying[index] for index in batch.indexes]
         lost = self.without_text()
         for failure in batch.failures:
-            row = self._flying.pop(failure.index)
+            row = self._flying[failure.index]
             lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text))
         return list(_runs(sent, batch.vectors)), lost
+
+    def landed(self, batch: Batch) -> None:
+        """The batch is on the disk."""
+        for index in (*batch.indexes, *(failure.index for failure in batch.failures)):
+            del self._flying[index]
+        self._room.set()
 
     def without_text(self) -> list[Lost]:
         """The rows that had no text since this was asked last."""

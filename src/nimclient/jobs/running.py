@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -13,8 +13,12 @@ from attrs import evolve
 from nimclient._client import AsyncClient
 from nimclient._resources.base import Resource
 from nimclient._sync.client import Client
+from nimclient.records.progress import Progress
 
 R = TypeVar("R")
+
+OnProgress: TypeAlias = Callable[[Progress], object]
+"""What is called with a Progress when something is on the disk."""
 
 PATIENCE = 900.0
 """Seconds that a request of a job waits in all while the server refuses for capacity or is not there."""

@@ -78,7 +78,7 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
     if isinstance(given, (bytes, bytearray, Mapping)) or not isinstance(given, (str, AsyncIterable, Iterable)):
         kind = type(cast(object, given)).__name__
         raise TypeError(f"source takes a path, - for standard input, or an iterable of texts, not {kind}")
-    return None, given
+    return None, cast(Any, given)
 
 
 # files ----------------------------------------------------------------------------------------------------------

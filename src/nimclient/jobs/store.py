@@ -29,10 +29,10 @@ PART_BYTES = 64 << 20
 class Store:
     """An open folder. Blocking, and for one thread at a time; `open` gives it to this process alone until `close`."""
 
-    def __init__(self, folder: Path, format: Format, part_bytes: int = PART_BYTES) -> None:
+    def __init__(self, folder: Path, format: Format, part_bytes: int | None = None) -> None:
         self.folder = folder
         self._format: Format = format
-        self._part_bytes = part_bytes
+        self._part_bytes = part_bytes or PART_BYTES
         self._facts: JsonDict = {}
         self._has_begun = False
         self._unsealed_rows = self._unsealed_bytes = 0

@@ -1,0 +1,201 @@
+"""Answers in OpenAI's batch output format, appended line by line; failures in a file beside them, as OpenAI does it.
+
+The answers are their own checkpoint: a line that is whole is done, and the `id` of a line is made of its request, so that
+another request of the same name is noticed. A last line that a crash cut off is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from nimclient import _json
+from nimclient._types import JsonDict, is_object
+from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, JobStoreError, NimError
+from nimclient.jobs.files import lock, store_errors, write_whole
+from nimclient.jobs.requests import Answered, Request
+
+_BEGINNING = b'{"id":"batch_req_'
+_SYNC_BYTES = 1 << 20  # between two syncs: what a power cut may cost
+_FINAL_STATUSES = (400, 413, 422)
+
+
+def answer_line(request: Request, answer: Answered) -> bytes:
+    """The line of an answer."""
+    response = {"status_code": answer.meta.status, "request_id": answer.meta.request_id, "body": answer.body}
+    return _line(request, response, None)
+
+
+def failure_line(request: Request, error: NimError) -> bytes:
+    """The line of a failure: a refusal has the server's status and words, anything else a code and a message."""
+    if isinstance(error, APIStatusError):
+        try:
+            body = _json.loads(error.body.encode())
+        except DecodeError:
+            body = None
+        if not is_object(body):
+            body = {"error": {"message": error.message, "type": error.type, "code": error.code, "param": error.param}}
+        return _line(request, {"status_code": error.status, "request_id": error.request_id, "body": body}, None)
+    return _line(request, None, {"code": type(error).__name__, "message": error.message})
+
+
+def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -> bytes:
+    record = {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}
+    return _json.dumps(record) + b"\n"
+
+
+@frozen
+class _Found:
+    """A line that is there: which request it answers, and whether another attempt would end the same way."""
+
+    custom_id: str
+    id: str
+    is_final: bool
+    line: bytes
+
+
+class Answers:
+    """The two files of a batch, open for this process alone. Blocking, and for one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.failures_path = path.with_name(f"{path.stem}.errors{path.suffix}")
+        self.answered: dict[str, str] = {}
+        """The ids of the requests that have an answer, by custom_id."""
+        self.failed: dict[str, str] = {}
+        """The same of those that have failed for good."""
+
+    def open(self) -> None:
+        """Open or make the answers and see what is there, failures included. Changes nothing that is there.
+
+        Raises ConfigurationError for what is no regular file, JobStoreError for what is no answer of a batch.
+        """
+        for path in (self.path, self.failures_path):
+            if path.exists() and not path.is_file():
+                raise ConfigurationError(f"output {path} is no regular file")
+        with store_errors(f"cannot make {self.path.parent}"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._answers = _Lines(self.path)
+        try:
+            lock(self._answers.descriptor, str(self.path))
+            self.answered = {found.custom_id: found.id for found in self._answers.read()}
+            self._lost: list[_Found] = []
+            if self.failures_path.exists():
+                failures = _Lines(self.failures_path)
+                try:
+                    self._lost = [found for found in failures.read() if found.custom_id not in self.answered]
+                finally:
+                    failures.close()
+            self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
+        except BaseException:
+            self._answers.close()
+            raise
+
+    def begin(self) -> None:
+        """Go on with what is there: torn last lines are cut off, failures that another attempt may mend are forgotten."""
+        self._answers.mend()
+        kept = [found.line for found in self._lost if found.is_final]
+        self._lost = []
+        write_whole(self.failures_path, lambda file: file.writelines(kept))
+        self._failures = _Lines(self.failures_path)
+
+    def answer(self, request: Request, line: bytes) -> None:
+        """Write down an answer."""
+        self._answers.append(line)
+        self.answered[request.custom_id] = request.id
+
+    def fail(self, request: Request, line: bytes) -> None:
+        """Write down a failure."""
+        self._failures.append(line)
+        self.failed[request.custom_id] = request.id
+
+    def close(self) -> None:
+        """Make all of it safe from a power cut, and let others have it. An empty list of failures goes."""
+        try:
+            self._answers.sync()
+            if hasattr(self, "_failures"):
+                self._failures.sync()
+                self._failures.close()
+                if not self.failed:
+                    with store_errors(f"cannot remove {self.failures_path}"):
+                        self.failures_path.unlink(missing_ok=True)
+        finally:
+            self._answers.close()
+
+
+class _Lines:
+    """A file that grows by whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with store_errors(f"cannot open {path}"):
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._size = os.fstat(self.descriptor).st_size
+        self._unsynced = 0
+
+    def read(self) -> Iterator[_Found]:
+        """The answers that are there. Raises JobStoreError for a line that is none."""
+        end = 0
+        with store_errors(f"cannot read {self._path}"), self._path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    if line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+                        raise self._foreign(number)
+                    break
+                yield self._found(line, number)
+                end += len(line)
+        self._size = end
+
+    def _found(self, line: bytes, number: int) -> _Found:
+        try:
+            record: Any = _json.loads(line)
+            name, custom_id, response, error = (record[key] for key in ("id", "custom_id", "response", "error"))
+            if isinstance(name, str) and isinstance(custom_id, str):
+                status = response["status_code"] if response else None
+                is_final = status in _FINAL_STATUSES or bool(error and error["code"] == ConfigurationError.__name__)
+                return _Found(custom_id, name, is_final, line)
+        except (DecodeError, LookupError, TypeError):
+            pass
+        raise self._foreign(number)
+
+    def _foreign(self, number: int) -> JobStoreError:
+        return JobStoreError(
+            f"{self._path}, line {number}, is no answer of a batch: take that line out if it was damaged, or choose "
+            f"another output"
+        )
+
+    def mend(self) -> None:
+        """Cut off what stands behind the last whole line."""
+        with store_errors(f"cannot write {self._path}"):
+            os.ftruncate(self.descriptor, self._size)
+
+    def append(self, line: bytes) -> None:
+        """Add a line, all of it or nothing. It outlives the process at once, a power cut with the next sync."""
+        with store_errors(f"cannot write {self._path}"):
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[os.write(self.descriptor, rest) :]
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(self.descriptor, self._size)
+                raise
+            self._size += len(line)
+            self._unsynced += len(line)
+            if self._unsynced >= _SYNC_BYTES:
+                self.sync()
+
+    def sync(self) -> None:
+        """Make it safe from a power cut."""
+        with store_errors(f"cannot write {self._path}"):
+            os.fsync(self.descriptor)
+        self._unsynced = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)

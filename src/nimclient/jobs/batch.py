@@ -1,0 +1,218 @@
+"""BatchJob: a file of requests in OpenAI's batch format, run against a live server, and resumed by custom_id."""
+
+from __future__ import annotations
+
+import os
+from collections import ChainMap
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from nimclient._client import AsyncClient
+from nimclient._fanout import run_all
+from nimclient._protocol.options import check_whole
+from nimclient._protocol.pacing import Gate
+from nimclient._protocol.retry import Outcome, outcome
+from nimclient._protocol.tally import Tally
+from nimclient._resources.base import Resource
+from nimclient._sync.client import Client
+from nimclient.errors import (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    GoneError,
+    JobMismatchError,
+    NimError,
+    NotFoundError,
+)
+from nimclient.jobs.answers import Answers, answer_line, failure_line
+from nimclient.jobs.report import JobReport, status_of
+from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
+from nimclient.jobs.running import Desk, OnProgress, patient, run_blocking
+from nimclient.records._decode import object_or_empty
+
+DEFAULT_CONCURRENCY = 16
+_REQUESTS_AT_ONCE = 16  # read ahead
+
+
+class BatchJob:
+    """Sends every line of a batch file and appends its answer to another: run it again, and it sends what is missing.
+
+    `source`: JSON lines {"custom_id", "method": "POST", "url", "body"}; urls are /v1/chat/completions, /v1/completions,
+    /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are; one without a model gets `model`, else
+    the client's. `output`: lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} in the
+    order in which they come; failures go to `<output>.errors.jsonl` beside it. `concurrency`: requests at once.
+
+    Raises ConfigurationError or TypeError for what cannot work.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str],
+        output: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        for name, value in (("source", source), ("output", output)):
+            if not isinstance(value, (str, os.PathLike)):
+                raise TypeError(f"{name} takes the path of a file, not {type(value).__name__}")
+            if not os.fspath(value):
+                raise ConfigurationError(f"{name} takes the path of a file")
+        self.source = Path(source)
+        self.output = Path(output)
+        if not self.source.is_file():
+            problem = "is no file" if self.source.exists() else "does not exist"
+            raise ConfigurationError(f"source {self.source} {problem}")
+        if self.output.exists() and self.output.samefile(self.source):
+            raise ConfigurationError(f"output {self.output} is the source")
+        self.model = model
+        self.concurrency = check_whole("concurrency", concurrency, 1)
+
+    async def run(self, client: AsyncClient, on_progress: OnProgress | None = None) -> JobReport:
+        """Send what has no answer yet; returns when every request has its answer or its failure.
+
+        Before anything is sent the whole file is looked through. Requests that failed in an earlier run for a reason
+        that may have passed are sent again. A model or route that the server does not have is asked for once, not once
+        for each of its requests. `on_progress` is called with a Progress when an answer is on the disk.
+
+        Raises ConfigurationError for lines without a custom_id and for those that repeat one; AuthenticationError; the
+        refusal for capacity that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
+        of another request of that name; JobStoreError. What is finished is kept, and when the run is cancelled, too.
+        """
+        return await _Run(self, patient(client), on_progress).run()
+
+    def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
+        """`run` for blocking code. Ctrl-C keeps what is finished."""
+        return run_blocking(self.run, client, on_progress)
+
+
+class _Run:
+    """One run of a job."""
+
+    def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
+        self._job = job
+        self._resource = Resource(client._engine)
+        self._engine = client._engine
+        self._gate = Gate(client._engine.config.retry)
+        self._on_progress = on_progress
+        self._desk = Desk()
+        self._answers = Answers(job.output)
+        self._missing: dict[tuple[str, str | None], NimError] = {}
+        self._tally = Tally(None)
+        self._started = anyio.current_time()
+
+    async def run(self) -> JobReport:
+        desk, answers, tally = self._desk, self._answers, self._tally
+        await desk.do(answers.open)
+        try:
+            tally.total = await desk.do(self._check)
+            await desk.do(answers.begin)
+            tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
+            tally.failed = len(answers.failed)
+            tally.start(self._started)
+            done = ChainMap(answers.answered, answers.failed)
+            requests = _Requests(unanswered(self._job.source, self._job.model, done))
+            await run_all(requests, self._work, self._job.concurrency or DEFAULT_CONCURRENCY, self._tell)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await desk.do(answers.close)
+        succeeded, failed = len(answers.answered), len(answers.failed)
+        return JobReport(
+            status=status_of(succeeded, failed),
+            total=succeeded + failed,
+            succeeded=succeeded,
+            failed=failed,
+            resumed=tally.resumed,
+            requests=tally.requests,
+            tokens=tally.tokens,
+            seconds=anyio.current_time() - self._started,
+            failures_path=answers.failures_path if failed else None,
+        )
+
+    def _check(self) -> int:
+        """How many requests there are. Raises what keeps the job from beginning."""
+        known = {**self._answers.failed, **self._answers.answered}
+        total, problems = check_requests(self._job.source, self._job.model, known)
+        if problems:
+            raise JobMismatchError(
+                f"{self._answers.path} holds answers to other requests ({problems[0]}): give it the file that it was made "
+                f"of, or choose another output"
+            )
+        return total
+
+    async def _work(self, request: Request) -> None:
+        """Answer one request. What came back is on the disk before anything can stop it."""
+        try:
+            if request.problem is not None:
+                raise request.problem
+            answer = await self._send(request)
+        except NimError as error:
+            if _stops_the_job(error):
+                raise
+            write, line, failed = self._answers.fail, failure_line(request, error), 1
+        else:
+            write, line, failed = self._answers.answer, answer_line(request, answer), 0
+        with anyio.CancelScope(shield=True):
+            await self._desk.do(write, request, line)
+        self._tally.finished(1, failed)
+
+    async def _send(self, request: Request) -> Answered:
+        assert request.route is not None
+        place = (request.route.path, request.model)
+        if (known := self._missing.get(place)) is not None:
+            raise known
+        tally = self._tally
+        tally.in_flight += 1
+        try:
+            answer = await self._resource._with_model(
+                request.route.kind,
+                request.model or self._job.model,
+                request.call,
+                lambda call: self._engine.send(call, {}, self._gate),
+                {},
+            )
+        except NimError as error:
+            tally.sent(getattr(error, "attempts", 1))
+            if isinstance(error, (NotFoundError, GoneError)):
+                self._missing[place] = error
+            raise
+        finally:
+            tally.in_flight -= 1
+        usage = object_or_empty(object_or_empty(answer.body).get("usage"))
+        tokens = usage.get("total_tokens")
+        tally.answered(answer.meta.attempts, tokens if isinstance(tokens, int) else 0, answer.meta.timings.total or 0.0)
+        return answer
+
+    def _tell(self, _: int, __: None) -> None:
+        if self._on_progress is not None:
+            limit = self._job.concurrency or DEFAULT_CONCURRENCY
+            self._on_progress(self._tally.progress(anyio.current_time(), limit, self._gate.refusals))
+
+
+def _stops_the_job(error: NimError) -> bool:
+    """Whether every other request would meet it, too: the key, or a server that is not there or refuses for capacity."""
+    return isinstance(error, (AuthenticationError, ClientClosedError)) or outcome(error) in (
+        Outcome.CAPACITY,
+        Outcome.REFUSED,
+    )
+
+
+class _Requests(AsyncIterator[Request]):
+    """The requests, read in a worker thread some at a time."""
+
+    def __init__(self, requests: Iterator[Request]) -> None:
+        self._all = requests
+        self._block: Iterator[Request] = iter(())
+
+    async def __anext__(self) -> Request:
+        for request in self._block:
+            return request
+        block = await to_thread.run_sync(lambda: list(islice(self._all, _REQUESTS_AT_ONCE)))
+        if not block:
+            raise StopAsyncIteration
+        self._block = iter(block)
+        return next(self._block)

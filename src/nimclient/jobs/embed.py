@@ -1,0 +1,246 @@
+"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Unpack
+
+import anyio
+from attrs import evolve
+
+from nimclient._client import AsyncClient
+from nimclient._protocol.batching import SLICE_TEXTS
+from nimclient._protocol.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
+from nimclient._protocol.options import check_names, check_whole, check_word
+from nimclient._sync.client import Client
+from nimclient._types import JsonDict
+from nimclient.errors import ConfigurationError, JobError
+from nimclient.jobs.checkpoint import Done, Lost
+from nimclient.jobs.feeding import Batch, Feed
+from nimclient.jobs.parquet import arrow
+from nimclient.jobs.parts import FORMATS, Format
+from nimclient.jobs.report import JobReport, status_of
+from nimclient.jobs.rows import Fields
+from nimclient.jobs.running import Desk, OnProgress, model_of, patient, run_blocking
+from nimclient.jobs.sources import Content, RowSource, Source, content_of
+from nimclient.jobs.store import VERSION, Store
+from nimclient.records.params import EmbeddingOptions
+from nimclient.records.progress import Progress
+
+_NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the vectors as they are
+
+
+class EmbedJob:
+    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it goes on.
+
+    `source`: a .jsonl, .csv, .parquet or .txt file (a text a line), "-" for standard input, or an iterable of texts, of
+    pairs (id, text), or of mappings. `text` and `id` name the fields; without `id` a row's id is its number. Blank lines
+    are no rows. `output`: the folder. `format`: "parquet" (needs nimclient[arrow]), "npy" or "jsonl". `model`: else the
+    client's. `batch_size` and `concurrency` as in `embed_stream`; they and `timeout` may change between runs, nothing else.
+
+    Raises ConfigurationError or TypeError for what cannot work, before anything is sent.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        output: str | os.PathLike[str],
+        *,
+        model: str | None = None,
+        text: str = "text",
+        id: str | None = None,
+        format: Format = "parquet",
+        input_type: str | None = "passage",
+        truncate: str | None = None,
+        dimensions: int | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+        **options: Unpack[EmbeddingOptions],
+    ) -> None:
+        for name, value in (("text", text), ("id", id)):
+            if not (isinstance(value, str) and value) and not (name == "id" and value is None):
+                raise ConfigurationError(f"{name} takes the name of a field, not {value!r:.40}")
+        if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
+            raise ConfigurationError("output takes the path of a folder")
+        if format not in FORMATS:
+            raise ConfigurationError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
+        check_word("input_type", input_type, INPUT_TYPES)
+        check_word("truncate", truncate, TRUNCATES)
+        check_whole("dimensions", dimensions, 1)
+        check_batch(batch_size, concurrency)
+        check_names("EmbedJob", options, EMBEDDING_OPTIONS)
+        if options.get("embedding_type") not in (None, "float"):
+            raise ConfigurationError("a job keeps float32 vectors: embedding_type can be nothing but float")
+        self._rows = RowSource(source, Fields(text, id))
+        if format == "parquet" or self._rows.is_parquet:
+            arrow()
+        self.output = Path(output)
+        self.model = model
+        self.format: Format = format
+        self.input_type = input_type
+        self.truncate = truncate
+        self.dimensions = dimensions
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        self._options = options
+        self.text = text
+        self.id = id
+
+    async def run(self, client: AsyncClient, on_progress: OnProgress | None = None) -> JobReport:
+        """Send what is not done yet; returns when every row has its vector or its failure.
+
+        Rows that failed in an earlier run for a reason that may have passed are tried again. `on_progress` is called
+        with a Progress when a slice is on the disk.
+
+        Raises what stops the job as a whole, and keeps what is finished: AuthenticationError, ModelNotFoundError and
+        other errors that every request would meet; the refusal for capacity that outlasted `RetryPolicy.patience` (None:
+        900 s); JobMismatchError for another input, model or parameters; JobStoreError for what the disk or another
+        process denies; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
+        """
+        return await _Run(self, patient(client), on_progress).run()
+
+    def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
+        """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps what is finished."""
+        return run_blocking(self.run, client, on_progress)
+
+    def _identity(self, model: str, content: Content | None) -> JsonDict:
+        """What makes it this job and not another one."""
+        named = {"input_type": self.input_type, "truncate": self.truncate, "dimensions": self.dimensions}
+        options = {name: value for name, value in self._options.items() if value is not None and name not in _NO_MATTER}
+        return {
+            "version": VERSION,
+            "input": None if content is None else {"digest": content.digest},
+            "model": model,
+            "parameters": {"text": self.text, "id": self.id, "format": self.format, **named, **options},
+        }
+
+
+class _Run:
+    """One run of a job."""
+
+    def __init__(self, job: EmbedJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
+        self._job = job
+        self._client = client
+        self._on_progress = on_progress
+        self._desk = Desk()
+        self._store = Store(job.output, job.format)
+        self._resumed = 0
+        self._total: int | None = None
+        self._sent = Progress(0, None, 0, 0, 0.0)
+        self._started = anyio.current_time()
+
+    async def run(self) -> JobReport:
+        desk, store = self._desk, self._store
+        facts = await desk.do(store.open)
+        try:
+            model = await self._begin(facts)
+            if self._job._rows.path is None or not store.is_complete:
+                await self._embed(model)
+            await desk.do(store.finish)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await desk.do(store.stop)
+            raise
+        finally:
+            store.close()
+        return JobReport(
+            status=status_of(store.succeeded, store.failed),
+            total=store.succeeded + store.failed,
+            succeeded=store.succeeded,
+            failed=store.failed,
+            resumed=self._resumed,
+            requests=self._sent.requests,
+            tokens=self._sent.tokens,
+            seconds=anyio.current_time() - self._started,
+            failures_path=store.failures_path if store.failed else None,
+        )
+
+    async def _begin(self, facts: JsonDict) -> str:
+        """See that it is the same job, and how much of it is done; returns the model."""
+        job = self._job
+        model = await model_of(self._client, "embedding", job.model)
+        content = await self._desk.do(self._content, facts)
+        await self._desk.do(self._store.begin, job._identity(model, content))
+        self._total = None if content is None else content.rows
+        self._resumed = self._store.succeeded + self._store.failed
+        return model
+
+    def _content(self, facts: JsonDict) -> Content | None:
+        """What the source's file holds. One that has the size and the time of the last run is not read again."""
+        path = self._job._rows.path
+        if path is None:
+            return None
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        known: Any = facts.get("content")
+        if known is not None and known["stamp"] == stamp:
+            return Content(known["digest"], known["rows"])
+        content = content_of(path)
+        if known is None or known["digest"] == content.digest:
+            self._store.learn({"content": {"stamp": stamp, "digest": content.digest, "rows": content.rows}})
+        return content
+
+    async def _embed(self, model: str) -> None:
+        job = self._job
+        feed = Feed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
+        stream = self._client.embeddings.embed_stream(
+            feed,
+            model=model,
+            ordered=False,
+            on_error="collect",
+            input_type=job.input_type,
+            truncate=job.truncate,
+            dimensions=job.dimensions,
+            batch_size=job.batch_size,
+            concurrency=job.concurrency,
+            **job._options,
+        )
+        async with stream:
+            feed.allow(self._window(stream.progress))
+            async for batch in stream:
+                self._sent = stream.progress
+                feed.allow(self._window(self._sent))
+                await self._keep(feed, batch)
+        self._sent = stream.progress
+        await self._lose(feed.without_text())
+        self._total = feed.count
+        await self._desk.do(self._store.learn, {"total": feed.count})
+        self._tell()
+
+    async def _keep(self, feed: Feed, batch: Batch) -> None:
+        """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
+        runs, lost = feed.finished(batch)
+        try:
+            with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
+                await self._desk.do(self._store.keep, runs, lost, batch.vectors.dimensions if runs else None)
+        except JobError as error:
+            rows = [row for run in runs for row in run.rows]
+            error.completed = tuple(zip(rows, batch.vectors, strict=True))
+            raise
+        feed.landed(batch)
+        self._tell()
+
+    def _window(self, progress: Progress) -> int:
+        """As many texts as may be under way at once."""
+        return (progress.limit or 1) * (self._job.batch_size or SLICE_TEXTS)
+
+    async def _done_after(self, row: int) -> list[Done]:
+        return await self._desk.do(self._store.done_after, row)
+
+    async def _lose(self, lost: list[Lost]) -> None:
+        await self._desk.do(self._store.keep, (), lost, None)
+
+    def _tell(self) -> None:
+        """Tell how far the job is: what counts is what is on the disk."""
+        if self._on_progress is not None:
+            store = self._store
+            progress = evolve(
+                self._sent,
+                done=store.succeeded + store.failed,
+                failed=store.failed,
+                resumed=self._resumed,
+                total=self._total,
+                seconds=anyio.current_time() - self._started,
+            )
+            self._on_progress(progress)

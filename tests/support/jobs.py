@@ -1,0 +1,92 @@
+"""Jobs that run in a process of their own, to be killed there; and what a folder of vectors holds."""
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+MODEL = "nvidia/nv-embedqa-e5-v5"
+CHAT = "meta/llama-3.1-8b-instruct"
+BATCH_SIZE = 8
+CONCURRENCY = 4
+PART_BYTES = 16 * 4 * 300
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def run_embed_job(url: str, run: int, source: Path, folder: Path, format: Any) -> None:
+    """The life of a process that runs an EmbedJob; `run` goes with its requests as a header."""
+    from nimclient import Client
+    from nimclient.jobs import EmbedJob, store
+
+    store.PART_BYTES = PART_BYTES
+    with Client(base_url=url, model=MODEL, headers={"x-run": str(run)}) as client:
+        job = EmbedJob(source, folder, id="id", format=format, batch_size=BATCH_SIZE, concurrency=CONCURRENCY)
+        assert job.run_sync(client).status == "complete"
+
+
+def run_batch_job(url: str, run: int, source: Path, output: Path) -> None:
+    """The life of a process that runs a BatchJob."""
+    from nimclient import Client
+    from nimclient.jobs import BatchJob
+
+    with Client(base_url=url, headers={"x-run": str(run)}) as client:
+        assert BatchJob(source, output, concurrency=CONCURRENCY).run_sync(client).status == "complete"
+
+
+def start(target: Any, *args: Any) -> BaseProcess:
+    """Start one of these in a process that has its imports behind it."""
+    _CONTEXT.set_forkserver_preload(["nimclient._transport.aiohttp", "nimclient.jobs", "pyarrow.parquet"])
+    process = _CONTEXT.Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def write_documents(path: Path, count: int) -> list[dict[str, Any]]:
+    """A file of documents with ids."""
+    records = [{"id": f"doc-{number}", "text": f"document number {number}"} for number in range(count)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return records
+
+
+Table = list[tuple[int, str, bytes]]
+
+
+def table_of(folder: Path) -> Table:
+    """(index, id, float32 bytes) of all rows in all parts of a folder, by index."""
+    return sorted(row for path in sorted(folder.glob("part-*")) for row in _rows_of(path))
+
+
+def _rows_of(path: Path) -> Iterator[tuple[int, str, bytes]]:
+    if path.name.endswith(".ids.jsonl"):
+        return
+    if path.suffix == ".npy":
+        names = _lines(path.with_suffix(".ids.jsonl"))
+        for name, vector in zip(names, numpy.load(path), strict=True):
+            yield name["index"], name["id"], vector.tobytes()
+    elif path.suffix == ".jsonl":
+        for row in _lines(path):
+            yield row["index"], row["id"], numpy.array(row["vector"], numpy.float32).tobytes()
+    else:
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches(use_threads=False):
+            vectors = batch["vector"].flatten().to_numpy().reshape(len(batch), -1)
+            for index, name, vector in zip(batch["index"].to_pylist(), batch["id"].to_pylist(), vectors, strict=True):
+                yield index, name, vector.tobytes()
+
+
+def _lines(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def texts_by_run(requests: Sequence[Any]) -> dict[int, list[str]]:
+    """The texts that a simulator was sent, by the run that sent them."""
+    found: dict[int, list[str]] = {}
+    for request in requests:
+        if request.json is not None and "input" in request.json:
+            found.setdefault(int(request.headers["x-run"]), []).extend(request.json["input"])
+    return found
