@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from nimclient._protocol import catalog
-from nimclient._protocol.catalog import KINDS, Catalog, hosted_default, lookup
+from nimclient._protocol.catalog import KINDS, THINKING_SWITCHES, Catalog, hosted_default, lookup, read_endpoints
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
 
@@ -171,3 +171,73 @@ def test_the_default_among_a_servers_models(models, kind, expected):
     """The first base model of the kind, else the first unknown one; the hosted default and current ones are preferred."""
     listed = ModelList([evolve(model, listed=True) for model in models])
     assert PLAIN.first_of_kind(listed, kind) == expected
+
+
+def test_the_switches_for_thinking_are_known_ones():
+    """Each is one that can be thrown, and one that callers may name for a model of theirs."""
+    from nimclient._protocol import thinking
+
+    used = {entry["thinking"] for entry in ENTRIES if "thinking" in entry}
+    assert used == set(THINKING_SWITCHES)
+    assert used == {*thinking._TEMPLATE_KEYS, *thinking._SYSTEM_LINES, "reasoning_effort"}
+
+
+def test_types_of_fields():
+    """Lists of aliases, endpoints and switches are what they say."""
+    for entry in ENTRIES:
+        assert isinstance(entry.get("aliases", []), list)
+        assert isinstance(entry.get("thinking", ""), str)
+        assert isinstance(entry.get("endpoint", ""), str)
+        assert "assets" not in entry or entry.get("images"), entry
+
+
+def test_an_entry_of_the_callers_is_found_before_the_tables():
+    """By id and by alias; what he gives a URL only keeps what the table knows."""
+    own = Catalog(read_endpoints({EMBEDDER: "http://h/e", "mine": Model("mine", "vlm", aliases=("m",))}))
+    assert own.get(EMBEDDER).kind == "embedding"
+    assert own.get(EMBEDDER).endpoint == "http://h/e"
+    assert (own.own_id("m"), own.own_id("mine"), own.own_id(CHAT)) == ("mine", "mine", None)
+    assert own.get(CHAT) is catalog.catalog()[CHAT]
+    own.check_kind("mine", "chat")
+    with pytest.raises(ConfigurationError, match="of kind vlm"):
+        own.check_kind("mine", "ranking")
+
+
+def test_images_are_for_models_that_read_them():
+    """A model that is known to read texts only is refused, with the name of one that reads images."""
+    PLAIN.check_images("my/model")
+    PLAIN.check_images("nvidia/llama-nemotron-rerank-vl-1b-v2")
+    with pytest.raises(ConfigurationError, match="rerank-vl-1b-v2"):
+        PLAIN.check_images(RANKER)
+    Catalog(read_endpoints({"mine": "http://h/x"})).check_images("mine")
+
+
+def test_what_belongs_to_no_list_is_added_once():
+    """Models with a URL of their own come after the server's; one that is listed is not repeated."""
+    own = Catalog(read_endpoints({"a": "http://h/a", "b": Model("b", "chat")}))
+    assert own.described(ModelList([Model("x", listed=True)]), hosted=False).ids == ("x", "a")
+    hosted = own.described(ModelList([Model(RANKER, listed=True)]), hosted=True)
+    assert hosted.ids[:2] == (RANKER, "a")
+    assert len(set(hosted.ids)) == len(hosted.ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("nvidia/new-2.5", "https://ai.api.nvidia.com/v1/retrieval/nvidia/new-2_5/reranking"),
+        ("plain", None),
+    ],
+)
+def test_where_hosted_rerankers_are(name, url):
+    """NVIDIA's URLs of rerankers are made of the id, dots becoming underscores; every one of the table is one of these."""
+    assert catalog.hosted_ranking_url(name) == url
+    new = [m for m in catalog.catalog().values() if m.kind == "ranking" and "/" in m.id]
+    assert all(catalog.hosted_ranking_url(model.id) == model.endpoint for model in new)
+
+
+def test_symmetric_models():
+    """Embedding models that make no difference between queries and passages, by id and by the name of their weights."""
+    assert catalog.is_symmetric("baai/bge-m3")
+    assert catalog.is_symmetric("BAAI/bge-m3")
+    assert not catalog.is_symmetric(EMBEDDER)
+    assert not catalog.is_symmetric("my/model")
