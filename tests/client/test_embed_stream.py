@@ -367,6 +367,26 @@ async def test_items_that_cannot_be_sent(server: FaultServer, client: AsyncClien
     assert len(server.requests) == 2
 
 
+class Named(str):
+    """A text with an id."""
+
+    def __new__(cls, text: str, id: int) -> "Named":
+        made = super().__new__(cls, text)
+        made.id = id  # type: ignore[attr-defined]
+        return made
+
+
+async def test_texts_with_ids(server: FaultServer, client: AsyncClient) -> None:
+    """A str subclass is a text; its id is that of its failure."""
+    server.script(refusing("1"))
+    items = [Named("0", 70), Named("1", 71)]
+    (batch,) = await read(client.embeddings.embed_stream(items, on_error="collect"))
+    assert [(failure.id, failure.text) for failure in batch.failures] == [("71", "1")]
+    server.script(embed)
+    (batch,) = await read(client.embeddings.embed_stream(items))
+    assert numbers_of(batch) == [0, 1]
+
+
 async def test_items_that_cannot_be_sent_raise(server: FaultServer, client: AsyncClient) -> None:
     """With "raise" they are found in a list before anything is sent, in another source when their turn comes."""
     server.script(embed)
