@@ -21,7 +21,7 @@ FLOORS = [
     {"_replicas", "_delivery", "_requests"},
     {"_engine"},
     {"_reader"},
-    {"_stream", "_fanout", "prompts"},
+    {"_stream", "_event_stream", "_fanout", "prompts"},
     {"_resources"},
     {"_client"},
     {"_sync"},

@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from nimclient._client import AsyncClient
     from nimclient._config import Limits, RetryPolicy, Timeouts
+    from nimclient._event_stream import EventStream
     from nimclient._fanout import AsCompleted
     from nimclient._protocol.tools import tool
     from nimclient._resources.conversation import Conversation
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from nimclient._sync.conversation import SyncConversation
     from nimclient._sync.embed_stream import SyncEmbedStream
     from nimclient._sync.many import SyncAsCompleted
-    from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
+    from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
     from nimclient._wire import AttemptEvent
     from nimclient.errors import NimError
     from nimclient.prompts import ChatPrompt
     from nimclient.records import (
+        Asset,
         Audio,
+        Blob,
         ChatChunk,
         ChatCompletion,
         Choice,
@@ -55,8 +58,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsCompleted": "nimclient._fanout",
     "AsyncClient": "nimclient._client",
+    "Asset": "nimclient.records",
     "AttemptEvent": "nimclient._wire",
     "Audio": "nimclient.records",
+    "Blob": "nimclient.records",
     "ChatChunk": "nimclient.records",
     "ChatCompletion": "nimclient.records",
     "ChatPrompt": "nimclient.prompts",
@@ -72,6 +77,7 @@ _HOMES = {
     "EmbedStream": "nimclient._resources.embed_stream",
     "EmbeddedBatch": "nimclient.records",
     "Embeddings": "nimclient.records",
+    "EventStream": "nimclient._event_stream",
     "Failure": "nimclient.records",
     "Image": "nimclient.records",
     "Limits": "nimclient._config",
@@ -88,6 +94,7 @@ _HOMES = {
     "SyncChatStream": "nimclient._sync.stream",
     "SyncCompletionStream": "nimclient._sync.stream",
     "SyncConversation": "nimclient._sync.conversation",
+    "SyncEventStream": "nimclient._sync.stream",
     "SyncEmbedStream": "nimclient._sync.embed_stream",
     "Timeouts": "nimclient._config",
     "ToolCall": "nimclient.records",
@@ -101,9 +108,11 @@ _HOMES = {
 
 __all__ = [
     "AsCompleted",
+    "Asset",
     "AsyncClient",
     "AttemptEvent",
     "Audio",
+    "Blob",
     "ChatChunk",
     "ChatCompletion",
     "ChatPrompt",
@@ -119,6 +128,7 @@ __all__ = [
     "EmbedStream",
     "EmbeddedBatch",
     "Embeddings",
+    "EventStream",
     "Failure",
     "Image",
     "Limits",
@@ -136,6 +146,7 @@ __all__ = [
     "SyncCompletionStream",
     "SyncConversation",
     "SyncEmbedStream",
+    "SyncEventStream",
     "Timeouts",
     "ToolCall",
     "ToolRun",

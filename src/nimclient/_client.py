@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from attrs import evolve
 
@@ -32,6 +32,7 @@ from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nimclient._engine import Core, Engine
+    from nimclient._event_stream import EventStream
     from nimclient._protocol.messages import Messages
     from nimclient._protocol.ranking import Document
     from nimclient._resources.chat import AsyncChat
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from nimclient._resources.embeddings import AsyncEmbeddings
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
+    from nimclient._types import Json
     from nimclient._wire import AttemptEvent
+    from nimclient.records.files import Asset, Blob
     from nimclient.records.models import Model
     from nimclient.records.params import CallOptions, TokenizeOptions
     from nimclient.records.ranking import Ranking
@@ -209,6 +212,72 @@ class AsyncClient:
         from nimclient._resources.server import AsyncServer
 
         return await AsyncServer(self._engine).detokenize(tokens, model, options)
+
+    async def infer(
+        self,
+        path_or_url: str,
+        json: Json,
+        *,
+        assets: Sequence[Asset | str] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Json:
+        """Send JSON to any NIM (OCR, page elements, images, biology, …) and return its answer as decoded JSON.
+
+        `path_or_url`: a path below the server's root ("/v1/infer", "/biology/mit/boltz2/predict"), or a whole URL, as the
+        hosted catalog has one for each model. The key goes where it may go, and nowhere else. `assets`: uploads that
+        the body refers to, as records or ids. An answer that takes long (202) is waited for, within `Timeouts.headers`; one
+        that lies elsewhere (302) is fetched from there, without key and headers.
+
+        Raises DecodeError for an answer that is no JSON (it is kept as the error's `.blob`), ConfigurationError for what
+        cannot be sent, else what every call raises.
+        """
+        from nimclient._resources.infer import AsyncInfer
+
+        return await AsyncInfer(self._engine).infer(path_or_url, json, assets, options)
+
+    async def infer_raw(
+        self,
+        path_or_url: str,
+        json: Json,
+        *,
+        assets: Sequence[Asset | str] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Blob:
+        """Like `infer`, for an answer taken as it comes: images, audio, the zip archives of large results."""
+        from nimclient._resources.infer import AsyncInfer
+
+        return await AsyncInfer(self._engine).infer_raw(path_or_url, json, assets, options)
+
+    @overload
+    async def request(
+        self,
+        method: str,
+        path_or_url: str,
+        *,
+        json: Json = None,
+        stream: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Json: ...
+
+    @overload
+    async def request(
+        self, method: str, path_or_url: str, *, json: Json = None, stream: Literal[True], **options: Unpack[CallOptions]
+    ) -> EventStream: ...
+
+    async def request(
+        self, method: str, path_or_url: str, *, json: Json = None, stream: bool = False, **options: Unpack[CallOptions]
+    ) -> Json:
+        """Send any request: the key, retries, time limits and errors of the client, and nothing else.
+
+        `path_or_url` as in `infer`; a query is sent as it is. Returns the answer as decoded JSON, another text as a str,
+        other bytes as bytes, None where there is none. With `stream=True` an open EventStream of the decoded events; the
+        body is not changed by it, so put what your route wants ("stream": true) there. GET, HEAD, PUT, DELETE and OPTIONS are
+        repeated like a pure function, POST and PATCH like a generation.
+        """
+        from nimclient._resources.infer import AsyncInfer
+
+        infer = AsyncInfer(self._engine)
+        return await (infer.stream if stream else infer.request)(method, path_or_url, json, options)
 
     # settings and life ------------------------------------------------------------------------------------------
 

@@ -11,14 +11,15 @@ from nimclient import __version__
 from nimclient._config import ClientConfig, Secret, is_nvidia, proxy_for
 from nimclient._protocol.call import Call
 from nimclient._protocol.catalog import Catalog
-from nimclient._protocol.media import ASSETS_HEADER
+from nimclient._protocol.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._protocol.nvcf import POLL_HEADER, origin_elsewhere, status_url
 from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
 from nimclient._user_code import ask
 from nimclient._wire import HttpRequest
 
 USER_AGENT = f"nimclient/{__version__}"
-_OF_THE_CALL = frozenset({POLL_HEADER.lower(), ASSETS_HEADER.lower(), "content-type"})  # not of a poll for its result
+_OF_THE_CALL = frozenset(map(str.lower, (POLL_HEADER, ASSETS_HEADER, OLD_ASSETS_HEADER, "Content-Type")))
+"""Headers that a poll for the result of a call does not have, or has with a value of its own."""
 
 
 class Requests:
@@ -49,7 +50,7 @@ class Requests:
 
     def own_url(self, call: Call[Any]) -> str | None:
         """The URL of a call that goes to one place only."""
-        if "://" in call.path:
+        if not call.path.startswith("/"):
             return call.path
         if call.model is not None and call.method == "POST" and not call.at_root:
             return self.endpoint_of(call.model)

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nimclient.records.chat import ChatCompletion, Message
+    from nimclient.records.files import Blob
 
 ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resources"]
 Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
@@ -303,8 +304,12 @@ class StreamInterruptedError(StreamError):
 
 
 class DecodeError(NimError):
-    """The answer is not what the protocol says. `.path` leads to the place, `.excerpt` shows its beginning."""
+    """The answer is not what the protocol says. `.path` leads to the place, `.excerpt` shows its beginning.
 
+    `.blob` is the whole answer of an `infer` that is no JSON (a zip archive, an image).
+    """
+
+    blob: Blob | None = None
     path: str
     excerpt: str
     status: int | None

@@ -7,17 +7,22 @@ the `src` of a tag or as the URL of a part; the header must name it too (NVCF as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from nimclient._types import is_array
+from nimclient._types import is_array, is_items
 from nimclient.errors import ConfigurationError
+from nimclient.records.files import Asset
 
 GATEWAY_LIMIT = 26_214_400
 """Bytes of a request body that the hosted catalog's gateway takes (25 MiB)."""
 
 ASSETS_HEADER = "NVCF-INPUT-ASSET-REFERENCES"
+OLD_ASSETS_HEADER = "NVCF-FUNCTION-ASSET-IDS"
+LONGEST_ASSETS_HEADER = 370
+"""Characters of the header that the platform takes: nine or ten ids."""
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")
 _REFERENCE = re.compile(r"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]+)")
 
 
@@ -26,7 +31,37 @@ def asset_headers(messages: object, extra: Mapping[str, str] | None = None) -> d
     if any(name.lower() == ASSETS_HEADER.lower() for name in extra or ()):
         return {}
     found = dict.fromkeys(_references(messages))
-    return {ASSETS_HEADER: ",".join(found)} if found else {}
+    return {ASSETS_HEADER: _named(found)} if found else {}
+
+
+def named_assets(assets: object, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The headers, today's and that of older models, for assets given as records or ids."""
+    if not is_items(assets):
+        raise TypeError(f"assets takes a list of Asset records or ids, not {type(assets).__name__}")
+    found = dict.fromkeys(asset_id(asset, f"assets[{index}]") for index, asset in enumerate(assets))
+    if not found:
+        return {}
+    theirs = {name.lower() for name in extra or ()}
+    return {name: _named(found) for name in (ASSETS_HEADER, OLD_ASSETS_HEADER) if name.lower() not in theirs}
+
+
+def asset_id(asset: object, where: str = "asset") -> str:
+    """The id of an asset, given as its record or as the id."""
+    found = asset.id if isinstance(asset, Asset) else asset
+    if not isinstance(found, str):
+        raise ConfigurationError(f"{where} must be an Asset or its id, not {type(found).__name__}")
+    if not _ID.fullmatch(found):
+        raise ConfigurationError(f"{where} is {found!r:.80}, which is no id of an asset")
+    return found
+
+
+def _named(ids: Iterable[str]) -> str:
+    value = ",".join(ids)
+    if len(value) > LONGEST_ASSETS_HEADER:
+        raise ConfigurationError(
+            f"the ids of the assets take {len(value)} characters; the platform takes {LONGEST_ASSETS_HEADER}, nine or ten ids"
+        )
+    return value
 
 
 def check_body_size(body: bytes | None) -> None:

@@ -22,11 +22,11 @@ from nimclient._sync.embed_stream import SyncEmbedStream
 from nimclient._sync.many import SyncAsCompleted, in_order
 from nimclient._sync.mirror import blocking, documented_by, is_lazy, like
 from nimclient._sync.portal import PORTAL
-from nimclient._sync.stream import SyncChatStream, SyncCompletionStream
-from nimclient._types import is_array
+from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
+from nimclient._types import Json, is_array
 from nimclient.errors import NimError
 from nimclient.records.chat import ChatCompletion
-from nimclient.records.params import ChatOptions, ConversationOptions
+from nimclient.records.params import CallOptions, ChatOptions, ConversationOptions
 
 
 class Chat:
@@ -231,7 +231,32 @@ class Client:
     metadata = blocking(AsyncClient.metadata)
     tokenize = blocking(AsyncClient.tokenize)
     detokenize = blocking(AsyncClient.detokenize)
+    infer = blocking(AsyncClient.infer)
+    infer_raw = blocking(AsyncClient.infer_raw)
     close = blocking(AsyncClient.aclose)
+
+    @overload
+    def request(
+        self,
+        method: str,
+        path_or_url: str,
+        *,
+        json: Json = None,
+        stream: Literal[False] = False,
+        **options: Unpack[CallOptions],
+    ) -> Json: ...
+
+    @overload
+    def request(
+        self, method: str, path_or_url: str, *, json: Json = None, stream: Literal[True], **options: Unpack[CallOptions]
+    ) -> SyncEventStream: ...
+
+    @documented_by(AsyncClient.request)
+    def request(self, *args: Any, **settings: Any) -> Any:
+        """See AsyncClient.request."""
+        send: Any = self._async.request
+        answer = PORTAL.run(send, *args, **settings)
+        return SyncEventStream(answer) if settings.get("stream") else answer
 
     @property
     def base_url(self) -> str:

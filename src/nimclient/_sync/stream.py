@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from nimclient._event_stream import EventStream
 from nimclient._reader import Chunk
 from nimclient._stream import AnswerStream
 from nimclient._sync.portal import PORTAL
+from nimclient._types import Json
 from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
@@ -78,3 +80,36 @@ class SyncChatStream(SyncAnswerStream[ChatChunk, ChatCompletion]):
 
 class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
     """A streamed text completion; used like a SyncChatStream."""
+
+
+class SyncEventStream(Iterator[Json]):
+    """An open stream of events: iterate over it, or enter it with `with`. Otherwise like EventStream."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._async = stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Json:
+        ready = self._async.ready
+        if not ready and not PORTAL.run(self._async.wait):
+            raise StopIteration
+        return ready.popleft()
+
+    @property
+    def meta(self) -> ResponseMeta:
+        """The exchange with its timings so far."""
+        return self._async.meta
+
+    def close(self) -> None:
+        """Close the stream. May be called again, and from another thread."""
+        PORTAL.run(self._async.aclose)

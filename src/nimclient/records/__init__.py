@@ -19,6 +19,7 @@ from nimclient.records.chat import (
 from nimclient.records.completions import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
+from nimclient.records.files import Asset, Blob
 from nimclient.records.media import Audio, Image, Video
 from nimclient.records.models import Model, ModelList
 from nimclient.records.params import (
@@ -37,8 +38,10 @@ from nimclient.records.ranking import RankedDocument, Ranking
 from nimclient.records.server import Detokenization, Metadata, ModelInfo, Tokenization
 
 __all__ = [
+    "Asset",
     "AttemptEvent",
     "Audio",
+    "Blob",
     "CallOptions",
     "ChatChunk",
     "ChatCompletion",
