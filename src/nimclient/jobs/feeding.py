@@ -100,7 +100,7 @@ class Feed(AsyncIterator[str]):
                 continue
             digest = row.digest() if self._watched else None
             if row.problem is not None or row.text is None:
-                self._lost.append(_lost(number, row.id, row.line, row.problem, digest))
+                self._lost.append(_lost(number, row.id, row.line, row.problem, digest, final=True))
                 if len(self._lost) >= _MOST_LOST:
                     await self._keep(self.without_text())
                 continue
@@ -162,7 +162,8 @@ class Feed(AsyncIterator[str]):
         lost = self.without_text()
         for failure in batch.failures:
             row = self._flying[failure.index]
-            lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text))
+            final = isinstance(failure.error, _FINAL)
+            lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text, final=final))
         return list(_runs(sent, batch.vectors)), lost
 
     def landed(self, batch: Batch) -> None:
@@ -199,6 +200,8 @@ def _lost(
     error: NimError | None,
     digest: bytes | None,
     text: str | None = None,
+    *,
+    final: bool,
 ) -> Lost:
     error = error or ConfigurationError("there is no text")
     record = Failure(row, str(row) if name is None else name, error, text).to_dict()
@@ -206,4 +209,4 @@ def _lost(
         record["line"] = line
     if digest is not None:
         digest = blake2b(digest, digest_size=DIGEST).digest()
-    return Lost(row, record, isinstance(error, _FINAL), digest)
+    return Lost(row, record, final, digest)
