@@ -69,6 +69,14 @@ def vllm(session: nox.Session) -> None:
 
 
 @nox.session
+def kill(session: nox.Session) -> None:
+    """Jobs that are killed with SIGKILL at 200 random moments; the ordinary tests do it 20 times."""
+    install_group(session, "test")
+    install_package(session)
+    session.run("pytest", "tests/jobs/test_kill.py", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks side by side with the raw floor and with peers; writes JSON."""
     install_group(session, "bench")

@@ -13,7 +13,9 @@ import pytest
 from nimclient.simulator import Simulator, SimulatorThread
 from support.jobs import (
     BATCH_SIZE,
+    CHAT,
     CONCURRENCY,
+    run_batch_job,
     run_embed_job,
     start,
     table_of,
@@ -85,3 +87,34 @@ def _again(simulator: Simulator, runs: int) -> int:
     sent = texts_by_run(simulator.requests)
     counts = Counter(text for number in range(runs) for text in sent.get(number, ()))
     return sum(counts.values()) - min(counts.values()) * len(counts)
+
+
+def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path) -> None:
+    """Every request has its one answer, whole, and only what was under way was sent again."""
+    chance = random.Random(KILLS)
+    source = tmp_path / "requests.jsonl"
+    questions = [f"What is {number}?" for number in range(400)]
+    bodies = [{"model": CHAT, "messages": [{"role": "user", "content": question}]} for question in questions]
+    common = {"method": "POST", "url": "/v1/chat/completions"}
+    lines = [{"custom_id": f"r{number}", **common, "body": body} for number, body in enumerate(bodies)]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    most = max(KILLS // 2, 1)
+    run, kills, round = 0, 0, 0
+    while kills < most:
+        output, first = tmp_path / f"answers-{round}.jsonl", run
+        run = run_until_done(run_batch_job, simulator.base_url, run, (source, output), chance, most - kills)
+        kills += run - first - 1
+        round += 1
+        records = [json.loads(line) for line in output.read_text().splitlines()]
+        assert sorted(record["custom_id"] for record in records) == sorted(line["custom_id"] for line in lines)
+        for record in records:
+            question = questions[int(record["custom_id"][1:])]
+            assert question in record["response"]["body"]["choices"][0]["message"]["content"]
+        later: set[str] = set()
+        for number in reversed(range(first, run)):
+            sent = [r.json for r in simulator.requests if r.json and r.headers["x-run"] == str(number)]
+            asked = [body["messages"][0]["content"] for body in sent]
+            assert len(later.intersection(asked)) <= CONCURRENCY
+            later.update(asked)
+        assert later == set(questions)
+    print(f"{kills} kills in {round} batches of {len(lines)} requests")
