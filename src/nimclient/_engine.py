@@ -49,6 +49,7 @@ from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
     ConnectionLostError,
+    DecodeError,
     ModelDeprecationWarning,
     NimError,
     RedirectError,
@@ -457,5 +458,5 @@ def _redact(error: NimError, secret: str) -> None:
 
 
 def _count(error: NimError, number: int) -> None:
-    if isinstance(error, (TransportError, APIStatusError)):
+    if isinstance(error, (TransportError, APIStatusError, DecodeError)):
         error.attempts = number

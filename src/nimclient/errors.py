@@ -306,10 +306,11 @@ class StreamInterruptedError(StreamError):
 class DecodeError(NimError):
     """The answer is not what the protocol says. `.path` leads to the place, `.excerpt` shows its beginning.
 
-    `.blob` is the whole answer of an `infer` that is no JSON (a zip archive, an image).
+    `.blob` is the whole answer of an `infer` that is no JSON (a zip archive, an image); `.attempts` how often it was tried.
     """
 
     blob: Blob | None = None
+    attempts: int = 1
     path: str
     excerpt: str
     status: int | None

@@ -168,7 +168,7 @@ class EmbedRun:
                 answer = await self._send(piece.texts[part.start : part.stop])
             except NimError as error:
                 kind = blame(error, self._fields)
-                if kind is Blame.CALL:
+                if kind is Blame.CALL or (self._strict and kind is Blame.UNCLEAR):
                     _tell(error, piece, part.start, answers)
                     raise
                 refusal = refusal or error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
@@ -175,7 +175,8 @@ class AsyncEmbeddings(Resource):
         A slice that is refused (400, 413, 422) or whose vectors do not fit is halved until the text at fault is found, for
         at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the batches before
         it; `.completed` has pairs (index of the first text, Vectors) of what was finished beyond them. "collect" puts a
-        Failure for it into the `.failures` of its batch and goes on; so does "return". A wrong model, key or option, a
+        Failure for it into the `.failures` of its batch and goes on; so does "return"; both also halve slices that end
+        with a 5xx, a time limit or a lost connection, which "raise" raises at once. A wrong model, key or option, a
         server that cannot be reached, and a refusal for capacity that outlasts `RetryPolicy.patience` end the stream in
         any case; so do three slices' worth of texts (at least 100) that fail in a row with none taken: BatchError.
 
@@ -226,7 +227,7 @@ class Collected:
         self._usage += batch.usage or Usage()
 
     @contextmanager
-    def on_errors(self) -> Iterator[None]:
+    def on_errors(self) -> Generator[None]:
         """Put what was finished on the error that ends the call."""
         try:
             yield
