@@ -100,8 +100,13 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
     """The request id in response headers, without anything that could break a line of a log."""
     for name in ("nvcf-reqid", "x-request-id", "x-dynamo-request-id"):
         if value := headers.get(name):
-            return "".join(c for c in value if c.isprintable())[:200]
+            return printable_id(value)
     return None
+
+
+def printable_id(value: str) -> str:
+    """An id without anything that could break a line of a log, 200 characters at most."""
+    return "".join(c for c in value if c.isprintable())[:200]
 
 
 @frozen

@@ -54,9 +54,11 @@ DIALECTS = [
     ),
     pytest.param(
         400, {"message": "Validation: Unsupported parameter(s): `foo`", "type": "Bad Request", "code": 400},
-        errors.BadRequestError, "Unsupported parameter(s): `foo`", 400, "Bad Request", None, id="Dynamo",
+        errors.BadRequestError, "Unsupported parameter(s): `foo`", 400, "Bad Request", "foo", id="Dynamo",
     ),
-    pytest.param(400, {"error": REPR}, errors.BadRequestError, "extra_forbidden", None, None, None, id="error is a str"),
+    pytest.param(
+        400, {"error": REPR}, errors.BadRequestError, "extra_forbidden", None, None, "prompt_cache_key", id="error is a str"
+    ),
     pytest.param(
         400, {"object": "error", "message": "bad", "type": "BadRequestError", "param": None, "code": 400},
         errors.BadRequestError, "bad", 400, "BadRequestError", None, id="old vLLM",
@@ -79,7 +81,7 @@ DIALECTS = [
     ),
     pytest.param(
         401, problem(401, "Unauthorized", "Authentication failed"),
-        errors.AuthenticationError, "Authentication failed", None, None, None, id="unknown key",
+        errors.AuthenticationError, "Authentication failed", 401, None, None, id="unknown key",
     ),
     pytest.param(401, {"error": "Unauthorized"}, errors.AuthenticationError, "Unauthorized", None, None, None, id="vLLM 401"),
     pytest.param(
@@ -88,11 +90,11 @@ DIALECTS = [
     ),
     pytest.param(
         403, problem(403, "Forbidden", "Authorization failed"),
-        errors.PermissionDeniedError, "Authorization failed; on the hosted catalog", None, None, None, id="bad key",
+        errors.PermissionDeniedError, "Authorization failed; on the hosted catalog", 403, None, None, id="bad key",
     ),
     pytest.param(
         404, problem(404, "Not Found", NOT_FOUND_UUID),
-        errors.ModelNotFoundError, "your account may not call it", None, None, None, id="not enabled for the account",
+        errors.ModelNotFoundError, "your account may not call it", 404, None, None, id="not enabled for the account",
     ),
     pytest.param(404, "404 page not found", errors.NotFoundError, "404 page not found", None, None, None, id="gateway 404"),
     pytest.param(
@@ -113,10 +115,10 @@ DIALECTS = [
     ),
     pytest.param(
         410, {"type": "about:blank", **problem(410, "Gone", GONE)},
-        errors.GoneError, "end of life", None, "about:blank", None, id="model removed",
+        errors.GoneError, "end of life", 410, "about:blank", None, id="model removed",
     ),
     pytest.param(
-        412, problem(412, "Precondition Failed"), errors.APIStatusError, "Precondition Failed", None, None, None, id="412"
+        412, problem(412, "Precondition Failed"), errors.APIStatusError, "Precondition Failed", 412, None, None, id="412"
     ),
     pytest.param(
         422, {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "field required", "type": "missing"},
@@ -126,27 +128,28 @@ DIALECTS = [
     ),
     pytest.param(
         422, {"error": "body -> presence_penalty\n  Extra inputs are not permitted (type=extra_forbidden)"},
-        errors.UnprocessableEntityError, "body -> presence_penalty Extra inputs", None, None, None, id="pydantic text",
+        errors.UnprocessableEntityError, "body -> presence_penalty Extra inputs", None, None,
+        "presence_penalty", id="pydantic text",
     ),
     pytest.param(
         422, {"type": WORKER, **problem(422, "Unprocessable", "bad asset", instance="/x", requestId="r")},
-        errors.UnprocessableEntityError, "bad asset", None, WORKER, None, id="worker",
+        errors.UnprocessableEntityError, "bad asset", 422, WORKER, None, id="worker",
     ),
     pytest.param(
         422, {"error": {"message": "could not fetch", "type": "UnprocessableEntityError"}},
         errors.UnprocessableEntityError, "could not fetch", None, "UnprocessableEntityError", None, id="vLLM media",
     ),
     pytest.param(
-        429, problem(429, "Too Many Requests"), errors.RateLimitError, "Too Many Requests", None, None, None, id="429"
+        429, problem(429, "Too Many Requests"), errors.RateLimitError, "Too Many Requests", 429, None, None, id="429"
     ),
     pytest.param(
         500, {"type": "urn:inference-service", **problem(500, "Internal", "Inference error")},
-        errors.ServerError, "Inference error", None, "urn:inference-service", None, id="container error",
+        errors.ServerError, "Inference error", 500, "urn:inference-service", None, id="container error",
     ),
     pytest.param(500, "invalid JSON", errors.ServerError, "invalid JSON", None, None, None, id="500 text"),
     pytest.param(
         502, problem(502, "Bad Gateway", "Upstream request failed."),
-        errors.ServerError, "Upstream request failed.", None, None, None, id="proxy",
+        errors.ServerError, "Upstream request failed.", 502, None, None, id="proxy",
     ),
     pytest.param(
         503, {"error": {"message": BUSY, "type": "Service Unavailable", "code": 503}},
@@ -180,6 +183,89 @@ DIALECTS = [
         400, {"error": "too bad", "code": 7, "type": "T"}, errors.BadRequestError, "too bad", 7, "T", None,
         id="str error with code",
     ),
+    pytest.param(
+        400, {"error": {"message": "[] is too short - 'tools'", "type": "BadRequestError", "param": "tools", "code": 400}},
+        errors.BadRequestError, "is too short", 400, "BadRequestError", "tools", id="vLLM: validation",
+    ),
+    pytest.param(
+        400, {"error": {"message": "top_k must be -1 or at least 1 (parameter=top_k, value=-5)", "param": None, "code": 400}},
+        errors.BadRequestError, "at least 1", 400, None, "top_k", id="vLLM: parameter in the words",
+    ),
+    pytest.param(
+        400, {"message": "Failed to deserialize the JSON body: missing field `messages`", "type": "Bad Request", "code": 400},
+        errors.BadRequestError, "missing field", 400, "Bad Request", "messages", id="Dynamo: missing field",
+    ),
+    pytest.param(
+        400, {"message": "unknown field `guided_json`, expected one of", "type": "Bad Request", "code": 400},
+        errors.BadRequestError, "unknown field", 400, "Bad Request", "guided_json", id="Dynamo: unknown field",
+    ),
+    pytest.param(
+        404, {"message": "Model not found", "type": "Not Found", "code": 404},
+        errors.ModelNotFoundError, "Model not found", 404, "Not Found", None, id="Dynamo: no model",
+    ),
+    pytest.param(
+        529, {"message": "Service temporarily overloaded", "type": "Overloaded", "code": 529},
+        errors.ServerError, "overloaded", 529, "Overloaded", None, id="Dynamo: overload",
+    ),
+    pytest.param(
+        400, {"object": "error", "message": "passages: required", "detail": {}, "type": "invalid_request_error"},
+        errors.BadRequestError, "passages: required", None, "invalid_request_error", None, id="retriever NIM: flat",
+    ),
+    pytest.param(
+        422, {"error": {"object": "error", "message": "no", "type": "X", "param": "n", "code": "c"}},
+        errors.UnprocessableEntityError, "no", "c", "X", "n", id="old vLLM in a stream",
+    ),
+    pytest.param(
+        422, {"detail": [{"type": "missing", "loc": ["body", "query", "text"], "msg": "Field required", "input": {}}]},
+        errors.UnprocessableEntityError, "query.text: Field required", None, None, "query.text", id="FastAPI: nested place",
+    ),
+    pytest.param(
+        422, {"detail": [{"loc": ["header", "x-key"], "msg": "missing"}, "odd", None]},
+        errors.UnprocessableEntityError, "header.x-key: missing", None, None, "header.x-key", id="FastAPI: a header",
+    ),
+    pytest.param(
+        400, {"detail": {"message": "inner", "code": "c1", "type": "T", "param": "p"}},
+        errors.BadRequestError, "inner", "c1", "T", "p", id="FastAPI: detail is an object",
+    ),
+    pytest.param(
+        400, {"detail": {"error": {"message": "deep"}}}, errors.BadRequestError, "deep", None, None, None,
+        id="FastAPI: detail holds an error",
+    ),
+    pytest.param(
+        400, {"error": "[{'type': 'x', 'loc': ('body', 'messages', 0, 'role'), 'msg': 'm'}]"},
+        errors.BadRequestError, "'msg': 'm'", None, None, "messages.0.role", id="a nested place in a str",
+    ),
+    pytest.param(
+        400, {"error": "[{'loc': ('body',), 'msg': 'm'}]"}, errors.BadRequestError, "'msg': 'm'", None, None, None,
+        id="a place that is the body",
+    ),
+    pytest.param(
+        422, {"error": "body -> messages -> 0 -> role\n  bad"}, errors.UnprocessableEntityError, "bad", None, None,
+        "messages.0.role", id="pydantic text: nested place",
+    ),
+    pytest.param(
+        424, {"error": "Model is overloaded", "error_type": "Backend"}, errors.APIStatusError, "overloaded", None, "Backend",
+        None, id="TEI",
+    ),
+    pytest.param(
+        400, {"error": "unexpected inference input 'X' for model 'm'"}, errors.BadRequestError, "input 'X'", None, None, None,
+        id="Triton",
+    ),
+    pytest.param(
+        500, {"message": "unknown field `x`", "code": 500}, errors.ServerError, "unknown field", 500, None, None,
+        id="a field that nobody validated",
+    ),
+    pytest.param(
+        500, {"type": "urn:inference-connection", **problem(500, "Error", "Inference connection error while making")},
+        errors.ServerError, "connection error", 500, "urn:inference-connection", None, id="worker lost its container",
+    ),
+    pytest.param(
+        503, problem(503, "Service Unavailable", "offline"), errors.ServiceUnavailableError, "offline", 503, None, None,
+        id="taken offline",
+    ),
+    pytest.param(415, {"detail": "no JSON"}, errors.APIStatusError, "no JSON", None, None, None, id="415"),
+    pytest.param(400, {"message": "m", "status": "bad"}, errors.BadRequestError, "m", None, None, None, id="status in words"),
+    pytest.param(400, {"detail": [], "title": "t"}, errors.BadRequestError, "t", None, None, None, id="no details"),
 ]  # fmt: skip
 
 
@@ -198,6 +284,34 @@ def test_the_message_says_what_where_and_which_request():
     error = refusal(401, {"error": "Unauthorized"}, request_id="r-1")
     assert str(error) == "Unauthorized; check the API key (POST /chat/completions → 401, request id r-1)"
     assert error.request_id == "r-1"
+
+
+@pytest.mark.parametrize("key", ["detail", "error", "message", "x"])
+def test_no_nesting_is_too_deep(key):
+    """A body of objects inside each other, as deep as JSON is read, is an error like any other."""
+    error = refusal(400, f'{{"{key}":' * 1000 + "1" + "}" * 1000)
+    assert type(error) is errors.BadRequestError
+    assert len(error.message) < 700
+
+
+IDS = {
+    "header": ({"title": "t"}, "r-0", "r-0"),
+    "problem": (problem(422, "t", "d", requestId="r-1"), None, "r-1"),
+    "header before body": (problem(422, "t", "d", requestId="r-1"), "r-0", "r-0"),
+    "str error": ({"error": "no", "request_id": "r-2"}, None, "r-2"),
+    "nested": ({"error": {"message": "no", "request_id": "r-3"}}, None, "r-3"),
+    "in the detail": ({"detail": {"message": "no", "requestId": "r-4"}}, None, "r-4"),
+    "hostile": ({"message": "no", "requestId": "a\r\nb" + "c" * 900}, None, "ab" + "c" * 198),
+    "no str": ({"message": "no", "requestId": 5}, None, None),
+}
+
+
+@pytest.mark.parametrize(("body", "header", "found"), IDS.values(), ids=IDS)
+def test_the_request_id_is_found(body, header, found):
+    """The id is that of the headers, else that of the body, without what could break a line."""
+    error = refusal(422, body, request_id=header)
+    assert error.request_id == found
+    assert found is None or f"request id {found}" in error.message
 
 
 def test_detail_and_body_are_kept():

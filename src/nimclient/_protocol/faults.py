@@ -11,10 +11,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nimclient import _json
 from nimclient._types import Json, JsonDict
+from nimclient._wire import printable_id
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -32,7 +33,7 @@ from nimclient.errors import (
     StreamFaultError,
     UnprocessableEntityError,
 )
-from nimclient.records._decode import object_or_empty, objects
+from nimclient.records._decode import int_or_none, object_or_empty, objects
 
 MAX_ERROR_BODY = 64 * 1024
 OFFLINE_SECONDS = 600.0
@@ -55,6 +56,13 @@ _NO_MODEL = re.compile(
 )
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
+_LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
+_ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
+_NAMED = re.compile(
+    r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
+)
+_DEEPEST = 2
+"""How many objects below each other are looked into for the words of an error."""
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
@@ -70,14 +78,19 @@ class Fault:
     type: str | None = None
     param: str | None = None
     detail: Json = None
+    request_id: str | None = None
 
 
 def status_error(
     status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None
 ) -> APIStatusError:
-    """The error for a status of 400 or above. `where` is the method and path, for the text."""
+    """The error for a status of 400 or above. `where` is the method and path, for the text.
+
+    The request id is that of the headers, else the one that NVCF's workers write into the body.
+    """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     fault = read_fault(text)
+    request_id = request_id or fault.request_id
     wait = retry_after(headers)
     kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
     if status in (400, 422) and _TOO_LONG.search(fault.message):
@@ -89,7 +102,7 @@ def status_error(
         status=status,
         code=fault.code,
         type=fault.type,
-        param=fault.param,
+        param=fault.param or (named_field(fault.message) if status in (400, 422) else None),
         detail=fault.detail,
         request_id=request_id,
         retry_after=wait,
@@ -119,8 +132,8 @@ def read_fault(text: str) -> Fault:
     return fault_of(value)
 
 
-def fault_of(value: Json) -> Fault:
-    """The same of a decoded body."""
+def fault_of(value: Json, depth: int = 0) -> Fault:
+    """The same of a decoded body, or of the object `depth` levels inside it."""
     if isinstance(value, str):
         return Fault(value)
     if not isinstance(value, dict):
@@ -128,23 +141,26 @@ def fault_of(value: Json) -> Fault:
     data = cast(JsonDict, value)
     error = data.get("error")
     if isinstance(error, dict):
-        return _flat(cast(JsonDict, error))
+        return _flat(cast(JsonDict, error), depth)
     if isinstance(error, str):
-        return Fault(error, _code(data.get("code")), _word(data.get("type")))
-    return _flat(data)
+        kind = _word(data.get("type")) or _word(data.get("error_type"))
+        return Fault(error, _code(data), kind, request_id=_request_id(data))
+    return _flat(data, depth)
 
 
-def _flat(data: JsonDict) -> Fault:
+def _flat(data: JsonDict, depth: int) -> Fault:
     """`{"message", "type", "param", "code"}`, RFC 7807's `{"title", "status", "detail"}`, FastAPI's `{"detail": [...]}`."""
     detail = data.get("detail")
     message = data.get("message")
     if isinstance(message, (dict, list)):
         message = _short(message)
+    if message is None and isinstance(detail, dict) and detail and depth < _DEEPEST:
+        return evolve(fault_of(cast(JsonDict, detail), depth + 1), detail=detail)
     words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
     if words is None:
         words = _short(data) if data else ""
     param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
-    return Fault(words, _code(data.get("code")), _word(data.get("type")), param, detail)
+    return Fault(words, _code(data), _word(data.get("type")), param, detail, _request_id(data))
 
 
 def _detail_text(detail: Json) -> str | None:
@@ -159,6 +175,21 @@ def _location(item: JsonDict) -> str:
     loc = item.get("loc")
     steps = [str(step) for step in cast(list[Any], loc)] if isinstance(loc, list) else []
     return ".".join(steps[1:] if steps[:1] == ["body"] else steps)
+
+
+def named_field(message: str) -> str | None:
+    """The field that the words of a validation error name, where the error has no place for it.
+
+    Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, pydantic's `body -> foo` and `'loc': ('body',
+    'foo')`, vLLM's `(parameter=foo, …)`.
+    """
+    if found := _LOCATION.search(message):
+        steps = [step.strip("'\" ") for step in found[1].split(",")]
+        return ".".join(step for step in steps if step and step != "body") or None
+    if found := _ARROWS.search(message):
+        return ".".join(step.strip() for step in found[1].split("->"))
+    found = _NAMED.search(message)
+    return None if found is None else found[1] or found[2]
 
 
 def is_fault_event(data: JsonDict) -> bool:
@@ -181,8 +212,8 @@ def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
     """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment)."""
     fault = fault_of(value)
     words = fault.message or fallback or "an error event without a text"
-    code = fault.code if fault.code is not None else _code(object_or_empty(value).get("status"))
-    return StreamFaultError(f"the server reported an error in the stream: {words[:500]}", code=code, type=fault.type)
+    text = f"the server reported an error in the stream: {words[:500]}"
+    return StreamFaultError(text, code=fault.code, type=fault.type)
 
 
 def is_no_route(error: APIStatusError) -> bool:
@@ -262,9 +293,21 @@ def _word(value: Json) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _code(value: Json) -> str | int | None:
-    return value if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+def _code(data: JsonDict) -> str | int | None:
+    """The error's own code; a problem of RFC 7807 calls it `status`."""
+    code = data.get("code")
+    if isinstance(code, (str, int)) and not isinstance(code, bool):
+        return code
+    return int_or_none(data.get("status"))
+
+
+def _request_id(data: JsonDict) -> str | None:
+    value = _word(data.get("requestId")) or _word(data.get("request_id"))
+    return None if value is None else printable_id(value)
 
 
 def _short(value: Json) -> str:
-    return repr(value)[:300]
+    try:
+        return repr(value)[:300]
+    except RecursionError:
+        return "an error that is nested too deeply"
