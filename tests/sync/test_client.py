@@ -174,23 +174,6 @@ def test_a_dropped_stream_warns_and_is_closed(client: Client) -> None:
     assert client.health.ready()
 
 
-@pytest.mark.parametrize("left_open", ["nothing", "client", "stream"])
-def test_the_interpreter_exits_quietly(left_open: str, nim_simulator_url: str) -> None:
-    """With open clients and live streams a program ends at once and prints nothing."""
-    script = f"""
-from nimclient import Client
-client = Client(base_url={nim_simulator_url!r})
-client.chat.create("hello")
-if {left_open!r} == "nothing":
-    client.close()
-if {left_open!r} == "stream":
-    stream = client.chat.stream("hello")
-    next(stream)
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
 def test_a_forked_child_starts_its_own_loop(nim_simulator_url: str) -> None:
     """After fork the child's calls work, and so do the parent's."""
     script = f"""

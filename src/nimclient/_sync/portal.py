@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CANCELLING = 0.2  # seconds that an interrupted call has to end in, so that its connection is closed when Ctrl-C is seen
-EXITING = 1.0  # seconds that all of them have at interpreter exit
+EXITING = 0.5  # seconds that all of them have at interpreter exit
 
 
 class Portal:
