@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from benchmarks.runners import STARTS
+from benchmarks.runners import ONLY_EMBED, STARTS
 from benchmarks.runs import Run
 from benchmarks.scenarios import Scenario
 from benchmarks.server import ROOT
@@ -30,7 +30,15 @@ def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def peers_of(scenario: Scenario, chosen: Sequence[str]) -> list[str]:
     """The chosen peers, led by the one they are compared with."""
-    return [scenario.baseline, *(peer for peer in chosen if peer != scenario.baseline)]
+    able = [peer for peer in chosen if can_do(peer, scenario)]
+    return [scenario.baseline, *(peer for peer in able if peer != scenario.baseline)]
+
+
+def can_do(peer: str, scenario: Scenario) -> bool:
+    """Whether there is such a peer in a scenario at all."""
+    if scenario.action == "start":
+        return peer in STARTS
+    return scenario.action == "embed" or peer not in ONLY_EMBED
 
 
 def run_python(*arguments: str, seconds: float) -> str:

@@ -12,13 +12,18 @@ OURS = "nimclient"
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One peer in one scenario: CPU per unit in µs (a start: ms), and the same against the baseline."""
+    """One peer in one scenario: CPU per unit in µs (a start: ms), the same against the baseline and against nimclient.
+
+    `limit` is the most it may be against the baseline, `ahead` the least it is expected to be against nimclient.
+    """
 
     scenario: str
     peer: str
     cpu: Spread | None
     compared: Spread | None
+    against_ours: Spread | None
     limit: float | None
+    ahead: float | None
     counted: int
     rejected: int
     failures: tuple[str, ...]
@@ -26,9 +31,18 @@ class Summary:
     @property
     def reached(self) -> bool | None:
         """Whether the median meets the target; None without a target or a measurement."""
-        if self.limit is None or self.compared is None:
-            return None
-        return self.compared.median <= self.limit
+        if self.limit is not None and self.compared is not None:
+            return self.compared.median <= self.limit
+        if self.ahead is not None and self.against_ours is not None:
+            return self.against_ours.median >= self.ahead
+        return None
+
+    @property
+    def target(self) -> str:
+        """The target in signs."""
+        if self.limit is not None:
+            return f"≤ {self.limit:g}"
+        return "" if self.ahead is None else f"≥ {self.ahead:g} × {OURS}"
 
 
 def summarize(scenario: Scenario, peer: str, runs: Sequence[Run]) -> Summary:
@@ -38,12 +52,15 @@ def summarize(scenario: Scenario, peer: str, runs: Sequence[Run]) -> Summary:
     scale = scenario.per_second
     compare = operator.sub if scenario.as_difference else operator.truediv
     compared = paired(own, baseline, compare)
+    ours = [run for run in runs if run.peer == OURS]
     return Summary(
         scenario=scenario.name,
         peer=peer,
         cpu=spread(run.cpu_per_unit * scale for run in own if run.counted),
         compared=spread(value * scale if scenario.as_difference else value for value in compared),
-        limit=scenario.limit if peer == OURS else None,
+        against_ours=None if scenario.as_difference else spread(paired(own, ours, operator.truediv)),
+        limit=scenario.limit if peer == OURS else scenario.other_limits.get(peer),
+        ahead=scenario.ahead.get(peer),
         counted=sum(run.counted for run in own),
         rejected=sum(run.rejected for run in own),
         failures=tuple(run.failure for run in own if run.failure is not None),
@@ -85,7 +102,7 @@ def how_many(summary: Summary) -> str:
 def headings(scenario: Scenario) -> tuple[str, ...]:
     """The names of the columns."""
     relation = f"over {scenario.baseline}" if scenario.as_difference else f"× {scenario.baseline}"
-    return ("peer", scenario.symbol, "min–max", relation, "min–max", "target", "", "runs")
+    return ("peer", scenario.symbol, "min–max", relation, "min–max", f"× {OURS}", "target", "", "runs")
 
 
 def cells(summary: Summary, scenario: Scenario) -> tuple[str, ...]:
@@ -98,7 +115,8 @@ def cells(summary: Summary, scenario: Scenario) -> tuple[str, ...]:
         extent(summary.cpu) if summary.cpu else "",
         number(compared.median) if compared else "",
         extent(compared) if compared else "",
-        f"≤ {summary.limit:g}" if summary.limit is not None else "",
+        number(summary.against_ours.median) if summary.against_ours and summary.peer != OURS else "",
+        summary.target,
         {True: "reached", False: "missed", None: ""}[summary.reached],
         how_many(summary),
     )

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.runners import THREADED
+
 MOST_CPU_PER_WALL = 1.1
 
 
@@ -22,7 +24,9 @@ class Run:
     @property
     def rejected(self) -> bool:
         """More CPU than one thread can use: helper threads spun, and the run says nothing about the client."""
-        return self.failure is None and self.cpu_seconds > MOST_CPU_PER_WALL * self.wall_seconds
+        if self.failure is not None or self.peer in THREADED:
+            return False
+        return self.cpu_seconds > MOST_CPU_PER_WALL * self.wall_seconds
 
     @property
     def counted(self) -> bool:

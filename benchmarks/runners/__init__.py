@@ -45,8 +45,22 @@ class Runner(Protocol):
         ...
 
 
-MODULES = {"floor": "floor", "nimclient": "nimclient_runner", "openai": "openai_runner"}
+MODULES = {
+    "floor": "floor",
+    "floor-checked": "floor_checked",
+    "nimclient": "nimclient_runner",
+    "nimclient-stdlib": "nimclient_stdlib",
+    "openai": "openai_runner",
+    "langchain-nvidia": "langchain_runner",
+    "baseten": "baseten_runner",
+}
 """The peers with a client, and their modules."""
+
+ONLY_EMBED = frozenset({"floor-checked", "nimclient-stdlib", "baseten"})
+"""Peers that are there for embeddings alone."""
+
+THREADED = frozenset({"baseten"})
+"""Peers that do their work in threads of their own: more CPU than wall time is theirs, not a helper's that spins."""
 
 STARTS = {
     "bare": "pass",

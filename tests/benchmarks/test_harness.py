@@ -24,6 +24,12 @@ def test_baseline_runs_first_and_even_when_it_is_not_asked_for():
     assert harness.peers_of(BY_NAME["import"], ["floor"]) == ["bare", "floor"]
 
 
+def test_peers_that_only_embed_are_left_out_elsewhere():
+    assert harness.peers_of(BY_NAME["chat"], ["baseten", "openai"]) == ["floor", "openai"]
+    assert harness.peers_of(BY_NAME["embed-64"], ["baseten"]) == ["floor", "baseten"]
+    assert harness.peers_of(BY_NAME["import"], ["baseten", "openai"]) == ["bare", "openai"]
+
+
 def test_peers_run_in_turn(monkeypatch):
     monkeypatch.setattr(harness, "run_once", lambda scenario, peer, turn, url, seconds: (turn, peer, seconds))
     made = harness.run_all([BY_NAME["stream-paced"]], ["floor", "openai"], url="", turns=2, seconds=1.0)

@@ -39,6 +39,20 @@ def test_only_nimclient_has_a_target():
     assert floor.reached is openai.reached is None
 
 
+@pytest.mark.parametrize(("peer", "microseconds", "reached"), [("openai", 139, False), ("openai", 140, True)])
+def test_a_peer_is_expected_to_use_a_multiple_of_ours(peer, microseconds, reached):
+    measured = runs("embed-64", "floor", [11]) + runs("embed-64", "nimclient", [10])
+    *_, theirs = report.summarize_all(measured + runs("embed-64", peer, [microseconds]))
+    assert theirs.target == "≥ 14 × nimclient"
+    assert theirs.reached is reached
+
+
+def test_nimclient_without_pybase64_has_a_target_of_its_own():
+    measured = runs("embed-64", "floor", [10]) + runs("embed-64", "nimclient-stdlib", [21])
+    *_, plain = report.summarize_all(measured)
+    assert (plain.target, plain.reached) == ("≤ 2", False)
+
+
 def test_start_is_compared_by_what_it_adds_in_milliseconds():
     measured = runs("import", "bare", [8_000]) + runs("import", "nimclient", [48_000])
     bare, ours = report.summarize_all(measured)
@@ -70,14 +84,14 @@ def test_table_has_a_block_for_each_scenario_with_aligned_columns():
     measured += runs("import", "bare", [8_000]) + runs("import", "openai", [300_000])
     assert report.table(report.summarize_all(measured)).splitlines() == [
         "chat: small chat requests (µs of client CPU per request)",
-        "  peer        µs  min–max  × floor    min–max  target           runs",
-        "  floor      105  100–110                                       2",
-        "  nimclient  147  140–154     1.40  1.40–1.40   ≤ 1.5  reached  2",
+        "  peer        µs  min–max  × floor    min–max  × nimclient  target           runs",
+        "  floor      105  100–110                             0.71                   2",
+        "  nimclient  147  140–154     1.40  1.40–1.40                ≤ 1.5  reached  2",
         "",
         "import: import plus construction (ms of client CPU per start)",
-        "  peer      ms    min–max  over bare  min–max  target    runs",
-        "  bare    8.00  8.00–8.00                                1",
-        "  openai   300    300–300        292  292–292            1",
+        "  peer      ms    min–max  over bare  min–max  × nimclient  target    runs",
+        "  bare    8.00  8.00–8.00                                             1",
+        "  openai   300    300–300        292  292–292                         1",
     ]
 
 

@@ -17,6 +17,10 @@ def test_cpu_above_wall_by_a_tenth_is_not_counted(cpu, counted):
     assert run(cpu=cpu).rejected is not counted
 
 
+def test_a_peer_with_threads_of_its_own_may_use_more():
+    assert Run("embed-64", "baseten", 0, units=1, cpu_seconds=2.0, wall_seconds=1.0).counted
+
+
 def test_failed_run_is_neither_counted_nor_rejected():
     failed = Run("stream", "floor", 0, failure="ImportError")
     assert not failed.counted

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nimclient._wire import Headers, ResponseMeta
 from nimclient.errors import DecodeError, EmbeddingMismatchError
 from nimclient.records.chat import Usage
-from nimclient.records.embeddings import Embeddings, decode_embeddings, first_not_finite, loads_embeddings
+from nimclient.records.embeddings import Embeddings, decode_embeddings, loads_embeddings
 
 META = ResponseMeta(200, Headers([(b"NVCF-REQID", b"r-1")]), "http://host/v1/embeddings")
 
@@ -219,19 +219,6 @@ def test_rows_of_integers_must_be_of_one_length():
     """Lengths are compared for every type."""
     with pytest.raises(EmbeddingMismatchError, match="1 bytes where the first vector has 2"):
         decode(body([1, 2], [3]), dtype="int8")
-
-
-@given(st.lists(st.floats(width=32), max_size=40))
-def test_first_not_finite_finds_the_first(values):
-    """The quick look at every fourth byte finds what looking at every number finds."""
-    expected = next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
-    assert first_not_finite(pack(f"<{len(values)}f", *values)) == expected
-
-
-@pytest.mark.parametrize("value", [3.0e38, -3.0e38, 1.7e38, -1.7e38])
-def test_large_finite_numbers_are_finite(value):
-    """A last byte of 0x7f or 0xff alone does not make a number infinite."""
-    assert first_not_finite(pack("<2f", 1.0, value)) is None
 
 
 # answers whose base64 is decoded where it lies -------------------------------------------------------------------------
