@@ -13,7 +13,7 @@ assert SPEC.origin is not None
 PACKAGE = Path(SPEC.origin).parent
 
 FLOORS = [
-    {"errors", "_types"},
+    {"errors", "_types", "_building"},
     {"_json", "_wire", "_user_code", "_warn"},
     {"_config"},
     {"records"},

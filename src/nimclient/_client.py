@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from attrs import evolve
 
+from nimclient._building import building
 from nimclient._config import (
     HOSTED_BASE_URL,
     HOW_TO_GET_A_KEY,
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from nimclient.records.params import CallOptions, TokenizeOptions
     from nimclient.records.ranking import Ranking
     from nimclient.records.server import Detokenization, Metadata, Tokenization
-
-_BUILDING = threading.Lock()  # threads may use a new client for the first time at the same moment
 
 
 class AsyncClient:
@@ -345,7 +343,7 @@ class AsyncClient:
         if self._shared is None:
             from nimclient._engine import Core
 
-            with _BUILDING:
+            with building():  # threads may use a new client for the first time at the same moment
                 if self._shared is None:
                     self._shared = Core(self._config)
         return self._shared

@@ -8,7 +8,6 @@ import logging
 import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import define, evolve
 
+from nimclient._building import building
 from nimclient._config import (
     ClientConfig,
     Dialect,
@@ -117,7 +117,6 @@ class Core:
         self._transport: Transport | None = None
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
-        self._building = threading.Lock()
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
         self.proxies: dict[str, str | None] = {}
 
@@ -132,7 +131,7 @@ class Core:
                 raise ClientClosedError("the client is closed")
             from nimclient._transport.aiohttp import AiohttpTransport
 
-            with self._building:
+            with building():
                 if self._transport is None:
                     self._transport = AiohttpTransport(self.settings)
         return self._transport

@@ -141,6 +141,7 @@ class FaultServer:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0.001)  # for the last words of its connections
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -171,6 +172,9 @@ class FaultServer:
                 await self._exchange(reader, writer, number)
         except (_Gone, OSError, EOFError):
             pass
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
         finally:
             writer.close()
 
@@ -244,8 +248,8 @@ class ServerThread:
     Scripts are set before the first request; what it saw may be read from any thread.
     """
 
-    def __init__(self) -> None:
-        self.server = FaultServer()
+    def __init__(self, ssl: SSLContext | None = None) -> None:
+        self.server = FaultServer(ssl=ssl)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault server")
 

@@ -36,6 +36,7 @@ from nimclient.errors import (
     BodyTooLargeError,
     ClientClosedError,
     ConfigurationError,
+    ConnectionLostError,
     Phase,
     TransportError,
 )
@@ -55,8 +56,9 @@ class AiohttpTransport:
         self._ssl = ssl_setting(settings.verify, settings.cert)
         _keep_heap()
         self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
-        self._pid = os.getpid()
         self._closed = False
+        _TRANSPORTS.add(self)
+        weakref.finalize(self, _close_orphans, self._pools)
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, _Body]:
         """See Transport."""
@@ -80,6 +82,7 @@ class AiohttpTransport:
     async def aclose(self) -> None:
         """Close the pool of this loop now, and those of other loops in their own threads."""
         self._closed = True
+        _close_orphans(self._pools)
         here = asyncio.get_running_loop()
         for loop, pool in list(self._pools.items()):
             if loop is here:
@@ -97,13 +100,9 @@ class AiohttpTransport:
             ) from None
         if self._closed:
             raise ClientClosedError("the client is closed")
-        if self._pid != os.getpid():  # a forked child must not touch its parent's sockets
-            self._pools = {}
-            self._pid = os.getpid()
         pool = self._pools.get(loop)
         if pool is None:
-            for old in [loop for loop in list(self._pools) if loop.is_closed()]:  # other threads add theirs meanwhile
-                self._pools.pop(old, None)
+            _close_orphans(self._pools)
             pool = self._pools[loop] = _Pool(self._settings, self._ssl)
             await pool.hold_to_loop(weakref.ref(self))
         return pool
@@ -113,6 +112,31 @@ class AiohttpTransport:
         for loop, known in list(self._pools.items()):
             if known is pool:
                 self._pools.pop(loop, None)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: begin anew, without the parent's sockets."""
+        for pool in self._pools.values():
+            pool.leave_to_parent()
+        self._pools.clear()
+
+
+_TRANSPORTS: weakref.WeakSet[AiohttpTransport] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for transport in list(_TRANSPORTS):
+        transport.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _close_orphans(pools: dict[asyncio.AbstractEventLoop, _Pool]) -> None:
+    """Close and forget the pools whose loop was closed by hand: `asyncio.run` would have ended them."""
+    for loop in list(pools):  # other threads add theirs meanwhile
+        if loop.is_closed() and (pool := pools.pop(loop, None)) is not None:
+            pool.close_without_loop()
 
 
 def _keep_heap() -> None:
@@ -130,8 +154,9 @@ class _Pool:
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
+        self._connector = Connector(self.loop, ssl)
         self.session = aiohttp.ClientSession(
-            connector=Connector(self.loop, ssl),
+            connector=self._connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_NO_LIMITS,
             trust_env=False,
@@ -144,6 +169,14 @@ class _Pool:
         self._naps: set[asyncio.Future[bool]] = set()
         self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
+        self._is_parents = False
+
+    def is_here(self) -> bool:
+        """Whether its loop is the one that runs here."""
+        try:
+            return asyncio.get_running_loop() is self.loop and not self._is_parents
+        except RuntimeError:
+            return False
 
     async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
         """Make the end of the loop close the session: a primed async generator is what a loop ends by itself."""
@@ -186,6 +219,24 @@ class _Pool:
     def close_soon(self) -> None:
         """`aclose` as a task of this pool's loop."""
         self._closing = self.loop.create_task(self.aclose())
+
+    def is_orphan(self) -> bool:
+        """Whether no loop of this process serves it any more; its sockets are closed then."""
+        if self.loop.is_closed():
+            self.close_without_loop()
+            return True
+        return self._is_parents
+
+    def close_without_loop(self) -> None:
+        """Close the sockets of a loop that is closed already. May be called again."""
+        self.session.detach()
+        self._connector.close_without_loop()
+
+    def leave_to_parent(self) -> None:
+        """Give up a forked child's copies of the sockets; the parent goes on using them."""
+        self._is_parents = True
+        self.session.detach()
+        self._connector.leave_to_parent()
 
 
 class _Attempt:
@@ -274,6 +325,9 @@ class _Body:
 
     async def read(self, phase: BodyPhase, deadline: float | None) -> bytes:
         watchdog = self._attempt.watchdog
+        if not self._attempt.pool.is_here():
+            self.abandon()
+            raise ConnectionLostError("it was opened in another event loop, and can only be read there", phase="body")
         watchdog.arm(phase, deadline, getattr(self._attempt.timeouts, phase, None))
         try:
             return await self._content.readany()
@@ -339,16 +393,26 @@ class _Body:
             self._attempt.end()
 
     def abort(self) -> None:
-        if not self._closed:
+        if not self._attempt.pool.is_here():
+            self.abandon()
+        elif not self._closed:
             self._closed = True
             self._response.close()
             self._attempt.end()
 
     def abandon(self) -> None:
-        loop = self._attempt.pool.loop
-        if not self._closed and not loop.is_closed():
-            with contextlib.suppress(RuntimeError):  # it was closed in the meantime
-                loop.call_soon_threadsafe(self.abort)
+        pool = self._attempt.pool
+        if self._closed:
+            return
+        if pool.is_orphan():
+            self._closed = True
+            if self._response.connection is not None:
+                self._response.connection.close()
+            with contextlib.suppress(RuntimeError):  # whoever waits for the slot waits in a closed loop
+                self._attempt.end()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+                pool.loop.call_soon_threadsafe(self.abort)
 
 
 def _closed_during_the_call() -> ClientClosedError:

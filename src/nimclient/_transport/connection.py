@@ -12,6 +12,7 @@ import time
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -19,6 +20,7 @@ from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
 from nimclient._config import Timeouts
+from nimclient._transport.orphans import close_transport, let_go
 from nimclient.errors import Phase
 
 IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close theirs after 5, and a POST on a closed one is lost
@@ -69,9 +71,10 @@ class Connector(aiohttp.TCPConnector):
 
     def __init__(self, loop: Any, ssl: Any) -> None:
         super().__init__(
-            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=_socket_with_keepalive, loop=loop
+            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=self._new_socket, loop=loop
         )
         self._factory: Any = partial(_Protocol, loop=loop)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
@@ -90,6 +93,28 @@ class Connector(aiohttp.TCPConnector):
         with contextlib.suppress(AttributeError):  # asyncio's own; uvloop has a buffer that it keeps
             transport.max_size = RECEIVE_SIZE
         return protocol
+
+    def _new_socket(self, address: Any) -> socket.socket:
+        made = _socket_with_keepalive(address)
+        self._sockets.add(made)
+        return made
+
+    def close_without_loop(self) -> None:
+        """Close the sockets; the loop is closed already. May be called again."""
+        protocols = [*(protocol for idle in self._conns.values() for protocol, _ in idle), *self._acquired]
+        self._give_up()
+        for protocol in protocols:
+            close_transport(protocol.transport)
+
+    def leave_to_parent(self) -> None:
+        """Give up a forked child's copies of the sockets; the parent goes on using them."""
+        self._give_up()
+        let_go(list(self._sockets))
+
+    def _give_up(self) -> None:
+        self._closed = True
+        self._conns.clear()
+        self._acquired.clear()
 
 
 class Request(aiohttp.ClientRequest):

@@ -1,0 +1,42 @@
+"""Servers in a thread, for tests that have no loop or many; one of them speaks TLS under an authority of its own."""
+
+import ssl
+from collections.abc import Iterator
+
+import pytest
+import trustme
+
+from support.server import FaultServer, ServerThread
+from support.wire import chat
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Who signs the certificates of these tests."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The authority, as a file for `verify`."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def far() -> Iterator[FaultServer]:
+    """A server in a thread of its own."""
+    with ServerThread() as server:
+        server.script(chat())
+        yield server
+
+
+@pytest.fixture
+def far_tls(authority: trustme.CA) -> Iterator[FaultServer]:
+    """The same behind TLS; `verify` is `ca_file`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with ServerThread(ssl=context) as server:
+        server.script(chat())
+        yield server
