@@ -20,7 +20,7 @@ from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
 from nimclient._config import Timeouts
-from nimclient._transport.orphans import close_transport, let_go
+from nimclient._transport.orphans import close_transport, forget_socket, let_go
 from nimclient.errors import Phase
 
 IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close theirs after 5, and a POST on a closed one is lost
@@ -53,8 +53,12 @@ class _Protocol(ResponseHandler):
         _break_off(self._payload, exc)
 
     def close(self) -> None:
+        """Close at once: nothing is flushed to a peer that may not read, no TLS farewell is waited for."""
+        self.abort()
+
+    def abort(self) -> None:
         payload = self._payload
-        super().close()
+        super().abort()
         _break_off(payload, aiohttp.ClientConnectionError("the session was closed"))
 
 
@@ -101,20 +105,22 @@ class Connector(aiohttp.TCPConnector):
 
     def close_without_loop(self) -> None:
         """Close the sockets; the loop is closed already. May be called again."""
-        protocols = [*(protocol for idle in self._conns.values() for protocol, _ in idle), *self._acquired]
-        self._give_up()
-        for protocol in protocols:
-            close_transport(protocol.transport)
+        for transport in self._give_up():
+            close_transport(transport)
 
     def leave_to_parent(self) -> None:
         """Give up a forked child's copies of the sockets; the parent goes on using them."""
-        self._give_up()
         let_go(list(self._sockets))
+        for transport in self._give_up():
+            forget_socket(transport)
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> list[Any]:
+        """Forget all connections without closing them; returns their transports."""
+        protocols = [*(protocol for idle in self._conns.values() for protocol, _ in idle), *self._acquired]
         self._closed = True
         self._conns.clear()
         self._acquired.clear()
+        return [protocol.transport for protocol in protocols if protocol.transport is not None]
 
 
 class Request(aiohttp.ClientRequest):

@@ -14,16 +14,23 @@ from typing import Any
 
 
 def close_transport(transport: Any) -> None:
-    """Close the socket of an asyncio transport whose loop is closed. It will not complain when it is collected."""
-    while transport is not None:
-        below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
-        with contextlib.suppress(RuntimeError):  # it tells the loop, too, but only after it has noted that it is closed
-            transport.abort()
-        made = getattr(transport, "_sock", None)  # uvloop has closed its own
-        if made is not None:
-            made.close()
-            transport._sock = None
-        transport = below
+    """Close the socket of a transport whose loop is closed. It will not complain when it is collected."""
+    with contextlib.suppress(RuntimeError):  # it tells the loop, too, but only after it has noted that it is closed
+        transport.abort()
+    made = forget_socket(transport)
+    if made is not None:
+        made.close()
+
+
+def forget_socket(transport: Any) -> socket.socket | None:
+    """Take the socket out of an asyncio transport, under TLS or not: it would warn when it is collected. uvloop's do not."""
+    while (tls := getattr(transport, "_ssl_protocol", None)) is not None:
+        transport._closed = True
+        transport = tls._transport
+    made: socket.socket | None = getattr(transport, "_sock", None)
+    if made is not None:
+        transport._sock = None
+    return made
 
 
 def let_go(sockets: Iterable[socket.socket]) -> None:
