@@ -1,6 +1,7 @@
 """NVIDIA Dynamo's own frontend accepts what we send, and what it answers, refuses and breaks off comes out as it should."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -218,17 +219,53 @@ async def test_a_model_it_does_not_serve(client: AsyncClient, streamed: bool) ->
 
 
 async def test_routes_it_does_not_have(client: AsyncClient) -> None:
-    """Embeddings of a chat model and ranking are 404 in its flat dialect."""
+    """Embeddings of a chat model are 404 in its flat dialect; what it has no route for is a NotFoundError in our words."""
     with pytest.raises(NotFoundError, match="Model not found"):
         await client.embeddings.create(["a"])
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="no route for reranking"):
         await client.rerank("a", ["b"])
+    with pytest.raises(NotFoundError, match="no route that tells its version"):
+        await client.metadata()
+    with pytest.raises(NotFoundError, match="the server has no /tokenize"):
+        await client.tokenize("hello")
+    with pytest.raises(NotFoundError, match="the server has no /detokenize"):
+        await client.detokenize([1])
 
 
 async def test_health(client: AsyncClient) -> None:
-    """It has no health routes of a NIM; /health below the root answers for them."""
+    """It has no health routes of a NIM; /health and /live below the root answer for them."""
+    await client.health.wait_ready(timeout=20)
     assert await client.health.ready()
     assert await client.health.live()
+
+
+async def test_health_without_a_worker(tmp_path: Path) -> None:
+    """What it says while its only worker is gone, and that it is ready again once there is one."""
+    with Dynamo(tmp_path) as dynamo:
+        async with AsyncClient(base_url=dynamo.base_url, retry=ONCE) as client:
+            await client.health.wait_ready(timeout=20)
+            dynamo.kill_worker()
+            assert await client.health.live()
+            await asyncio.to_thread(dynamo.start_worker)
+            await client.health.wait_ready(timeout=20)
+
+
+@pytest.mark.parametrize(
+    "ask_something",
+    [
+        lambda client: client.models.list(),
+        lambda client: client.models.get(MODEL),
+        lambda client: client.health.ready(),
+        lambda client: client.tokenize("x"),
+    ],
+    ids=["list", "model", "health", "refusal"],
+)
+async def test_it_is_known_by_its_answers(client: AsyncClient, ask_something: Any) -> None:
+    """Any one of these gives it away, a refusal too."""
+    assert client.dialect is None
+    with contextlib.suppress(NotFoundError):
+        await ask_something(client)
+    assert client.dialect == "dynamo"
 
 
 async def test_many_at_once(client: AsyncClient) -> None:

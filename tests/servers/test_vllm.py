@@ -259,10 +259,43 @@ async def test_models(client: AsyncClient) -> None:
 
 async def test_routes_it_does_not_have(client: AsyncClient) -> None:
     """NIM's ranking is not there, nor are embeddings of a model that generates."""
-    with pytest.raises(NotFoundError, match="Not Found"):
+    with pytest.raises(NotFoundError, match="no route for reranking: Not Found"):
         await client.rerank("a", ["b"])
     with pytest.raises(NotFoundError, match="Not Found"):
         await client.embeddings.create(["a"])
+
+
+async def test_its_version(client: AsyncClient) -> None:
+    """metadata() tells the version of vLLM."""
+    metadata = await client.metadata()
+    assert (metadata.server, client.dialect) == ("vllm", "vllm")
+    assert metadata.version
+
+
+async def test_its_tokenizer(client: AsyncClient) -> None:
+    """Text and messages become tokens, tokens become the text again."""
+    tokens = await client.tokenize("hello there", return_token_strs=True, add_special_tokens=False)
+    assert tokens.count == len(tokens.tokens) == len(tokens.token_strs) > 0
+    assert tokens.max_model_len == CONTEXT
+    assert (await client.detokenize(tokens.tokens)).text == "hello there"
+    chat = await client.tokenize([("user", "hello there")])
+    assert chat.count > tokens.count
+    with pytest.raises(ModelNotFoundError):
+        await client.tokenize("hello", model="none")
+
+
+@pytest.mark.parametrize("ask_something", ["models", "answer", "health"])
+async def test_it_is_known_by_its_answers(client: AsyncClient, ask_something: str) -> None:
+    """The owner of its models, the fingerprint of an answer, and its empty /health give it away."""
+    assert client.dialect is None
+    match ask_something:
+        case "models":
+            await client.models.list()
+        case "answer":
+            await ask(client, False, **QUIET)
+        case _:
+            await client.health.wait_ready(timeout=20)
+    assert client.dialect == "vllm"
 
 
 async def test_health(client: AsyncClient) -> None:
@@ -287,6 +320,7 @@ SAME: dict[str, tuple[str, Any]] = {
     "no such document": ("/v1/metadata", None),
     "no single model": (f"/v1/models/{MODEL}", None),
     "ranking": ("/v1/ranking", {}),
+    "tokens": ("/tokenize", {"model": MODEL, "prompt": "hello"}),
     "wrong method": (CHAT, None),
     "health": ("/health", None),
     "ping": ("/ping", None),
