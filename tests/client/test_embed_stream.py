@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import itertools
+import random
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -196,6 +197,25 @@ async def test_a_slow_slice_holds_up_no_more_than_the_window(server: FaultServer
         assert len(server.requests) == 8
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("concurrency", "batch_size"), [(1, 1), (1000, 1), (1000, 1000)])
+async def test_extreme_settings(server: FaultServer, client: AsyncClient, concurrency: int, batch_size: int) -> None:
+    """One at a time, or more at once than there are texts: every text gets its vector."""
+    server.script(embed)
+    stream = client.embeddings.embed_stream(numbers(150), concurrency=concurrency, batch_size=batch_size)
+    assert [n for batch in await read(stream) for n in numbers_of(batch)] == list(range(150))
+
+
+async def test_a_reader_that_raises_ends_what_is_under_way(server: FaultServer, client: AsyncClient) -> None:
+    """An exception in the block comes out as it is, and nothing runs on."""
+    server.script(lambda r: embed(r) if r.json["input"] == ["0"] else [Stall()])
+    with pytest.raises(ZeroDivisionError):
+        async with client.embeddings.embed_stream(texts(8), batch_size=1) as batches:
+            async for _ in batches:
+                raise ZeroDivisionError
+    await server.until(lambda: server.open == 1)
+    assert_idle(client)
 
 
 async def test_leaving_the_block_ends_what_is_under_way(server: FaultServer, client: AsyncClient) -> None:
@@ -651,3 +671,59 @@ async def test_a_listener_that_raises_ends_the_stream(server: FaultServer, clien
     assert_idle(client)
     with pytest.raises(ZeroDivisionError):
         await anext(stream)
+
+
+# everything at once ---------------------------------------------------------------------------------------------------
+
+
+def troubled(seed: int) -> Callable[[Request], Any]:
+    """A server that shuffles its answers, limits batches, refuses and mangles some texts, and has moods."""
+    chance = random.Random(seed)
+    most = chance.choice([3, 7, 16, 10**6])
+
+    def script(request: Request) -> Any:
+        sent = request.json["input"]
+        mood = chance.random()
+        if mood < 0.05:
+            return error(429, "busy")
+        if mood < 0.08:
+            return error(500, "oops")
+        if mood < 0.1:
+            return answer(embedded(sent[1:]))  # a vector too few
+        if len(sent) > most:
+            return error(413, f"batch size {len(sent)} > maximum allowed batch size {most}")
+        if any(int(text) % 23 == 5 for text in sent):
+            return error(422, "bad text")
+        body = embedded(["nan" if int(text) % 41 == 7 else text for text in sent], 3 if "97" in sent else 2)
+        chance.shuffle(body["data"])
+        return [Pause(chance.random() / 500), answer(body)]
+
+    return script
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_nothing_is_lost_or_misplaced(server: FaultServer, make_client: MakeClient, seed: int) -> None:
+    """Whatever the server does, every text gets its own vector or a failure, once, and only bad texts fail."""
+    client = make_client(retry=RetryPolicy(attempts=4, first_delay=0.001, max_delay=0.002))
+    server.script(answer(embedded(["0"])), troubled(seed))
+    await client.embeddings.create(["0"])
+    source: list[Any] = [str(number) for number in range(300)]
+    source[50:50] = ["", 5]
+    numbers: dict[int, int] = {}
+    failed: set[int] = set()
+    stream = client.embeddings.embed_stream(
+        iter(source), batch_size=20, concurrency=5, ordered=seed % 2 == 0, on_error="collect"
+    )
+    async for batch in stream:
+        assert len(batch.indexes) == len(batch.vectors)
+        numbers |= dict(zip(batch.indexes, numbers_of(batch), strict=True))
+        failed |= {failure.index for failure in batch.failures}
+    assert sorted([*numbers, *failed]) == list(range(302))
+    assert all(source[index] == str(number) for index, number in numbers.items())
+    bad = {
+        i
+        for i, text in enumerate(source)
+        if i in (50, 51) or int(text) % 23 == 5 or int(text) % 41 == 7 or text == "97"
+    }
+    assert failed == bad
+    assert stream.progress.requests == len(server.requests) - 1
