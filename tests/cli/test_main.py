@@ -20,6 +20,7 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator, SimulatorThread
 
+COMMANDS = ("demo", "chat", "rerank", "models", "doctor", "simulate")
 KEY = "nvapi-never-to-be-seen-0123456789"
 NOWHERE = "http://127.0.0.1:9"
 
@@ -29,7 +30,7 @@ def test_version(run):
     assert run("--version") == (0, f"nimclient {nimclient.__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["demo", "chat", "simulate"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(run, command):
     """Every command's help has examples and says what the exit codes mean."""
     ran = run(command, "--help")
@@ -43,7 +44,7 @@ def test_help_names_every_command(run):
     """`nimclient --help` lists the commands that there are."""
     ran = run("--help")
     assert ran.code == 0
-    assert all(f"\n    {command} " in ran.out for command in ("demo", "chat", "simulate"))
+    assert all(f"\n    {command} " in ran.out for command in COMMANDS)
 
 
 def test_help_imports_little(environment):

@@ -148,3 +148,42 @@ def test_terminals_without_rich_get_plain(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without_rich)
     assert isinstance(writer_for(Terminal()), Plain)
+
+
+COLUMNS = [("meta/llama", "chat"), ("nv/embed-with-a-long-name", "embedding")]
+
+
+def test_plain_columns():
+    """A list is columns; a terminal gets a heading, a pipe does not."""
+    for stream, heading in ((io.StringIO(), []), (Terminal(), ["id                         kind"])):
+        Plain(stream).columns(("id", "kind"), COLUMNS)
+        assert stream.getvalue().splitlines() == [
+            *heading,
+            "meta/llama                 chat",
+            "nv/embed-with-a-long-name  embedding",
+        ]
+
+
+def test_rich_columns(console: Console):
+    """On a terminal a list is a table with headings."""
+    Rich(console).columns(("id", "kind"), COLUMNS)
+    shown = console.export_text()
+    assert "id" in shown.splitlines()[1]
+    assert "nv/embed-with-a-long-name" in shown
+
+
+def test_findings(console: Console):
+    """A finding is a line with its state, and another one with what to do; long texts stay in their column."""
+    stream = io.StringIO()
+    Plain(stream).finding("ok", "server", "NIM", "")
+    Plain(stream).finding("failed", "key", "refused", "check it")
+    assert stream.getvalue().splitlines() == [
+        "  ok      server      NIM",
+        "  FAILED  key         refused",
+        "                      → check it",
+    ]
+    Rich(console).finding("note", "models", "word " * 20, "do something about it")
+    lines = console.export_text().splitlines()
+    assert lines[0].startswith("  –       models")
+    assert all(line.startswith(" " * 20) for line in lines[1:])
+    assert "→ do something" in lines[-1]

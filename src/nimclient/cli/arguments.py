@@ -1,87 +1,14 @@
-"""What the command line looks like: every command, option, help text and example. Knows nothing of what they do."""
+"""What the command line looks like: every command and option. What their help says at length is in `prose`."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from nimclient import __version__
-
-_KEYS = """\
-keys: NVIDIA_API_KEY goes to NVIDIA's own hosts only, NVIDIA_NIM_API_KEY to any server you name, the key in
---api-key-file as well. A key is never an argument: arguments are visible to every user of the machine.
-exit codes: 0 complete, 1 failed or partial, 2 usage, 130 interrupted.
-"""
-
-_DESCRIPTION = "The command line of nimclient, a Python client for NVIDIA NIM microservices and vLLM."
-
-_EPILOG = (
-    """\
-examples:
-  nimclient demo                                    see it work: no key, no GPU, no download
-  nimclient demo --query "generate random numbers"  ask the Python documentation your own question
-  nimclient simulate --port 8000                    a NIM-like server on this machine
-  nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
-
-`nimclient COMMAND --help` has the options of each command and more examples.
-"""
-    + _KEYS
-)
-
-_DEMO = """\
-Take the docstrings of this Python's standard library (several thousand real texts, no download), embed them,
-search them by cosine, and stream a chat answer that is grounded in what was found.
-
-The server is the one of --base-url (or NVIDIA_BASE_URL); else the hosted catalog when NVIDIA_API_KEY is set or
---api-key-file is given; else a simulator that is started for the demo. A server that has only embedding or only
-chat models runs that half of the demo.
-"""
-
-_DEMO_EPILOG = (
-    """\
-examples:
-  nimclient demo
-  nimclient demo --query "generate random numbers"
-  nimclient demo --base-url http://localhost:8000 --model meta/llama-3.1-8b-instruct
-  nimclient demo --json --out vectors | python -m json.tool
-
-files: DIR/vectors.f32 (raw little-endian float32, row after row), DIR/texts.jsonl (name and text of each row),
-DIR/meta.json (model, dimensions, count). They are written anew by every run.
-"""
-    + _KEYS
-)
-
-_SIMULATE = """\
-Run a NIM-like server on this machine until Ctrl-C: models, chat, completions, embeddings and ranking.
-
-It is a simulator, not a model: embeddings are hashed words, so that texts with words in common are near; chat
-answers are sentences quoted from the messages. Protocol, errors, limits and timing are those of a NIM.
-"""
-
-_SIMULATE_EPILOG = """\
-examples:
-  nimclient simulate
-  nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
-  nimclient simulate --rpm 40                             refuses as the hosted catalog does
-  nimclient simulate --port 0 --json                      a free port, its URL as JSON
-
-exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.
-"""
-
-_CHAT = "Ask one question and print the answer as it is written."
-
-_CHAT_EPILOG = (
-    """\
-examples:
-  nimclient chat "Why is the sky blue?"
-  nimclient chat --base-url http://localhost:8000 --system "Answer in one sentence." "What is a NIM?"
-  git diff | nimclient chat --system "Review this change."
-  nimclient chat "Name three colours" --json | python -m json.tool
-
-"""
-    + _KEYS
-)
+from nimclient.cli import prose
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -100,14 +27,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `command` in its result names the module that runs it."""
     parser = argparse.ArgumentParser(
-        "nimclient", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=_Help, allow_abbrev=False
+        "nimclient", description=prose.DESCRIPTION, epilog=prose.EPILOG, formatter_class=_Help, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"nimclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     _add_demo(commands)
     _add_chat(commands)
+    _add_rerank(commands)
+    _add_models(commands)
+    _add_doctor(commands)
     _add_simulate(commands)
     return parser
+
+
+KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -117,11 +51,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: _Commands) -> None:
     summary = "embed, search and chat over the documentation of Python itself"
-    demo = commands.add_parser(
-        "demo", help=summary, description=_DEMO, epilog=_DEMO_EPILOG, formatter_class=_Help, allow_abbrev=False
-    )
+    demo = _command(commands, "demo", summary, prose.DEMO, prose.DEMO_EPILOG)
     demo.add_argument("--query", type=_text, metavar="TEXT", help="search for this and ask it, instead of the examples")
     demo.add_argument(
         "--texts",
@@ -142,11 +74,8 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_server_options(demo, "chat model (default: the server's first)", "print one JSON object instead")
 
 
-def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "ask one question"
-    chat = commands.add_parser(
-        "chat", help=summary, description=_CHAT, epilog=_CHAT_EPILOG, formatter_class=_Help, allow_abbrev=False
-    )
+def _add_chat(commands: _Commands) -> None:
+    chat = _command(commands, "chat", "ask one question", prose.CHAT, prose.CHAT_EPILOG)
     chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: read it from standard input')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
     chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
@@ -155,15 +84,39 @@ def _add_chat(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
 
 
-def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    simulate = commands.add_parser(
-        "simulate",
-        help="run a NIM-like server on this machine",
-        description=_SIMULATE,
-        epilog=_SIMULATE_EPILOG,
-        formatter_class=_Help,
-        allow_abbrev=False,
+def _add_rerank(commands: _Commands) -> None:
+    rerank = _command(
+        commands, "rerank", "sort documents by how well they answer a query", prose.RERANK, prose.RERANK_EPILOG
     )
+    rerank.add_argument("query", type=_text, help="what the documents should answer")
+    rerank.add_argument(
+        "documents",
+        nargs="*",
+        metavar="DOCUMENT",
+        help='the documents; "-", or none in a pipe: the lines of standard input',
+    )
+    rerank.add_argument("--file", type=_text, metavar="FILE", help="the documents are the lines of this file")
+    rerank.add_argument("--top", type=_number(int, 1), metavar="N", help="print the best N only")
+    rerank.add_argument("--truncate", choices=["NONE", "END"], help="what to do with pairs that are too long (NIM)")
+    _add_server_options(rerank, "reranker (default: the server's first)", "print the ranking as JSON")
+
+
+def _add_models(commands: _Commands) -> None:
+    models = _command(commands, "models", "list the models of the server", prose.MODELS, prose.MODELS_EPILOG)
+    models.add_argument("--kind", choices=KINDS, help="only models of this kind")
+    _add_server_options(models, "only this model, by id or alias", "print the list as JSON")
+
+
+def _add_doctor(commands: _Commands) -> None:
+    doctor = _command(commands, "doctor", "find out what works and what does not", prose.DOCTOR, prose.DOCTOR_EPILOG)
+    _add_server_options(
+        doctor, "try this model only", "print all findings as one JSON object", "one request may take (default: 10)"
+    )
+
+
+def _add_simulate(commands: _Commands) -> None:
+    summary = "run a NIM-like server on this machine"
+    simulate = _command(commands, "simulate", summary, prose.SIMULATE, prose.SIMULATE_EPILOG)
     seconds = _number(float, 0)
     count = _number(int, 1)
     simulate.add_argument(
@@ -193,7 +146,16 @@ def _add_simulate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 
 
-def _add_server_options(parser: argparse.ArgumentParser, model: str, json: str) -> None:
+def _command(commands: _Commands, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """A command with its help."""
+    return commands.add_parser(
+        name, help=summary, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
+    )
+
+
+def _add_server_options(
+    parser: argparse.ArgumentParser, model: str, json: str, seconds: str = "one call may take"
+) -> None:
     """The options of every command that talks to a server."""
     server = parser.add_argument_group("server")
     server.add_argument("--base-url", type=_text, metavar="URL", help="the server, e.g. http://localhost:8000")
@@ -201,7 +163,7 @@ def _add_server_options(parser: argparse.ArgumentParser, model: str, json: str) 
     server.add_argument(
         "--api-key-file", type=_text, metavar="FILE", help="file that holds the API key and nothing else"
     )
-    server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help="seconds that one call may take")
+    server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help=f"seconds that {seconds}")
     parser.add_argument("--json", action="store_true", help=json)
 
 

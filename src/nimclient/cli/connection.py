@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from nimclient import AsyncClient, AttemptEvent
+from attrs import frozen
+
+from nimclient import AsyncClient, AttemptEvent, RetryPolicy
+from nimclient._config import HOSTED_BASE_URL, Credentials, environment_base_url
+from nimclient._protocol.urls import parse_base_url
 from nimclient.cli.failures import UsageError, in_options
 from nimclient.errors import ConfigurationError
 
@@ -18,6 +22,7 @@ def make_client(
     *,
     simulator: str | None = None,
     model: str | Mapping[str, str] | None = None,
+    retry: RetryPolicy | None = None,
     on_attempt: Callable[[AttemptEvent], object] | None = None,
 ) -> AsyncClient:
     """The client that the options describe; `simulator` is the URL of an embedded one, reached without any proxy.
@@ -31,11 +36,53 @@ def make_client(
             simulator or args.base_url,
             model=model,
             timeouts=args.timeout,
+            retry=retry,
             trust_env=simulator is None,
             on_attempt=on_attempt,
         )
     except ConfigurationError as error:
         raise UsageError(in_options(str(error))) from error
+
+
+@frozen
+class Key:
+    """Which key goes to the server: where it comes from, whether it is sent, and in words why another one is not."""
+
+    source: str | None
+    sent: bool
+    held_back: str = ""
+
+    @property
+    def remedy(self) -> str:
+        """What to do when the server does not accept it."""
+        if self.source is not None and self.sent:
+            return f"check the key of {self.source}; one for the hosted catalog comes from https://build.nvidia.com"
+        return "set NVIDIA_NIM_API_KEY (NVIDIA_API_KEY for NVIDIA's own hosts), or pass --api-key-file"
+
+
+def key_for(args: argparse.Namespace) -> Key:
+    """The key that the client of `make_client` sends, by where it comes from. UsageError for settings that cannot work."""
+    from_file = None if args.api_key_file is None else read_key(args.api_key_file)
+    environment = environment_base_url() if args.base_url is None else None
+    try:
+        credentials = Credentials.gather(from_file, base_from_environment=environment is not None)
+        origin = parse_base_url(args.base_url or environment or HOSTED_BASE_URL).origin
+    except ConfigurationError as error:
+        raise UsageError(in_options(str(error))) from error
+    found = credentials.for_origin(origin, origin)
+    if found is None:
+        held_back = "; NVIDIA_API_KEY goes to NVIDIA's own hosts only" if credentials.catalog is not None else ""
+        return Key(None, sent=False, held_back=held_back)
+    if found is credentials.catalog:
+        return Key("NVIDIA_API_KEY", sent=True)
+    return Key("NVIDIA_NIM_API_KEY" if from_file is None else "--api-key-file", sent=True)
+
+
+def named_by(args: argparse.Namespace) -> str:
+    """What says which server is meant."""
+    if args.base_url is not None:
+        return "--base-url"
+    return "NVIDIA_BASE_URL" if environment_base_url() is not None else "the default: the hosted catalog"
 
 
 def read_key(path: str) -> str:

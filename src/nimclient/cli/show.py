@@ -14,6 +14,8 @@ from typing import Protocol, TextIO
 from attrs import frozen
 
 PROGRESS_SECONDS = 2.0
+MARKS = {"ok": "ok", "note": "–", "failed": "FAILED"}
+NAME_WIDTH = 10
 
 Advance = Callable[[int, int], None]
 """Tells progress: how many are done, of how many."""
@@ -53,6 +55,14 @@ class Writer(Protocol):
         """Two columns: what it is, and how much."""
         ...
 
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A list with a heading for each column, one row a line."""
+        ...
+
+    def finding(self, state: str, name: str, text: str, remedy: str) -> None:
+        """How something is ("ok", "note", "failed"), in a line, and in another one what to do about it."""
+        ...
+
     def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
         """Shows how far something is for the length of the block."""
         ...
@@ -90,6 +100,19 @@ class Plain:
         left, right = (max(map(len, column)) for column in zip(*rows, strict=True))
         for name, value in rows:
             self.line(f"  {name:<{left}}  {value:>{right}}")
+
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Columns as wide as their widest cell; without the heading where no person reads it."""
+        shown = [header, *rows] if self._terminal else list(rows)
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        for row in shown:
+            self.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def finding(self, state: str, name: str, text: str, remedy: str) -> None:
+        """State and name in columns."""
+        self.line(f"  {MARKS[state]:<6}  {name:<{NAME_WIDTH}}  {text}")
+        if remedy:
+            self.line(f"  {'':<6}  {'':<{NAME_WIDTH}}  → {remedy}")
 
     @contextmanager
     def progress(self, label: str, unit: str) -> Generator[Advance]:

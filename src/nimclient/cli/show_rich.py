@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.show import Advance, Hit, printable
+from nimclient.cli.show import MARKS, NAME_WIDTH, Advance, Hit, printable
 
+_COLOURS = {"ok": "green", "note": "dim", "failed": "bold red"}
 _AFTER_SPACE = re.compile(r"(?<=\s)")
 
 
@@ -82,6 +83,27 @@ class Rich:
         for name, value in rows:
             table.add_row(Text(name), Text(value))
         self._console.print(table)
+
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table with headings; long cells are wrapped."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in header:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(printable(cell)) for cell in row))
+        self._console.print(table)
+
+    def finding(self, state: str, name: str, text: str, remedy: str) -> None:
+        """State and name in columns, the text wrapped beside them."""
+        line = Text.assemble((f"{MARKS[state]:<6}  ", _COLOURS[state]), f"{name:<{NAME_WIDTH}}")
+        words = Text(printable(text))
+        if remedy:
+            words.append(f"\n→ {printable(remedy)}", style="bold")
+        grid = Table.grid(padding=(0, 2), expand=True)
+        grid.add_column(no_wrap=True)
+        grid.add_column(ratio=1)
+        grid.add_row(Text.assemble("  ", line), words)
+        self._console.print(grid)
 
     @contextmanager
     def progress(self, label: str, unit: str) -> Generator[Advance]:

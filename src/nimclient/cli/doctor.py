@@ -1,0 +1,51 @@
+"""`nimclient doctor`: what is at the base URL, whether everything works with it, and what to do about what does not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+import anyio
+
+from nimclient import RetryPolicy
+from nimclient.cli.connection import key_for, make_client, named_by
+from nimclient.cli.examination import Examination
+from nimclient.cli.findings import Finding, summary
+from nimclient.cli.show import writer_for
+
+SECONDS = 10.0
+ONCE = RetryPolicy(attempts=1)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Examine, show each finding as it comes; 1 when something is wrong."""
+    if args.timeout is None:
+        args.timeout = SECONDS
+    key = key_for(args)
+    examination = Examination(
+        lambda listener: make_client(args, retry=ONCE, on_attempt=listener), key, args.model, args.timeout
+    )
+    base_url = examination.client.base_url
+    if args.json:
+        findings = anyio.run(_collect, examination)
+        print(json.dumps({"base_url": base_url, "named_by": named_by(args), **summary(findings)}))
+    else:
+        writer_for(sys.stdout).line(f"{base_url} (from {named_by(args)})")
+        findings = anyio.run(_show, examination)
+    return int(any(one.state == "failed" for one in findings))
+
+
+async def _collect(examination: Examination) -> list[Finding]:
+    return [one async for one in examination.findings()]
+
+
+async def _show(examination: Examination) -> list[Finding]:
+    data = writer_for(sys.stdout)
+    found: list[Finding] = []
+    async for one in examination.findings():
+        found.append(one)
+        data.finding(one.state, one.name, one.text, one.remedy)
+    wrong = sum(one.state == "failed" for one in found)
+    data.line("everything works" if not wrong else "one thing is wrong" if wrong == 1 else f"{wrong} things are wrong")
+    return found

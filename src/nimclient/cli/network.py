@@ -1,0 +1,51 @@
+"""How a connection to the server is made: which proxy, and what the server's certificate says. For the doctor only."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from nimclient._config import proxy_for
+
+DAY = 86_400
+
+
+@frozen
+class Tls:
+    """What was agreed on in a handshake: the version of TLS, who issued the certificate, and how many days it is valid."""
+
+    version: str
+    issuer: str
+    days: int
+
+
+def proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment names for a URL, without user name and password."""
+    proxy = proxy_for(base_url)
+    return None if proxy is None else f"{urlsplit(proxy).scheme}://{urlsplit(proxy).netloc.rpartition('@')[2]}"
+
+
+def shake_hands(base_url: str, seconds: float) -> Tls | None:
+    """Greet a server of https and hang up again; None where that does not work, which a real request has told better."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    try:
+        with (
+            socket.create_connection((host, parts.port or 443), timeout=seconds) as plain,
+            ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secured,
+        ):
+            certificate: dict[str, Any] = secured.getpeercert() or {}
+            until = ssl.cert_time_to_seconds(certificate["notAfter"])
+            return Tls(secured.version() or "TLS", _issuer(certificate), int((until - time.time()) // DAY))
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def _issuer(certificate: dict[str, Any]) -> str:
+    names = {name: value for part in certificate.get("issuer", ()) for name, value in part}
+    return str(names.get("organizationName") or names.get("commonName") or "an unnamed issuer")

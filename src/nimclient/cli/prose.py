@@ -1,0 +1,135 @@
+"""What `--help` says beside the list of options: descriptions, examples, what goes where."""
+
+from __future__ import annotations
+
+KEYS = """\
+keys: NVIDIA_API_KEY goes to NVIDIA's own hosts only, NVIDIA_NIM_API_KEY to any server you name, the key in
+--api-key-file as well. A key is never an argument: arguments are visible to every user of the machine.
+exit codes: 0 complete, 1 failed or partial, 2 usage, 130 interrupted.
+"""
+
+DESCRIPTION = "The command line of nimclient, a Python client for NVIDIA NIM microservices and vLLM."
+
+EPILOG = (
+    """\
+examples:
+  nimclient demo                                    see it work: no key, no GPU, no download
+  nimclient demo --query "generate random numbers"  ask the Python documentation your own question
+  nimclient simulate --port 8000                    a NIM-like server on this machine
+  nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
+
+`nimclient COMMAND --help` has the options of each command and more examples.
+"""
+    + KEYS
+)
+
+DEMO = """\
+Take the docstrings of this Python's standard library (several thousand real texts, no download), embed them,
+search them by cosine, and stream a chat answer that is grounded in what was found.
+
+The server is the one of --base-url (or NVIDIA_BASE_URL); else the hosted catalog when NVIDIA_API_KEY is set or
+--api-key-file is given; else a simulator that is started for the demo. A server that has only embedding or only
+chat models runs that half of the demo.
+"""
+
+DEMO_EPILOG = (
+    """\
+examples:
+  nimclient demo
+  nimclient demo --query "generate random numbers"
+  nimclient demo --base-url http://localhost:8000 --model meta/llama-3.1-8b-instruct
+  nimclient demo --json --out vectors | python -m json.tool
+
+files: DIR/vectors.f32 (raw little-endian float32, row after row), DIR/texts.jsonl (name and text of each row),
+DIR/meta.json (model, dimensions, count). They are written anew by every run.
+"""
+    + KEYS
+)
+
+SIMULATE = """\
+Run a NIM-like server on this machine until Ctrl-C: models, chat, completions, embeddings and ranking.
+
+It is a simulator, not a model: embeddings are hashed words, so that texts with words in common are near; chat
+answers are sentences quoted from the messages. Protocol, errors, limits and timing are those of a NIM.
+"""
+
+SIMULATE_EPILOG = """\
+examples:
+  nimclient simulate
+  nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
+  nimclient simulate --rpm 40                             refuses as the hosted catalog does
+  nimclient simulate --port 0 --json                      a free port, its URL as JSON
+
+exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.
+"""
+
+CHAT = "Ask one question and print the answer as it is written."
+
+CHAT_EPILOG = (
+    """\
+examples:
+  nimclient chat "Why is the sky blue?"
+  nimclient chat --base-url http://localhost:8000 --system "Answer in one sentence." "What is a NIM?"
+  git diff | nimclient chat --system "Review this change."
+  nimclient chat "Name three colours" --json | python -m json.tool
+
+"""
+    + KEYS
+)
+
+DOCTOR = """\
+Find out what is at the base URL and whether everything works with it: kind and version of the
+server, proxy and TLS, models, context length, one small request to a model of each kind, and
+whether the key is good. Each thing that is wrong comes with what to do about it.
+
+A dozen requests are sent and none is repeated. Three of them ask a model: for one token, for the
+vector of one text, for the order of two passages. On the hosted catalog they count like any other.
+"""
+
+DOCTOR_EPILOG = (
+    """\
+examples:
+  nimclient doctor                                      the server of NVIDIA_BASE_URL, else the hosted catalog
+  nimclient doctor --base-url http://localhost:8000
+  nimclient doctor --model meta/llama-3.1-8b-instruct   with this model only
+  nimclient doctor --json | python -m json.tool
+
+"""
+    + KEYS
+)
+
+MODELS = """\
+List the models of the server: id, kind, how many tokens they take, what they can do.
+
+Kind and abilities come from nimclient's own table; a model that it does not know is of kind
+"unknown" and can be used all the same. The hosted catalog lists models that your account may not
+call.
+"""
+
+MODELS_EPILOG = (
+    """\
+examples:
+  nimclient models
+  nimclient models --kind embedding --base-url http://localhost:8000
+  nimclient models --json | python -c "import json, sys; print(json.load(sys.stdin)['data'][0]['id'])"
+
+"""
+    + KEYS
+)
+
+RERANK = """\
+Sort documents by how well they answer a query, best first. The documents are arguments, or the
+lines of a file or of standard input; empty lines are none. Each line of the output is the score,
+the position of the document (from 0) and the document, separated by tabs.
+"""
+
+RERANK_EPILOG = (
+    """\
+examples:
+  nimclient rerank "reads csv files" "the json module" "the csv module" --base-url http://localhost:8000
+  nimclient rerank "reads csv files" --file documents.txt --top 3
+  ls docs | nimclient rerank "how do I test my program" - --json
+
+"""
+    + KEYS
+)

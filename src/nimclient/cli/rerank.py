@@ -1,0 +1,62 @@
+"""`nimclient rerank`: documents sorted by how well they answer a query, a line each or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import anyio
+
+from nimclient.cli.connection import make_client
+from nimclient.cli.failures import UsageError
+from nimclient.cli.show import writer_for
+from nimclient.records import Ranking
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rank, print."""
+    documents = documents_of(args)
+    ranking = anyio.run(_rank, args, documents)
+    if args.json:
+        print(json.dumps(ranking.to_dict()))
+        return 0
+    data = writer_for(sys.stdout)
+    for ranked in ranking.results:
+        data.line(f"{ranked.score:.6g}\t{ranked.index}\t{ranked.document}")
+    return 0
+
+
+def documents_of(args: argparse.Namespace) -> list[str]:
+    """The documents of the arguments, of the file, or of standard input. UsageError when there is none."""
+    given: list[str] = args.documents
+    if args.file is not None:
+        if given:
+            raise UsageError("pass documents as arguments or with --file, not both")
+        lines = _lines(args.file)
+    elif given == ["-"] or (not given and not sys.stdin.isatty()):
+        try:
+            lines = sys.stdin.read().splitlines()
+        except UnicodeDecodeError:
+            raise UsageError("standard input is not UTF-8 text") from None
+    else:
+        lines = given
+    documents = [line for line in lines if line.strip()]
+    if not documents:
+        raise UsageError('there is no document; pass some: nimclient rerank "a query" "one document" "another one"')
+    return documents
+
+
+def _lines(name: str) -> list[str]:
+    try:
+        return Path(name).read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UsageError(f"--file {name} is not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"--file {name} cannot be read: {error.strerror}") from None
+
+
+async def _rank(args: argparse.Namespace, documents: list[str]) -> Ranking:
+    async with make_client(args, model=args.model) as client:
+        return await client.rerank(args.query, documents, top_n=args.top, truncate=args.truncate)

@@ -1,0 +1,375 @@
+"""`nimclient doctor` against simulators of every dialect, and against everything that can be wrong."""
+
+import json
+import ssl
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import trustme
+
+from nimclient.cli.findings import counted, failed, remedy_for
+from nimclient.cli.network import proxy_of, shake_hands
+from nimclient.errors import (
+    ConnectError,
+    ConnectionLostError,
+    DecodeError,
+    ModelNotFoundError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    RedirectError,
+    ServerError,
+    ServiceUnavailableError,
+)
+from nimclient.records import Model
+from nimclient.simulator import Simulator, SimulatorThread
+from support.server import FaultServer, ServerThread, Stall
+from support.wire import answer, chat_body, embedded, error, http
+
+KEY = "nvapi-never-to-be-seen-0123456789"
+LIST = {"object": "list", "data": [{"id": "mine/own", "owned_by": "me"}]}
+
+
+@pytest.fixture
+def server():
+    """A scripted server with a list of one model and nothing else."""
+    with ServerThread() as server:
+        server.script(error(404))
+        server.script(answer(LIST), path="/v1/models")
+        yield server
+
+
+def found(ran: Any) -> dict[str, dict[str, Any]]:
+    """The findings of --json by name."""
+    assert KEY not in ran.out + ran.err
+    value = json.loads(ran.out)
+    assert value["ok"] is (ran.code == 0)
+    return {one["name"]: one for one in value["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "kind", "version", "path", "measure"),
+    [
+        ("nim", "nim", "2.1.4", "/v1/ranking", "logit"),
+        ("vllm", "vllm", "0.32.0", "/v1/rerank", "relevance_score"),
+        ("dynamo", "dynamo", None, "/v1/rerank", "score"),
+        ("hosted", None, None, "/v1/ranking", "logit"),
+    ],
+)
+def test_every_kind_of_server(run, monkeypatch, dialect, kind, version, path, measure):
+    """Of a server that works it tells kind, version, models, context, base64, form of reranking, and that all is well."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
+    with SimulatorThread(Simulator(dialect=dialect)) as url:
+        ran = run("doctor", "--base-url", url)
+        facts = found(run("doctor", "--base-url", url, "--json"))
+    assert (ran.code, ran.err) == (0, "")
+    assert KEY not in ran.out
+    assert ran.out.startswith(f"{url} (from --base-url)\n")
+    assert ran.out.endswith("everything works\n")
+    assert len(ran.out.splitlines()) == 10
+    assert {one["state"] for one in facts.values()} == {"ok"}
+    if kind is not None:
+        assert (facts["server"]["kind"], facts["server"]["version"]) == (kind, version)
+        assert facts["server"]["ready"] is True
+    assert len(facts["models"]["models"]) > 100
+    assert facts["context"]["tokens"] == 131_072
+    assert facts["context"]["model"] == facts["chat"]["model"]
+    assert 0 < facts["chat"]["ttft_seconds"] <= facts["chat"]["seconds"]
+    assert (facts["embeddings"]["dimensions"], facts["embeddings"]["base64"]) == (1024, True)
+    assert (facts["reranking"]["path"], facts["reranking"]["measure"]) == (path, measure)
+    assert facts["connection"]["proxy"] is facts["connection"]["tls"] is None
+    assert facts["connection"]["seconds"] > 0
+    assert (facts["key"]["source"], facts["key"]["sent"]) == ("NVIDIA_NIM_API_KEY", True)
+
+
+def test_no_key_where_one_is_needed(run, monkeypatch):
+    """A server that wants a key and gets none: one thing is wrong, and it says which key goes where."""
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    with SimulatorThread(Simulator(dialect="hosted")) as url:
+        ran = run("doctor", "--base-url", url)
+        facts = found(run("doctor", "--base-url", url, "--json"))
+    assert ran.code == 1
+    assert ran.out.endswith("one thing is wrong\n")
+    assert "NVIDIA_API_KEY goes to NVIDIA's own hosts only" in ran.out
+    assert [name for name, one in facts.items() if one["state"] == "failed"] == ["key"]
+    assert facts["key"]["valid"] is False
+    assert "--api-key-file" in facts["key"]["remedy"]
+    assert facts["reranking"]["text"] == "not tried without a good key"
+
+
+def test_no_key_where_none_is_needed(run, url):
+    """Without a key, and with none wanted, the key is no problem."""
+    facts = found(run("doctor", "--base-url", url, "--json"))
+    assert (facts["key"]["state"], facts["key"]["sent"]) == ("ok", False)
+
+
+def test_a_wrong_key(run, server, tmp_path):
+    """A key that the server refuses from the first request on is named by where it comes from; nothing more is tried."""
+    (tmp_path / "key").write_text(KEY)
+    server.script(error(401, f"bad key {KEY}"), path="/v1/models")
+    ran = run("doctor", "--base-url", server.url, "--api-key-file", "key")
+    assert ran.code == 1
+    assert KEY not in ran.out + ran.err
+    assert "the one of --api-key-file is refused" in ran.out
+    assert len(server.requests) == 1
+    assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_that_nothing_has_tried(run, server, monkeypatch):
+    """A key is not called valid where no request has needed it."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert (facts["key"]["state"], facts["key"]["valid"]) == ("note", None)
+
+
+def test_a_key_of_the_base_urls_own(run, url, monkeypatch):
+    """The hosted key goes to a server that NVIDIA_BASE_URL names."""
+    monkeypatch.setenv("NVIDIA_API_KEY", KEY)
+    monkeypatch.setenv("NVIDIA_BASE_URL", url)
+    ran = run("doctor")
+    assert ran.code == 0
+    assert f"{url} (from NVIDIA_BASE_URL)" in ran.out
+    assert "the one of NVIDIA_API_KEY was sent" in ran.out
+
+
+def test_nobody_listens(run):
+    """A refused connection is one finding with what to do, and ends the examination."""
+    ran = run("doctor", "--base-url", "http://127.0.0.1:9")
+    assert ran.code == 1
+    assert "FAILED  connection" in ran.out
+    assert "start the server" in ran.out
+    assert len(ran.out.splitlines()) == 4
+
+
+def test_a_socket_that_never_answers(run, server):
+    """A server that accepts and says nothing is given up after --timeout."""
+    server.script([Stall()], path="/v1/models")
+    ran = run("doctor", "--base-url", server.url, "--timeout", "0.3")
+    assert ran.code == 1
+    assert "--timeout" in ran.out
+    assert len(server.requests) == 1
+
+
+def test_a_wrong_path(run, url):
+    """A base URL with a path that leads nowhere says so."""
+    ran = run("doctor", "--base-url", url.replace("/v1", "/nim/v1"))
+    assert ran.code == 1
+    assert "check the path in --base-url" in ran.out
+
+
+def test_a_page_that_is_no_list(run, server):
+    """A web page where the models should be is no inference server."""
+    server.script(http(b"<html>hello</html>", type="text/html"), path="/v1/models")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "no inference server" in ran.out
+
+
+@pytest.mark.parametrize("argv", [["--base-url", "localhost"], ["--api-key-file", "gone"], []])
+def test_wrong_usage(run, argv):
+    """A base URL that is none, a key file that is not there, and no server and no key at all, are usage errors."""
+    ran = run("doctor", *argv)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_bad_key_in_the_environment(run, monkeypatch):
+    """A key that cannot stand in a header is a usage error that does not show it."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", f"{KEY} and more")
+    ran = run("doctor", "--base-url", "http://127.0.0.1:9")
+    assert ran.code == 2
+    assert KEY not in ran.err
+
+
+def test_a_server_of_unknown_models(run, server):
+    """Models that nobody knows are tried for everything; what they do not do is no fault."""
+    server.script(answer(chat_body()), path="/v1/chat/completions")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["models"]["text"] == "mine/own (unknown)"
+    assert (facts["chat"]["state"], facts["chat"]["model"]) == ("ok", "test-model")
+    assert facts["embeddings"]["text"] == facts["reranking"]["text"] == "not served (404)"
+    assert facts["context"]["state"] == "note"
+    assert facts["server"]["text"].startswith("an OpenAI-compatible server of unknown kind")
+
+
+def test_a_server_that_refuses_base64(run, server):
+    """Whether base64 is accepted comes out of a refusal that names the field."""
+
+    def choosy(request: Any) -> bytes:
+        return error(400, "encoding_format") if b"base64" in request.body else answer(embedded(["1"]))
+
+    server.script(choosy, path="/v1/embeddings")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert (facts["embeddings"]["base64"], facts["embeddings"]["dimensions"]) == (False, 2)
+    assert "refused" in facts["embeddings"]["text"]
+
+
+def test_a_server_that_is_not_ready(run, server):
+    """A server that loads its model says why it is not ready; a request that fails is a second thing."""
+    server.script(error(503, "loading weights"))
+    server.script(answer({"object": "list", "data": [{"id": "meta/llama-3.1-8b-instruct"}]}), path="/v1/models")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "not ready: " in ran.out
+    assert "loading weights" in ran.out
+    assert "2 things are wrong" in ran.out
+
+
+def test_health_that_is_no_http(run, server):
+    """Nonsense from the health route is a finding, not the end."""
+    server.script(b"nonsense\r\n\r\n", path="/v1/health/ready")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["server"]["state"] == "failed"
+    assert "key" in facts
+
+
+def test_a_model_that_is_not_there(run, url):
+    """--model names a model: one that the server does not list is a failure with some that it does."""
+    ran = run("doctor", "--base-url", url, "--model", "no/such-model")
+    assert ran.code == 1
+    assert "no/such-model is not among" in ran.out
+    assert "name one of them with --model: " in ran.out
+
+
+def test_one_model(run, url):
+    """With --model only what that model does is tried."""
+    facts = found(run("doctor", "--base-url", url, "--model", "nvidia/llama-nemotron-embed-1b-v2", "--json"))
+    assert facts["embeddings"]["state"] == "ok"
+    assert (facts["chat"]["state"], facts["reranking"]["state"]) == ("note", "note")
+    assert facts["context"]["model"] == "nvidia/llama-nemotron-embed-1b-v2"
+
+
+def test_a_server_without_a_list(run, server):
+    """A NIM that lists no models but is healthy is examined as far as that goes."""
+    server.script(error(404), path="/v1/models")
+    server.script(http(), path="/v1/health/ready")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["connection"]["state"] == "ok"
+    assert facts["models"]["text"] == "the server lists none"
+    assert facts["chat"]["state"] == "note"
+
+
+def test_adapters_are_counted(run, server):
+    """Adapters are told apart, and a short list is written out."""
+    entries = [{"id": "base"}, {"id": "tuned", "parent": "base"}]
+    server.script(answer({"object": "list", "data": entries}), path="/v1/models")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["models"]["text"] == "base (unknown), tuned (unknown); 1 of them adapters"
+
+
+def test_a_list_that_is_empty(run, server):
+    """A server that lists nothing has nothing to try."""
+    server.script(answer({"object": "list", "data": []}), path="/v1/models")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert {facts[name]["state"] for name in ("models", "chat", "embeddings", "reranking")} == {"note"}
+
+
+# TLS and proxies ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secure(tmp_path):
+    """A scripted server with TLS, and the file of the CA that signed its certificate."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=10, hours=1)).configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    thread = ServerThread()
+    thread.server = FaultServer(ssl=context)
+    with thread as server:
+        server.script(error(404))
+        server.script(answer(LIST), path="/v1/models")
+        yield server, str(tmp_path / "ca.pem")
+
+
+def test_a_certificate_that_nobody_trusts(run, secure):
+    """A certificate of an unknown authority fails, with the variable that makes it known."""
+    ran = run("doctor", "--base-url", secure[0].url)
+    assert ran.code == 1
+    assert "FAILED  connection" in ran.out
+    assert "SSL_CERT_FILE" in ran.out
+
+
+def test_a_trusted_certificate(run, secure, monkeypatch):
+    """TLS that works is described: version, issuer, days left, and a word when these are few."""
+    monkeypatch.setenv("SSL_CERT_FILE", secure[1])
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
+    facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
+    assert facts["state"] == "ok"
+    assert facts["tls"]["version"].startswith("TLSv1.")
+    assert facts["tls"]["issuer"].startswith("trustme")
+    assert facts["tls"]["days_left"] == 10
+    assert "renew" in facts["remedy"]
+
+
+def test_a_handshake_that_fails_tells_nothing(secure):
+    """Of a server that is not trusted, or not there, the second look says nothing."""
+    assert shake_hands(secure[0].url, 5) is None
+    assert shake_hands("https://127.0.0.1:9", 5) is None
+
+
+def test_tls_where_the_second_look_says_nothing(run, secure, monkeypatch):
+    """A connection that works is fine even where nothing more is known of its certificate."""
+    monkeypatch.setenv("SSL_CERT_FILE", secure[1])
+    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
+    monkeypatch.setattr("nimclient.cli.examination.shake_hands", lambda *_: None)
+    facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
+    assert facts["state"] == "ok"
+    assert facts["text"].startswith("TLS, certificate valid")
+
+
+def test_a_proxy_is_named_without_its_password(run, url, server, monkeypatch):
+    """The proxy in use is named; user and password are not."""
+    monkeypatch.setenv("http_proxy", f"http://user:S3CRET@127.0.0.1:{server.port}")
+    monkeypatch.setenv("no_proxy", "")
+    server.script(answer(LIST))
+    ran = run("doctor", "--base-url", "http://nim.test")
+    assert f"through the proxy http://127.0.0.1:{server.port}" in ran.out
+    assert "S3CRET" not in ran.out
+    assert proxy_of("https://nim.test") is None
+
+
+# what to do --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        *[
+            (ConnectError("x", kind=kind), words)
+            for kind, words in [
+                ("dns", "host name"),
+                ("refused", "start the server"),
+                ("unreachable", "firewall"),
+                ("proxy", "no_proxy"),
+                ("resources", "ulimit"),
+            ]
+        ],
+        (ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number", kind="tls"), "http://"),
+        (ConnectError("certificate has expired", kind="tls"), "expired"),
+        (ConnectError("Hostname mismatch, certificate is not valid for 'x'", kind="tls"), "another name"),
+        (ConnectError("self-signed certificate", kind="tls"), "SSL_CERT_FILE"),
+        (PermissionDeniedError("x", status=403), "build.nvidia.com"),
+        (ModelNotFoundError("x", status=404), "--model"),
+        (NotFoundError("x", status=404), "path"),
+        (RateLimitError("x", status=429), "wait"),
+        (ServiceUnavailableError("x", status=503), "starting"),
+        (ServerError("x", status=500), "log"),
+        (RedirectError("x", host="h"), "redirects"),
+        (ConnectionLostError("x"), "log"),
+        (ProtocolError("x"), "port"),
+        (DecodeError("x"), "no inference server"),
+    ],
+)
+def test_every_failure_has_a_remedy(error, words):
+    """Each kind of error comes with what to do about it."""
+    assert words in remedy_for(error)
+    one = failed("x", error)
+    assert (one.state, one.to_dict()["error"]) == ("failed", type(error).__name__)
+
+
+def test_kinds_are_counted():
+    """Models are counted by kind."""
+    assert counted([Model("a", kind="chat"), Model("b"), Model("c", kind="chat")]) == {"chat": 2, "unknown": 1}
