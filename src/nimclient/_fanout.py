@@ -196,7 +196,8 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
 
     def held(self) -> list[tuple[int, R]]:
         """After an error: the results that wait for an earlier one, which will not come. Once."""
-        return [] if self._workers is None else self._workers.held()
+        workers = self._workers
+        return workers.held() if workers is not None and workers.ended else []
 
     def tell(self) -> None:
         """Let a waiting reader ask `enough()` again."""

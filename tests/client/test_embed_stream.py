@@ -199,6 +199,32 @@ async def test_a_slow_slice_holds_up_no_more_than_the_window(server: FaultServer
         await asyncio.gather(reader, return_exceptions=True)
 
 
+async def test_two_readers(server: FaultServer, client: AsyncClient) -> None:
+    """A second task that reads gets an error of its own and takes nothing away from the first."""
+    server.script(lambda r: [Pause(0.05), embed(r)] if r.json["input"] == ["0"] else embed(r))
+    stream = client.embeddings.embed_stream(texts(4), batch_size=1)
+    reader = asyncio.ensure_future(read(stream))
+    await server.until(lambda: len(server.requests) == 4)
+    await asyncio.sleep(0.02)
+    with pytest.raises(RuntimeError, match="another task") as caught:
+        await anext(stream)
+    assert "completed" not in vars(caught.value)
+    assert [n for batch in await reader for n in numbers_of(batch)] == [0, 1, 2, 3]
+
+
+async def test_closed_while_batches_wait_for_their_turn(server: FaultServer, client: AsyncClient) -> None:
+    """What was finished, but could not be handed out, is on the error of who reads on."""
+    server.script(lambda r: [Stall()] if r.json["input"] == ["0"] else embed(r))
+    stream = client.embeddings.embed_stream(texts(3), batch_size=1)
+    reader = asyncio.ensure_future(anext(stream))
+    await server.until(lambda: len(server.requests) == 3)
+    await asyncio.sleep(0.05)
+    await stream.aclose()
+    with pytest.raises(StreamInterruptedError) as caught:
+        await reader
+    assert [(start, int(v[0][0])) for start, v in caught.value.completed] == [(1, 1), (2, 2)]
+
+
 @pytest.mark.parametrize(("concurrency", "batch_size"), [(1, 1), (1000, 1), (1000, 1000)])
 async def test_extreme_settings(server: FaultServer, client: AsyncClient, concurrency: int, batch_size: int) -> None:
     """One at a time, or more at once than there are texts: every text gets its vector."""
@@ -614,6 +640,29 @@ async def test_too_long_a_text(client: AsyncClient, server: FaultServer) -> None
     (batch,) = await read(client.embeddings.embed_stream(texts(6), truncate="NONE", on_error="collect"))
     assert isinstance(batch.failures[0].error, ContextLengthError)
     assert numbers_of(batch) == [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("dialect", ["nim", "vllm", "dynamo", "hosted"])
+async def test_every_dialects_refusals(dialect: Any) -> None:
+    """On each kind of server a text that is too long fails alone, by its own words, and a wrong model ends the stream."""
+    long = "word " * 9000
+    source = [long if n == 70 else f"text {n}" for n in range(100)]
+    retry = RetryPolicy(attempts=1)
+    async with (
+        Simulator(dialect=dialect) as simulator,
+        AsyncClient("a-key", simulator.base_url, model="nvidia/nv-embedqa-e5-v5", retry=retry) as client,
+    ):
+        stream = client.embeddings.embed_stream(source, on_error="collect", prefix="")
+        batches = await read(stream)
+        assert [i for batch in batches for i in batch.indexes] == [n for n in range(100) if n != 70]
+        (failure,) = (failure for batch in batches for failure in batch.failures)
+        assert (failure.index, failure.text == long) == (70, True)
+        assert isinstance(failure.error, ContextLengthError)
+        assert stream.progress.requests <= 2 + 2 * 6
+        with pytest.raises(NimError) as caught:
+            await read(client.embeddings.embed_stream(source, model="no/such-model", on_error="collect", prefix=""))
+        assert not isinstance(caught.value, BatchError)
+        assert caught.value.index in (0, 64)
 
 
 # progress -------------------------------------------------------------------------------------------------------------
