@@ -22,7 +22,7 @@ class Baseten:
 
     async def embed(self, texts: list[str]) -> Rows:
         """Embed the texts in one request."""
-        one = RequestProcessingPreference(batch_size=len(texts), max_concurrent_requests=1)
+        one = RequestProcessingPreference(batch_size=len(texts), max_concurrent_requests=1, max_chars_per_request=2**20)
         answer = await self.client.async_embed(texts, self.model, preference=one)
         rows: Rows = answer.numpy()
         return rows

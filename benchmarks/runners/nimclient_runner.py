@@ -24,7 +24,7 @@ class NimClient:
 
     async def embed(self, texts: list[str]) -> Rows:
         """Embed the texts in one request."""
-        return (await self.client.embeddings.create(texts, input_type="passage")).vectors.numpy()
+        return (await self.client.embeddings.create(texts)).vectors.numpy()
 
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""

@@ -10,6 +10,7 @@ import math
 import sys
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 _fast_decode: (
@@ -21,8 +22,9 @@ except ImportError:
     _fast_decode = None
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_PAD, _WRONG = 64, 255
-_VALUES = bytes(_PAD if c == ord("=") else _ALPHABET.find(c) % 256 for c in range(256))  # find gives -1: 255
+_WRONG = 255
+_VALUES = bytes(_ALPHABET.find(c) % 256 for c in range(256))  # find gives -1, that is 255, for what is not in it
+_AT_ONCE = 2**18  # characters: more would not stay in the cache from one step to the next
 
 
 def b64decode(text: str | memoryview) -> bytes:
@@ -38,32 +40,38 @@ def decode_rows(texts: Sequence[memoryview]) -> list[bytes]:
         decode = _fast_decode
         return [decode(text, None, True) for text in texts]
     numpy = sys.modules.get("numpy")
-    if numpy is not None and len(texts[0]) % 4 == 0 and {*map(len, texts)} == {len(texts[0])}:
-        return _decode_alike(numpy, texts)
-    return [a2b_base64(text, strict_mode=True) for text in texts]
+    width = len(texts[0])
+    if numpy is None or width % 4 or {*map(len, texts)} != {width}:
+        return [a2b_base64(text, strict_mode=True) for text in texts]
+    step = max(_AT_ONCE // max(width, 1), 1)
+    parts = (_decode_alike(numpy, texts[start : start + step]) for start in range(0, len(texts), step))
+    return list(chain.from_iterable(parts))
 
 
 def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
     """Rows of one length, all in one go: four characters of 6 bits are one number of 24."""
     width = len(texts[0])
     padding = bytes(texts[0][-2:]).count(b"=")
-    joined = b"".join(texts)
-    values = joined.translate(_VALUES)
-    if (
-        _WRONG in values
-        or joined.count(b"=") != padding * len(texts)
-        or any(t[width - padding :] != b"=" * padding for t in texts)
-    ):
+    zeros = b"A" * padding
+    values = (zeros.join([text[: width - padding] for text in texts]) + zeros).translate(_VALUES)
+    if _WRONG in values or any(text[width - padding :] != b"=" * padding for text in texts):
         raise ValueError("not base64 text")
     pairs = numpy.frombuffer(values, "<u2")
-    quads = ((pairs << 6) | (pairs >> 8)).view("<u4")
-    octets = (((quads & 0xFFF) << 12) | ((quads >> 16) & 0xFFF)).view("u1").reshape(-1, 4)
+    twelves = (
+        pairs << 6
+    )  # bits of two characters, first times 64; what is shifted beyond 12 bits is masked or not looked at
+    twelves |= pairs >> 8
+    numbers = twelves.view("<u4")
+    low = numbers >> 16
+    low &= 0xFFF
+    numbers <<= 12
+    numbers |= low
+    octets = numbers.view("u1").reshape(-1, 4)
     decoded = numpy.empty((len(octets), 3), "u1")
     for place in range(3):  # the number is little-endian, the bytes of base64 are big-endian
         decoded[:, place] = octets[:, 2 - place]
-    row = width // 4 * 3
-    rows = memoryview(decoded.reshape(-1))
-    return [bytes(rows[start : start + row - padding]) for start in range(0, len(rows), row)]
+    rows, row = decoded.tobytes(), width // 4 * 3
+    return [rows[start : start + row - padding] for start in range(0, len(rows), row)]
 
 
 def first_not_finite(buffer: bytes | bytearray) -> int | None:
