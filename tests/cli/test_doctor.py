@@ -206,6 +206,16 @@ def test_a_server_that_refuses_base64(run, server):
     assert "refused" in facts["embeddings"]["text"]
 
 
+def test_a_server_that_ignores_base64(run, server):
+    """A server that answers numbers although base64 was asked for is found out."""
+    vectors = embedded(["1"])
+    vectors["data"][0]["embedding"] = [1.0, 2.0]
+    server.script(answer(vectors), path="/v1/embeddings")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["embeddings"]["base64"] is False
+    assert "ignored" in facts["embeddings"]["text"]
+
+
 def test_a_server_that_is_not_ready(run, server):
     """A server that loads its model says why it is not ready; a request that fails is a second thing."""
     server.script(error(503, "loading weights"))

@@ -2,7 +2,9 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -162,6 +164,20 @@ def test_a_bug_is_a_line(run, monkeypatch):
     assert "bug" in ran.err
     assert "ZeroDivisionError" in ran.err
     assert "Traceback" not in ran.err
+
+
+def test_a_warning_is_a_line(run, monkeypatch):
+    """A warning of the client is one line without the place in the code; afterwards warnings are what they were."""
+
+    def warn(name: str):
+        return SimpleNamespace(run=lambda args: warnings.warn("it is deprecated", stacklevel=1) or 0)
+
+    monkeypatch.setattr("nimclient.cli.import_module", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        before = warnings.showwarning
+        assert run("chat", "hi") == (0, "", "nimclient: it is deprecated\n")
+        assert warnings.showwarning is before
 
 
 def test_interrupt_in_process(run, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
@@ -34,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without Unicode must not end a command
     try:
-        code = _run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = _run(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
         print("nimclient: interrupted", file=sys.stderr)
@@ -54,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = import_module(f"nimclient.cli.{args.command}").run
     return run(args)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """A warning is a line, like an error."""
+    print(f"nimclient: {message}", file=sys.stderr)
 
 
 def _discard_output() -> None:

@@ -235,13 +235,26 @@ class Examination:
         return Finding("chat", "ok", text, facts=facts)
 
     async def _embeddings(self, model: str | None) -> Finding:
-        answer = await self.client.embeddings.embed_documents(["ok"], model=model)
-        takes = not any(_names(event, "encoding_format") for event in self._events)
+        answer = await self.client.embeddings.embed_documents(["ok"], model=model, prefix="")
         seconds = self._events[-1].seconds
-        facts = {"model": answer.model, "dimensions": answer.dimensions, "base64": takes, "seconds": seconds}
-        way = "base64 accepted" if takes else "base64 refused, numbers are used instead"
-        text = f"{answer.model}: {answer.dimensions} dimensions, {way}, {milliseconds(seconds)}"
+        way = await self._base64(answer.model)
+        text = f"{answer.model}: {answer.dimensions} dimensions, base64 {way}, {milliseconds(seconds)}"
+        facts = {
+            "model": answer.model,
+            "dimensions": answer.dimensions,
+            "base64": way == "accepted",
+            "seconds": seconds,
+        }
         return Finding("embeddings", "ok", text, facts=facts)
+
+    async def _base64(self, model: str | None) -> str:
+        """Whether the server sends vectors in base64: the client takes what comes, so that it is asked once more."""
+        refused = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
+        if "encoding_format" in refused:
+            return "refused"
+        fields = {"model": model, "input": ["ok"], "encoding_format": "base64", "input_type": "passage"}
+        answer = await self.client.infer("/v1/embeddings", {k: v for k, v in fields.items() if k not in refused})
+        return "accepted" if isinstance(answer["data"][0]["embedding"], str) else "ignored"
 
     async def _reranking(self, model: str | None) -> Finding:
         ranking = await self.client.rerank("ok", ["yes", "no"], model=model)
