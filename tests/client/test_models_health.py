@@ -7,6 +7,7 @@ import pytest
 
 from nimclient import AsyncClient, RetryPolicy
 from nimclient.errors import (
+    ConfigurationError,
     ConnectionLostError,
     DecodeError,
     ModelNotFoundError,
@@ -89,6 +90,14 @@ async def test_an_id_is_quoted(server: FaultServer, client: AsyncClient) -> None
     server.script(answer({"id": "a b?c#d"}))
     assert (await client.models.get("a b?c#d")).id == "a b?c#d"
     assert server.requests[0].path == "/v1/models/a%20b%3Fc%23d"
+
+
+@pytest.mark.parametrize("id", ["", None, 5])
+async def test_ids_that_are_none(server: FaultServer, client: AsyncClient, id: Any) -> None:
+    """What is no id is refused before anything is asked."""
+    with pytest.raises(ConfigurationError, match="id must be a model id"):
+        await client.models.get(id)
+    assert server.requests == []
 
 
 async def test_an_alias_of_the_hosted_catalog(canned: Any) -> None:

@@ -144,6 +144,14 @@ async def test_many_slices_find_out_once(server: FaultServer, client: AsyncClien
     assert server.count("/v1/rerank") == 8
 
 
+async def test_many_slices_find_the_model_once(server: FaultServer, make_client: MakeClient) -> None:
+    """The default model is looked up before the slices are sent, not by each of them."""
+    server.script(answer({"data": [{"id": MODEL}]}), path="/v1/models")
+    server.script(answer({"rankings": [{"index": 0, "logit": 0.5}]}))
+    await make_client(model=None, dialect="nim").rerank("q", list("abcdefgh"), batch_size=1, concurrency=8)
+    assert (server.count("/v1/models"), server.count("/v1/ranking")) == (1, 8)
+
+
 async def test_slices_in_different_kinds_of_scores(server: FaultServer, client: AsyncClient) -> None:
     """A balancer in front of unlike servers gives no ranking that mixes logits and scores."""
     logit, score = ({"index": 0, name: 0.5} for name in ("logit", "relevance_score"))

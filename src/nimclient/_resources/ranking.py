@@ -70,6 +70,9 @@ class AsyncRanking(Resource):
 
             return await self._with_model("ranking", model, lambda name: build(span, name), send, options)
 
+        if self._known_model("ranking", model) is None:  # find the default once, not once per slice
+            build(spans[0], None)
+            await self._ensure_default("ranking", options)
         parts: dict[int, Ranking] = {}
         if len(spans) > 1 and len(self._forms(model)) > 1 and self._engine.core.ranking_form is None:
             parts[0] = await rank(spans.pop(0))  # the first one finds out how this server is asked

@@ -84,10 +84,15 @@ def _document(document: Any, path: str, model: ServedModel) -> str:
     if not isinstance(document, dict):
         raise bad_field(path, "must be a string or an object with content parts.")
     parts = Fields(cast("dict[str, Any]", document), path).objects("content") or []
-    texts = [part.get("text") or (part.get("image_url") or {}).get("url") for part in parts]
     if not model.images and any("image_url" in part for part in parts):
         raise bad_field(path, "this model takes no images.")
-    return without_images(" ".join(text for text in texts if isinstance(text, str)))
+    return without_images(" ".join(text for part in parts if isinstance(text := _part(part), str)))
+
+
+def _part(part: dict[str, Any]) -> Any:
+    """A content part's text, or the URL of its image."""
+    image: dict[str, Any] = part.get("image_url") or {}
+    return part.get("text") or image.get("url")
 
 
 def rank(request: RankingRequest, model: ServedModel, features: Features) -> dict[str, Any]:
