@@ -115,15 +115,7 @@ async def by_final(talk: Conversation) -> str:
     return (await talk.stream("hi").final()).text
 
 
-async def by_many_chunks(talk: Conversation) -> str:
-    stream = talk.stream("hi")
-    text = ""
-    while chunks := await stream.next_chunks():
-        text += "".join(chunk.text for chunk in chunks)
-    return text
-
-
-@pytest.mark.parametrize("read", [by_chunks, by_text, by_final, by_many_chunks])
+@pytest.mark.parametrize("read", [by_chunks, by_text, by_final])
 async def test_a_stream_that_is_read_to_its_end_is_a_turn(
     server: FaultServer, client: AsyncClient, read: Callable[[Conversation], Any]
 ) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from nimclient._engine import Receive
 from nimclient._protocol.call import Call
+from nimclient._protocol.messages import Messages
 from nimclient._reader import Reader
-from nimclient._resources.history import Said, Store, Talk, Turn, saved
+from nimclient._resources.history import Said, Store, Talk, Turn
 from nimclient._stream import ChatStream
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.params import ChatOptions, ConversationOptions
@@ -36,9 +37,12 @@ class Conversation(Talk):
         """
         given: dict[str, Any] = {**self._options, **options}
         with self._history.turn(messages) as turn:
-            reply = await self._chat.create(turn.request, model=model or self._model, **given)
+            reply = await self._create(turn.request, model=model or self._model, **given)
             turn.complete(reply)
         return reply
+
+    async def _create(self, messages: Messages, **options: Any) -> ChatCompletion:
+        return await self._chat.create(messages, **options)
 
     def stream(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
         """Say something and read the answer as it is written; see `chat.stream`.
@@ -63,10 +67,7 @@ class Conversation(Talk):
 
         Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
         """
-        session_id, messages = saved(text)
-        talk = client.chat.conversation(store=store, session_id=session_id, model=model, **options)
-        talk._history.write(messages)
-        return talk
+        return cls(client.chat, None, store, None, model, options)._restored(text)
 
 
 def start_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]) -> Start:

@@ -188,5 +188,11 @@ class Talk:
         """The session id and all messages as JSON text, for `from_json`. Options are not part of it."""
         return self._history.to_json()
 
+    def _restored(self, text: str) -> Self:
+        """This conversation as the one that `to_json` saved."""
+        self._history.session_id, messages = saved(text)
+        self._history.write(messages)
+        return self
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(session_id={self.session_id!r}, messages={len(self._history.read())})"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._client import AsyncClient
 from nimclient._config import Dialect
-from nimclient._protocol.messages import Messages, settled
+from nimclient._protocol.messages import settled
 from nimclient._resources import batch
 from nimclient._resources.chat import AsyncChat
 from nimclient._resources.completions import AsyncCompletions
@@ -19,21 +18,16 @@ from nimclient._resources.history import Store
 from nimclient._resources.models import AsyncModels
 from nimclient._sync.conversation import SyncConversation
 from nimclient._sync.embed_stream import SyncEmbedStream
-from nimclient._sync.many import SyncAsCompleted, in_order
-from nimclient._sync.mirror import blocking, documented_by, is_lazy, like
+from nimclient._sync.many import SyncAsCompleted, completing, in_order
+from nimclient._sync.mirror import Mirror, blocking, is_lazy, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
 from nimclient._types import Json, is_array
-from nimclient.errors import NimError
-from nimclient.records.chat import ChatCompletion
-from nimclient.records.params import CallOptions, ChatOptions, ConversationOptions
+from nimclient.records.params import CallOptions
 
 
-class Chat:
+class Chat(Mirror[AsyncChat]):
     """Chat completions, blocking."""
-
-    def __init__(self, chat: AsyncChat) -> None:
-        self._async = chat
 
     create = blocking(AsyncChat.create)
     parse = blocking(AsyncChat.parse)
@@ -44,31 +38,10 @@ class Chat:
         """See AsyncChat.stream."""
         return SyncChatStream(self._async.stream(*args, **options))
 
-    @overload
-    def batch(
-        self,
-        list_of_messages: Iterable[Messages],
-        *,
-        concurrency: int | None = None,
-        on_error: Literal["raise", "collect"] = "raise",
-        model: str | None = None,
-        **options: Unpack[ChatOptions],
-    ) -> list[ChatCompletion]: ...
+    batch = blocking(AsyncChat.batch)
+    as_completed = completing(AsyncChat.as_completed)
 
-    @overload
-    def batch(
-        self,
-        list_of_messages: Iterable[Messages],
-        *,
-        concurrency: int | None = None,
-        on_error: Literal["return"],
-        model: str | None = None,
-        **options: Unpack[ChatOptions],
-    ) -> list[ChatCompletion | NimError]: ...
-
-    @documented_by(AsyncChat.batch)
-    def batch(self, list_of_messages: Any, **settings: Any) -> Any:
-        """See AsyncChat.batch."""
+    def _batch(self, list_of_messages: Any, **settings: Any) -> Any:
         if is_lazy(list_of_messages):
             return in_order(self._completed("chat.batch", list_of_messages, **settings))
         if is_array(list_of_messages):
@@ -76,31 +49,7 @@ class Chat:
         run: Any = self._async.batch
         return PORTAL.run(run, list_of_messages, **settings)
 
-    @overload
-    def as_completed(
-        self,
-        iterable_of_messages: Iterable[Messages],
-        *,
-        concurrency: int | None = None,
-        on_error: Literal["raise", "collect"] = "raise",
-        model: str | None = None,
-        **options: Unpack[ChatOptions],
-    ) -> SyncAsCompleted[ChatCompletion]: ...
-
-    @overload
-    def as_completed(
-        self,
-        iterable_of_messages: Iterable[Messages],
-        *,
-        concurrency: int | None = None,
-        on_error: Literal["return"],
-        model: str | None = None,
-        **options: Unpack[ChatOptions],
-    ) -> SyncAsCompleted[ChatCompletion | NimError]: ...
-
-    @documented_by(AsyncChat.as_completed)
-    def as_completed(self, iterable_of_messages: Any, **settings: Any) -> Any:
-        """See AsyncChat.as_completed."""
+    def _as_completed(self, iterable_of_messages: Any, **settings: Any) -> SyncAsCompleted[Any]:
         return self._completed("chat.as_completed", iterable_of_messages, **settings)
 
     def _completed(
@@ -120,7 +69,7 @@ class Chat:
             source,
         )
 
-    @documented_by(AsyncChat.conversation)
+    @like(AsyncChat.conversation)
     def conversation(
         self,
         system: str | None = None,
@@ -128,17 +77,14 @@ class Chat:
         session_id: str | None = None,
         *,
         model: str | None = None,
-        **options: Unpack[ConversationOptions],
+        **options: Any,
     ) -> SyncConversation:
         """See AsyncChat.conversation."""
         return SyncConversation(self._async, system, store, session_id, model, options)
 
 
-class Completions:
+class Completions(Mirror[AsyncCompletions]):
     """Text completions, blocking."""
-
-    def __init__(self, completions: AsyncCompletions) -> None:
-        self._async = completions
 
     create = blocking(AsyncCompletions.create)
 
@@ -148,11 +94,8 @@ class Completions:
         return SyncCompletionStream(self._async.stream(*args, **options))
 
 
-class Embeddings:
+class Embeddings(Mirror[AsyncEmbeddings]):
     """Embeddings, blocking."""
-
-    def __init__(self, embeddings: AsyncEmbeddings) -> None:
-        self._async = embeddings
 
     create = blocking(AsyncEmbeddings.create)
     embed_query = blocking(AsyncEmbeddings.embed_query)
@@ -165,28 +108,22 @@ class Embeddings:
         return SyncEmbedStream(self._async.embed_stream(source, **settings), source)
 
 
-class Models:
+class Models(Mirror[AsyncModels]):
     """Models, blocking."""
-
-    def __init__(self, models: AsyncModels) -> None:
-        self._async = models
 
     list = blocking(AsyncModels.list)
     get = blocking(AsyncModels.get)
 
 
-class Health:
+class Health(Mirror[AsyncHealth]):
     """Health, blocking."""
-
-    def __init__(self, health: AsyncHealth) -> None:
-        self._async = health
 
     ready = blocking(AsyncHealth.ready)
     live = blocking(AsyncHealth.live)
     wait_ready = blocking(AsyncHealth.wait_ready)
 
 
-class Client:
+class Client(Mirror[AsyncClient]):
     """The blocking client: every method, option, record and error of AsyncClient, over one background loop.
 
     It works in scripts, in threads, and where a loop is running already (Jupyter). Use it with `with`, or call `close`.
@@ -251,12 +188,19 @@ class Client:
         self, method: str, path_or_url: str, *, json: Json = None, stream: Literal[True], **options: Unpack[CallOptions]
     ) -> SyncEventStream: ...
 
-    @documented_by(AsyncClient.request)
-    def request(self, *args: Any, **settings: Any) -> Any:
-        """See AsyncClient.request."""
+    def request(
+        self, method: str, path_or_url: str, *, json: Json = None, stream: bool = False, **options: Unpack[CallOptions]
+    ) -> Json:
+        """Send any request: the key, retries, time limits and errors of the client, and nothing else.
+
+        `path_or_url` as in `infer`; a query is sent as it is. Returns the answer as decoded JSON, another text as a str,
+        other bytes as bytes, None where there is none. With `stream=True` an open EventStream of the decoded events; the
+        body is not changed by it, so put what your route wants ("stream": true) there. GET, HEAD, PUT, DELETE and OPTIONS are
+        repeated like a pure function, POST and PATCH like a generation.
+        """
         send: Any = self._async.request
-        answer = PORTAL.run(send, *args, **settings)
-        return SyncEventStream(answer) if settings.get("stream") else answer
+        answer = PORTAL.run(partial(send, method, path_or_url, json=json, stream=stream, **options))
+        return SyncEventStream(answer) if stream else answer
 
     @property
     def base_url(self) -> str:

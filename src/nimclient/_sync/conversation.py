@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from nimclient._protocol.messages import Messages
 from nimclient._resources.conversation import Conversation, start_of
-from nimclient._resources.history import Said, Store, Talk, Turn, saved
+from nimclient._resources.history import Said, Store, Talk, Turn
 from nimclient._stream import ChatStream
-from nimclient._sync.mirror import documented_by
+from nimclient._sync.mirror import at_once, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream
 from nimclient.records.chat import ChatChunk, ChatCompletion
-from nimclient.records.params import ChatOptions, ConversationOptions
+from nimclient.records.params import ConversationOptions
 
 if TYPE_CHECKING:
     from nimclient._sync.client import Client
@@ -20,17 +21,13 @@ if TYPE_CHECKING:
 class SyncConversation(Talk):
     """A chat that remembers: made by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
 
-    @documented_by(Conversation.send)
-    def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
-        """See Conversation.send."""
-        given: dict[str, Any] = {**self._options, **options}
-        with self._history.turn(messages) as turn:
-            reply = PORTAL.run(self._chat.create, turn.request, model=model or self._model, **given)
-            turn.complete(reply)
-        return reply
+    send = at_once(Conversation.send)
 
-    @documented_by(Conversation.stream)
-    def stream(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> SyncChatStream:
+    async def _create(self, messages: Messages, **options: Any) -> ChatCompletion:
+        return PORTAL.run(self._chat.create, messages, **options)
+
+    @like(Conversation.stream)
+    def stream(self, messages: Said, *, model: str | None = None, **options: Any) -> SyncChatStream:
         """See Conversation.stream."""
         turn = self._history.turn(messages)
         start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
@@ -46,11 +43,11 @@ class SyncConversation(Talk):
         model: str | None = None,
         **options: Unpack[ConversationOptions],
     ) -> SyncConversation:
-        """See Conversation.from_json."""
-        session_id, messages = saved(text)
-        talk = client.chat.conversation(store=store, session_id=session_id, model=model, **options)
-        talk._history.write(messages)
-        return talk
+        """The conversation that `to_json` saved, over a client, with the options given here.
+
+        Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
+        """
+        return cls(client.chat._async, None, store, None, model, options)._restored(text)
 
 
 class SyncConversationStream(SyncChatStream):

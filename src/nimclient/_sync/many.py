@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
+from inspect import signature
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from weakref import WeakMethod
 
 from anyio import Event
@@ -15,10 +16,11 @@ from anyio import Event
 from nimclient._fanout import AsCompleted
 from nimclient._protocol.messages import settled
 from nimclient._resources.batch import pairs, with_completed
-from nimclient._sync.mirror import is_lazy
+from nimclient._sync.mirror import dressed, is_lazy
 from nimclient._sync.portal import PORTAL
 from nimclient._user_code import Desk
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -139,3 +141,14 @@ def in_order(results: SyncAsCompleted[R]) -> list[R]:
             with_completed(error, found)
             raise
     return [result for _, result in pairs(found)]
+
+
+def completing(
+    method: Callable[Concatenate[Any, P], AsCompleted[R]],
+) -> Callable[Concatenate[Any, P], SyncAsCompleted[R]]:
+    """The signature and docstring of the twin of a method; what it does stands beside it."""
+
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> SyncAsCompleted[R]:
+        raise NotImplementedError
+
+    return dressed(call, method, signature(method).return_annotation.replace("AsCompleted", "SyncAsCompleted"))

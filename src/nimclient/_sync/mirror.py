@@ -4,34 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
 from functools import update_wrapper
-from inspect import signature
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeGuard, TypeVar, cast
+from inspect import isfunction, signature
+from typing import Any, Concatenate, Generic, ParamSpec, TypeGuard, TypeVar, cast
 
 from nimclient._sync.portal import PORTAL
 from nimclient._types import is_items
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
 
 _ITEMS = {"messages", "tools", "texts", "documents", "prompt", "text_or_messages", "tokens"}
 """Parameters that take any iterable."""
 
 
-class Mirror(Protocol):
-    """A blocking object and the async one behind it."""
+class Mirror(Generic[A]):
+    """A blocking object, over the async one behind it.
 
-    _async: Any
+    Its methods bear the names that they have here. Where calling the async method would not do, `_name` is what `name` does.
+    """
+
+    def __init__(self, behind: A) -> None:
+        self._async = behind
+
+    def __init_subclass__(cls) -> None:
+        for name, value in list(vars(cls).items()):
+            if isfunction(value):
+                method = dressed(vars(cls).get(f"_{name}", value), value)
+                method.__name__, method.__qualname__, method.__module__ = (
+                    name,
+                    f"{cls.__qualname__}.{name}",
+                    cls.__module__,
+                )
+                setattr(cls, name, method)
 
 
-def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Mirror, P], R]:
+def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
     """The blocking twin of an async method: calls the method of the object behind in the portal's loop.
 
     An iterable that is no list is the caller's code: it is read here, in the caller's thread.
     """
     positions = {n: i for i, n in enumerate(list(signature(method).parameters)[1:]) if n in _ITEMS}
 
-    def call(self: Mirror, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         given: Any = args
         for name, position in positions.items():
             if position < len(given):
@@ -41,13 +56,23 @@ def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> C
                 kwargs[name] = list(cast(Any, kwargs[name]))
         return PORTAL.run(method, self._async, *given, **kwargs)
 
-    update_wrapper(call, method)
-    return call
+    return dressed(call, method)
 
 
-def is_lazy(source: object) -> TypeGuard[Iterable[Any]]:
-    """Whether a source of items is the caller's code: an iterable that is no list."""
-    return is_items(source) and not isinstance(source, (list, tuple))
+def at_once(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
+    """The blocking twin of an async method that awaits nothing but what blocks here: its body runs in the caller's thread."""
+
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        body = method(self, *args, **kwargs)
+        try:
+            body.send(None)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        body.close()
+        raise RuntimeError(f"{method.__qualname__} waits for something that does not block")
+
+    return dressed(call, method)
 
 
 def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
@@ -57,17 +82,20 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
         def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return function(self, *args, **kwargs)
 
-        update_wrapper(call, method)
-        return call
+        return dressed(call, method, function.__annotations__["return"])
 
     return decorate
 
 
-def documented_by(method: Any) -> Callable[[F], F]:
-    """Give a function whose types are written out the docstring of the method it mirrors, and its signature at run time."""
+def dressed(call: Callable[..., R], method: Callable[..., Any], returns: object = None) -> Callable[..., R]:
+    """A function that looks like a method from outside, with what it returns itself."""
+    seen = signature(method)
+    update_wrapper(call, method)
+    vars(call)["__signature__"] = seen if returns is None else seen.replace(return_annotation=returns)
+    del vars(call)["__wrapped__"]  # it is no coroutine function, whoever looks behind it
+    return call
 
-    def decorate(function: F) -> F:
-        update_wrapper(function, method)
-        return function
 
-    return decorate
+def is_lazy(source: object) -> TypeGuard[Iterable[Any]]:
+    """Whether a source of items is the caller's code: an iterable that is no list."""
+    return is_items(source) and not isinstance(source, (list, tuple))
