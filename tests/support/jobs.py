@@ -2,7 +2,7 @@
 
 import json
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,17 @@ def _lines(path: Path) -> list[Any]:
 
 def texts_by_run(requests: Sequence[Any]) -> dict[int, list[str]]:
     """The texts that a simulator was sent, by the run that sent them."""
+    return _by_run(requests, lambda body: body["input"])
+
+
+def questions_by_run(requests: Sequence[Any]) -> dict[int, list[str]]:
+    """The questions that a simulator was asked, by the run that asked them."""
+    return _by_run(requests, lambda body: [body["messages"][0]["content"]])
+
+
+def _by_run(requests: Sequence[Any], texts: Callable[[Any], list[str]]) -> dict[int, list[str]]:
     found: dict[int, list[str]] = {}
     for request in requests:
-        if request.json is not None and "input" in request.json:
-            found.setdefault(int(request.headers["x-run"]), []).extend(request.json["input"])
+        if request.json is not None:  # else the process died while it sent it
+            found.setdefault(int(request.headers["x-run"]), []).extend(texts(request.json))
     return found
