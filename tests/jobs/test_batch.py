@@ -25,6 +25,7 @@ from nimclient.errors import (
 )
 from nimclient.jobs import BatchJob, answers
 from nimclient.simulator import Simulator
+from support.cancelling import cancel_everywhere
 from support.jobs import CHAT
 from support.jobs import MODEL as EMBEDDING
 from support.server import Close, FaultServer, Request
@@ -381,6 +382,29 @@ async def test_cancellation_keeps_every_answer_that_came(
     report = await batch.job().run(make_client())
     assert (report.status, report.resumed) == ("complete", kept)
     assert len(asked(server)) == 10 - kept
+
+
+async def test_cancellation_at_every_suspension_point(
+    server: FaultServer, make_client: MakeClient, batch: Batch, tmp_path: Path
+) -> None:
+    """Wherever it comes: the files are free again, no line is half written, and the job comes to its end."""
+    batch.write(*[line(f"r{number}") for number in range(4)])
+    server.script(echo)
+    client = make_client()
+    runs = 0
+
+    def job() -> BatchJob:
+        return BatchJob(batch.source, tmp_path / f"{runs}.jsonl", concurrency=2)
+
+    async def after_each() -> None:
+        nonlocal runs
+        report = await job().run(client)
+        assert (report.status, report.total) == ("complete", 4)
+        assert len(read(tmp_path / f"{runs}.jsonl")) == 4
+        runs += 1
+
+    await after_each()
+    assert await cancel_everywhere(lambda: job().run(client), after_each, most=500) > 5
 
 
 # the disk --------------------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from nimclient import AsyncClient, Client, Progress, RetryPolicy
 from nimclient.errors import (
@@ -27,6 +29,7 @@ from nimclient.errors import (
 )
 from nimclient.jobs import EmbedJob, JobReport, files, store
 from nimclient.jobs.files import FolderLock
+from nimclient.jobs.running import Desk
 from support.cancelling import cancel_everywhere
 from support.jobs import table_of
 from support.server import FaultServer, Request
@@ -341,6 +344,49 @@ async def test_cancellation_at_every_suspension_point(server: FaultServer, clien
     assert await cancel_everywhere(lambda: job().run(client), after_each, most=500) > 10
 
 
+async def test_cancelled_twice_while_it_writes(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncio's own cancellation does not wait for threads; the job does: what it was writing is there, the folder free."""
+    server.script(embed)
+    real = store.Checkpoint.record
+    writing = threading.Event()
+
+    def slowly(*args: Any) -> None:
+        writing.set()
+        time.sleep(0.1)
+        real(*args)
+
+    monkeypatch.setattr(store.Checkpoint, "record", slowly)
+    task = asyncio.get_running_loop().create_task(make(concurrency=1).run(client))
+    while not writing.is_set():
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    monkeypatch.undo()
+    assert (await make().run(client)).resumed == 10
+
+
+async def test_work_that_has_not_begun_is_not_done_when_it_is_cancelled() -> None:
+    """Before a thread is free it can be called off."""
+    done: list[int] = []
+    borrower = object()
+    limiter = to_thread.current_default_thread_limiter()
+    tokens, limiter.total_tokens = limiter.total_tokens, 1
+    try:
+        await limiter.acquire_on_behalf_of(borrower)
+        with anyio.move_on_after(0.01):
+            await Desk().do(done.append, 1)
+        limiter.release_on_behalf_of(borrower)
+        await Desk().do(done.append, 2)
+    finally:
+        limiter.total_tokens = tokens
+    assert done == [2]
+
+
 # another job -----------------------------------------------------------------------------------------------------
 
 
@@ -401,13 +447,13 @@ async def test_a_changed_file_is_refused(
 
 
 async def test_a_file_that_was_not_touched_is_not_read_again(
-    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+    server: FaultServer, client: AsyncClient, make: Make, source: Path
 ) -> None:
-    """Its size and time tell."""
-    from nimclient.jobs import embed as module
-
+    """Its size and time tell: that is why other content under the same ones goes unnoticed."""
     await stopped(server, client, make(concurrency=1))
-    monkeypatch.setattr(module, "content_of", None)
+    status = source.stat()
+    source.write_text(source.read_text()[:-1] + "8")
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (await make().run(client)).status == "complete"
 
 
@@ -531,7 +577,9 @@ async def test_two_processes_on_one_job(server: FaultServer, client: AsyncClient
     assert (await make().run(client)).status == "complete"
 
 
-async def test_files_are_closed_whatever_happens(server: FaultServer, client: AsyncClient, make: Make) -> None:
+async def test_files_are_closed_whatever_happens(
+    server: FaultServer, client: AsyncClient, make: Make, output: Path
+) -> None:
     """After a job that was refused, too."""
     server.script(embed)
     await make().run(client)
@@ -539,6 +587,10 @@ async def test_files_are_closed_whatever_happens(server: FaultServer, client: As
     for _ in range(3):
         with pytest.raises(JobMismatchError):
             await make(model="other").run(client)
+        lock = FolderLock(output)
+        with pytest.raises(JobStoreError):
+            await make().run(client)
+        lock.close()
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -60,7 +60,7 @@ class _Found:
 
 
 class Answers:
-    """The two files of a batch, open for this process alone. Blocking, and for one thread at a time."""
+    """The two files of a batch. Blocking, and for one thread at a time; `open` gives them to this process alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,36 +68,36 @@ class Answers:
         self.answered: dict[str, str] = {}
         """The ids of the requests that have an answer, by custom_id."""
         self.failed: dict[str, str] = {}
-        """The same of those that have failed for good."""
+        """The same of those that have failed."""
+        self._lost: list[_Found] = []
+        self._answers: _Lines | None = None
+        self._failures: _Lines | None = None
 
     def open(self) -> None:
         """Open or make the answers and see what is there, failures included. Changes nothing that is there.
 
-        Raises ConfigurationError for what is no regular file, JobStoreError for what is no answer of a batch.
+        Raises ConfigurationError for what is no regular file, JobStoreError for what is no answer of a batch. It is to be
+        closed in every case.
         """
         for path in (self.path, self.failures_path):
             if path.exists() and not path.is_file():
                 raise ConfigurationError(f"output {path} is no regular file")
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._answers = _Lines(self.path)
-        try:
-            lock(self._answers.descriptor, str(self.path))
-            self.answered = {found.custom_id: found.id for found in self._answers.read()}
-            self._lost: list[_Found] = []
-            if self.failures_path.exists():
-                failures = _Lines(self.failures_path)
-                try:
-                    self._lost = [found for found in failures.read() if found.custom_id not in self.answered]
-                finally:
-                    failures.close()
-            self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
-        except BaseException:
-            self._answers.close()
-            raise
+        answers = self._answers = _Lines(self.path)
+        lock(answers.descriptor, str(self.path))
+        self.answered = {found.custom_id: found.id for found in answers.read()}
+        if self.failures_path.exists():
+            failures = _Lines(self.failures_path)
+            try:
+                self._lost = [found for found in failures.read() if found.custom_id not in self.answered]
+            finally:
+                failures.close()
+        self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
 
     def begin(self) -> None:
         """Go on with what is there: torn last lines are cut off, failures that another attempt may mend are forgotten."""
+        assert self._answers is not None
         self._answers.mend()
         kept = [found.line for found in self._lost if found.is_final]
         self._lost = []
@@ -106,26 +106,30 @@ class Answers:
 
     def answer(self, request: Request, line: bytes) -> None:
         """Write down an answer."""
+        assert self._answers is not None
         self._answers.append(line)
         self.answered[request.custom_id] = request.id
 
     def fail(self, request: Request, line: bytes) -> None:
         """Write down a failure."""
+        assert self._failures is not None
         self._failures.append(line)
         self.failed[request.custom_id] = request.id
 
-    def close(self) -> None:
-        """Make all of it safe from a power cut, and let others have it. An empty list of failures goes."""
-        try:
+    def finish(self) -> None:
+        """Make all of it safe from a power cut. An empty list of failures goes."""
+        if self._answers is not None and self._failures is not None:
             self._answers.sync()
-            if hasattr(self, "_failures"):
-                self._failures.sync()
-                self._failures.close()
-                if not self.failed:
-                    with store_errors(f"cannot remove {self.failures_path}"):
-                        self.failures_path.unlink(missing_ok=True)
-        finally:
-            self._answers.close()
+            self._failures.sync()
+            if not self.failed:
+                with store_errors(f"cannot remove {self.failures_path}"):
+                    self.failures_path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let others have them, however far `open` came."""
+        for lines in (self._answers, self._failures):
+            if lines is not None:
+                lines.close()
 
 
 class _Lines:

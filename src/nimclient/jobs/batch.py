@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import ChainMap
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from nimclient.errors import (
     ConfigurationError,
     GoneError,
     JobMismatchError,
+    JobStoreError,
     NimError,
     NotFoundError,
 )
@@ -107,8 +109,8 @@ class _Run:
 
     async def run(self) -> JobReport:
         desk, answers, tally = self._desk, self._answers, self._tally
-        await desk.do(answers.open)
         try:
+            await desk.do(answers.open)
             tally.total = await desk.do(self._check)
             await desk.do(answers.begin)
             tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
@@ -117,9 +119,13 @@ class _Run:
             done = ChainMap(answers.answered, answers.failed)
             requests = _Requests(unanswered(self._job.source, self._job.model, done))
             await run_all(requests, self._work, self._job.concurrency or DEFAULT_CONCURRENCY, self._tell)
+            await desk.do(answers.finish)
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(JobStoreError):  # what ended the run is raised
+                await desk.do(answers.finish)
+            raise
         finally:
-            with anyio.CancelScope(shield=True):
-                await desk.do(answers.close)
+            answers.close()
         succeeded, failed = len(answers.answered), len(answers.failed)
         return JobReport(
             status=status_of(succeeded, failed),

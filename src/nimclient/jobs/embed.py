@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import anyio
-from attrs import evolve
+from anyio import to_thread
+from attrs import asdict, evolve
 
 from nimclient._client import AsyncClient
 from nimclient._protocol.batching import SLICE_TEXTS
@@ -132,8 +133,8 @@ class _Run:
 
     async def run(self) -> JobReport:
         desk, store = self._desk, self._store
-        facts = await desk.do(store.open)
         try:
+            facts = await desk.do(store.open)
             model = await self._begin(facts)
             if self._job._rows.path is None or not store.is_complete:
                 await self._embed(model)
@@ -160,26 +161,15 @@ class _Run:
         """See that it is the same job, and how much of it is done; returns the model."""
         job = self._job
         model = await model_of(self._client, "embedding", job.model)
-        content = await self._desk.do(self._content, facts)
+        content: Content | None = None
+        if (path := job._rows.path) is not None:
+            content = await to_thread.run_sync(content_of, path, facts.get("content"), abandon_on_cancel=True)
         await self._desk.do(self._store.begin, job._identity(model, content))
-        self._total = None if content is None else content.rows
+        if content is not None:
+            await self._desk.do(self._store.learn, {"content": asdict(content)})
+            self._total = content.rows
         self._resumed = self._store.succeeded + self._store.failed
         return model
-
-    def _content(self, facts: JsonDict) -> Content | None:
-        """What the source's file holds. One that has the size and the time of the last run is not read again."""
-        path = self._job._rows.path
-        if path is None:
-            return None
-        status = path.stat()
-        stamp = [status.st_size, status.st_mtime_ns]
-        known: Any = facts.get("content")
-        if known is not None and known["stamp"] == stamp:
-            return Content(known["digest"], known["rows"])
-        content = content_of(path)
-        if known is None or known["digest"] == content.digest:
-            self._store.learn({"content": {"stamp": stamp, "digest": content.digest, "rows": content.rows}})
-        return content
 
     async def _embed(self, model: str) -> None:
         job = self._job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -44,15 +45,32 @@ async def model_of(client: AsyncClient, kind: str, model: str | None) -> str:
 
 
 class Desk:
-    """Runs what is blocking in worker threads, one thing at a time. What was begun is finished, cancelled or not."""
+    """Runs what is blocking in worker threads, one thing at a time."""
 
     def __init__(self) -> None:
         self._lock = anyio.Lock(fast_acquire=True)
 
     async def do(self, work: Callable[..., R], *args: Any) -> R:
-        """Call in a thread and wait."""
+        """Call in a thread and wait. When this is cancelled, `work` has not begun, or is at its end: never half done."""
+        outcome: Future[R] = Future()
+
+        def call() -> None:
+            if outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(work(*args))
+                except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+                    outcome.set_exception(error)
+
         async with self._lock:
-            return await to_thread.run_sync(work, *args)
+            try:
+                await to_thread.run_sync(call)
+            except (
+                BaseException
+            ):  # asyncio's own cancellation does not wait for the thread, so we do: it is at the disk
+                if not outcome.cancel():
+                    outcome.exception()
+                raise
+        return outcome.result()
 
 
 def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: Any) -> R:

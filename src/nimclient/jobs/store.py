@@ -27,42 +27,44 @@ PART_BYTES = 64 << 20
 
 
 class Store:
-    """An open folder. Blocking, and for one thread at a time; `open` gives it to this process alone until `close`."""
+    """A folder. Blocking, and for one thread at a time; `open` gives it to this process alone until `close`."""
 
     def __init__(self, folder: Path, format: Format, part_bytes: int | None = None) -> None:
         self.folder = folder
         self._format: Format = format
         self._part_bytes = part_bytes or PART_BYTES
         self._facts: JsonDict = {}
+        self._lock: FolderLock | None = None
+        self._opened: Checkpoint | None = None
         self._has_begun = False
         self._unsealed_rows = self._unsealed_bytes = 0
         self.succeeded = self.failed = 0
 
     def open(self) -> JsonDict:
-        """Make the folder or go on with it; returns what is known of its job, {} of a new one. Raises JobStoreError."""
+        """Make the folder or go on with it; returns what is known of its job, {} of a new one.
+
+        Raises JobStoreError, and ConfigurationError for a file. It is to be closed in every case.
+        """
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigurationError(f"output {self.folder} is a file; it takes a folder")
         with store_errors(f"cannot make {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.folder)
-        try:
-            is_used = (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*"))
-            path = self.folder / "checkpoint.sqlite"
-            if is_used and not (path.exists() and path.stat().st_size):
-                raise JobStoreError(
-                    f"{self.folder} holds a job, but {path.name} is missing or empty: restore it, or choose another output"
-                )
-            self._checkpoint = Checkpoint(path)
-            try:
-                self._facts = self._checkpoint.facts()
-                self._look()
-            except BaseException:
-                self._checkpoint.close()
-                raise
-        except BaseException:
-            self._lock.close()
-            raise
+        is_used = (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*"))
+        path = self.folder / "checkpoint.sqlite"
+        if is_used and not (path.exists() and path.stat().st_size):
+            raise JobStoreError(
+                f"{self.folder} holds a job, but {path.name} is missing or empty: restore it, or choose another output"
+            )
+        self._opened = Checkpoint(path)
+        self._facts = self._checkpoint.facts()
+        self._look()
         return self._facts
+
+    @property
+    def _checkpoint(self) -> Checkpoint:
+        assert self._opened is not None
+        return self._opened
 
     def _look(self) -> None:
         """See that the parts that the checkpoint speaks of are there."""
@@ -187,9 +189,11 @@ class Store:
         write_whole(self.folder / _MANIFEST, lambda file: file.write(_json.dumps(manifest)))
 
     def close(self) -> None:
-        """Let others have the folder."""
-        self._checkpoint.close()
-        self._lock.close()
+        """Let others have the folder, however far `open` came."""
+        if self._opened is not None:
+            self._opened.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def _differences(known: Any, now: Any, where: str = "") -> list[str]:
