@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nimclient._event_stream import EventStream
     from nimclient._protocol.messages import Messages
     from nimclient._protocol.ranking import Document
+    from nimclient._resources.assets import AsyncAssets
     from nimclient._resources.chat import AsyncChat
     from nimclient._resources.completions import AsyncCompletions
     from nimclient._resources.embeddings import AsyncEmbeddings
@@ -150,6 +151,13 @@ class AsyncClient:
         from nimclient._resources.health import AsyncHealth
 
         return AsyncHealth(self._engine)
+
+    @cached_property
+    def assets(self) -> AsyncAssets:
+        """Files on the hosted platform, for what is too large for a request."""
+        from nimclient._resources.assets import AsyncAssets
+
+        return AsyncAssets(self._engine)
 
     async def rerank(
         self,

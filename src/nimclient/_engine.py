@@ -210,6 +210,10 @@ class Engine:
             return "hosted"
         return next((known for origin in origins if (known := self.core.dialects.get(origin)) is not None), None)
 
+    def assets_url(self, url: str | None = None) -> str:
+        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        return self._requests.assets_url(url)
+
     def is_platform(self, url: str) -> bool:
         """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
@@ -419,7 +423,8 @@ class Engine:
         if len(secret) >= SHORTEST_SECRET:
             text = text.replace(secret.encode(), b"***")
         where = f"{call.method} {call.shown_path}"
-        return status_error(head.status, head.headers, text, where=where, request_id=request_id_of(head.headers))
+        request_id = request_id_of(head.headers)
+        return status_error(head.status, head.headers, text, where=where, request_id=request_id, keyless=call.bare)
 
     def _way(self, call: Call[Any]) -> Way:
         """The way of a call through the replicas. Only what a model computes is measured: the rest says nothing of that."""

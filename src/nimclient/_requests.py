@@ -12,7 +12,7 @@ from nimclient._config import ClientConfig, Secret, is_nvidia, proxy_for
 from nimclient._protocol.call import Call
 from nimclient._protocol.catalog import Catalog
 from nimclient._protocol.media import ASSETS_HEADER, OLD_ASSETS_HEADER
-from nimclient._protocol.nvcf import POLL_HEADER, origin_elsewhere, status_url
+from nimclient._protocol.nvcf import POLL_HEADER, assets_url, origin_elsewhere, status_url
 from nimclient._protocol.urls import BaseURL, origin_of, parse_base_url
 from nimclient._user_code import ask
 from nimclient._wire import HttpRequest
@@ -60,6 +60,12 @@ class Requests:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
         known = self._catalog.own.get(model) or (self._catalog.get(model) if self.is_hosted else None)
         return None if known is None else known.endpoint
+
+    def assets_url(self, url: str | None = None) -> str:
+        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        base = self.bases[0] if url is None else self.base_of(url) or self.bases[0]
+        origin = base.origin if url is None else self.origin(url)
+        return assets_url(origin, base.root, nvidia=is_nvidia(origin))
 
     async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
         """The request of a call. `extra` are the caller's headers for this call: they come last."""

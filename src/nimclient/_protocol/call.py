@@ -15,6 +15,7 @@ from nimclient import _json
 from nimclient._protocol.events import Accumulator
 from nimclient._types import Json, JsonDict
 from nimclient._wire import ResponseMeta
+from nimclient.records.media import Image
 
 T = TypeVar("T")
 
@@ -36,7 +37,8 @@ class Call(Generic[T]):
     `decode` makes the record of it; `ours` names the fields of `fields` that we added and that are dropped when the
     server refuses them; `accumulator` makes the plain answer where a server sends events unasked. `raw` is a body that
     is no JSON. `follow`: whether the result may lie elsewhere (302); `any_accepted`: whether a 202 without a request id
-    is an answer like any other; `bare`: nothing of the client's is sent along, neither key nor headers.
+    is an answer like any other; `bare`: nothing of the client's is sent along, neither key nor headers; `uploads`: images
+    that have to become assets before it is sent.
     """
 
     method: str
@@ -56,6 +58,7 @@ class Call(Generic[T]):
     follow: bool = False
     any_accepted: bool = False
     bare: bool = False
+    uploads: tuple[Image, ...] = field(default=(), repr=False)
 
     body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
 

@@ -81,6 +81,17 @@ def is_symmetric(name: str) -> bool:
     return known is not None and known.id in _symmetric()
 
 
+@cache
+def _with_assets() -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _table()["models"] if entry.get("assets"))
+
+
+def takes_assets(name: str) -> bool:
+    """Whether a hosted model of this id or alias wants large images uploaded, not inside the message."""
+    known = lookup(name)
+    return known is not None and known.id in _with_assets()
+
+
 def hosted_default(kind: str) -> str | None:
     """The model that the hosted catalog is asked for where the caller names none."""
     default: str | None = _table()["defaults"].get(kind)

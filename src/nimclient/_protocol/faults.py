@@ -82,9 +82,10 @@ class Fault:
 
 
 def status_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None
+    status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None, keyless: bool = False
 ) -> APIStatusError:
-    """The error for a status of 400 or above. `where` is the method and path, for the text.
+    """The error for a status of 400 or above. `where` is the method and path, for the text; `keyless`: no key was meant
+    to be sent, so that a refusal is not about one.
 
     The request id is that of the headers, else the one that NVCF's workers write into the body.
     """
@@ -98,7 +99,7 @@ def status_error(
     elif status == 404 and (fault.param == "model" or _NO_MODEL.search(fault.message)):
         kind = ModelNotFoundError
     return kind(
-        _sentence(fault, status, where, request_id, wait),
+        _sentence(fault, status, where, request_id, wait, "" if keyless else _HINTS.get(status, "")),
         status=status,
         code=fault.code,
         type=fault.type,
@@ -110,7 +111,7 @@ def status_error(
     )
 
 
-def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None) -> str:
+def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None, hint: str) -> str:
     words = fault.message or "the server said nothing"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
         words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
@@ -118,7 +119,7 @@ def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wai
         words += "; the time for the answer was up and the work was cancelled, so that it cannot be asked for any more"
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
-    hint = f"; {_HINTS[status]}" if status in _HINTS else ""
+    hint = hint and f"; {hint}"
     rid = f", request id {request_id}" if request_id else ""
     return f"{words[:500]}{hint} ({where} → {status}{rid})"
 

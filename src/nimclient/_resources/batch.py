@@ -70,13 +70,7 @@ def as_completed(
     async def answer(index: int, item: Any) -> ChatCompletion | NimError | Failure:
         item = settled(item)
         try:
-            return await chat._with_model(
-                "chat",
-                model,
-                lambda name: build(item, name),
-                lambda call: chat._engine.send(call, options, gate),
-                options,
-            )
+            return await chat._ask(model, lambda name: build(item, name), options, gate)
         except (NimError, TypeError) as error:
             located(error, index)
             if on_error == "raise" or isinstance(error, ClientClosedError):

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Unpack, overload
 
+from attrs import evolve
+
 from nimclient._engine import Receive
 from nimclient._fanout import AsCompleted
+from nimclient._protocol.assets import with_pending
 from nimclient._protocol.call import Call
+from nimclient._protocol.catalog import takes_assets
 from nimclient._protocol.chat import chat_call
 from nimclient._protocol.messages import Messages, settled
+from nimclient._protocol.pacing import Gate
 from nimclient._protocol.structured import Via
 from nimclient._resources import batch, parsing, tool_loop
+from nimclient._resources.assets import with_uploads
 from nimclient._resources.base import Resource
 from nimclient._resources.batch import Conversations
 from nimclient._resources.conversation import Conversation
@@ -21,6 +27,7 @@ from nimclient._stream import ChatStream
 from nimclient.errors import NimError
 from nimclient.records.answers import Parsed, ToolRun
 from nimclient.records.chat import ChatCompletion
+from nimclient.records.media import Image
 from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
 
 T = TypeVar("T")
@@ -45,7 +52,7 @@ class AsyncChat(Resource):
         def build(name: str | None) -> Call[ChatCompletion]:
             return self._call("chat.create", messages, name, options, stream=False)
 
-        return await self._send("chat", model, build, options)
+        return await self._ask(model, build, options)
 
     @overload
     async def parse(
@@ -139,7 +146,7 @@ class AsyncChat(Resource):
             return first if name == known else self._call("chat.stream", messages, name, options, stream=True)
 
         async def start(receive: Receive[None]) -> None:
-            await self._with_model("chat", model, build, lambda call: self._engine.run(call, options, receive), options)
+            await self._open(model, build, options, receive)
 
         return ChatStream(start, self._engine.config.limits.max_event)
 
@@ -265,6 +272,34 @@ class AsyncChat(Resource):
         """
         return Conversation(self, system, store, session_id, model, options)
 
+    async def _ask(
+        self,
+        model: str | None,
+        build: Callable[[str | None], Call[ChatCompletion]],
+        options: Mapping[str, Any],
+        gate: Gate | None = None,
+    ) -> ChatCompletion:
+        """Build the call for the model and send it, its large images beside it."""
+
+        async def send(call: Call[ChatCompletion]) -> ChatCompletion:
+            return await with_uploads(self._engine, call, options, lambda c: self._engine.send(c, options, gate))
+
+        return await self._with_model("chat", model, build, send, options)
+
+    async def _open(
+        self,
+        model: str | None,
+        build: Callable[[str | None], Call[ChatCompletion]],
+        options: Mapping[str, Any],
+        receive: Receive[None],
+    ) -> None:
+        """The same for a stream."""
+
+        async def send(call: Call[ChatCompletion]) -> None:
+            await with_uploads(self._engine, call, options, lambda c: self._engine.run(c, options, receive))
+
+        await self._with_model("chat", model, build, send, options)
+
     def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool
     ) -> Call[ChatCompletion]:
@@ -273,7 +308,10 @@ class AsyncChat(Resource):
         hosted = dialect == "hosted"
         developer = not hosted and dialect != "dynamo"
         own = self._engine.catalog.own.get(model or "")
-        return chat_call(
+        uploads: tuple[Image, ...] = ()
+        if hosted and model is not None and takes_assets(model):
+            messages, uploads = with_pending(messages)
+        call = chat_call(
             method,
             messages,
             model,
@@ -283,3 +321,4 @@ class AsyncChat(Resource):
             developer=developer,
             switch=None if own is None else own.thinking_switch,
         )
+        return evolve(call, uploads=uploads) if uploads else call

@@ -10,6 +10,7 @@ from nimclient._client import AsyncClient
 from nimclient._config import Dialect
 from nimclient._protocol.messages import settled
 from nimclient._resources import batch
+from nimclient._resources.assets import AsyncAssets
 from nimclient._resources.chat import AsyncChat
 from nimclient._resources.completions import AsyncCompletions
 from nimclient._resources.embeddings import AsyncEmbeddings
@@ -123,6 +124,13 @@ class Health(Mirror[AsyncHealth]):
     wait_ready = blocking(AsyncHealth.wait_ready)
 
 
+class Assets(Mirror[AsyncAssets]):
+    """Files on the hosted platform, blocking."""
+
+    upload = blocking(AsyncAssets.upload)
+    delete = blocking(AsyncAssets.delete)
+
+
 class Client(Mirror[AsyncClient]):
     """The blocking client: every method, option, record and error of AsyncClient, over one background loop.
 
@@ -163,6 +171,11 @@ class Client(Mirror[AsyncClient]):
     def health(self) -> Health:
         """Whether the server is alive and ready."""
         return Health(self._async.health)
+
+    @cached_property
+    def assets(self) -> Assets:
+        """Files on the hosted platform, for what is too large for a request."""
+        return Assets(self._async.assets)
 
     rerank = blocking(AsyncClient.rerank)
     metadata = blocking(AsyncClient.metadata)

@@ -143,6 +143,15 @@ def _add_simulate(commands: _Commands) -> None:
         default="nim",
         help="whose manners it has (default: %(default)s)",
     )
+    simulate.add_argument(
+        "--fault",
+        type=_text,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what the hosted platform does beside answering: accepted, offline, busy=2 (the first two), …; "
+        "may be repeated; a name that is none lists them",
+    )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 
 

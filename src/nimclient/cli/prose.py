@@ -58,6 +58,7 @@ examples:
   nimclient simulate
   nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
   nimclient simulate --rpm 40                             refuses as the hosted catalog does
+  nimclient simulate --dialect hosted --fault accepted    answers 202 first, as for slow models
   nimclient simulate --port 0 --json                      a free port, its URL as JSON
 
 exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.

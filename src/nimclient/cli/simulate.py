@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
             slots=args.slots,
             rpm=args.rpm,
             seed=args.seed,
+            faults=args.fault,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -186,6 +186,12 @@ class Video(_Media):
 MEDIA = (Image, Audio, Video)
 
 
+def media_type_of(data: bytes) -> str | None:
+    """The media type of an image, audio or video file, told from its first bytes; None where it is unknown."""
+    container = container_of(data)
+    return next((types[container] for types in (_IMAGES, _VIDEO, _AUDIO) if container in types), None)
+
+
 def container_of(data: bytes) -> str | None:
     """The format of a media file, told from its first bytes; None where it is unknown."""
     for beginning, name in _BEGINNINGS:

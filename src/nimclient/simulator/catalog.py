@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 ANY_KIND: Final = "any"
 INPUT_TYPES: Final = ("query", "passage")
@@ -44,10 +45,31 @@ def _from_entry(entry: dict[str, Any]) -> ServedModel:
     )
 
 
+_ROUTES: Final = {"chat": "chat", "vlm": "chat", "embedding": "embeddings", "ranking": "ranking"}
+
+
+@cache
+def _entries() -> list[dict[str, Any]]:
+    text = files("nimclient").joinpath("_protocol", "catalog.json").read_bytes()
+    entries: list[dict[str, Any]] = json.loads(text)["models"]
+    return entries
+
+
 @cache
 def _catalog() -> tuple[ServedModel, ...]:
-    text = files("nimclient").joinpath("_protocol", "catalog.json").read_bytes()
-    return tuple(_from_entry(entry) for entry in json.loads(text)["models"])
+    return tuple(_from_entry(entry) for entry in _entries())
+
+
+def hosted_paths() -> dict[str, str]:
+    """The paths of hosted models that have one of their own, and which route each is."""
+    found = {urlsplit(entry["endpoint"]).path: entry["kind"] for entry in _entries() if entry.get("endpoint")}
+    return {path: _ROUTES[kind] for path, kind in found.items() if kind in _ROUTES}
+
+
+@cache
+def models_with_assets() -> frozenset[str]:
+    """The models that take large images as assets only."""
+    return frozenset(entry["id"] for entry in _entries() if entry.get("assets"))
 
 
 def served_models(given: Iterable[str] = ()) -> dict[str, ServedModel]:

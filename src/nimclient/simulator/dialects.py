@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
-from .catalog import ServedModel
+from .catalog import ServedModel, hosted_paths, models_with_assets
 from .refusals import Refusal
 from .wire import DONE, event
 
 # All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
 CREATED: Final = 1_767_225_600
 
+_INLINE: Final = re.compile(r";base64,([A-Za-z0-9+/=]+)")
+_INLINE_LIMIT: Final = 180_000
+_OF_NIM: Final = frozenset({"ranking", "infer", "ocr", "boltz2"})
 _RETRIEVER_ROUTES: Final = frozenset({"embeddings", "ranking"})
 
 
@@ -40,6 +43,9 @@ class NimDialect:
         "/v1/completions": "completions",
         "/v1/embeddings": "embeddings",
         "/v1/ranking": "ranking",
+        "/v1/infer": "infer",
+        "/v1/ocr": "ocr",
+        "/biology/mit/boltz2/predict": "boltz2",
         "/tokenize": "tokenize",
         "/detokenize": "detokenize",
     }
@@ -50,7 +56,7 @@ class NimDialect:
         "/v1/metadata": "metadata",
         "/v1/version": "version",
     }
-    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking", "rerank"})
+    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking", "rerank", "infer", "ocr", "boltz2"})
     shape = ChatShape()
     one_model = True
     """Whether a single model can be asked for: GET /v1/models/{id}."""
@@ -134,7 +140,7 @@ class VllmDialect(NimDialect):
 
     name = "vllm"
     posts: ClassVar[Mapping[str, str]] = {
-        **{path: route for path, route in NimDialect.posts.items() if route != "ranking"},
+        **{path: route for path, route in NimDialect.posts.items() if route not in _OF_NIM},
         **dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), "rerank"),
     }
     gets: ClassVar[Mapping[str, str]] = {
@@ -240,20 +246,31 @@ class HostedDialect(NimDialect):
 
     name = "hosted"
     posts: ClassVar[Mapping[str, str]] = {
-        path: route for path, route in NimDialect.posts.items() if route not in ("tokenize", "detokenize")
+        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        "/v1/ranking": "ranking",
+        "/v1/cv/nvidia/nemoretriever-page-elements-v2": "infer",
+        "/v1/cv/nvidia/nemoretriever-ocr": "ocr",
+        "/v1/genai/black-forest-labs/flux.1-dev": "infer",
+        "/v1/biology/mit/boltz2/predict": "boltz2",
+        **hosted_paths(),
     }
     gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models"}
     one_model = False
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Refuse a call without a key."""
+        """Refuse a call without a key, and large images inside a message for a model that wants them uploaded."""
         if not headers.get("authorization", "").startswith("Bearer "):
             raise Refusal(401, "Header of type `authorization` was missing", type="Unauthorized")
+        inline = _INLINE.findall(str(body.get("messages"))) if body.get("model") in models_with_assets() else ()
+        if any(len(found) > _INLINE_LIMIT for found in inline):
+            raise Refusal(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
 
     def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
         """The gateway's problem JSON for a key or a model that is not there; else what the NIM behind it says."""
         if refusal.status == 401:
             return {"status": 401, "title": "Unauthorized", "detail": refusal.message}
+        if refusal.status == 404 and refusal.type == "Asset":
+            return {"status": 404, "title": "Not Found", "detail": refusal.message}
         if refusal.status == 404:
             detail = "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'"
             return {"status": 404, "title": "Not Found", "detail": detail}

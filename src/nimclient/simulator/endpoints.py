@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
+from .biology import structures
 from .catalog import ANY_KIND, ServedModel, find_model, served_models
 from .chat import answer_chat, read_chat
 from .chat_wire import ChatWriter
@@ -16,8 +17,10 @@ from .dialects import NimDialect
 from .embeddings import embed, read_embedding
 from .features import Features
 from .fields import Fields
+from .pictures import artifacts
 from .ranking import bare_rerank, rank, read_ranking, read_rerank, rerank
 from .refusals import Refusal, unknown_model
+from .vision import page_elements, texts
 from .vocabulary import Vocabulary, detokenize, tokenize
 from .wire import Answer, PlainAnswer, StreamedAnswer
 
@@ -61,6 +64,12 @@ class Endpoints:
                 return self._ranking(fields)
             case "rerank":
                 return self._rerank(fields, request_id)
+            case "infer":
+                return artifacts(fields) if fields.given("prompt") is not None else page_elements(fields)
+            case "ocr":
+                return texts(fields)
+            case "boltz2":
+                return structures(fields)
             case "tokenize":
                 return PlainAnswer(tokenize(fields, self._vocabulary, self._max_model_len))
             case _:

@@ -23,3 +23,22 @@ class RequestRecord:
     def __repr__(self) -> str:
         left = " disconnected" if self.disconnected else ""
         return f"<RequestRecord {self.method} {self.path} {self.status}{left}>"
+
+
+@dataclass(slots=True, eq=False)
+class StoredAsset:
+    """An asset that was made; `data` is None until its bytes were uploaded."""
+
+    id: str
+    content_type: str
+    description: str
+    data: bytes | None = None
+
+    def describe(self) -> dict[str, str]:
+        """The platform's description of it."""
+        return {
+            "assetId": self.id,
+            "contentType": self.content_type,
+            "description": self.description,
+            "createdAt": "2026-01-01T00:00:00Z",
+        }

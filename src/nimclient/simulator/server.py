@@ -7,7 +7,8 @@ import asyncio
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -17,11 +18,14 @@ from aiohttp import web
 from .dialects import dialect_named
 from .documents import document, is_document
 from .endpoints import Endpoints
+from .faults import DEPRECATED_UNTIL, Faults
+from .gateway import LARGEST_BODY, Gateway, Reply
 from .load import MinuteBucket, Pace, Slots
-from .records import RequestRecord
+from .records import RequestRecord, StoredAsset
 from .refusals import GenerationRefusal, Refusal, invalid_field
 from .wire import Answer, Frame, PlainAnswer, StreamedAnswer, encoded
 
+NO_HEADERS: Final[Mapping[str, str]] = {}
 _LARGEST_BODY: Final = 64 * 2**20
 _LARGEST_WRITE: Final = 64 * 2**10
 _SHUTDOWN_SECONDS: Final = 0.05
@@ -36,8 +40,9 @@ class Simulator:
     most `slots` requests generate at once, the others wait in order; beyond `rpm` requests a minute (a bucket that
     refills evenly by `clock`) the answer is 429. The last `keep_requests` requests are kept, bodies included.
 
-    `dialect` is whose manners it has: "nim", "vllm", "dynamo" or "hosted". `port` 0 takes a free one.
-    ValueError for a dialect it does not speak and for numbers that make no sense.
+    `dialect` is whose manners it has: "nim", "vllm", "dynamo" or "hosted". `faults` are what the hosted platform does
+    beside answering, by name: "accepted", "offline", "busy=2" for the first two requests, … `port` 0 takes a free one.
+    ValueError for a dialect it does not speak, an unknown fault and numbers that make no sense.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Simulator:
         max_model_len: int = 131_072,
         keep_requests: int = 10_000,
         keepalive_timeout: float = 75.0,
+        faults: str | Iterable[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if ttft < 0 or itl < 0:
@@ -71,6 +77,10 @@ class Simulator:
         self._endpoints = Endpoints(
             models, seed=seed, dimensions=embedding_dimensions, max_model_len=max_model_len, dialect=self._dialect
         )
+        self._faults = Faults(faults)
+        if self._faults and self._dialect.name != "hosted":
+            raise ValueError('faults are those of the hosted platform: they need dialect="hosted"')
+        self._gateway = Gateway(self._faults) if self._dialect.name == "hosted" else None
         self._ttft = ttft
         self._itl = itl
         self._slot_count = slots
@@ -110,6 +120,8 @@ class Simulator:
     async def aclose(self) -> None:
         """Stop listening and drop all connections; streams that are open break off. It may be started again."""
         runner, self._runner = self._runner, None
+        if self._gateway is not None:
+            self._gateway.close()
         if runner is not None:
             await runner.cleanup()
 
@@ -135,6 +147,11 @@ class Simulator:
         """What arrived, oldest first: records with .method .path .headers .json .status .disconnected."""
         return tuple(self._requests)
 
+    @property
+    def assets(self) -> Mapping[str, StoredAsset]:
+        """The assets that are there now, by id (dialect "hosted"): .id .content_type .description .data."""
+        return {} if self._gateway is None else dict(self._gateway.assets)
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         record = RequestRecord(
             request.method, request.path, {name.lower(): value for name, value in request.headers.items()}
@@ -153,24 +170,51 @@ class Simulator:
         return f"{zlib.crc32(f'{self._seed} {number}'.encode()):08x}{number:024x}"
 
     async def _dispatch(self, request: web.Request, record: RequestRecord, request_id: str) -> web.StreamResponse:
+        if self._gateway is not None and self._gateway.serves(record.path):
+            return await self._platform(self._gateway, request, record, request_id)
         route = self._dialect.posts.get(record.path)
         if route is None:
             return self._document(record, request_id)
         if record.method != "POST":
             return self._reply(record, request_id, 405, self._dialect.wrong_method())
+        generates = route in self._dialect.generates
+        extra = {"Deprecation": DEPRECATED_UNTIL} if generates and self._faults.take("deprecated") else {}
         try:
-            body = await _read_json(request, record)
-            if route in self._dialect.generates and self._bucket is not None and not self._bucket.take():
+            body = await _read_json(request, record, None if self._gateway is None else LARGEST_BODY)
+            if generates and self._bucket is not None and not self._bucket.take():
                 return self._reply(record, request_id, *self._dialect.too_many_requests())
             self._dialect.check(route, body, record.headers)
+            if generates and (fault := self._faults.reply()) is not None:
+                return self._reply(record, request_id, fault.status, fault.body, fault.headers)
+            if self._gateway is not None:
+                self._gateway.check_assets(await request.read(), record.headers)
             answer = self._answer(route, body, request_id)
+            if isinstance(answer, StreamedAnswer):
+                return await self._stream(request, record, request_id, answer, extra)
+            if not generates:
+                return self._reply(record, request_id, 200, answer.body)
+            if self._gateway is None:
+                await self._wait(answer)
+                return self._reply(record, request_id, 200, answer.body)
+            reply = Reply(200, encoded(answer.body), headers=extra)
+            work = partial(self._wait, answer)
+            return self._send(
+                record, request_id, await self._gateway.deliver(request_id, work, reply, record.headers, self._root)
+            )
         except Refusal as refusal:
             return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, route))
-        if isinstance(answer, StreamedAnswer):
-            return await self._stream(request, record, request_id, answer)
-        if route in self._dialect.generates:
-            await self._wait(answer)
-        return self._reply(record, request_id, 200, answer.body)
+
+    async def _platform(
+        self, gateway: Gateway, request: web.Request, record: RequestRecord, request_id: str
+    ) -> web.Response:
+        """The answer of one of the platform's own paths."""
+        data = await request.read()
+        reply = await gateway.answer(record.method, record.path, request.query, record.headers, data, self._root)
+        return self._send(record, request_id, reply)
+
+    @property
+    def _root(self) -> str:
+        return self.base_url.removesuffix("/v1")
 
     def _answer(self, route: str, body: dict[str, Any], request_id: str) -> Answer:
         """The answer, which may be a stream of nothing but an error."""
@@ -186,9 +230,15 @@ class Simulator:
             await Pace(self._ttft, self._itl).until(answer.tokens)
 
     async def _stream(
-        self, request: web.Request, record: RequestRecord, request_id: str, answer: StreamedAnswer
+        self,
+        request: web.Request,
+        record: RequestRecord,
+        request_id: str,
+        answer: StreamedAnswer,
+        extra: Mapping[str, str],
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"X-Request-Id": request_id, "Cache-Control": "no-cache"})
+        headers = self._headers(200, request_id, extra)
+        response = web.StreamResponse(headers={**headers, "Cache-Control": "no-cache"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         record.status = 200
@@ -217,16 +267,38 @@ class Simulator:
         except Refusal as refusal:
             return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, "models"))
 
-    def _reply(self, record: RequestRecord, request_id: str, status: int, body: Any) -> web.Response:
-        record.status = status
-        headers = {"X-Request-Id": request_id}
+    def _reply(
+        self, record: RequestRecord, request_id: str, status: int, body: Any, extra: Mapping[str, str] = NO_HEADERS
+    ) -> web.Response:
+        """An answer: JSON, a str as plain text, None as an empty body."""
+        if body is None:
+            return self._send(record, request_id, Reply(status, b"", "", dict(extra)))
         if isinstance(body, str):
-            return web.Response(text=body, status=status, headers=headers)
-        return web.Response(body=encoded(body), status=status, content_type="application/json", headers=headers)
+            return self._send(record, request_id, Reply(status, body.encode(), "text/plain", dict(extra)))
+        return self._send(record, request_id, Reply(status, encoded(body), headers=dict(extra)))
+
+    def _send(self, record: RequestRecord, request_id: str, reply: Reply) -> web.Response:
+        record.status = reply.status
+        headers = self._headers(reply.status, request_id, reply.headers)
+        if not reply.body and not reply.content_type.startswith("text/"):
+            return web.Response(status=reply.status, headers=headers)
+        charset = "utf-8" if reply.content_type.startswith("text/") else None
+        return web.Response(
+            body=reply.body, status=reply.status, content_type=reply.content_type, charset=charset, headers=headers
+        )
+
+    def _headers(self, status: int, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
+        """What each answer is marked with; the platform marks it with its own id. An empty value leaves a header out."""
+        headers = {"X-Request-Id": request_id}
+        if self._gateway is not None:
+            headers |= {"NVCF-REQID": request_id, "NVCF-STATUS": "fulfilled" if status < 400 else "errored"}
+        return {name: value for name, value in {**headers, **extra}.items() if value}
 
 
-async def _read_json(request: web.Request, record: RequestRecord) -> dict[str, Any]:
-    """The body of a request, which is also put on its record; Refusal when it is no JSON object."""
+async def _read_json(request: web.Request, record: RequestRecord, most: int | None = None) -> dict[str, Any]:
+    """The body of a request, which is also put on its record; Refusal when it is no JSON object, or above `most` bytes."""
+    if most is not None and (request.content_length or 0) > most:
+        raise Refusal(400, f"Please make sure your payload is below {most} bytes", type="invalid_request_error")
     try:
         data = await request.read()
     except web.HTTPRequestEntityTooLarge:

@@ -1,0 +1,125 @@
+"""client.assets: files on the hosted platform, and the images of a call that have to be some while it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar, Unpack
+
+from anyio import move_on_after, to_thread
+from attrs import evolve
+
+from nimclient._engine import Engine, Exchange
+from nimclient._fanout import run_all
+from nimclient._protocol.assets import delete_call, make_call, send_call, with_assets
+from nimclient._protocol.call import Call
+from nimclient._protocol.media import asset_id
+from nimclient._resources.base import Resource
+from nimclient.errors import ConfigurationError, NimError
+from nimclient.records.files import Asset, Upload
+from nimclient.records.media import Image
+from nimclient.records.params import CallOptions
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+log = logging.getLogger("nimclient")
+AT_ONCE = 4
+DELETE_SECONDS = 5.0
+
+
+class AsyncAssets(Resource):
+    """Files that are too large for a message, kept by the hosted platform until they are deleted."""
+
+    async def upload(
+        self,
+        data: bytes | bytearray | memoryview | os.PathLike[str],
+        content_type: str | None = None,
+        description: str | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Asset:
+        """Upload bytes, or the file of a Path, and return its record: `.id`, and `.reference` for messages and bodies.
+
+        `content_type`: None for images, audio and video, which are recognized. The bytes go to the signed address that the
+        platform names, without the key. `timeout` holds for each of the two requests. Name the asset in `assets=` of
+        `infer`; messages of chat find their assets by themselves.
+
+        Raises ConfigurationError for input that cannot be sent, OSError for a file that cannot be read, DecodeError where the
+        platform names no address that may be used, else what every call raises.
+        """
+        held = await _held(data)
+        url = self._engine.assets_url()
+        call = make_call(url, held, content_type, description, options)
+        return await self._upload(call, held, url, options, lambda asset: None)
+
+    async def delete(self, asset: Asset | str, **options: Unpack[CallOptions]) -> None:
+        """Delete an asset, given as its record or its id. Raises NotFoundError where there is none (any more)."""
+        call = delete_call(self._engine.assets_url(), asset_id(asset), options)
+        await self._engine.run(call, options, _finish)
+
+    async def _upload(
+        self, call: Call[Upload], data: bytes, source: str, options: Mapping[str, Any], made: Callable[[Asset], None]
+    ) -> Asset:
+        """Both steps; `made` is told of the asset as soon as it has to be deleted."""
+        upload = await self._engine.send(call, options)
+        described = call.fields or {}
+        asset = evolve(upload.asset, content_type=upload.asset.content_type or described["contentType"])
+        made(asset)
+        await self._engine.run(send_call(upload, data, described, source), {"timeout": options.get("timeout")}, _finish)
+        return asset
+
+
+async def with_uploads(
+    engine: Engine, call: Call[T], options: Mapping[str, Any], send: Callable[[Call[T]], Awaitable[R]]
+) -> R:
+    """Send a call whose large images are uploaded before and deleted after, also where it fails or is cancelled.
+
+    The platform gives a worker its assets when the work begins: of a stream they are not needed once it is open.
+    """
+    if not call.uploads:
+        return await send(call)
+    resource = AsyncAssets(engine)
+    url = engine.assets_url(engine.url_of(call))
+    own = {name: options.get(name) for name in ("timeout", "extra_headers")}
+    made: list[Asset] = []
+    assets: dict[int, Asset] = {}
+
+    async def upload(image: Image) -> Asset:
+        assert isinstance(image.source, bytes)
+        creation = make_call(url, image.source, image.media_type, None, {})
+        return await resource._upload(creation, image.source, url, own, made.append)
+
+    try:
+        await run_all(call.uploads, upload, AT_ONCE, assets.__setitem__)
+        return await send(with_assets(call, [assets[place] for place in sorted(assets)]))
+    finally:
+        with move_on_after(DELETE_SECONDS, shield=True):
+            for asset in made:
+                await _delete(engine, url, asset)
+
+
+async def _delete(engine: Engine, url: str, asset: Asset) -> None:
+    """Delete an asset of ours, as well as it goes: the call it was for has its own result."""
+    try:
+        await engine.run(delete_call(url, asset.id, {}), {}, _finish)
+    except NimError as error:
+        log.warning("asset %s was not deleted: %s", asset.id, error)
+
+
+async def _finish(exchange: Exchange) -> None:
+    await exchange.body.finish()
+
+
+async def _held(data: object) -> bytes:
+    """The bytes themselves; a file is read in a worker thread."""
+    if isinstance(data, os.PathLike):
+        return await to_thread.run_sync(_read, data)
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise ConfigurationError(f"data must be bytes or a Path, not {type(data).__name__}")
+
+
+def _read(path: os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,103 @@
+"""What the hosted platform does beside answering: accept and make wait, refuse, move results elsewhere. By name.
+
+A fault is `NAME`, for every generating request, or `NAME=N`, for the first N of them.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+
+class FaultReply(NamedTuple):
+    """An answer in place of the one that was asked for; no body is an empty one."""
+
+    status: int
+    body: dict[str, Any] | None
+    headers: dict[str, str] = {}  # noqa: RUF012  # never changed
+
+
+MODIFIERS: Final = {
+    "accepted": "202 at once, the answer when it is asked for",
+    "stuck": "202 for ever",
+    "unnamed": "202 without the id to ask for",
+    "shaky": "a poll, in place of its answer, meets a 502",
+    "moved": "302 to the answer",
+    "zipped": "302 to a zip archive that holds the answer",
+    "deprecated": "a Deprecation header beside the answer",
+}
+REPLIES: Final = {
+    "busy": FaultReply(429, {"status": 429, "title": "Too Many Requests"}),
+    "overloaded": FaultReply(
+        503,
+        {
+            "error": {
+                "message": "ResourceExhausted: Worker local total request limit reached (33/32)",
+                "type": "Service Unavailable",
+                "code": 503,
+            }
+        },
+    ),
+    "offline": FaultReply(
+        503,
+        {"status": 503, "title": "Service Unavailable", "detail": "The model is not available."},
+        {"Retry-After": "10800"},
+    ),
+    "cancelled": FaultReply(504, None, {"NVCF-STATUS": "errored"}),
+    "broken": FaultReply(
+        500,
+        {
+            "type": "urn:inference-service:problem-details:internal-server-error",
+            "title": "Internal Server Error",
+            "status": 500,
+            "detail": "Inference error",
+        },
+    ),
+    "gone": FaultReply(
+        410,
+        {
+            "type": "about:blank",
+            "title": "Gone",
+            "status": 410,
+            "detail": "The model has reached its end of life on 2026-01-01 and is no longer available.",
+        },
+    ),
+    "forbidden": FaultReply(403, {"status": 403, "title": "Forbidden", "detail": "Authorization failed"}),
+    "unavailable": FaultReply(
+        404,
+        {
+            "status": 404,
+            "title": "Not Found",
+            "detail": "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'",
+        },
+    ),
+}
+NAMES: Final = (*MODIFIERS, *REPLIES)
+DEPRECATED_UNTIL: Final = "2026-12-31T00:00:00Z"
+
+
+class Faults:
+    """The faults a simulator was given, and how often each is still to come. ValueError for a name that is none."""
+
+    def __init__(self, specs: Iterable[str] = ()) -> None:
+        self._left: dict[str, float] = {}
+        for spec in (specs,) if isinstance(specs, str) else specs:
+            name, given, count = spec.partition("=")
+            if name not in NAMES:
+                raise ValueError(f"the simulator knows no fault {name!r}; it knows {', '.join(NAMES)}")
+            if given and not (count.isdecimal() and int(count) > 0):
+                raise ValueError(f"fault {name!r} takes how many requests it is for, not {count!r}")
+            self._left[name] = int(count) if given else float("inf")
+
+    def __bool__(self) -> bool:
+        return bool(self._left)
+
+    def take(self, name: str) -> bool:
+        """Whether this fault is due; it counts."""
+        left = self._left.get(name, 0)
+        if left < 1:
+            return False
+        self._left[name] = left - 1
+        return True
+
+    def reply(self) -> FaultReply | None:
+        """The first answer that is due in place of the real one."""
+        return next((REPLIES[name] for name in self._left if name in REPLIES and self.take(name)), None)

@@ -1,0 +1,249 @@
+"""The hosted platform in front of the models: work that is accepted and asked for, results that lie elsewhere, assets.
+
+It holds what waits and what was uploaded, and knows nothing of models. All of it is at the simulator's own address: polls at
+/v1/status/ID (and /v2/nvcf/pexec/status/ID), assets at /v2/nvcf/assets, signed addresses below /storage/.
+"""
+
+import asyncio
+import io
+import re
+import time
+import zipfile
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+from .faults import Faults
+from .records import StoredAsset
+from .refusals import Refusal
+from .wire import encoded
+
+LARGEST_BODY: Final = 26_214_400
+LARGEST_RESULT: Final = 5 * 2**20
+DEFAULT_WINDOW, DEFAULT_POLL, MOST_SECONDS = 300, 60, 3600
+LEAST_PATIENCE: Final = 10.0
+_STATUS: Final = re.compile(r"/v1/status/([^/]+)|/v2/nvcf/pexec/status/([^/]+)")
+_ASSETS: Final = "/v2/nvcf/assets"
+_STORAGE: Final = "/storage/"
+_REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]+)")
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer of the platform."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(slots=True)
+class _Job:
+    """Work that somebody will ask for."""
+
+    task: "asyncio.Future[None]"
+    reply: Reply
+    asked: float
+    patience: float
+
+
+def problem(status: int, title: str, detail: str) -> Reply:
+    """The platform's way to refuse (RFC 7807)."""
+    body = encoded({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    return Reply(status, body, "application/problem+json")
+
+
+class Gateway:
+    """State and answers of the platform. `clock` gives seconds."""
+
+    def __init__(self, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
+        self.assets: dict[str, StoredAsset] = {}
+        self._faults = faults
+        self._clock = clock
+        self._jobs: dict[str, _Job] = {}
+        self._results: dict[str, Reply] = {}
+        self._made = 0
+
+    def serves(self, path: str) -> bool:
+        """Whether a path is one of the platform's own."""
+        return _STATUS.fullmatch(path) is not None or path.startswith((_ASSETS, _STORAGE))
+
+    async def answer(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
+    ) -> Reply:
+        """The answer of one of its own paths. `root` is the simulator's address."""
+        if path.startswith(_STORAGE):  # another server, which knows nothing of the platform's ids
+            reply = self._storage(method, path, query, headers, data)
+            unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
+            return Reply(reply.status, reply.body, reply.content_type, unmarked)
+        if not headers.get("authorization", "").startswith("Bearer "):
+            return problem(401, "Unauthorized", "Authentication failed")
+        if found := _STATUS.fullmatch(path):
+            request_id = found[1] or found[2]
+            reply = await self._poll(request_id, headers, root)
+            return Reply(reply.status, reply.body, reply.content_type, {"NVCF-REQID": request_id, **reply.headers})
+        return self._assets(method, path.removeprefix(_ASSETS).removeprefix("/"), data, root)
+
+    def close(self) -> None:
+        """Give up what nobody will ask for any more."""
+        for job in self._jobs.values():
+            job.task.cancel()
+        self._jobs.clear()
+
+    # work ---------------------------------------------------------------------------------------------------------
+
+    async def deliver(
+        self, request_id: str, work: Callable[[], Awaitable[None]], reply: Reply, headers: Mapping[str, str], root: str
+    ) -> Reply:
+        """The reply when the work is done in time, else 202. Refusal (400) for a time that is none."""
+        window = _seconds(headers, DEFAULT_WINDOW)
+        if self._faults.take("unnamed"):
+            return Reply(202, headers={"NVCF-REQID": ""})
+        stuck = self._faults.take("stuck")
+        at_once = self._faults.take("accepted") or stuck
+        task = asyncio.ensure_future(_run(work, for_ever=stuck))
+        if not at_once and await _done(task, window):
+            return self._finished(request_id, reply, root)
+        self._jobs[request_id] = _Job(task, reply, self._clock(), max(2.0 * window, LEAST_PATIENCE))
+        return _accepted()
+
+    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> Reply:
+        try:
+            seconds = _seconds(headers, DEFAULT_POLL)
+        except Refusal as refusal:
+            return problem(refusal.status, "Bad Request", refusal.message)
+        job = self._jobs.get(request_id)
+        if job is not None and self._clock() - job.asked > job.patience:
+            self._jobs.pop(request_id).task.cancel()
+            job = None
+        if job is None:
+            return problem(404, "Not Found", f"Invocation request {request_id} is not known, or its result was read")
+        if self._faults.take("shaky"):
+            return problem(502, "Bad Gateway", "Upstream request failed.")
+        job.patience = max(2.0 * seconds, LEAST_PATIENCE)
+        done = await _done(job.task, seconds, keep=True)
+        job.asked = self._clock()
+        if not done:
+            return _accepted()
+        self._jobs.pop(request_id, None)
+        return self._finished(request_id, job.reply, root)
+
+    def _finished(self, request_id: str, reply: Reply, root: str) -> Reply:
+        """The reply itself, or where it lies."""
+        zipped = self._faults.take("zipped")
+        if not (zipped or self._faults.take("moved") or len(reply.body) > LARGEST_RESULT):
+            return reply
+        self._results[request_id] = _archive(request_id, reply) if zipped else reply
+        location = f"{root}{_STORAGE}results/{request_id}?X-Amz-Signature=simulated"
+        return Reply(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
+
+    # assets -------------------------------------------------------------------------------------------------------
+
+    def check_assets(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Raise Refusal for a body that refers to an asset which its header does not name, or that is not there."""
+        named = [name for name in headers.get("nvcf-input-asset-references", "").split(",") if name]
+        for name in named:
+            if name not in self.assets or self.assets[name].data is None:
+                raise Refusal(404, f"Asset '{name}' not found", type="Asset")
+        for name in map(bytes.decode, _REFERENCE.findall(body) if b";asset_id," in body else ()):
+            if name not in named:
+                raise Refusal(400, f"Asset '{name}' is not among the NVCF-INPUT-ASSET-REFERENCES")
+
+    def _assets(self, method: str, name: str, data: bytes, root: str) -> Reply:
+        if not name:
+            if method == "POST":
+                return self._make_asset(data, root)
+            return _json({"assets": [{"assetId": known} for known in self.assets]})
+        if name not in self.assets:
+            return problem(404, "Not Found", f"Asset '{name}' not found")
+        if method == "DELETE":
+            del self.assets[name]
+            return Reply(204)
+        return _json({"asset": self.assets[name].describe()})
+
+    def _make_asset(self, data: bytes, root: str) -> Reply:
+        fields: Any = None
+        with suppress(orjson.JSONDecodeError):
+            fields = orjson.loads(data)
+        given = fields if isinstance(fields, dict) else {}
+        kind, description = given.get("contentType"), given.get("description")
+        if not (isinstance(kind, str) and kind and isinstance(description, str) and description):
+            return problem(400, "Bad Request", "contentType and description are required")
+        self._made += 1
+        name = str(UUID(int=self._made, version=4))
+        self.assets[name] = StoredAsset(name, kind, description)
+        address = f"{root}{_STORAGE}assets/{name}?X-Amz-Signature=simulated&X-Amz-SignedHeaders=content-type"
+        return _json({"assetId": name, "uploadUrl": address, "contentType": kind, "description": description})
+
+    def _storage(
+        self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes
+    ) -> Reply:
+        """What lies at a signed address. It is as strict as S3: the signature and nothing else opens it."""
+        kind, _, name = path.removeprefix(_STORAGE).partition("/")
+        if "authorization" in headers:
+            return _xml(400, "InvalidArgument", "Only one auth mechanism allowed")
+        if query.get("X-Amz-Signature") != "simulated":
+            return _xml(403, "AccessDenied", "Access Denied")
+        if kind == "results" and method == "GET" and name in self._results:
+            return self._results[name]
+        asset = self.assets.get(name)
+        if kind != "assets" or method != "PUT" or asset is None:
+            return _xml(404, "NoSuchKey", "The specified key does not exist.")
+        if "content-length" not in headers:
+            return _xml(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
+        signed = (headers.get("content-type"), headers.get("x-amz-meta-nvcf-asset-description"))
+        if signed != (asset.content_type, asset.description):
+            return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
+        asset.data = data
+        return Reply(200, content_type="application/xml")
+
+
+def _seconds(headers: Mapping[str, str], default: int) -> int:
+    given = headers.get("nvcf-poll-seconds")
+    if given is None:
+        return default
+    if not given.isdecimal() or not 1 <= int(given) <= MOST_SECONDS:
+        raise Refusal(400, f"NVCF-POLL-SECONDS must be a number from 1 to {MOST_SECONDS}")
+    return int(given)
+
+
+async def _done(task: "asyncio.Future[None]", seconds: float, *, keep: bool = False) -> bool:
+    """Whether the work is done in time. Who leaves ends it, unless it is to be kept."""
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+    except asyncio.CancelledError:
+        if not keep:
+            task.cancel()
+        raise
+    return bool(done)
+
+
+async def _run(work: Callable[[], Awaitable[None]], *, for_ever: bool) -> None:
+    await work()
+    if for_ever:
+        await asyncio.Event().wait()
+
+
+def _accepted() -> Reply:
+    return Reply(202, headers={"NVCF-STATUS": "in-progress"})
+
+
+def _archive(request_id: str, reply: Reply) -> Reply:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{request_id}.response", reply.body)
+    return Reply(200, buffer.getvalue(), "application/zip")
+
+
+def _json(body: dict[str, Any]) -> Reply:
+    return Reply(200, encoded(body))
+
+
+def _xml(status: int, code: str, message: str) -> Reply:
+    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Reply(status, body.encode(), "application/xml")
