@@ -113,3 +113,21 @@ def test_only_the_settings_read_the_environment() -> None:
 def test_every_file_fits_its_room() -> None:
     """No module of the package is longer than 500 lines."""
     assert [p.name for p in MODULES if len(p.read_text().splitlines()) > 500] == []
+
+
+def test_listeners_are_called_where_they_may_block() -> None:
+    """The core calls no listener of the caller's (a parameter on_…) itself: in Client it would run on the loop."""
+    listeners: set[str] = set()
+    calls: list[tuple[str, str]] = []
+    for path in MODULES:
+        if part_of(path) in {*WINGS, "_transport"}:  # the transport knows nobody's listeners but its own
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.arg) and node.arg.startswith("on_") and node.annotation is not None:
+                if "Callable" in ast.unparse(node.annotation):
+                    listeners.add(node.arg)
+            elif isinstance(node, ast.Call):
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                calls.append((path.name, name.lstrip("_")))
+    assert {"on_progress", "on_attempt"} <= listeners
+    assert [call for call in calls if call[1] in listeners] == []

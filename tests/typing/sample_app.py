@@ -30,6 +30,7 @@ from nimclient import (
     SyncChatStream,
     SyncConversation,
     SyncEmbedStream,
+    SyncEventStream,
     Timeouts,
     ToolCall,
     ToolRun,
@@ -190,20 +191,53 @@ def configure() -> AsyncClient:
 def blocking(client: Client) -> str:
     reply = client.chat.create("hi", temperature=0.2)
     assert_type(reply, ChatCompletion)
-    with client.chat.stream("hi") as opened:
+    assert_type(client.chat.parse("?", list[Movie], retries=1), Parsed[list[Movie]])
+    assert_type(client.chat.batch(["a"], concurrency=3), list[ChatCompletion])
+    assert_type(client.chat.batch(["a"], on_error="return"), list[ChatCompletion | NimError])
+    with client.chat.as_completed(["a"], on_error="return") as replies:
+        assert_type(replies, SyncAsCompleted[ChatCompletion | NimError])
+        for index, answer in replies:
+            assert_type(index, int)
+            assert_type(answer, ChatCompletion | NimError)
+    assert_type(client.chat.as_completed(["a"]), SyncAsCompleted[ChatCompletion])
+    assert_type(client.completions.create("a"), Completion)
+    assert_type(client.embeddings.create(["a"]), Embeddings)
+    assert_type(client.embeddings.embed_query("a"), Vector)
+    assert_type(client.embeddings.embed_documents(["a"], on_progress=print), Vectors)
+    assert_type(client.embeddings.embed_stream(["a"]), SyncEmbedStream)
+    assert_type(client.rerank("q", ["a"], top_n=1), Ranking)
+    assert_type(client.models.get("m"), Model)
+    assert_type(client.health.ready(), bool)
+    assert_type(client.request("GET", "/v1/version"), Any)
+    assert_type(client.with_options(timeouts=5), Client)
+    assert_type(client.close(), None)
+    return reply.text
+
+
+def blocking_streams(client: Client) -> list[str]:
+    with client.chat.stream("hi", max_tokens=5) as opened:
         assert_type(opened, SyncChatStream)
         for chunk in opened:
             assert_type(chunk, ChatChunk)
-    assert_type(client.chat.batch(["a"]), list[ChatCompletion])
-    assert_type(client.chat.as_completed(["a"], on_error="return"), SyncAsCompleted[ChatCompletion | NimError])
-    assert_type(client.chat.conversation(), SyncConversation)
-    assert_type(client.chat.conversation().stream("a"), SyncChatStream)
-    assert_type(client.completions.create("a"), Completion)
+        assert_type(opened.final(), ChatCompletion)
+        assert_type(opened.partial, ChatCompletion | None)
     assert_type(client.completions.stream("a").final(), Completion)
-    assert_type(client.embeddings.embed_documents(["a"]), Vectors)
-    assert_type(client.embeddings.embed_stream(["a"]), SyncEmbedStream)
-    assert_type(client.rerank("q", ["a"]), Ranking)
-    return reply.text
+    talk = client.chat.conversation("be brief", temperature=0.1)
+    assert_type(talk, SyncConversation)
+    assert_type(talk.send("a", seed=1), ChatCompletion)
+    assert_type(talk.stream("a"), SyncChatStream)
+    assert_type(SyncConversation.from_json(talk.to_json(), client), SyncConversation)
+    with client.request("POST", "/v1/responses", json={}, stream=True) as events:
+        assert_type(events, SyncEventStream)
+    return list(client.chat.stream("hi").text_stream)
+
+
+def blocking_mistakes(client: Client) -> None:
+    client.chat.create("hi", temperatur=0.2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    client.chat.stream(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.chat.batch(["a"], on_error="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+    client.embeddings.embed_documents(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    client.chat.conversation(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def fail(client: AsyncClient) -> int:

@@ -227,7 +227,7 @@ class Client(Mirror[AsyncClient]):
 
     @property
     def dialect(self) -> Dialect | None:
-        """See AsyncClient.dialect."""
+        """What kind of server the base URL leads to: as it was given, by its host, or as its answers have shown so far."""
         return self._async.dialect
 
     @like(AsyncClient.with_options)
