@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from anyio import to_thread
 
@@ -109,6 +111,25 @@ async def test_a_job_embeds_every_row(server: FaultServer, client: AsyncClient, 
     assert report.to_dict()["failures_path"] is None
     assert found(output) == rows(100)
     assert {request.json["input_type"] for request in server.requests} == {"passage"}
+
+
+@pytest.mark.parametrize("name", ["docs.csv", "docs.parquet", "docs.jsonl"])
+async def test_files_of_every_kind_into_parquet(
+    server: FaultServer, client: AsyncClient, output: Path, tmp_path: Path, name: str
+) -> None:
+    """The format that is meant where none is said; ids are those of the file."""
+    path = tmp_path / name
+    if name == "docs.csv":
+        path.write_text("n,body\n" + "".join(f"id{n},{n}\n" for n in range(20)))
+    elif name == "docs.jsonl":
+        path.write_text("".join(json.dumps({"n": f"id{n}", "body": str(n)}) + "\n" for n in range(20)))
+    else:
+        pq.write_table(pa.table({"n": [f"id{n}" for n in range(20)], "body": numbers(20)}), path)
+    server.script(embed)
+    report = await EmbedJob(path, output, text="body", id="n").run(client)
+    assert report.status == "complete"
+    assert [file.name for file in output.glob("part-*")] == ["part-00000.parquet"]
+    assert found(output) == [(n, f"id{n}", n) for n in range(20)]
 
 
 async def test_a_job_that_is_done_sends_nothing(server: FaultServer, client: AsyncClient, make: Make) -> None:

@@ -3,7 +3,7 @@
 import csv
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -187,12 +187,29 @@ async def test_standard_input_is_read_as_it_comes(stdin: int) -> None:
     rows = aiter(RowSource("-", TEXT))
     os.write(stdin, b"one\ntw")
     assert await anext(rows) == Row("one", None, 1)
-    os.write(stdin, b"o\nthree")
+    os.write(stdin, b"o\nthr")
     assert await anext(rows) == Row("two", None, 2)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_later, lambda: os.write(stdin, b"ee\rand"))
+        group.start_soon(_later, lambda: os.write(stdin, b" more\n\n"))
+        assert await anext(rows) == Row("three\rand more", None, 3)
+    os.write(stdin, b"four")
     os.close(stdin)
-    assert await anext(rows) == Row("three", None, 3)
+    assert await anext(rows) == Row("four", None, 5)
     with pytest.raises(StopAsyncIteration):
         await anext(rows)
+
+
+async def _later(action: Callable[[], object]) -> None:
+    await anyio.sleep(0.01)
+    action()
+
+
+async def test_a_process_without_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon has none: the error says so."""
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ConfigurationError, match="standard input, but there is none"):
+        aiter(RowSource("-", TEXT))
 
 
 async def test_standard_input_may_be_json_lines(stdin: int) -> None:

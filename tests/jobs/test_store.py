@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
-from nimclient.jobs import files
+from nimclient.jobs import checkpoint, files
 from nimclient.jobs.checkpoint import Done, Lost, Run
 from nimclient.jobs.store import Store
 
@@ -79,6 +79,57 @@ def test_what_is_kept_is_done(folder: Folder) -> None:
     assert store.done_after(-1) == [Done(0, 5, None), Done(5, 6, None), Done(10, 12, None)]
     assert store.done_after(5) == [Done(10, 12, None)]
     assert (store.succeeded, store.failed) == (7, 1)
+
+
+def test_a_slice_is_kept_whole_or_not_at_all(folder: Folder) -> None:
+    """What cannot be recorded takes nothing with it, and the next slice is recorded as ever."""
+    store = folder.store()
+    with pytest.raises(JobStoreError, match=r"checkpoint\.sqlite cannot be written: UNIQUE constraint"):
+        store.keep([run(0, 5), run(10, 12), run(0, 5)], [], 2)
+    assert store.done_after(-1) == []
+    store.keep([run(0, 5)], [], 2)
+    assert store.done_after(-1) == [Done(0, 5, None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SQLITE_FULL", "free some space"),
+        ("SQLITE_READONLY_DIRECTORY", "the folder must be writable"),
+        ("SQLITE_CANTOPEN", "the folder must be writable"),
+        ("SQLITE_BUSY", "another program has it open"),
+        ("SQLITE_IOERR_WRITE", "run the same job again"),
+        ("SQLITE_CORRUPT_INDEX", "is damaged"),
+    ],
+)
+def test_what_sqlite_refuses_says_what_to_do(folder: Folder, name: str, words: str) -> None:
+    """Its own words are there, too."""
+
+    class Refusing:
+        def execute(self, *args: object) -> None:
+            error = sqlite3.OperationalError("its own words")
+            error.sqlite_errorname = name
+            raise error
+
+        def close(self) -> None:
+            real.close()
+
+    opened = folder.store()._checkpoint
+    real, opened._db = opened._db, Refusing()  # type: ignore[assignment]
+    with pytest.raises(JobStoreError, match=words) as caught:
+        opened.counts()
+    assert "its own words" in str(caught.value)
+
+
+def test_a_large_part_is_written_group_by_group(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only some of its vectors are in memory."""
+    monkeypatch.setattr(checkpoint, "_GROUP_BYTES", 8 * 25)
+    store = folder.store()
+    for start in range(0, 100, 10):
+        store.keep([run(start, start + 10)], [], 2)
+    assert [len(group.indexes) for group in store._checkpoint.groups()] == [20] * 5
+    store.finish()
+    assert folder.rows() == [(n, f"id{n}", float(n)) for n in range(100)]
 
 
 def test_a_failure_that_may_pass_is_forgotten_by_the_next_run(folder: Folder) -> None:

@@ -183,8 +183,7 @@ class Checkpoint:
                 ids.extend(_json.loads(names))
                 vectors.append(numbers)
                 size += len(numbers)
-        if indexes:
-            yield Group(indexes, ids, b"".join(vectors))
+        yield Group(indexes, ids, b"".join(vectors))
 
     def seal(self, part: Part) -> None:
         """What was in no part is in this one now: its vectors are kept here no longer."""

@@ -81,9 +81,6 @@ class Feed(AsyncIterator[str]):
         self._most = 0
         self._room = anyio.Event()
 
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self
-
     async def __anext__(self) -> str:
         while len(self._flying) >= self._most:
             self._room = anyio.Event()
@@ -111,7 +108,7 @@ class Feed(AsyncIterator[str]):
     async def _is_done(self, number: int, row: Row) -> bool:
         done = self._last
         if done is None or number >= done.stop:
-            done = await self._next_done(number)
+            done = self._last = await self._next_done()
         if done is None or number < done.start:
             return False
         if self._watched:
@@ -126,29 +123,22 @@ class Feed(AsyncIterator[str]):
                 self._hash = blake2b(digest_size=DIGEST)
         return True
 
-    async def _next_done(self, number: int) -> Done | None:
-        """The stretch of done rows that ends behind this row."""
-        while True:
-            if self._done:
-                self._last = self._done.popleft()
-                if number < self._last.stop:
-                    return self._last
-            elif self._looked:
-                return None
-            else:
-                after = -1 if self._last is None else self._last.start
-                self._done.extend(await self._done_after(after))
-                self._looked = not self._done
+    async def _next_done(self) -> Done | None:
+        """The stretch of done rows behind the last one. It is asked for when the row behind that has come: none is missed."""
+        if not self._done and not self._looked:
+            self._done.extend(await self._done_after(-1 if self._last is None else self._last.start))
+            self._looked = not self._done
+        return self._done.popleft() if self._done else None
 
     async def _check_end(self) -> None:
         """Nothing that is done may lie behind the end of the source."""
-        beyond = (
-            await self._next_done(self.count) if self._last is None or self._last.stop <= self.count else self._last
-        )
-        if self._watched and beyond is not None:
+        last = self._last
+        if last is None or last.stop <= self.count:
+            last = await self._next_done()
+        if self._watched and last is not None:
             raise JobMismatchError(
                 f"the source is not what it was: it ends after {self.count} rows, and the job has finished row "
-                f"{beyond.stop - 1}; give it the same source, or choose another output"
+                f"{last.stop - 1}; give it the same source, or choose another output"
             )
 
     def allow(self, texts: int) -> None:

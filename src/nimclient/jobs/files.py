@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from nimclient.errors import JobStoreError
 
@@ -113,9 +113,3 @@ class FolderLock:
     def close(self) -> None:
         """Let others have it."""
         os.close(self._descriptor)
-
-
-def is_taken(value: Any) -> bool:
-    """Whether an output path names something that is not a regular file (a device, a folder, a pipe)."""
-    path = Path(value)
-    return path.exists() and not path.is_file()

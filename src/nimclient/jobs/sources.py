@@ -127,9 +127,6 @@ class _FileRows(AsyncIterator[Row]):
         self._path = path
         self._block: Iterator[Row] = iter(())
 
-    def __aiter__(self) -> AsyncIterator[Row]:
-        return self
-
     async def __anext__(self) -> Row:
         for row in self._block:
             return row
@@ -224,15 +221,15 @@ class _LineRows(AsyncIterator[Row]):
 
     def __init__(self, fields: Fields) -> None:
         self._fields = fields
-        self._descriptor = sys.stdin.fileno()
+        try:
+            self._descriptor = sys.stdin.fileno()
+        except (AttributeError, OSError, ValueError):
+            raise ConfigurationError("source is standard input, but there is none") from None
         self._lines: Iterator[bytes] = iter(())
         self._rest = bytearray()
         self._number = 0
         self._is_json: bool | None = None
         self._ended = False
-
-    def __aiter__(self) -> AsyncIterator[Row]:
-        return self
 
     async def __anext__(self) -> Row:
         while True:
@@ -250,7 +247,7 @@ class _LineRows(AsyncIterator[Row]):
         return json_row(line, self._fields, self._number) if self._is_json else plain_row(line, self._number)
 
     async def _more(self) -> list[bytes]:
-        """The lines that have come: at least one, or none at the end."""
+        """The lines that have come: at least one before the end."""
         while True:
             with store_errors("cannot read standard input"):
                 piece = await self._read()
@@ -259,9 +256,9 @@ class _LineRows(AsyncIterator[Row]):
             self._rest += piece
             end = len(self._rest) if self._ended else self._rest.rfind(b"\n", start) + 1
             if end or self._ended:
-                lines = bytes(self._rest[:end]).splitlines(keepends=True) if end else []
+                *lines, last = bytes(self._rest[:end]).split(b"\n")
                 del self._rest[:end]
-                return lines
+                return [*lines, last] if self._ended else lines
 
     async def _read(self) -> bytes:
         try:
@@ -283,9 +280,6 @@ class _ItemRows(AsyncIterator[Row]):
         self._async: AsyncIterator[Any] | None = aiter(cast(AsyncIterable[Any], source)) if is_async else None
         self._items: Iterator[Any] = iter(()) if is_async else iter(cast(Iterable[Any], source))
         self._taken = 0
-
-    def __aiter__(self) -> AsyncIterator[Row]:
-        return self
 
     async def __anext__(self) -> Row:
         try:
