@@ -1,5 +1,8 @@
 """The project's chores. `nox` lints, checks the types and runs the tests; `nox -l` lists the rest."""
 
+import os
+import shutil
+
 import nox
 
 nox.needs_version = ">=2024.10.9"
@@ -74,6 +77,18 @@ def kill(session: nox.Session) -> None:
     install_group(session, "test")
     install_package(session)
     session.run("pytest", "tests/jobs/test_kill.py", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"})
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """The examples under real frameworks and in a real browser, which it installs where it may."""
+    if shutil.which("chromedriver") is None and shutil.which("apt-get") and os.geteuid() == 0:
+        for command in (["update", "-q"], ["install", "-yq", "chromium", "chromium-driver"]):
+            session.run("apt-get", *command, external=True, silent=True, success_codes=[0, 100])
+    install_group(session, "test")
+    install_group(session, "frameworks")
+    install_package(session)
+    session.run("pytest", "tests/frameworks", *session.posargs, env={"NIMCLIENT_TEST_FRAMEWORKS": "1"})
 
 
 @nox.session

@@ -1,0 +1,66 @@
+"""A simulator that writes as slowly as a model, and the examples' services as processes of their own."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from nimclient.simulator import Simulator, SimulatorThread
+from servers.process import ServerProcess
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+SWITCH = "NIMCLIENT_TEST_FRAMEWORKS"
+
+Start = Callable[..., ServerProcess]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Without the session's installations there is nothing to import."""
+    if not os.environ.get(SWITCH) and collection_path.name.startswith("test_"):
+        return True
+    return None
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A NIM that writes twenty tokens a second."""
+    simulator = Simulator(itl=0.05)
+    with SimulatorThread(simulator):
+        yield simulator
+
+
+@pytest.fixture
+def environment(simulator: Simulator) -> dict[str, str]:
+    """What the examples are told: where the server is, and that a forgotten resource is worth a word."""
+    return {"NVIDIA_BASE_URL": simulator.base_url, "PYTHONWARNINGS": "default::ResourceWarning"}
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Starts a service in the folder of the examples; at the end it is stopped, and must have had nothing to complain of."""
+    started: list[ServerProcess] = []
+
+    def run(*command: str | Path, **more: str) -> ServerProcess:
+        log = tmp_path / f"{Path(command[0]).name}-{len(started)}.log"
+        path = os.pathsep.join(filter(None, [str(EXAMPLES), os.environ.get("PYTHONPATH")]))
+        process = ServerProcess(command, {**environment, "PYTHONPATH": path, **more}, log)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.stop(10)
+    for process in started:
+        assert complaints(process.log.read_text()) == []
+
+
+def complaints(words: str) -> list[str]:
+    """Lines of a log that speak of something left behind. A listening socket is the framework's own (it has no peer)."""
+    bad = ("Traceback", "ResourceWarning: ", "Unclosed", "never retrieved", "different loop")
+    fine = ("Enable tracemalloc", "unclosed <socket.socket")
+    return [
+        line
+        for line in words.splitlines()
+        if any(word in line for word in bad) and ("raddr" in line or not any(word in line for word in fine))
+    ]
