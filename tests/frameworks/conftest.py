@@ -56,11 +56,14 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 
 
 def complaints(words: str) -> list[str]:
-    """Lines of a log that speak of something left behind. A listening socket is the framework's own (it has no peer)."""
-    bad = ("Traceback", "ResourceWarning: ", "Unclosed", "never retrieved", "different loop")
-    fine = ("Enable tracemalloc", "unclosed <socket.socket")
-    return [
-        line
-        for line in words.splitlines()
-        if any(word in line for word in bad) and ("raddr" in line or not any(word in line for word in fine))
-    ]
+    """Lines of a log that speak of something left behind; not of the frameworks' own files and listening sockets."""
+    bad = (
+        "Traceback",
+        "Unclosed",
+        "unclosed transport",
+        "raddr",
+        "was not closed",
+        "never retrieved",
+        "different loop",
+    )
+    return [line for line in words.splitlines() if any(word in line for word in bad)]
