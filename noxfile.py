@@ -65,10 +65,11 @@ def matrix(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def vllm(session: nox.Session) -> None:
-    """The chat API against a real vLLM on the CPU, which is installed for it: 2.5 GB, some minutes the first time."""
+    """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
     install_group(session, "test")
     install_package(session)
-    session.run("pytest", "tests/servers/test_vllm.py", *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
+    files = ("tests/servers/test_vllm.py", "tests/servers/test_vllm_pooling.py")
+    session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
 @nox.session

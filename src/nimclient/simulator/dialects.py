@@ -107,9 +107,9 @@ class NimDialect:
             "max_model_len": max_model_len,
         }
 
-    def embeddings_head(self, request_id: str) -> dict[str, Any]:
-        """What stands in an answer of embeddings beside the vectors."""
-        return {}
+    def embeddings(self, body: dict[str, Any], request_id: str) -> dict[str, Any]:
+        """An answer of embeddings as it is sent."""
+        return body
 
     def live(self) -> dict[str, Any] | str:
         """The liveness body."""
@@ -153,16 +153,22 @@ class VllmDialect(NimDialect):
     input_types = False
 
     def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
-        """The nested error; a field of the wrong type is named below `body`, as pydantic reports it."""
+        """The nested error; a field of the wrong type is named below `body`, as pydantic reports it.
+
+        A model that pooling routes do not know is not named as the field at fault.
+        """
+        if refusal.status == 404 and route in ("rerank", "embeddings"):
+            return _nested(Refusal(404, refusal.message, type=refusal.type))
         return _nested(_as_pydantic(refusal) if refusal.type == "Bad Request" and refusal.param else refusal)
 
     def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
         """One entry of the model list, with the permissions that nobody reads."""
         return {**super().model(model, max_model_len), "owned_by": "vllm", "permission": []}
 
-    def embeddings_head(self, request_id: str) -> dict[str, Any]:
-        """Id and time, which NIM's answers do not have."""
-        return {"id": f"embd-{request_id}", "created": CREATED}
+    def embeddings(self, body: dict[str, Any], request_id: str) -> dict[str, Any]:
+        """With id, time and a longer usage, which NIM's answers do not have."""
+        usage = {**body["usage"], "completion_tokens": 0, "prompt_tokens_details": None}
+        return {"id": f"embd-{request_id}", "created": CREATED, **body, "usage": usage}
 
     def live(self) -> str:
         """Empty."""

@@ -107,7 +107,7 @@ class Endpoints:
         if not self._dialect.input_types:
             model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
         request = read_embedding(fields, model, named_type, self._features.dimensions)
-        return PlainAnswer(self._dialect.embeddings_head(request_id) | embed(request, model, self._features))
+        return PlainAnswer(self._dialect.embeddings(embed(request, model, self._features), request_id))
 
     def _ranking(self, fields: Fields) -> Answer:
         model, _ = self._model(fields, "ranking", "ranking")
