@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -17,7 +18,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     What it does not know is named without its values: somebody's key may be among them.
     """
     parser = build_parser()
-    args, unknown = parser.parse_known_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
+    args, unknown = parser.parse_known_args(given)
+    args.argv = given
     if unknown:
         names = " ".join(text.partition("=")[0] for text in unknown if text.startswith("-"))
         parser.error(f"unknown options: {names}" if names else "too many arguments; put quotes around a text")
@@ -33,6 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
     _add_demo(commands)
     _add_chat(commands)
+    _add_embed(commands)
+    _add_batch(commands)
     _add_rerank(commands)
     _add_models(commands)
     _add_doctor(commands)
@@ -41,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
+_EVENTS = "print events as JSON lines instead of progress"
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -82,6 +88,49 @@ def _add_chat(commands: _Commands) -> None:
     chat.add_argument("--temperature", type=_number(float, 0), metavar="X", help="0 is the most likely answer")
     chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
+
+
+def _add_embed(commands: _Commands) -> None:
+    embed = _command(commands, "embed", "embed a file of texts, however large", prose.EMBED, prose.EMBED_EPILOG)
+    embed.add_argument(
+        "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
+    )
+    embed.add_argument("--out", type=_text, required=True, metavar="DIR", help="the folder of the vectors")
+    embed.add_argument(
+        "--text", type=_text, default="text", metavar="FIELD", help="field that holds the text (default: %(default)s)"
+    )
+    embed.add_argument("--id", type=_text, metavar="FIELD", help="field that holds the id (default: the row's number)")
+    embed.add_argument(
+        "--format", choices=["parquet", "npy", "jsonl"], default="parquet", help="of the parts (default: %(default)s)"
+    )
+    embed.add_argument(
+        "--input-type",
+        choices=["query", "passage"],
+        default="passage",
+        help="what the texts are (default: %(default)s)",
+    )
+    embed.add_argument(
+        "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
+    )
+    embed.add_argument("--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that can")
+    embed.add_argument(
+        "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
+    )
+    _add_concurrency(embed)
+    _add_server_options(embed, "embedding model (default: the server's first)", _EVENTS)
+
+
+def _add_batch(commands: _Commands) -> None:
+    batch = _command(commands, "batch", "send a file of requests, however large", prose.BATCH, prose.BATCH_EPILOG)
+    batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
+    batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
+    _add_concurrency(batch)
+    _add_server_options(batch, "model of requests that name none (default: the server's first)", _EVENTS)
+
+
+def _add_concurrency(parser: argparse.ArgumentParser) -> None:
+    number = _number(int, 1)
+    parser.add_argument("--concurrency", type=number, metavar="N", help="requests at once (default: found out)")
 
 
 def _add_rerank(commands: _Commands) -> None:

@@ -6,6 +6,7 @@ from nimclient.errors import (
     AuthenticationError,
     ConfigurationError,
     ConnectError,
+    JobError,
     ModelNotFoundError,
     NimError,
     RateLimitError,
@@ -16,6 +17,8 @@ _IN_OPTIONS = {
     "pass model=": "name one with --model",
     "(or pass api_key=)": "or pass --api-key-file; or name a server with --base-url (`nimclient simulate` starts one)",
     "base_url ": "--base-url ",
+    "choose another output": "choose another with --out",
+    "or choose format='npy' or 'jsonl'": "or choose --format npy or jsonl",
     "pass api_key= or headers=": "use --api-key-file",
 }
 
@@ -40,6 +43,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, CommandError):
         return str(error)
     if isinstance(error, ConfigurationError):
+        return in_options(str(error))
+    if isinstance(error, JobError):
         return in_options(str(error))
     if isinstance(error, NimError):
         step = _next_step(error)

@@ -17,6 +17,8 @@ examples:
   nimclient demo --query "generate random numbers"  ask the Python documentation your own question
   nimclient simulate --port 8000                    a NIM-like server on this machine
   nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
+  nimclient embed docs.jsonl --out vectors          a file of any size, resumed when it was stopped
+  nimclient doctor                                  find out what works and what does not
 
 `nimclient COMMAND --help` has the options of each command and more examples.
 """
@@ -131,6 +133,53 @@ examples:
   nimclient rerank "reads csv files" --file documents.txt --top 3
   ls docs | nimclient rerank "how do I test my program" - --json
 
+"""
+    + KEYS
+)
+
+EMBED = """\
+Embed the texts of a file into a folder, however many there are. Stopped by whatever (Ctrl-C, a crash,
+a server that is gone), the same command goes on where it was, and sends only what is missing.
+
+SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
+a text a line, or "-" for such lines (JSON objects or texts) on standard input. A text that the server
+refuses is written to failures.jsonl with the server's words; the others go on.
+"""
+
+EMBED_EPILOG = (
+    """\
+examples:
+  nimclient embed docs.jsonl --out vectors
+  nimclient embed docs.csv --out vectors --text body --id url --format npy
+  nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
+  zcat docs.jsonl.gz | nimclient embed - --out vectors --json
+
+files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
+or part-00000.jsonl; DIR/manifest.json; DIR/failures.jsonl; the checkpoint.
+--json: {"event": "progress", …} about once a second, then "report", "stopped" or "error".
+"""
+    + KEYS
+)
+
+BATCH = """\
+Send every request of a file in OpenAI's batch format (custom_id, method, url, body) to a live server
+and append each answer to another file in OpenAI's output format. Stopped by whatever, the same
+command sends only those that have no answer yet.
+
+Chat, completions, embeddings and reranking may be mixed: /v1/chat/completions, /v1/completions,
+/v1/embeddings, /v1/ranking, /v1/rerank. Failures go to another file beside the answers
+(answers.errors.jsonl).
+"""
+
+BATCH_EPILOG = (
+    """\
+examples:
+  nimclient batch requests.jsonl --out answers.jsonl
+  nimclient batch requests.jsonl --out answers.jsonl --base-url http://localhost:8000 --concurrency 64
+
+a line of SOURCE: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
+                   "body": {"messages": [{"role": "user", "content": "hello"}]}}
+--json: {"event": "progress", …} about once a second, then "report", "stopped" or "error".
 """
     + KEYS
 )

@@ -1,0 +1,150 @@
+"""What is seen of a running job: a live table on a terminal, else a line every few seconds, or events for machines.
+
+A board is shown the latest Progress now and then (`interval` seconds apart), and at the end how it went.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+from nimclient.cli.show import printable
+from nimclient.records import Progress
+
+LINE_SECONDS = 5.0
+EVENT_SECONDS = 1.0
+
+
+class Board(Protocol):
+    """Shows how a job goes."""
+
+    interval: float
+
+    def show(self, progress: Progress | None, seconds: float) -> None:
+        """How far it is, `seconds` after its start; None before anything has come of it."""
+        ...
+
+    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+        """What is to be said at the end: a line for people; for machines an event of that kind, with the facts."""
+        ...
+
+    def close(self) -> None:
+        """Show nothing more of the progress."""
+        ...
+
+
+class Lines:
+    """A line every few seconds: for files and pipes, and for terminals without rich."""
+
+    interval = LINE_SECONDS
+
+    def __init__(self, stream: TextIO, label: str, unit: str) -> None:
+        self._stream = stream
+        self._label = label
+        self._unit = unit
+
+    def show(self, progress: Progress | None, seconds: float) -> None:
+        """One line."""
+        self._say(f"{self._label}: {sentence(progress, self._unit, seconds)}")
+
+    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+        """The text."""
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._stream.write(f"{printable(text)}\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """There is nothing to take away."""
+
+
+class Events:
+    """A JSON object a line: {"event": "progress", …} about once a second, at the end another one."""
+
+    interval = EVENT_SECONDS
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last: Progress | None = None
+
+    def show(self, progress: Progress | None, seconds: float) -> None:
+        """All that a Progress tells, once."""
+        if progress is not None and progress is not self._last:
+            self._last = progress
+            self._say({"event": "progress", **progress.to_dict()})
+
+    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+        """An event of its own kind."""
+        self._say({"event": kind, "text": text, **facts})
+
+    def _say(self, value: Mapping[str, Any]) -> None:
+        self._stream.write(json.dumps(value) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """There is nothing to take away."""
+
+
+def board_for(stream: TextIO, label: str, unit: str) -> Board:
+    """For people: a live table on a terminal where rich is installed, else lines."""
+    if stream.isatty():
+        try:
+            from nimclient.cli.board_rich import LiveTable
+        except ImportError:
+            pass
+        else:
+            return LiveTable.on(stream, label, unit)
+    return Lines(stream, label, unit)
+
+
+def sentence(progress: Progress | None, unit: str, seconds: float) -> str:
+    """How far it is, in one line."""
+    if progress is None:
+        return f"starting ({clock(seconds)})"
+    parts = [
+        amount(progress, unit),
+        f"{progress.texts_per_second:,.0f} {unit}/s",
+        f"{progress.tokens_per_second:,.0f} tokens/s",
+        f"{in_flight(progress)} in flight",
+        f"p50 {latency(progress.latency_p50)}, p95 {latency(progress.latency_p95)}",
+    ]
+    for number, name in ((progress.failed, "failed"), (progress.refusals, "refused"), (progress.retries, "retried")):
+        if number:
+            parts.append(f"{number:,} {name}")
+    if progress.eta is not None:
+        parts.append(f"{clock(progress.eta)} left")
+    return ", ".join(parts)
+
+
+def amount(progress: Progress, unit: str) -> str:
+    """How many are done, of how many if that is known."""
+    if progress.total is None:
+        return f"{progress.done:,} {unit}"
+    return f"{progress.done:,} of {progress.total:,} {unit} ({percent(progress)})"
+
+
+def percent(progress: Progress) -> str:
+    """The share that is done; 100 % only when all is."""
+    if not progress.total or progress.done >= progress.total:
+        return "100 %"
+    return f"{min(progress.done / progress.total, 0.999) * 100:.1f} %"
+
+
+def in_flight(progress: Progress) -> str:
+    """Requests under way, and the limit if there is one."""
+    return f"{progress.in_flight}" + (f" of {progress.limit}" if progress.limit is not None else "")
+
+
+def latency(seconds: float | None) -> str:
+    """A latency in milliseconds, a long one in seconds."""
+    if seconds is None:
+        return "–"
+    return f"{seconds * 1000:,.0f} ms" if seconds < 10 else f"{seconds:,.1f} s"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"

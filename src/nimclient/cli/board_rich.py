@@ -1,0 +1,84 @@
+"""The live table of a running job, for terminals. Importing it needs rich."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nimclient.cli.board import amount, clock, latency
+from nimclient.cli.show import printable
+from nimclient.records import Progress
+
+FRAME_SECONDS = 0.25
+
+
+class LiveTable:
+    """Redrawn in place a few times a second; what is said at the end stands below its last state."""
+
+    interval = FRAME_SECONDS
+
+    def __init__(self, console: Console, label: str, unit: str) -> None:
+        self._console = console
+        self._label = label
+        self._unit = unit
+        self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+        self._live.start()
+
+    @classmethod
+    def on(cls, stream: TextIO, label: str, unit: str) -> Self:
+        """A table on a terminal."""
+        return cls(Console(file=stream, highlight=False), label, unit)
+
+    def show(self, progress: Progress | None, seconds: float) -> None:
+        """Draw it anew."""
+        self._live.update(drawn(self._label, self._unit, progress, seconds), refresh=True)
+
+    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+        """A line."""
+        self._console.print(Text(printable(text)))
+
+    def close(self) -> None:
+        """Leave the last state standing."""
+        self._live.stop()
+
+
+def drawn(label: str, unit: str, progress: Progress | None, seconds: float) -> Group:
+    """A heading, a bar and two pairs of columns."""
+    heading = Text.assemble((printable(label), "bold"), f"  {clock(seconds)}")
+    if progress is None:
+        return Group(heading, Text("starting: reading the source and finding the model", style="dim"))
+    rest = "" if progress.eta is None else f"  {clock(progress.eta)} left"
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        ProgressBar(total=progress.total or None, completed=progress.done, width=30, pulse=progress.total is None),
+        Text(f"{amount(progress, unit)}{rest}"),
+    )
+    return Group(heading, bar, _numbers(unit, progress))
+
+
+def _numbers(unit: str, progress: Progress) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for style in ("dim", "cyan", "dim", "cyan"):
+        table.add_column(style=style, justify="right" if style == "cyan" else "left", min_width=8)
+    rows = (
+        (f"{unit}/s", f"{progress.texts_per_second:,.0f}", "in flight", str(progress.in_flight)),
+        (
+            "tokens/s",
+            f"{progress.tokens_per_second:,.0f}",
+            "limit",
+            "–" if progress.limit is None else str(progress.limit),
+        ),
+        ("requests", f"{progress.requests:,}", "refusals", f"{progress.refusals:,}"),
+        ("failed", f"{progress.failed:,}", "retries", f"{progress.retries:,}"),
+        ("p50", latency(progress.latency_p50), "p95", latency(progress.latency_p95)),
+    )
+    for left, value, right, other in rows:
+        failing = left == "failed" and progress.failed
+        table.add_row(left, Text(value, style="bold red" if failing else ""), right, other)
+    return table

@@ -1,0 +1,149 @@
+"""What `nimclient embed` and `nimclient batch` share: a job runs, a board shows it, a signal ends it so that it can go on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+from attrs import define, frozen
+
+from nimclient import AsyncClient, NimError
+from nimclient.cli.board import Board, Events, board_for, clock
+from nimclient.cli.connection import make_client
+from nimclient.cli.failures import UsageError, explain, in_options
+from nimclient.errors import ConfigurationError
+from nimclient.jobs import JobReport
+from nimclient.records import Progress
+
+INTERRUPTED = 130
+_STATUS_CODES = {"complete": 0, "partial": 1, "failed": 1}
+
+
+class Job(Protocol):
+    """An EmbedJob or a BatchJob."""
+
+    async def run(self, client: AsyncClient, on_progress: Callable[[Progress], object] | None = None) -> JobReport:
+        """See EmbedJob.run."""
+        ...
+
+
+@frozen
+class Wording:
+    """How a command speaks of its job: "embedding docs.jsonl", "texts", and where the results are."""
+
+    label: str
+    unit: str
+    output: str
+    from_stdin: bool = False
+
+
+@define
+class _State:
+    """What the tasks of a running job tell each other."""
+
+    progress: Progress | None = None
+    report: JobReport | None = None
+    error: Exception | None = None
+    stopped_by: signal.Signals | None = None
+
+
+def run_job(args: argparse.Namespace, make: Callable[[], Job], wording: Wording) -> int:
+    """Run a job to its end, or until SIGINT or SIGTERM. Returns the exit code."""
+    try:
+        job = make()
+    except (ConfigurationError, TypeError) as error:
+        raise UsageError(in_options(str(error))) from error
+    client = make_client(args, model=args.model)
+    board: Board = Events(sys.stdout) if args.json else board_for(sys.stderr, wording.label, wording.unit)
+    try:
+        state = anyio.run(_run, job, client, board)
+    finally:
+        board.close()
+    return _conclude(state, board, wording, args.argv)
+
+
+async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
+    state = _State()
+    started = anyio.current_time()
+
+    def note(progress: Progress) -> None:
+        state.progress = progress
+
+    async def work() -> None:
+        try:
+            async with client:
+                state.report = await job.run(client, note)
+        except Exception as error:  # noqa: BLE001  # said at the end
+            state.error = error
+        group.cancel_scope.cancel()
+
+    async def tick() -> None:
+        try:
+            while True:
+                board.show(state.progress, anyio.current_time() - started)
+                await anyio.sleep(board.interval)
+        except OSError as error:  # the reader of our output has left
+            state.error = error
+            working.cancel()
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for number in signals:
+                if state.stopped_by is not None:  # nothing is lost: a job survives even SIGKILL
+                    os._exit(INTERRUPTED)
+                state.stopped_by = number
+                working.cancel()
+
+    working = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(listen)
+        group.start_soon(tick)
+        with working:
+            await work()
+        group.cancel_scope.cancel()
+    if state.progress is not None:
+        board.show(state.progress, anyio.current_time() - started)
+    return state
+
+
+def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]) -> int:
+    """Say how it went, and what to do next."""
+    progress = state.progress
+    done = 0 if progress is None else progress.done
+    if state.report is not None:
+        return _report(state.report, board, wording)
+    again = f"run the same command again{' with the same input' if wording.from_stdin else ''}"
+    command = shlex.join(["nimclient", *argv])
+    if state.stopped_by is not None and state.error is None:
+        text = f"stopped; {done:,} {wording.unit} are done and kept. To go on, {again}: {command}"
+        board.word("stopped", text, {"signal": state.stopped_by.name, "done": done, "resume": command})
+        return INTERRUPTED
+    error = state.error
+    assert error is not None
+    if isinstance(error, ConfigurationError):
+        raise UsageError(in_options(str(error))) from error
+    if not isinstance(error, NimError):
+        raise error
+    text = f"nimclient: {explain(error)}"
+    if done:
+        text += f"; {done:,} {wording.unit} are done and kept: to go on, {again}"
+    board.word("error", text, {"error": type(error).__name__, "done": done, "resume": command})
+    return 1
+
+
+def _report(report: JobReport, board: Board, wording: Wording) -> int:
+    counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
+    details = [f"{report.requests:,} requests", f"{report.tokens:,} tokens", clock(report.seconds)]
+    if report.resumed:
+        details.insert(0, f"{report.resumed:,} of them from before")
+    text = f"{report.status}: {counts} ({', '.join(details)})"
+    if report.failed:
+        text += f"; {report.failed:,} failed, see {report.failures_path}"
+    board.word("report", text, report.to_dict())
+    return _STATUS_CODES[report.status]

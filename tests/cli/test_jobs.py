@@ -1,0 +1,323 @@
+"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and going on."""
+
+import io
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from nimclient.simulator import Simulator, SimulatorThread
+from support.server import ServerThread, Stall
+from support.wire import answer, embedded, error
+
+NOWHERE = "http://127.0.0.1:9"
+EMBED = "nvidia/llama-nemotron-embed-1b-v2"
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> str:
+    """A file of 300 texts with ids."""
+    lines = [json.dumps({"id": f"d{i}", "text": f"text {i}", "body": f"body {i}"}) for i in range(300)]
+    (tmp_path / "docs.jsonl").write_text("\n".join(lines))
+    return "docs.jsonl"
+
+
+@pytest.fixture
+def requests(tmp_path: Path) -> str:
+    """A file of four requests: chat, embeddings, and two that fail."""
+    chat = {"model": "meta/llama-3.1-8b-instruct", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+    bodies = [
+        ("/v1/chat/completions", chat),
+        ("/v1/embeddings", {"model": EMBED, "input": ["a"], "input_type": "passage"}),
+        ("/v1/chat/completions", {**chat, "temperature": "hot"}),
+        ("/v1/embeddings", {"model": "no/such", "input": ["a"]}),
+    ]
+    lines = [
+        json.dumps({"custom_id": f"r{i}", "method": "POST", "url": url, "body": body})
+        for i, (url, body) in enumerate(bodies)
+    ]
+    (tmp_path / "requests.jsonl").write_text("\n".join(lines))
+    return "requests.jsonl"
+
+
+def events(text: str) -> list[dict]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def rows(folder: str) -> dict[str, list[float]]:
+    """The vectors in a folder of jsonl parts, by id."""
+    lines = [line for part in sorted(Path(folder).glob("part-*.jsonl")) for line in part.read_text().splitlines()]
+    return {row["id"]: row["vector"] for row in map(json.loads, lines)}
+
+
+# embed -------------------------------------------------------------------------------------------------------------
+
+
+def test_embedding_a_file(run, sim, docs):
+    """All texts become vectors with their ids; what is said goes to standard error, and nothing to standard output."""
+    options = ("--id", "id", "--text", "body", "--format", "jsonl", "--batch-size", "50", "--concurrency", "2")
+    more = ("--truncate", "END", "--input-type", "query", "--dimensions", "8", "--model", EMBED)
+    ran = run("embed", docs, "--out", "vectors", "--base-url", sim.base_url, *options, *more)
+    assert (ran.code, ran.out) == (0, "")
+    assert "complete: 300 of 300 texts in vectors (6 requests" in ran.err
+    found = rows("vectors")
+    assert found.keys() == {f"d{i}" for i in range(300)}
+    assert {len(vector) for vector in found.values()} == {8}
+    sent = [request.json for request in sim.requests if request.method == "POST"]
+    assert len(sent) == 6
+    assert {(one["truncate"], one["input_type"], one["dimensions"]) for one in sent} == {("END", "query", 8)}
+    assert sent[0]["input"][0] == "body 0"
+
+
+def test_embedding_again_sends_nothing(run, sim, docs):
+    """The same command on a finished job is complete at once, and says that all was there."""
+    argv = ("embed", docs, "--out", "vectors", "--base-url", sim.base_url)
+    assert run(*argv).code == 0
+    before = len(sim.requests)
+    ran = run(*argv)
+    assert ran.code == 0
+    assert "300 of them from before, 0 requests" in ran.err
+    assert [r.path for r in list(sim.requests)[before:] if r.method == "POST"] == []
+    assert (Path("vectors") / "part-00000.parquet").exists()
+
+
+def test_embed_events(run, url, docs):
+    """--json is one event a line: progress, then the report."""
+    ran = run("embed", docs, "--out", "vectors", "--base-url", url, "--json", "--format", "npy")
+    assert (ran.code, ran.err) == (0, "")
+    *progress, report = events(ran.out)
+    assert {one["event"] for one in progress} == {"progress"}
+    assert progress[-1]["done"] == progress[-1]["total"] == 300
+    assert (report["event"], report["status"], report["succeeded"]) == ("report", "complete", 300)
+
+
+def test_texts_that_fail(run, docs):
+    """A text that the server refuses makes the job partial: exit code 1, and the file that says why."""
+
+    def choosy(request):
+        texts = request.json["input"]
+        return error(400, "poison") if "text 7" in texts else answer(embedded(["1"] * len(texts)))
+
+    with ServerThread() as server:
+        server.script(choosy)
+        ran = run("embed", docs, "--out", "v", "--base-url", server.url, "--model", "m", "--format", "jsonl")
+    assert ran.code == 1
+    assert "partial: 299 of 300 texts" in ran.err
+    assert f"1 failed, see {Path('v') / 'failures.jsonl'}" in ran.err
+    assert "poison" in (Path("v") / "failures.jsonl").read_text()
+
+
+def test_standard_input(run, url, environment):
+    """ "-" reads texts from standard input."""
+    command = [sys.executable, "-m", "nimclient", "embed", "-", "--out", "v", "--format", "jsonl", "--base-url", url]
+    done = subprocess.run(
+        command, input='{"text": "a"}\n{"text": "b"}\n', text=True, capture_output=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 texts" in done.stderr
+    assert len(rows("v")) == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["gone.jsonl", "--out", "v"], "does not exist"),
+        (["docs.jsonl", "--out", "docs.jsonl"], "is a file"),
+        (["docs.xml", "--out", "v"], "of no kind that can be read"),
+        (["docs.jsonl"], "--out"),
+        (["docs.jsonl", "--out", "v", "--format", "csv"], "--format"),
+        (["docs.jsonl", "--out", "v", "--concurrency", "0"], "--concurrency"),
+    ],
+)
+def test_what_cannot_work(run, url, docs, argv, words):
+    """Arguments that cannot work are a usage error; nothing is sent."""
+    ran = run("embed", *argv, "--base-url", url)
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
+def test_another_job_in_the_folder(run, url, docs):
+    """A folder of another job is refused in the words of the command line."""
+    argv = ("embed", docs, "--out", "v", "--base-url", url)
+    assert run(*argv).code == 0
+    ran = run(*argv, "--format", "npy")
+    assert ran.code == 1
+    assert "--out" in ran.err
+
+
+def test_a_server_that_is_not_there(run, docs):
+    """A server that cannot be reached is a failure with what to do, as a line or as an event."""
+    argv = ("embed", docs, "--out", "v", "--base-url", NOWHERE)
+    ran = run(*argv)
+    assert ran.code == 1
+    assert "nimclient simulate" in ran.err.splitlines()[-1]
+    [event] = events(run(*argv, "--json").out)
+    assert (event["event"], event["error"], event["done"]) == ("error", "ConnectError", 0)
+    assert event["resume"] == f"nimclient {shlex.join(argv)} --json"
+
+
+def test_an_error_in_the_middle(run, docs):
+    """What stops a job in the middle tells what is kept, and how to go on."""
+    with ServerThread() as server:
+        server.script(answer(embedded(["1"] * 64)), error(401))
+        ran = run(
+            "embed",
+            docs,
+            "--out",
+            "v",
+            "--base-url",
+            server.url,
+            "--model",
+            "m",
+            "--concurrency",
+            "1",
+            "--format",
+            "npy",
+        )
+    assert ran.code == 1
+    assert "64 texts are done and kept: to go on, run the same command again" in ran.err
+
+
+# batch -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch(run, url, requests):
+    """Every request has its answer or its failure; some that fail make it partial."""
+    ran = run("batch", requests, "--out", "answers.jsonl", "--base-url", url, "--concurrency", "2")
+    assert (ran.code, ran.out) == (1, "")
+    assert "partial: 2 of 4 requests in answers.jsonl" in ran.err
+    assert "see answers.errors.jsonl" in ran.err
+    assert {one["custom_id"] for one in events(Path("answers.jsonl").read_text())} == {"r0", "r1"}
+
+
+def test_batch_events(run, url, requests, tmp_path):
+    """--json gives events; a batch without failures is 0."""
+    first = (tmp_path / requests).read_text().splitlines()[0]
+    (tmp_path / "one.jsonl").write_text(first)
+    ran = run("batch", "one.jsonl", "--out", "answers.jsonl", "--base-url", url, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert events(ran.out)[-1]["status"] == "complete"
+
+
+@pytest.mark.parametrize("argv", [["gone.jsonl", "--out", "a"], ["requests.jsonl", "--out", "requests.jsonl"]])
+def test_a_batch_that_cannot_work(run, url, requests, argv):
+    """A source that is not there, or that is the output, is a usage error."""
+    assert run("batch", *argv, "--base-url", url).code == 2
+
+
+# signals -----------------------------------------------------------------------------------------------------------
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
+    """SIGINT and SIGTERM end with 130 and the command that goes on; what is done is not sent again."""
+    thread = SimulatorThread(Simulator(ttft=0.3, slots=1))
+    with thread as url:
+        options = ("--format", "jsonl", "--batch-size", "10", "--concurrency", "2", "--model", EMBED)
+        argv = ("embed", docs, "--out", "my vectors", "--id", "id", "--base-url", url, *options)
+        process = spawn(*argv)
+        until(lambda: len(thread.simulator.requests) >= 4)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+        assert (process.returncode, out) == (130, "")
+        assert "are done and kept" in err
+        assert "Traceback" not in err
+        command = err.splitlines()[-1].partition("again: nimclient ")[2]
+        assert tuple(shlex.split(command)) == argv
+        sent = len(thread.simulator.requests)
+    with SimulatorThread(Simulator()) as other:
+        rest = run(*shlex.split(command.replace(url, other)), "--json")
+        report = events(rest.out)[-1]
+    assert rest.code == 0
+    assert report["succeeded"] == 300
+    assert 10 <= report["resumed"] <= 10 * sent
+    assert report["requests"] == 30 - report["resumed"] // 10
+    assert len(rows("my vectors")) == 300
+
+
+def test_a_signal_as_an_event(spawn, docs):
+    """With --json the stop is an event, too."""
+    with ServerThread() as server:
+        server.script([Stall()])
+        process = spawn("embed", docs, "--out", "v", "--base-url", server.url, "--model", "m", "--json")
+        until(lambda: len(server.requests) > 0)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 130
+    event = events(out)[-1]
+    assert (event["event"], event["signal"], event["done"]) == ("stopped", "SIGTERM", 0)
+
+
+def test_a_signal_while_standard_input_waits(environment, url):
+    """A job that waits for standard input is stopped, too, and says to give it the same input again."""
+    command = [sys.executable, "-m", "nimclient", "embed", "-", "--out", "v", "--base-url", url, "--model", EMBED]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdin is not None
+    assert process.stderr is not None
+    assert "starting" in process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 130
+    assert "with the same input" in process.stderr.read()
+    process.stdin.close()
+    process.stderr.close()
+
+
+def test_a_reader_that_leaves(spawn, docs):
+    """When the reader of the events has left, the job ends quietly with 1."""
+    with SimulatorThread(Simulator(ttft=0.4, slots=1)) as url:
+        process = spawn("embed", docs, "--out", "v", "--base-url", url, "--json", "--concurrency", "1")
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == ""
+
+
+def test_the_live_table_on_a_terminal(environment, docs):
+    """On a terminal the table is drawn in place, and the last line says how it went."""
+    master, terminal = pty.openpty()
+    with SimulatorThread(Simulator(ttft=0.1, slots=2)) as url:
+        command = [sys.executable, "-m", "nimclient", "embed", docs, "--out", "v", "--base-url", url]
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=terminal, env={**environment, "TERM": "xterm", "COLUMNS": "100"}
+        )
+        os.close(terminal)
+        shown = io.BytesIO()
+        try:
+            while piece := os.read(master, 65536):
+                shown.write(piece)
+        except OSError:  # the other side is closed
+            pass
+        os.close(master)
+        assert process.wait(20) == 0
+    text = shown.getvalue().decode()
+    assert "\x1b[" in text
+    for words in (
+        "embedding docs.jsonl",
+        "texts/s",
+        "in flight",
+        "limit",
+        "refusals",
+        "p95",
+        "300 of 300 texts (100 %)",
+    ):
+        assert words in text
+    assert "complete: 300 of 300 texts" in text.splitlines()[-1]
