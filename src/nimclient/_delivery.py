@@ -118,7 +118,9 @@ class Delivery:
                 if is_last or outcome(error) is Outcome.FINAL:
                     raise
             else:
-                if is_last or not nvcf.is_passing(head.status, head.headers):
+                asked = retry_after(head.headers) or 0.0
+                pause = max(pause, asked)
+                if is_last or self.clock() + asked > last_chance or not nvcf.is_passing(head.status, head.headers):
                     return head, body
                 body.abort()
             await self._pause(pause, request_id)

@@ -4,6 +4,9 @@ import socket
 
 import pytest
 
+from nimclient import Client
+from nimclient.errors import GoneError
+
 
 def start(process) -> str:
     assert process.stdout is not None
@@ -81,3 +84,20 @@ def test_it_serves_in_process(capsys, monkeypatch, as_json):
     assert main(["simulate", "--port", "0", *(["--json"] if as_json else [])]) == 0
     out = capsys.readouterr().out
     assert ("base_url" in out) is as_json
+
+
+def test_it_plays_the_hosted_platform(run, spawn):
+    """--dialect hosted with --fault answers as the platform does; an unknown fault lists those there are."""
+    process = spawn(
+        "simulate", "--port", "0", "--json", "--dialect", "hosted", "--fault", "accepted", "--fault", "gone=1"
+    )
+    base_url = json.loads(start(process))["base_url"]
+    with Client("key", base_url, model="meta/llama-3.1-8b-instruct") as client:
+        with pytest.raises(GoneError):
+            client.chat.create("hi")
+        assert client.chat.create("Rome is in Italy. Where is Rome?").text
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    ran = run("simulate", "--dialect", "hosted", "--fault", "nonsense")
+    assert (ran.code, ran.out) == (2, "")
+    assert "offline" in ran.err

@@ -240,6 +240,19 @@ async def test_polls_that_fail_for_longer_than_the_platform_waits(
         assert caught.value.request_id == "req-1"
 
 
+async def test_a_poll_that_says_how_long(server: FaultServer, make_client: MakeClient) -> None:
+    """A Retry-After of a failing poll is kept, where the platform keeps the work for so long; else it is the answer."""
+    client = make_client(retry=RetryPolicy(attempts=1))
+    server.script(ACCEPTED, path=CHAT).script(error(503, "busy", "Retry-After: 0.1"), chat(), path=STATUS)
+    began = time.monotonic()
+    assert (await client.chat.create("hi")).text == "Hello"
+    assert time.monotonic() - began >= 0.1
+    server.script(error(503, "gone", "Retry-After: 10800"), path=STATUS)
+    with pytest.raises(ServiceUnavailableError, match="offline"):
+        await client.chat.create("hi")
+    assert server.count(STATUS) == 3
+
+
 async def test_a_server_that_is_gone_while_it_is_asked(server: FaultServer, make_client: MakeClient) -> None:
     """A refused connection is tried for as long as the platform would wait."""
 
@@ -298,6 +311,39 @@ async def test_cancelling_while_polling(server: FaultServer, make_client: MakeCl
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+@pytest.mark.parametrize("how", ["create", "stream"])
+@pytest.mark.parametrize("moves", [False, True])
+async def test_cancelled_at_every_await(
+    server: FaultServer, far: FaultServer, make_client: MakeClient, how: str, moves: bool
+) -> None:
+    """Wherever a call that is accepted first is cancelled, the only slot is free, and no task is left."""
+    from nimclient import Limits
+    from support.cancelling import cancel_everywhere
+    from support.leaks import assert_idle, assert_no_strays
+
+    client = make_client(limits=Limits(concurrency=1))
+    raw = HELLO if how == "stream" else chat()
+    result = [Pause(0.002), raw[:30], Pause(0.002), raw[30:]]
+    server.script([Pause(0.002), ACCEPTED], path=CHAT)
+    server.script([Pause(0.002), moved(far.url + "/x")] if moves else result, path=STATUS)
+    far.script(result)
+
+    async def call() -> str:
+        if how == "create":
+            return (await client.chat.create("hi")).text
+        return (await client.chat.stream("hi").final()).text
+
+    async def after() -> None:
+        assert_idle(client)
+        async with asyncio.timeout(1):
+            assert await call() == "Hello"
+        assert_idle(client)
+
+    await call()
+    assert await cancel_everywhere(call, after) >= (4 if moves else 3)
+    await assert_no_strays()
 
 
 async def test_polling_holds_no_slot_between_polls(server: FaultServer, make_client: MakeClient) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal, TypedDict, assert_type
 
 from nimclient import (
     AsCompleted,
+    Asset,
     AsyncClient,
+    Blob,
     ChatChunk,
     ChatCompletion,
     ChatPrompt,
@@ -18,6 +21,7 @@ from nimclient import (
     Conversation,
     EmbeddedBatch,
     Embeddings,
+    EventStream,
     Failure,
     Limits,
     Message,
@@ -175,6 +179,23 @@ async def rank(client: AsyncClient) -> Sequence[RankedDocument]:
 
 async def serve(client: AsyncClient) -> tuple[Model, bool]:
     return await client.models.get("m"), await client.health.ready()
+
+
+async def anything(client: AsyncClient, sync: Client) -> bytes:
+    asset = await client.assets.upload(b"...", content_type="image/png", description="d")
+    assert_type(asset, Asset)
+    assert_type(asset.reference, str)
+    await client.infer("/v1/infer", {"input": []}, assets=[asset, "id"], timeout=3)
+    blob = await client.infer_raw("/v1/infer", {"input": []})
+    assert_type(blob, Blob)
+    assert_type(await client.request("POST", "/v1/responses", json={}, stream=True), EventStream)
+    assert_type(sync.request("POST", "/v1/responses", json={}, stream=True), SyncEventStream)
+    assert_type(sync.infer_raw("/x", {}), Blob)
+    assert_type(sync.assets.upload(Path("x.png")), Asset)
+    await client.assets.delete(asset)
+    sync.assets.delete(asset.id)
+    await client.infer("/x", {}, assets=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    return blob.data
 
 
 def configure() -> AsyncClient:

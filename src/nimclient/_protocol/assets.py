@@ -127,7 +127,8 @@ def _content(message: Any) -> Any:
         return message.content
     if isinstance(message, Mapping):
         return cast(Mapping[str, Any], message).get("content")
-    return message[1] if isinstance(message, tuple) and len(cast(tuple[Any, ...], message)) == 2 else None
+    pair = cast(tuple[Any, ...], message) if isinstance(message, tuple) else ()
+    return pair[1] if len(pair) == 2 else None
 
 
 def _parts(content: Any) -> Iterable[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from anyio import move_on_after, to_thread
 from attrs import evolve
@@ -114,9 +114,9 @@ async def _finish(exchange: Exchange) -> None:
 async def _held(data: object) -> bytes:
     """The bytes themselves; a file is read in a worker thread."""
     if isinstance(data, os.PathLike):
-        return await to_thread.run_sync(_read, data)
+        return await to_thread.run_sync(_read, cast("os.PathLike[str]", data))
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
+        return bytes(cast(bytes, data))
     raise ConfigurationError(f"data must be bytes or a Path, not {type(data).__name__}")
 
 

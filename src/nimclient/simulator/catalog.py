@@ -62,7 +62,7 @@ def _catalog() -> tuple[ServedModel, ...]:
 
 def hosted_paths() -> dict[str, str]:
     """The paths of hosted models that have one of their own, and which route each is."""
-    found = {urlsplit(entry["endpoint"]).path: entry["kind"] for entry in _entries() if entry.get("endpoint")}
+    found = {urlsplit(str(entry["endpoint"])).path: entry["kind"] for entry in _entries() if entry.get("endpoint")}
     return {path: _ROUTES[kind] for path, kind in found.items() if kind in _ROUTES}
 
 

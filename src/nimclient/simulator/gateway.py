@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import UUID
 
 import orjson
@@ -170,7 +170,7 @@ class Gateway:
         fields: Any = None
         with suppress(orjson.JSONDecodeError):
             fields = orjson.loads(data)
-        given = fields if isinstance(fields, dict) else {}
+        given = cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
         kind, description = given.get("contentType"), given.get("description")
         if not (isinstance(kind, str) and kind and isinstance(description, str) and description):
             return problem(400, "Bad Request", "contentType and description are required")
