@@ -80,6 +80,15 @@ def kill(session: nox.Session) -> None:
     session.run("pytest", "tests/jobs/test_kill.py", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"})
 
 
+@nox.session(python="3.11")
+def engines(session: nox.Session) -> None:
+    """EmbedBatch in Ray Data with two actors, in Spark (wants Java 17), Dask and Daft: some 2 GB to install."""
+    install_group(session, "test")
+    install_package(session)
+    session.install("--quiet", "ray[data]>=2.40", "pyspark>=4", "dask[dataframe]>=2025.1", "daft>=0.7")
+    session.run("pytest", "tests/integrations", "-v", *session.posargs, env={"NIMCLIENT_TEST_ENGINES": "1"})
+
+
 @nox.session
 def frameworks(session: nox.Session) -> None:
     """The examples under real frameworks and in a real browser, which it installs where it may."""

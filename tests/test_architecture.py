@@ -32,7 +32,7 @@ ROOMS = {
     "asyncio": ("_transport/", "simulator/", "cli/"),
     "orjson": ("_json.py", "simulator/"),
     "random": ("_engine.py", "simulator/"),
-    "numpy": ("records/embeddings.py", "cli/"),
+    "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
     "sqlite3": ("jobs/checkpoint.py",),
     "rich": ("cli/",),
