@@ -77,9 +77,8 @@ class EmbedBatch:
             made = self._frame(batch)
         if made is not None:
             return made
-        raise ConfigurationError(
-            f"a batch is a mapping of columns, a pandas DataFrame or a pyarrow Table, not {type(cast(object, batch)).__name__}"
-        )
+        kind = type(cast(object, batch)).__name__
+        raise ConfigurationError(f"a batch is a mapping of columns, a pandas DataFrame or a pyarrow Table, not {kind}")
 
     def embed(self, texts: Sequence[str | None]) -> NDArray[Any]:
         """The vectors of some texts: a float32 matrix of shape (texts, dimensions), for engines that map columns."""
