@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ def thread(call):
     threading.Thread(target=call, daemon=True).start()
     time.sleep(0.2)
 started = threading.Event()
+def job():
+    from nimclient.jobs import EmbedJob
+    EmbedJob([str(n) for n in range(100)], sys.argv[2], format="npy", batch_size=10).run_sync(client)
 def tool(seconds: int) -> str:
     print("the tool runs", flush=True)
     started.set()
@@ -58,13 +62,14 @@ def server() -> Iterator[FaultServer]:
 @contextlib.contextmanager
 def running(server: FaultServer, script: str) -> Iterator["subprocess.Popen[str]"]:
     """A program under way."""
-    command = [sys.executable, "-c", BEGIN + script, server.url]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", BEGIN + script, server.url, folder]
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 def until(condition: Any, seconds: float = 10) -> float:
@@ -90,6 +95,7 @@ LEFT_OPEN = {
     "a thread in a pause": "thread(lambda: client.chat.create('later'))",
     "a thread in documents": "thread(lambda: client.embeddings.embed_documents(['a', 'b'], batch_size=1))",
     "a thread in a tool": "thread(lambda: client.chat.run_tools('tool', [tool])); started.wait()",
+    "a thread in a job": "thread(job); time.sleep(0.3)",
     "busy threads": """
 def work():
     while True:
@@ -138,6 +144,10 @@ CALLS = {
     "batch": "client.chat.batch(['silence', 'silence'])",
     "fed": "list(client.chat.as_completed(iter(['silence', 'silence'])))",
     "documents": "client.embeddings.embed_documents(['a', 'b'], batch_size=1)",
+    "embed_stream": "list(client.embeddings.embed_stream(iter(['a', 'b']), batch_size=1))",
+    "infer": "client.infer('/v1/infer', {'messages': [{'content': 'silence'}]})",
+    "event stream": "client.request('POST', '/v1/chat/completions', json={'messages': [{'content': 'x'}]}, stream=True)",
+    "job": "job()",
 }
 
 
