@@ -369,12 +369,12 @@ class AsyncClient:
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), evolve(self._config, credentials=self._config.credentials.portable()))
+        return _restore, (type(self), self._config.portable())
 
 
 def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
     """An unpickled client. A literal key was left behind: the environment is asked for one here."""
-    return cls._restored(evolve(config, credentials=config.credentials.completed()))
+    return cls._restored(config.completed())
 
 
 def _read_endpoints(endpoints: object) -> dict[str, Model]:

@@ -253,6 +253,32 @@ class ClientConfig:
     strict: bool
     on_attempt: Callable[[AttemptEvent], object] | None
 
+    def portable(self) -> ClientConfig:
+        """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
+
+        Raises TypeError where `verify` is an SSLContext: it cannot be pickled.
+        """
+        if not isinstance(self.verify, (bool, str, os.PathLike)):
+            raise TypeError("a client whose verify is an SSLContext cannot be pickled; give it the path of a CA file")
+        return evolve(
+            self,
+            credentials=self.credentials.portable(),
+            headers={name: value for name, value in self.headers.items() if name.lower() not in _CREDENTIAL_HEADERS},
+            proxy=None if self.proxy is None else _without_password(self.proxy),
+        )
+
+    def completed(self) -> ClientConfig:
+        """What comes out of a pickle, with the keys of this process's environment."""
+        return evolve(self, credentials=self.credentials.completed())
+
+
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key"})
+
+
+def _without_password(proxy: str) -> str:
+    scheme, _, rest = proxy.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
 
 def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> dict[str, str]:
     """A copy of the caller's headers; ConfigurationError on a name or value that cannot stand in a request."""

@@ -191,6 +191,9 @@ class Engine:
         self._bases = self._requests.bases
         self._alone = Alone(self._bases[0])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.config.portable(),)  # `client.chat` and its methods travel like the client
+
     @property
     def is_hosted(self) -> bool:
         """Whether the base URL is one of NVIDIA's own hosts."""
@@ -459,6 +462,11 @@ def _redact(error: NimError, secret: str) -> None:
         error.args = (error.message.replace(secret, "***"),)
         fields = vars(error)
         fields.update((name, text.replace(secret, "***")) for name, text in fields.items() if isinstance(text, str))
+
+
+def _restored(config: ClientConfig) -> Engine:
+    config = config.completed()
+    return Engine(config, Core(config))
 
 
 def _count(error: NimError, number: int) -> None:

@@ -12,7 +12,7 @@ from nimclient import _json
 from nimclient._protocol.events import DONE
 from nimclient._protocol.faults import stream_fault
 from nimclient._protocol.sse import Event, SSEDecoder
-from nimclient._types import Json
+from nimclient._types import Json, stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.errors import (
     BodyTooLargeError,
@@ -35,6 +35,8 @@ class EventStream(AsyncIterator[Json]):
     an answer is complete only its route can tell. Of a JSON body the one value, of anything else bytes as they come. An
     event that is an error raises StreamFaultError, a connection that breaks StreamInterruptedError.
     """
+
+    __reduce__ = stays_here
 
     def __init__(self, exchange: Exchange, max_event: int | None) -> None:
         self._exchange = exchange

@@ -16,6 +16,7 @@ from typing import Any, Generic, Self, TypeAlias, TypeVar
 import anyio
 
 from nimclient._transport.tasks import Background
+from nimclient._types import stays_here
 from nimclient.errors import BatchError, NimError, StreamInterruptedError
 from nimclient.records.batch import Failure
 
@@ -131,6 +132,8 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
     out: at most `concurrency` (`room` where it is given) are under way or wait to be read. `ordered` hands the results out
     in the order of the source.
     """
+
+    __reduce__ = stays_here
 
     def __init__(
         self,

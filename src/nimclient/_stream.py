@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from nimclient._protocol.accumulate import ChatAccumulator
 from nimclient._protocol.completions import CompletionAccumulator
 from nimclient._reader import A, C, Reader
+from nimclient._types import stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.errors import StreamInterruptedError
 from nimclient.records.chat import ChatChunk, ChatCompletion
@@ -32,6 +33,8 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
     Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
     """
+
+    __reduce__ = stays_here
 
     def __init__(self, start: Callable[[Receive[None]], Awaitable[None]], max_event: int | None) -> None:
         self._start = start

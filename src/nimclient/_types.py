@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, NoReturn, TypeAlias, TypeGuard
 
 Json: TypeAlias = Any
 """A decoded JSON value. The one place where Any is meant: what servers put into leaves is theirs to say."""
@@ -28,3 +28,8 @@ def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
 def is_array(value: object) -> TypeGuard[list[Any]]:
     """Whether a value is a list, or a tuple, which is written like one."""
     return isinstance(value, (list, tuple))
+
+
+def stays_here(live: object) -> NoReturn:
+    """`__reduce__` of what is under way in this process."""
+    raise TypeError(f"{type(live).__name__} is under way in this process and cannot be pickled; send what it gives")

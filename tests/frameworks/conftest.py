@@ -1,6 +1,7 @@
 """A simulator that writes as slowly as a model, and the examples' services as processes of their own."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,15 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         process.stop(10)
     for process in started:
         assert complaints(process.log.read_text()) == []
+
+
+def announced(process: ServerProcess, words: str) -> str:
+    """The URL that a service says after these words, once it listens."""
+    pattern = re.compile(re.escape(words) + r" (http://[\d.:]+)")
+    process.wait_until(lambda: pattern.search(process.log.read_text()) is not None, 30)
+    found = pattern.search(process.log.read_text())
+    assert found is not None
+    return found[1] + "/"
 
 
 def complaints(words: str) -> list[str]:

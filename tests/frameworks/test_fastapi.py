@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from frameworks.conftest import Start
+from frameworks.conftest import Start, announced
 from nimclient import Client
 from nimclient.simulator import Simulator
-from servers.process import free_port, says
+from servers.process import says
 from support.until import until
 
 QUESTION = "Why are large models served from batches of requests, and what is a token?"
@@ -37,10 +37,9 @@ FLAGS = [
 @pytest.fixture
 def service(start: Start) -> str:
     """The URL of the relay."""
-    port = free_port()
-    process = start(sys.executable, "-m", "uvicorn", "fastapi_relay:app", "--port", str(port))
-    url = f"http://127.0.0.1:{port}/"
-    process.wait_until(lambda: says(url, "Ask something"), 30)
+    process = start(sys.executable, "-m", "uvicorn", "fastapi_relay:app", "--port", "0")
+    url = announced(process, "running on")
+    assert says(url, "Ask something")
     return url
 
 

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from frameworks.conftest import EXAMPLES, Start
+from frameworks.conftest import EXAMPLES, Start, announced
 from nimclient import Client
 from nimclient.simulator import Simulator, SimulatorThread
-from servers.process import free_port, says
 from support.until import until
 
 
@@ -40,16 +39,13 @@ def generating(simulator: Simulator) -> list[Any]:
 @pytest.fixture(params=["sync", "gthread"])
 def service(start: Start, request: pytest.FixtureRequest) -> str:
     """The URL of the WSGI service, its workers forked from a master that has used the client."""
-    port = free_port()
     threads = "8" if request.param == "gthread" else "1"
     process = start(
         *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "4", "--threads", threads),
-        *("--worker-class", request.param, "--bind", f"127.0.0.1:{port}", "--graceful-timeout", "2"),
+        *("--worker-class", request.param, "--bind", "127.0.0.1:0", "--graceful-timeout", "2"),
         *("--no-control-socket", "gunicorn_app:app"),
     )
-    url = f"http://127.0.0.1:{port}/"
-    process.wait_until(lambda: says(url), 30)
-    return url
+    return announced(process, "Listening at:")
 
 
 def test_gunicorn(service: str, simulator: Simulator) -> None:

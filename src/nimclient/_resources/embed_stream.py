@@ -36,7 +36,7 @@ from nimclient._protocol.options import check_text, check_word
 from nimclient._protocol.pacing import Gate
 from nimclient._protocol.tally import Tally
 from nimclient._resources.base import Resource
-from nimclient._types import is_items
+from nimclient._types import is_items, stays_here
 from nimclient._user_code import tell
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
 from nimclient.records.batch import Failure
@@ -299,6 +299,8 @@ class EmbedStream(AsyncIterator[EmbeddedBatch]):
     or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it closes
     itself on an error and on cancellation; one that is dropped half read warns (ResourceWarning) and ends its requests.
     """
+
+    __reduce__ = stays_here
 
     def __init__(self, run: EmbedRun, source: Source[str]) -> None:
         self._run = run
