@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from nimclient import AsyncClient, RetryPolicy
 from nimclient._protocol.chat import CHAT_OPTIONS
 from nimclient._protocol.completions import COMPLETION_OPTIONS
+from nimclient.cli import main
 from nimclient.errors import (
     BadRequestError,
     ModelNotFoundError,
@@ -401,3 +403,13 @@ async def ask_until_refused(client: AsyncClient) -> None:
     """The frontend hears of the worker's load with some delay."""
     for _ in range(500):
         await client.chat.create("hello " * 200, max_tokens=2)
+
+
+def test_the_doctor(dynamo: Dynamo, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nimclient doctor` tells what Dynamo is and serves, and finds nothing wrong."""
+    assert main(["doctor", "--base-url", dynamo.base_url, "--json"]) == 0
+    findings = {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert (findings["server"]["kind"], findings["server"]["ready"]) == ("dynamo", True)
+    assert findings["chat"]["model"] == MODEL
+    assert findings["context"]["tokens"] > 0
+    assert findings["embeddings"]["state"] == findings["reranking"]["state"] == "note"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy
+from nimclient.cli import main
 from nimclient.errors import (
     AuthenticationError,
     BadRequestError,
@@ -381,3 +382,21 @@ async def test_the_simulator_counts_tokens_in_the_same_shape(vllm: Vllm) -> None
     async with Simulator(dialect="vllm", models=[MODEL]) as simulator:
         real, simulated = await both(vllm.base_url, simulator, "/tokenize", {"model": MODEL, "prompt": "a b"}, KEY)
     assert shape(simulated[2], nulls=True) == shape(real[2], nulls=True)
+
+
+@pytest.mark.parametrize(("key", "code"), [(KEY, 0), ("another-key-of-some-length", 1)], ids=["key", "wrong key"])
+def test_the_doctor(
+    vllm: Vllm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, key: str, code: int
+) -> None:
+    """`nimclient doctor` tells what vLLM is and serves; a wrong key is the one thing that is wrong."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", key)
+    assert main(["doctor", "--base-url", vllm.base_url, "--timeout", "120", "--json"]) == code
+    said = capsys.readouterr().out
+    findings = {one["name"]: one for one in json.loads(said)["findings"]}
+    assert key not in said
+    if code:
+        assert [name for name, one in findings.items() if one["state"] == "failed"] == ["key"]
+        return
+    assert (findings["server"]["kind"], findings["server"]["version"]) == ("vllm", "0.32.0")
+    assert (findings["context"]["tokens"], findings["chat"]["model"]) == (CONTEXT, MODEL)
+    assert findings["embeddings"]["state"] == findings["reranking"]["state"] == "note"
