@@ -114,7 +114,8 @@ class Requests:
 
     def base_of(self, url: str) -> BaseURL | None:
         """The base URL that this URL is below."""
-        return next((base for base in self.bases if url.startswith(base.root + "/")), None)
+        found = [base for base in self.bases if url.startswith(base.root + "/")]
+        return max(found, key=lambda base: len(base.root)) if found else None
 
     def origin(self, url: str) -> str:
         """scheme://host:port of a URL."""

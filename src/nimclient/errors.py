@@ -1,4 +1,5 @@
 """The whole error tree. Errors carry data, never live objects: every one of them pickles, and none holds a secret.
+(ModelDeprecationWarning, below, is a warning and no error.)
 
 ::
 
@@ -169,7 +170,10 @@ class BodyTooLargeError(TransportError):
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """A time limit was reached: `.phase` (pool, connect, headers, first_event, idle, poll, total) and `.seconds`."""
+    """A time limit was reached: `.phase` (pool, connect, headers, first_event, idle, poll, total) and `.seconds`.
+
+    "poll": the result of an accepted request (202, `.request_id`) was not there within `headers` or `total`.
+    """
 
     seconds: float | None
 

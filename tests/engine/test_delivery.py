@@ -503,3 +503,17 @@ async def test_a_slow_answer_after_polling(server: FaultServer, client: AsyncCli
     server.script(ACCEPTED, path=CHAT).script([Pause(0.02), ACCEPTED], [head(200) + b"0\r\n\r\n"], path=STATUS)
     with pytest.raises(DecodeError):
         await client.chat.create("hi")
+
+
+@pytest.mark.parametrize("roots", [("/a", "/a/b"), ("/a/b", "/a")])
+async def test_a_replica_is_asked_itself(server: FaultServer, make_client: MakeClient, roots: tuple[str, str]) -> None:
+    """The result is asked for at the replica that accepted the request, also behind a longer prefix of the same host."""
+    client = make_client([server.url.replace("/v1", root) for root in roots])
+    server.script(ACCEPTED)
+    for root in roots:
+        server.script(chat(), path=f"{root}/v1/status/req-1")
+    for _ in range(4):
+        await client.chat.create("hi")
+    calls = [path.removesuffix("/v1/chat/completions") for path in paths(server)[::2]]
+    polls = [path.removesuffix("/v1/status/req-1") for path in paths(server)[1::2]]
+    assert calls == polls
