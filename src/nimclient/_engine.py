@@ -21,7 +21,6 @@ from nimclient._config import (
     Dialect,
     Timeouts,
     check_headers,
-    is_nvidia,
     resolve_timeouts,
 )
 from nimclient._delivery import Delivery
@@ -37,7 +36,7 @@ from nimclient._protocol.nvcf import accepted_id, deprecation
 from nimclient._protocol.pacing import Gate, RateLimit
 from nimclient._protocol.ranking import Form
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
-from nimclient._protocol.urls import origin_of, parse_base_url
+from nimclient._protocol.urls import parse_base_url
 from nimclient._replicas import Alone, Lease, Replicas, Way
 from nimclient._requests import USER_AGENT, Requests
 from nimclient._transport.base import TransportSettings
@@ -208,10 +207,11 @@ class Engine:
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.endpoint_of(model)
-        origins = [origin_of(endpoint)] if endpoint is not None else [base.origin for base in self._bases]
-        if is_nvidia(origins[0]):
+        if endpoint is not None:
+            return "hosted" if self._requests.is_nvidias(endpoint) else self.core.dialects.get(endpoint)
+        if self.is_hosted:
             return "hosted"
-        return next((known for origin in origins if (known := self.core.dialects.get(origin)) is not None), None)
+        return self.core.dialects.of(self._bases)
 
     def assets_url(self, url: str | None = None) -> str:
         """Where the assets for a call to this URL are kept, or those of the base URL."""

@@ -27,17 +27,14 @@ class Requests:
 
     def __init__(self, config: ClientConfig, catalog: Catalog, proxies: dict[str, str | None]) -> None:
         self.bases = tuple(map(parse_base_url, config.base_urls))
+        self.is_hosted = is_nvidia(self.bases[0].origin)
+        """Whether the base URL is one of NVIDIA's own hosts."""
         self._config = config
         self._catalog = catalog
         self._proxies = proxies
         own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
-
-    @property
-    def is_hosted(self) -> bool:
-        """Whether the base URL is one of NVIDIA's own hosts."""
-        return is_nvidia(self.bases[0].origin)
 
     def is_nvidias(self, url: str) -> bool:
         """Whether a URL is on one of NVIDIA's own hosts."""

@@ -6,11 +6,12 @@ looks like vLLM turns out to be a NIM when a route of NIM answers; no other verd
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from nimclient import _json
 from nimclient._config import Dialect
-from nimclient._types import Json
+from nimclient._protocol.urls import BaseURL
+from nimclient._types import Json, is_object
 from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
@@ -27,6 +28,13 @@ class Dialects:
     def get(self, url: str) -> Dialect | None:
         """The kind of server behind a URL, None while it has not shown."""
         return self._known.get(_origin(url))
+
+    def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
+        """The kind of server that replicas are: what the first of them has shown that has shown anything."""
+        for base in bases:
+            if (known := self._known.get(base.origin)) is not None:
+                return known
+        return None
 
     def learn(self, url: str, dialect: Dialect | None) -> None:
         """Remember what an answer of this URL has shown, if it has shown anything."""
@@ -76,18 +84,21 @@ def dialect_of_headers(headers: Mapping[str, str]) -> Dialect | None:
 
 def dialect_of_answer(path: str, value: Json) -> Dialect | None:
     """What the JSON of a 200 says: who owns the listed models, the ids of embeddings, the fingerprint of a completion."""
-    data = object_or_empty(value)
+    if not is_object(value):
+        return None
+    if path.endswith("/completions"):
+        return "vllm" if _starts(value.get("system_fingerprint"), "vllm-") else None
+    if path == "/embeddings":
+        return "vllm" if _starts(value.get("id"), "embd-") else None
     if path == "/models":
-        return next((kind for entry in objects(data.get("data")) if (kind := _of_model(entry))), None)
+        return next((kind for entry in objects(value.get("data")) if (kind := _of_model(entry))), None)
     if path.startswith("/models/"):
-        return _of_model(data)
+        return _of_model(value)
     if path == "/metadata":
-        return "nim" if "modelInfo" in data or "licenseInfo" in data else None
+        return "nim" if "modelInfo" in value or "licenseInfo" in value else None
     if path == "/version":
-        return "nim" if "release" in data else "vllm" if "version" in data else None
-    if path == "/embeddings" and _starts(data.get("id"), "embd-"):
-        return "vllm"
-    return "vllm" if _starts(data.get("system_fingerprint"), "vllm-") else None
+        return "nim" if "release" in value else "vllm" if "version" in value else None
+    return None
 
 
 def _of_model(entry: Mapping[str, Json]) -> Dialect | None:
