@@ -30,12 +30,26 @@ def test_a_ranking_is_sorted_with_its_documents():
     assert (answer.usage, answer.model, answer.extra, answer.meta) == (Usage(14), "m", {"odd": 1}, META)
 
 
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3), max_size=8), st.randoms())
-def test_results_are_sorted_and_complete_whatever_the_order(logits, random):
-    """Any order on the wire gives all documents, scores falling, equal scores in the order they were sent."""
+FORMS = {
+    "logit": lambda ranks: {"rankings": ranks},
+    "relevance_score": lambda ranks: {"results": ranks},
+    "score": lambda ranks: ranks,
+}
+
+
+@given(
+    st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3), max_size=8),
+    st.randoms(),
+    st.sampled_from(sorted(FORMS)),
+)
+def test_results_are_sorted_and_complete_whatever_the_order(logits, random, measure):
+    """Any order on the wire, in any form, gives all documents, scores falling, equal scores in the order they were sent."""
     pairs = list(enumerate(logits))
     random.shuffle(pairs)
-    results = decode_ranking(rankings(*pairs), list("abcdefgh"[: len(logits)])).results
+    body = FORMS[measure]([{"index": index, measure: score} for index, score in pairs])
+    answer = decode_ranking(body, list("abcdefgh"[: len(logits)]))
+    assert answer.measure == (measure if logits else "score")
+    results = answer.results
     assert sorted(r.index for r in results) == list(range(len(logits)))
     assert all((a.score, -a.index) > (b.score, -b.index) for a, b in itertools.pairwise(results))
     assert all(r.document == "abcdefgh"[r.index] and r.score == logits[r.index] for r in results)

@@ -19,13 +19,17 @@ from nimclient import (
     CompletionChunk,
     CompletionStream,
     Conversation,
+    Detokenization,
     EmbeddedBatch,
     Embeddings,
     EventStream,
     Failure,
+    Image,
     Limits,
     Message,
+    Metadata,
     Model,
+    ModelList,
     Parsed,
     RankedDocument,
     Ranking,
@@ -36,6 +40,7 @@ from nimclient import (
     SyncEmbedStream,
     SyncEventStream,
     Timeouts,
+    Tokenization,
     ToolCall,
     ToolRun,
     Usage,
@@ -174,7 +179,26 @@ async def embed(client: AsyncClient) -> list[float]:
 async def rank(client: AsyncClient) -> Sequence[RankedDocument]:
     ranking = await client.rerank("q", ["a", "b"], top_n=1)
     assert_type(ranking, Ranking)
+    page = Image(Path("page.png"))
+    assert_type(await client.rerank("q", ["a", page, {"text": "b", "image": page}, {"image": "data:,"}]), Ranking)
     return ranking.results
+
+
+def own_models() -> AsyncClient:
+    urls = {"a/b": "http://far/v1/chat/completions"}
+    AsyncClient(endpoints=urls)
+    return AsyncClient(endpoints={"a/b": "http://far/x", "c/d": Model("c/d", "ranking", aliases=("d",))})
+
+
+async def look(client: AsyncClient, sync: Client) -> int:
+    assert_type(await client.models.list("ranking"), ModelList)
+    assert_type(await client.health.wait_ready(timeout=None), None)
+    assert_type(await client.metadata(timeout=3), Metadata)
+    assert_type(await client.tokenize([("user", "hi")], add_generation_prompt=True), Tokenization)
+    assert_type(client.dialect, Literal["nim", "vllm", "dynamo", "hosted"] | None)
+    assert_type(sync.metadata(), Metadata)
+    assert_type(sync.detokenize([1, 2]), Detokenization)
+    return (await client.tokenize("hi", model="m", return_token_strs=True)).count
 
 
 async def serve(client: AsyncClient) -> tuple[Model, bool]:
