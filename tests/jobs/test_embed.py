@@ -723,6 +723,29 @@ with Client(base_url={nim_simulator_url!r}) as client:
     assert 30 <= int(resumed) < 100
 
 
+async def test_standard_input_is_a_source(
+    server: FaultServer, client: AsyncClient, make: Make, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was stopped is given the same again; what is done is compared and skipped."""
+
+    async def run(texts: list[str]) -> JobReport:
+        reader, writer = os.pipe()
+        os.write(writer, "\n".join(texts).encode())
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            monkeypatch.setattr(sys, "stdin", file)
+            return await make("-", concurrency=1).run(client)
+
+    server.script(*[embed] * 5, error(401, "no"))
+    with pytest.raises(AuthenticationError):
+        await run(numbers(100))
+    server.script(embed)
+    with pytest.raises(JobMismatchError, match="the source is not what it was"):
+        await run(numbers(100)[::-1])
+    assert (await run(numbers(100))).resumed == 50
+    assert found(output) == rows(100)
+
+
 async def test_async_iterables_are_sources(server: FaultServer, client: AsyncClient, make: Make, output: Path) -> None:
     """An item at a time, as there is room for it."""
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sqlite3
 import struct
 import subprocess
@@ -351,6 +352,30 @@ os.kill(os.getpid(), signal.SIGKILL)
     with log.open("r+b") as file:
         file.truncate(size - 1000)
     assert folder.store().succeeded == 19
+
+
+def test_a_power_cut_costs_what_was_not_synced_and_nothing_else(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any moment, without what was never synced of the log, the folder is consistent and can be gone on with."""
+    monkeypatch.setattr(checkpoint, "_LOG_PAGES", 4)
+    store = folder.store(part_bytes=5 * 8 * 8)
+    lost_most = 0
+    for moment in range(12):
+        store.keep([run(moment * 8, moment * 8 + 8)], [lost(1000 + moment, final=True)], 2)
+        after = Folder(tmp_path / f"after-{moment}")
+        shutil.copytree(folder.path, after.path, ignore=shutil.ignore_patterns("*-wal"))
+        try:
+            again = after.store()
+            done = {row for stretch in again.done_after(-1) for row in range(stretch.start, stretch.stop)}
+            missing = [start for start in range(0, moment * 8 + 8, 8) if start not in done]
+            lost_most = max(lost_most, len(missing))
+            again.keep([run(start, start + 8) for start in missing], [], 2)
+            again.finish()
+            assert [row[0] for row in after.rows()] == list(range(moment * 8 + 8))
+        finally:
+            after.close()
+    assert 0 < lost_most < 12
 
 
 def refuse(number: int) -> Any:

@@ -13,7 +13,7 @@ MODEL = "nvidia/nv-embedqa-e5-v5"
 CHAT = "meta/llama-3.1-8b-instruct"
 BATCH_SIZE = 8
 CONCURRENCY = 4
-PART_BYTES = 16 * 4 * 300
+PART_BYTES = 16 * 4 * 80  # vectors of 80 texts
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
