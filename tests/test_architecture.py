@@ -18,7 +18,7 @@ FLOORS = [
     {"_config"},
     {"records"},
     {"_protocol", "_transport"},
-    {"_replicas", "_delivery", "_requests"},
+    {"_replicas", "_delivery", "_requests", "_gate"},
     {"_engine"},
     {"_reader"},
     {"_stream", "_event_stream", "_fanout", "prompts"},

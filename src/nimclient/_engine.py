@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import define, evolve
@@ -24,6 +25,7 @@ from nimclient._config import (
     resolve_timeouts,
 )
 from nimclient._delivery import Delivery
+from nimclient._gate import Gate
 from nimclient._protocol import catalog
 from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
@@ -33,7 +35,7 @@ from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
 from nimclient._protocol.media import check_body_size
 from nimclient._protocol.nvcf import accepted_id, deprecation
-from nimclient._protocol.pacing import Gate, RateLimit
+from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, RateLimit
 from nimclient._protocol.ranking import Form
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import parse_base_url
@@ -250,6 +252,11 @@ class Engine:
             self.core.warn_once(f"model {name!r} is {fate}")
         return known.id
 
+    def gate(self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE) -> Gate:
+        """The gate that all slices of one call share; `patience` is for a policy that names none."""
+        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
+        return Gate(pacer, time.monotonic, random.random, sleep=self._sleep)
+
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
 
@@ -290,28 +297,29 @@ class Engine:
         waited = 0.0
         number = 0
         while True:
-            pause = 0.0 if gate is None else gate.pause(time.monotonic())
-            if core.rate is not None:
-                pause = max(pause, core.rate.reserve(time.monotonic()))
-            if pause:
-                if deadline is not None and time.monotonic() + pause >= deadline:
-                    raise _too_long(pause, timeouts.total, number)
-                await self._sleep(pause)
-            if core.closed:
-                raise ClientClosedError("the client is closed")
+            await self._admit(gate, deadline, timeouts.total, number)
             number += 1
             lease = way.take()
             url = self._requests.url_of(call, lease.base)
             call = core.without_refused(url, call)
-            if not call.bare and self.is_platform(url):
-                check_body_size(call.body)
+            sent = time.monotonic()
             try:
                 with lease:
+                    if not call.bare and self.is_platform(url):
+                        check_body_size(call.body)
                     result = await self._attempt(
                         call, url, headers, timeouts, started, deadline, number, receive, lease
                     )
             except NimError as error:
                 now = time.monotonic()
+                kind = outcome(error)
+                moves = kind is Outcome.CAPACITY and self._may_move(way, deadline, now, attempts, error, kind)
+                at_the_gate = gate is not None and kind is Outcome.CAPACITY and not moves
+                delay = None
+                if gate is not None and at_the_gate:
+                    delay = gate.refused(now - sent, error, waited)
+                elif gate is not None:
+                    gate.left()
                 if core.closed and not isinstance(error, ClientClosedError):
                     raise ClientClosedError("the client was closed during the call") from error
                 if refused := core.learn(url, call, error):
@@ -321,28 +329,52 @@ class Engine:
                 if not fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
                     fresh_tried = True
                     continue
-                kind = outcome(error)
-                if way.has_another() and (deadline is None or now < deadline) and attempts.may_move(error, kind):
+                if moves or (
+                    kind is not Outcome.CAPACITY and self._may_move(way, deadline, now, attempts, error, kind)
+                ):
                     log.info("attempt %d failed (%s); the next one at another replica", number, error)
                     continue
-                if gate is not None and kind is Outcome.CAPACITY:
-                    delay = gate.refused(now, error, random.random)
-                    waited += delay or 0.0
-                    if waited > gate.patience:
-                        delay = None
-                else:
+                if not at_the_gate:
                     delay = attempts.delay_after(error, kind)
                 if delay is None or (deadline is not None and now + delay >= deadline):
                     _count(error, number)
                     raise
                 log.info("attempt %d failed (%s); the next one in %.2f s", number, error, delay)
-                await self._sleep(delay)
+                if at_the_gate:
+                    waited += delay
+                else:
+                    await self._sleep(delay)
                 way.waited()
+            except BaseException:
+                if gate is not None:
+                    gate.left()
+                raise
             else:
                 attempts.succeeded()
                 if gate is not None:
-                    gate.succeeded()
+                    gate.succeeded(time.monotonic() - sent, result)
                 return result
+
+    def _may_move(
+        self, way: Way, deadline: float | None, now: float, attempts: Attempts, error: NimError, kind: Outcome
+    ) -> bool:
+        """Whether the next attempt may go to another replica, at once."""
+        return way.has_another() and (deadline is None or now < deadline) and attempts.may_move(error, kind)
+
+    async def _admit(self, gate: Gate | None, deadline: float | None, total: float | None, number: int) -> None:
+        """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, and under the rate."""
+        core = self.core
+        if gate is not None:
+            if pause := await gate.enter(deadline, again=number > 0):
+                raise _too_long(pause, total, number)
+        elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
+            if deadline is not None and time.monotonic() + pause >= deadline:
+                raise _too_long(pause, total, number)
+            await self._sleep(pause)
+        if core.closed:
+            if gate is not None:
+                gate.left()
+            raise ClientClosedError("the client is closed")
 
     async def _attempt(
         self,
@@ -445,7 +477,10 @@ class Engine:
 
 
 def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
-    problem = f"the next {pause:.3g} s belong to other requests; the total limit of {total} s would be reached"
+    wait = (
+        "there is no room for another request" if pause == inf else f"the next {pause:.3g} s belong to other requests"
+    )
+    problem = f"{wait}; the total limit of {total} s would be reached"
     return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
 
 

@@ -1,5 +1,8 @@
 """Many pieces of work side by side: a bounded number of workers over any source of items, results as they finish.
 
+The bound, `width`, is a function: it may change while the work goes on, and is asked between two items. Workers are kept;
+more are started, or some retire, where it has changed.
+
 `run_all` lives inside its caller. `AsCompleted` hands the results out one by one; its workers live in a task that the
 iterator owns and ends. The first real error of the work ends all of it: siblings are cancelled and awaited, what is
 finished is kept. An error of the source lets what is under way finish first.
@@ -25,12 +28,13 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Exception)
 
 Source: TypeAlias = Iterable[J] | AsyncIterable[J]
+Width: TypeAlias = Callable[[], int]
 
 
 async def run_all(
-    source: Source[J], work: Callable[[J], Awaitable[R]], concurrency: int, done: Callable[[int, R], None]
+    source: Source[J], work: Callable[[J], Awaitable[R]], width: Width, done: Callable[[int, R], None]
 ) -> None:
-    """Run `work` over all items, at most `concurrency` at once; `done(position, result)` is called as each finishes.
+    """Run `work` over all items, at most `width()` at once; `done(position, result)` is called as each finishes.
 
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
@@ -38,42 +42,56 @@ async def run_all(
     async def work_on(_: int, item: J) -> R:
         return await work(item)
 
-    await _run_all(source, work_on, concurrency, done, None)
+    await _run_all(source, work_on, width, done, None)
 
 
 async def _run_all(
     source: Source[J],
     work: Callable[[int, J], Awaitable[R]],
-    concurrency: int,
+    width: Width,
     done: Callable[[int, R], None],
     room: Callable[[], Awaitable[None]] | None,
 ) -> None:
     """The same for work that wants the position; `room`, if given, is awaited before each item is taken."""
     items = _Numbered(source)
     failures: list[Exception] = []
+    most = len(source) if isinstance(source, Sized) else None
+    workers = 0
 
-    async def worker(scope: anyio.CancelScope) -> None:
-        while True:
-            if room is not None:
-                await room()
-            try:
-                taken = await items.take()
-            except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
-                failures.append(located(error, items.taken))
-                return
-            if taken is None:
-                return
-            index, item = taken
-            try:
-                done(index, await work(index, item))
-            except Exception as error:  # noqa: BLE001  # likewise
-                failures.append(error)
-                scope.cancel()
-                return
+    def hire() -> None:
+        nonlocal workers
+        wanted = width() if most is None else min(width(), most)
+        while workers < wanted:
+            workers += 1
+            group.start_soon(worker)
+
+    async def worker() -> None:
+        nonlocal workers
+        try:
+            while not items.ended and workers <= width():
+                if room is not None:
+                    await room()
+                try:
+                    taken = await items.take()
+                except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
+                    failures.append(located(error, items.taken))
+                    return
+                if taken is None:
+                    return
+                index, item = taken
+                try:
+                    done(index, await work(index, item))
+                except Exception as error:  # noqa: BLE001  # likewise
+                    failures.append(error)
+                    group.cancel_scope.cancel()
+                    return
+                if not items.ended:
+                    hire()
+        finally:
+            workers -= 1
 
     async with anyio.create_task_group() as group:
-        for _ in range(min(concurrency, len(source)) if isinstance(source, Sized) else concurrency):
-            group.start_soon(worker, group.cancel_scope)
+        hire()
     if failures:
         raise failures[0]
 
@@ -84,22 +102,52 @@ class _Numbered(Generic[J]):
     def __init__(self, source: Source[J]) -> None:
         self._next = _stepper(source)
         self._lock = anyio.Lock(fast_acquire=True)
-        self._ended = False
+        self.ended = False
         self.taken = 0
 
     async def take(self) -> tuple[int, J] | None:
         """The next one; None at the end, and after an error of the source."""
         async with self._lock:
-            if self._ended:
+            if self.ended:
                 return None
-            self._ended = True  # unless there is an item
             try:
                 item = await self._next()
             except StopAsyncIteration:
+                self.ended = True
                 return None
-            self._ended = False
+            except BaseException:
+                self.ended = True
+                raise
             self.taken += 1
             return self.taken - 1, item
+
+
+class _Room:
+    """A semaphore whose size is asked for anew each time."""
+
+    def __init__(self, width: Width) -> None:
+        self._width = width
+        self._held = 0
+        self._waiting: deque[anyio.Event] = deque()
+
+    async def acquire(self) -> None:
+        """Wait for a place."""
+        while self._held >= self._width():
+            turn = anyio.Event()
+            self._waiting.append(turn)
+            try:
+                await turn.wait()
+            finally:
+                if not turn.is_set():
+                    self._waiting.remove(turn)
+        self._held += 1
+
+    def release(self) -> None:
+        """Give a place back. As many waiters are woken as there are places now."""
+        self._held -= 1
+        free = min(self._width() - self._held, len(self._waiting))
+        for _ in range(free):
+            self._waiting.popleft().set()
 
 
 def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
@@ -129,7 +177,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
     block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
     closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
-    out: at most `concurrency` (`room` where it is given) are under way or wait to be read. `ordered` hands the results out
+    out: at most `width()` (`room()` where it is given) are under way or wait to be read. `ordered` hands the results out
     in the order of the source.
     """
 
@@ -139,13 +187,13 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
         self,
         source: Source[Any],
         work: Callable[[int, Any], Awaitable[R | Failure]],
-        concurrency: int,
+        width: Width,
         prepare: Callable[[], Awaitable[None]],
         *,
         ordered: bool = False,
-        room: int | None = None,
+        room: Width | None = None,
     ) -> None:
-        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, concurrency, prepare, ordered, room)
+        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, width, prepare, ordered, room or width)
         self._workers: _Workers[R] | None = None
         self._reading = False
         self._closed = False
@@ -227,10 +275,10 @@ class _Workers(Generic[R]):
         self,
         source: Source[Any],
         work: Callable[[int, Any], Awaitable[R | Failure]],
-        concurrency: int,
+        width: Width,
         prepare: Callable[[], Awaitable[None]],
         ordered: bool,
-        room: int | None,
+        room: Width,
     ) -> None:
         self.ready: deque[tuple[int, R]] = deque()
         self._ordered = ordered
@@ -241,19 +289,19 @@ class _Workers(Generic[R]):
         self._failures: list[Failure] = []
         self._error: Exception | None = None
         self._news = anyio.Event()
-        self._room = anyio.Semaphore(room or concurrency, fast_acquire=True)
-        self._background = Background(self._run(source, work, concurrency, prepare))
+        self._room = _Room(room)
+        self._background = Background(self._run(source, work, width, prepare))
 
     async def _run(
         self,
         source: Source[Any],
         work: Callable[[int, Any], Awaitable[R | Failure]],
-        concurrency: int,
+        width: Width,
         prepare: Callable[[], Awaitable[None]],
     ) -> None:
         try:
             await prepare()
-            await _run_all(source, work, concurrency, self._done, self._room.acquire)
+            await _run_all(source, work, width, self._done, self._room.acquire)
             self._complete = True
         except Exception as error:  # noqa: BLE001  # raised where the results are read
             self._error = error

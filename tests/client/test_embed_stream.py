@@ -225,6 +225,15 @@ async def test_closed_while_batches_wait_for_their_turn(server: FaultServer, cli
     assert [(start, int(v[0][0])) for start, v in caught.value.completed] == [(1, 1), (2, 2)]
 
 
+async def test_slices_that_wait_for_a_place_have_a_time_limit_too(server: FaultServer, client: AsyncClient) -> None:
+    """timeout= is for each request; a place at the gate is taken as soon as it is free, not when the time is up."""
+    server.script([Pause(0.03), answer(embedded(["1"]))])
+    source = ["1"] * 12
+    started = asyncio.get_running_loop().time()
+    await read(client.embeddings.embed_stream(source, batch_size=1, concurrency=2, timeout=10))
+    assert asyncio.get_running_loop().time() - started < 5
+
+
 @pytest.mark.parametrize(("concurrency", "batch_size"), [(1, 1), (1000, 1), (1000, 1000)])
 async def test_extreme_settings(server: FaultServer, client: AsyncClient, concurrency: int, batch_size: int) -> None:
     """One at a time, or more at once than there are texts: every text gets its vector."""

@@ -310,12 +310,12 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
 
 async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_client: MakeClient) -> None:
     """A slice that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total."""
-    from nimclient._protocol.pacing import Gate
     from nimclient._resources.embeddings import embeddings_call
 
     client = make_client()
-    gate = Gate(RetryPolicy())
-    gate.refused(time.monotonic(), RateLimitError("later", status=429, retry_after=5), lambda: 0.0)
+    gate = client._engine.gate(1)
+    assert await gate.enter(None, again=False) == 0.0
+    gate.refused(0.0, RateLimitError("later", status=429, retry_after=5), 0.0)
     call = embeddings_call(
         "x", ["a"], MODEL, input_type=None, truncate=None, dimensions=None, encoding_format=None, options={}
     )

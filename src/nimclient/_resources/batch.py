@@ -15,7 +15,6 @@ from nimclient._protocol.call import Call
 from nimclient._protocol.chat import CHAT_OPTIONS
 from nimclient._protocol.messages import Messages, settled, wire_messages
 from nimclient._protocol.options import check_names, check_whole, check_word
-from nimclient._protocol.pacing import Gate
 from nimclient._types import is_items
 from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
@@ -29,7 +28,6 @@ R = TypeVar("R")
 Conversations: TypeAlias = Iterable[Messages] | AsyncIterable[Messages]
 OnError: TypeAlias = Literal["raise", "return", "collect"]
 
-DEFAULT_CONCURRENCY = 16
 _AT_ONCE = 100  # items looked through without giving other tasks a turn
 
 
@@ -53,7 +51,7 @@ def as_completed(
     if isinstance(source, (list, tuple)):
         source = [settled(item) for item in source]
     known = chat._known_model("chat", model)
-    gate = Gate(chat._engine.config.retry)
+    gate = chat._engine.gate(concurrency)
 
     def build(item: Any, name: str | None) -> Call[ChatCompletion]:
         return chat._call(method, item, name, options, stream=False)
@@ -78,7 +76,7 @@ def as_completed(
             ours = error if isinstance(error, NimError) else _as_ours(error, index)
             return ours if on_error == "return" else Failure(index, None, ours, _text_of(item))
 
-    return AsCompleted(source, answer, concurrency or DEFAULT_CONCURRENCY, prepare)
+    return AsCompleted(source, answer, gate.width, prepare)
 
 
 async def _look_through(items: Iterable[Any], check: Callable[[Any], object]) -> None:

@@ -33,7 +33,6 @@ from nimclient._protocol.call import Call
 from nimclient._protocol.embeddings import check_batch, embeddings_call
 from nimclient._protocol.media import GATEWAY_LIMIT
 from nimclient._protocol.options import check_text, check_word
-from nimclient._protocol.pacing import Gate
 from nimclient._protocol.tally import Tally
 from nimclient._resources.base import Resource
 from nimclient._types import is_items, stays_here
@@ -45,7 +44,6 @@ from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
 from nimclient.records.usage import Usage
 
-DEFAULT_CONCURRENCY = 16
 FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
 FATAL_TEXTS = 100  # but never fewer than these
 
@@ -91,8 +89,7 @@ class EmbedRun:
         probe = self._call(["x"], self._known)  # bad options must be found before anything is sent
         self._fields = frozenset(probe.fields or ()) - {"input"}
         self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
-        self._concurrency = concurrency or DEFAULT_CONCURRENCY
-        self._gate = Gate(self._engine.config.retry)
+        self._gate = self._engine.gate(concurrency)
         self._first: Vectors | None = None
         self._fatal = 0  # texts that have failed since the last one that was taken
         self.tally = Tally(total)
@@ -145,12 +142,14 @@ class EmbedRun:
 
     def results(self, slices: Source[Slice]) -> AsCompleted[EmbeddedBatch]:
         """The batches of these slices. As many finished ones may wait for their turn as requests may be under way."""
-        window = 2 * self._concurrency
-        return AsCompleted(slices, self._embed, self._concurrency, self._prepare, ordered=self._ordered, room=window)
+        width = self._gate.width
+        return AsCompleted(slices, self._embed, width, self._prepare, ordered=self._ordered, room=lambda: 2 * width())
 
     def progress(self) -> Progress:
         """How far it has come."""
-        return self.tally.progress(time.monotonic(), self._concurrency, self._gate.refusals)
+        pacer = self._gate.pacer
+        self.tally.in_flight = pacer.in_flight
+        return self.tally.progress(time.monotonic(), pacer.limit, pacer.refusals)
 
     async def _prepare(self) -> None:
         self.tally.start(time.monotonic())
@@ -193,7 +192,6 @@ class EmbedRun:
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally
-        tally.in_flight += 1
         try:
             answer = await self._resource._with_model(
                 "embedding",
@@ -205,8 +203,6 @@ class EmbedRun:
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             raise
-        finally:
-            tally.in_flight -= 1
         meta, usage = answer.meta, answer.usage
         assert meta is not None
         tally.answered(meta.attempts, usage.prompt_tokens if usage else 0, meta.timings.total or 0.0)

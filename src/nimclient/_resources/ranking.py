@@ -12,13 +12,10 @@ from nimclient._protocol.call import Call
 from nimclient._protocol.catalog import hosted_ranking_url
 from nimclient._protocol.embeddings import check_batch
 from nimclient._protocol.faults import is_no_route, no_route
-from nimclient._protocol.pacing import Gate
 from nimclient._protocol.ranking import Document, Form, check_ranking, forms, merged, ranking_call, slices
 from nimclient._resources.base import Resource
 from nimclient.errors import APIStatusError
 from nimclient.records.ranking import Ranking
-
-DEFAULT_CONCURRENCY = 8
 
 
 class AsyncRanking(Resource):
@@ -39,7 +36,8 @@ class AsyncRanking(Resource):
         passages = check_ranking(query, documents, top_n, truncate, options)
         check_batch(batch_size, concurrency)
         spans = list(slices(passages, batch_size))
-        gate = Gate(self._engine.config.retry) if len(spans) > 1 else None
+        gate = self._engine.gate(concurrency)
+        several = len(spans) > 1
         with_images = any(passage.image is not None for passage in passages)
 
         def build(span: range, name: str | None, form: Form | None = None) -> Call[Ranking]:
@@ -57,7 +55,7 @@ class AsyncRanking(Resource):
                 for form in self._forms(call.model):
                     tried = call if form.is_of(call) else build(span, call.model, form)
                     try:
-                        ranking = await self._engine.send(tried, options, gate)
+                        ranking = await self._engine.send(tried, options, gate if several else None)
                     except APIStatusError as error:
                         if not is_no_route(error):
                             raise
@@ -76,9 +74,7 @@ class AsyncRanking(Resource):
         parts: dict[int, Ranking] = {}
         if len(spans) > 1 and len(self._forms(model)) > 1 and self._engine.core.ranking_form is None:
             parts[0] = await rank(spans.pop(0))  # the first one finds out how this server is asked
-        await run_all(
-            spans, rank, concurrency or DEFAULT_CONCURRENCY, lambda i, part: parts.update({spans[i].start: part})
-        )
+        await run_all(spans, rank, gate.width, lambda i, part: parts.update({spans[i].start: part}))
         ranking = merged(parts)
         return ranking if top_n is None else evolve(ranking, results=ranking.results[:top_n])
 

@@ -97,7 +97,7 @@ async def _results(known: Mapping[str, Tool], calls: Sequence[ToolCall], on_tool
                 raise
             return f"Error: {error}"
 
-    await run_all(calls, run, len(calls), results.__setitem__)
+    await run_all(calls, run, calls.__len__, results.__setitem__)
     return [Message("tool", text, tool_call_id=call.id) for call, text in zip(calls, results, strict=True)]
 
 

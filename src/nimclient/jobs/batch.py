@@ -15,7 +15,6 @@ from anyio import to_thread
 from nimclient._client import AsyncClient
 from nimclient._fanout import run_all
 from nimclient._protocol.options import check_whole
-from nimclient._protocol.pacing import Gate
 from nimclient._protocol.retry import Outcome, outcome
 from nimclient._protocol.tally import Tally
 from nimclient._resources.base import Resource
@@ -36,7 +35,6 @@ from nimclient.jobs.requests import Answered, Request, check_requests, unanswere
 from nimclient.jobs.running import Desk, OnProgress, patient, run_blocking
 from nimclient.records._decode import object_or_empty
 
-DEFAULT_CONCURRENCY = 16
 _REQUESTS_AT_ONCE = 16  # read ahead
 
 
@@ -99,7 +97,7 @@ class _Run:
         self._job = job
         self._resource = Resource(client._engine)
         self._engine = client._engine
-        self._gate = Gate(client._engine.config.retry)
+        self._gate = client._engine.gate(job.concurrency)
         self._on_progress = on_progress
         self._desk = Desk()
         self._answers = Answers(job.output)
@@ -118,7 +116,7 @@ class _Run:
             tally.start(self._started)
             done = ChainMap(answers.answered, answers.failed)
             requests = _Requests(unanswered(self._job.source, self._job.model, done))
-            await run_all(requests, self._work, self._job.concurrency or DEFAULT_CONCURRENCY, self._tell)
+            await run_all(requests, self._work, self._gate.width, self._tell)
             await desk.do(answers.finish)
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(JobStoreError):  # what ended the run is raised
@@ -195,8 +193,8 @@ class _Run:
 
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:
-            limit = self._job.concurrency or DEFAULT_CONCURRENCY
-            self._on_progress(self._tally.progress(anyio.current_time(), limit, self._gate.refusals))
+            pacer = self._gate.pacer
+            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.refusals))
 
 
 def _stops_the_job(error: NimError) -> bool:
