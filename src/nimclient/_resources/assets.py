@@ -91,7 +91,7 @@ async def with_uploads(
         return await resource._upload(creation, image.source, url, own, made.append)
 
     try:
-        await run_all(call.uploads, upload, AT_ONCE, assets.__setitem__)
+        await run_all(call.uploads, upload, lambda: AT_ONCE, assets.__setitem__)
         return await send(with_assets(call, [assets[place] for place in sorted(assets)]))
     finally:
         with move_on_after(DELETE_SECONDS, shield=True):

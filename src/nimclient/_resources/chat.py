@@ -9,12 +9,12 @@ from attrs import evolve
 
 from nimclient._engine import Receive
 from nimclient._fanout import AsCompleted
+from nimclient._gate import Gate
 from nimclient._protocol.assets import with_pending
 from nimclient._protocol.call import Call
 from nimclient._protocol.catalog import takes_assets
 from nimclient._protocol.chat import chat_call
 from nimclient._protocol.messages import Messages, settled
-from nimclient._protocol.pacing import Gate
 from nimclient._protocol.structured import Via
 from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.assets import with_uploads
