@@ -313,7 +313,8 @@ class Engine:
             except NimError as error:
                 now = time.monotonic()
                 kind = outcome(error)
-                moves = kind is Outcome.CAPACITY and self._may_move(way, deadline, now, attempts, error, kind)
+                other = way.has_another() and (deadline is None or now < deadline)  # is there, to go to at once
+                moves = other and kind is Outcome.CAPACITY and attempts.may_move(error, kind)
                 at_the_gate = gate is not None and kind is Outcome.CAPACITY and not moves
                 delay = None
                 if gate is not None and at_the_gate:
@@ -329,9 +330,7 @@ class Engine:
                 if not fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
                     fresh_tried = True
                     continue
-                if moves or (
-                    kind is not Outcome.CAPACITY and self._may_move(way, deadline, now, attempts, error, kind)
-                ):
+                if moves or (other and kind is not Outcome.CAPACITY and attempts.may_move(error, kind)):
                     log.info("attempt %d failed (%s); the next one at another replica", number, error)
                     continue
                 if not at_the_gate:
@@ -354,12 +353,6 @@ class Engine:
                 if gate is not None:
                     gate.succeeded(time.monotonic() - sent, result)
                 return result
-
-    def _may_move(
-        self, way: Way, deadline: float | None, now: float, attempts: Attempts, error: NimError, kind: Outcome
-    ) -> bool:
-        """Whether the next attempt may go to another replica, at once."""
-        return way.has_another() and (deadline is None or now < deadline) and attempts.may_move(error, kind)
 
     async def _admit(self, gate: Gate | None, deadline: float | None, total: float | None, number: int) -> None:
         """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, and under the rate."""
