@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import import_module
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import define, evolve
@@ -25,7 +24,7 @@ from nimclient._config import (
     resolve_timeouts,
 )
 from nimclient._delivery import Delivery
-from nimclient._gate import Gate
+from nimclient._gate import Gate, too_long
 from nimclient._protocol import catalog
 from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
@@ -54,7 +53,6 @@ from nimclient.errors import (
     ModelDeprecationWarning,
     NimError,
     RedirectError,
-    RequestTimeoutError,
     TransportError,
 )
 
@@ -359,10 +357,10 @@ class Engine:
         core = self.core
         if gate is not None:
             if pause := await gate.enter(deadline, again=number > 0):
-                raise _too_long(pause, total, number)
+                raise too_long(pause, total, number)
         elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
             if deadline is not None and time.monotonic() + pause >= deadline:
-                raise _too_long(pause, total, number)
+                raise too_long(pause, total, number)
             await self._sleep(pause)
         if core.closed:
             if gate is not None:
@@ -467,14 +465,6 @@ class Engine:
         if seconds > 0:
             transport = await self.core.transport()
             await transport.sleep(seconds)
-
-
-def _too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
-    wait = (
-        "there is no room for another request" if pause == inf else f"the next {pause:.3g} s belong to other requests"
-    )
-    problem = f"{wait}; the total limit of {total} s would be reached"
-    return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
 
 
 def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:

@@ -15,7 +15,7 @@ import anyio
 
 from nimclient._protocol.pacing import Pacer
 from nimclient._types import Clock
-from nimclient.errors import NimError
+from nimclient.errors import NimError, RequestTimeoutError
 
 
 def _one(_: Any) -> float:
@@ -100,3 +100,12 @@ class Gate:
     def _wake(self) -> None:
         if (head := self._head()) is not None:
             head.set()
+
+
+def too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
+    """The error of a request that would have to wait until its time is over, after `number` attempts."""
+    wait = (
+        "there is no room for another request" if pause == inf else f"the next {pause:.3g} s belong to other requests"
+    )
+    problem = f"{wait}; the total limit of {total} s would be reached"
+    return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
