@@ -16,6 +16,7 @@ import pytest
 
 from nimclient import AsyncClient, Client, Image, Message, RetryPolicy
 from nimclient._protocol import nvcf
+from nimclient._protocol.assets import with_pending
 from nimclient.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -380,24 +381,43 @@ def question(*images: Image, form: str = "tuple") -> list[Any]:
     content = ["What is this?", *images]
     if form == "alone":
         return [("user", images[0])]
+    if form == "wire":
+        content = ["What is this?", *(image.to_dict() for image in images)]
+    if form == "url":
+        content = ["What is this?", *(Image(image.url, detail=image.detail) for image in images)]
     if form == "record":
         return [Message("user", content)]  # type: ignore[arg-type]
     return [{"role": "user", "content": content}] if form == "dict" else [("user", content)]
 
 
-@pytest.mark.parametrize("form", ["tuple", "dict", "record", "alone"])
-@pytest.mark.parametrize("how", ["plain", "streamed", "batch"])
+def len_of(text: str) -> int:
+    return len(text)
+
+
+async def ask(client: AsyncClient, how: str, messages: Any) -> None:
+    match how:
+        case "plain":
+            await client.chat.create(messages)
+        case "streamed":
+            await client.chat.stream(messages).final()
+        case "batch":
+            await client.chat.batch([messages])
+        case "parse":
+            await client.chat.parse(messages, dict[str, str])
+        case "tools":
+            await client.chat.run_tools(messages, [len_of])
+        case _:
+            raise AssertionError(how)
+
+
+@pytest.mark.parametrize("form", ["tuple", "dict", "record", "alone", "wire", "url"])
+@pytest.mark.parametrize("how", ["plain", "streamed", "batch", "parse", "tools"])
 async def test_a_large_image_becomes_an_asset(hosted: Opened, form: str, how: str) -> None:
     """Uploaded before, named and referred to in the call, deleted after; the caller's messages stay as they are."""
     simulator, client = await hosted(model=VLM)
     image = Image(LARGE, detail="low")
     messages = question(image, form=form)
-    if how == "plain":
-        await client.chat.create(messages)
-    elif how == "streamed":
-        await client.chat.stream(messages).final()
-    else:
-        await client.chat.batch([messages])
+    await ask(client, how, messages)
     assert [path.partition(" ")[0] for path in paths(simulator)] == ["POST", "PUT", "POST", "DELETE"]
     call = simulator.requests[2]
     name = call.headers["nvcf-input-asset-references"]
@@ -406,6 +426,36 @@ async def test_a_large_image_becomes_an_asset(hosted: Opened, form: str, how: st
     assert simulator.assets == {}
     assert image.source == LARGE
     assert messages == question(image, form=form)
+
+
+async def test_a_conversation_with_a_large_image(hosted: Opened) -> None:
+    """Each turn uploads what it sends, also as a stream; the history keeps the image itself."""
+    simulator, client = await hosted(model=VLM)
+    talk = client.chat.conversation()
+    await talk.send([("user", ["What is this?", Image(LARGE)])])
+    await talk.stream("And?").final()
+    assert simulator.assets == {}
+    assert len([path for path in paths(simulator) if path.startswith("PUT")]) == 2
+    assert Image(LARGE).url in json.dumps([message.to_dict() for message in talk.messages])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "*" * 200_000}},
+        {"type": "image_url", "image_url": {"url": "https://x.test/" + "y" * 200_000}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 179_990}},
+        {"type": "image_url"},
+        {"type": "video_url", "video_url": {"url": "data:video/mp4;base64," + "A" * 200_000}},
+        "A" * 200_000,
+    ],
+    ids=["no base64", "a URL", "just below", "nothing", "a video", "a text"],
+)
+def test_parts_that_stay(part: Any) -> None:
+    """What is no large image, or cannot be read as one, is left for the server."""
+    messages = [{"role": "user", "content": [part]}]
+    assert with_pending(messages) == (messages, ())
+    assert with_pending("hi") == ("hi", ())
 
 
 async def test_several_images(hosted: Opened) -> None:

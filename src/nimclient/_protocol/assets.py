@@ -6,6 +6,8 @@ a header and refers to it in its body, and it is deleted. (NVCF asset API.)
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -29,6 +31,7 @@ INLINE_LIMIT = 180_000
 
 _OPTIONS = names_of(CallOptions)
 _LONGEST = 256
+_DATA_URL = re.compile(r"data:(image/[\w.+-]+);base64,")
 
 
 def make_call(
@@ -87,13 +90,8 @@ def with_pending(messages: Any) -> tuple[Any, tuple[Image, ...]]:
     if not is_array(messages):
         return messages, ()
     found: dict[Image, int] = {}
-    for message in messages:
-        for part in _parts(_content(message)):
-            if isinstance(part, Image) and _is_large(part):
-                found.setdefault(part, len(found))
-    if not found:
-        return messages, ()
-    return [_replaced(message, found) for message in messages], tuple(found)
+    replaced = [_replaced(message, found) for message in messages]
+    return (replaced, tuple(found)) if found else (messages, ())
 
 
 def with_assets(call: Call[Any], assets: Sequence[Asset]) -> Call[Any]:
@@ -109,8 +107,29 @@ def with_assets(call: Call[Any], assets: Sequence[Asset]) -> Call[Any]:
     return evolve(call, fields={**(call.fields or {}), "messages": messages}, headers=headers, uploads=())
 
 
-def _is_large(image: Image) -> bool:
-    return isinstance(image.source, bytes) and (len(image.source) + 2) // 3 * 4 > INLINE_LIMIT
+def _large_image(part: Any) -> Image | None:
+    """The image of a part, an Image or one in the form of the wire, where it is above the limit."""
+    if isinstance(part, Image):
+        if isinstance(part.source, bytes):
+            return part if (len(part.source) + 2) // 3 * 4 > INLINE_LIMIT else None
+        return _decoded(part.source, part.detail)
+    if not is_object(part) or part.get("type") != "image_url":
+        return None
+    image = part.get("image_url")
+    fields = image if is_object(image) else {"url": image}
+    return _decoded(fields.get("url"), fields.get("detail"))
+
+
+def _decoded(url: Any, detail: str | None) -> Image | None:
+    """The image of a large data URL."""
+    if not isinstance(url, str) or len(url) <= INLINE_LIMIT or (found := _DATA_URL.match(url)) is None:
+        return None
+    if len(url) - found.end() <= INLINE_LIMIT:
+        return None
+    try:
+        return Image(b64decode(url[found.end() :], validate=True), detail=detail, media_type=found[1])
+    except ValueError:  # no base64: for the server to refuse
+        return None
 
 
 def _pending_id(place: int) -> str:
@@ -135,14 +154,15 @@ def _parts(content: Any) -> Iterable[Any]:
     return content if is_array(content) else (content,)
 
 
-def _replaced(message: Any, found: Mapping[Image, int]) -> Any:
-    """The message with a reference in the place of each of these images."""
-    content = _content(message)
-    if not any(isinstance(part, Image) and part in found for part in _parts(content)):
+def _replaced(message: Any, found: dict[Image, int]) -> Any:
+    """The message with a reference in the place of each large image, which is added to those found."""
+    given = list(_parts(_content(message)))
+    images = [_large_image(part) for part in given]
+    if not any(images):
         return message
     parts = [
-        Image(_pending(part, found[part]), detail=part.detail) if isinstance(part, Image) and part in found else part
-        for part in _parts(content)
+        part if image is None else Image(_pending(image, found.setdefault(image, len(found))), detail=image.detail)
+        for part, image in zip(given, images, strict=True)
     ]
     if isinstance(message, Message):
         return evolve(message, content=parts)

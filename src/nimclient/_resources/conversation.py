@@ -77,7 +77,7 @@ def start_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[st
         return chat._call("conversation.stream", turn.request, name, options, stream=True)
 
     async def start(receive: Receive[None]) -> None:
-        await chat._with_model("chat", model, build, lambda call: chat._engine.run(call, options, receive), options)
+        await chat._open(model, build, options, receive)
 
     build(chat._known_model("chat", model))
     return start

@@ -21,6 +21,7 @@ from nimclient._protocol.structured import (
     read_output,
     refuses_form,
 )
+from nimclient._resources.assets import with_uploads
 from nimclient._types import JsonDict
 from nimclient._user_code import ask
 from nimclient.errors import APIStatusError, OutputInvalidError
@@ -73,17 +74,20 @@ async def _ask(
         asked = {**options, **form_fields(form, output, options)}
         return chat._call("chat.parse", form_messages(form, output, wire), name, asked, stream=False)
 
+    async def post(call: Call[ChatCompletion]) -> ChatCompletion:
+        return await engine.send(call, options)
+
     async def send(call: Call[ChatCompletion]) -> ChatCompletion:
         key = (engine.url_of(call), call.model)
         refused = cast(dict[Any, set[Via]], engine.core.refused_forms).setdefault(key, set())
         forms: list[Via] = [via] if via else [form for form in FORMS if form not in refused]
         for form in forms[:-1]:
             try:
-                return await engine.send(build(call.model, form), options)
+                return await with_uploads(engine, build(call.model, form), options, post)
             except APIStatusError as error:
                 if not refuses_form(error, form):
                     raise
                 refused.add(form)
-        return await engine.send(build(call.model, forms[-1]), options)
+        return await with_uploads(engine, build(call.model, forms[-1]), options, post)
 
     return await chat._with_model("chat", model, build, send, options)

@@ -50,7 +50,7 @@ async def run_tools(
 
     try:
         for number in range(1, max_rounds + 1):
-            completion = await chat._send("chat", model, build, asked)
+            completion = await chat._ask(model, build, asked)
             calls = _with_ids(completion.tool_calls, number)
             history.append(_answer(completion, calls))
             if not calls:
