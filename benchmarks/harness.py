@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from benchmarks.runners import ONLY_EMBED, STARTS
+from benchmarks.runners import BLOCKING, ONLY_EMBED, STARTS
 from benchmarks.runs import Run
 from benchmarks.scenarios import Scenario
 from benchmarks.server import ROOT
@@ -38,6 +38,8 @@ def can_do(peer: str, scenario: Scenario) -> bool:
     """Whether there is such a peer in a scenario at all."""
     if scenario.action == "start":
         return peer in STARTS
+    if scenario.over or peer in BLOCKING:
+        return bool(scenario.over) and peer in BLOCKING
     return scenario.action == "embed" or peer not in ONLY_EMBED
 
 

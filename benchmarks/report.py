@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from benchmarks.runs import Run, Spread, paired, spread
 from benchmarks.scenarios import BY_NAME, Scenario
 
-OURS = "nimclient"
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -42,7 +40,7 @@ class Summary:
         """The target in signs."""
         if self.limit is not None:
             return f"≤ {self.limit:g}"
-        return "" if self.ahead is None else f"≥ {self.ahead:g} × {OURS}"
+        return "" if self.ahead is None else f"≥ {self.ahead:g} × {BY_NAME[self.scenario].ours}"
 
 
 def summarize(scenario: Scenario, peer: str, runs: Sequence[Run]) -> Summary:
@@ -52,14 +50,14 @@ def summarize(scenario: Scenario, peer: str, runs: Sequence[Run]) -> Summary:
     scale = scenario.per_second
     compare = operator.sub if scenario.as_difference else operator.truediv
     compared = paired(own, baseline, compare)
-    ours = [run for run in runs if run.peer == OURS]
+    ours = [run for run in runs if run.peer == scenario.ours]
     return Summary(
         scenario=scenario.name,
         peer=peer,
         cpu=spread(run.cpu_per_unit * scale for run in own if run.counted),
         compared=spread(value * scale if scenario.as_difference else value for value in compared),
-        against_ours=None if scenario.as_difference else spread(paired(own, ours, operator.truediv)),
-        limit=scenario.limit if peer == OURS else scenario.other_limits.get(peer),
+        against_ours=None if scenario.action == "start" else spread(paired(own, ours, operator.truediv)),
+        limit=scenario.limit if peer == scenario.ours else scenario.other_limits.get(peer),
         ahead=scenario.ahead.get(peer),
         counted=sum(run.counted for run in own),
         rejected=sum(run.rejected for run in own),
@@ -102,7 +100,7 @@ def how_many(summary: Summary) -> str:
 def headings(scenario: Scenario) -> tuple[str, ...]:
     """The names of the columns."""
     relation = f"over {scenario.baseline}" if scenario.as_difference else f"× {scenario.baseline}"
-    return ("peer", scenario.symbol, "min–max", relation, "min–max", f"× {OURS}", "target", "", "runs")
+    return ("peer", scenario.symbol, "min–max", relation, "min–max", f"× {scenario.ours}", "target", "", "runs")
 
 
 def cells(summary: Summary, scenario: Scenario) -> tuple[str, ...]:
@@ -115,7 +113,7 @@ def cells(summary: Summary, scenario: Scenario) -> tuple[str, ...]:
         extent(summary.cpu) if summary.cpu else "",
         number(compared.median) if compared else "",
         extent(compared) if compared else "",
-        number(summary.against_ours.median) if summary.against_ours and summary.peer != OURS else "",
+        number(summary.against_ours.median) if summary.against_ours and summary.peer != scenario.ours else "",
         summary.target,
         {True: "reached", False: "missed", None: ""}[summary.reached],
         how_many(summary),

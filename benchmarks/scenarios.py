@@ -29,16 +29,22 @@ class Scenario:
     ahead: Mapping[str, float] = field(default_factory=dict[str, float])
     stretch: float = 1.0
     """A run lasts this many times the asked seconds."""
+    ours: str = "nimclient"
+    """The peer that the targets are for."""
+    over: str = ""
+    """The baseline, where it is not the floor; the scenario is then for blocking peers."""
+    difference: bool = False
+    """Whether the target is what ours may add to the baseline."""
 
     @property
     def baseline(self) -> str:
         """The peer all others are compared with."""
-        return "bare" if self.action == "start" else "floor"
+        return self.over or ("bare" if self.action == "start" else "floor")
 
     @property
     def as_difference(self) -> bool:
         """Whether peers are compared by what they add to the baseline, not by a ratio."""
-        return self.action == "start"
+        return self.difference or self.action == "start"
 
     @property
     def symbol(self) -> str:
@@ -93,6 +99,28 @@ ALL = (
         ahead=EMBED_AHEAD,
     ),
     Scenario(name="chat", title="small chat requests", action="chat", unit="request", limit=1.5),
+    Scenario(
+        name="sync-stream",
+        title="blocking: streaming, many tokens a read",
+        action="stream",
+        unit="token",
+        units_per_call=2000,
+        limit=1.3,
+        ours="nimclient-sync",
+        over="nimclient",
+        ahead={"openai-sync": 5.0},
+    ),
+    Scenario(
+        name="sync-chat",
+        title="blocking: small chat requests",
+        action="chat",
+        unit="request",
+        limit=110.0,
+        ours="nimclient-sync",
+        over="nimclient",
+        difference=True,
+        ahead={"openai-sync": 2.0},
+    ),
     Scenario(name="import", title="import plus construction", action="start", unit="start", limit=50.0),
 )
 BY_NAME = {scenario.name: scenario for scenario in ALL}

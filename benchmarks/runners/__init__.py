@@ -53,11 +53,16 @@ MODULES = {
     "openai": "openai_runner",
     "langchain-nvidia": "langchain_runner",
     "baseten": "baseten_runner",
+    "nimclient-sync": "nimclient_sync",
+    "openai-sync": "openai_sync",
 }
 """The peers with a client, and their modules."""
 
 ONLY_EMBED = frozenset({"floor-checked", "nimclient-stdlib", "baseten"})
 """Peers that are there for embeddings alone."""
+
+BLOCKING = frozenset({"nimclient-sync", "openai-sync"})
+"""Peers that block: compared with each other, and ours with the client that does not."""
 
 THREADED = frozenset({"baseten"})
 """Peers that do their work in threads of their own: more CPU than wall time is theirs, not a helper's that spins."""

@@ -30,6 +30,12 @@ def test_peers_that_only_embed_are_left_out_elsewhere():
     assert harness.peers_of(BY_NAME["import"], ["baseten", "openai"]) == ["bare", "openai"]
 
 
+def test_blocking_peers_are_compared_with_ours_that_does_not_block():
+    everybody = ["floor", "nimclient", "openai", "nimclient-sync", "openai-sync"]
+    assert harness.peers_of(BY_NAME["sync-chat"], everybody) == ["nimclient", "nimclient-sync", "openai-sync"]
+    assert harness.peers_of(BY_NAME["chat"], everybody) == ["floor", "nimclient", "openai"]
+
+
 def test_peers_run_in_turn(monkeypatch):
     monkeypatch.setattr(harness, "run_once", lambda scenario, peer, turn, url, seconds: (turn, peer, seconds))
     made = harness.run_all([BY_NAME["stream-paced"]], ["floor", "openai"], url="", turns=2, seconds=1.0)

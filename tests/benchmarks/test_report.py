@@ -53,6 +53,15 @@ def test_nimclient_without_pybase64_has_a_target_of_its_own():
     assert (plain.target, plain.reached) == ("≤ 2", False)
 
 
+def test_a_blocking_call_is_compared_by_what_it_adds_and_others_with_it():
+    measured = runs("sync-chat", "nimclient", [200]) + runs("sync-chat", "nimclient-sync", [300])
+    asynchronous, ours, theirs = report.summarize_all(measured + runs("sync-chat", "openai-sync", [599]))
+    assert asynchronous.reached is None
+    assert ours.compared.median == pytest.approx(100)
+    assert (ours.target, ours.reached) == ("≤ 110", True)
+    assert (theirs.target, theirs.reached) == ("≥ 2 × nimclient-sync", False)
+
+
 def test_start_is_compared_by_what_it_adds_in_milliseconds():
     measured = runs("import", "bare", [8_000]) + runs("import", "nimclient", [48_000])
     bare, ours = report.summarize_all(measured)
