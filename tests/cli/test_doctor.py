@@ -55,7 +55,6 @@ def found(ran: Any) -> dict[str, dict[str, Any]]:
         ("nim", "nim", "2.1.4", "/v1/ranking", "logit"),
         ("vllm", "vllm", "0.32.0", "/v1/rerank", "relevance_score"),
         ("dynamo", "dynamo", None, "/v1/rerank", "score"),
-        ("hosted", None, None, "/v1/ranking", "logit"),
     ],
 )
 def test_every_kind_of_server(run, monkeypatch, dialect, kind, version, path, measure):
@@ -82,6 +81,27 @@ def test_every_kind_of_server(run, monkeypatch, dialect, kind, version, path, me
     assert facts["connection"]["proxy"] is facts["connection"]["tls"] is None
     assert facts["connection"]["seconds"] > 0
     assert (facts["key"]["source"], facts["key"]["sent"]) == ("NVIDIA_NIM_API_KEY", True)
+
+
+def test_the_hosted_catalog(run, monkeypatch):
+    """Of the hosted catalog every kind is tried with its default, and a request that worked shows that the key is valid."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
+    monkeypatch.setattr("nimclient.cli.examination.is_hosted", lambda _: True)
+    with SimulatorThread(Simulator(dialect="hosted")) as url:
+        ran = run("doctor", "--base-url", url)
+        facts = found(run("doctor", "--base-url", url, "--json"))
+    assert ran.code == 0
+    assert ran.out.endswith("everything works\n")
+    assert (facts["key"]["text"], facts["key"]["valid"]) == ("the one of NVIDIA_NIM_API_KEY is valid", True)
+    assert {facts[name]["state"] for name in ("chat", "embeddings", "reranking")} == {"ok"}
+
+
+def test_the_catalog_is_not_asked_whether_it_is_ready(run, server):
+    """NVIDIA's gateway, known by its headers, has neither version nor health."""
+    server.script(answer(LIST, 200, "NVCF-REQID: 1"), path="/v1/models")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert (facts["server"]["kind"], facts["server"]["text"]) == ("hosted", "NVIDIA's hosted catalog")
+    assert server.count("/v1/health/ready") == 0
 
 
 def test_no_key_where_one_is_needed(run, monkeypatch):
@@ -261,6 +281,16 @@ def test_a_server_without_a_list(run, server):
     assert facts["chat"]["state"] == "note"
 
 
+def test_a_server_that_has_nothing(run, server):
+    """Where there is neither a list nor health, the path is in question."""
+    server.script(error(404))
+    server.script(error(404), path="/v1/models")
+    server.script(b"nonsense\r\n\r\n", path="/v1/health/ready")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "check the path in --base-url" in ran.out
+
+
 def test_adapters_are_counted(run, server):
     """Adapters are told apart, and a short list is written out."""
     entries = [{"id": "base"}, {"id": "tuned", "parent": "base"}]
@@ -383,3 +413,15 @@ def test_every_failure_has_a_remedy(error, words):
 def test_kinds_are_counted():
     """Models are counted by kind."""
     assert counted([Model("a", kind="chat"), Model("b"), Model("c", kind="chat")]) == {"chat": 2, "unknown": 1}
+
+
+def test_replicas_one_by_one(run, url):
+    """Of several servers each is examined; one that does not work is enough for 1. With --json each is a line."""
+    ran = run("doctor", "--base-url", url, "--base-url", "http://127.0.0.1:9")
+    assert ran.code == 1
+    assert "everything works\nhttp://127.0.0.1:9/v1 (from --base-url)\n" in ran.out
+    ran = run("doctor", "--base-url", url, "--base-url", "http://127.0.0.1:9", "--json")
+    assert [json.loads(line)["ok"] for line in ran.out.splitlines()] == [True, False]
+    ran = run("doctor", "--base-url", url, "--base-url", url)
+    assert ran.code == 2
+    assert "--base-url names" in ran.err

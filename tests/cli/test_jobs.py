@@ -321,3 +321,10 @@ def test_the_live_table_on_a_terminal(environment, docs):
     ):
         assert words in text
     assert "complete: 300 of 300 texts" in text.splitlines()[-1]
+
+
+def test_a_job_over_replicas(run, sim, docs):
+    """A job goes on with the replicas that are there."""
+    ran = run("embed", docs, "--out", "v", "--base-url", NOWHERE, "--base-url", sim.base_url, "--model", EMBED)
+    assert ran.code == 0
+    assert "complete: 300 of 300 texts" in ran.err

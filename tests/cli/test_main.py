@@ -246,3 +246,13 @@ def test_errors_say_what_to_do_next(error, says):
     line = explain(error)
     assert says in line
     assert "\n" not in line
+
+
+def test_replicas(run, sim):
+    """--base-url may be repeated: a replica that is not there is no failure."""
+    for _ in range(3):
+        ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", sim.base_url)
+        assert (ran.code, ran.err) == (0, "")
+    ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", "localhost")
+    assert ran.code == 2
+    assert ran.err.startswith("nimclient: --base-url [1] must look like")

@@ -21,6 +21,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     given = sys.argv[1:] if argv is None else list(argv)
     args, unknown = parser.parse_known_args(given)
     args.argv = given
+    if urls := getattr(args, "base_url", None):
+        args.base_url = urls[0] if len(urls) == 1 else urls
     if unknown:
         names = " ".join(text.partition("=")[0] for text in unknown if text.startswith("-"))
         parser.error(f"unknown options: {names}" if names else "too many arguments; put quotes around a text")
@@ -216,7 +218,13 @@ def _add_server_options(
 ) -> None:
     """The options of every command that talks to a server."""
     server = parser.add_argument_group("server")
-    server.add_argument("--base-url", type=_text, metavar="URL", help="the server, e.g. http://localhost:8000")
+    server.add_argument(
+        "--base-url",
+        type=_text,
+        action="append",
+        metavar="URL",
+        help="the server, e.g. http://localhost:8000; repeat it for replicas",
+    )
     server.add_argument("--model", type=_text, metavar="ID", help=model)
     server.add_argument(
         "--api-key-file", type=_text, metavar="FILE", help="file that holds the API key and nothing else"

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from nimclient import AsyncClient, AttemptEvent, RetryPolicy
 from nimclient._config import HOSTED_BASE_URL, Credentials, environment_base_url
-from nimclient._protocol.urls import parse_base_url
+from nimclient._protocol.urls import parse_base_urls
 from nimclient.cli.failures import UsageError, in_options
 from nimclient.errors import ConfigurationError
 
@@ -66,7 +66,7 @@ def key_for(args: argparse.Namespace) -> Key:
     environment = environment_base_url() if args.base_url is None else None
     try:
         credentials = Credentials.gather(from_file, base_from_environment=environment is not None)
-        origin = parse_base_url(args.base_url or environment or HOSTED_BASE_URL).origin
+        origin = parse_base_urls(args.base_url or environment or HOSTED_BASE_URL)[0].origin
     except ConfigurationError as error:
         raise UsageError(in_options(str(error))) from error
     found = credentials.for_origin(origin, origin)
@@ -101,7 +101,12 @@ def read_key(path: str) -> str:
 
 def names_a_server(args: argparse.Namespace) -> bool:
     """Whether options or environment name a server, or hold a key for the hosted catalog."""
-    settings = (args.base_url, args.api_key_file, os.environ.get("NVIDIA_BASE_URL"), os.environ.get("NVIDIA_API_KEY"))
+    settings = (
+        "".join(args.base_url or ()),
+        args.api_key_file,
+        os.environ.get("NVIDIA_BASE_URL"),
+        os.environ.get("NVIDIA_API_KEY"),
+    )
     return any(setting and setting.strip() for setting in settings)
 
 

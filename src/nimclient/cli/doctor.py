@@ -19,12 +19,18 @@ ONCE = RetryPolicy(attempts=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine, show each finding as it comes; 1 when something is wrong."""
+    """Examine every server that is named, show each finding as it comes; 1 when something is wrong."""
     if args.timeout is None:
         args.timeout = SECONDS
-    key = key_for(args)
+    make_client(args)  # what cannot work as a whole
+    urls: list[str | None] = args.base_url if isinstance(args.base_url, list) else [args.base_url]
+    return max(_examine(args, url) for url in urls)
+
+
+def _examine(args: argparse.Namespace, url: str | None) -> int:
+    args.base_url = url
     examination = Examination(
-        lambda listener: make_client(args, retry=ONCE, on_attempt=listener), key, args.model, args.timeout
+        lambda listener: make_client(args, retry=ONCE, on_attempt=listener), key_for(args), args.model, args.timeout
     )
     base_url = examination.client.base_url
     if args.json:

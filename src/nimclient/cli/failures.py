@@ -17,6 +17,7 @@ _IN_OPTIONS = {
     "pass model=": "name one with --model",
     "(or pass api_key=)": "or pass --api-key-file; or name a server with --base-url (`nimclient simulate` starts one)",
     "base_url ": "--base-url ",
+    "base_url[": "--base-url [",
     "choose another output": "choose another with --out",
     "or choose format='npy' or 'jsonl'": "or choose --format npy or jsonl",
     "pass api_key= or headers=": "use --api-key-file",
