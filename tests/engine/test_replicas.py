@@ -416,3 +416,39 @@ async def test_a_simulator_is_killed_in_mid_run(make_client: MakeClient, kind: s
             results += await asyncio.gather(*(call(start + i) for i in range(12)))
         assert len(results) == 180
         assert len(sims[3].requests) < 60
+
+
+async def test_a_busy_replica_does_not_hold_up_many(
+    pair: tuple[FaultServer, FaultServer], make_client: MakeClient
+) -> None:
+    """Slices that one replica refuses go to the other at once: nobody waits, and the busy one is left alone for a while."""
+
+    def embed(request: Any) -> bytes:
+        return answer(embedded(request.json["input"]))
+
+    pair[0].script(error(429, "slow down", "Retry-After: 30"))
+    pair[1].script(embed)
+    client = make_client(urls(pair), retry=PATIENT)
+    vectors = await client.embeddings.embed_documents([str(n) for n in range(400)], batch_size=4, timeout=20)
+    assert [vector[0] for vector in vectors] == list(range(400))
+    assert 0 < len(pair[0].requests) <= 16
+    assert len(pair[1].requests) == 100
+
+
+async def test_many_wait_when_every_replica_refuses(
+    pair: tuple[FaultServer, FaultServer], make_client: MakeClient
+) -> None:
+    """With all replicas refusing, slices wait at the gate and spend no attempt; then they go on."""
+    refusing = 30
+
+    def embed(request: Any) -> bytes:
+        nonlocal refusing
+        refusing -= 1
+        return error(503, "busy") if refusing > 0 else answer(embedded(request.json["input"]))
+
+    for server in pair:
+        server.script(embed)
+    client = make_client(urls(pair))
+    vectors = await client.embeddings.embed_documents([str(n) for n in range(60)], batch_size=2, timeout=20)
+    assert len(vectors) == 60
+    assert sum(counts(pair)) >= 59

@@ -101,13 +101,8 @@ def read_key(path: str) -> str:
 
 def names_a_server(args: argparse.Namespace) -> bool:
     """Whether options or environment name a server, or hold a key for the hosted catalog."""
-    settings = (
-        "".join(args.base_url or ()),
-        args.api_key_file,
-        os.environ.get("NVIDIA_BASE_URL"),
-        os.environ.get("NVIDIA_API_KEY"),
-    )
-    return any(setting and setting.strip() for setting in settings)
+    settings = (args.api_key_file, os.environ.get("NVIDIA_BASE_URL"), os.environ.get("NVIDIA_API_KEY"))
+    return args.base_url is not None or any(setting and setting.strip() for setting in settings)
 
 
 def is_hosted(base_url: str) -> bool:
