@@ -50,7 +50,9 @@ from nimclient.errors import (
     ClientClosedError,
     ConnectionLostError,
     DecodeError,
+    GoneError,
     ModelDeprecationWarning,
+    ModelNotFoundError,
     NimError,
     RedirectError,
     TransportError,
@@ -111,6 +113,7 @@ class Core:
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
         self.dialects = Dialects()
+        self.called: dict[str, bool] = {}  # models by what calls have shown: whether they can be called
         self.ranking_form: Form | None = None  # the one that this server has answered
         self._warnings: set[str] = set()
         self._transport: Transport | None = None
@@ -148,6 +151,13 @@ class Core:
         self.closed = True
         if self._transport is not None:
             await self._transport.aclose()
+
+    def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
+        """Remember that a model has answered, or that it is not to be had: a list does not tell (`Model.callable`)."""
+        if status is not None and 200 <= status < 300:
+            self.called[model] = True
+        elif isinstance(failure, (ModelNotFoundError, GoneError)):
+            self.called[model] = False
 
     def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
         """Warn at the caller's line, unless this client has warned of this text, or of this subject, before."""
@@ -247,7 +257,7 @@ class Engine:
             fate = f", which is {fate}" if known.deprecated else ""
             self.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}{fate}")
         elif known.deprecated:
-            self.core.warn_once(f"model {name!r} is {fate}")
+            self.core.warn_once(f"model {name!r} is {fate}", ModelDeprecationWarning, f"deprecation of {name}")
         return known.id
 
     def gate(self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE) -> Gate:
@@ -409,6 +419,8 @@ class Engine:
             failure = error
             raise
         finally:
+            if call.model is not None:
+                self.core.note_call(call.model, status, failure)
             if self.config.on_attempt is not None:
                 event = AttemptEvent(call.method, request.shown_url, number, status, failure, time.monotonic() - sent)
                 tell(_listen, self.config.on_attempt, event)

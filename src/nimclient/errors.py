@@ -407,7 +407,7 @@ class JobStoreError(JobError):
 
 
 class ModelDeprecationWarning(FutureWarning):
-    """The server says (`Deprecation` header) that it will no longer serve a model. No error; it is warned of once."""
+    """The server (`Deprecation` header) or our table says that a model will go. No error; it is warned of once."""
 
 
 def _as_status(code: str | int | None) -> int | None:

@@ -1,5 +1,6 @@
 """What the table of models does for a caller: old names, models that will go, URLs of their own, entries of his own."""
 
+import contextlib
 import pickle
 import warnings
 from collections.abc import Callable
@@ -7,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from nimclient import AsyncClient, Client
-from nimclient.errors import ConfigurationError, ModelNotFoundError, NotFoundError
+from nimclient import AsyncClient, Client, RetryPolicy
+from nimclient.errors import (
+    APIStatusError,
+    ConfigurationError,
+    ModelDeprecationWarning,
+    ModelNotFoundError,
+    NotFoundError,
+)
 from nimclient.records import Model
 from nimclient.simulator import Simulator
 from support.server import FaultServer
@@ -20,6 +27,7 @@ CHAT = HOSTED + "/chat/completions"
 OLD, NAME = "ai-mixtral-8x7b-instruct", "mistralai/mixtral-8x7b-instruct-v0.1"
 GOING = "meta/llama3-70b-instruct"
 RERANKER = "nvidia/llama-nemotron-rerank-1b-v2"
+RERANK = "https://ai.api.nvidia.com/v1/retrieval/nvidia/llama-nemotron-rerank-1b-v2"
 
 
 @pytest.fixture
@@ -91,7 +99,7 @@ async def test_a_gateway_that_the_caller_calls_hosted(server: FaultServer, make_
 async def test_a_model_that_will_go(hosted: Any) -> None:
     """A deprecated model is used, with one warning per client."""
     async with AsyncClient("k", HOSTED, model=GOING) as client:
-        with pytest.warns(UserWarning, match=f"model '{GOING}' is deprecated"):
+        with pytest.warns(ModelDeprecationWarning, match=f"model '{GOING}' is deprecated"):
             await client.chat.create("hi")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -127,6 +135,25 @@ async def test_the_hosted_list_is_merged_with_the_table(canned: Any) -> None:
     assert (models[0].kind, models[1].kind) == ("chat", "unknown")
     assert RERANKER in rerankers.ids
     assert {model.kind for model in rerankers} == {"ranking"}
+
+
+async def test_calls_tell_what_may_be_called(canned: Any) -> None:
+    """What has answered is callable, what is not found for the account or gone is not; of the others nobody knows."""
+    listed = [{"id": name} for name in ("a/ok", "a/refused", "a/gone", "a/busy", "a/new")]
+    canned.get(HOSTED + "/models", payload={"data": listed})
+    canned.post(CHAT, payload=chat_body("Hi"))
+    canned.post(CHAT, status=404, payload={"status": 404, "detail": "Function 'f': Not found for account 'x'"})
+    canned.post(CHAT, status=410, payload={"status": 410, "detail": "has reached its end of life"})
+    canned.post(CHAT, status=429, payload={"status": 429, "title": "Too Many Requests"})
+    canned.post(f"{RERANK}/reranking", payload={"rankings": [{"index": 0, "logit": 1.0}]})
+    async with AsyncClient("k", HOSTED, retry=RetryPolicy(attempts=1)) as client:
+        for name in ("a/ok", "a/refused", "a/gone", "a/busy"):
+            with contextlib.suppress(APIStatusError):
+                await client.chat.create("hi", model=name)
+        await client.rerank("q", ["a"], model=RERANKER)
+        models = {model.id: model.callable for model in await client.models.list()}
+    assert [models[model["id"]] for model in listed] == [True, False, False, None, None]
+    assert models[RERANKER] is True
 
 
 async def test_adapters_of_a_vllm_server(server: FaultServer, make_client: MakeClient) -> None:

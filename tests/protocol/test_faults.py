@@ -96,7 +96,10 @@ DIALECTS = [
         404, problem(404, "Not Found", NOT_FOUND_UUID),
         errors.ModelNotFoundError, "your account may not call it", 404, None, None, id="not enabled for the account",
     ),
-    pytest.param(404, "404 page not found", errors.NotFoundError, "404 page not found", None, None, None, id="gateway 404"),
+    pytest.param(
+        404, "404 page not found", errors.NotFoundError, "404 page not found; the gateway knows no such model", None, None,
+        None, id="gateway 404",
+    ),
     pytest.param(
         404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}},
         errors.ModelNotFoundError, "The model `x` does not exist.", 404, "NotFoundError", "model", id="vLLM: no model",

@@ -131,19 +131,22 @@ class Catalog:
             like = next(m.id for m in catalog().values() if m.kind == known.kind and m.supports_images)
             raise ConfigurationError(f"model {name!r} takes no images; one that does is {like!r}")
 
-    def described(self, listed: ModelList, *, hosted: bool) -> ModelList:
+    def described(self, listed: ModelList, *, hosted: bool, called: Mapping[str, bool] | None = None) -> ModelList:
         """The server's list with what is known of each model; what the server says stays.
+
+        `called`: what calls have shown of models. Without that a server's own list is believed, the hosted catalog's not.
 
         After it come the models that have a URL of their own and that no list names: the caller's, and in the hosted
         catalog those of the table, its rerankers above all.
         """
-        models = [self._describe(model, None if hosted else True) for model in listed]
+        called = called or {}
+        models = [self._describe(model, called.get(model.id, None if hosted else True)) for model in listed]
         elsewhere = [*self.own.values(), *(catalog().values() if hosted else ())]
         named = set(listed.ids)
         for model in elsewhere:
             if model.endpoint is not None and model.id not in named:
                 named.add(model.id)
-                models.append(model)
+                models.append(evolve(model, callable=called.get(model.id)))
         return ModelList(models, listed.meta, listed.extra)
 
     def first_of_kind(self, models: ModelList, kind: str) -> str | None:

@@ -119,6 +119,8 @@ def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wai
         words += "; the time for the answer was up and the work was cancelled, so that it cannot be asked for any more"
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
+    if words == "404 page not found":
+        words += "; the gateway knows no such model, or no such path"
     hint = hint and f"; {hint}"
     rid = f", request id {request_id}" if request_id else ""
     return f"{words[:500]}{hint} ({where} → {status}{rid})"

@@ -20,7 +20,7 @@ class AsyncModels(Resource):
 
         `kind`: chat, vlm (chat that reads images), embedding, ranking, completions or unknown. Models with a URL of their
         own come after those the server lists: yours (`endpoints=`), and the hosted catalog's, which leaves its rerankers
-        out. It also lists models that your account may not call: `.callable` is None there.
+        out. It also lists models that your account may not call: `.callable` is None there until a call has told.
         """
         check_word("kind", kind, catalog.KINDS)
         models = self._described(await self._engine.send(list_call(), {}))
@@ -51,4 +51,6 @@ class AsyncModels(Resource):
         return found or engine.catalog.own.get(id) or (known if engine.dialect_for() == "hosted" else None)
 
     def _described(self, models: ModelList) -> ModelList:
-        return self._engine.catalog.described(models, hosted=self._engine.dialect_for() == "hosted")
+        engine = self._engine
+        hosted = engine.dialect_for() == "hosted"
+        return engine.catalog.described(models, hosted=hosted, called=engine.core.called)

@@ -20,8 +20,9 @@ class Model:
     catalog, or from what the caller has said in `endpoints=`; a model that neither knows is of kind "unknown".
 
     `parent` names the base model of an adapter (vLLM), `max_model_len` is in tokens (vLLM and NIM LLM containers). `listed`:
-    the server named it. `callable`: True for what a server of one's own lists; None where nobody can tell, as in the
-    hosted catalog, which also lists models that an account may not call, and leaves out rerankers.
+    the server named it. `callable`: True for what a server of one's own lists, and for what has answered this client;
+    False for what was refused to it as not found or gone; None where nobody can tell, as in the hosted catalog, which
+    also lists models that an account may not call, and leaves out rerankers.
     """
 
     id: str
