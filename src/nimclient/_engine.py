@@ -25,7 +25,6 @@ from nimclient._config import (
 )
 from nimclient._delivery import Delivery
 from nimclient._gate import Gate, too_long
-from nimclient._protocol import catalog
 from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
 from nimclient._protocol.catalog import Catalog
@@ -240,25 +239,6 @@ class Engine:
     def endpoint_of(self, model: str) -> str | None:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
         return self._requests.endpoint_of(model)
-
-    def resolved(self, name: str) -> str:
-        """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
-
-        What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
-        serve a model under any name, so it is sent what it is called.
-        """
-        if (own := self.catalog.own_id(name)) is not None:
-            return own
-        known = catalog.lookup(name) if self.dialect_for(name) == "hosted" else None
-        if known is None:
-            return name
-        fate = "deprecated: NVIDIA may remove it at any time"
-        if known.id != name:
-            fate = f", which is {fate}" if known.deprecated else ""
-            self.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}{fate}")
-        elif known.deprecated:
-            self.core.warn_once(f"model {name!r} is {fate}", ModelDeprecationWarning, f"deprecation of {name}")
-        return known.id
 
     def gate(self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE) -> Gate:
         """The gate that all slices of one call share; `patience` is for a policy that names none."""

@@ -276,7 +276,7 @@ def test_entries_are_pickled() -> None:
     client = AsyncClient(base_url="http://127.0.0.1:9", endpoints={"my/model": mine})
     for twin in (pickle.loads(pickle.dumps(client)), client.with_options(timeouts=3)):
         assert twin._engine.endpoint_of("my/model") == "http://far/x"
-        assert twin._engine.resolved("mine") == "my/model"
+        assert twin.chat._resolved("mine") == "my/model"
 
 
 def test_the_blocking_client_takes_entries(nim_simulator_url: str) -> None:

@@ -9,7 +9,7 @@ from nimclient._engine import Engine
 from nimclient._protocol import catalog
 from nimclient._protocol.call import Call
 from nimclient._protocol.models import list_call
-from nimclient.errors import ConfigurationError, ModelNotFoundError
+from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,7 +62,7 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            name = self._engine.resolved(name)
+            name = self._resolved(name)
             self._engine.catalog.check_kind(name, kind)
             return name
         if not self._engine.is_hosted:
@@ -78,6 +78,25 @@ class Resource:
         if self._engine.config.strict:
             raise ConfigurationError(problem)
         self._engine.core.warn_once(problem)
+
+    def _resolved(self, name: str) -> str:
+        """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
+
+        What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
+        serve a model under any name, so it is sent what it is called.
+        """
+        if (own := self._engine.catalog.own_id(name)) is not None:
+            return own
+        known = catalog.lookup(name) if self._engine.dialect_for(name) == "hosted" else None
+        if known is None:
+            return name
+        fate = "deprecated: NVIDIA may remove it at any time"
+        if known.id != name:
+            fate = f", which is {fate}" if known.deprecated else ""
+            self._engine.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}{fate}")
+        elif known.deprecated:
+            self._engine.core.warn_once(f"model {name!r} is {fate}", ModelDeprecationWarning, f"deprecation of {name}")
+        return known.id
 
     async def _ensure_default(self, kind: str, options: Mapping[str, Any]) -> None:
         """Find the default model of a kind, if it is not known: once before a call over many items, not once for each."""

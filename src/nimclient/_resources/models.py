@@ -31,7 +31,7 @@ class AsyncModels(Resource):
     async def get(self, id: str) -> Model:
         """One model by id or alias. Raises ModelNotFoundError when neither the server nor the table knows it."""
         call = get_call(id)
-        name = self._engine.resolved(id)
+        name = self._resolved(id)
         try:
             found = await self._engine.send(call if name == id else get_call(name), {})
         except NotFoundError:

@@ -46,7 +46,7 @@ class AsyncServer(Resource):
         """The model that the caller named here or for the client; without one the server takes its own."""
         configured = self._engine.config.models
         name = model if model is not None else configured.get("chat", configured.get("*"))
-        return None if name is None else self._engine.resolved(name)
+        return None if name is None else self._resolved(name)
 
     async def _root(self, call: Call[T], options: Mapping[str, Any]) -> T:
         try:
