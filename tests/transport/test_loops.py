@@ -2,8 +2,8 @@
 
 import asyncio
 import gc
+import os
 import pkgutil
-import resource
 import sys
 import threading
 import time
@@ -16,12 +16,14 @@ import pytest
 from nimclient import AsyncClient, Client, Limits
 from nimclient.errors import ClientClosedError, ConfigurationError, RequestTimeoutError, StreamInterruptedError
 from support.leaks import assert_idle, open_files, pools, stray_tasks
+from support.memory import resident
 from support.server import FaultServer, Request, Stall
 from support.until import until
 from support.wire import HELLO, MODEL, chat, chunk, head, token
 
 MakeClient = Callable[..., AsyncClient]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
+SHORT_LOOPS = int(os.environ.get("NIMCLIENT_TEST_SHORT_LOOPS", "300"))
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
@@ -78,12 +80,6 @@ async def use(client: AsyncClient) -> str:
         async for _ in stream:
             break
     return reply.text
-
-
-def memory() -> int:
-    """Bytes that this process has in memory."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 # one after another -------------------------------------------------------------------------------------------------
@@ -158,11 +154,11 @@ def test_short_loops_in_numbers(far: FaultServer) -> None:
 
     loops(50)
     until(lambda: far.open == 0)
-    before, used = open_files(), memory()
-    loops(300)
+    before, used = open_files(), resident()
+    loops(SHORT_LOOPS)
     assert pools(client) == []
     assert until(lambda: open_files() <= before)
-    assert memory() - used < 2 * 2**20
+    assert resident() - used < 2 * 2**20
 
 
 def test_a_loop_that_ends_with_a_stream_open(far: FaultServer) -> None:

@@ -107,11 +107,9 @@ class AiohttpTransport:
             await pool.hold_to_loop(weakref.ref(self))
         return pool
 
-    def forget(self, pool: _Pool) -> None:
-        """The pool was closed."""
-        for loop, known in list(self._pools.items()):
-            if known is pool:
-                self._pools.pop(loop, None)
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The pool of this loop was closed."""
+        self._pools.pop(loop, None)
 
     def leave_to_parent(self) -> None:
         """In a forked child: begin anew, without the parent's sockets."""
@@ -180,17 +178,8 @@ class _Pool:
 
     async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
         """Make the end of the loop close the session: a primed async generator is what a loop ends by itself."""
-        self._holder = self._hold(owner)
+        self._holder = _hold(owner, self.loop, self.session)
         await anext(self._holder)
-
-    async def _hold(self, owner: weakref.ref[AiohttpTransport]) -> AsyncGenerator[None]:
-        try:
-            yield
-        finally:
-            transport = owner()
-            if transport is not None:
-                transport.forget(self)
-            await self.session.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait so long. ClientClosedError as soon as the pool is closed."""
@@ -239,10 +228,33 @@ class _Pool:
         self._connector.leave_to_parent()
 
 
+async def _hold(
+    owner: weakref.ref[AiohttpTransport], loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
+) -> AsyncGenerator[None]:
+    """Holds no pool: one that nobody refers to any more is gone at once, and its loop ends this."""
+    try:
+        yield
+    finally:
+        if (transport := owner()) is not None:
+            transport.forget(loop)
+        await session.close()
+
+
 class _Attempt:
     """One request under way: its slot, its watchdog, and what is learned about its connection."""
 
-    __slots__ = ("_on_end", "_slot_taken", "connect", "phase", "pool", "queue", "reused", "timeouts", "watchdog")
+    __slots__ = (
+        "__weakref__",
+        "_on_end",
+        "_slot_taken",
+        "connect",
+        "phase",
+        "pool",
+        "queue",
+        "reused",
+        "timeouts",
+        "watchdog",
+    )
 
     def __init__(
         self, pool: _Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
@@ -274,7 +286,7 @@ class _Attempt:
         """The response, its head read."""
         body = request.body
         self.phase = "connect"
-        token = ATTEMPT.set(self)
+        token = ATTEMPT.set(weakref.ref(self))
         try:
             return await self.pool.session.request(
                 request.method,

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+import weakref
 from contextvars import ContextVar
 from functools import lru_cache, partial
 from typing import Any, Protocol
-from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -40,7 +40,14 @@ class Attempt(Protocol):
         ...
 
 
-ATTEMPT: ContextVar[Attempt] = ContextVar("nimclient_attempt")
+ATTEMPT: ContextVar[weakref.ref[Attempt]] = ContextVar("nimclient_attempt")
+
+
+def _attempt() -> Attempt:
+    """The attempt under way. Weak: a connection keeps the context in which it was made, and must not keep a pool with it."""
+    attempt = ATTEMPT.get()()
+    assert attempt is not None
+    return attempt
 
 
 class _Protocol(ResponseHandler):
@@ -78,16 +85,16 @@ class Connector(aiohttp.TCPConnector):
             limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=self._new_socket, loop=loop
         )
         self._factory: Any = partial(_Protocol, loop=loop)
-        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
         connection = await super().connect(req, traces, timeout)
-        attempt = ATTEMPT.get()
+        attempt = _attempt()
         attempt.enter("headers", attempt.timeouts.headers)
         return connection
 
     async def _create_connection(self, req: Any, traces: Any, timeout: Any) -> ResponseHandler:
-        attempt = ATTEMPT.get()
+        attempt = _attempt()
         attempt.reused = False
         attempt.enter("connect", attempt.timeouts.connect)
         began = time.monotonic()
