@@ -6,6 +6,7 @@ import os
 from collections import ChainMap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from nimclient.errors import (
     ClientClosedError,
     ConfigurationError,
     GoneError,
-    JobMismatchError,
     JobStoreError,
     NimError,
     NotFoundError,
@@ -106,16 +106,16 @@ class _Run:
         self._started = anyio.current_time()
 
     async def run(self) -> JobReport:
-        desk, answers, tally = self._desk, self._answers, self._tally
+        job, desk, answers, tally = self._job, self._desk, self._answers, self._tally
         try:
             await desk.do(answers.open)
-            tally.total = await desk.do(self._check)
+            done = ChainMap(answers.answered, answers.failed)
+            tally.total = await desk.do(check_requests, job.source, job.model, done)
             await desk.do(answers.begin)
             tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
             tally.failed = len(answers.failed)
             tally.start(self._started)
-            done = ChainMap(answers.answered, answers.failed)
-            requests = _Requests(unanswered(self._job.source, self._job.model, done))
+            requests = _Requests(unanswered(job.source, job.model, done))
             await run_all(requests, self._work, self._gate.width, self._tell)
             await desk.do(answers.finish)
         except BaseException:
@@ -137,17 +137,6 @@ class _Run:
             failures_path=answers.failures_path if failed else None,
         )
 
-    def _check(self) -> int:
-        """How many requests there are. Raises what keeps the job from beginning."""
-        known = {**self._answers.failed, **self._answers.answered}
-        total, problems = check_requests(self._job.source, self._job.model, known)
-        if problems:
-            raise JobMismatchError(
-                f"{self._answers.path} holds answers to other requests ({problems[0]}): give it the file that it was made "
-                f"of, or choose another output"
-            )
-        return total
-
     async def _work(self, request: Request) -> None:
         """Answer one request. What came back is on the disk before anything can stop it."""
         try:
@@ -168,7 +157,7 @@ class _Run:
         assert request.route is not None
         place = (request.route.path, request.model)
         if (known := self._missing.get(place)) is not None:
-            raise known
+            raise copy(known)
         tally = self._tally
         tally.in_flight += 1
         try:

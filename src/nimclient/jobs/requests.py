@@ -17,7 +17,7 @@ from nimclient import _json
 from nimclient._protocol.call import Call, Replay
 from nimclient._types import Json, JsonDict, is_object
 from nimclient._wire import ResponseMeta
-from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 
 _MOST_NAMED = 3  # lines that an error names
@@ -115,11 +115,10 @@ def _problem(record: JsonDict, route: Route | None) -> str | None:
     return None
 
 
-def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -> tuple[int, list[str]]:
-    """Look through the whole file: how many requests it has, and what is wrong with them in words.
+def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -> int:
+    """Look through the whole file; returns how many requests it has. `answered`: the ids of the answers by custom_id.
 
-    `answered` are ids by custom_id of what is answered already. Raises ConfigurationError for lines that cannot be told
-    apart; the words returned are about answers that do not belong to these requests.
+    Raises ConfigurationError for lines that cannot be told apart, JobMismatchError for answers to other requests.
     """
     seen: dict[str, int] = {}
     broken: list[str] = []
@@ -142,7 +141,11 @@ def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -
     if broken:
         raise ConfigurationError(f"{path} cannot be run: {_some(broken)}")
     other += [f"there is no request {name!r:.80}, which is answered" for name in answered if name not in seen]
-    return len(seen), other and [_some(other)]
+    if other:
+        raise JobMismatchError(
+            f"{path} is not the file that the answers belong to: {_some(other)}; give it that one, or choose another output"
+        )
+    return len(seen)
 
 
 def _some(problems: list[str]) -> str:
