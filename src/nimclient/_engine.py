@@ -293,7 +293,7 @@ class Engine:
             sent = time.monotonic()
             try:
                 with lease:
-                    if not call.bare and self.is_platform(url):
+                    if call.is_large and self.is_platform(url):
                         check_body_size(call.body)
                     result = await self._attempt(
                         call, url, headers, timeouts, started, deadline, number, receive, lease

@@ -112,7 +112,9 @@ class Requests:
     def base_of(self, url: str) -> BaseURL | None:
         """The base URL that this URL is below."""
         found = [base for base in self.bases if url.startswith(base.root + "/")]
-        return max(found, key=lambda base: len(base.root)) if found else None
+        if len(found) > 1:
+            return max(found, key=lambda base: len(base.root))
+        return found[0] if found else None
 
     def origin(self, url: str) -> str:
         """scheme://host:port of a URL."""

@@ -232,6 +232,8 @@ async def test_extra_body_and_unknown_options(server: FaultServer, client: Async
     for call in (client.infer("/x", {}, tmeout=1), client.request("GET", "/x", tmeout=1)):  # type: ignore[call-overload]
         with pytest.raises(TypeError, match="did you mean 'timeout'"):
             await call
+    await client.infer("/x", [1])
+    assert server.requests.pop().json == [1]
     with pytest.raises(ConfigurationError, match=r"json\.a"):
         await client.infer("/x", {"a": {1}})
     assert len(server.requests) == 2

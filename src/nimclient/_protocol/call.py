@@ -63,6 +63,11 @@ class Call(Generic[T]):
     body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
 
     @property
+    def is_large(self) -> bool:
+        """Whether the body may be above the limit of a gateway (25 MiB); that of an upload is nobody's business."""
+        return self.body is not None and len(self.body) > 2**24 and not self.bare
+
+    @property
     def shown_path(self) -> str:
         """The path for people: without its query, which may hold a signature."""
         return self.path.partition("?")[0]
