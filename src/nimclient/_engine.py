@@ -24,7 +24,7 @@ from nimclient._config import (
     resolve_timeouts,
 )
 from nimclient._delivery import Delivery
-from nimclient._gate import Gate, too_long
+from nimclient._gate import Gate, one, too_long
 from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
 from nimclient._protocol.catalog import Catalog
@@ -33,8 +33,9 @@ from nimclient._protocol.events import is_streamed, joined
 from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
 from nimclient._protocol.media import check_body_size
 from nimclient._protocol.nvcf import accepted_id, deprecation
-from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, RateLimit
+from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, Turn
 from nimclient._protocol.ranking import Form
+from nimclient._protocol.rate import RateLimit
 from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
 from nimclient._protocol.urls import parse_base_url
 from nimclient._replicas import Alone, Lease, Replicas, Way
@@ -240,10 +241,12 @@ class Engine:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
         return self._requests.endpoint_of(model)
 
-    def gate(self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE) -> Gate:
-        """The gate that all slices of one call share; `patience` is for a policy that names none."""
+    def gate(
+        self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
+    ) -> Gate:
+        """The gate that all slices of one call share. `patience`: for a policy that names none. `work`: see Gate."""
         pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
-        return Gate(pacer, time.monotonic, random.random, sleep=self._sleep)
+        return Gate(pacer, time.monotonic, random.random, work, self._sleep)
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
@@ -282,15 +285,14 @@ class Engine:
         headers = check_headers(options.get("extra_headers"), "extra_headers")
         attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
         fresh_tried = False
-        waited = 0.0
+        turn = Turn()
         number = 0
         while True:
-            await self._admit(gate, deadline, timeouts.total, number)
+            await self._admit(gate, turn, deadline, timeouts.total, number)
             number += 1
             lease = way.take()
             url = self._requests.url_of(call, lease.base)
             call = core.without_refused(url, call)
-            sent = time.monotonic()
             try:
                 with lease:
                     if call.is_large and self.is_platform(url):
@@ -306,7 +308,7 @@ class Engine:
                 at_the_gate = gate is not None and kind is Outcome.CAPACITY and not moves
                 delay = None
                 if gate is not None and at_the_gate:
-                    delay = gate.refused(now - sent, error, waited)
+                    delay = gate.refused(turn, error)
                 elif gate is not None:
                     gate.left()
                 if core.closed and not isinstance(error, ClientClosedError):
@@ -327,9 +329,7 @@ class Engine:
                     _count(error, number)
                     raise
                 log.info("attempt %d failed (%s); the next one in %.2f s", number, error, delay)
-                if at_the_gate:
-                    waited += delay
-                else:
+                if not at_the_gate:
                     await self._sleep(delay)
                 way.waited()
             except BaseException:
@@ -339,14 +339,16 @@ class Engine:
             else:
                 attempts.succeeded()
                 if gate is not None:
-                    gate.succeeded(time.monotonic() - sent, result)
+                    gate.succeeded(turn, result)
                 return result
 
-    async def _admit(self, gate: Gate | None, deadline: float | None, total: float | None, number: int) -> None:
-        """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, and under the rate."""
+    async def _admit(
+        self, gate: Gate | None, turn: Turn, deadline: float | None, total: float | None, number: int
+    ) -> None:
+        """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, or under the rate."""
         core = self.core
         if gate is not None:
-            if pause := await gate.enter(deadline, again=number > 0):
+            if pause := await gate.enter(turn, deadline):
                 raise too_long(pause, total, number)
         elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
             if deadline is not None and time.monotonic() + pause >= deadline:

@@ -13,12 +13,13 @@ from typing import Any
 
 import anyio
 
-from nimclient._protocol.pacing import Pacer
+from nimclient._protocol.pacing import Pacer, Turn
 from nimclient._types import Clock
 from nimclient.errors import NimError, RequestTimeoutError
 
 
-def _one(_: Any) -> float:
+def one(_: Any) -> float:
+    """Every result is as much work as any other."""
     return 1.0
 
 
@@ -30,7 +31,7 @@ class Gate:
         pacer: Pacer,
         clock: Clock,
         random: Callable[[], float],
-        work: Callable[[Any], float] = _one,
+        work: Callable[[Any], float] = one,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> None:
         self.pacer = pacer
@@ -45,20 +46,20 @@ class Gate:
         """How many slices may be in flight now: as many workers are worth having."""
         return self.pacer.limit
 
-    async def enter(self, deadline: float | None, again: bool) -> float:
+    async def enter(self, turn: Turn, deadline: float | None) -> float:
         """Wait for a place and take it: returns 0, or the seconds it would take where that is behind the deadline.
 
-        `again` is for a slice that has been sent before: it goes first.
+        A slice that has been sent before goes before those that have not.
         """
-        if not self._line and not self._refused and not self.pacer.enter(self._clock()):
+        if not self._line and not self._refused and not self.pacer.enter(self._clock(), turn):
             return 0.0
         mine = anyio.Event()
-        line = self._refused if again else self._line
+        line = self._refused if turn.place else self._line
         line.append(mine)
         try:
             while True:
                 now = self._clock()
-                pause = self.pacer.enter(now) if self._head() is mine else inf
+                pause = self.pacer.enter(now, turn) if self._head() is mine else inf
                 if not pause:
                     return 0.0
                 left = inf if deadline is None else deadline - now
@@ -75,14 +76,14 @@ class Gate:
             line.remove(mine)
             self._wake()
 
-    def succeeded(self, seconds: float, result: Any) -> None:
+    def succeeded(self, turn: Turn, result: Any) -> None:
         """Give the place back: see Pacer.succeeded."""
-        self.pacer.succeeded(self._clock(), seconds, self._work(result))
+        self.pacer.succeeded(self._clock(), turn, self._work(result))
         self._wake()
 
-    def refused(self, seconds: float, error: NimError, waited: float) -> float | None:
+    def refused(self, turn: Turn, error: NimError) -> float | None:
         """Give the place back: see Pacer.refused."""
-        pause = self.pacer.refused(self._clock(), seconds, error, waited, self._random)
+        pause = self.pacer.refused(self._clock(), turn, error, self._random)
         self._wake()
         return pause
 

@@ -114,7 +114,7 @@ async def test_a_conversation_may_be_an_iterator(echoing: FaultServer, client: A
 
 
 async def test_at_most_concurrency_requests_at_once(make_client: MakeClient, server: FaultServer) -> None:
-    """`concurrency` bounds the requests under way; without it there are sixteen."""
+    """`concurrency` bounds the requests under way; without it there are sixteen at first, and more while that pays."""
     running = most = 0
 
     async def enter() -> None:
@@ -129,7 +129,7 @@ async def test_at_most_concurrency_requests_at_once(make_client: MakeClient, ser
     await client.chat.batch(["x"] * 10, concurrency=3)
     assert most == 3
     await client.chat.batch(["x"] * 40)
-    assert most == 16
+    assert 16 < most < 40
 
 
 async def test_the_default_model_is_looked_up_once() -> None:

@@ -104,7 +104,7 @@ async def test_documents_are_cut_by_count_and_size(server: FaultServer, client: 
 async def test_the_server_sees_no_more_than_the_concurrency(
     server: FaultServer, client: AsyncClient, concurrency: int | None
 ) -> None:
-    """At most `concurrency` slices are in flight (16 where nothing is said)."""
+    """At most `concurrency` slices are in flight; where nothing is said 16 at first, and more while the server keeps up."""
     now = most = 0
 
     def script(request: Request) -> Any:
@@ -119,7 +119,7 @@ async def test_the_server_sees_no_more_than_the_concurrency(
 
     server.script(script)
     await client.embeddings.embed_documents(texts(40), batch_size=1, concurrency=concurrency)
-    assert most == (concurrency or 16)
+    assert most == concurrency if concurrency else 16 < most < 40
 
 
 async def test_progress_is_told(server: FaultServer, client: AsyncClient) -> None:
@@ -310,12 +310,14 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
 
 async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_client: MakeClient) -> None:
     """A slice that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total."""
+    from nimclient._protocol.pacing import Turn
     from nimclient._resources.embeddings import embeddings_call
 
     client = make_client()
     gate = client._engine.gate(1)
-    assert await gate.enter(None, again=False) == 0.0
-    gate.refused(0.0, RateLimitError("later", status=429, retry_after=5), 0.0)
+    turn = Turn()
+    assert await gate.enter(turn, None) == 0.0
+    gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
     call = embeddings_call(
         "x", ["a"], MODEL, input_type=None, truncate=None, dimensions=None, encoding_format=None, options={}
     )

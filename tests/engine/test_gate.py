@@ -7,7 +7,7 @@ import pytest
 
 from nimclient._config import RetryPolicy
 from nimclient._gate import Gate
-from nimclient._protocol.pacing import Pacer
+from nimclient._protocol.pacing import Pacer, Turn
 from nimclient.errors import RateLimitError
 
 LATER = RateLimitError("later", status=429, retry_after=0.05)
@@ -21,7 +21,7 @@ async def in_line(gate: Gate, name: str, order: list[str], *, again: bool = Fals
     """A task that stands in the line by the time this returns."""
 
     async def pass_gate() -> None:
-        assert await gate.enter(None, again) == 0.0
+        assert await gate.enter(Turn(place=1 if again else 0), None) == 0.0
         order.append(name)
 
     task = asyncio.create_task(pass_gate())
@@ -33,7 +33,7 @@ async def test_refused_slices_go_first_each_line_in_its_order() -> None:
     """Who was sent before goes before who was not; a place that is given back lets exactly one in."""
     gate = make_gate(1)
     order: list[str] = []
-    assert await gate.enter(None, again=False) == 0.0
+    assert await gate.enter(Turn(), None) == 0.0
     tasks = [await in_line(gate, "new 1", order), await in_line(gate, "new 2", order)]
     tasks += [await in_line(gate, "refused 1", order, again=True), await in_line(gate, "refused 2", order, again=True)]
     for expected in (["refused 1"], ["refused 2"], ["new 1"], ["new 2"]):
@@ -48,8 +48,9 @@ async def test_a_refused_slice_holds_no_place() -> None:
     """While a refused slice waits for the gate to open, its place is free; when it opens both go on."""
     gate = make_gate(2)
     order: list[str] = []
-    await gate.enter(None, again=False)
-    assert gate.refused(0.0, LATER, 0.0) == pytest.approx(0.05)
+    turn = Turn()
+    await gate.enter(turn, None)
+    assert gate.refused(turn, LATER) == pytest.approx(0.05, abs=0.01)
     assert gate.pacer.in_flight == 0
     tasks = [await in_line(gate, "new", order), await in_line(gate, "refused", order, again=True)]
     assert order == []
@@ -62,12 +63,12 @@ async def test_a_cancelled_wait_leaves_the_line() -> None:
     """The head of the line that is cancelled hands the turn on."""
     gate = make_gate(1)
     order: list[str] = []
-    await gate.enter(None, again=False)
+    await gate.enter(Turn(), None)
     first, second = await in_line(gate, "first", order), await in_line(gate, "second", order)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
-    gate.succeeded(0.1, None)
+    gate.succeeded(Turn(), None)
     await second
     assert order == ["second"]
 
@@ -76,27 +77,29 @@ async def test_a_wait_ends_with_the_deadline() -> None:
     """A pause that is known to be too long is reported at once; a wait for a place when the time is over."""
     gate = make_gate(1)
     loop = asyncio.get_running_loop()
-    await gate.enter(None, again=False)
+    turn = Turn()
+    await gate.enter(turn, None)
     began = loop.time()
-    assert await gate.enter(began + 0.05, again=False) == inf
+    assert await gate.enter(Turn(), began + 0.05) == inf
     assert 0.04 < loop.time() - began < 1.0
-    gate.refused(0.0, RateLimitError("later", status=429, retry_after=5), 0.0)
+    gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
     began = loop.time()
-    assert await gate.enter(began + 0.2, again=True) == pytest.approx(5, abs=0.1)
+    assert await gate.enter(turn, began + 0.2) == pytest.approx(5, abs=0.1)
     assert loop.time() - began < 0.1
 
 
 async def test_the_gate_tells_the_pacer_how_much_was_done() -> None:
     """`work` of the result is what the pacer counts; the width is its limit."""
-    told: list[tuple[float, float]] = []
+    told: list[float] = []
 
     class Listening(Pacer):
-        def succeeded(self, now: float, seconds: float, work: float) -> None:
-            told.append((seconds, work))
-            super().succeeded(now, seconds, work)
+        def succeeded(self, now: float, turn: Turn, work: float) -> None:
+            told.append(work)
+            super().succeeded(now, turn, work)
 
     gate = Gate(Listening(RetryPolicy(), 3), lambda: 0.0, lambda: 0.0, work=len)
-    await gate.enter(None, again=False)
-    gate.succeeded(0.25, "four")
-    assert told == [(0.25, 4)]
+    turn = Turn()
+    await gate.enter(turn, None)
+    gate.succeeded(turn, "four")
+    assert told == [4]
     assert gate.width() == 3

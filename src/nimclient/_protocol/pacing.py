@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from attrs import define
+
 from nimclient._config import RetryPolicy
+from nimclient._protocol.rate import LearnedRate, RateLimit
+from nimclient._protocol.window import Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
-FIRST_LIMIT = 16
+OUTAGE = 3  # refusals with no success between them
+
+
+@define
+class Turn:
+    """What the pacer remembers of one slice. Times are seconds."""
+
+    place: int = 0  # among all requests sent; 0: not yet
+    sent: float = 0.0
+    refused: float | None = None
+    most: float = 0.0  # that the last refusal counts
+    waited: float = 0.0
 
 
 class Pacer:
     """Shared by all slices of one call: says how many may be in flight, and how long to wait before the next one.
 
     A slice asks `enter` for a place, again and again until the answer is 0, and gives the place back with exactly one of
-    `succeeded`, `refused` and `left`. A refusal for capacity pauses every slice, and spends no attempt. The pause doubles
-    with refusals that follow each other and starts over after a success; a slice gives up when its own refusals have
-    made it wait for `patience` seconds in all.
+    `succeeded`, `refused` and `left`. A refusal for capacity spends no attempt. `concurrency=None` finds out how many
+    requests, and how many a second, the server has room for; a number is kept, and a refusal makes all slices pause.
 
-    `limit`, `in_flight` and `refusals` may be read at any time. All times are monotonic seconds.
+    `limit`, `in_flight`, `sent`, `refusals` and `requests_per_second` may be read at any time. Times are monotonic seconds.
     """
-
-    __slots__ = ("_opens_at", "_place", "_policy", "_rate", "_streak", "in_flight", "limit", "patience", "refusals")
 
     def __init__(
         self,
@@ -33,74 +45,119 @@ class Pacer:
         patience: float = DEFAULT_PATIENCE,
         rate: RateLimit | None = None,
     ) -> None:
-        self._policy = policy
-        self._rate = rate
-        self._place: float | None = None  # under the rate limit, held for the slice that is next
-        self._streak = 0
-        self._opens_at = 0.0
         self.patience = patience if policy.patience is None else policy.patience
-        self.limit = FIRST_LIMIT if concurrency is None else concurrency
         self.in_flight = 0
+        self.sent = 0
         self.refusals = 0
+        self._policy = policy
+        self._fixed = concurrency
+        self._window = Window()
+        self._learned = LearnedRate()
+        self._rate = rate
+        self._rate_place: float | None = None  # under the rate limit, for the slice that is next
+        self._opens_at = 0.0
+        self._spread = 0  # requests after a pause that go out one by one
+        self._next = 0.0
+        self._seconds = 0.0  # that an answer takes
+        self._unfilled = 0  # answers since the window was full
+        self._streak = 0  # refusals with no success between them; those of one burst count once
+        self._counted = 0  # requests sent before the last one that counted
+        self._down_since: float | None = None
 
-    def enter(self, now: float) -> float:
+    @property
+    def limit(self) -> int:
+        """How many may be in flight."""
+        return self._window.size if self._fixed is None else self._fixed
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """What the server gives, where refusals have taught that it counts requests."""
+        return self._learned.per_second
+
+    def enter(self, now: float, turn: Turn) -> float:
         """Take a place and return 0; else the seconds to wait before asking again, inf: until a place is given back."""
         if self.in_flight >= self.limit:
             return inf
-        if now < self._opens_at:
-            self._place = None  # it will be over by then
-            return self._opens_at - now
+        if pause := max(self._opens_at - now, 0.0):
+            self._rate_place = None  # it will be over by then
+            return pause
+        if pause := self._learned.pause(now) or (max(self._next - now, 0.0) if self._spread else 0.0):
+            return pause
         if self._rate is not None:
-            if self._place is None:
-                self._place = now + self._rate.reserve(now)
-            if now < self._place:
-                return self._place - now
-            self._place = None
+            if self._rate_place is None:
+                self._rate_place = now + self._rate.reserve(now)
+            if now < self._rate_place:
+                return self._rate_place - now
+            self._rate_place = None
+        if self._spread:
+            self._spread -= 1
+            self._next = now + self._seconds / (2 * self.limit)
+        self._learned.sent(now, self.limit)
         self.in_flight += 1
+        self.sent += 1
+        turn.place, turn.sent = self.sent, now
+        if turn.refused is not None:
+            turn.waited += min(now - turn.refused, turn.most)
+            turn.refused = None
+        if self.in_flight >= self.limit:
+            self._unfilled = 0
         return 0.0
 
-    def succeeded(self, now: float, seconds: float, work: float) -> None:
-        """An answer came, `seconds` after the request was sent; `work` is how much of the whole it did."""
+    def succeeded(self, now: float, turn: Turn, work: float) -> None:
+        """An answer came; `work` is how much of the whole it did, in any unit."""
         self.in_flight -= 1
         self._streak = 0
+        self._down_since = None
+        seconds = now - turn.sent
+        self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
+        if self._fixed is None:
+            self._unfilled += 1
+            full = self._unfilled <= max(1, self.limit // 2)
+            self._window.succeeded(now, turn.place, seconds, work, full)
+            if self._window.is_calm:
+                self._learned.calmed()
 
-    def refused(
-        self, now: float, seconds: float, error: NimError, waited: float, random: Callable[[], float]
-    ) -> float | None:
-        """The server had no room for a request that was sent `seconds` ago.
+    def refused(self, now: float, turn: Turn, error: NimError, random: Callable[[], float]) -> float | None:
+        """The server had no room for it.
 
-        Returns how long this makes the slice wait; None where that is more than it may, together with what it `waited`
-        before, and where the server asks for more than `max_retry_after`: the refusal is the slice's own failure then.
+        Returns how long all slices pause; None where this one has lost its patience, and where the server asks for more
+        than `max_retry_after`: the refusal is the slice's own failure then.
         """
         self.in_flight -= 1
         self.refusals += 1
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None and asked > self._policy.max_retry_after:
             return None
-        if now >= self._opens_at:  # refusals of one burst count once
+        if self.in_flight or self._down_since is None:
+            self._down_since = now
+        if self._fixed is None:
+            counted = self._learned.per_second is not None
+            signs = 0 if counted else self._window.refused(turn.place, self.sent, self.in_flight)
+            self._learned.refused(now, turn.place, self.sent, signs)
+        if turn.place > self._counted:
+            self._counted = self.sent
             self._streak += 1
-            ceiling = min(self._policy.max_delay, self._policy.first_delay * 2.0 ** min(self._streak, 60))
-            pause = ceiling / 2 if asked is None else asked
-            self._opens_at = now + pause + random() * self._policy.first_delay
-        pause = self._opens_at - now
-        return pause if waited + pause <= self.patience else None
+            if pause := self._pause(asked):
+                self._close(now, pause + random() * self._policy.first_delay)
+        pause = max(self._opens_at - now, 0.0)
+        turn.refused, turn.most = now, max(pause, self._policy.max_delay)  # more is spent in line, behind others
+        lost = turn.waited + pause > self.patience or now + pause - self._down_since > self.patience
+        return None if lost else pause
 
     def left(self) -> None:
         """The request ended in a way that tells nothing about capacity."""
         self.in_flight -= 1
 
+    def _pause(self, asked: float | None) -> float:
+        """None where a slice that is in flight will make room, and where the rate says when to send the next."""
+        if asked is not None:
+            return asked
+        wait = self.in_flight or self._learned.per_second is not None
+        if self._fixed is None and wait and self._streak < OUTAGE:
+            return 0.0
+        return min(self._policy.max_delay, self._policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0
 
-class RateLimit:
-    """At most so many requests a minute, evenly spaced."""
-
-    __slots__ = ("_next", "_spacing")
-
-    def __init__(self, requests_per_minute: float) -> None:
-        self._spacing = 60.0 / requests_per_minute
-        self._next = 0.0
-
-    def reserve(self, now: float) -> float:
-        """Take the next place; returns the seconds until it."""
-        place = max(self._next, now)
-        self._next = place + self._spacing
-        return place - now
+    def _close(self, now: float, pause: float) -> None:
+        self._opens_at = self._next = max(self._opens_at, now + pause)
+        self._spread = self.limit  # nobody rushes when it opens
+        self._window.paused(pause)

@@ -51,7 +51,7 @@ def as_completed(
     if isinstance(source, (list, tuple)):
         source = [settled(item) for item in source]
     known = chat._known_model("chat", model)
-    gate = chat._engine.gate(concurrency)
+    gate = chat._engine.gate(concurrency, work=_tokens)
 
     def build(item: Any, name: str | None) -> Call[ChatCompletion]:
         return chat._call(method, item, name, options, stream=False)
@@ -104,6 +104,11 @@ def _text_of(item: Any) -> str | None:
         return decode_message(wire_messages(item)[-1]).text or None
     except (NimError, TypeError):
         return None
+
+
+def _tokens(reply: ChatCompletion) -> float:
+    """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
+    return float(max(reply.usage.completion_tokens, 1)) if reply.usage else 1.0
 
 
 async def in_order(results: AsCompleted[R]) -> list[R]:

@@ -89,7 +89,7 @@ class EmbedRun:
         probe = self._call(["x"], self._known)  # bad options must be found before anything is sent
         self._fields = frozenset(probe.fields or ()) - {"input"}
         self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
-        self._gate = self._engine.gate(concurrency)
+        self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
         self._fatal = 0  # texts that have failed since the last one that was taken
         self.tally = Tally(total)

@@ -36,7 +36,7 @@ class AsyncRanking(Resource):
         passages = check_ranking(query, documents, top_n, truncate, options)
         check_batch(batch_size, concurrency)
         spans = list(slices(passages, batch_size))
-        gate = self._engine.gate(concurrency)
+        gate = self._engine.gate(concurrency, work=lambda part: len(part.results))
         several = len(spans) > 1
         with_images = any(passage.image is not None for passage in passages)
 

@@ -1,0 +1,176 @@
+"""Servers of every kind of capacity on a virtual clock, and a client of many slices that asks a Pacer as the gate does."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from random import Random
+from typing import Protocol
+
+from attrs import define, field
+
+from nimclient._protocol.pacing import Pacer, Turn
+from nimclient.errors import RateLimitError
+
+
+class Server(Protocol):
+    """Takes requests in the order of their arrival."""
+
+    def arrive(self, now: float) -> float | None:
+        """When the request will be done; None: refused."""
+        ...
+
+    def retry_after(self, now: float) -> float | None:
+        """What a refusal asks for."""
+        ...
+
+
+@define
+class Service:
+    """How long a request takes by itself: lognormal, `mean` seconds, `sigma` of the logarithm."""
+
+    random: Random
+    mean: float
+    sigma: float
+
+    def __call__(self) -> float:
+        return self.mean * self.random.lognormvariate(-self.sigma * self.sigma / 2, self.sigma)
+
+
+@define
+class Slots:
+    """At most `slots(now)` at once; more are refused."""
+
+    slots: Callable[[float], int]
+    service: Service
+    running: list[float] = field(factory=list)
+
+    def arrive(self, now: float) -> float | None:
+        while self.running and self.running[0] <= now:
+            heapq.heappop(self.running)
+        if len(self.running) >= self.slots(now):
+            return None
+        done = now + self.service()
+        heapq.heappush(self.running, done)
+        return done
+
+    def retry_after(self, now: float) -> float | None:
+        return None
+
+
+@define
+class Queue:
+    """So many at once; the others wait in line, however long it is. `slow(now)` stretches the service."""
+
+    slots: int
+    service: Service
+    slow: Callable[[float], float] = lambda now: 1.0
+    free: list[float] = field(factory=list)
+
+    def arrive(self, now: float) -> float | None:
+        if len(self.free) < self.slots:
+            start = now
+        else:
+            start = max(now, heapq.heappop(self.free))
+        done = start + self.service() * self.slow(start)
+        heapq.heappush(self.free, done)
+        return done
+
+    def retry_after(self, now: float) -> float | None:
+        return None
+
+
+@define
+class Bucket:
+    """A token bucket of one minute's size that refills evenly, as of `nimclient simulate --rpm`."""
+
+    per_minute: float
+    service: Service
+    tells: bool  # a Retry-After, in whole seconds
+    level: float = field(init=False)
+    at: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.level = self.per_minute
+
+    def arrive(self, now: float) -> float | None:
+        self.level = min(self.per_minute, self.level + (now - self.at) * self.per_minute / 60.0)
+        self.at = now
+        if self.level < 1.0:
+            return None
+        self.level -= 1.0
+        return now + self.service()
+
+    def retry_after(self, now: float) -> float | None:
+        return float(-((self.level - 1.0) * 60.0 / self.per_minute // 1)) if self.tells else None
+
+
+@define
+class Run:
+    """What became of a job."""
+
+    finished: list[float] = field(factory=list)  # times of the answers
+    refused: int = 0
+    failures: list[float] = field(factory=list)  # times at which a slice lost its patience
+    limits: list[tuple[float, int, float | None]] = field(factory=list)  # time, limit and rate, where watched
+
+    @property
+    def failed(self) -> int:
+        """How many slices lost their patience."""
+        return len(self.failures)
+
+    def throughput(self, since: float = 0.1) -> float:
+        """Answers a second after that share of the job."""
+        first = int(len(self.finished) * since)
+        return (len(self.finished) - first) / (self.finished[-1] - self.finished[max(first - 1, 0)])
+
+    @property
+    def share_refused(self) -> float:
+        return self.refused / (self.refused + len(self.finished))
+
+
+def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: float = 0.01, watch: bool = False) -> Run:
+    """Send `slices` requests under the pacer; `trip`: seconds on the network, there and back."""
+    run = Run()
+    fresh = slices
+    again: deque[Turn] = deque()
+    events: list[tuple[float, int, bool, Turn]] = []  # when, number, whether it is an answer
+    alarm = inf
+    now = 0.0
+    while True:
+        turn = None
+        while fresh or again:  # the head of the line asks, refused slices first
+            turn = again[0] if again else turn or Turn()
+            pause = pacer.enter(now, turn)
+            if pause:
+                alarm = now + pause
+                break
+            if again:
+                again.popleft()
+            else:
+                fresh -= 1
+            done = server.arrive(now)
+            heapq.heappush(events, ((now if done is None else done) + trip, pacer.sent, done is not None, turn))
+            turn = None
+        else:
+            alarm = inf
+        if not events and alarm == inf:
+            return run
+        if not events or alarm < events[0][0]:
+            now = alarm
+            continue
+        now, _, answered, turn = heapq.heappop(events)
+        if answered:
+            run.finished.append(now)
+            pacer.succeeded(now, turn, 1.0)
+        else:
+            run.refused += 1
+            error = RateLimitError("busy", status=429, retry_after=server.retry_after(now))
+            if pacer.refused(now, turn, error, random.random) is None:
+                run.failures.append(now)
+            else:
+                again.append(turn)
+        if watch:
+            run.limits.append((now, pacer.limit, pacer.requests_per_second))
