@@ -192,3 +192,93 @@ client.close()
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_works_inside_trio(nim_simulator_url: str) -> None:
+    """Under trio, and under anyio on trio, the blocking client works; its context is not taken for that of its own loop."""
+    import anyio
+    import trio
+
+    with Client(base_url=nim_simulator_url) as client:
+
+        async def call() -> str:
+            return client.chat.create("hello").text
+
+        assert trio.run(call)
+        assert anyio.run(call, backend="trio")
+        assert anyio.run(call, backend="asyncio")
+
+
+def test_it_works_on_uvloop(nim_simulator_url: str) -> None:
+    """Where uvloop makes the event loops the background loop is one, too."""
+    script = f"""
+import asyncio, uvloop
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+from nimclient import Client
+from nimclient._sync.portal import PORTAL
+with Client(base_url={nim_simulator_url!r}) as client:
+    assert client.chat.create("hello").text == "".join(client.chat.stream("hello").text_stream)
+    assert len(client.chat.batch(iter("abc"))) == 3
+async def kind():
+    return type(asyncio.get_running_loop()).__module__
+assert PORTAL.run(kind) == "uvloop"
+stream = client.chat.stream("hello")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_after_the_portal_has_stopped(nim_simulator_url: str) -> None:
+    """A call that comes after the interpreter's end began says so, and does not wait for ever."""
+    script = f"""
+import atexit, threading, nimclient._sync.portal
+from nimclient import Client
+def late():
+    try:
+        client.chat.create("hello")
+    except RuntimeError as error:
+        print("late:", error)
+    go_on.set()
+    thread.join(0.2)
+    print(thread.is_alive())
+go_on = threading.Event()
+def call():
+    go_on.wait()
+    client.chat.create("hello")
+thread = threading.Thread(target=call, daemon=True)
+thread.start()
+client = Client(base_url={nim_simulator_url!r})
+client.chat.create("hello")
+atexit.unregister(nimclient._sync.portal.PORTAL.stop)
+atexit.register(late)
+atexit.register(nimclient._sync.portal.PORTAL.stop)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    assert done.stdout.startswith("late: the interpreter is ending"), done
+    assert done.stdout.endswith("True\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_forking_while_a_portal_is_being_started(nim_simulator_url: str) -> None:
+    """A child that is forked while another thread holds the portal's lock starts a portal of its own."""
+    script = f"""
+import os
+from nimclient import Client
+from nimclient._sync.portal import PORTAL
+client = Client(base_url={nim_simulator_url!r})
+client.chat.create("hello")
+with PORTAL._lock:
+    child = os.fork()
+if child == 0:
+    text = client.chat.create("hello").text
+    grandchild = os.fork()
+    if grandchild == 0:
+        os._exit(0 if client.chat.create("hello").text == text else 1)
+    os._exit(os.waitpid(grandchild, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
+assert client.chat.create("hello").text
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr) == (0, "")

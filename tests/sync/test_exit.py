@@ -116,23 +116,23 @@ atexit.register(lambda: print(client.chat.create('ok').text, flush=True))
 
 @pytest.mark.parametrize("left", LEFT_OPEN)
 def test_the_interpreter_exits_quietly(server: FaultServer, left: str) -> None:
-    """With clients, streams, batches and daemon threads under way a program ends at once and prints nothing."""
-    for _ in range(2):
-        with running(server, LEFT_OPEN[left] + "\nprint('end', flush=True)") as process:
+    """With clients, streams, batches and daemon threads under way a program ends at once and prints nothing; each time."""
+    script = LEFT_OPEN[left] + "\nprint('end', flush=True)"
+    with running(server, script) as one, running(server, script) as two:
+        for process in (one, two):
             assert process.stdout is not None
             assert process.stderr is not None
-            lines = iter(process.stdout.readline, "")
             printed = []
-            for line in lines:
+            for line in iter(process.stdout.readline, ""):
                 printed.append(line.strip())
                 if line == "end\n":
                     break
-            ended = until(lambda: process.poll() is not None)
+            ended = until(lambda process=process: process.poll() is not None)
             rest = process.stdout.read().split() + process.stderr.read().splitlines()
-        assert rest == (["fine"] if left == "an exit handler" else [])
-        assert process.returncode == (3 if left == "an error" else 0)
-        assert printed == {"an error": [], "a thread in a tool": ["the tool runs", "end"]}.get(left, ["end"])
-        assert ended < 3
+            assert rest == (["fine"] if left == "an exit handler" else [])
+            assert process.returncode == (3 if left == "an error" else 0)
+            assert printed == {"an error": [], "a thread in a tool": ["the tool runs", "end"]}.get(left, ["end"])
+            assert ended < 3
 
 
 CALLS = {

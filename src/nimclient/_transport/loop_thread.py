@@ -25,17 +25,20 @@ class LoopThread:
     @property
     def is_here(self) -> bool:
         """Whether the running thread is this one."""
-        return self._thread.ident == threading.get_ident()
+        return threading.current_thread() is self._thread
 
-    def submit(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the loop call this soon, in a copy of the context of the caller. RuntimeError when it has stopped."""
-        self._loop.call_soon_threadsafe(function, *args)
+    def submit(self, function: Callable[[], None]) -> bool:
+        """Have the loop call this soon, in a copy of the context of the caller; False when it has ended."""
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False
+        return True
 
     def stop(self, seconds: float) -> None:
         """End the loop with all that runs in it, and wait so long for that. Nobody who waits for a call is woken."""
         self.stopping = True
-        with contextlib.suppress(RuntimeError):  # it has been stopped before
-            self.submit(self._end.set)
+        self.submit(self._end.set)
         self._thread.join(seconds)
 
     def _run(self) -> None:
@@ -67,13 +70,16 @@ class Job(Generic[R]):
         self._task: asyncio.Task[R] | None = None
 
     def start(self) -> None:
-        """Begin, soon."""
-        self._thread.submit(self._start)
+        """Begin, soon. At the end of the interpreter: RuntimeError, but a daemon thread just stops, as it is about to."""
+        if self._thread.stopping or not self._thread.submit(self._start):
+            self._coroutine.close()
+            if threading.current_thread().daemon:
+                threading.Event().wait()
+            raise RuntimeError("the interpreter is ending; there are no more blocking calls")
 
     def cancel(self) -> None:
         """Cancel it, soon, from any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and it with it
-            self._thread.submit(self._cancel)
+        self._thread.submit(self._cancel)
 
     def result(self) -> R:
         """What it returned, or raises what it raised. Once only: the traceback of an error must not lead back to it."""
