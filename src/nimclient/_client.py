@@ -182,7 +182,8 @@ class AsyncClient:
 
         Raises TypeError for a str where a list belongs, ConfigurationError naming the index of a document that is empty
         or of another type, RerankMismatchError when the ranking does not fit the documents, NotFoundError where the server
-        has no route for reranking, else TransportError or APIStatusError.
+        has no route for reranking, else TransportError or APIStatusError. Of several slices the error has `.index`, the
+        first document of the failing one, and `.completed`, pairs (index of the first document, Ranking).
         """
         from nimclient._resources.ranking import AsyncRanking
 

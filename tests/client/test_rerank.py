@@ -9,6 +9,7 @@ import pytest
 from nimclient import AsyncClient, Client, Image
 from nimclient.errors import (
     AuthenticationError,
+    BadRequestError,
     ConfigurationError,
     ModelNotFoundError,
     NotFoundError,
@@ -158,6 +159,21 @@ async def test_slices_in_different_kinds_of_scores(server: FaultServer, client: 
     server.script(answer({"rankings": [logit]}), answer({"results": [score]}))
     with pytest.raises(RerankMismatchError, match="different kinds of scores"):
         await client.rerank("q", ["a", "b"], batch_size=1)
+
+
+async def test_a_slice_that_fails(server: FaultServer, make_client: MakeClient) -> None:
+    """The error says which document its slice begins with, and carries what the other slices have ranked."""
+    good = answer({"rankings": [{"index": 0, "logit": 1.0}, {"index": 1, "logit": 2.0}]})
+    server.script(good, good, error(400, "passages[1] is too odd"))
+    client = make_client(dialect="nim")
+    with pytest.raises(BadRequestError, match="too odd") as caught:
+        await client.rerank("q", list("abcdef"), batch_size=2, concurrency=1)
+    assert caught.value.index == 4
+    finished = {start: [result.document for result in part.results] for start, part in caught.value.completed}
+    assert finished == {0: ["b", "a"], 2: ["d", "c"]}
+    with pytest.raises(BadRequestError) as alone:
+        await client.rerank("q", ["a", "b"])
+    assert (alone.value.index, alone.value.completed) == (None, ())
 
 
 # images ----------------------------------------------------------------------------------------------------------
