@@ -5,6 +5,7 @@ import contextlib
 import errno
 import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -26,8 +27,9 @@ from nimclient.errors import (
     ProtocolError,
     RequestTimeoutError,
 )
+from support.leaks import open_files
 from support.server import Close, FaultServer, Reset, Stall
-from support.wire import chat, http
+from support.wire import chat, chunk, head, http, token
 
 MakeClient = Callable[..., AsyncClient]
 ONCE = RetryPolicy(attempts=1)
@@ -205,18 +207,6 @@ def test_other_exceptions(error: BaseException, meaning: type) -> None:
 # TLS ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 @pytest.fixture
 async def tls_server(authority: trustme.CA) -> AsyncIterator[FaultServer]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -224,6 +214,34 @@ async def tls_server(authority: trustme.CA) -> AsyncIterator[FaultServer]:
     async with FaultServer(ssl=context) as server:
         server.script(chat())
         yield server
+
+
+async def test_a_broken_off_answer_under_tls(authority: trustme.CA, make_client: MakeClient, ca_file: str) -> None:
+    """Leaving a stream closes the connection at once: a peer that does not answer a TLS farewell is not waited for."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    end = threading.Event()
+
+    def serve() -> None:
+        accepted, _ = listener.accept()
+        with context.wrap_socket(accepted, server_side=True) as peer:
+            peer.recv(2**16)
+            peer.sendall(head() + chunk(token("a")))
+            end.wait(10)  # reads nothing, says nothing
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        client = make_client(f"https://127.0.0.1:{listener.getsockname()[1]}/v1", verify=ca_file)
+        try:
+            async with client.chat.stream("hi") as stream:
+                await anext(stream)
+                during = open_files()
+            await asyncio.sleep(0.01)
+            assert open_files() == during - 1
+        finally:
+            end.set()
+            thread.join()
 
 
 async def test_a_server_of_our_own_authority(tls_server: FaultServer, make_client: MakeClient, ca_file: str) -> None:

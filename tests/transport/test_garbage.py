@@ -49,8 +49,8 @@ async def test_abandoned_streams(server: FaultServer, make_client: MakeClient, t
         for _ in range(count):
             async with asyncio.timeout(5):  # all slots are taken where they are not given back
                 await abandon(client)
+            server.requests.clear()
         await server.until(lambda: server.open == 0)
-        server.requests.clear()
 
     await many(50)
     gc.collect()
@@ -78,8 +78,8 @@ def test_abandoned_blocking_streams(far: FaultServer, told: list[str]) -> None:
                 stream = client.chat.stream("hi", timeout=5)
                 next(stream)
                 del stream
+                far.requests.clear()
             assert until(lambda: far.open == 0)
-            far.requests.clear()
 
         many(50)
         gc.collect()

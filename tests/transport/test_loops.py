@@ -148,8 +148,8 @@ def test_short_loops_in_numbers(far: FaultServer) -> None:
     def loops(number: int) -> None:
         for step in range(number):
             assert (run if step % 2 else run_by_hand)(asyncio.new_event_loop, call()) <= 2
+            far.requests.clear()
         asyncio.run(call())
-        far.requests.clear()
         gc.collect()
 
     loops(50)

@@ -10,6 +10,7 @@ import pytest
 from nimclient import AsyncClient, RetryPolicy, Timeouts
 from nimclient._transport.connection import SEND_PIECE
 from nimclient.errors import AuthenticationError, NimError, RequestTimeoutError, RequestTooLargeError
+from support.leaks import open_files
 from support.server import Close, Early, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, embedded, error
 
@@ -91,3 +92,19 @@ async def test_a_server_that_stops_reading(server: FaultServer, make_client: Mak
     assert time.monotonic() - began < 1
     assert caught.value.phase == "headers"
     gate.set()
+
+
+async def test_a_cancelled_upload_is_dropped_at_once(server: FaultServer, client: AsyncClient) -> None:
+    """What is left of a body that a server does not read is not flushed to it: the connection is gone with the call."""
+    server.script(Early([Pause(30)]))
+    before = open_files()
+    call = asyncio.create_task(client.chat.create(LARGE))
+    await server.until(lambda: bool(server.requests))
+    await asyncio.sleep(0.05)
+    during = open_files()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.01)
+    assert before < during
+    assert open_files() == during - 1  # the server's own side is not ours to close
