@@ -94,9 +94,10 @@ class Delivery:
         await body.finish()
         request_id = request_id_of(head.headers)
         fetched, body = await self._opened(self.fetch(address), nvcf.LEAST_PATIENCE, request_id)
+        headers = fetched.headers
         if request_id is not None:  # the place of the result knows nothing of it
-            fetched = evolve(fetched, headers=fetched.headers.with_missing("nvcf-reqid", request_id))
-        return fetched, body
+            headers = headers.with_missing("nvcf-reqid", request_id)
+        return evolve(fetched, headers=headers, keyless=True), body
 
     async def _opened(self, request: HttpRequest, patience: float, request_id: str | None) -> tuple[HttpHead, Body]:
         """The response to a request that may be repeated: what fails on the way is tried again for `patience` seconds.

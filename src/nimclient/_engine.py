@@ -444,7 +444,9 @@ class Engine:
             text = text.replace(secret.encode(), b"***")
         where = f"{call.method} {call.shown_path}"
         request_id = request_id_of(head.headers)
-        return status_error(head.status, head.headers, text, where=where, request_id=request_id, keyless=call.bare)
+        return status_error(
+            head.status, head.headers, text, where=where, request_id=request_id, keyless=call.bare or head.keyless
+        )
 
     def _way(self, call: Call[Any]) -> Way:
         """The way of a call through the replicas. Only what a model computes is measured: the rest says nothing of that."""

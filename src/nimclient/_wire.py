@@ -149,13 +149,17 @@ class HttpRequest:
 
 @define
 class HttpHead:
-    """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came out of the pool."""
+    """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came out of the pool.
+
+    `keyless`: it answers a request that carried nothing of the client's.
+    """
 
     status: int
     headers: Headers
     queue: float
     connect: float | None
     reused: bool
+    keyless: bool = False
 
 
 BodyPhase = Literal["first_event", "idle", "body"]

@@ -437,6 +437,7 @@ async def test_a_refusal_at_the_place_of_the_result(
     with caplog.at_level(logging.DEBUG), pytest.raises(APIStatusError) as caught:
         await make_client(dialect="hosted").chat.create("hi")
     assert (caught.value.status, caught.value.request_id) == (403, "r")
+    assert "API key" not in str(caught.value)
     assert "abc" not in str(caught.value) + caplog.text + repr(vars(caught.value))
 
 

@@ -413,3 +413,19 @@ def test_the_doctor(dynamo: Dynamo, capsys: pytest.CaptureFixture[str]) -> None:
     assert findings["chat"]["model"] == MODEL
     assert findings["context"]["tokens"] > 0
     assert findings["embeddings"]["state"] == findings["reranking"]["state"] == "note"
+
+
+async def test_routes_that_have_no_method(client: AsyncClient) -> None:
+    """/v1/responses through the escape hatch: whole, and as a stream of events that ends with its body; errors as ever."""
+    body = {"model": MODEL, "input": "hello there", "max_output_tokens": 6}
+    answer = await client.request("POST", "/v1/responses", json=body)
+    assert answer["object"] == "response"
+    async with await client.request("POST", "/v1/responses", json={**body, "stream": True}, stream=True) as events:
+        kinds = [event["type"] async for event in events]
+    assert (kinds[0], kinds[-1]) == ("response.created", "response.incomplete")
+    assert kinds.count("response.output_text.delta") == 6
+    assert "dynamo" in await client.request("GET", "/metrics")
+    with pytest.raises(ModelNotFoundError):
+        await client.request("POST", "/v1/responses", json={**body, "model": "none"})
+    with pytest.raises(NotFoundError):
+        await client.infer("/v1/infer", {"input": []})

@@ -400,3 +400,17 @@ def test_the_doctor(
     assert (findings["server"]["kind"], findings["server"]["version"]) == ("vllm", "0.32.0")
     assert (findings["context"]["tokens"], findings["chat"]["model"]) == (CONTEXT, MODEL)
     assert findings["embeddings"]["state"] == findings["reranking"]["state"] == "note"
+
+
+async def test_routes_that_have_no_method(client: AsyncClient) -> None:
+    """/v1/responses through the escape hatch: whole, and as a stream of events that ends with its body; errors as ever."""
+    body = {"model": MODEL, "input": "hello there", "max_output_tokens": 16}
+    answer = await client.request("POST", "/v1/responses", json=body)
+    assert answer["object"] == "response"
+    async with await client.request("POST", "/v1/responses", json={**body, "stream": True}, stream=True) as events:
+        kinds = [event["type"] async for event in events]
+    assert kinds[0] == "response.created"
+    assert kinds[-1] in ("response.completed", "response.incomplete")
+    assert "vllm" in await client.request("GET", "/metrics")
+    with pytest.raises(NotFoundError):
+        await client.infer("/v1/infer", {"input": []})
