@@ -7,7 +7,7 @@ import pytest
 from attrs import evolve
 from rich.console import Console
 
-from nimclient.cli.board import Events, Lines, amount, board_for, clock, latency, sentence
+from nimclient.cli.board import PACE_SECONDS, Events, Lines, Pace, Rates, amount, board_for, clock, latency, sentence
 from nimclient.cli.board_rich import LiveTable, drawn
 from nimclient.records import Progress
 
@@ -29,6 +29,10 @@ MIDDLE = Progress(
 )
 
 
+RATES = Rates(100.0, 2_400.0, 38.0)
+NOTHING = Rates(0.0, 0.0, None)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -36,12 +40,24 @@ class Terminal(io.StringIO):
 
 def test_a_line():
     """A line has what is done, the rates, requests in flight, latencies, what went wrong, and the time that is left."""
-    assert sentence(MIDDLE, "texts", 11.0) == (
+    assert sentence(MIDDLE, RATES, "texts") == (
         "1,200 of 5,000 texts (24.0 %), 100 texts/s, 2,400 tokens/s, 7 of 12 in flight, p50 35 ms, p95 12.5 s, "
         "2 failed, 3 refused, 1 retried, 0:00:38 left"
     )
-    assert sentence(EARLY, "texts", 0) == "0 texts, 0 texts/s, 0 tokens/s, 0 in flight, p50 –, p95 –"
-    assert sentence(None, "texts", 61) == "starting (0:01:01)"
+    assert sentence(EARLY, NOTHING, "texts") == "0 texts, 0 texts/s, 0 tokens/s, 0 in flight, p50 –, p95 –"
+
+
+def test_the_pace_is_that_of_the_last_seconds():
+    """Rates begin with the run, forget what is long past, and are nothing when nothing comes; the time left follows them."""
+    pace = Pace()
+    assert pace.rates(MIDDLE, 11.0) == Rates(100.0, 2_400.0, 38.0)
+    later = evolve(MIDDLE, done=1_300, tokens=24_500, seconds=20.0)
+    assert pace.rates(later, 21.0) == Rates(55.0, 1_225.0, pytest.approx(3_700 / 55))
+    for seconds in (22.0, 23.0):
+        pace.rates(later, seconds)
+    assert pace.rates(later, 21.0 + PACE_SECONDS) == Rates(0.0, 0.0, None)
+    assert pace.rates(evolve(later, done=5_000), 40.0).eta == 0.0
+    assert pace.rates(evolve(later, total=None), 41.0).eta is None
 
 
 def test_words():
@@ -57,12 +73,12 @@ def test_lines():
     """Lines go to the stream one by one, without control characters."""
     stream = io.StringIO()
     lines = Lines(stream, "embedding a\x1bb", "texts")
-    lines.show(None, 0.0)
-    lines.show(EARLY, 1.0)
+    lines.show(None, 61.0)
+    lines.show(EARLY, 62.0)
     lines.close()
     lines.word("report", "done", {"status": "complete"})
     assert stream.getvalue().splitlines() == [
-        "embedding ab: starting (0:00:00)",
+        "embedding ab: starting (0:01:01)",
         "embedding ab: 0 texts, 0 texts/s, 0 tokens/s, 0 in flight, p50 –, p95 –",
         "done",
     ]
@@ -89,7 +105,7 @@ def console() -> Console:
 
 def test_the_live_table(console: Console):
     """The table has every number of a Progress."""
-    console.print(drawn("embedding docs.jsonl", "texts", MIDDLE, 11.0))
+    console.print(drawn("embedding docs.jsonl", "texts", MIDDLE, RATES, 11.0))
     shown = console.export_text()
     lines = [line.split() for line in shown.splitlines()]
     assert lines[0] == ["embedding", "docs.jsonl", "0:00:11"]
@@ -105,8 +121,8 @@ def test_the_live_table(console: Console):
 
 def test_the_table_where_little_is_known(console: Console):
     """Before anything has come there is a word for it; without a total and a limit there are none."""
-    console.print(drawn("embedding -", "texts", None, 1.0))
-    console.print(drawn("embedding -", "texts", EARLY, 1.0))
+    console.print(drawn("embedding -", "texts", None, None, 1.0))
+    console.print(drawn("embedding -", "texts", EARLY, NOTHING, 1.0))
     shown = console.export_text()
     assert "starting" in shown
     assert "0 texts\n" in shown
@@ -121,6 +137,15 @@ def test_the_table_is_drawn_in_place(console: Console):
     table.close()
     table.word("report", "all\x1b done", {})
     assert console.export_text().rstrip().splitlines()[-1] == "all done"
+
+
+def test_a_narrow_terminal():
+    """On a narrow terminal the bar gives way to the numbers."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, record=True)
+    table = LiveTable(console, "embedding x", "texts")
+    table.show(MIDDLE, 1.0)
+    table.close()
+    assert "1,200 of 5,000 texts (24.0 %)" in console.export_text()
 
 
 def test_which_board(monkeypatch: pytest.MonkeyPatch):

@@ -103,7 +103,10 @@ def _add_embed(commands: _Commands) -> None:
     )
     embed.add_argument("--id", type=_text, metavar="FIELD", help="field that holds the id (default: the row's number)")
     embed.add_argument(
-        "--format", choices=["parquet", "npy", "jsonl"], default="parquet", help="of the parts (default: %(default)s)"
+        "--format",
+        choices=["parquet", "npy", "jsonl"],
+        default="parquet",
+        help="what the parts are (default: %(default)s)",
     )
     embed.add_argument(
         "--input-type",
@@ -139,7 +142,7 @@ def _add_rerank(commands: _Commands) -> None:
     rerank = _command(
         commands, "rerank", "sort documents by how well they answer a query", prose.RERANK, prose.RERANK_EPILOG
     )
-    rerank.add_argument("query", type=_text, help="what the documents should answer")
+    rerank.add_argument("query", metavar="QUERY", type=_text, help="what the documents should answer")
     rerank.add_argument(
         "documents",
         nargs="*",

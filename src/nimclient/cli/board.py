@@ -6,14 +6,49 @@ A board is shown the latest Progress now and then (`interval` seconds apart), an
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
+
+from attrs import frozen
 
 from nimclient.cli.show import printable
 from nimclient.records import Progress
 
+PACE_SECONDS = 15.0
 LINE_SECONDS = 5.0
 EVENT_SECONDS = 1.0
+
+
+@frozen
+class Rates:
+    """How fast it goes just now, a second; `eta` is in seconds, None where nothing comes or the total is unknown."""
+
+    texts: float
+    tokens: float
+    eta: float | None
+
+
+class Pace:
+    """The rates of the last seconds: what a person who watches wants to know. A Progress has those of the whole run."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def rates(self, progress: Progress, seconds: float) -> Rates:
+        """After `seconds`, having been asked before."""
+        seen = self._seen
+        if not seen:
+            seen.append((seconds - progress.seconds, progress.resumed, 0))  # when the run began
+        seen.append((seconds, progress.done, progress.tokens))
+        while len(seen) > 2 and seen[1][0] <= seconds - PACE_SECONDS:
+            seen.popleft()
+        since, done, tokens = seen[0]
+        passed = max(seconds - since, 1e-3)
+        texts = (progress.done - done) / passed
+        left = None if progress.total is None else max(progress.total - progress.done, 0)
+        eta = None if left is None or (left and not texts) else left / texts if left else 0.0
+        return Rates(texts, (progress.tokens - tokens) / passed, eta)
 
 
 class Board(Protocol):
@@ -43,10 +78,14 @@ class Lines:
         self._stream = stream
         self._label = label
         self._unit = unit
+        self._pace = Pace()
 
     def show(self, progress: Progress | None, seconds: float) -> None:
         """One line."""
-        self._say(f"{self._label}: {sentence(progress, self._unit, seconds)}")
+        if progress is None:
+            self._say(f"{self._label}: starting ({clock(seconds)})")
+        else:
+            self._say(f"{self._label}: {sentence(progress, self._pace.rates(progress, seconds), self._unit)}")
 
     def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """The text."""
@@ -99,22 +138,20 @@ def board_for(stream: TextIO, label: str, unit: str) -> Board:
     return Lines(stream, label, unit)
 
 
-def sentence(progress: Progress | None, unit: str, seconds: float) -> str:
+def sentence(progress: Progress, rates: Rates, unit: str) -> str:
     """How far it is, in one line."""
-    if progress is None:
-        return f"starting ({clock(seconds)})"
     parts = [
         amount(progress, unit),
-        f"{progress.texts_per_second:,.0f} {unit}/s",
-        f"{progress.tokens_per_second:,.0f} tokens/s",
+        f"{rates.texts:,.0f} {unit}/s",
+        f"{rates.tokens:,.0f} tokens/s",
         f"{in_flight(progress)} in flight",
         f"p50 {latency(progress.latency_p50)}, p95 {latency(progress.latency_p95)}",
     ]
     for number, name in ((progress.failed, "failed"), (progress.refusals, "refused"), (progress.retries, "retried")):
         if number:
             parts.append(f"{number:,} {name}")
-    if progress.eta is not None:
-        parts.append(f"{clock(progress.eta)} left")
+    if rates.eta is not None:
+        parts.append(f"{clock(rates.eta)} left")
     return ", ".join(parts)
 
 

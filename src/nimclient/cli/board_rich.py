@@ -11,11 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.board import amount, clock, latency
+from nimclient.cli.board import Pace, Rates, amount, clock, latency
 from nimclient.cli.show import printable
 from nimclient.records import Progress
 
 FRAME_SECONDS = 0.25
+BAR_WIDTH = 30
+BESIDE_BAR = 52  # "1,234,567 of 9,999,999 texts (12.3 %)  0:12:34 left"
 
 
 class LiveTable:
@@ -27,6 +29,7 @@ class LiveTable:
         self._console = console
         self._label = label
         self._unit = unit
+        self._pace = Pace()
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
@@ -37,7 +40,9 @@ class LiveTable:
 
     def show(self, progress: Progress | None, seconds: float) -> None:
         """Draw it anew."""
-        self._live.update(drawn(self._label, self._unit, progress, seconds), refresh=True)
+        rates = None if progress is None else self._pace.rates(progress, seconds)
+        width = min(BAR_WIDTH, max(self._console.width - BESIDE_BAR, 5))
+        self._live.update(drawn(self._label, self._unit, progress, rates, seconds, width), refresh=True)
 
     def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """A line."""
@@ -48,29 +53,31 @@ class LiveTable:
         self._live.stop()
 
 
-def drawn(label: str, unit: str, progress: Progress | None, seconds: float) -> Group:
+def drawn(
+    label: str, unit: str, progress: Progress | None, rates: Rates | None, seconds: float, width: int = BAR_WIDTH
+) -> Group:
     """A heading, a bar and two pairs of columns."""
     heading = Text.assemble((printable(label), "bold"), f"  {clock(seconds)}")
-    if progress is None:
+    if progress is None or rates is None:
         return Group(heading, Text("starting: reading the source and finding the model", style="dim"))
-    rest = "" if progress.eta is None else f"  {clock(progress.eta)} left"
+    rest = "" if rates.eta is None else f"  {clock(rates.eta)} left"
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
-        ProgressBar(total=progress.total or None, completed=progress.done, width=30, pulse=progress.total is None),
+        ProgressBar(total=progress.total or None, completed=progress.done, width=width, pulse=progress.total is None),
         Text(f"{amount(progress, unit)}{rest}"),
     )
-    return Group(heading, bar, _numbers(unit, progress))
+    return Group(heading, bar, _numbers(unit, progress, rates))
 
 
-def _numbers(unit: str, progress: Progress) -> Table:
+def _numbers(unit: str, progress: Progress, rates: Rates) -> Table:
     table = Table.grid(padding=(0, 2))
     for style in ("dim", "cyan", "dim", "cyan"):
         table.add_column(style=style, justify="right" if style == "cyan" else "left", min_width=8)
     rows = (
-        (f"{unit}/s", f"{progress.texts_per_second:,.0f}", "in flight", str(progress.in_flight)),
+        (f"{unit}/s", f"{rates.texts:,.0f}", "in flight", str(progress.in_flight)),
         (
             "tokens/s",
-            f"{progress.tokens_per_second:,.0f}",
+            f"{rates.tokens:,.0f}",
             "limit",
             "–" if progress.limit is None else str(progress.limit),
         ),

@@ -21,6 +21,7 @@ examples:
   nimclient doctor                                  find out what works and what does not
 
 `nimclient COMMAND --help` has the options of each command and more examples.
+
 """
     + KEYS
 )
@@ -157,6 +158,7 @@ examples:
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
 or part-00000.jsonl; DIR/manifest.json; DIR/failures.jsonl; the checkpoint.
 --json: {"event": "progress", …} about once a second, then "report", "stopped" or "error".
+
 """
     + KEYS
 )
@@ -180,6 +182,7 @@ examples:
 a line of SOURCE: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",
                    "body": {"messages": [{"role": "user", "content": "hello"}]}}
 --json: {"event": "progress", …} about once a second, then "report", "stopped" or "error".
+
 """
     + KEYS
 )
