@@ -152,7 +152,7 @@ def test_bad_input_is_refused_before_anything_is_sent(arguments, error, words):
     [
         (None, None, None, (NIM, RERANK, RERANK_AT_ROOT)),
         (None, "nim", None, (NIM, RERANK, RERANK_AT_ROOT)),
-        (None, "hosted", None, (NIM,)),
+        (None, "hosted", None, (NIM, RERANK, RERANK_AT_ROOT)),
         (None, "vllm", None, (RERANK, RERANK_AT_ROOT, NIM)),
         (None, "dynamo", None, (RERANK, RERANK_AT_ROOT, NIM)),
         ("nim", "nim", None, (NIM,)),

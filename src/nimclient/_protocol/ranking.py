@@ -68,8 +68,8 @@ class Passage:
 def forms(told: Dialect | None, known: Dialect | None, endpoint: str | None = None) -> tuple[Form, ...]:
     """The forms worth trying, the likeliest first.
 
-    A URL of the model's own says by its end which form it takes, and the caller's word (`told`) leaves no other form; what
-    is merely `known` of the server only decides what is tried first; NVIDIA's own hosts are known for certain.
+    A URL of the model's own says by its end which form it takes, and what is certain (`told`: the caller's word, or
+    NVIDIA's own host) leaves no other form; what is merely `known` of the server only decides what is tried first.
     """
     if endpoint is not None:
         return (Form(endpoint, nim=not endpoint.endswith("/rerank")),)
@@ -79,8 +79,6 @@ def forms(told: Dialect | None, known: Dialect | None, endpoint: str | None = No
         case "dynamo":
             return (RERANK,)
         case "nim" | "hosted":
-            return (NIM,)
-        case None if known == "hosted":
             return (NIM,)
         case None:
             rerank_first = known in ("vllm", "dynamo")

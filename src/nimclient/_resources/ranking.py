@@ -56,10 +56,11 @@ class AsyncRanking(Resource):
     def forms(self, model: str | None) -> Sequence[Form]:
         """The forms in which to ask for a ranking of this model; the one that has worked before comes first."""
         engine = self._engine
+        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
         endpoint = None if model is None else engine.endpoint_of(model)
         if endpoint is None and engine.is_hosted and model is not None:
             endpoint = hosted_ranking_url(model)
-        found = forms(engine.config.dialect, engine.dialect_for(model), endpoint)
+        found = forms(told, engine.dialect_for(model), endpoint)
         worked = engine.core.ranking_form
         return sorted(found, key=lambda form: form != worked) if worked is not None else found
 
