@@ -175,7 +175,7 @@ class AsyncClient:
 
         A document is a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers). `truncate`:
         "NONE" or "END" for pairs that are too long (NIM). `batch_size`: documents a request (None: 512, the most that NIM
-        takes); slices are sent side by side (`concurrency`, None: 8) and merged by score.
+        takes); slices are sent side by side (`concurrency`, None: finds out) and merged by score.
 
         NIM is asked at /v1/ranking, or at the model's own URL of the hosted catalog; vLLM and Dynamo at /v1/rerank. Which
         it is comes out of the first answer and is remembered; `dialect=` of the client says it beforehand.

@@ -183,9 +183,8 @@ class AsyncChat(Resource):
     ) -> Any:
         """Ask many things side by side; the answers come in the order of the conversations.
 
-        Each conversation is what `create` takes: a str, or a list of messages. `concurrency`: how many at once (None:
-        16). A server that refuses for capacity (429, 503, 529) makes all of them wait, up to `RetryPolicy.patience`; that
-        spends no attempt.
+        Each conversation is what `create` takes: a str, or a list of messages. `concurrency`: how many at once (None
+        finds out). A refusal for capacity (429, 503, 529) spends no attempt; it waits, up to `RetryPolicy.patience`.
 
         `on_error="raise"` raises the first error, with the position as `.index`, after the others were cancelled; of a
         list, an item that cannot be sent is found before anything is. "return" puts the error in the place of the answer.

@@ -120,7 +120,7 @@ class AsyncEmbeddings(Resource):
         """Embed texts as passages, in slices side by side; vectors come in the order of the texts, in one buffer.
 
         `batch_size`: texts a request (None: 64 texts or 256 kB, whichever comes first). `concurrency`: requests at once
-        (None: 16). A server that refuses for capacity (429, 503, 529) makes all slices wait, up to
+        (None: finds out). A server that refuses for capacity (429, 503, 529) makes all slices wait, up to
         `RetryPolicy.patience`; that spends no attempt. A slice that is refused (400, 413, 422) is halved until the text
         at fault is found. `on_progress` is called after every slice; what it raises ends the call.
 
@@ -167,7 +167,7 @@ class AsyncEmbeddings(Resource):
 
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
         `.failures` and `.usage`; `ordered=False` hands them out as they are finished. At most 2 × `concurrency` slices
-        (None: 16 requests at once) are taken from the source beyond those that were handed out. AsyncClient advances a
+        (None finds out how many at once) are taken from the source beyond those that were handed out. AsyncClient advances a
         plain iterable on the event loop, a slice at a time, so one that blocks should be an async iterable; Client
         advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64 texts or 256 kB,
         whichever comes first); a server that refuses a size is sent smaller slices from then on.
