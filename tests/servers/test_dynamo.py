@@ -429,3 +429,35 @@ async def test_routes_that_have_no_method(client: AsyncClient) -> None:
         await client.request("POST", "/v1/responses", json={**body, "model": "none"})
     with pytest.raises(NotFoundError):
         await client.infer("/v1/infer", {"input": []})
+
+
+async def test_beside_a_replica_that_is_gone(dynamo: Dynamo) -> None:
+    """With a dead replica beside it, Dynamo gets every call, whole and streamed."""
+    async with AsyncClient(base_url=["http://127.0.0.1:9", dynamo.base_url], model=MODEL) as client:
+        assert await client.health.ready()
+        for _ in range(3):
+            assert (await client.chat.create("hello there", max_tokens=2)).text
+            assert (await client.chat.stream("hello there", max_tokens=2).final()).text
+
+
+def test_a_batch_from_the_command_line(dynamo: Dynamo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`nimclient batch` sends chats and completions to Dynamo and keeps its answers; a request that it refuses is partial."""
+    chat = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 2}
+    bodies = [
+        ("/v1/chat/completions", chat),
+        ("/v1/completions", {"prompt": "hello", "max_tokens": 2}),
+        ("/v1/chat/completions", {**chat, "max_tokens": -1}),
+    ]
+    source, out = tmp_path / "requests.jsonl", tmp_path / "answers.jsonl"
+    lines = [
+        {"custom_id": str(number), "method": "POST", "url": url, "body": {"model": MODEL, **body}}
+        for number, (url, body) in enumerate(bodies)
+    ]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    argv = ["batch", str(source), "--out", str(out), "--base-url", dynamo.base_url, "--json"]
+    assert main(argv) == 1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["event"], report["succeeded"], report["failed"]) == ("report", 2, 1)
+    answers = {one["custom_id"]: one["response"]["body"] for one in map(json.loads, out.read_text().splitlines())}
+    assert answers.keys() == {"0", "1"}
+    assert answers["0"]["choices"][0]["message"]["content"]

@@ -9,6 +9,7 @@ import sys
 import anyio
 
 from nimclient import RetryPolicy
+from nimclient._types import is_array
 from nimclient.cli.connection import key_for, make_client, named_by
 from nimclient.cli.examination import Examination
 from nimclient.cli.findings import Finding, summary
@@ -23,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     if args.timeout is None:
         args.timeout = SECONDS
     make_client(args)  # what cannot work as a whole
-    urls: list[str | None] = args.base_url if isinstance(args.base_url, list) else [args.base_url]
+    urls: list[str | None] = args.base_url if is_array(args.base_url) else [args.base_url]
     return max(_examine(args, url) for url in urls)
 
 
