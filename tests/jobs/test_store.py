@@ -8,6 +8,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs import checkpoint, files
+from nimclient.jobs import store as module
 from nimclient.jobs.checkpoint import Done, Lost, Run
 from nimclient.jobs.store import Store
 
@@ -128,7 +130,7 @@ def test_a_large_part_is_written_group_by_group(folder: Folder, monkeypatch: pyt
     store = folder.store()
     for start in range(0, 100, 10):
         store.keep([run(start, start + 10)], [], 2)
-    assert [len(group.indexes) for group in store._checkpoint.groups()] == [20] * 5
+    assert [len(group.indexes) for group in store._checkpoint.groups(0)] == [20] * 5
     store.finish()
     assert folder.rows() == [(n, f"id{n}", float(n)) for n in range(100)]
 
@@ -161,8 +163,9 @@ def test_a_part_is_written_when_there_is_enough_for_one(folder: Folder) -> None:
     store = folder.store(part_bytes=8 * 100)
     for start in range(0, 250, 10):
         store.keep([run(start, start + 10)], [], 2)
+    store._wait()
     assert sorted(path.name for path in folder.path.glob("part-*")) == ["part-00000.jsonl", "part-00001.jsonl"]
-    assert folder.manifest()["succeeded"] == 200
+    assert [part["rows"] for part in folder.manifest()["parts"]] == [100, 100]
     store = folder.reopened(part_bytes=800)
     store.finish()
     assert [row[0] for row in folder.rows()] == list(range(250))
@@ -194,6 +197,52 @@ def test_a_part_that_a_crash_left_without_its_entry_is_written_again(
     store.keep([run(5, 6)], [], 2)
     store.finish()
     assert [row[0] for row in folder.rows()] == list(range(6))
+
+
+def test_what_comes_while_a_part_is_written_goes_into_the_next(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording does not wait for the disk, unless a second part is full; a crash in between loses neither."""
+    store = folder.store(part_bytes=80)
+    on = threading.Event()
+    real = module.write_part
+
+    def slowly(*args: Any) -> Any:
+        on.wait()
+        return real(*args)
+
+    monkeypatch.setattr(module, "write_part", slowly)
+    store.keep([run(0, 10)], [], 2)
+    store.keep([run(10, 15)], [], 2)
+    store.keep([run(15, 19)], [], 2)
+    assert folder.rows() == []
+    assert store._checkpoint.held() == [(0, 10, 80), (1, 9, 72)]
+    crashed = Folder(folder.path.parent / "crashed")
+    shutil.copytree(folder.path, crashed.path)
+    later = threading.Timer(0.05, on.set)
+    later.start()
+    store.keep([run(19, 20)], [], 2)
+    assert on.is_set()
+    store.finish()
+    assert [row[0] for row in folder.rows()] == list(range(20))
+    again = crashed.store(part_bytes=80)
+    again.keep([run(19, 20)], [], 2)
+    again.finish()
+    crashed.close()
+    assert crashed.rows() == folder.rows()
+
+
+def test_a_part_that_cannot_be_written_stops_the_job(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded next raises it; the next run writes the part."""
+    store = folder.store(part_bytes=80)
+    monkeypatch.setattr(files.os, "fsync", refuse(errno.EIO))
+    store.keep([run(0, 10)], [], 2)
+    with pytest.raises(JobStoreError, match="Input/output error"):
+        while True:
+            store.keep([run(store.succeeded, store.succeeded + 1)], [], 2)
+    monkeypatch.undo()
+    kept = store.succeeded
+    store = folder.reopened(part_bytes=80)
+    store.finish()
+    assert [row[0] for row in folder.rows()] == list(range(kept))
 
 
 def test_a_job_without_a_vector_has_no_part(folder: Folder) -> None:
@@ -436,7 +485,7 @@ try:
         store.keep([run(kept, kept + 64, 16)], [], 16)
         kept += 64
         if kept == 64 * 8:
-            store._seal()
+            store._close_part()
 except JobStoreError as error:
     assert "free some space" in str(error), error
     assert "full" in str(error), error

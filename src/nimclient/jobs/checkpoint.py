@@ -1,13 +1,14 @@
 """What a job has finished, in one SQLite file: durable row by row, whatever happens to the process.
 
 Every finished slice is one transaction. SQLite's write-ahead log makes it whole or absent: a process that is killed
-loses nothing that was recorded, a power cut at most what came after the last sync (every 16 MB, and at every part).
+loses nothing that was recorded, a power cut at most what came after the last sync (every 16 MB).
 Vectors stay here until there are enough of them for a part; then they move into it, and here remains that they are done.
 """
 
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +23,10 @@ from nimclient.jobs.parts import Group
 
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, digest BLOB, part INTEGER, ids BLOB, vectors BLOB);
-CREATE INDEX unsealed ON runs (start) WHERE part IS NULL;
+CREATE TABLE runs (
+    start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, digest BLOB, part INTEGER NOT NULL, ids BLOB, vectors BLOB
+);
+CREATE INDEX held ON runs (part, start) WHERE vectors IS NOT NULL;
 CREATE TABLE failures (row INTEGER PRIMARY KEY, final INTEGER NOT NULL, digest BLOB, record BLOB NOT NULL);
 CREATE TABLE parts (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, files TEXT NOT NULL);
 """
@@ -63,7 +66,7 @@ class Done:
 
 @frozen
 class Part:
-    """A part that is written: its number, its rows, its files and their sizes."""
+    """A part: its number, its rows, its files and their sizes once it is written."""
 
     number: int
     rows: int
@@ -71,10 +74,11 @@ class Part:
 
 
 class Checkpoint:
-    """The open file. One thread at a time; every method may raise JobStoreError."""
+    """The open file, for any thread: they take turns. Every method may raise JobStoreError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._turn = threading.RLock()
         with self._errors("opened"):
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
             try:
@@ -117,12 +121,12 @@ class Checkpoint:
 
     # rows -------------------------------------------------------------------------------------------------------
 
-    def record(self, runs: Iterable[Run], lost: Iterable[Lost], facts: JsonDict) -> None:
-        """Keep what came back of a slice, all of it or nothing."""
+    def record(self, part: int, runs: Iterable[Run], lost: Iterable[Lost], facts: JsonDict) -> None:
+        """Keep what came back of a slice, all of it or nothing. Its vectors are to go into the part of this number."""
         with self._transaction():
             for run in runs:
-                values = (run.rows.start, run.rows.stop, run.digest, _json.dumps(list(run.ids)), run.vectors)
-                self._db.execute("INSERT INTO runs (start, stop, digest, ids, vectors) VALUES (?, ?, ?, ?, ?)", values)
+                values = (run.rows.start, run.rows.stop, run.digest, part, _json.dumps(list(run.ids)), run.vectors)
+                self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", values)
             self._db.executemany(
                 "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)",
                 [(item.row, item.final, item.digest, _json.dumps(item.record)) for item in lost],
@@ -160,38 +164,47 @@ class Checkpoint:
 
     # parts ------------------------------------------------------------------------------------------------------
 
-    def unsealed(self) -> tuple[int, int]:
-        """How many rows, and bytes of vectors, are in no part yet."""
-        query = "SELECT coalesce(sum(stop - start), 0), coalesce(sum(length(vectors)), 0) FROM runs WHERE part IS NULL"
+    def held(self) -> list[tuple[int, int, int]]:
+        """The parts that are not written yet: number, rows, and bytes of vectors."""
+        query = """
+            SELECT part, sum(stop - start), sum(length(vectors)) FROM runs
+            WHERE vectors IS NOT NULL GROUP BY part ORDER BY part"""
         with self._errors("read"):
-            rows, size = self._db.execute(query).fetchone()
-        return rows, size
+            return self._db.execute(query).fetchall()
 
-    def groups(self) -> Iterator[Group]:
-        """What is in no part yet, in the order of the rows."""
-        indexes: list[int] = []
-        ids: list[str] = []
-        vectors: list[bytes] = []
+    def groups(self, part: int) -> Iterator[Group]:
+        """What goes into a part, in the order of the rows. Other threads have their turn between two groups."""
+        start = -1
+        while rows := self._group(part, start):
+            start = rows[-1][0]
+            indexes = [row for first, stop, _, _ in rows for row in range(first, stop)]
+            ids = [name for _, _, names, _ in rows for name in _json.loads(names)]
+            yield Group(indexes, ids, b"".join(vectors for _, _, _, vectors in rows))
+
+    def _group(self, part: int, start: int) -> list[tuple[int, int, bytes, bytes]]:
+        """The next stretches of a part, as many as fit into a group, and at least one."""
+        query = """
+            SELECT start, stop, ids, vectors FROM runs
+            WHERE vectors IS NOT NULL AND part = ? AND start > ? ORDER BY start"""
+        rows: list[tuple[int, int, bytes, bytes]] = []
         size = 0
-        query = "SELECT start, stop, ids, vectors FROM runs WHERE part IS NULL ORDER BY start"
         with self._errors("read"):
-            for start, stop, names, numbers in self._db.execute(query):
-                if size and size + len(numbers) > _GROUP_BYTES:
-                    yield Group(indexes, ids, b"".join(vectors))
-                    indexes, ids, vectors, size = [], [], [], 0
-                indexes.extend(range(start, stop))
-                ids.extend(_json.loads(names))
-                vectors.append(numbers)
-                size += len(numbers)
-        yield Group(indexes, ids, b"".join(vectors))
+            for row in self._db.execute(query, (part, start)):
+                size += len(row[3])
+                if rows and size > _GROUP_BYTES:
+                    break
+                rows.append(row)
+        return rows
 
     def seal(self, part: Part) -> None:
-        """What was in no part is in this one now: its vectors are kept here no longer."""
+        """The part is written: its vectors are kept here no longer."""
         with self._transaction():
             self._db.execute(
                 "INSERT INTO parts VALUES (?, ?, ?)", (part.number, part.rows, _json.dumps(part.files).decode())
             )
-            self._db.execute("UPDATE runs SET part = ?, ids = NULL, vectors = NULL WHERE part IS NULL", (part.number,))
+            self._db.execute(
+                "UPDATE runs SET ids = NULL, vectors = NULL WHERE vectors IS NOT NULL AND part = ?", (part.number,)
+            )
 
     def parts(self) -> list[Part]:
         """The parts that are written, by number."""
@@ -224,10 +237,11 @@ class Checkpoint:
 
     @contextmanager
     def _errors(self, what: str) -> Generator[None, None, None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise self._store_error(what, error) from error
+        with self._turn:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise self._store_error(what, error) from error
 
     def _store_error(self, what: str, error: sqlite3.Error) -> JobStoreError:
         name: Any = getattr(error, "sqlite_errorname", "") or ""

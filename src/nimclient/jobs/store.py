@@ -8,6 +8,7 @@ are written anew from the checkpoint.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class Store:
         self._lock: FolderLock | None = None
         self._opened: Checkpoint | None = None
         self._has_begun = False
-        self._unsealed_rows = self._unsealed_bytes = 0
+        self._part = self._rows = self._bytes = 0  # the part that is filled now, and what is to go into it
+        self._writer = ThreadPoolExecutor(1, "nimclient-parts")
+        self._writing: Future[None] | None = None
         self.succeeded = self.failed = 0
 
     def open(self) -> JsonDict:
@@ -91,9 +94,14 @@ class Store:
             )
         self._checkpoint.forgive()
         self.succeeded, self.failed = self._checkpoint.counts()
-        self._unsealed_rows, self._unsealed_bytes = self._checkpoint.unsealed()
+        self._part = len(self._checkpoint.parts())
         self._has_begun = True
         self._describe("running")
+        for held in self._checkpoint.held():
+            if self._rows:  # one that was being written when the last run ended
+                self._close_part()
+            self._part, self._rows, self._bytes = held
+        self._close_part_if_full()
 
     def learn(self, facts: JsonDict) -> None:
         """Keep facts about the job."""
@@ -123,32 +131,47 @@ class Store:
                 f"the vectors have {dimensions} dimensions now; those that {self.folder} holds have {known}"
             )
         facts = {"dimensions": dimensions} if dimensions is not None and known is None else {}
-        self._checkpoint.record(runs, lost, facts)
+        self._checkpoint.record(self._part, runs, lost, facts)
         self._facts = {**self._facts, **facts}
         rows = sum(len(run.rows) for run in runs)
         self.succeeded += rows
         self.failed += len(lost)
-        self._unsealed_rows += rows
-        self._unsealed_bytes += sum(len(run.vectors) for run in runs)
-        if self._unsealed_bytes >= self._part_bytes:
-            self._seal()
-            self._describe("running")
+        self._rows += rows
+        self._bytes += sum(len(run.vectors) for run in runs)
+        self._close_part_if_full()
 
-    def _seal(self) -> None:
-        """Write what is in no part yet into one."""
+    def _close_part_if_full(self) -> None:
+        """Begin to write the part, if there is enough for one, and fill the next; not before the last one is written."""
+        if self._writing is not None and self._writing.done():
+            self._wait()
+        if self._bytes >= self._part_bytes:
+            self._close_part()
+
+    def _close_part(self) -> None:
+        self._wait()
+        self._writing = self._writer.submit(self._write_part, self._part, self._rows)
+        self._part += 1
+        self._rows = self._bytes = 0
+
+    def _wait(self) -> None:
+        """Until the part that is being written is. Raises what went wrong with it."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write_part(self, number: int, rows: int) -> None:
+        """In a thread of its own: what comes meanwhile is recorded as ever."""
         dimensions = self.dimensions
-        if not self._unsealed_rows or dimensions is None:
-            return
-        rows = self._unsealed_rows
-        number = len(self._checkpoint.parts())
-        files = write_part(self.folder, number, self._format, self._checkpoint.groups, rows, dimensions)
+        assert dimensions is not None
+        files = write_part(self.folder, number, self._format, lambda: self._checkpoint.groups(number), rows, dimensions)
         self._checkpoint.seal(Part(number, rows, files))
-        self._unsealed_rows = self._unsealed_bytes = 0
-        self._checkpoint.sync()
+        self._describe("running")
 
     def finish(self) -> None:
         """All rows are done: the last part, the list of failures, the manifest."""
-        self._seal()
+        if self._rows:
+            self._close_part()
+        self._wait()
         self._list_failures()
         self._describe(status_of(self.succeeded, self.failed))
         self._checkpoint.sync()
@@ -156,6 +179,8 @@ class Store:
     def stop(self) -> None:
         """Something ended the run: leave the folder as good as the disk allows. The checkpoint has what is finished."""
         if self._has_begun:
+            with suppress(JobStoreError):
+                self._wait()
             with suppress(JobStoreError):
                 self._checkpoint.sync()
                 self._list_failures()
@@ -190,6 +215,7 @@ class Store:
 
     def close(self) -> None:
         """Let others have the folder, however far `open` came."""
+        self._writer.shutdown()
         if self._opened is not None:
             self._opened.close()
         if self._lock is not None:
