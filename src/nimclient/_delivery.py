@@ -50,6 +50,7 @@ class Delivery:
         RequestTimeoutError("poll") when time is up, TransportError; those of polling carry the request id.
         """
         request_id: str | None = None
+        source = self.request.url
         if head.status == 202:
             request_id = nvcf.accepted_id(head.headers)
             if request_id is None:
@@ -58,9 +59,9 @@ class Delivery:
             follow = True
         try:
             if request_id is not None:
-                head, body = await self._polled(request_id, head, body)
+                head, body, source = await self._polled(request_id, head, body)
             if follow and head.status in _ELSEWHERE:
-                head, body = await self._fetched(head, body)
+                head, body = await self._fetched(source, head, body)
         except TransportError as error:
             error.request_id = request_id or error.request_id
             raise
@@ -68,8 +69,12 @@ class Delivery:
             head = evolve(head, headers=head.headers.with_missing("nvcf-reqid", request_id))
         return head, body
 
-    async def _polled(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
-        """Ask until the answer is no 202. A server that lets a poll wait is asked again at once, any other after a pause."""
+    async def _polled(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body, str]:
+        """Ask until the answer is no 202; where that came from is told, too.
+
+        A server that lets a poll wait is asked again at once, any other after a pause.
+        """
+        request = self.request
         pauses = nvcf.pauses()
         spent = 0.0
         while head.status == 202:
@@ -79,16 +84,17 @@ class Delivery:
             await self._pause(pause, request_id)
             asked = self.clock()
             seconds = nvcf.poll_seconds(self.request.headers)
-            left = self._left()
-            request = await self.poll(request_id, seconds if left is None else max(min(seconds, int(left)), 1))
+            if (left := self._left()) is not None:
+                seconds = max(min(seconds, int(left)), 1)
+            request = await self.poll(request_id, seconds)
             log.debug("asking for the result of request %s", request_id)
             head, body = await self._opened(request, nvcf.patience(seconds), request_id)
             spent = self.clock() - asked
-        return head, body
+        return head, body, request.url
 
-    async def _fetched(self, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
+    async def _fetched(self, source: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
         """The result from the address that the response names, if it may be followed; the response as it is if not."""
-        address = nvcf.elsewhere(self.request.url, head.headers.get("location"))
+        address = nvcf.elsewhere(source, head.headers.get("location"))
         if address is None:
             return head, body
         await body.finish()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 import warnings
-from pathlib import PurePath
 
-_HERE = str(PurePath(__file__).parent)
+_NOT_THE_CALLER = frozenset({"nimclient", "asyncio", "anyio"})
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn at the nearest line outside this package; of a task that awaits a call of ours, that is the awaiting line."""
-    level = 2
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+    """Warn at the nearest line that is neither ours nor the event loop's: where our call is awaited, or the loop is run."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_CALLER:
         frame = frame.f_back
         level += 1
-    warnings.warn(message, category, stacklevel=level - 1 if frame.f_back is None else level)
+    warnings.warn(message, category, stacklevel=level)

@@ -400,6 +400,14 @@ async def test_a_result_of_a_poll_is_followed_on_any_server(
     assert (await client.chat.create("hi")).text == "from afar"
 
 
+async def test_a_relative_place_of_a_result(server: FaultServer, client: AsyncClient) -> None:
+    """It is below the address that was asked last."""
+    server.script(ACCEPTED, path=CHAT).script(moved("../results/1"), path=STATUS).script(
+        chat("near"), path="/v1/results/1"
+    )
+    assert (await client.chat.create("hi")).text == "near"
+
+
 async def test_a_redirect_of_a_plain_server_stays_an_error(
     server: FaultServer, far: FaultServer, client: AsyncClient
 ) -> None:
