@@ -244,3 +244,24 @@ async def test_hello_after_all(server: FaultServer, client: AsyncClient) -> None
     """The stream of these tests is a good one."""
     server.script(HELLO)
     assert await final(client) == "Hello"
+
+
+@pytest.mark.parametrize("call", [create, in_a_block, final, closed_early, embed], ids=lambda f: f.__name__)
+async def test_no_cancelled_call_is_outstanding(
+    server: FaultServer, make_client: MakeClient, call: Callable[[AsyncClient], Any]
+) -> None:
+    """With replicas, one of them dead: wherever a call is cancelled, nothing is outstanding at any replica after it."""
+    server.script(reply)
+    client = make_client(["http://127.0.0.1:9/v1", server.url])
+    books = client._core.replicas._members
+
+    async def after() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert_idle(client)
+        assert [(len(replica.open), replica.probe) for replica in books] == [(0, None), (0, None)]
+        books[0].ejected_until = 0.0  # the next call tries it
+
+    await create(client)
+    assert await cancel_everywhere(lambda: call(client), after, deep=call is embed) >= 3
+    await assert_no_strays()
