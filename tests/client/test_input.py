@@ -87,7 +87,7 @@ EMBEDDINGS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "an unknown truncate": (["a"], {"truncate": "MIDDLE"}, ConfigurationError, "truncate"),
     "impossible dimensions": (["a"], {"dimensions": 0}, ConfigurationError, "dimensions"),
     "an unknown embedding_type": (["a"], {"embedding_type": "int4"}, ConfigurationError, "embedding_type"),
-    "an empty prefix": (["a"], {"prefix": ""}, ConfigurationError, "prefix"),
+    "a prefix that is no str": (["a"], {"prefix": 5}, ConfigurationError, "prefix"),
     "a chat model": (["a"], {"model": "meta/llama-3.1-8b-instruct"}, ConfigurationError, "of kind chat"),
 }
 
