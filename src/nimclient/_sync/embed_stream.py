@@ -11,12 +11,15 @@ from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
+from nimclient._types import stays_here
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.progress import Progress
 
 
 class SyncEmbedStream(Iterator[EmbeddedBatch]):
     """EmbeddedBatch records of a source of texts; see EmbedStream. Use it with `with`, or read it to its end."""
+
+    __reduce__ = stays_here
 
     def __init__(self, stream: EmbedStream, source: Any) -> None:
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):

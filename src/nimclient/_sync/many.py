@@ -18,6 +18,7 @@ from nimclient._protocol.messages import settled
 from nimclient._resources.batch import pairs, with_completed
 from nimclient._sync.mirror import dressed, is_lazy
 from nimclient._sync.portal import PORTAL
+from nimclient._types import stays_here
 from nimclient._user_code import Desk
 
 P = ParamSpec("P")
@@ -31,6 +32,8 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
     Use it with `with`, so that leaving early cancels what is under way, or read it to its end. A source that blocks holds
     back answers: it is asked for its next item by the thread that reads.
     """
+
+    __reduce__ = stays_here
 
     def __init__(self, make: Callable[[Any], AsCompleted[R]], source: Any) -> None:
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):

@@ -11,7 +11,7 @@ from nimclient._event_stream import EventStream
 from nimclient._reader import Chunk
 from nimclient._stream import AnswerStream
 from nimclient._sync.portal import PORTAL
-from nimclient._types import Json
+from nimclient._types import Json, stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
@@ -22,6 +22,8 @@ A = TypeVar("A")
 
 class SyncAnswerStream(Iterator[C], Generic[C, A]):
     """A streamed answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like AnswerStream."""
+
+    __reduce__ = stays_here
 
     def __init__(self, stream: AnswerStream[C, A]) -> None:
         self._async = stream
@@ -84,6 +86,8 @@ class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
 
 class SyncEventStream(Iterator[Json]):
     """An open stream of events: iterate over it, or enter it with `with`. Otherwise like EventStream."""
+
+    __reduce__ = stays_here
 
     def __init__(self, stream: EventStream) -> None:
         self._async = stream
