@@ -81,7 +81,7 @@ class Connector(aiohttp.TCPConnector):
     """Tells the attempt when its connection is there, and whether it is a new one. (A TraceConfig would cost 50 µs.)"""
 
     def __init__(self, loop: Any, ssl: Any) -> None:
-        super().__init__(
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]  # an address is a bare tuple there
             limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=self._new_socket, loop=loop
         )
         self._factory: Any = partial(_Protocol, loop=loop)
