@@ -261,5 +261,5 @@ print(client.chat.create('ok').text, flush=True)
 """
     with running(server, script) as process:
         out, err = process.communicate(timeout=10)
-    assert sorted(out.split()) == ["Hel", "SystemExit", "fine"]
+    assert all(word in out for word in ("Hel", "SystemExit", "fine")), out
     assert err == ""

@@ -43,9 +43,10 @@ class LoopThread:
 
     def _run(self) -> None:
         loop = self._loop
-        while not self._end.is_set():
+        end = loop.create_task(self._end.wait())
+        while not end.done():
             with contextlib.suppress(BaseException):  # SystemExit of a task: its own affair, not that of all the others
-                loop.run_until_complete(self._end.wait())
+                loop.run_until_complete(end)
         loop.run_until_complete(_cancel_the_others())
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
