@@ -5,12 +5,14 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 from nimclient import AsyncClient, AttemptEvent, Client, Progress, RetryPolicy
+from nimclient.jobs import EmbedJob
 from support.server import FaultServer, Request, ServerThread
 from support.wire import MODEL, answer, chat, chat_body, embedded, error
 
@@ -221,7 +223,23 @@ def test_iterables_are_read_in_the_callers_thread(client: Client, seen: Seen) ->
     client.rerank("q", items("a", "b"))
     client.rerank(query="q", documents=items("a", "b"))
     client.completions.create(items("a", "b"))
-    assert len(seen.threads) == 21
+    client.completions.stream(items("a", "b")).close()
+    list(client.embeddings.embed_stream(items("1", "2"), batch_size=1))
+    assert len(seen.threads) == 25
+    assert seen.in_this_thread
+
+
+def test_a_job_may_use_the_client(client: Client, seen: Seen, tmp_path: Path) -> None:
+    """The source of a blocking job and its on_progress run in the thread that called, not on the client's loop."""
+
+    def source() -> Iterator[str]:
+        for number in range(3):
+            seen()
+            yield str(number)
+
+    report = EmbedJob(source(), tmp_path / "out", format="npy", batch_size=1).run_sync(client, on_progress=seen)
+    assert report.succeeded == 3
+    assert len(seen.threads) > 3
     assert seen.in_this_thread
 
 
