@@ -30,6 +30,6 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, (list, tuple))
 
 
-def stays_here(live: object, /) -> NoReturn:
+def stays_here(self: object) -> NoReturn:
     """`__reduce__` of what is under way in this process."""
-    raise TypeError(f"{type(live).__name__} is under way in this process and cannot be pickled; send what it gives")
+    raise TypeError(f"{type(self).__name__} is under way in this process and cannot be pickled; send what it gives")
