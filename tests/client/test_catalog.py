@@ -137,6 +137,14 @@ async def test_the_hosted_list_is_merged_with_the_table(canned: Any) -> None:
     assert {model.kind for model in rerankers} == {"ranking"}
 
 
+async def test_a_gateway_that_turns_out_to_be_nvcf(server: FaultServer, client: AsyncClient) -> None:
+    """A gateway of one's own that marks its answers as NVCF does not vouch for its list, and has none of NVIDIA's URLs."""
+    server.script(answer({"data": [{"id": NAME}]}, 200, "NVCF-REQID: r-1"))
+    models = await client.models.list()
+    assert client.dialect == "hosted"
+    assert [(model.id, model.callable) for model in models] == [(NAME, None)]
+
+
 async def test_calls_tell_what_may_be_called(canned: Any) -> None:
     """What has answered is callable, what is not found for the account or gone is not; of the others nobody knows."""
     listed = [{"id": name} for name in ("a/ok", "a/refused", "a/gone", "a/busy", "a/new")]

@@ -11,7 +11,6 @@ from nimclient.errors import (
     ConnectionLostError,
     DecodeError,
     ModelNotFoundError,
-    NotFoundError,
     ProtocolError,
     RerankMismatchError,
     ServerError,
@@ -81,7 +80,7 @@ async def test_one_model_of_a_server_that_only_lists(server: FaultServer, client
     model = await client.models.get(CHAT)
     assert (model.kind, model.owned_by, model.extra) == ("chat", "me", {"new_field": 1})
     assert model.meta is not None
-    with pytest.raises(NotFoundError):
+    with pytest.raises(ModelNotFoundError, match="the server lists no model 'nvidia/nv-embedqa-e5-v5': no route"):
         await client.models.get("nvidia/nv-embedqa-e5-v5")
 
 

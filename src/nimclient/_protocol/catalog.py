@@ -131,16 +131,18 @@ class Catalog:
             like = next(m.id for m in catalog().values() if m.kind == known.kind and m.supports_images)
             raise ConfigurationError(f"model {name!r} takes no images; one that does is {like!r}")
 
-    def described(self, listed: ModelList, *, hosted: bool, called: Mapping[str, bool] | None = None) -> ModelList:
+    def described(
+        self, listed: ModelList, *, hosted: bool, believed: bool = True, called: Mapping[str, bool] | None = None
+    ) -> ModelList:
         """The server's list with what is known of each model; what the server says stays.
 
-        `called`: what calls have shown of models. Without that a server's own list is believed, the hosted catalog's not.
+        `called`: what calls have shown of models; of the others a list that is `believed` tells that they can be called.
 
-        After it come the models that have a URL of their own and that no list names: the caller's, and in the hosted
+        After it come the models that have a URL of their own and that no list names: the caller's, and in the `hosted`
         catalog those of the table, its rerankers above all.
         """
         called = called or {}
-        models = [self._describe(model, called.get(model.id, None if hosted else True)) for model in listed]
+        models = [self._describe(model, called.get(model.id, True if believed else None)) for model in listed]
         elsewhere = [*self.own.values(), *(catalog().values() if hosted else ())]
         named = set(listed.ids)
         for model in elsewhere:

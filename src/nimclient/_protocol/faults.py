@@ -224,9 +224,9 @@ def is_no_route(error: APIStatusError) -> bool:
     return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)
 
 
-def no_route(error: APIStatusError, words: str) -> NotFoundError:
-    """The error for a route that a server does not have, with all that its refusal said."""
-    return NotFoundError(
+def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
+    """The error for what a server does not have, in our words, with all that its refusal said."""
+    return kind(
         f"{words}: {error.message}",
         status=error.status,
         code=error.code,

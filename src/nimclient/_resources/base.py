@@ -10,6 +10,7 @@ from nimclient._protocol import catalog
 from nimclient._protocol.call import Call
 from nimclient._protocol.models import list_call
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
+from nimclient.records.models import ModelList
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +73,13 @@ class Resource:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
 
+    def _described(self, models: ModelList) -> ModelList:
+        """A server's list with what is known of its models; a gateway's list does not tell what an account may call."""
+        engine = self._engine
+        hosted = engine.is_hosted or engine.config.dialect == "hosted"
+        believed = engine.dialect_for() != "hosted"
+        return engine.catalog.described(models, hosted=hosted, believed=believed, called=engine.core.called)
+
     def _warn_ignored(self, option: str, instead: str) -> None:
         """Say once that the server ignores what the caller asks for; ConfigurationError for a strict client."""
         problem = f"the server ignores {option}, which is NIM's; {instead}"
@@ -107,7 +115,7 @@ class Resource:
         """Ask the server, within the time and with the headers of the call that needs to know."""
         own = {name: options.get(name) for name in ("timeout", "extra_headers")}
         engine = self._engine
-        models = engine.catalog.described(await engine.send(list_call(), own), hosted=engine.dialect_for() == "hosted")
+        models = self._described(await engine.send(list_call(), own))
         found = engine.catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"

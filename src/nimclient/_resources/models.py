@@ -5,10 +5,11 @@ from __future__ import annotations
 from attrs import evolve
 
 from nimclient._protocol import catalog
+from nimclient._protocol.faults import no_route
 from nimclient._protocol.models import get_call, list_call
 from nimclient._protocol.options import check_word
 from nimclient._resources.base import Resource
-from nimclient.errors import NotFoundError
+from nimclient.errors import ModelNotFoundError, NotFoundError
 from nimclient.records.models import Model, ModelList
 
 
@@ -34,10 +35,12 @@ class AsyncModels(Resource):
         name = self._resolved(id)
         try:
             found = await self._engine.send(call if name == id else get_call(name), {})
-        except NotFoundError:
+        except NotFoundError as error:
             known = await self._listed(name)
             if known is None:
-                raise
+                if isinstance(error, ModelNotFoundError):
+                    raise
+                raise no_route(error, f"the server lists no model {name!r}", ModelNotFoundError) from error
             return known
         return evolve(self._described(ModelList([found]))[0], meta=found.meta)
 
@@ -49,8 +52,3 @@ class AsyncModels(Resource):
         listed = await self.list()
         found = next((evolve(model, meta=listed.meta) for model in listed if model.id in names and model.listed), None)
         return found or engine.catalog.own.get(id) or (known if engine.dialect_for() == "hosted" else None)
-
-    def _described(self, models: ModelList) -> ModelList:
-        engine = self._engine
-        hosted = engine.dialect_for() == "hosted"
-        return engine.catalog.described(models, hosted=hosted, called=engine.core.called)
