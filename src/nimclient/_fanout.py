@@ -240,6 +240,11 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
             self._reading = False
         return True
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a result is there."""
+        return self._workers is not None and bool(self._workers.ready)
+
     def take(self) -> tuple[int, R]:
         """A result that is there."""
         assert self._workers is not None

@@ -326,6 +326,13 @@ class EmbedStream(AsyncIterator[EmbeddedBatch]):
             raise
         return batch
 
+    def take_ready(self) -> list[EmbeddedBatch]:
+        """The batches that are there already: what would come without waiting."""
+        batches: list[EmbeddedBatch] = []
+        while self._results.is_ready:
+            batches.append(self._results.take()[1])
+        return batches
+
     async def aclose(self) -> None:
         """Cancel what is under way and wait for its end. May be called again, and from any task of the loop."""
         await self._results.aclose()

@@ -18,7 +18,7 @@ from nimclient._sync.client import Client
 from nimclient._types import JsonDict
 from nimclient.errors import ConfigurationError, JobError
 from nimclient.jobs.checkpoint import Done, Lost
-from nimclient.jobs.feeding import Batch, Feed
+from nimclient.jobs.feeding import Feed
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, Format
 from nimclient.jobs.report import JobReport, status_of
@@ -26,6 +26,7 @@ from nimclient.jobs.rows import Fields
 from nimclient.jobs.running import Desk, OnProgress, model_of, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
+from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress
 
@@ -188,28 +189,40 @@ class _Run:
         )
         async with stream:
             feed.allow(self._window(stream.progress))
-            async for batch in stream:
-                self._sent = stream.progress
-                feed.allow(self._window(self._sent))
-                await self._keep(feed, batch)
+            try:
+                async for batch in stream:
+                    self._sent = stream.progress
+                    feed.allow(self._window(self._sent))
+                    await self._keep(feed, [batch, *stream.take_ready()])
+                    self._tell()
+            except JobError:
+                raise
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await self._keep(feed, stream.take_ready())
+                raise
         self._sent = stream.progress
         await self._lose(feed.without_text())
         self._total = feed.count
         await self._desk.do(self._store.learn, {"total": feed.count})
         self._tell()
 
-    async def _keep(self, feed: Feed, batch: Batch) -> None:
+    async def _keep(self, feed: Feed, batches: list[EmbeddedBatch]) -> None:
         """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
-        runs, lost = feed.finished(batch)
+        finished = [feed.finished(batch) for batch in batches]
+        runs = [run for runs, _ in finished for run in runs]
+        lost = [row for _, rows in finished for row in rows]
+        dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         try:
             with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
-                await self._desk.do(self._store.keep, runs, lost, batch.vectors.dimensions if runs else None)
+                await self._desk.do(self._store.keep, runs, lost, dimensions)
         except JobError as error:
             rows = [row for run in runs for row in run.rows]
-            error.completed = tuple(zip(rows, batch.vectors, strict=True))
+            vectors = [vector for batch in batches for vector in batch.vectors]
+            error.completed = tuple(zip(rows, vectors, strict=True))
             raise
-        feed.landed(batch)
-        self._tell()
+        for batch in batches:
+            feed.landed(batch)
 
     def _window(self, progress: Progress) -> int:
         """As many texts as may be under way at once."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from hashlib import blake2b
-from typing import Protocol
 
 import anyio
 from attrs import frozen
@@ -21,21 +20,11 @@ from nimclient.errors import (
 from nimclient.jobs.checkpoint import Done, Lost, Run
 from nimclient.jobs.rows import DIGEST, Row
 from nimclient.records.batch import Failure
+from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Vectors
 
 _FINAL = (ConfigurationError, BadRequestError, RequestTooLargeError, UnprocessableEntityError)
 _MOST_LOST = 1000  # rows without a text that wait to be written down
-
-
-class Batch(Protocol):
-    """What came back of a request: see EmbeddedBatch."""
-
-    @property
-    def indexes(self) -> Sequence[int]: ...  # noqa: D102
-    @property
-    def vectors(self) -> Vectors: ...  # noqa: D102
-    @property
-    def failures(self) -> Sequence[Failure]: ...  # noqa: D102
 
 
 @frozen
@@ -146,7 +135,7 @@ class Feed(AsyncIterator[str]):
         self._most = texts
         self._room.set()
 
-    def finished(self, batch: Batch) -> tuple[list[Run], list[Lost]]:
+    def finished(self, batch: EmbeddedBatch) -> tuple[list[Run], list[Lost]]:
         """What a batch of texts tells about rows, and the rows that had no text up to here."""
         sent = [self._flying[index] for index in batch.indexes]
         lost = self.without_text()
@@ -156,7 +145,7 @@ class Feed(AsyncIterator[str]):
             lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text, final=final))
         return list(_runs(sent, batch.vectors)), lost
 
-    def landed(self, batch: Batch) -> None:
+    def landed(self, batch: EmbeddedBatch) -> None:
         """The batch is on the disk."""
         for index in (*batch.indexes, *(failure.index for failure in batch.failures)):
             del self._flying[index]
