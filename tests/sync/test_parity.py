@@ -233,5 +233,6 @@ def test_a_blocking_method_is_known_by_its_own_name() -> None:
     """In tracebacks, help() and pickles of bound methods it is called what it is called."""
     assert Client.close.__qualname__ == "Client.close"
     assert Chat.create.__qualname__ == "Chat.create"
+    assert Chat.batch.__qualname__ == "Chat.batch"
     assert Chat.create.__module__ == "nimclient._sync.client"
     assert not inspect.iscoroutinefunction(inspect.unwrap(Chat.create))

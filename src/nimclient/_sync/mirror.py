@@ -29,13 +29,10 @@ class Mirror(Generic[A]):
 
     def __init_subclass__(cls) -> None:
         for name, value in list(vars(cls).items()):
-            if isfunction(value):
+            if isfunction(value) and (not name.startswith("_") or name.endswith("__")):
                 method = dressed(vars(cls).get(f"_{name}", value), value)
-                method.__name__, method.__qualname__, method.__module__ = (
-                    name,
-                    f"{cls.__qualname__}.{name}",
-                    cls.__module__,
-                )
+                method.__name__, method.__module__ = name, cls.__module__
+                method.__qualname__ = f"{cls.__qualname__}.{name}"
                 setattr(cls, name, method)
 
 

@@ -19,8 +19,8 @@ class LoopThread:
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
         self.stopping = False
+        self._thread.start()
 
     @property
     def is_here(self) -> bool:
