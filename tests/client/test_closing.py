@@ -13,7 +13,7 @@ from nimclient import AsyncClient, Limits, RetryPolicy
 from nimclient.errors import ClientClosedError
 from support.leaks import assert_idle
 from support.server import FaultServer, Request, Stall
-from support.wire import DONE, answer, chat, chunk, embedded, error, head, token
+from support.wire import DONE, answer, chat, chunk, embedded, error, head, http, token
 
 MakeClient = Callable[..., AsyncClient]
 PATIENT = RetryPolicy(attempts=5, max_retry_after=60)
@@ -24,11 +24,15 @@ def play(request: Request) -> Any:
     if request.method == "GET":
         return [Stall()]
     body = request.json
+    if request.path.endswith("embeddings") and body["input"] == ["later"]:
+        return error(503, "no", "Retry-After: 30")
     if request.path.endswith("embeddings"):
         return answer(embedded(body["input"])) if body["input"] == ["1"] else [Stall()]
     text = body["messages"][-1]["content"]
     if body.get("stream"):
         return [head() + chunk(token("Hel")), Stall()]
+    if text == "poll":
+        return http(b"", 202, "NVCF-REQID: 12345678-1234-1234-1234-123456789012", "NVCF-STATUS: pending-evaluation")
     if text == "later":
         return error(503, "no", "Retry-After: 30")
     return chat("fine") if text == "ok" else [Stall()]
@@ -76,6 +80,28 @@ async def documents(client: AsyncClient) -> Any:
     return await client.embeddings.embed_documents(["1", "2"], batch_size=1)
 
 
+async def embed_stream(client: AsyncClient) -> Any:
+    async with client.embeddings.embed_stream(["1", "2", "later"], batch_size=1) as batches:
+        return [batch async for batch in batches]
+
+
+async def refused_documents(client: AsyncClient) -> Any:
+    return await client.embeddings.embed_documents(["later", "later"], batch_size=1)
+
+
+async def polled(client: AsyncClient) -> Any:
+    return await client.infer("/v1/infer", {"messages": [{"content": "poll"}]})
+
+
+async def events(client: AsyncClient) -> Any:
+    stream = await client.request("POST", "/v1/x", json={"messages": [{"content": "x"}], "stream": True}, stream=True)
+    return [event async for event in stream]
+
+
+async def wait_ready(client: AsyncClient) -> Any:
+    return await client.health.wait_ready(timeout=60)
+
+
 async def ready(client: AsyncClient) -> Any:
     return await client.health.ready()
 
@@ -94,6 +120,11 @@ CALLS = [
     batch_collect,
     endless,
     documents,
+    embed_stream,
+    refused_documents,
+    polled,
+    events,
+    wait_ready,
     ready,
     model_list,
 ]
