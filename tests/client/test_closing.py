@@ -252,3 +252,18 @@ async def test_another_cancellation_wins(server: FaultServer, make_client: MakeC
     await client.aclose()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_wait_for_a_server_ends(
+    server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wait_ready ends between two of its questions."""
+    monkeypatch.setattr("nimclient._resources.health.FIRST_PAUSE", 30.0)
+    server.script(error(503))
+    client = make_client()
+    waiting = asyncio.create_task(client.health.wait_ready())
+    await server.until(lambda: len(server.requests) >= 1)
+    await asyncio.sleep(0.05)
+    await client.aclose()
+    with pytest.raises(ClientClosedError):
+        await asyncio.wait_for(waiting, 1)

@@ -59,10 +59,10 @@ class AsyncHealth(Resource):
                 raise failure
             left = None if timeout is None else started + timeout - anyio.current_time()
             if left is not None and left <= pause:
-                await anyio.sleep(max(left, 0.0))
+                await self._engine._sleep(max(left, 0.0))
                 problem = f"the server was not ready within {timeout:g} s; last: {failure.message}"
                 raise RequestTimeoutError(problem, phase="total", seconds=timeout, attempts=tries) from failure
-            await anyio.sleep(pause)
+            await self._engine._sleep(pause)  # it ends when the client is closed
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
