@@ -98,10 +98,11 @@ async def test_the_fields_of_a_final_are_those_of_a_plain_answer(client: AsyncCl
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 async def test_an_unknown_field_is_refused_by_name(client: AsyncClient, streamed: bool) -> None:
-    """Dynamo refuses a field it does not know, and its words are in the BadRequestError."""
+    """Dynamo refuses a field it does not know; the BadRequestError has its words, and the field out of them."""
     with pytest.raises(BadRequestError, match=r"Unsupported parameter\(s\): `foo`") as caught:
         await ask(client, streamed, extra_body={"foo": 1})
     assert (caught.value.status, caught.value.code, caught.value.type) == (400, 400, "Bad Request")
+    assert caught.value.param == "foo"
 
 
 async def ask(client: AsyncClient, streamed: bool, content: Any = "hello", **options: Any) -> Any:
@@ -184,6 +185,13 @@ async def test_bad_values(client: AsyncClient, options: dict[str, Any], words: s
     """What Dynamo refuses comes out in its own words."""
     with pytest.raises(BadRequestError, match=words):
         await ask(client, False, **options)
+
+
+async def test_a_field_that_is_missing(client: AsyncClient) -> None:
+    """A validation names the field in its words only: it is in .param all the same."""
+    with pytest.raises(BadRequestError, match="missing field `input`") as caught:
+        await client.request("POST", "/v1/embeddings", json={"model": MODEL})
+    assert caught.value.param == "input"
 
 
 async def test_its_own_extension(client: AsyncClient) -> None:
