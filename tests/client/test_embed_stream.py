@@ -187,6 +187,33 @@ async def test_an_endless_source_is_taken_from_as_batches_are_handed_out(
     assert_idle(client)
 
 
+@pytest.mark.parametrize(("concurrency", "most"), [(None, 8), (16, 16)])
+async def test_large_vectors_make_the_window_smaller(
+    server: FaultServer, client: AsyncClient, monkeypatch: pytest.MonkeyPatch, concurrency: int | None, most: int
+) -> None:
+    """What is under way or waits is bounded in bytes, too; a concurrency that was asked for is kept nevertheless."""
+    monkeypatch.setattr("nimclient._resources.embed_stream.WINDOW_BYTES", 64)
+    monkeypatch.setattr("nimclient._resources.embed_stream.WINDOW_SLICES", 2)
+    server.script(embed)
+    taken = handed_out = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal taken
+        for number in itertools.count():
+            taken += 1
+            yield str(number)
+
+    async with client.embeddings.embed_stream(endless(), batch_size=1, concurrency=concurrency) as batches:
+        async for batch in batches:
+            assert len(batch.vectors.buffer) == 8
+            handed_out += 1
+            if handed_out % 10 == 0:
+                await asyncio.sleep(0.01)
+            assert handed_out < 60 or taken <= handed_out + most
+            if handed_out == 100:
+                break
+
+
 async def test_a_slow_slice_holds_up_no_more_than_the_window(server: FaultServer, client: AsyncClient) -> None:
     """While the first slice hangs, as many others are finished as may wait for their turn, and no more."""
     server.script(lambda r: [Stall()] if r.json["input"] == ["0"] else embed(r))

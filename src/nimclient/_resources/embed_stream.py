@@ -44,6 +44,8 @@ from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
 from nimclient.records.usage import Usage
 
+WINDOW_BYTES = 48 * 2**20  # vectors that are under way or wait to be read
+WINDOW_SLICES = 64  # self-tuned, so many slices may be under way however large their vectors are
 FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
 FATAL_TEXTS = 100  # but never fewer than these
 
@@ -91,6 +93,8 @@ class EmbedRun:
         self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
         self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
+        self._fixed = concurrency is not None
+        self._bytes = 0  # vectors of the largest batch
         self._fatal = 0  # texts that have failed since the last one that was taken
         self.tally = Tally(total)
 
@@ -141,9 +145,18 @@ class EmbedRun:
     # the work -------------------------------------------------------------------------------------------------------
 
     def results(self, slices: Source[Slice]) -> AsCompleted[EmbeddedBatch]:
-        """The batches of these slices. As many finished ones may wait for their turn as requests may be under way."""
-        width = self._gate.width
-        return AsCompleted(slices, self._embed, width, self._prepare, ordered=self._ordered, room=lambda: 2 * width())
+        """The batches of these slices."""
+        gate = self._gate
+        return AsCompleted(slices, self._embed, gate.width, self._prepare, ordered=self._ordered, room=self._room)
+
+    def _room(self) -> int:
+        """How many slices may be under way or wait to be read: twice the limit, as far as memory allows.
+
+        A number that the caller asked for is kept whatever the memory.
+        """
+        width = self._gate.width()
+        least = width if self._fixed else min(width, WINDOW_SLICES)
+        return min(2 * width, max(WINDOW_BYTES // max(self._bytes, 1), least))
 
     def progress(self) -> Progress:
         """How far it has come."""
@@ -157,6 +170,17 @@ class EmbedRun:
             await self._resource._ensure_default("embedding", self._options)
 
     async def _embed(self, _: int, piece: Slice) -> EmbeddedBatch:
+        batch = await self._vectors_of(piece)
+        self._bytes = max(self._bytes, len(batch.vectors.buffer))
+        if self._on_progress is not None:
+            try:
+                tell(self._on_progress, self.progress())
+            except Exception as error:
+                keep(error, [batch])
+                raise
+        return batch
+
+    async def _vectors_of(self, piece: Slice) -> EmbeddedBatch:
         """The vectors of a slice, in one request, or in several where it is refused. See Bisection."""
         plan = Bisection.of(len(piece.texts), self._sizes.texts)
         answers: list[Answer] = []
@@ -181,14 +205,7 @@ class EmbedRun:
             largest = max((span for span, _ in answers), key=len)
             self._sizes.learn(refusal, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
         self.tally.finished(len(piece.indexes) + len(piece.failures), len(failures))
-        batch = self._batch(piece, answers, failures)
-        if self._on_progress is not None:
-            try:
-                tell(self._on_progress, self.progress())
-            except Exception as error:
-                keep(error, [batch])
-                raise
-        return batch
+        return self._batch(piece, answers, failures)
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally

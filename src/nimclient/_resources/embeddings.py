@@ -167,10 +167,10 @@ class AsyncEmbeddings(Resource):
 
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
         `.failures` and `.usage`; `ordered=False` hands them out as they are finished. At most 2 × `concurrency` slices
-        (None finds out how many at once) are taken from the source beyond those that were handed out. AsyncClient advances a
-        plain iterable on the event loop, a slice at a time, so one that blocks should be an async iterable; Client
-        advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64 texts or 256 kB,
-        whichever comes first); a server that refuses a size is sent smaller slices from then on.
+        (None finds out how many at once, in a window of 48 MB of vectors) are taken from the source beyond those that were
+        handed out. AsyncClient advances a plain iterable on the event loop, a slice at a time, so one that blocks should be
+        an async iterable; Client advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64
+        texts or 256 kB, whichever comes first); a server that refuses a size is sent smaller slices from then on.
 
         A slice that is refused (400, 413, 422) or whose vectors do not fit is halved until the text at fault is found, for
         at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the batches before
