@@ -250,6 +250,42 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     assert len(rows("my vectors")) == 300
 
 
+def test_a_second_signal_ends_at_once(environment):
+    """Who cannot wait for a job to write down what came back sends the signal again."""
+    code = """
+import anyio
+from argparse import Namespace
+from nimclient.cli.jobs import Wording, run_job
+
+class Slow:
+    async def run(self, client, on_progress=None):
+        try:
+            await anyio.sleep(60)
+        finally:
+            with anyio.CancelScope(shield=True):
+                print("stopping", flush=True)
+                await anyio.sleep(60)
+
+args = Namespace(base_url="http://127.0.0.1:9", model=None, api_key_file=None, timeout=None, json=True, argv=["embed"])
+run_job(args, Slow, Wording("x", "texts", "v"))
+"""
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    until(lambda: _catches(process.pid, signal.SIGTERM))
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    process.communicate()
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for this signal."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt:"))
+    return bool(int(line.split()[1], 16) >> (number - 1) & 1)
+
+
 def test_a_signal_as_an_event(spawn, docs):
     """With --json the stop is an event, too."""
     with ServerThread() as server:

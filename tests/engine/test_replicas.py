@@ -5,6 +5,7 @@ import contextlib
 import os
 import pickle
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -306,6 +307,25 @@ def test_a_forked_child_begins_anew() -> None:
         os.close(read)
         os.close(write)
         lease.end()
+
+
+def test_threads_share_the_books() -> None:
+    """One client in eight threads with a loop each: every request is counted once, and none is outstanding at the end."""
+    with ServerThread() as one, ServerThread() as two:
+        for server in (one, two):
+            server.script(chat())
+        client = AsyncClient(base_url=urls([one, two]), model="m")
+
+        async def work() -> None:
+            for _ in range(10):
+                await asyncio.gather(*(client.chat.create("hi") for _ in range(4)))
+
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(asyncio.run, work()) for _ in range(8)]:
+                done.result(30)
+        assert sum(counts([one, two])) == 320
+        assert min(counts([one, two])) > 32
+        assert [(len(replica.open), replica.failures) for replica in members(client)] == [(0, 0), (0, 0)]
 
 
 def test_the_blocking_client() -> None:
