@@ -47,6 +47,7 @@ class EventStream(AsyncIterator[Json]):
         self._json = bytearray() if kind.endswith(("/json", "+json")) else None
         self._phase: Literal["first_event", "idle"] = "first_event"
         self._failure: NimError | None = None
+        self._reading = False
         self._closed = False
         self._ended = False
         self.ready: deque[Json] = deque()
@@ -66,8 +67,11 @@ class EventStream(AsyncIterator[Json]):
 
     async def wait(self) -> bool:
         """Read until something is ready, or the stream has ended: then False. An error waits for what came before it."""
+        if self._reading:
+            raise RuntimeError("the stream is being read by another task")
         limit = getattr(self._exchange.timeouts, self._phase)
         deadline = None if limit is None else self._exchange.clock() + limit
+        self._reading = True
         try:
             while not self.ready and not self._ended:
                 await self._read(deadline)
@@ -77,6 +81,8 @@ class EventStream(AsyncIterator[Json]):
                 raise
             self._exchange.redact(error)
             self._failure = error
+        finally:
+            self._reading = False
         if self.ready:
             self._phase = "idle"
         elif self._failure is not None:

@@ -95,7 +95,7 @@ class Requests:
 
     def bare(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
         """A request with nothing of the client's in it, for an address that a server has named."""
-        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)))
+        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
 
     async def _headers(self, call: Call[Any], origin: str) -> dict[str, str]:
         """What every request of a call to this origin has."""

@@ -131,6 +131,7 @@ class HttpRequest:
 
     Header values that are secrets do not show in its repr, nor does the query of a URL.
 
+    `anonymous`: nothing of the client's may be shown, its TLS certificate included.
     `on_end` is called when the exchange is over, however it ends: the body is finished, aborted or was never there.
     """
 
@@ -139,6 +140,7 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
+    anonymous: bool = False
     on_end: Callable[[], object] | None = field(default=None, repr=False)
 
     @property

@@ -422,6 +422,8 @@ async def test_closing_a_stream(server: FaultServer, make_client: MakeClient) ->
     await anext(stream)
     reader = asyncio.ensure_future(anext(stream))
     await asyncio.sleep(0.01)
+    with pytest.raises(RuntimeError, match="another task"):
+        await anext(stream)
     await stream.aclose()
     with pytest.raises(StreamInterruptedError, match="closed"):
         await reader

@@ -318,6 +318,41 @@ async def test_a_client_certificate(
         await make_client(tls_server.url, verify=ca_file, retry=ONCE).chat.create("hi")
 
 
+async def test_a_client_certificate_is_shown_to_nobody_else(
+    authority: trustme.CA,
+    tls_server: FaultServer,
+    make_client: MakeClient,
+    ca_file: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The place of a result that a server names does not see the certificate, even where it asks for one."""
+    issued = authority.issue_cert("client@example.org")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    assert tls_server.ssl is not None
+    tls_server.ssl.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(tls_server.ssl)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    authority.configure_trust(context)
+    shown: list[Any] = []
+    converse = FaultServer._converse
+
+    async def looking(self: FaultServer, reader: Any, writer: Any, number: int) -> None:
+        shown.append(writer.get_extra_info("peercert"))
+        await converse(self, reader, writer, number)
+
+    monkeypatch.setattr(FaultServer, "_converse", looking)
+    async with FaultServer(ssl=context) as far:
+        tls_server.script(http(b"", 302, f"Location: {far.url}/result", type=None))
+        far.script(chat("from afar"))
+        client = make_client(tls_server.url, verify=ca_file, cert=str(tmp_path / "both.pem"))
+        assert (await client.infer("/x", {}))["choices"]
+        await client.aclose()
+    assert [bool(certificate) for certificate in shown] == [True, False]
+
+
 async def test_tls_where_plain_http_is_expected(tls_server: FaultServer, make_client: MakeClient) -> None:
     """An http URL of a TLS server is an error of the transport, not a bad request."""
     client = make_client(tls_server.url.replace("https:", "http:"), retry=ONCE)

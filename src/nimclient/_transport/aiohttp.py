@@ -28,7 +28,7 @@ from nimclient._transport.connection import (
     acknowledge_at_once,
     url_of,
 )
-from nimclient._transport.tls import ssl_setting
+from nimclient._transport.tls import anonymous_setting, ssl_setting
 from nimclient._transport.translate import translate
 from nimclient._transport.watchdog import Watchdog
 from nimclient._wire import BodyPhase, Headers, HttpHead, HttpRequest
@@ -151,6 +151,7 @@ class _Pool:
 
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
+        self.anonymous_ssl = anonymous_setting(settings.verify, settings.cert)
         self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
         self._connector = Connector(self.loop, ssl)
         self.session = aiohttp.ClientSession(
@@ -295,6 +296,7 @@ class _Attempt:
                 headers=request.headers,
                 allow_redirects=False,
                 proxy=request.proxy,
+                ssl=self.pool.anonymous_ssl if request.anonymous else True,
             )
         finally:
             ATTEMPT.reset(token)

@@ -28,6 +28,15 @@ def ssl_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
         raise ConfigurationError(f"verify or cert cannot be loaded: {error}") from None
 
 
+def anonymous_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
+    """What aiohttp takes for a request that carries nothing of the client's: True for the same as all others, or a context
+    without the client's certificate.
+    """
+    if cert is None:
+        return True
+    return _context(verify if isinstance(verify, bool) else str(verify), ())
+
+
 @lru_cache(maxsize=32)
 def _context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
     context = ssl.create_default_context()
