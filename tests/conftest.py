@@ -28,6 +28,22 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="session")
+def authority() -> Any:
+    """Who signs the certificates of these tests."""
+    import trustme
+
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The authority, as a file for `verify`."""
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[FaultServer]:
     """A scripted server on loopback."""
@@ -43,7 +59,7 @@ async def make_client(request: pytest.FixtureRequest) -> AsyncIterator[MakeClien
     """Makes clients of the scripted server with short delays; at the end they must have left nothing behind."""
     made: list[AsyncClient] = []
 
-    def make(base_url: str | None = None, **options: Any) -> AsyncClient:
+    def make(base_url: Any = None, **options: Any) -> AsyncClient:
         if base_url is None:
             base_url = request.getfixturevalue("server").url
         client = AsyncClient(base_url=base_url, **{"model": MODEL, "retry": FAST, **options})

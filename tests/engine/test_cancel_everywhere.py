@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from support.cancelling import cancelled_at
 from support.invariants import CANARY, PROMPT, Invariants
 from support.jobs import table_of
 from support.server import FaultServer, Pause, Request
-from support.wire import DONE, END, ROLE, answer, chat, chunk, embedded, error, head, http, token
+from support.wire import DONE, END, ROLE, answer, chat, chat_body, chunk, embedded, error, head, http, sse, token
 
 MakeClient = Callable[..., AsyncClient]
 Call = Callable[[AsyncClient, Path], Any]
@@ -96,6 +97,52 @@ async def rerank(client: AsyncClient, folder: Path) -> Any:
     return "Hello" if len(ranking.results) == 4 else ranking
 
 
+async def completions(client: AsyncClient, folder: Path) -> Any:
+    stream = client.completions.stream(PROMPT)
+    return "".join([piece async for piece in stream.text_stream])
+
+
+async def tools(client: AsyncClient, folder: Path) -> Any:
+    """Two rounds, the tools of the first one side by side: a coroutine function and a plain one, in a thread."""
+
+    async def look(at: str) -> str:
+        await asyncio.sleep(0.001)
+        return at
+
+    def blink(times: int) -> str:
+        return "x" * times
+
+    run = await client.chat.run_tools(PROMPT, [look, blink])
+    return run.completion.text
+
+
+async def conversation(client: AsyncClient, folder: Path) -> Any:
+    """A turn that was cancelled leaves the conversation as it was, and free for the next one."""
+    talk = client.chat.conversation("Be brief.")
+    try:
+        reply = await talk.send(PROMPT)
+    except asyncio.CancelledError:
+        assert [message.role for message in talk.messages] == ["system"]
+        with talk._history.turn("again"):
+            pass
+        raise
+    return reply.text
+
+
+async def own_route(client: AsyncClient, folder: Path) -> Any:
+    text = ""
+    body = {"model": "m", "messages": [], "stream": True}
+    async with await client.request("POST", f"{client.base_url}/chat/completions", json=body, stream=True) as events:
+        async for event in events:
+            text += event["choices"][0]["delta"].get("content") or ""
+    return text
+
+
+async def ready(client: AsyncClient, folder: Path) -> Any:
+    await client.health.wait_ready(timeout=5)
+    return "Hello"
+
+
 async def embed_job(client: AsyncClient, folder: Path) -> Any:
     """A job that was cancelled is run again to its end after each: see `resumed`."""
     report = await EmbedJob(TEXTS, folder / "vectors", format="npy", batch_size=2, concurrency=2).run(client)
@@ -130,6 +177,35 @@ def good(server: FaultServer) -> None:
     server.script(reply)
 
 
+def busy_at_first(server: FaultServer) -> None:
+    """A refusal for capacity: the slices wait at their gate."""
+    server.script(error(429, "busy", "Retry-After: 0.003"), reply)
+
+
+def calling_tools(server: FaultServer) -> None:
+    calls = [("look", {"at": "it"}), ("blink", {"times": 3})]
+    asked = [
+        {"id": name, "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for name, arguments in calls
+    ]
+    body = chat_body()
+    body["choices"][0] |= {
+        "message": {"role": "assistant", "content": None, "tool_calls": asked},
+        "finish_reason": "tool_calls",
+    }
+    server.script(slowly(answer(body)), reply)
+
+
+def writing_text(server: FaultServer) -> None:
+    pieces = [sse({"choices": [{"index": 0, "text": text, "finish_reason": end}]}) for text, end in TEXT]
+    server.script([SLOW, head(), *(step for piece in [*pieces, DONE] for step in (SLOW, chunk(piece))), SLOW, END])
+
+
+def starting_up(server: FaultServer) -> None:
+    server.script([SLOW, error(503)], [SLOW, answer({"message": "ready"})])
+
+
+TEXT = [("Hel", None), ("lo", "stop")]
 CALLS: dict[str, tuple[Call, Callable[[FaultServer], None], int]] = {
     "create": (create, good, 1),
     "stream in a block": (stream_in_a_block, good, 1),
@@ -143,6 +219,17 @@ CALLS: dict[str, tuple[Call, Callable[[FaultServer], None], int]] = {
     "back-off": (create, backing_off, 2),
     "back-off of a stream": (stream_to_its_end, backing_off, 2),
     "Retry-After": (create, told_to_wait, 2),
+    "refused batch": (batch, busy_at_first, 5),
+    "refused embed_documents": (embed_documents, busy_at_first, 4),
+    "completions": (completions, writing_text, 1),
+    "run_tools": (tools, calling_tools, 2),
+    "conversation": (conversation, good, 1),
+    "a route of one's own": (own_route, good, 1),
+    "wait_ready": (ready, starting_up, 2),
+    "replicas": (batch, good, 4),
+    "stream from replicas": (stream_left_early, good, 1),
+    "create under TLS": (create, good, 1),
+    "stream under TLS": (stream_left_early, good, 1),
     "202": (create, polled, 3),
     "EmbedJob": (embed_job, good, 3),
     "BatchJob": (batch_job, good, 3),
@@ -155,18 +242,40 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvcf, "pauses", lambda: iter(lambda: 0.003, None))
 
 
+@pytest.fixture
+async def tls_server(authority: Any) -> AsyncIterator[FaultServer]:
+    """A server behind TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    async with FaultServer(ssl=context) as server:
+        yield server
+
+
 @pytest.mark.parametrize("twice", [False, True], ids=["once", "twice"])
 @pytest.mark.parametrize("pool", ["warm", "cold"])
 @pytest.mark.parametrize("name", CALLS)
 async def test_all_invariants_hold(
-    server: FaultServer, make_client: MakeClient, short_pauses: None, tmp_path: Path, name: str, pool: str, twice: bool
+    server: FaultServer,
+    tls_server: FaultServer,
+    ca_file: str,
+    make_client: MakeClient,
+    short_pauses: None,
+    tmp_path: Path,
+    name: str,
+    pool: str,
+    twice: bool,
 ) -> None:
     """At every suspension of the call and of each task that it starts: CancelledError, and nothing is left behind."""
     call, prepare, requests = CALLS[name]
+    server = tls_server if name.endswith("TLS") else server
 
     def new_client() -> AsyncClient:
         return make_client(
-            api_key=CANARY, limits=Limits(concurrency=SLOTS), retry=RetryPolicy(first_delay=0.003, max_delay=0.003)
+            [server.url, server.url.replace("127.0.0.1", "localhost")] if "replicas" in name else server.url,
+            api_key=CANARY,
+            limits=Limits(concurrency=SLOTS),
+            retry=RetryPolicy(first_delay=0.003, max_delay=0.003),
+            verify=ca_file if name.endswith("TLS") else True,
         )
 
     cancelled = 0

@@ -125,6 +125,7 @@ class Invariants:
         if requests is not None:
             assert requests[0] <= len(self._server.requests) <= requests[1], f"I4: {len(self._server.requests)}"
         assert_idle(client)  # I1
+        assert not any(replica.open for replica in client._core.replicas._members), "I1: a lease is left"
         self._check_error(error)
         await self._check_capacity(client)
         await self._check_remains()

@@ -10,20 +10,6 @@ from support.server import FaultServer, ServerThread
 from support.wire import chat
 
 
-@pytest.fixture(scope="session")
-def authority() -> trustme.CA:
-    """Who signs the certificates of these tests."""
-    return trustme.CA()
-
-
-@pytest.fixture(scope="session")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The authority, as a file for `verify`."""
-    path = tmp_path_factory.mktemp("tls") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
 @pytest.fixture
 def far() -> Iterator[FaultServer]:
     """A server in a thread of its own."""
