@@ -1,6 +1,6 @@
 """The answers of the canned server as bytes, built once and kept; also what a runner must get back.
 
-Shapes and sizes follow vLLM. Nothing here does I/O.
+Shapes and sizes follow vLLM, those of embeddings NIM. Nothing here does I/O.
 """
 
 import base64
@@ -14,6 +14,8 @@ import orjson
 DIMENSIONS = 1024
 MODEL = "canned"
 PACED_MODEL = "canned-paced"
+SLOW_MODEL = "canned-slow"
+SLOW_SECONDS = 0.05
 HTTP_CHUNK_BYTES = 16 * 1024
 LAST_HTTP_CHUNK = b"0\r\n\r\n"
 STREAM_HEAD = (
@@ -173,7 +175,7 @@ def paced_writes(model: str, tokens: int) -> tuple[bytes, ...]:
 
 @lru_cache
 def embeddings_response(model: str, count: int, encoding: str) -> bytes:
-    """Embeddings of `count` texts: base64 of float32 when the encoding says so, else lists of numbers."""
+    """Embeddings of `count` texts, as a NIM sends them: base64 of float32 when the encoding says so, else lists of numbers."""
     vectors = map(vector, range(count))
     values = [
         base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
@@ -181,9 +183,7 @@ def embeddings_response(model: str, count: int, encoding: str) -> bytes:
     ]
     data = [{"index": index, "object": "embedding", "embedding": value} for index, value in enumerate(values)]
     body = {
-        "id": "embd-5d1f0c3b9a7e4f2a8b6c0d9e1f2a3b4c",
         "object": "list",
-        "created": CREATED,
         "model": model,
         "data": data,
         "usage": usage(24 * count, 0),

@@ -90,6 +90,13 @@ class CannedProtocol(asyncio.Protocol):
         """Answer every request that is complete."""
         self._buffer += data
         while (request := take_request(self._buffer)) is not None:
+            self._answer(request)
+
+    def _answer(self, request: Request) -> None:
+        """At once, or for the slow model a little later; one connection carries one request at a time."""
+        if canned.SLOW_MODEL.encode() in request.body:
+            asyncio.get_running_loop().call_later(canned.SLOW_SECONDS, self._send, iter(writes(request)))
+        else:
             self._send(iter(writes(request)))
 
     def _send(self, remaining: Iterator[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from array import array
 
 import pytest
@@ -86,6 +87,13 @@ async def test_floor_reads_back_what_the_server_sends(server_url, name):
     scenario = BY_NAME[name]
     async with runners.load("floor").connect(server_url, scenario.model) as floor:
         check(scenario, await bind(scenario, floor)())
+
+
+async def test_the_slow_model_takes_its_time(server_url):
+    async with runners.load("floor").connect(server_url, canned.SLOW_MODEL) as floor:
+        began = time.monotonic()
+        await floor.embed(["a"])
+        assert time.monotonic() - began >= canned.SLOW_SECONDS
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("chat", "else"), ("stream", ""), ("embed-64", [[0.0] * 1024] * 64)])
