@@ -175,7 +175,7 @@ def paced_writes(model: str, tokens: int) -> tuple[bytes, ...]:
 
 @lru_cache
 def embeddings_response(model: str, count: int, encoding: str) -> bytes:
-    """Embeddings of `count` texts, as a NIM sends them: base64 of float32 when the encoding says so, else lists of numbers."""
+    """Embeddings of `count` texts, as a NIM sends them: base64 of float32 where asked for, else lists of numbers."""
     vectors = map(vector, range(count))
     values = [
         base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
