@@ -1,6 +1,7 @@
 """Blocking streams: the loop is crossed once for each read, and however a stream is left, its connection is given back."""
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -13,8 +14,9 @@ import pytest
 from nimclient import Client, RetryPolicy, SyncChatStream
 from nimclient._sync.portal import PORTAL, Portal
 from nimclient.errors import ClientClosedError, ConfigurationError, StreamFaultError, StreamInterruptedError
+from support.leaks import assert_idle, pools
 from support.server import FaultServer, Pause, ServerThread, Stall
-from support.wire import DONE, END, MODEL, chat, chunk, head, sse, token
+from support.wire import DONE, END, MODEL, answer, chat, chunk, embedded, head, sse, token
 
 READS = 3
 TOKENS = 50
@@ -301,6 +303,78 @@ def test_closing_the_client_ends_calls_of_other_threads(server: FaultServer, kin
     assert [type(error) for error in outcome] == [ClientClosedError]
     with pytest.raises(ClientClosedError):
         calls[kind]()
+
+
+def one_of_many(request: Any) -> Any:
+    """An answer to the first of many, and a stream of events that begins; silence for the others."""
+    body = request.json
+    if request.path.endswith("embeddings"):
+        return answer(embedded(body["input"])) if body["input"] == ["1"] else [Stall()]
+    if request.path.endswith("events"):
+        return [head() + chunk(sse({"n": 1})), Stall()]
+    return chat() if body["messages"][-1]["content"] == "1" else [Stall()]
+
+
+MANY: dict[str, Callable[[Client], Any]] = {
+    "as_completed": lambda client: client.chat.as_completed(["1", "2", "3"]),
+    "as_completed, fed": lambda client: client.chat.as_completed(iter(["1", "2", "3"])),
+    "embed_stream": lambda client: client.embeddings.embed_stream(["1", "2", "3"], batch_size=1),
+    "embed_stream, fed": lambda client: client.embeddings.embed_stream(iter(["1", "2", "3"]), batch_size=1),
+    "events": lambda client: client.request("POST", "/v1/events", json={}, stream=True),
+}
+
+
+def close_elsewhere_after_one(items: Any) -> None:
+    next(items)
+    thread = threading.Thread(target=items.close)
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("kind", MANY)
+@pytest.mark.parametrize(
+    "leave",
+    [break_out, raise_inside, read_nothing, break_and_close, close_elsewhere_after_one],
+    ids=lambda f: f.__name__,
+)
+def test_iterators_over_many_are_left_in_any_way(
+    client: Client, server: FaultServer, kind: str, leave: Callable[[Any], None]
+) -> None:
+    """After a break, an error, no reading at all, a close once, twice or elsewhere nothing is under way any more."""
+    server.script(one_of_many)
+    items = MANY[kind](client)
+    leave(items)
+    until(lambda: all(not pool.session.connector._acquired for pool in pools(client._async)))
+    assert_idle(client._async)
+    items.close()
+    with contextlib.suppress(StopIteration), pytest.raises(StreamInterruptedError):
+        next(items)
+    server.script(chat())
+    assert client.chat.create("hi").text == "Hello"
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_closing_wakes_who_reads_one_of_many(client: Client, server: FaultServer, kind: str) -> None:
+    """A thread that waits for the next of many ends with StreamInterruptedError when another closes the iterator."""
+    server.script(one_of_many)
+    items = MANY[kind](client)
+    outcome: list[Any] = []
+
+    def read() -> None:
+        try:
+            outcome.extend(items)
+        except StreamInterruptedError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    until(lambda: len(outcome) == 1)
+    time.sleep(0.02)
+    items.close()
+    thread.join(2)
+    assert not thread.is_alive()
+    assert isinstance(outcome[1], StreamInterruptedError)
+    assert_idle(client._async)
 
 
 def test_an_error_leads_to_nothing_of_the_call(client: Client) -> None:
