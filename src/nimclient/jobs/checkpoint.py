@@ -1,8 +1,8 @@
 """What a job has finished, in one SQLite file: durable row by row, whatever happens to the process.
 
 Every finished slice is one transaction. SQLite's write-ahead log makes it whole or absent: a process that is killed
-loses nothing that was recorded, a power cut at most what came after the last sync (every 16 MB).
-Vectors stay here until there are enough of them for a part; then they move into it, and here remains that they are done.
+loses nothing that was recorded, a power cut at most what came after the last sync. Here stands that rows are done, and
+where their vectors lie; the vectors themselves are in a spool until they are in a part.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from attrs import frozen
 from nimclient import _json
 from nimclient._types import JsonDict
 from nimclient.errors import DecodeError, JobStoreError
-from nimclient.jobs.parts import Group
+from nimclient.jobs.spool import Place
 
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE runs (
-    start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, digest BLOB, part INTEGER NOT NULL, ids BLOB, vectors BLOB
+    start INTEGER PRIMARY KEY, stop INTEGER NOT NULL, digest BLOB, part INTEGER NOT NULL,
+    ids BLOB, place INTEGER, size INTEGER, sum INTEGER
 );
-CREATE INDEX held ON runs (part, start) WHERE vectors IS NOT NULL;
+CREATE INDEX held ON runs (part, start) WHERE ids IS NOT NULL;
 CREATE TABLE failures (row INTEGER PRIMARY KEY, final INTEGER NOT NULL, digest BLOB, record BLOB NOT NULL);
 CREATE TABLE parts (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, files TEXT NOT NULL);
 """
-_PAGE = 16384  # bytes; vectors are long
-_LOG_PAGES = 1024  # of the write-ahead log between two syncs
-_GROUP_BYTES = 16 << 20  # of vectors in memory while a part is written
+_AT_ONCE = 1000  # stretches of rows in memory
 
 
 @frozen
@@ -42,6 +41,16 @@ class Run:
     rows: range
     ids: Sequence[str]
     vectors: memoryview | bytes
+    digest: bytes | None = None
+
+
+@frozen
+class Kept:
+    """A run whose vectors lie in the spool of a part."""
+
+    rows: range
+    ids: Sequence[str]
+    place: Place
     digest: bytes | None = None
 
 
@@ -89,13 +98,7 @@ class Checkpoint:
 
     def _prepare(self) -> None:
         # exclusive: the lock of the folder is ours, and the log then needs no file of shared memory
-        for pragma in (
-            f"page_size={_PAGE}",
-            "locking_mode=EXCLUSIVE",
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            f"wal_autocheckpoint={_LOG_PAGES}",
-        ):
+        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
             self._db.execute(f"PRAGMA {pragma}").fetchone()
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
@@ -121,12 +124,15 @@ class Checkpoint:
 
     # rows -------------------------------------------------------------------------------------------------------
 
-    def record(self, part: int, runs: Iterable[Run], lost: Iterable[Lost], facts: JsonDict) -> None:
-        """Keep what came back of a slice, all of it or nothing. Its vectors are to go into the part of this number."""
+    def record(self, part: int, runs: Iterable[Kept], lost: Iterable[Lost], facts: JsonDict) -> None:
+        """Keep what came back, all of it or nothing. The vectors are to go into the part of this number."""
         with self._transaction():
             for run in runs:
-                values = (run.rows.start, run.rows.stop, run.digest, part, _json.dumps(list(run.ids)), run.vectors)
-                self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", values)
+                place = run.place
+                values = (run.rows.start, run.rows.stop, run.digest, part, _json.dumps(list(run.ids)))
+                self._db.execute(
+                    "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*values, place.start, place.size, place.check)
+                )
             self._db.executemany(
                 "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)",
                 [(item.row, item.final, item.digest, _json.dumps(item.record)) for item in lost],
@@ -166,44 +172,38 @@ class Checkpoint:
 
     def held(self) -> list[tuple[int, int, int]]:
         """The parts that are not written yet: number, rows, and bytes of vectors."""
-        query = """
-            SELECT part, sum(stop - start), sum(length(vectors)) FROM runs
-            WHERE vectors IS NOT NULL GROUP BY part ORDER BY part"""
+        query = "SELECT part, sum(stop - start), sum(size) FROM runs WHERE ids IS NOT NULL GROUP BY part ORDER BY part"
         with self._errors("read"):
             return self._db.execute(query).fetchall()
 
-    def groups(self, part: int) -> Iterator[Group]:
-        """What goes into a part, in the order of the rows. Other threads have their turn between two groups."""
+    def kept(self, part: int) -> Iterator[Kept]:
+        """What goes into a part, in the order of the rows. Other threads have their turn in between."""
         start = -1
-        while rows := self._group(part, start):
-            start = rows[-1][0]
-            indexes = [row for first, stop, _, _ in rows for row in range(first, stop)]
-            ids = [name for _, _, names, _ in rows for name in _json.loads(names)]
-            yield Group(indexes, ids, b"".join(vectors for _, _, _, vectors in rows))
-
-    def _group(self, part: int, start: int) -> list[tuple[int, int, bytes, bytes]]:
-        """The next stretches of a part, as many as fit into a group, and at least one."""
         query = """
-            SELECT start, stop, ids, vectors FROM runs
-            WHERE vectors IS NOT NULL AND part = ? AND start > ? ORDER BY start"""
-        rows: list[tuple[int, int, bytes, bytes]] = []
-        size = 0
-        with self._errors("read"):
-            for row in self._db.execute(query, (part, start)):
-                size += len(row[3])
-                if rows and size > _GROUP_BYTES:
-                    break
-                rows.append(row)
-        return rows
+            SELECT start, stop, digest, ids, place, size, sum FROM runs
+            WHERE ids IS NOT NULL AND part = ? AND start > ? ORDER BY start LIMIT ?"""
+        while True:
+            with self._errors("read"):
+                found = self._db.execute(query, (part, start, _AT_ONCE)).fetchall()
+            if not found:
+                return
+            for start, stop, digest, ids, *place in found:
+                yield Kept(range(start, stop), _json.loads(ids), Place(*place), digest)
+
+    def forget(self, runs: Iterable[Kept]) -> None:
+        """These rows are not done after all."""
+        with self._transaction():
+            self._db.executemany("DELETE FROM runs WHERE start = ?", [(run.rows.start,) for run in runs])
 
     def seal(self, part: Part) -> None:
-        """The part is written: its vectors are kept here no longer."""
+        """The part is written: where its vectors lay is of no interest any more."""
         with self._transaction():
             self._db.execute(
                 "INSERT INTO parts VALUES (?, ?, ?)", (part.number, part.rows, _json.dumps(part.files).decode())
             )
             self._db.execute(
-                "UPDATE runs SET ids = NULL, vectors = NULL WHERE vectors IS NOT NULL AND part = ?", (part.number,)
+                "UPDATE runs SET ids = NULL, place = NULL, size = NULL, sum = NULL WHERE ids IS NOT NULL AND part = ?",
+                (part.number,),
             )
 
     def parts(self) -> list[Part]:

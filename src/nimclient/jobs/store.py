@@ -1,13 +1,15 @@
-"""A job's folder: the lock, the checkpoint, the parts, the list of failures and the manifest, and what they promise.
+"""A job's folder: the lock, the checkpoint, the spools, the parts, the list of failures and the manifest, and what they
+promise.
 
-A row is done when the checkpoint has it. Its vector is in the checkpoint or in a part, never in none of them: a part is
-synced and has its name before the checkpoint lets go of what is in it. Manifest and failures.jsonl are for readers; they
-are written anew from the checkpoint.
+A row is done when the checkpoint has it. Its vector is in a spool or in a part, never in none of them: it is in the spool
+before the checkpoint speaks of it, and a part is synced and has its name before the spool goes. Manifest and
+failures.jsonl are for readers; they are written anew from the checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,15 +18,18 @@ from typing import Any
 from nimclient import _json
 from nimclient._types import JsonDict, is_object
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
-from nimclient.jobs.checkpoint import Checkpoint, Done, Lost, Part, Run
+from nimclient.jobs.checkpoint import Checkpoint, Done, Kept, Lost, Part, Run
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
-from nimclient.jobs.parts import Format, write_part
+from nimclient.jobs.parts import Format, Group, write_part
 from nimclient.jobs.report import status_of
+from nimclient.jobs.spool import Spool, spool_path
 
 VERSION = 1
 _MANIFEST = "manifest.json"
 PART_BYTES = 64 << 20
-"""Vectors in a part: 16,384 of 1024 dimensions. Larger parts keep more in the checkpoint, smaller ones make many files."""
+"""Vectors in a part: 16,384 of 1024 dimensions. Larger parts wait longer for their end, smaller ones make many files."""
+_SYNC_BYTES = 16 << 20  # of vectors between two syncs: what a power cut costs
+_GROUP_BYTES = 16 << 20  # of vectors in memory while a part is written
 
 
 class Store:
@@ -39,8 +44,10 @@ class Store:
         self._opened: Checkpoint | None = None
         self._has_begun = False
         self._part = self._rows = self._bytes = 0  # the part that is filled now, and what is to go into it
+        self._unsynced = 0
+        self._spools: dict[int, Spool] = {}
         self._writer = ThreadPoolExecutor(1, "nimclient-parts")
-        self._writing: Future[None] | None = None
+        self._writing: deque[Future[None]] = deque()
         self.succeeded = self.failed = 0
 
     def open(self) -> JsonDict:
@@ -93,6 +100,7 @@ class Store:
                 f"{self.folder} belongs to a job with {'; '.join(differences)}: run that one, or choose another output"
             )
         self._checkpoint.forgive()
+        self._mend()
         self.succeeded, self.failed = self._checkpoint.counts()
         self._part = len(self._checkpoint.parts())
         self._has_begun = True
@@ -102,6 +110,23 @@ class Store:
                 self._close_part()
             self._part, self._rows, self._bytes = held
         self._close_part_if_full()
+
+    def _mend(self) -> None:
+        """Rows whose vectors a power cut took are not done; spools of parts that are written are not needed."""
+        held = {part for part, _, _ in self._checkpoint.held()}
+        for part in held:
+            spool = self._spool(part)
+            self._checkpoint.forget([run for run in self._checkpoint.kept(part) if not spool.holds(run.place)])
+        needed = {spool_path(self.folder, part) for part in held}
+        for path in self.folder.glob("open-*.f32"):
+            if path not in needed:
+                with store_errors(f"cannot remove {path}"):
+                    path.unlink()
+
+    def _spool(self, part: int) -> Spool:
+        if part not in self._spools:
+            self._spools[part] = Spool(self.folder, part)
+        return self._spools[part]
 
     def learn(self, facts: JsonDict) -> None:
         """Keep facts about the job."""
@@ -131,41 +156,70 @@ class Store:
                 f"the vectors have {dimensions} dimensions now; those that {self.folder} holds have {known}"
             )
         facts = {"dimensions": dimensions} if dimensions is not None and known is None else {}
-        self._checkpoint.record(self._part, runs, lost, facts)
+        spool = self._spool(self._part) if runs else None
+        kept = [Kept(run.rows, run.ids, spool.append(run.vectors), run.digest) for run in runs if spool is not None]
+        self._checkpoint.record(self._part, kept, lost, facts)
         self._facts = {**self._facts, **facts}
         rows = sum(len(run.rows) for run in runs)
         self.succeeded += rows
         self.failed += len(lost)
+        size = sum(run.place.size for run in kept)
         self._rows += rows
-        self._bytes += sum(len(run.vectors) for run in runs)
+        self._bytes += size
+        self._unsynced += size
+        if spool is not None and self._unsynced >= _SYNC_BYTES:
+            self._unsynced = 0
+            self._writing.append(self._writer.submit(self._sync, spool))
         self._close_part_if_full()
+
+    def _sync(self, spool: Spool) -> None:
+        """Make what was recorded up to now safe from a power cut."""
+        spool.sync()
+        self._checkpoint.sync()
 
     def _close_part_if_full(self) -> None:
         """Begin to write the part, if there is enough for one, and fill the next; not before the last one is written."""
-        if self._writing is not None and self._writing.done():
-            self._wait()
+        while self._writing and self._writing[0].done():
+            self._writing.popleft().result()
         if self._bytes >= self._part_bytes:
             self._close_part()
 
     def _close_part(self) -> None:
         self._wait()
-        self._writing = self._writer.submit(self._write_part, self._part, self._rows)
+        self._writing.append(self._writer.submit(self._write_part, self._part, self._rows))
         self._part += 1
         self._rows = self._bytes = 0
 
     def _wait(self) -> None:
-        """Until the part that is being written is. Raises what went wrong with it."""
-        writing, self._writing = self._writing, None
-        if writing is not None:
-            writing.result()
+        """Until the thread that writes has nothing more to do. Raises what went wrong with it."""
+        while self._writing:
+            self._writing.popleft().result()
 
     def _write_part(self, number: int, rows: int) -> None:
         """In a thread of its own: what comes meanwhile is recorded as ever."""
         dimensions = self.dimensions
         assert dimensions is not None
-        files = write_part(self.folder, number, self._format, lambda: self._checkpoint.groups(number), rows, dimensions)
+        files = write_part(self.folder, number, self._format, lambda: self._groups(number), rows, dimensions)
         self._checkpoint.seal(Part(number, rows, files))
+        self._checkpoint.sync()  # else a power cut brings back a state that needs the spool
+        spool = self._spools.pop(number)
+        spool.close()
+        with store_errors(f"cannot remove {spool.path}"):
+            spool.path.unlink()
         self._describe("running")
+
+    def _groups(self, part: int) -> Iterator[Group]:
+        """What goes into a part, in the order of the rows, some of it at a time."""
+        spool = self._spools[part]
+        runs: list[Kept] = []
+        size = 0
+        for run in self._checkpoint.kept(part):
+            if runs and size + run.place.size > _GROUP_BYTES:
+                yield _group(runs, spool)
+                runs, size = [], 0
+            runs.append(run)
+            size += run.place.size
+        yield _group(runs, spool)
 
     def finish(self) -> None:
         """All rows are done: the last part, the list of failures, the manifest."""
@@ -182,6 +236,8 @@ class Store:
             with suppress(JobStoreError):
                 self._wait()
             with suppress(JobStoreError):
+                for spool in self._spools.values():
+                    spool.sync()
                 self._checkpoint.sync()
                 self._list_failures()
                 self._describe("stopped")
@@ -216,10 +272,20 @@ class Store:
     def close(self) -> None:
         """Let others have the folder, however far `open` came."""
         self._writer.shutdown()
+        while self._spools:
+            self._spools.popitem()[1].close()
         if self._opened is not None:
             self._opened.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def _group(runs: list[Kept], spool: Spool) -> Group:
+    return Group(
+        [row for run in runs for row in run.rows],
+        [name for run in runs for name in run.ids],
+        b"".join(spool.read(run.place) for run in runs),
+    )
 
 
 def _differences(known: Any, now: Any, where: str = "") -> list[str]:

@@ -1,0 +1,80 @@
+"""The vectors of a part on their way into it: a file that grows, in the order in which they come.
+
+What is written here outlives the process at once. A power cut may take what was not synced, or tear it: so the checkpoint
+keeps a check sum of every piece, and what does not have it is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from zlib import crc32
+
+from attrs import frozen
+
+from nimclient.errors import JobStoreError
+from nimclient.jobs.files import store_errors
+
+
+@frozen
+class Place:
+    """Where a piece lies: the byte it begins at, how many there are, and their check sum."""
+
+    start: int
+    size: int
+    check: int
+
+
+def spool_path(folder: Path, part: int) -> Path:
+    """The file for the vectors of this part."""
+    return folder / f"open-{part:05d}.f32"
+
+
+class Spool:
+    """The open file. Appending is for one thread, reading and syncing for any. Methods raise JobStoreError."""
+
+    def __init__(self, folder: Path, part: int) -> None:
+        self.path = spool_path(folder, part)
+        with store_errors(f"cannot open {self.path}"):
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._end = os.fstat(self._descriptor).st_size
+
+    def append(self, piece: memoryview | bytes) -> Place:
+        """Add a piece, all of it or nothing."""
+        start = self._end
+        with store_errors(f"cannot write {self.path}"):
+            try:
+                rest = memoryview(piece).cast("B")
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(self._descriptor, start)
+                raise
+        self._end += len(piece)
+        return Place(start, len(piece), crc32(piece))
+
+    def read(self, place: Place) -> bytes:
+        """The bytes of a piece, as they were written."""
+        if (piece := self._read(place)) is None:
+            raise JobStoreError(f"{self.path} is damaged: run the same job again, which sends what it misses")
+        return piece
+
+    def holds(self, place: Place) -> bool:
+        """Whether a piece is there as it was written."""
+        return self._read(place) is not None
+
+    def _read(self, place: Place) -> bytes | None:
+        with store_errors(f"cannot read {self.path}"):
+            piece = os.pread(self._descriptor, place.size, place.start)
+        return piece if len(piece) == place.size and crc32(piece) == place.check else None
+
+    def sync(self) -> None:
+        """Make it safe from a power cut."""
+        with store_errors(f"cannot write {self.path}"):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
