@@ -160,7 +160,7 @@ def test_a_server_that_is_not_there(run, docs):
     assert ran.code == 1
     assert "nimclient simulate" in ran.err.splitlines()[-1]
     [event] = events(run(*argv, "--json").out)
-    assert (event["event"], event["error"], event["done"]) == ("error", "ConnectError", 0)
+    assert (event["event"], event["error"], event["done"]) == ("error", "ConnectError", None)
     assert event["resume"] == f"nimclient {shlex.join(argv)} --json"
 
 
@@ -296,7 +296,8 @@ def test_a_signal_as_an_event(spawn, docs):
         out, _ = process.communicate(timeout=20)
     assert process.returncode == 130
     event = events(out)[-1]
-    assert (event["event"], event["signal"], event["done"]) == ("stopped", "SIGTERM", 0)
+    assert (event["event"], event["signal"], event["done"]) == ("stopped", "SIGTERM", None)
+    assert event["text"].startswith("stopped; what is done is kept. To go on, ")
 
 
 def test_a_signal_while_standard_input_waits(environment, url):

@@ -81,7 +81,6 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
                 state.report = await job.run(client, note)
         except Exception as error:  # noqa: BLE001  # said at the end
             state.error = error
-        group.cancel_scope.cancel()
 
     async def tick() -> None:
         try:
@@ -114,14 +113,14 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
 
 def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]) -> int:
     """Say how it went, and what to do next."""
-    progress = state.progress
-    done = 0 if progress is None else progress.done
+    done = None if state.progress is None else state.progress.done  # None: this run has not told yet
     if state.report is not None:
         return _report(state.report, board, wording)
     again = f"run the same command again{' with the same input' if wording.from_stdin else ''}"
     command = shlex.join(["nimclient", *argv])
     if state.stopped_by is not None and state.error is None:
-        text = f"stopped; {done:,} {wording.unit} are done and kept. To go on, {again}: {command}"
+        kept = "what is done is kept" if done is None else f"{done:,} {wording.unit} are done and kept"
+        text = f"stopped; {kept}. To go on, {again}: {command}"
         board.word("stopped", text, {"signal": state.stopped_by.name, "done": done, "resume": command})
         return INTERRUPTED
     error = state.error
