@@ -610,6 +610,19 @@ async def test_a_limit_without_a_number_is_learned_too(server: FaultServer, clie
     assert refused[-1] < 30
 
 
+async def test_a_text_that_the_hosted_gateway_would_refuse(server: FaultServer, make_client: MakeClient) -> None:
+    """A body above the gateway's limit is not sent; the text that makes it so fails alone, without a request."""
+    client = make_client(dialect="hosted", api_key="a-key")
+    server.script(lambda r: answer(embedded(["1"] * len(r.json["input"]))))
+    source = ["\n" * 14_000_000 if n == 5 else f"text {n}" for n in range(8)]  # as JSON it has twice the bytes
+    stream = client.embeddings.embed_stream(source, on_error="collect", batch_size=8)
+    (batch,) = await read(stream)
+    assert [(f.index, type(f.error)) for f in batch.failures] == [(5, ConfigurationError)]
+    assert batch.indexes == (0, 1, 2, 3, 4, 6, 7)
+    assert max(len(r.body) for r in server.requests) <= 1000
+    assert stream.progress.requests == len(server.requests)
+
+
 async def test_base64_is_refused_once_by_each_slice_under_way(server: FaultServer, client: AsyncClient) -> None:
     """While one slice learns that base64 is refused, the others pay at most once; those that come later do not pay."""
 

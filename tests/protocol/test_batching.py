@@ -200,6 +200,8 @@ FIELDS = {"model", "dimensions", "truncate", "input_type", "encoding_format"}
         (RequestTimeoutError("", phase="pool"), Blame.CALL),
         (ClientClosedError(""), Blame.CALL),
         (ConfigurationError(""), Blame.CALL),
+        (ConfigurationError("", path="body.input_type"), Blame.CALL),
+        (ConfigurationError("", path="body"), Blame.ITEM),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -218,7 +218,7 @@ def blame(error: NimError, fields: Collection[str]) -> Blame:
             return Blame.SIZE
         return Blame.CALL if _names_the_call(error, fields) else Blame.ITEM
     match error:
-        case EmbeddingMismatchError():
+        case EmbeddingMismatchError() | ConfigurationError(path="body"):  # the latter: larger than a request may be
             return Blame.ITEM
         case BodyTooLargeError():
             return Blame.SIZE

@@ -69,7 +69,8 @@ def check_body_size(body: bytes | None) -> None:
     if body is not None and len(body) > GATEWAY_LIMIT:
         raise ConfigurationError(
             f"the request has {len(body)} bytes; the hosted catalog takes at most {GATEWAY_LIMIT}. "
-            f"Send smaller media, a URL, or a reference to an uploaded asset"
+            f"Send smaller media, a URL, or a reference to an uploaded asset",
+            path="body",
         )
 
 

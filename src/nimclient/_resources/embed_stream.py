@@ -44,7 +44,7 @@ from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
 from nimclient.records.usage import Usage
 
-WINDOW_BYTES = 48 * 2**20  # vectors that are under way or wait to be read
+WINDOW_BYTES = 32 * 2**20  # vectors that are under way or wait to be read
 WINDOW_SLICES = 64  # self-tuned, so many slices may be under way however large their vectors are
 FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
 FATAL_TEXTS = 100  # but never fewer than these
@@ -218,7 +218,7 @@ class EmbedRun:
                 self._options,
             )
         except NimError as error:
-            tally.sent(getattr(error, "attempts", 1))
+            tally.sent(getattr(error, "attempts", 0 if isinstance(error, ConfigurationError) else 1))
             raise
         meta, usage = answer.meta, answer.usage
         assert meta is not None

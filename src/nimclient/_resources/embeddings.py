@@ -167,7 +167,7 @@ class AsyncEmbeddings(Resource):
 
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
         `.failures` and `.usage`; `ordered=False` hands them out as they are finished. At most 2 × `concurrency` slices
-        (None finds out how many at once, in a window of 48 MB of vectors) are taken from the source beyond those that were
+        (None finds out how many at once, in a window of 32 MB of vectors) are taken from the source beyond those that were
         handed out. AsyncClient advances a plain iterable on the event loop, a slice at a time, so one that blocks should be
         an async iterable; Client advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64
         texts or 256 kB, whichever comes first); a server that refuses a size is sent smaller slices from then on.
