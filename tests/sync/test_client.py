@@ -282,3 +282,38 @@ assert client.chat.create("hello").text
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_clients_share_one_thread(nim_simulator_url: str) -> None:
+    """However many clients and threads there are, there is one background loop."""
+
+    def use() -> None:
+        with Client(base_url=nim_simulator_url) as client:
+            client.chat.create("hello")
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [thread.name for thread in threading.enumerate()].count("nimclient") == 1
+
+
+async def test_it_works_beside_a_loop_that_is_busy(client: Client) -> None:
+    """Called from threads of a loop whose executor is full of sleeping work, it does not wait for that."""
+    import asyncio
+    import time
+
+    loop = asyncio.get_running_loop()
+    go_on = threading.Event()
+    sleeping = [loop.run_in_executor(None, go_on.wait, 20) for _ in range(64)]
+    began = time.monotonic()
+    assert client.chat.create("hello").text  # in the loop's own thread, which it blocks
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(client.chat.create("hello").text))
+    thread.start()
+    thread.join(10)
+    assert found
+    assert time.monotonic() - began < 10
+    go_on.set()
+    await asyncio.gather(*sleeping)
