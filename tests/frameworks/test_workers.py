@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from frameworks.conftest import EXAMPLES, Start, announced
 from nimclient import Client
+from nimclient.errors import RateLimitError
 from nimclient.simulator import Simulator, SimulatorThread
 from support.until import until
 
@@ -116,6 +118,22 @@ tasks.app.control.shutdown()
     words = worker.log.read_text()
     assert len({line.split("ForkPoolWorker-")[1][0] for line in words.splitlines() if "succeeded" in line}) > 1
     worker.log.write_text(words.replace("Traceback", "(the task that was to fail)"))
+
+
+@pytest.mark.parametrize("serializer", ["json", "pickle"])
+def test_an_error_in_celerys_results(serializer: str) -> None:
+    """As JSON a result carries the error's name and words, as a pickle the error with all its fields."""
+    app = Celery(backend="cache+memory://", broker="memory://")
+    app.conf.update(result_serializer=serializer, result_accept_content=["json", "pickle"])
+    error = RateLimitError("busy", status=429, request_id="r-1", retry_after=1.5, attempts=3)
+    backend = app.backend
+    carried = backend.decode(backend.encode({"result": backend.prepare_exception(error)}))["result"]
+    twin = backend.exception_to_python(carried)
+    assert "busy" in str(twin)
+    if serializer == "pickle":
+        assert (type(twin), vars(twin)) == (RateLimitError, vars(error))
+    else:
+        assert "RateLimitError" in str(twin)
 
 
 # multiprocessing ---------------------------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 import aiohttp
 import anyio
@@ -22,13 +22,12 @@ from nimclient._transport.base import TransportSettings
 from nimclient._transport.connection import (
     ATTEMPT,
     SEND_PIECE,
-    Connector,
     LargeBody,
-    Request,
     acknowledge_at_once,
     url_of,
 )
-from nimclient._transport.tls import anonymous_setting, ssl_setting
+from nimclient._transport.pool import Pool, closed_during_the_call
+from nimclient._transport.tls import ssl_setting
 from nimclient._transport.translate import translate
 from nimclient._transport.watchdog import Watchdog
 from nimclient._wire import BodyPhase, Headers, HttpHead, HttpRequest
@@ -43,9 +42,7 @@ from nimclient.errors import (
 
 DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
-READ_BUFFER = 2**18
 HELD_BACK = 2**16  # a server that has sent more of a body than this along with its head is not held back by Nagle
-_NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
 class AiohttpTransport:
@@ -55,7 +52,7 @@ class AiohttpTransport:
         self._settings = settings
         self._ssl = ssl_setting(settings.verify, settings.cert)
         _keep_heap()
-        self._pools: dict[asyncio.AbstractEventLoop, _Pool] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._closed = False
         _TRANSPORTS.add(self)
         weakref.finalize(self, _close_orphans, self._pools)
@@ -91,7 +88,7 @@ class AiohttpTransport:
                 with contextlib.suppress(RuntimeError):  # it was closed in the meantime
                     loop.call_soon_threadsafe(pool.close_soon)
 
-    async def _pool(self) -> _Pool:
+    async def _pool(self) -> Pool:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -103,8 +100,8 @@ class AiohttpTransport:
         pool = self._pools.get(loop)
         if pool is None:
             _close_orphans(self._pools)
-            pool = self._pools[loop] = _Pool(self._settings, self._ssl)
-            await pool.hold_to_loop(weakref.ref(self))
+            pool = self._pools[loop] = Pool(self._settings, self._ssl)
+            await pool.hold_to_loop(weakref.WeakMethod(self.forget))
         return pool
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -130,7 +127,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
 
-def _close_orphans(pools: dict[asyncio.AbstractEventLoop, _Pool]) -> None:
+def _close_orphans(pools: dict[asyncio.AbstractEventLoop, Pool]) -> None:
     """Close and forget the pools whose loop was closed by hand: `asyncio.run` would have ended them."""
     for loop in list(pools):  # other threads add theirs meanwhile
         if loop.is_closed() and (pool := pools.pop(loop, None)) is not None:
@@ -144,101 +141,6 @@ def _keep_heap() -> None:
     kilobytes costs a hundred page faults, which doubles the work of an embedding request. The block is never touched.
     """
     bytearray(2**22)
-
-
-class _Pool:
-    """The session of one loop and the slots that bound how many requests it carries at once."""
-
-    def __init__(self, settings: TransportSettings, ssl: Any) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.anonymous_ssl = anonymous_setting(settings.verify, settings.cert)
-        self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
-        self._connector = Connector(self.loop, ssl)
-        self.session = aiohttp.ClientSession(
-            connector=self._connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=_NO_LIMITS,
-            trust_env=False,
-            read_bufsize=READ_BUFFER,
-            request_class=Request,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),  # a request has its own
-        )
-        self.closed = False
-        self.attempts: set[_Attempt] = set()
-        self._naps: set[asyncio.Future[bool]] = set()
-        self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
-        self._holder: AsyncGenerator[None] | None = None
-        self._is_parents = False
-
-    def is_here(self) -> bool:
-        """Whether its loop is the one that runs here."""
-        try:
-            return asyncio.get_running_loop() is self.loop and not self._is_parents
-        except RuntimeError:
-            return False
-
-    async def hold_to_loop(self, owner: weakref.ref[AiohttpTransport]) -> None:
-        """Make the end of the loop close the session: a primed async generator is what a loop ends by itself."""
-        self._holder = _hold(owner, self.loop, self.session)
-        await anext(self._holder)
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the pool is closed."""
-        nap = self.loop.create_future()
-        timer = self.loop.call_later(seconds, _settle, nap, True)
-        self._naps.add(nap)
-        try:
-            slept_well = await nap
-        finally:
-            self._naps.discard(nap)
-            timer.cancel()
-        if not slept_well:
-            raise _closed_during_the_call()
-
-    async def aclose(self) -> None:
-        """Close the session; whatever is under way or waits ends with ClientClosedError."""
-        self.closed = True
-        for attempt in list(self.attempts):
-            attempt.watchdog.interrupt(_closed_during_the_call())
-        for nap in self._naps:
-            _settle(nap, False)
-        holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
-        if holder is not None:
-            await holder.aclose()
-
-    def close_soon(self) -> None:
-        """`aclose` as a task of this pool's loop."""
-        self._closing = self.loop.create_task(self.aclose())
-
-    def is_orphan(self) -> bool:
-        """Whether no loop of this process serves it any more; its sockets are closed then."""
-        if self.loop.is_closed():
-            self.close_without_loop()
-            return True
-        return self._is_parents
-
-    def close_without_loop(self) -> None:
-        """Close the sockets of a loop that is closed already. May be called again."""
-        self.session.detach()
-        self._connector.close_without_loop()
-
-    def leave_to_parent(self) -> None:
-        """Give up a forked child's copies of the sockets; the parent goes on using them."""
-        self._is_parents = True
-        self.session.detach()
-        self._connector.leave_to_parent()
-
-
-async def _hold(
-    owner: weakref.ref[AiohttpTransport], loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
-) -> AsyncGenerator[None]:
-    """Holds no pool: one that nobody refers to any more is gone at once, and its loop ends this."""
-    try:
-        yield
-    finally:
-        if (transport := owner()) is not None:
-            transport.forget(loop)
-        await session.close()
 
 
 class _Attempt:
@@ -258,7 +160,7 @@ class _Attempt:
     )
 
     def __init__(
-        self, pool: _Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
+        self, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
     ) -> None:
         self._on_end = on_end
         self.pool = pool
@@ -312,7 +214,7 @@ class _Attempt:
         if isinstance(error, asyncio.CancelledError):
             raise self.watchdog.explain(error) from None
         if self.pool.closed:
-            raise _closed_during_the_call() from error
+            raise closed_during_the_call() from error
         raise translate(error, phase, reused) from error
 
     def end(self) -> None:
@@ -427,12 +329,3 @@ class _Body:
         else:
             with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
                 pool.loop.call_soon_threadsafe(self.abort)
-
-
-def _closed_during_the_call() -> ClientClosedError:
-    return ClientClosedError("the client was closed during the call")
-
-
-def _settle(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)
