@@ -168,6 +168,17 @@ async def test_large_results_move_by_themselves(hosted: Opened) -> None:
     assert simulator.requests[-1].path.startswith("/storage/")
 
 
+def test_waiting_without_await() -> None:
+    """Client waits in the same way, for whole answers, streams and plain JSON."""
+    simulator = Simulator(dialect="hosted", faults="accepted")
+    with SimulatorThread(simulator) as url, Client(KEY, url, model=CHAT) as client:
+        assert client.chat.create("hi").text
+        assert client.infer("/v1/cv/nvidia/nemoretriever-ocr", OCR)["data"]
+        with client.chat.stream("hi") as stream:
+            assert stream.final().text
+    assert [record.status for record in simulator.requests] == [202, 200, 202, 200, 200]
+
+
 # refusals ---------------------------------------------------------------------------------------------------------
 
 

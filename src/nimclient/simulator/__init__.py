@@ -5,8 +5,8 @@ are near; its chat answers are sentences quoted from the messages; its log proba
 errors, limits and timing are those of a self-hosted NIM. Everything is deterministic under a seed.
 """
 
-from .records import RequestRecord
+from .records import RequestRecord, StoredAsset
 from .server import Simulator
 from .thread import SimulatorThread
 
-__all__ = ["RequestRecord", "Simulator", "SimulatorThread"]
+__all__ = ["RequestRecord", "Simulator", "SimulatorThread", "StoredAsset"]
