@@ -21,6 +21,7 @@ from benchmarks.server import running_server
 FEW = 10_000
 MOST_MEGABYTES = 60.0
 MOST_RATIO = 1.05
+SMOOTHED = 10  # samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def draw(runs: Sequence[Run], path: Path) -> None:
     longest = max(runs, key=lambda run: run.texts)
     few = [run for run in runs if run.texts == FEW]
     texts, cpu, memory = zip(*longest.samples, strict=True)
-    windows = list(zip(texts, texts[1:], cpu, cpu[1:], strict=False))
+    windows = list(zip(texts, texts[SMOOTHED:], cpu, cpu[SMOOTHED:], strict=False))  # answers come in bursts
     figure = Figure(figsize=(8, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     level = median(run.megabytes for run in few)

@@ -365,6 +365,9 @@ async def test_return_is_like_collect(server: FaultServer, client: AsyncClient) 
     server.script(refusing("1"))
     (batch,) = await read(client.embeddings.embed_stream(texts(3), on_error="return"))
     assert (batch.indexes, [f.index for f in batch.failures]) == ((0, 2), [1])
+    server.script(refusing("3"))
+    (batch,) = await read(client.embeddings.embed_stream(texts(4), on_error="return"))
+    assert (batch.indexes, [f.index for f in batch.failures]) == (range(3), [3])
 
 
 async def test_raise_gives_the_error_of_the_text(server: FaultServer, client: AsyncClient) -> None:
@@ -605,6 +608,7 @@ async def test_a_limit_without_a_number_is_learned_too(server: FaultServer, clie
     server.script(lambda r: error(status, words) if len(r.json["input"]) > 40 else embed(r))
     batches = await read(client.embeddings.embed_stream(map(str, range(100, 740)), concurrency=1, on_error="collect"))
     assert sum(len(batch.vectors) for batch in batches) == 640
+    assert all(isinstance(batch.indexes, range) for batch in batches)
     refused = [n for n, request in enumerate(server.requests) if len(request.json["input"]) > 40]
     assert len(refused) <= 4
     assert refused[-1] < 30

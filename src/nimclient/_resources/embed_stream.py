@@ -271,7 +271,6 @@ class EmbedRun:
             return EmbeddedBatch(piece.indexes, answer.vectors, (), answer.usage, answer.extra, answer.meta)
         answers.sort(key=lambda pair: pair[0].start)
         spans = [piece.indexes[span.start : span.stop] for span, _ in answers]
-        indexes = spans[0] if len(spans) == 1 else tuple(index for span in spans for index in span)
         if not answers:
             empty = Vectors(b"", 0) if self._first is None else Vectors(b"", self._first.dimensions, self._first.dtype)
             return EmbeddedBatch((), empty, tuple(failures))
@@ -281,7 +280,7 @@ class EmbedRun:
         buffer = b"".join(answer.vectors.buffer for _, answer in answers)
         vectors = first.vectors
         vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=first.model, meta=meta)
-        return EmbeddedBatch(indexes, vectors, tuple(failures), usage, first.extra, meta)
+        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, first.extra, meta)
 
 
 class _AsyncCut(AsyncIterator[Slice]):
@@ -380,6 +379,13 @@ def pairs_of(indexes: Sequence[int], vectors: Vectors) -> Iterator[tuple[int, Ve
         if place == len(indexes) or indexes[place] != indexes[place - 1] + 1:
             yield indexes[start], vectors[start:place]
             start = place
+
+
+def _joined(spans: Sequence[Sequence[int]]) -> Sequence[int]:
+    """All positions of these spans, which are in order: a range where they follow each other."""
+    first, last = spans[0][0], spans[-1][-1]
+    contiguous = last - first + 1 == sum(map(len, spans))
+    return range(first, last + 1) if contiguous else tuple(index for span in spans for index in span)
 
 
 def _tell(error: NimError, piece: Slice, place: int, answers: list[Answer]) -> None:
