@@ -34,8 +34,10 @@ CROSSINGS = {
     ("AsCompleted", "take"),
     ("AsCompleted", "tell"),
     ("AsCompleted", "held"),
+    ("AsCompleted", "is_ready"),
+    ("EmbedStream", "take_ready"),
 }
-"""What a blocking object needs of the one behind it."""
+"""What a blocking object, or a job, needs of the one behind it: no part of the public face."""
 
 
 PROPERTIES = (property, functools.cached_property)
