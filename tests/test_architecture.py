@@ -26,7 +26,7 @@ FLOORS = [
     {"_client"},
     {"_sync"},
 ]
-WINGS = {"simulator", "cli", "integrations", "jobs", "testing", "__main__"}
+WINGS = {"simulator", "cli", "integrations", "jobs", "plot", "testing", "__main__"}
 ROOMS = {
     "aiohttp": ("_transport/", "simulator/"),
     "asyncio": ("_transport/", "simulator/", "cli/"),
@@ -34,6 +34,7 @@ ROOMS = {
     "random": ("_engine.py", "simulator/"),
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
+    "matplotlib": ("plot.py",),
     "sqlite3": ("jobs/checkpoint.py",),
     "rich": ("cli/",),
     "requests": (),

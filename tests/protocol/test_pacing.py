@@ -191,6 +191,37 @@ def test_nobody_rushes_when_the_gate_opens():
     assert times == pytest.approx([3.0 + 0.05 * number for number in range(10)])
 
 
+def test_a_server_that_takes_nothing_for_a_while_is_not_asked_with_every_answer():
+    """Two cuts in a row with nothing taken between them: all pause until about half of what is in flight is done."""
+    pacer = Pacer(RetryPolicy())
+    turns = [enter(pacer, 0.0) for _ in range(12)]
+    pacer.succeeded(0.4, turns.pop(), 1.0)
+    for low, high in ((0.0, 0.0), (0.0, 0.0), (0.2, 0.3)):
+        again = turns.pop()
+        pause = pacer.refused(1.0, again, BUSY, never)
+        assert pause is not None
+        assert low <= pause <= high
+        while pacer.in_flight >= pacer.limit:
+            pacer.succeeded(1.0, turns.pop(), 1.0)
+        turns.append(enter(pacer, 2.0))
+
+
+def test_a_window_that_has_only_grown_is_filled_evenly():
+    """Answers that come all at once are not followed by twice as many requests at once: four, then one by one."""
+    pacer = Pacer(RetryPolicy())
+    for turn in [enter(pacer, 0.0) for _ in range(16)]:
+        pacer.succeeded(1.0, turn, 1.0)
+    now, times = 1.0, []
+    while len(times) < pacer.limit:
+        if pause := ask(pacer, now):
+            now += pause
+        else:
+            times.append(now)
+    assert len(times) == 31
+    assert times[:4] == [1.0] * 4
+    assert times[-1] == pytest.approx(1.0 + 26 / 62)
+
+
 def test_a_slice_waits_for_its_place_under_the_rate():
     """The rate limit of the client is asked once a place; what passes while the gate is closed is not made up for."""
     pacer = Pacer(RetryPolicy(), 4, rate=RateLimit(60))

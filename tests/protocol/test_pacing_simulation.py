@@ -173,3 +173,22 @@ def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None
     assert run.failed == 0
     assert run.share_refused <= 0.02
     assert run.throughput() == pytest.approx(per_second, rel=0.02 if share < 0.5 else 0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_key_of_forty_a_minute(seed: int) -> None:
+    """200 requests under the hosted catalog's limit: few in vain, though the first forty were taken at any speed."""
+    svc = Service(Random(seed), spread(Random(f"forty {seed}"), 0.1, 3.0), 0.5)
+    run = simulate(Bucket(40, svc, tells=seed % 2 == 1), Pacer(RetryPolicy()), 200, Random(seed))
+    assert run.failed == 0
+    assert run.refused <= 0.15 * 200
+    assert run.finished[-1] <= 1.2 * 60 * (200 - 40) / 40 + 10
+
+
+@pytest.mark.parametrize("trip", [0.001, 0.01])
+@pytest.mark.parametrize("per_minute", [40, 600, 1800])
+def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: int, trip: float) -> None:
+    """Where every request takes equally long, what was saved up must not end in one burst of refusals."""
+    server = Bucket(per_minute, Service(Random(1), 0.2, 0.0), tells=False)
+    run = simulate(server, Pacer(RetryPolicy()), 2000, Random(1), trip=trip)
+    assert run.share_refused <= 0.10

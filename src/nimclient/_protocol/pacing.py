@@ -13,6 +13,7 @@ from nimclient._protocol.window import Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
+AT_ONCE = 4  # requests that may follow each other without a pause while nothing is known
 OUTAGE = 3  # refusals with no success between them
 
 
@@ -81,7 +82,8 @@ class Pacer:
         if pause := max(self._opens_at - now, 0.0):
             self._rate_place = None  # it will be over by then
             return pause
-        if pause := self._learned.pause(now) or (max(self._next - now, 0.0) if self._spread else 0.0):
+        evenly = self._spread > 0 or (self._fixed is None and self._window.is_new)
+        if pause := self._learned.pause(now) or (max(self._next - now, 0.0) if evenly else 0.0):
             return pause
         if self._rate is not None:
             if self._rate_place is None:
@@ -89,9 +91,10 @@ class Pacer:
             if now < self._rate_place:
                 return self._rate_place - now
             self._rate_place = None
-        if self._spread:
-            self._spread -= 1
-            self._next = now + self._seconds / (2 * self.limit)
+        if evenly:  # twice as fast as answers come: they may come all at once
+            spacing = self._seconds / (2 * self.limit)
+            self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
+            self._spread = max(self._spread - 1, 0)
         self._learned.sent(now, self.limit)
         self.in_flight += 1
         self.sent += 1
@@ -149,13 +152,16 @@ class Pacer:
         self.in_flight -= 1
 
     def _pause(self, asked: float | None) -> float:
-        """None where a slice that is in flight will make room, and where the rate says when to send the next."""
+        """0 where a slice that is in flight will make room, and where the rate says when to send the next."""
         if asked is not None:
             return asked
-        wait = self.in_flight or self._learned.per_second is not None
-        if self._fixed is None and wait and self._streak < OUTAGE:
-            return 0.0
-        return min(self._policy.max_delay, self._policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0
+        policy = self._policy
+        if self._fixed is None and self._streak < OUTAGE:
+            if self._learned.per_second is not None:
+                return 0.0
+            if self.in_flight:  # until half of them are done, where the server took nothing for a while
+                return min(self._seconds / 2.0, policy.first_delay) if self._window.dry > 1 else 0.0
+        return min(policy.max_delay, policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0
 
     def _close(self, now: float, pause: float) -> None:
         self._opens_at = self._next = max(self._opens_at, now + pause)

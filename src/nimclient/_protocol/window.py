@@ -94,6 +94,7 @@ class Window:
         self._proven = 0.0  # the size that the last refusal left, or that a trial began with
         self._cuts = 0  # without a calm between them, and where they began
         self._top = self._size
+        self.dry = 0  # cuts in a row between which the server took nothing, and
         self._dry_from = self._size  # where those began between which the server took nothing
         self._trial = False  # they began with a trial, and cost:
         self._price = 0.0
@@ -103,6 +104,11 @@ class Window:
     def size(self) -> int:
         """How many may be in flight."""
         return int(self._size)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it has only grown so far: what the server does with more is not known."""
+        return self._state is State.GROWING and not self._limited and not self._proven
 
     @property
     def is_calm(self) -> bool:
@@ -143,7 +149,9 @@ class Window:
             self._price = float(self._trial)
         taken = place > self._cut_at + 1
         no_reason = taken and self._size <= self._proven
+        self.dry += 1
         if taken:
+            self.dry = 0
             self._dry_from = self._size
         self._remember(others)
         self._size = self._proven = max(1.0, min(others, self._size * (1.0 - SHARES[self._cuts])))
