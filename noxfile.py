@@ -44,11 +44,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy strict and pyright strict over the package and a sample app."""
+    """mypy strict and pyright strict over the package and a sample app; what an editor shows over Client."""
     install_group(session, "types")
     install_package(session)
     session.run("mypy")
     session.run("pyright")
+    session.run("python", "tests/typing/hover.py")
 
 
 @nox.session
