@@ -1,9 +1,8 @@
 """Several base URLs that serve the same models: which of them gets the next request.
 
-It goes where outstanding requests × smoothed latency is least, over all replicas: with four replicas of unlike speed that
-gives 2 to 10 % more throughput and a shorter tail than the better of two random ones, and no more herding of many
-clients. A replica that fails is left alone for a time that doubles, then tried with one request at a time; one that refuses
-for capacity is only passed over. When nothing better is left, all are taken: a call always has somewhere to go.
+It goes where outstanding requests × smoothed latency is least, over all replicas (docs/design.md says why not over two
+random ones). A replica that fails is left alone for a time that doubles, then tried with one request at a time; one that
+refuses for capacity is only passed over. When nothing better is left, all are taken: a call always has somewhere to go.
 
 Pure bookkeeping: clock and randomness are passed in, nothing is sent, and what an error means is said by `_protocol.retry`.
 """
