@@ -232,6 +232,8 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
                     raise workers.outcome()
                 if enough():
                     return False
+                if not workers.is_here:
+                    raise StreamInterruptedError("it was begun in another event loop, and can only be read there")
                 await workers.news()
         except anyio.get_cancelled_exc_class():
             await self.aclose()
@@ -261,7 +263,9 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
             self._workers.tell()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again, and from any task of the loop."""
+        """Cancel what is under way and wait for its end. May be called again, and from any task; in another loop than
+        it was begun in it does not wait.
+        """
         self._closed = True
         if self._workers is not None:
             await self._workers.stop()
@@ -349,6 +353,11 @@ class _Workers(Generic[R]):
         if self._failures:
             return _batch_error(self._failures)
         return StopAsyncIteration()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the workers run in the running loop."""
+        return self._background.is_here
 
     async def news(self) -> None:
         """Wait for a result, for the end, or for `tell`."""

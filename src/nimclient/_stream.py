@@ -9,12 +9,14 @@ import warnings
 from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from nimclient._protocol.accumulate import ChatAccumulator
 from nimclient._protocol.completions import CompletionAccumulator
 from nimclient._reader import A, C, Reader
+from nimclient._transport.tasks import Here
 from nimclient._types import stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.errors import StreamInterruptedError
@@ -22,8 +24,6 @@ from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
 
 if TYPE_CHECKING:
-    from anyio import CancelScope
-
     from nimclient._engine import Exchange, Receive
 
 
@@ -40,7 +40,7 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
         self._start = start
         self._max_event = max_event
         self._state: Reader[C, A] | None = None
-        self._opening: CancelScope | None = None
+        self._opening: Callable[[], None] | None = None  # cancels it, from any loop
         self._reading = False
         self._closed = False
 
@@ -68,7 +68,7 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
             from anyio import CancelScope
 
             with CancelScope() as scope:  # for aclose() from another task
-                self._opening = scope
+                self._opening = partial(Here().soon, scope.cancel)
                 try:
                     await self._start(self._receive)
                 finally:
@@ -160,7 +160,7 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
         if self._state is not None:
             await self._state.close()
         elif self._opening is not None:
-            self._opening.cancel()
+            self._opening()
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
         state = getattr(self, "_state", None)

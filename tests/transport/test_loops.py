@@ -17,9 +17,9 @@ from nimclient import AsyncClient, Client, Limits
 from nimclient.errors import ClientClosedError, ConfigurationError, RequestTimeoutError, StreamInterruptedError
 from support.leaks import assert_idle, open_files, pools, stray_tasks
 from support.memory import resident
-from support.server import FaultServer, Request, Stall
+from support.server import FaultServer, Pause, Request, Stall
 from support.until import until
-from support.wire import HELLO, MODEL, chat, chunk, head, token
+from support.wire import HELLO, MODEL, answer, chat, chunk, embedded, head, token
 
 MakeClient = Callable[..., AsyncClient]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -430,3 +430,78 @@ def test_a_stream_is_closed_from_another_loop(far: FaultServer) -> None:
     thread.join(2)
     assert ready[1:] == ["a"]
     assert until(lambda: far.open == 0)
+
+
+def test_a_stream_is_closed_from_another_loop_while_it_opens(far: FaultServer) -> None:
+    """aclose() in another thread's loop ends the opening, too, at once."""
+    client = AsyncClient(base_url=far.url, model=MODEL)
+    far.script([Stall()])
+    stream = client.chat.stream("hi")
+    ended: list[float] = []
+
+    async def open_it() -> None:
+        with pytest.raises(StreamInterruptedError, match="while it was being opened"):
+            await stream
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=asyncio.run, args=(open_it(),))
+    thread.start()
+    assert until(lambda: bool(far.requests))
+    time.sleep(0.02)
+    began = time.monotonic()
+    asyncio.run(stream.aclose())
+    thread.join(2)
+    assert ended[0] - began < 0.5
+    assert until(lambda: far.open == 0)
+
+
+@pytest.mark.parametrize("first_loop", ["has ended", "goes on", "was closed by hand"])
+@pytest.mark.parametrize("kind", ["as_completed", "embed_stream"])
+def test_a_batch_belongs_to_its_loop(far: FaultServer, kind: str, first_loop: str) -> None:
+    """Results that are read in another loop than the work was begun in: an error that says so, never a wait without end."""
+
+    def reply(request: Request) -> Any:
+        slow = Pause(0.03 if len(far.requests) > 1 else 0)
+        return [slow, chat() if "chat" in request.path else answer(embedded(request.json["input"]))]
+
+    far.script(reply)
+    client = AsyncClient(base_url=far.url, model=MODEL)
+    if kind == "as_completed":
+        batch: Any = client.chat.as_completed(["hi"] * 6, concurrency=1)
+    else:
+        batch = client.embeddings.embed_stream([str(n) for n in range(6)], batch_size=1, concurrency=1)
+    begun, over = threading.Event(), threading.Event()
+
+    async def begin() -> None:
+        await anext(batch)
+        begun.set()
+        while first_loop == "goes on" and not over.is_set():
+            await asyncio.sleep(0.005)
+
+    async def read_on() -> None:
+        with pytest.raises(StreamInterruptedError, match=r"another event loop|closed before"):
+            async with asyncio.timeout(2):
+                while True:
+                    await anext(batch)
+        async with asyncio.timeout(1):
+            await batch.aclose()
+
+    if first_loop == "was closed by hand":
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(begin())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0.05))
+        loop.close()
+    else:
+        thread = threading.Thread(target=asyncio.run, args=(begin(),))
+        thread.start()
+        if first_loop == "has ended":
+            thread.join()
+        begun.wait(5)
+    asyncio.run(read_on())
+    over.set()
+    if first_loop == "goes on":
+        thread.join()
+    assert until(lambda: far.open == 0 or first_loop == "was closed by hand")
+    asyncio.run(client.aclose())

@@ -27,6 +27,7 @@ from nimclient._transport.connection import (
     url_of,
 )
 from nimclient._transport.pool import Pool, closed_during_the_call
+from nimclient._transport.tasks import running_loop
 from nimclient._transport.tls import ssl_setting
 from nimclient._transport.translate import translate
 from nimclient._transport.watchdog import Watchdog
@@ -34,7 +35,6 @@ from nimclient._wire import BodyPhase, Headers, HttpHead, HttpRequest
 from nimclient.errors import (
     BodyTooLargeError,
     ClientClosedError,
-    ConfigurationError,
     ConnectionLostError,
     Phase,
     TransportError,
@@ -89,12 +89,7 @@ class AiohttpTransport:
                     loop.call_soon_threadsafe(pool.close_soon)
 
     async def _pool(self) -> Pool:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            raise ConfigurationError(
-                "nimclient runs on asyncio loops; under trio use the sync Client in a thread"
-            ) from None
+        loop = running_loop()
         if self._closed:
             raise ClientClosedError("the client is closed")
         pool = self._pools.get(loop)
