@@ -241,6 +241,34 @@ async def test_refusals_for_capacity_spend_no_attempt(
     assert client._core.budget.tokens == 500
 
 
+async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeClient) -> None:
+    """Without a number the limit of a server that refuses is found after some refusals, which spend no attempt."""
+    now = refused = 0
+
+    def script(request: Request) -> Any:
+        nonlocal now, refused
+        if now >= 4:
+            refused += 1
+            return error(429, "busy")
+        now += 1
+
+        async def leave() -> None:
+            nonlocal now
+            await asyncio.sleep(0.01)
+            now -= 1
+
+        return [leave, reply(request)]
+
+    server.script(script)
+    told: list[Progress] = []
+    client = make_client(retry=RetryPolicy(attempts=1))
+    found = await client.embeddings.embed_documents(texts(300), batch_size=1, on_progress=told.append)
+    assert [round(vector[0]) for vector in found] == list(range(300))
+    assert 12 <= refused == told[-1].refusals <= 60
+    assert told[-1].requests == 300 + refused
+    assert all(event.limit is not None and event.limit <= 8 for event in told[100:])
+
+
 async def test_a_refused_connection_waits_at_the_gate(server: FaultServer, make_client: MakeClient) -> None:
     """While nobody listens slices wait; other failures spend attempts as ever."""
     client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01, max_delay=0.02))

@@ -170,7 +170,7 @@ def test_an_outage_longer_than_the_patience_fails_every_slice():
 
 @given(st.floats(0, 1), st.floats(0, 10), st.floats(0, 1e6))
 def test_gates_of_many_processes_open_one_after_the_other(random, first, now):
-    """The pause has a jitter of up to first_delay, and is never shorter than what was asked for."""
+    """The pause has a jitter of up to first_delay, at most itself, and is never shorter than what was asked for."""
     pacer = Pacer(RetryPolicy(first_delay=first), 4)
     wait = refuse(pacer, now, limited(3), random=lambda: random)
     assert 3 - 1e-6 <= wait <= 3 + first + 1e-6

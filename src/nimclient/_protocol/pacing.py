@@ -141,7 +141,7 @@ class Pacer:
             self._counted = self.sent
             self._streak += 1
             if pause := self._pause(asked):
-                self._close(now, pause + random() * self._policy.first_delay)
+                self._close(now, pause + random() * min(pause, self._policy.first_delay))
         pause = max(self._opens_at - now, 0.0)
         turn.refused, turn.most = now, max(pause, self._policy.max_delay)  # more is spent in line, behind others
         lost = turn.waited + pause > self.patience or now + pause - self._down_since > self.patience
