@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -19,6 +20,12 @@ from support.wire import MODEL
 KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
+
+
+if os.environ.get("NIMCLIENT_TEST_LOOP") == "uvloop":  # async tests run on it, too
+    import uvloop
+
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
 @pytest.fixture(autouse=True)

@@ -160,7 +160,7 @@ class Invariants:
         assert stray_tasks() == [], "I3"
         gc.collect()
         await asyncio.sleep(0)
-        assert self._words.bad == [], "I3"
+        assert self._words.bad == [], f"I3: {self._words.bad}"
         words = "".join(self._words.text)
         assert CANARY not in words, "I6"
         assert PROMPT not in words, "I6"

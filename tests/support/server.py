@@ -172,6 +172,9 @@ class FaultServer:
                 await self._exchange(reader, writer, number)
         except (_Gone, OSError, EOFError):
             pass
+        except RuntimeError:
+            if not writer.transport.is_closing():  # uvloop's word for a connection that is gone
+                raise
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
