@@ -41,6 +41,15 @@ def test_it_does_not_grow_where_it_is_not_full():
     assert played.window.size == FIRST
 
 
+def test_what_is_not_used_is_given_back():
+    """Where source or reader hold requests back, a window that has grown comes down to where it began, and no further."""
+    played = Played()
+    played.succeed(200)
+    assert played.window.size > 2 * FIRST
+    played.succeed(4000, full=False)
+    assert played.window.size == FIRST
+
+
 def test_it_stops_growing_when_throughput_does():
     """Answers that come no faster with a larger window end growth soon, and the window comes back down."""
     played, most = Played(), 0

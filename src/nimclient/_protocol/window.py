@@ -83,6 +83,7 @@ class Window:
         self._best_size = self._size
         self._throughput = 0.0  # while resting; 0: not known
         self._round = Round(max(first, SMALLEST_ROUND), 0, -inf)
+        self._filled = 0  # answers of the round that came while the window was what kept more from being sent
         self._lowered_from = self._size
         self._up_next = False
         self._rest = SHORTEST_REST
@@ -119,16 +120,14 @@ class Window:
         """The answer to request number `place` came; `full`: the window was what kept more from being sent."""
         self._served += place > self._cut_at
         self._credit += PROBE_SHARE
-        if not full:
-            self._begin(skipped=self.size)
-            return
-        if self._size < self._return_to:
+        self._filled += full
+        if full and self._size < self._return_to:
             self._size += 1.0
-        elif self._state is State.GROWING:
+        elif full and self._state is State.GROWING:
             self._size = min(self._size + self._step, MOST)
         if self._round.add(now, seconds, work) or (self._state is State.LOWERING and self._is_lost(now)):
             self._judge(now, self._round.throughput(now))
-        elif self._limited and self._state is State.RESTING and self._may_probe:
+        elif full and self._limited and self._state is State.RESTING and self._may_probe:
             self._grow(now)
 
     def refused(self, place: int, sent: int, others: int) -> int:
@@ -184,14 +183,16 @@ class Window:
 
     def _begin(self, now: float = -inf, skipped: int = 0, least: int = SMALLEST_ROUND) -> None:
         self._round = Round(max(self.size, least), skipped, now)
+        self._filled = 0
 
     def _judge(self, now: float, throughput: float) -> None:
+        least = 1.0 if 2 * self._filled >= self._round.answers else float(FIRST)
         if self._state is State.LOWERING:
-            self._judge_lowering(throughput)
+            self._judge_lowering(throughput, least)
         elif self._state is State.RESTING:
-            self._judge_rest(now, throughput)
+            self._judge_rest(now, throughput, least)
         else:
-            self._judge_growth(now, throughput)
+            self._judge_growth(now, throughput, least)
 
     def _grow(self, now: float) -> None:
         self._state = State.GROWING
@@ -200,7 +201,7 @@ class Window:
         self._best = self._throughput
         self._begin(now)
 
-    def _judge_growth(self, now: float, throughput: float) -> None:
+    def _judge_growth(self, now: float, throughput: float, least: float) -> None:
         """Go on while it pays; after a round that did not pay, see one more without growth before giving up."""
         if throughput >= self._best * GAIN:
             self._best, self._best_size = throughput, self._size
@@ -215,11 +216,11 @@ class Window:
             self._throughput = self._throughput or throughput
             in_flight, self._size = self.size, self._best_size
             if self._rest == SHORTEST_REST:  # it has grown: by too much
-                self._lower()
+                self._lower(least)
             else:
                 self._pause(in_flight)
 
-    def _judge_rest(self, now: float, throughput: float) -> None:
+    def _judge_rest(self, now: float, throughput: float, least: float) -> None:
         self._begin(now)
         self._resting -= 1
         if throughput > self._throughput * CHANGED:
@@ -231,14 +232,15 @@ class Window:
             if self._up_next:
                 self._grow(now)
             else:
-                self._lower()
+                self._lower(least)
 
-    def _lower(self) -> None:
-        if self._size < 2.0:
+    def _lower(self, least: float = 1.0) -> None:
+        """Try less. Where something else holds requests back, a smaller window would cost nothing: not below `least`."""
+        if self._size < least + 1.0:
             self._rest_longer()
             return
         self._state = State.LOWERING
-        self._lowered_from, self._size = self._size, max(1.0, self._size * LOWER)
+        self._lowered_from, self._size = self._size, max(least, self._size * LOWER)
         self._begin(skipped=int(self._lowered_from), least=TRIAL_ROUND)
 
     def _is_lost(self, now: float) -> bool:
@@ -246,7 +248,7 @@ class Window:
         trial = self._round
         return trial.answers >= EARLY and trial.throughput(now) < self._throughput * SURE_LOSS
 
-    def _judge_lowering(self, throughput: float) -> None:
+    def _judge_lowering(self, throughput: float, least: float) -> None:
         """Go on where it costs nothing; else the window is what the loss shows: below the knee, it is proportional."""
         if throughput >= self._throughput * CHANGED:
             self._throughput = throughput
@@ -254,7 +256,7 @@ class Window:
             self._rest_longer()
             self._resting = 1
         elif throughput >= self._throughput * LOSS:
-            self._lower()
+            self._lower(least)
         else:
             knee = min(self._lowered_from, self._size * self._throughput / throughput)
             self._size = min(knee * ROOM + 1.0, MOST)
