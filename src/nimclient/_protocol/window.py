@@ -212,10 +212,11 @@ class Window:
             self._state = State.HOLDING
             self._begin(skipped=self.size)
         else:
-            self._limited = self._up_next = False
+            self._limited = self._limited and least > 1.0  # a limit that was not reached is still there
+            self._up_next = False
             self._throughput = self._throughput or throughput
             in_flight, self._size = self.size, self._best_size
-            if self._rest == SHORTEST_REST:  # it has grown: by too much
+            if self._rest == SHORTEST_REST and not self._limited:  # it has grown: by too much
                 self._lower(least)
             else:
                 self._pause(in_flight)
