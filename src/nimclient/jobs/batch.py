@@ -97,7 +97,7 @@ class _Run:
         self._job = job
         self._resource = Resource(client._engine)
         self._engine = client._engine
-        self._gate = client._engine.gate(job.concurrency)
+        self._gate = client._engine.gate(job.concurrency, work=_tokens)
         self._on_progress = on_progress
         self._desk = Desk()
         self._answers = Answers(job.output)
@@ -175,15 +175,24 @@ class _Run:
             raise
         finally:
             tally.in_flight -= 1
-        usage = object_or_empty(object_or_empty(answer.body).get("usage"))
-        tokens = usage.get("total_tokens")
-        tally.answered(answer.meta.attempts, tokens if isinstance(tokens, int) else 0, answer.meta.timings.total or 0.0)
+        tally.answered(answer.meta.attempts, _usage(answer, "total_tokens"), answer.meta.timings.total or 0.0)
         return answer
 
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:
             pacer = self._gate.pacer
             self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.refusals))
+
+
+def _usage(answer: Answered, name: str) -> int:
+    """A number that the server counted; 0 where it did not."""
+    count = object_or_empty(object_or_empty(answer.body).get("usage")).get(name)
+    return count if isinstance(count, int) else 0
+
+
+def _tokens(answer: Answered) -> float:
+    """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
+    return max(_usage(answer, "completion_tokens"), 1)
 
 
 def _stops_the_job(error: NimError) -> bool:
