@@ -50,9 +50,9 @@ async def _run_all(
     work: Callable[[int, J], Awaitable[R]],
     width: Width,
     done: Callable[[int, R], None],
-    room: Callable[[], Awaitable[None]] | None,
+    room: _Room | None,
 ) -> None:
-    """The same for work that wants the position; `room`, if given, is awaited before each item is taken."""
+    """The same for work that wants the position; with `room` an item is taken when there is a place for its result."""
     items = _Numbered(source)
     failures: list[Exception] = []
     most = len(source) if isinstance(source, Sized) else None
@@ -70,13 +70,15 @@ async def _run_all(
         try:
             while not items.ended and workers <= width():
                 if room is not None:
-                    await room()
+                    await room.acquire()
+                taken = None
                 try:
                     taken = await items.take()
                 except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
                     failures.append(located(error, items.taken))
-                    return
                 if taken is None:
+                    if room is not None:  # others may wait for a place, to find out that it is the end
+                        room.release()
                     return
                 index, item = taken
                 try:
@@ -310,7 +312,7 @@ class _Workers(Generic[R]):
     ) -> None:
         try:
             await prepare()
-            await _run_all(source, work, width, self._done, self._room.acquire)
+            await _run_all(source, work, width, self._done, self._room)
             self._complete = True
         except Exception as error:  # noqa: BLE001  # raised where the results are read
             self._error = error

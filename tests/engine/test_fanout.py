@@ -1,9 +1,11 @@
 """Many requests side by side: bounded, in order of their jobs, ended by the first real error."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 from nimclient._fanout import AsCompleted, run_all
@@ -137,3 +139,27 @@ async def test_results_that_wait_to_be_read_fill_the_width() -> None:
         await asyncio.sleep(0.01)
         assert len(started) == 7
         assert sorted([pair async for pair in results]) == [(job, job) for job in range(2, 10)]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_more_workers_than_room_come_to_the_end(broken: bool) -> None:
+    """Who finds out that the source is at its end, or broken, gives its place to those who wait for one."""
+
+    def source() -> Iterator[int]:
+        yield from range(20)
+        if broken:
+            raise KeyError("gone")
+
+    async def work(_: int, item: int) -> int:
+        await asyncio.sleep(0)
+        return item
+
+    async def prepare() -> None:
+        pass
+
+    results = AsCompleted(source(), work, lambda: 8, prepare, room=lambda: 3)
+    found: list[int] = []
+    with pytest.raises(KeyError) if broken else contextlib.nullcontext(), anyio.fail_after(5):
+        async for _, item in results:
+            found.append(item)
+    assert sorted(found) == list(range(20))
