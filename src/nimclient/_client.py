@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from attrs import evolve
@@ -28,6 +27,7 @@ from nimclient._config import (
     resolve_timeouts,
 )
 from nimclient._protocol.urls import parse_base_urls
+from nimclient._types import AsyncClosing
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from nimclient.records.server import Detokenization, Metadata, Tokenization
 
 
-class AsyncClient:
+class AsyncClient(AsyncClosing):
     """A client for the hosted NVIDIA catalog, self-hosted NIM containers and vLLM's OpenAI-compatible server.
 
     One client serves a whole program: it works in every asyncio loop, in any thread, across several `asyncio.run` calls,
@@ -332,14 +332,6 @@ class AsyncClient:
         """Close all connections. Calls under way end with ClientClosedError, later ones raise it. May be called again."""
         if self._owns_core:
             await self._core.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     @cached_property
     def _engine(self) -> Engine:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nimclient import _json
 from nimclient._protocol.events import DONE
 from nimclient._protocol.faults import stream_fault
 from nimclient._protocol.sse import Event, SSEDecoder
-from nimclient._types import Json, stays_here
+from nimclient._types import AsyncClosing, Json, stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.errors import (
     BodyTooLargeError,
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from nimclient._engine import Exchange
 
 
-class EventStream(AsyncIterator[Json]):
+class EventStream(AsyncIterator[Json], AsyncClosing):
     """An open stream of events: iterate over it, or enter it with `async with`, which closes it at the end of the block.
 
     Of server-sent events each one's decoded data (a str where it is no JSON), up to `[DONE]` or the end of the body: whether
@@ -142,14 +141,6 @@ class EventStream(AsyncIterator[Json]):
         """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
         self._closed = True
         self._give_up()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if not getattr(self, "_ended", True):

@@ -13,13 +13,12 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
-from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
 
 from nimclient._transport.tasks import Background
-from nimclient._types import stays_here
+from nimclient._types import AsyncClosing, stays_here
 from nimclient.errors import BatchError, NimError, StreamInterruptedError
 from nimclient.records.batch import Failure
 
@@ -173,7 +172,7 @@ def located(error: E, index: int) -> E:
     return error
 
 
-class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
+class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
 
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
@@ -202,14 +201,6 @@ class AsCompleted(AsyncIterator[tuple[int, R]], Generic[R]):
 
     def __aiter__(self) -> Self:
         return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def __anext__(self) -> tuple[int, R]:
         await self.wait(_never)

@@ -10,14 +10,13 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from nimclient._protocol.accumulate import ChatAccumulator
 from nimclient._protocol.completions import CompletionAccumulator
 from nimclient._reader import A, C, Reader
 from nimclient._transport.tasks import Here
-from nimclient._types import stays_here
+from nimclient._types import AsyncClosing, stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.errors import StreamInterruptedError
 from nimclient.records.chat import ChatChunk, ChatCompletion
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from nimclient._engine import Exchange, Receive
 
 
-class AnswerStream(AsyncIterator[C], Generic[C, A]):
+class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
     """A streamed answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
 
     Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
@@ -52,11 +51,6 @@ class AnswerStream(AsyncIterator[C], Generic[C, A]):
     async def __aenter__(self) -> Self:
         await self._opened()
         return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _opened(self) -> Reader[C, A]:
         """The reader; opens the stream if nobody did."""

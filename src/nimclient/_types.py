@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeAlias, TypeGuard
+from types import TracebackType
+from typing import Any, NoReturn, Self, TypeAlias, TypeGuard
 
 Json: TypeAlias = Any
 """A decoded JSON value. The one place where Any is meant: what servers put into leaves is theirs to say."""
@@ -33,3 +34,35 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
 def stays_here(self: object) -> NoReturn:
     """`__reduce__` of what is under way in this process."""
     raise TypeError(f"{type(self).__name__} is under way in this process and cannot be pickled; send what it gives")
+
+
+class AsyncClosing:
+    """What `async with` closes at the end of its block."""
+
+    async def aclose(self) -> None:
+        """Close it. May be called again."""
+        raise NotImplementedError
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class Closing:
+    """What `with` closes at the end of its block."""
+
+    def close(self) -> None:
+        """Close it. May be called again."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from copy import copy
-from types import TracebackType
 from typing import Any, Self, TypeAlias, cast
 
 from attrs import evolve
@@ -35,7 +34,7 @@ from nimclient._protocol.media import GATEWAY_LIMIT
 from nimclient._protocol.options import check_text, check_word
 from nimclient._protocol.tally import Tally
 from nimclient._resources.base import Resource
-from nimclient._types import is_items, stays_here
+from nimclient._types import AsyncClosing, is_items, stays_here
 from nimclient._user_code import tell
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
 from nimclient.records.batch import Failure
@@ -304,7 +303,7 @@ class _AsyncCut(AsyncIterator[Slice]):
         raise self._end
 
 
-class EmbedStream(AsyncIterator[EmbeddedBatch]):
+class EmbedStream(AsyncIterator[EmbeddedBatch], AsyncClosing):
     """EmbeddedBatch records of a source of texts, as `embeddings.embed_stream` gives them.
 
     Use it as ``async with client.embeddings.embed_stream(...) as batches: async for batch in batches``: leaving the block,
@@ -325,14 +324,6 @@ class EmbedStream(AsyncIterator[EmbeddedBatch]):
 
     def __aiter__(self) -> Self:
         return self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def __anext__(self) -> EmbeddedBatch:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, Self
 
 from nimclient._fanout import AsCompleted
@@ -11,12 +10,12 @@ from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient._types import stays_here
+from nimclient._types import Closing, stays_here
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.progress import Progress
 
 
-class SyncEmbedStream(Iterator[EmbeddedBatch]):
+class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
     """EmbeddedBatch records of a source of texts; see EmbedStream. Use it with `with`, or read it to its end."""
 
     __reduce__ = stays_here
@@ -42,14 +41,6 @@ class SyncEmbedStream(Iterator[EmbeddedBatch]):
 
     def __iter__(self) -> Self:
         return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __next__(self) -> EmbeddedBatch:
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from inspect import signature
-from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from weakref import WeakMethod
 
@@ -18,7 +17,7 @@ from nimclient._protocol.messages import settled
 from nimclient._resources.batch import pairs, with_completed
 from nimclient._sync.mirror import dressed, is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient._types import stays_here
+from nimclient._types import Closing, stays_here
 from nimclient._user_code import Desk
 
 P = ParamSpec("P")
@@ -26,7 +25,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
+class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; see AsCompleted.
 
     Use it with `with`, so that leaving early cancels what is under way, or read it to its end. A source that blocks holds
@@ -48,14 +47,6 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Generic[R]):
 
     def __iter__(self) -> Self:
         return self
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __next__(self) -> tuple[int, R]:
         try:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Generic, Self, TypeVar
 
 from nimclient._event_stream import EventStream
 from nimclient._reader import Chunk
 from nimclient._stream import AnswerStream
 from nimclient._sync.portal import PORTAL
-from nimclient._types import Json, stays_here
+from nimclient._types import Closing, Json, stays_here
 from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
@@ -20,7 +19,7 @@ C = TypeVar("C", bound=Chunk)
 A = TypeVar("A")
 
 
-class SyncAnswerStream(Iterator[C], Generic[C, A]):
+class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
     """A streamed answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like AnswerStream."""
 
     __reduce__ = stays_here
@@ -32,11 +31,6 @@ class SyncAnswerStream(Iterator[C], Generic[C, A]):
     def __enter__(self) -> Self:
         PORTAL.run(self._async.__aenter__)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Self:
         aiter(self._async)
@@ -84,21 +78,13 @@ class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
     """A streamed text completion; used like a SyncChatStream."""
 
 
-class SyncEventStream(Iterator[Json]):
+class SyncEventStream(Iterator[Json], Closing):
     """An open stream of events: iterate over it, or enter it with `with`. Otherwise like EventStream."""
 
     __reduce__ = stays_here
 
     def __init__(self, stream: EventStream) -> None:
         self._async = stream
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Self:
         return self
