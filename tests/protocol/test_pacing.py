@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimclient._config import RetryPolicy
-from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, Turn
+from nimclient._protocol.pacing import DEFAULT_PATIENCE, LEAST_PAUSE, Pacer, Turn
 from nimclient._protocol.rate import RateLimit
 from nimclient._protocol.window import FIRST
 from nimclient.errors import ConnectError, RateLimitError
@@ -104,6 +104,12 @@ def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
     assert pauses == [0.5, 1.0, 2.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0]
     pacer.succeeded(now, enter(pacer, now), 1.0)
     assert refuse(pacer, now) == 0.5
+
+
+def test_a_policy_without_delays_pauses_all_the_same():
+    """A server that refuses everything is not asked as fast as the wire allows."""
+    pacer = Pacer(RetryPolicy(first_delay=0.0, max_delay=0.0), 4)
+    assert refuse(pacer, 0.0) == pytest.approx(LEAST_PAUSE)
 
 
 @pytest.mark.parametrize("concurrency", [4, None])

@@ -15,6 +15,7 @@ from nimclient.errors import NimError
 DEFAULT_PATIENCE = 120.0
 AT_ONCE = 4  # requests that may follow each other without a pause while nothing is known
 OUTAGE = 3  # refusals with no success between them
+LEAST_PAUSE = 0.02  # seconds: a server without room is not asked as fast as the wire allows, whatever the policy says
 
 
 @define
@@ -161,7 +162,7 @@ class Pacer:
                 return 0.0
             if self.in_flight:  # until half of them are done, where the server took nothing for a while
                 return min(self._seconds / 2.0, policy.first_delay) if self._window.dry > 1 else 0.0
-        return min(policy.max_delay, policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0
+        return max(min(policy.max_delay, policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0, LEAST_PAUSE)
 
     def _close(self, now: float, pause: float) -> None:
         self._opens_at = self._next = max(self._opens_at, now + pause)
