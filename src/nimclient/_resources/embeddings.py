@@ -209,7 +209,7 @@ class Collected:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
         self._first: EmbeddedBatch | None = None
         self._finished: list[range] = []
         self._usage = Usage()
@@ -220,7 +220,7 @@ class Collected:
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
             self._first = batch
-            self._buffer = bytearray(row * self._total)
+            self._buffer = memoryview(bytearray(row * self._total))  # a bytearray would copy once more what is put into it
         start = batch.indexes[0]
         self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
         self._finished.append(range(start, start + len(vectors)))
