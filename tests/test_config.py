@@ -289,7 +289,7 @@ def config(credentials):
         cert=None,
         proxy="http://u:S3CRET@proxy",
         trust_env=True,
-        endpoints={},
+        catalog={},
         strict=False,
         on_attempt=None,
     )

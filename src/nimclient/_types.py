@@ -55,7 +55,7 @@ class AsyncClosing:
 class Closing:
     """What `with` closes at the end of its block."""
 
-    def close(self) -> None:
+    def close(self, /) -> None:
         """Close it. May be called again."""
         raise NotImplementedError
 

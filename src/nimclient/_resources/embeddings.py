@@ -220,7 +220,9 @@ class Collected:
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
             self._first = batch
-            self._buffer = memoryview(bytearray(row * self._total))  # a bytearray would copy once more what is put into it
+            self._buffer = memoryview(
+                bytearray(row * self._total)
+            )  # a bytearray would copy once more what is put into it
         start = batch.indexes[0]
         self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
         self._finished.append(range(start, start + len(vectors)))

@@ -54,7 +54,7 @@ def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
     padding = bytes(texts[0][-2:]).count(b"=")
     zeros = b"A" * padding
     values = (zeros.join([text[: width - padding] for text in texts]) + zeros).translate(_VALUES)
-    if _WRONG in values or any(text[width - padding :] != b"=" * padding for text in texts):
+    if _WRONG in values or any(bytes(text[width - padding :]) != b"=" * padding for text in texts):
         raise ValueError("not base64 text")
     pairs = numpy.frombuffer(values, "<u2")
     twelves = (
