@@ -31,7 +31,8 @@ from nimclient._types import AsyncClosing
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from nimclient._engine import Core, Engine
+    from nimclient._core import Core
+    from nimclient._engine import Engine
     from nimclient._event_stream import EventStream
     from nimclient._protocol.messages import Messages
     from nimclient._protocol.ranking import Document
@@ -342,7 +343,7 @@ class AsyncClient(AsyncClosing):
     @property
     def _core(self) -> Core:
         if self._shared is None:
-            from nimclient._engine import Core
+            from nimclient._core import Core
 
             with building():  # threads may use a new client for the first time at the same moment
                 if self._shared is None:

@@ -5,17 +5,13 @@ retry loop. It owns the clock and the randomness; it knows no route and no field
 from __future__ import annotations
 
 import logging
-import os
 import random
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
-from nimclient._building import building
 from nimclient._config import (
     ClientConfig,
     Dialect,
@@ -23,43 +19,34 @@ from nimclient._config import (
     check_headers,
     resolve_timeouts,
 )
+from nimclient._core import Core
 from nimclient._delivery import Delivery
 from nimclient._gate import Gate, one, too_long
-from nimclient._protocol.batching import Sizes
 from nimclient._protocol.call import Call, Replay
 from nimclient._protocol.catalog import Catalog
-from nimclient._protocol.dialects import Dialects
 from nimclient._protocol.events import is_streamed, joined
-from nimclient._protocol.faults import MAX_ERROR_BODY, names_field, refuse_fault, status_error
+from nimclient._protocol.faults import MAX_ERROR_BODY, refuse_fault, status_error
 from nimclient._protocol.media import check_body_size
-from nimclient._protocol.nvcf import accepted_id, deprecation
+from nimclient._protocol.nvcf import accepted_id
 from nimclient._protocol.pacing import DEFAULT_PATIENCE, Pacer, Turn
-from nimclient._protocol.ranking import Form
-from nimclient._protocol.rate import RateLimit
-from nimclient._protocol.retry import Attempts, Outcome, RetryBudget, outcome
-from nimclient._protocol.urls import parse_base_url
-from nimclient._replicas import Alone, Lease, Replicas, Way
+from nimclient._protocol.retry import Attempts, Outcome, outcome
+from nimclient._replicas import Alone, Lease, Way
 from nimclient._requests import USER_AGENT, Requests
-from nimclient._transport.base import TransportSettings
 from nimclient._types import Clock
 from nimclient._user_code import tell
-from nimclient._warn import warn_caller
 from nimclient._wire import AttemptEvent, HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings, request_id_of
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
     ConnectionLostError,
     DecodeError,
-    GoneError,
-    ModelDeprecationWarning,
-    ModelNotFoundError,
     NimError,
     RedirectError,
     TransportError,
 )
 
 if TYPE_CHECKING:
-    from nimclient._transport.base import Body, Transport
+    from nimclient._transport.base import Body
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,7 +54,6 @@ R = TypeVar("R")
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 SHORTEST_SECRET = 8  # characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words
-_TRANSPORT = "nimclient._transport.aiohttp"
 
 
 @define
@@ -99,94 +85,22 @@ Receive: TypeAlias = Callable[[Exchange], Awaitable[R]]
 """Reads the response of one attempt. It may be called again for the next one."""
 
 
-class Core:
-    """What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+@define
+class _Course:
+    """One call on its way through the retry loop. `deadline` is in monotonic seconds, `total` the limit that set it."""
 
-    def __init__(self, config: ClientConfig) -> None:
-        self.settings = TransportSettings(config.limits, config.verify, config.cert)
-        self.budget = RetryBudget()
-        rate = config.limits.requests_per_minute
-        self.rate = RateLimit(rate) if rate is not None else None
-        self.closed = False
-        self._bases = tuple(map(parse_base_url, config.base_urls))
-        self._replicas = Replicas(self._bases, time.monotonic, random.random)
-        self._pid = os.getpid()
-        self.default_models: dict[str, str] = {}
-        self.dialects = Dialects()
-        self.called: dict[str, bool] = {}  # models by what calls have shown: whether they can be called
-        self.ranking_form: Form | None = None  # the one that this server has answered
-        self._warnings: set[str] = set()
-        self._transport: Transport | None = None
-        self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
-        self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
-        self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
-        self.proxies: dict[str, str | None] = {}
+    way: Way
+    attempts: Attempts
+    gate: Gate | None
+    deadline: float | None
+    total: float | None
+    turn: Turn = field(factory=Turn)
+    number: int = 0
+    fresh_tried: bool = False
 
-    async def transport(self) -> Transport:
-        """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
-        if self._transport is None:
-            if _TRANSPORT not in sys.modules:
-                from anyio import to_thread
-
-                await to_thread.run_sync(import_module, _TRANSPORT)
-            if self.closed:  # while aiohttp was being imported
-                raise ClientClosedError("the client is closed")
-            from nimclient._transport.aiohttp import AiohttpTransport
-
-            with building():
-                if self._transport is None:
-                    self._transport = AiohttpTransport(self.settings)
-        return self._transport
-
-    @property
-    def replicas(self) -> Replicas:
-        """Which replica gets the next request; a forked child, which has no requests under way, begins anew."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._replicas = Replicas(self._bases, time.monotonic, random.random)
-        return self._replicas
-
-    async def aclose(self) -> None:
-        """Close the pools. Calls under way end with ClientClosedError."""
-        self.closed = True
-        if self._transport is not None:
-            await self._transport.aclose()
-
-    def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
-        """Remember that a model has answered, or that it is not to be had: a list does not tell (`Model.callable`)."""
-        if status is not None and 200 <= status < 300:
-            self.called[model] = True
-        elif isinstance(failure, (ModelNotFoundError, GoneError)):
-            self.called[model] = False
-
-    def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
-        """Warn at the caller's line, unless this client has warned of this text, or of this subject, before."""
-        if (subject or text) not in self._warnings:
-            self._warnings.add(subject or text)
-            tell(warn_caller, text, category)
-
-    def without_refused(self, url: str, call: Call[T]) -> Call[T]:
-        """The call without the fields of ours that this endpoint has refused before."""
-        refused = self._refused.get((url, call.model))
-        return call.without(refused) if refused and not refused.isdisjoint(call.ours) else call
-
-    def learn(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
-        """Remember which fields of ours a 400 or 422 objects to."""
-        if not isinstance(error, APIStatusError):
-            return frozenset()
-        named = frozenset(name for name in call.ours if names_field(error, name))
-        if named:
-            key = (url, call.model)
-            self._refused[key] = self._refused.get(key, frozenset()) | named
-        return named
-
-    def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:
-        """Warn, once for each model, where the server says that it will be gone."""
-        value = head.headers.find(b"deprecation")
-        if value is not None:
-            words = deprecation(call.model, call.shown_path, value)
-            log.info("%s", words)
-            self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")
+    def in_time(self, moment: float) -> bool:
+        """Whether that is before the deadline."""
+        return self.deadline is None or moment < self.deadline
 
 
 class Engine:
@@ -284,12 +198,10 @@ class Engine:
         await core.transport()  # the time of importing aiohttp is no replica's latency
         headers = check_headers(options.get("extra_headers"), "extra_headers")
         attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
-        fresh_tried = False
-        turn = Turn()
-        number = 0
+        course = _Course(way, attempts, gate, deadline, timeouts.total)
         while True:
-            await self._admit(gate, turn, deadline, timeouts.total, number)
-            number += 1
+            await self._admit(course)
+            course.number += 1
             lease = way.take()
             url = self._requests.url_of(call, lease.base)
             call = core.without_refused(url, call)
@@ -298,40 +210,10 @@ class Engine:
                     if call.is_large and self.is_platform(url):
                         check_body_size(call.body)
                     result = await self._attempt(
-                        call, url, headers, timeouts, started, deadline, number, receive, lease
+                        call, url, headers, timeouts, started, deadline, course.number, receive, lease
                     )
             except NimError as error:
-                now = time.monotonic()
-                kind = outcome(error)
-                other = way.has_another() and (deadline is None or now < deadline)  # is there, to go to at once
-                moves = other and kind is Outcome.CAPACITY and attempts.may_move(error, kind)
-                at_the_gate = gate is not None and kind is Outcome.CAPACITY and not moves
-                delay = None
-                if gate is not None and at_the_gate:
-                    delay = gate.refused(turn, error)
-                elif gate is not None:
-                    gate.left()
-                if core.closed and not isinstance(error, ClientClosedError):
-                    raise ClientClosedError("the client was closed during the call") from error
-                if refused := core.learn(url, call, error):
-                    log.info("%s refuses %s; sending without from now on", url, ", ".join(sorted(refused)))
-                    call = call.without(refused)
-                    continue
-                if not fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
-                    fresh_tried = True
-                    continue
-                if moves or (other and kind is not Outcome.CAPACITY and attempts.may_move(error, kind)):
-                    log.info("attempt %d failed (%s); the next one at another replica", number, error)
-                    continue
-                if not at_the_gate:
-                    delay = attempts.delay_after(error, kind)
-                if delay is None or (deadline is not None and now + delay >= deadline):
-                    _count(error, number)
-                    raise
-                log.info("attempt %d failed (%s); the next one in %.2f s", number, error, delay)
-                if not at_the_gate:
-                    await self._sleep(delay)
-                way.waited()
+                call = await self._again(course, call, url, error)
             except BaseException:
                 if gate is not None:
                     gate.left()
@@ -339,20 +221,53 @@ class Engine:
             else:
                 attempts.succeeded()
                 if gate is not None:
-                    gate.succeeded(turn, result)
+                    gate.succeeded(course.turn, result)
                 return result
 
-    async def _admit(
-        self, gate: Gate | None, turn: Turn, deadline: float | None, total: float | None, number: int
-    ) -> None:
-        """Wait until the next attempt may be sent, after `number` of them: its turn at the gate, or under the rate."""
-        core = self.core
+    async def _again(self, course: _Course, call: Call[T], url: str, error: NimError) -> Call[T]:
+        """The call for the next attempt, after the wait that its failure asks for; raises one that is the call's own."""
+        core, gate, attempts = self.core, course.gate, course.attempts
+        now = time.monotonic()
+        kind = outcome(error)
+        other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
+        moves = other and kind is Outcome.CAPACITY and attempts.may_move(error, kind)
+        at_the_gate = gate is not None and kind is Outcome.CAPACITY and not moves
+        delay = None
+        if gate is not None and at_the_gate:
+            delay = gate.refused(course.turn, error)
+        elif gate is not None:
+            gate.left()
+        if core.closed and not isinstance(error, ClientClosedError):
+            raise ClientClosedError("the client was closed during the call") from error
+        if refused := core.learn(url, call, error):
+            log.info("%s refuses %s; sending without from now on", url, ", ".join(sorted(refused)))
+            return call.without(refused)
+        if not course.fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
+            course.fresh_tried = True
+            return call
+        if moves or (other and kind is not Outcome.CAPACITY and attempts.may_move(error, kind)):
+            log.info("attempt %d failed (%s); the next one at another replica", course.number, error)
+            return call
+        if not at_the_gate:
+            delay = attempts.delay_after(error, kind)
+        if delay is None or not course.in_time(now + delay):
+            _count(error, course.number)
+            raise error
+        log.info("attempt %d failed (%s); the next one in %.2f s", course.number, error, delay)
+        if not at_the_gate:  # there the wait is for a place as well
+            await self._sleep(delay)
+        course.way.waited()
+        return call
+
+    async def _admit(self, course: _Course) -> None:
+        """Wait until the next attempt may be sent: for the call's turn at the gate, or under the rate."""
+        core, gate = self.core, course.gate
         if gate is not None:
-            if pause := await gate.enter(turn, deadline):
-                raise too_long(pause, total, number)
+            if pause := await gate.enter(course.turn, course.deadline):
+                raise too_long(pause, course.total, course.number)
         elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
-            if deadline is not None and time.monotonic() + pause >= deadline:
-                raise too_long(pause, total, number)
+            if not course.in_time(time.monotonic() + pause):
+                raise too_long(pause, course.total, course.number)
             await self._sleep(pause)
         if core.closed:
             if gate is not None:

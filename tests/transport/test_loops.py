@@ -221,7 +221,7 @@ def test_threads_share_a_client(served: Any, new_loop: NewLoop, eager_threads: N
     assert until(lambda: server.open == 0)
 
 
-@pytest.mark.parametrize("slow", ["nimclient._engine.Core", "nimclient._transport.aiohttp.AiohttpTransport"])
+@pytest.mark.parametrize("slow", ["nimclient._core.Core", "nimclient._transport.aiohttp.AiohttpTransport"])
 def test_threads_share_what_the_first_of_them_makes(
     far: FaultServer, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:
@@ -250,7 +250,7 @@ async def test_closing_while_aiohttp_is_being_imported(
 ) -> None:
     """The first call ever imports aiohttp in a thread; a client that is closed meanwhile sends nothing."""
     monkeypatch.delitem(sys.modules, "nimclient._transport.aiohttp")
-    monkeypatch.setattr("nimclient._engine.import_module", lambda name: time.sleep(0.05))
+    monkeypatch.setattr("nimclient._core.import_module", lambda name: time.sleep(0.05))
     client = make_client()
     call = asyncio.create_task(client.chat.create("hi"))
     await asyncio.sleep(0.02)
