@@ -83,10 +83,12 @@ def test_first_not_finite_finds_the_first(numpy_loaded: bool, values: list[float
     with pytest.MonkeyPatch.context() as patch:
         if not numpy_loaded:
             patch.delitem(sys.modules, "numpy", raising=False)
+        patch.setattr(_numbers, "_MANY", 0)
         assert _numbers.first_not_finite(pack(f"<{len(values)}f", *values)) == expected
 
 
 @pytest.mark.parametrize("value", [3.0e38, -3.0e38, 1.7e38, -1.7e38])
-def test_large_finite_numbers_are_finite(at_hand: str, value: float) -> None:
+def test_large_finite_numbers_are_finite(at_hand: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """A last byte of 0x7f or 0xff alone does not make a number infinite."""
+    monkeypatch.setattr(_numbers, "_MANY", 0)
     assert _numbers.first_not_finite(pack("<2f", 1.0, value)) is None

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from nimclient._transport import watchdog
 from nimclient._transport.watchdog import Watchdog
 from nimclient.errors import RequestTimeoutError
 
@@ -189,4 +190,16 @@ async def test_inside_somebody_elses_timeout() -> None:
         async with asyncio.timeout(1):
             arm(dog, 0.02)
             await wait(dog, 1)
+    dog.close()
+
+
+async def test_a_long_limit_is_kept_by_a_timer_that_rings_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer is set anew until the limit is reached, and not before."""
+    monkeypatch.setattr(watchdog, "LONGEST", 0.02)
+    dog = watch()
+    began = time.monotonic()
+    arm(dog, 0.1)
+    with pytest.raises(RequestTimeoutError, match=r"idle limit of 0\.1 s"):
+        await wait(dog, 10)
+    assert time.monotonic() - began >= 0.1
     dog.close()

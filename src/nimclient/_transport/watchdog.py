@@ -11,6 +11,8 @@ import time
 
 from nimclient.errors import NimError, Phase, RequestTimeoutError
 
+LONGEST = 30.0  # seconds: a timer that rings now and then need not be set anew for a phase with a shorter limit
+
 
 class Watchdog:
     """Armed while a task of ours waits, disarmed otherwise; `explain` tells its cancellation from anybody else's."""
@@ -91,8 +93,9 @@ class Watchdog:
             self._task.cancel()
 
     def _set_timer(self, deadline: float) -> None:
-        self._rings_at = deadline
-        self._timer = self._loop.call_later(max(deadline - time.monotonic(), 0.0), self._ring)
+        now = time.monotonic()
+        self._rings_at = min(deadline, now + LONGEST)
+        self._timer = self._loop.call_later(max(self._rings_at - now, 0.0), self._ring)
 
     def _ring(self) -> None:
         """Time may be up. Bytes that arrived while the loop was blocked get one turn of the loop to be read first."""

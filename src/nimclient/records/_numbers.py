@@ -24,6 +24,7 @@ except ImportError:
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _WRONG = 255
 _VALUES = bytes(_ALPHABET.find(c) % 256 for c in range(256))  # find gives -1, that is 255, for what is not in it
+_MANY = 2**16  # bytes: below, NumPy takes longer to begin than the work does without it
 _AT_ONCE = 2**18  # characters: more would not stay in the cache from one step to the next
 
 
@@ -77,10 +78,10 @@ def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
 def first_not_finite(buffer: bytes | bytearray) -> int | None:
     """Position of the first NaN or infinity among little-endian float32 numbers, or None.
 
-    Without NumPy: only a number whose last byte is 0x7f or 0xff can be one, and real embeddings have none such, so that
-    one look at every fourth byte decides, twenty times faster than looking at the numbers.
+    Without NumPy, and where they are few: only a number whose last byte is 0x7f or 0xff can be one, and real embeddings
+    have none such, so that one look at every fourth byte decides, twenty times faster than looking at the numbers.
     """
-    numpy = sys.modules.get("numpy")
+    numpy = sys.modules.get("numpy") if len(buffer) > _MANY else None
     if numpy is not None:
         finite = numpy.isfinite(numpy.frombuffer(buffer, "<f4"))
         return None if finite.all() else int(finite.argmin())
