@@ -92,3 +92,16 @@ def test_large_finite_numbers_are_finite(at_hand: str, value: float, monkeypatch
     """A last byte of 0x7f or 0xff alone does not make a number infinite."""
     monkeypatch.setattr(_numbers, "_MANY", 0)
     assert _numbers.first_not_finite(pack("<2f", 1.0, value)) is None
+
+
+@pytest.mark.parametrize("pages", [True, False], ids=["pages", "none"])
+@pytest.mark.parametrize("size", [0, 1000, _numbers._LARGE, _numbers._LARGE + 5])
+def test_room_is_zeroed_memory_of_the_size(monkeypatch: pytest.MonkeyPatch, size: int, pages: bool) -> None:
+    """Large or small, with anonymous pages or without: as many zeros as asked for, which can be written."""
+    if not pages:
+        monkeypatch.delattr("mmap.MAP_ANONYMOUS", raising=False)
+    room = _numbers.room(size)
+    assert len(room) == size
+    assert not any(room[:1000])
+    room[-4:] = b"abcd"[: len(room)]
+    assert bytes(room[-4:]) == b"abcd"[:size]

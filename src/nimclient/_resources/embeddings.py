@@ -13,6 +13,7 @@ from nimclient._protocol.embeddings import check_query, embeddings_call, ignored
 from nimclient._protocol.options import check_texts
 from nimclient._resources.base import R, Resource, T
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of
+from nimclient.records._numbers import room
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.params import EmbeddingOptions
@@ -220,9 +221,7 @@ class Collected:
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
             self._first = batch
-            self._buffer = memoryview(
-                bytearray(row * self._total)
-            )  # a bytearray would copy once more what is put into it
+            self._buffer = room(row * self._total)
         start = batch.indexes[0]
         self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
         self._finished.append(range(start, start + len(vectors)))
