@@ -24,7 +24,7 @@ def test_a_direct_call() -> None:
 def test_from_inside_the_package() -> None:
     """Frames of the package are passed over, those of a package whose name only begins alike are not."""
     ours: dict[str, Any] = {"__name__": "nimclient._engine", "warn": warn_caller}
-    exec(compile("def call(): warn('x', UserWarning)", "engine.py", "exec"), ours)
+    exec(compile("def call(): warn('x', UserWarning)", "<engine>", "exec"), ours)
     assert caught(ours["call"]).filename == __file__
     theirs: dict[str, Any] = {"__name__": "nimclient_app.main", "call": ours["call"]}
     exec(compile("def run(): call()", "main.py", "exec"), theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
+from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._client import AsyncClient
@@ -22,7 +23,7 @@ from nimclient._sync.many import SyncAsCompleted, completing, in_order
 from nimclient._sync.mirror import Mirror, blocking, is_lazy, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
-from nimclient._types import Closing, Json, is_array
+from nimclient._types import Json, is_array
 from nimclient.records.params import CallOptions
 
 
@@ -130,7 +131,7 @@ class Assets(Mirror[AsyncAssets]):
     delete = blocking(AsyncAssets.delete)
 
 
-class Client(Mirror[AsyncClient], Closing):
+class Client(Mirror[AsyncClient]):
     """The blocking client: every method, option, record and error of AsyncClient, over one background loop.
 
     It works in scripts, in threads, and where a loop is running already (Jupyter). Use it with `with`, or call `close`.
@@ -233,6 +234,14 @@ class Client(Mirror[AsyncClient], Closing):
     def with_options(self, **settings: Any) -> Client:
         """See AsyncClient.with_options."""
         return Client._over(self._async.with_options(**settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def __repr__(self) -> str:
         urls = self.base_urls
