@@ -12,27 +12,24 @@ assert SPEC is not None
 assert SPEC.origin is not None
 PACKAGE = Path(SPEC.origin).parent
 
-FLOORS = [
-    {"errors", "_types", "_building"},
-    {"_json", "_wire", "_user_code", "_warn"},
-    {"_config"},
+LAYERS = [
+    {"errors"},
+    {"_base"},
     {"records"},
-    {"_protocol", "_transport"},
-    {"_replicas", "_delivery", "_requests", "_gate"},
-    {"_core"},
+    {"_schema", "_retry", "_http"},
+    {"_streams", "_nvcf", "_bulk"},
+    {"_api"},
     {"_engine"},
-    {"_reader"},
-    {"_stream", "_event_stream", "_fanout", "prompts"},
-    {"_resources"},
+    {"_resources", "prompts"},
     {"_client"},
     {"_sync"},
 ]
-WINGS = {"simulator", "cli", "integrations", "jobs", "plot", "testing", "__main__"}
-ROOMS = {
-    "aiohttp": ("_transport/", "simulator/"),
-    "asyncio": ("_transport/", "simulator/", "cli/"),
-    "orjson": ("_json.py", "simulator/"),
-    "random": ("_core.py", "_engine.py", "simulator/"),
+EXTRAS = {"simulator", "cli", "integrations", "jobs", "plot", "testing", "__main__"}
+LIBRARIES = {
+    "aiohttp": ("_http/", "simulator/"),
+    "asyncio": ("_http/", "simulator/", "cli/"),
+    "orjson": ("_base/json.py", "simulator/"),
+    "random": ("_engine/shared_state.py", "_engine/engine.py", "simulator/"),
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
     "matplotlib": ("plot.py",),
@@ -45,8 +42,8 @@ ROOMS = {
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def floor_of(part: str) -> int | None:
-    return next((number for number, floor in enumerate(FLOORS) if part in floor), None)
+def layer_of(part: str) -> int | None:
+    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
 
 
 def part_of(path: Path) -> str:
@@ -75,22 +72,22 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_down_only(path: Path) -> None:
-    """A module imports from its own package or from a lower floor; type-only imports may look up."""
+    """A module imports from its own package or from a lower layer; type-only imports may look up."""
     part = part_of(path)
-    here = floor_of(part)
+    here = layer_of(part)
     for name, typing_only in imports(path):
         if not name.startswith("nimclient.") or typing_only or part == "__init__":
             continue
         target = name.split(".")[1]
-        if target == part or target not in {*WINGS, *(p for floor in FLOORS for p in floor)}:
+        if target == part or target not in {*EXTRAS, *(p for layer in LAYERS for p in layer)}:
             continue
-        there = floor_of(target)
+        there = layer_of(target)
         if here is None:
-            assert part in WINGS, f"{part} stands on no floor: add it to the plan"
+            assert part in EXTRAS, f"{part} stands on no layer: add it to the plan"
         else:
-            assert target not in WINGS, f"{part} imports the wing {target}"
+            assert target not in EXTRAS, f"{part} imports the extra {target}"
             assert there is not None
-            assert there < here, f"{part} (floor {here}) imports {target} (floor {there})"
+            assert there < here, f"{part} (layer {here}) imports {target} (layer {there})"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -98,14 +95,14 @@ def test_each_library_has_its_room(path: Path) -> None:
     """aiohttp, orjson and the others are imported only where the plan says."""
     place = str(path.relative_to(PACKAGE))
     for name, _ in imports(path):
-        rooms = ROOMS.get(name.split(".")[0])
+        rooms = LIBRARIES.get(name.split(".")[0])
         assert rooms is None or place.startswith(tuple(rooms)), f"{place} imports {name}"
 
 
 def test_only_the_settings_read_the_environment() -> None:
-    """os.environ and os.getenv appear in _config.py and nowhere else in the core."""
+    """os.environ and os.getenv appear in _base/config.py and nowhere else in the core."""
     for path in MODULES:
-        if part_of(path) in WINGS or path.name == "_config.py":
+        if part_of(path) in EXTRAS or path.name == "_base/config.py":
             continue
         text = path.read_text()
         assert "os.environ" not in text, path
@@ -122,7 +119,7 @@ def test_listeners_are_called_where_they_may_block() -> None:
     listeners: set[str] = set()
     calls: list[tuple[str, str]] = []
     for path in MODULES:
-        if part_of(path) in {*WINGS, "_transport"}:  # the transport knows nobody's listeners but its own
+        if part_of(path) in {*EXTRAS, "_http"}:  # the transport knows nobody's listeners but its own
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.arg) and node.arg.startswith("on_") and node.annotation is not None:

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from nimclient._base.config import Limits, RetryPolicy, Timeouts
+    from nimclient._base.values import AttemptEvent
+    from nimclient._bulk.workers import AsCompleted
     from nimclient._client import AsyncClient
-    from nimclient._config import Limits, RetryPolicy, Timeouts
-    from nimclient._event_stream import EventStream
-    from nimclient._fanout import AsCompleted
-    from nimclient._protocol.tools import tool
     from nimclient._resources.conversation import Conversation
     from nimclient._resources.embed_stream import EmbedStream
-    from nimclient._stream import ChatStream, CompletionStream
+    from nimclient._schema.tools import tool
+    from nimclient._streams.event_stream import EventStream
+    from nimclient._streams.stream import ChatStream, CompletionStream
     from nimclient._sync.client import Client
     from nimclient._sync.conversation import SyncConversation
     from nimclient._sync.embed_stream import SyncEmbedStream
     from nimclient._sync.many import SyncAsCompleted
     from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
-    from nimclient._wire import AttemptEvent
     from nimclient.errors import NimError
     from nimclient.prompts import ChatPrompt
     from nimclient.records import (
@@ -60,32 +60,32 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "AsCompleted": "nimclient._fanout",
+    "AsCompleted": "nimclient._bulk.workers",
     "Asset": "nimclient.records",
     "AsyncClient": "nimclient._client",
-    "AttemptEvent": "nimclient._wire",
+    "AttemptEvent": "nimclient._base.values",
     "Audio": "nimclient.records",
     "Blob": "nimclient.records",
     "ChatChunk": "nimclient.records",
     "ChatCompletion": "nimclient.records",
     "ChatPrompt": "nimclient.prompts",
-    "ChatStream": "nimclient._stream",
+    "ChatStream": "nimclient._streams.stream",
     "Choice": "nimclient.records",
     "Client": "nimclient._sync.client",
     "Completion": "nimclient.records",
     "CompletionChoice": "nimclient.records",
     "CompletionChunk": "nimclient.records",
     "CompletionLogprobs": "nimclient.records",
-    "CompletionStream": "nimclient._stream",
+    "CompletionStream": "nimclient._streams.stream",
     "Conversation": "nimclient._resources.conversation",
     "Detokenization": "nimclient.records",
     "EmbedStream": "nimclient._resources.embed_stream",
     "EmbeddedBatch": "nimclient.records",
     "Embeddings": "nimclient.records",
-    "EventStream": "nimclient._event_stream",
+    "EventStream": "nimclient._streams.event_stream",
     "Failure": "nimclient.records",
     "Image": "nimclient.records",
-    "Limits": "nimclient._config",
+    "Limits": "nimclient._base.config",
     "Message": "nimclient.records",
     "Metadata": "nimclient.records",
     "Model": "nimclient.records",
@@ -96,14 +96,14 @@ _HOMES = {
     "RankedDocument": "nimclient.records",
     "Ranking": "nimclient.records",
     "ResponseMeta": "nimclient.records",
-    "RetryPolicy": "nimclient._config",
+    "RetryPolicy": "nimclient._base.config",
     "SyncAsCompleted": "nimclient._sync.many",
     "SyncChatStream": "nimclient._sync.stream",
     "SyncCompletionStream": "nimclient._sync.stream",
     "SyncConversation": "nimclient._sync.conversation",
     "SyncEmbedStream": "nimclient._sync.embed_stream",
     "SyncEventStream": "nimclient._sync.stream",
-    "Timeouts": "nimclient._config",
+    "Timeouts": "nimclient._base.config",
     "Tokenization": "nimclient.records",
     "ToolCall": "nimclient.records",
     "ToolRun": "nimclient.records",
@@ -111,7 +111,7 @@ _HOMES = {
     "Vector": "nimclient.records",
     "Vectors": "nimclient.records",
     "Video": "nimclient.records",
-    "tool": "nimclient._protocol.tools",
+    "tool": "nimclient._schema.tools",
 }
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from attrs import evolve
 
-from nimclient._building import building
-from nimclient._config import (
+from nimclient._api.urls import parse_base_urls
+from nimclient._base.config import (
     HOSTED_BASE_URL,
     HOW_TO_GET_A_KEY,
     ApiKey,
@@ -26,24 +26,24 @@ from nimclient._config import (
     is_nvidia,
     resolve_timeouts,
 )
-from nimclient._protocol.urls import parse_base_urls
-from nimclient._types import AsyncClosing
+from nimclient._base.init_lock import init_lock
+from nimclient._base.types import AsyncClosing
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from nimclient._core import Core
-    from nimclient._engine import Engine
-    from nimclient._event_stream import EventStream
-    from nimclient._protocol.messages import Messages
-    from nimclient._protocol.ranking import Document
+    from nimclient._api.messages import Messages
+    from nimclient._api.ranking import Document
+    from nimclient._base.types import Json
+    from nimclient._base.values import AttemptEvent
+    from nimclient._engine.engine import Engine
+    from nimclient._engine.shared_state import SharedState
     from nimclient._resources.assets import AsyncAssets
     from nimclient._resources.chat import AsyncChat
     from nimclient._resources.completions import AsyncCompletions
     from nimclient._resources.embeddings import AsyncEmbeddings
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
-    from nimclient._types import Json
-    from nimclient._wire import AttemptEvent
+    from nimclient._streams.event_stream import EventStream
     from nimclient.records.files import Asset, Blob
     from nimclient.records.models import Model
     from nimclient.records.params import CallOptions, TokenizeOptions
@@ -113,7 +113,7 @@ class AsyncClient(AsyncClosing):
         if is_nvidia(origin) and credentials.for_origin(origin, origin) is None:
             raise ConfigurationError(f"the hosted catalog ({origin}) needs an API key: {HOW_TO_GET_A_KEY}")
         self._config = config
-        self._shared: Core | None = None
+        self._shared: SharedState | None = None
         self._owns_core = True
 
     # namespaces ------------------------------------------------------------------------------------------------
@@ -336,18 +336,18 @@ class AsyncClient(AsyncClosing):
 
     @cached_property
     def _engine(self) -> Engine:
-        from nimclient._engine import Engine
+        from nimclient._engine.engine import Engine
 
         return Engine(self._config, self._core)
 
     @property
-    def _core(self) -> Core:
+    def _core(self) -> SharedState:
         if self._shared is None:
-            from nimclient._core import Core
+            from nimclient._engine.shared_state import SharedState
 
-            with building():  # threads may use a new client for the first time at the same moment
+            with init_lock():  # threads may use a new client for the first time at the same moment
                 if self._shared is None:
-                    self._shared = Core(self._config)
+                    self._shared = SharedState(self._config)
         return self._shared
 
     @classmethod
@@ -374,7 +374,7 @@ def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
 def _read_endpoints(endpoints: object) -> dict[str, Model]:
     if endpoints is None:
         return {}
-    from nimclient._protocol.catalog import read_endpoints
+    from nimclient._api.catalog import read_endpoints
 
     return read_endpoints(endpoints)
 

@@ -12,8 +12,8 @@ from typing import Any, TypeAlias, cast
 
 from attrs import field, frozen
 
-from nimclient._protocol.messages import MessageLike, wire_messages
-from nimclient._types import is_array, is_items, is_object
+from nimclient._api.messages import MessageLike, wire_messages
+from nimclient._base.types import is_array, is_items, is_object
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message, decode_message
 

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from nimclient.cli.findings import counted, failed, remedy_for
-from nimclient.cli.network import proxy_of, shake_hands
+from nimclient.cli.network import proxy_of, tls_handshake
 from nimclient.errors import (
     ConnectError,
     ConnectionLostError,
@@ -346,8 +346,8 @@ def test_a_trusted_certificate(run, secure, monkeypatch):
 
 def test_a_handshake_that_fails_tells_nothing(secure):
     """Of a server that is not trusted, or not there, the second look says nothing."""
-    assert shake_hands(secure[0].url, 5) is None
-    assert shake_hands("https://127.0.0.1:9", 5) is None
+    assert tls_handshake(secure[0].url, 5) is None
+    assert tls_handshake("https://127.0.0.1:9", 5) is None
 
 
 def test_tls_where_the_second_look_says_nothing(run, secure, monkeypatch):

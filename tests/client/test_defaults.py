@@ -235,7 +235,7 @@ async def test_a_prefix_in_the_base_url(server: FaultServer, make_client: MakeCl
 @pytest.mark.parametrize("kind", ["embedding", "ranking"])
 async def test_hosted_defaults(canned: Any, kind: str) -> None:
     """The hosted catalog is never asked for its list: each kind has its default there."""
-    from nimclient._protocol.catalog import hosted_default
+    from nimclient._api.catalog import hosted_default
 
     async with AsyncClient("some-key") as client:
         name = client.embeddings._known_model(kind, None)
@@ -244,14 +244,14 @@ async def test_hosted_defaults(canned: Any, kind: str) -> None:
 
 async def test_a_kind_without_a_hosted_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the hosted catalog has no default the caller must name a model."""
-    monkeypatch.setattr("nimclient._protocol.catalog.hosted_default", lambda kind: None)
+    monkeypatch.setattr("nimclient._api.catalog.hosted_default", lambda kind: None)
     with pytest.raises(ConfigurationError, match="no default model"):
         AsyncClient("some-key").chat.stream("hi")
 
 
 async def test_an_endpoint_of_the_catalog(canned: Any) -> None:
     """A hosted model whose endpoint the catalog knows is called there."""
-    from nimclient._protocol.catalog import catalog
+    from nimclient._api.catalog import catalog
 
     known = next(model for model in catalog().values() if model.endpoint and model.kind == "ranking")
     canned.post(known.endpoint, payload={"rankings": [{"index": 0, "logit": 1.0}]})

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client, Image, Message, RetryPolicy
-from nimclient._protocol import nvcf
-from nimclient._protocol.assets import with_pending
+from nimclient._api.assets import with_pending
+from nimclient._nvcf import platform as nvcf
 from nimclient.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
-from nimclient._engine import Exchange, Receive
-from nimclient._protocol.accumulate import ChatAccumulator
-from nimclient._protocol.events import is_plain, is_streamed, joined
-from nimclient._wire import Headers, HttpHead
+from nimclient._base.values import Headers, HttpHead
+from nimclient._engine.engine import Exchange, Receive
+from nimclient._streams.accumulate import ChatAccumulator
+from nimclient._streams.events import is_plain, is_streamed, joined
 from nimclient.errors import (
     BodyTooLargeError,
     DecodeError,

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client
-from nimclient._protocol.call import Call
-from nimclient._protocol.chat import chat_call
-from nimclient._protocol.completions import completion_call
-from nimclient._protocol.embeddings import embeddings_call
-from nimclient._protocol.models import get_call, health_calls, list_call, metadata_calls
-from nimclient._protocol.ranking import NIM, RERANK, RERANK_AT_ROOT, Passage, ranking_call
-from nimclient._protocol.tokens import detokenize_call, tokenize_call
+from nimclient._api.call import Call
+from nimclient._api.chat import chat_call
+from nimclient._api.completions import completion_call
+from nimclient._api.embeddings import embeddings_call
+from nimclient._api.models import get_call, health_calls, list_call, metadata_calls
+from nimclient._api.ranking import NIM, RERANK, RERANK_AT_ROOT, Passage, ranking_call
+from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient.simulator import Simulator
 from support.server import FaultServer
 from support.wire import answer, chat

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Limits, RetryPolicy
-from nimclient._protocol import nvcf
+from nimclient._nvcf import platform as nvcf
 from nimclient.jobs import BatchJob, EmbedJob
 from support.cancelling import cancelled_at
 from support.invariants import CANARY, PROMPT, Invariants

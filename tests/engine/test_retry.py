@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, AttemptEvent, Limits, RetryPolicy, Timeouts
-from nimclient._protocol.retry import BUDGET, RETRY_COST, THROTTLE_COST
+from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,

@@ -31,7 +31,7 @@ from nimclient.errors import (
 )
 from nimclient.jobs import EmbedJob, JobReport, files, store
 from nimclient.jobs.files import FolderLock
-from nimclient.jobs.running import Desk
+from nimclient.jobs.running import SerialWorker
 from support.cancelling import cancel_everywhere
 from support.jobs import table_of
 from support.server import FaultServer, Request
@@ -400,9 +400,9 @@ async def test_work_that_has_not_begun_is_not_done_when_it_is_cancelled() -> Non
     try:
         await limiter.acquire_on_behalf_of(borrower)
         with anyio.move_on_after(0.01):
-            await Desk().do(done.append, 1)
+            await SerialWorker().do(done.append, 1)
         limiter.release_on_behalf_of(borrower)
-        await Desk().do(done.append, 2)
+        await SerialWorker().do(done.append, 2)
     finally:
         limiter.total_tokens = tokens
     assert done == [2]

@@ -19,22 +19,22 @@ from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs import files
 from nimclient.jobs import spool as spool_module
 from nimclient.jobs import store as module
-from nimclient.jobs.checkpoint import Done, Lost, Run
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
 from nimclient.jobs.store import Store
 
 JOB = {"version": 1, "input": {"digest": "d"}, "model": "m", "parameters": {"text": "text", "format": "jsonl"}}
 
 
-def run(start: int, stop: int, width: int = 2) -> Run:
+def run(start: int, stop: int, width: int = 2) -> RowSpan:
     """Rows whose vectors begin with their number."""
     numbers = [float(row if place == 0 else 1) for row in range(start, stop) for place in range(width)]
-    return Run(
+    return RowSpan(
         range(start, stop), [f"id{row}" for row in range(start, stop)], struct.pack(f"<{len(numbers)}f", *numbers)
     )
 
 
-def lost(row: int, *, final: bool) -> Lost:
-    return Lost(row, {"index": row, "id": str(row), "error": "no"}, final)
+def lost(row: int, *, final: bool) -> FailedRow:
+    return FailedRow(row, {"index": row, "id": str(row), "error": "no"}, final)
 
 
 class Folder:
@@ -80,8 +80,8 @@ def test_what_is_kept_is_done(folder: Folder) -> None:
     """Successes and final failures, in the order of their rows, also for the next process."""
     folder.store().keep([run(10, 12), run(0, 5)], [lost(5, final=True), lost(6, final=False)], 2)
     store = folder.reopened()
-    assert store.done_after(-1) == [Done(0, 5, None), Done(5, 6, None), Done(10, 12, None)]
-    assert store.done_after(5) == [Done(10, 12, None)]
+    assert store.done_after(-1) == [DoneSpan(0, 5, None), DoneSpan(5, 6, None), DoneSpan(10, 12, None)]
+    assert store.done_after(5) == [DoneSpan(10, 12, None)]
     assert (store.succeeded, store.failed) == (7, 1)
 
 
@@ -92,7 +92,7 @@ def test_a_slice_is_kept_whole_or_not_at_all(folder: Folder) -> None:
         store.keep([run(0, 5), run(10, 12), run(0, 5)], [], 2)
     assert store.done_after(-1) == []
     store.keep([run(0, 5)], [], 2)
-    assert store.done_after(-1) == [Done(0, 5, None)]
+    assert store.done_after(-1) == [DoneSpan(0, 5, None)]
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_vectors_of_another_width_are_refused(folder: Folder) -> None:
     store = folder.reopened()
     with pytest.raises(JobMismatchError, match=r"3 dimensions now; those .* have 2"):
         store.keep([run(1, 2, 3)], [], 3)
-    assert store.done_after(-1) == [Done(0, 1, None)]
+    assert store.done_after(-1) == [DoneSpan(0, 1, None)]
 
 
 def test_two_jobs_in_one_folder(folder: Folder) -> None:
@@ -444,7 +444,7 @@ def test_a_spool_that_is_damaged_while_it_is_open_goes_into_no_part(folder: Fold
         file.write(b"x")
     with pytest.raises(JobStoreError, match=r"open-00000\.f32 is damaged: run the same job again"):
         store.finish()
-    assert folder.reopened().done_after(-1) == [Done(0, 5, None)]
+    assert folder.reopened().done_after(-1) == [DoneSpan(0, 5, None)]
 
 
 def test_half_a_piece_is_taken_back(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

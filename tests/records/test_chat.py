@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._wire import Headers, ResponseMeta
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records.chat import (
     ChatChunk,

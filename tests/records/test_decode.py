@@ -3,7 +3,7 @@
 import pytest
 
 from nimclient import records
-from nimclient._wire import Headers, ResponseMeta
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient.errors import DecodeError, RerankMismatchError
 from nimclient.records import _decode
 

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from nimclient._wire import Headers, ResponseMeta
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient.errors import DecodeError
 from nimclient.records.models import Model, ModelList, decode_model, decode_models
 

@@ -100,8 +100,8 @@ def test_room_is_zeroed_memory_of_the_size(monkeypatch: pytest.MonkeyPatch, size
     """Large or small, with anonymous pages or without: as many zeros as asked for, which can be written."""
     if not pages:
         monkeypatch.delattr("mmap.MAP_ANONYMOUS", raising=False)
-    room = _numbers.room(size)
-    assert len(room) == size
-    assert not any(room[:1000])
-    room[-4:] = b"abcd"[: len(room)]
-    assert bytes(room[-4:]) == b"abcd"[:size]
+    zeroed_buffer = _numbers.zeroed_buffer(size)
+    assert len(zeroed_buffer) == size
+    assert not any(zeroed_buffer[:1000])
+    zeroed_buffer[-4:] = b"abcd"[: len(zeroed_buffer)]
+    assert bytes(zeroed_buffer[-4:]) == b"abcd"[:size]

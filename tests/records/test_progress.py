@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from nimclient import EmbeddedBatch, Progress
-from nimclient._protocol.tally import REMEMBERED, Tally
+from nimclient._bulk.progress import REMEMBERED, Tally
 from nimclient.errors import BadRequestError
 from nimclient.records import Failure, Vectors
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._wire import Headers, ResponseMeta
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient.errors import DecodeError, RerankMismatchError
 from nimclient.records.chat import Usage
 from nimclient.records.ranking import RankedDocument, decode_ranking

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._wire import Headers, ResponseMeta
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient.records.chat import Usage
 from nimclient.records.embeddings import Vector, Vectors
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy
-from nimclient._protocol.chat import CHAT_OPTIONS
-from nimclient._protocol.completions import COMPLETION_OPTIONS
+from nimclient._api.chat import CHAT_OPTIONS
+from nimclient._api.completions import COMPLETION_OPTIONS
 from nimclient.cli import main
 from nimclient.errors import (
     BadRequestError,

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._protocol.pacing import Pacer, Turn
+from nimclient._bulk.pacer import Pacer, Turn
 from nimclient.errors import RateLimitError
 
 

@@ -39,7 +39,7 @@ def run_batch_job(url: str, run: int, source: Path, output: Path) -> None:
 
 def start(target: Any, *args: Any) -> BaseProcess:
     """Start one of these in a process that has its imports behind it."""
-    _CONTEXT.set_forkserver_preload(["nimclient._transport.aiohttp", "nimclient.jobs", "pyarrow.parquet"])
+    _CONTEXT.set_forkserver_preload(["nimclient._http.aiohttp", "nimclient.jobs", "pyarrow.parquet"])
     process = _CONTEXT.Process(target=target, args=args, daemon=True)
     process.start()
     return process

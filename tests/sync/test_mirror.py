@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from nimclient._sync.mirror import at_once
+from nimclient._http.loop_thread import Job, LoopThread
+from nimclient._sync.mirror import run_inline
 from nimclient._sync.portal import PORTAL
-from nimclient._transport.loop_thread import Job, LoopThread
 
 
 class Greeter:
-    async def greet(self, pause: float | None) -> str:
+    async def inspect_headers(self, pause: float | None) -> str:
         """Say hello."""
         if pause is not None:
             await asyncio.sleep(pause)
         return "hello"
 
-    greet_at_once = at_once(greet)
+    greet_at_once = run_inline(inspect_headers)
 
 
 def test_a_body_that_awaits_nothing_runs_at_once() -> None:

@@ -1,1 +1,1 @@
-"""The namespaces of a client: thin async methods that build a call and send it."""
+"""The namespaces of a client (client.chat, .embeddings, …): find the model, build the call, send it."""

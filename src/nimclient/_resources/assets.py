@@ -10,11 +10,11 @@ from typing import Any, TypeVar, Unpack, cast
 from anyio import move_on_after, to_thread
 from attrs import evolve
 
-from nimclient._engine import Engine, Exchange
-from nimclient._fanout import run_all
-from nimclient._protocol.assets import delete_call, make_call, send_call, with_assets
-from nimclient._protocol.call import Call
-from nimclient._protocol.media import asset_id
+from nimclient._api.assets import delete_call, make_call, send_call, with_assets
+from nimclient._api.call import Call
+from nimclient._bulk.workers import run_all
+from nimclient._engine.engine import Engine, Exchange
+from nimclient._nvcf.media import asset_id
 from nimclient._resources.base import Resource
 from nimclient.errors import ConfigurationError, NimError
 from nimclient.records.files import Asset, Upload

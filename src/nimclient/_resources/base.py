@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
-from nimclient._engine import Engine
-from nimclient._protocol import catalog
-from nimclient._protocol.call import Call
-from nimclient._protocol.models import list_call
+from nimclient._api import catalog
+from nimclient._api.call import Call
+from nimclient._api.models import list_call
+from nimclient._engine.engine import Engine
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
 from nimclient.records.models import ModelList
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from anyio import lowlevel
 
-from nimclient._fanout import AsCompleted, Source, located
-from nimclient._protocol.call import Call
-from nimclient._protocol.chat import CHAT_OPTIONS
-from nimclient._protocol.messages import Messages, settled, wire_messages
-from nimclient._protocol.options import check_names, check_whole, check_word
-from nimclient._types import is_items
+from nimclient._api.call import Call
+from nimclient._api.chat import CHAT_OPTIONS
+from nimclient._api.messages import Messages, settled, wire_messages
+from nimclient._api.options import check_names, check_whole, check_word
+from nimclient._base.types import is_items
+from nimclient._bulk.workers import AsCompleted, Source, located
 from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.chat import ChatCompletion, decode_message

@@ -7,15 +7,14 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 
 from attrs import evolve
 
-from nimclient._engine import Receive
-from nimclient._fanout import AsCompleted
-from nimclient._gate import Gate
-from nimclient._protocol.assets import with_pending
-from nimclient._protocol.call import Call
-from nimclient._protocol.catalog import takes_assets
-from nimclient._protocol.chat import chat_call
-from nimclient._protocol.messages import Messages, settled
-from nimclient._protocol.structured import Via
+from nimclient._api.assets import with_pending
+from nimclient._api.call import Call
+from nimclient._api.catalog import takes_assets
+from nimclient._api.chat import chat_call
+from nimclient._api.messages import Messages, settled
+from nimclient._bulk.gate import Gate
+from nimclient._bulk.workers import AsCompleted
+from nimclient._engine.engine import Receive
 from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.assets import with_uploads
 from nimclient._resources.base import Resource
@@ -23,7 +22,8 @@ from nimclient._resources.batch import Conversations
 from nimclient._resources.conversation import Conversation
 from nimclient._resources.history import Store
 from nimclient._resources.tool_loop import OnToolError
-from nimclient._stream import ChatStream
+from nimclient._schema.structured import Via
+from nimclient._streams.stream import ChatStream
 from nimclient.errors import NimError
 from nimclient.records.answers import Parsed, ToolRun
 from nimclient.records.chat import ChatCompletion

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from nimclient._engine import Receive
-from nimclient._protocol.call import Call
-from nimclient._protocol.completions import Prompt, completion_call
+from nimclient._api.call import Call
+from nimclient._api.completions import Prompt, completion_call
+from nimclient._engine.engine import Receive
 from nimclient._resources.base import Resource
-from nimclient._stream import CompletionStream
+from nimclient._streams.stream import CompletionStream
 from nimclient.records.completions import Completion
 from nimclient.records.params import CompletionOptions
 

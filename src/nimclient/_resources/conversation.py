@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
-from nimclient._engine import Receive
-from nimclient._protocol.call import Call
-from nimclient._protocol.messages import Messages
-from nimclient._reader import Reader
-from nimclient._resources.history import Said, Store, Talk, Turn
-from nimclient._stream import ChatStream
+from nimclient._api.call import Call
+from nimclient._api.messages import Messages
+from nimclient._engine.engine import Receive
+from nimclient._resources.history import BaseConversation, Store, Turn, TurnInput
+from nimclient._streams.reader import Reader
+from nimclient._streams.stream import ChatStream
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.params import ChatOptions, ConversationOptions
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 Start = Callable[[Receive[None]], Awaitable[None]]
 
 
-class Conversation(Talk):
+class Conversation(BaseConversation):
     """A chat that remembers: made by `client.chat.conversation(...)`.
 
     Only completed turns are kept: one that fails, is cancelled or is left unread changes nothing. One turn at a time:
     two at once are a RuntimeError. The history is a list of wire messages in `store[session_id]`.
     """
 
-    async def send(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatCompletion:
+    async def send(
+        self, messages: TurnInput, *, model: str | None = None, **options: Unpack[ChatOptions]
+    ) -> ChatCompletion:
         """Say something and wait for the answer; both become part of the history.
 
         `messages`: a str, one message, or a list of messages in the forms of `chat.create` (the results of tools, for
@@ -44,7 +46,7 @@ class Conversation(Talk):
     async def _create(self, messages: Messages, **options: Any) -> ChatCompletion:
         return await self._chat.create(messages, **options)
 
-    def stream(self, messages: Said, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
+    def stream(self, messages: TurnInput, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
         """Say something and read the answer as it is written; see `chat.stream`.
 
         The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.

@@ -13,13 +13,18 @@ from typing import Any, Self, TypeAlias, cast
 
 from attrs import evolve
 
-from nimclient._fanout import AsCompleted, Source, located
-from nimclient._protocol.batching import (
+from nimclient._api.call import Call
+from nimclient._api.embeddings import check_batch, embeddings_call
+from nimclient._api.options import check_text, check_word
+from nimclient._base.callbacks import run_callback
+from nimclient._base.types import AsyncClosing, is_items, unpicklable
+from nimclient._bulk.progress import Tally
+from nimclient._bulk.slicing import (
     BODY_BYTES,
     SLICE_BYTES,
     SLICE_TEXTS,
     Bisection,
-    Blame,
+    FailureScope,
     Sizes,
     Slice,
     Slicer,
@@ -28,14 +33,9 @@ from nimclient._protocol.batching import (
     most_texts,
     weight_of,
 )
-from nimclient._protocol.call import Call
-from nimclient._protocol.embeddings import check_batch, embeddings_call
-from nimclient._protocol.media import GATEWAY_LIMIT
-from nimclient._protocol.options import check_text, check_word
-from nimclient._protocol.tally import Tally
+from nimclient._bulk.workers import AsCompleted, Source, located
+from nimclient._nvcf.media import GATEWAY_LIMIT
 from nimclient._resources.base import Resource
-from nimclient._types import AsyncClosing, is_items, stays_here
-from nimclient._user_code import tell
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.embedded import EmbeddedBatch
@@ -173,7 +173,7 @@ class EmbedRun:
         self._bytes = max(self._bytes, len(batch.vectors.buffer))
         if self._on_progress is not None:
             try:
-                tell(self._on_progress, self.progress())
+                run_callback(self._on_progress, self.progress())
             except Exception as error:
                 keep(error, [batch])
                 raise
@@ -190,7 +190,7 @@ class EmbedRun:
                 answer = await self._send(piece.texts[part.start : part.stop])
             except NimError as error:
                 kind = blame(error, self._fields)
-                if kind is Blame.CALL or (self._strict and kind is Blame.UNCLEAR):
+                if kind is FailureScope.CALL or (self._strict and kind is FailureScope.UNCLEAR):
                     _tell(error, piece, part.start, answers)
                     raise
                 refusal = refusal or error
@@ -311,7 +311,7 @@ class EmbedStream(AsyncIterator[EmbeddedBatch], AsyncClosing):
     itself on an error and on cancellation; one that is dropped half read warns (ResourceWarning) and ends its requests.
     """
 
-    __reduce__ = stays_here
+    __reduce__ = unpicklable
 
     def __init__(self, run: EmbedRun, source: Source[str]) -> None:
         self._run = run

@@ -8,12 +8,12 @@ from typing import Any, Literal, Unpack
 
 from attrs import evolve
 
-from nimclient._protocol.call import Call
-from nimclient._protocol.embeddings import check_query, embeddings_call, ignored_by_vllm
-from nimclient._protocol.options import check_texts
+from nimclient._api.call import Call
+from nimclient._api.embeddings import check_query, embeddings_call, ignored_by_vllm
+from nimclient._api.options import check_texts
 from nimclient._resources.base import R, Resource, T
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of
-from nimclient.records._numbers import room
+from nimclient.records._numbers import zeroed_buffer
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.params import EmbeddingOptions
@@ -33,14 +33,14 @@ class AsyncEmbeddings(Resource):
         options: Mapping[str, Any],
     ) -> R:
         async def minded(call: Call[T]) -> R:
-            self._mind_ignored(call, options.get("prefix"))
+            self._warn_if_ignored(call, options.get("prefix"))
             answer = await send(call)
-            self._mind_ignored(call, options.get("prefix"))  # the answer itself may have told who gave it
+            self._warn_if_ignored(call, options.get("prefix"))  # the answer itself may have told who gave it
             return answer
 
         return await super()._with_model(kind, model, build, minded, options)
 
-    def _mind_ignored(self, call: Call[Any], prefix: str | None) -> None:
+    def _warn_if_ignored(self, call: Call[Any], prefix: str | None) -> None:
         if self._engine.dialect_for(call.model) == "vllm":
             for option, instead in ignored_by_vllm(call, prefix):
                 self._warn_ignored(option, instead)
@@ -221,7 +221,7 @@ class Collected:
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
             self._first = batch
-            self._buffer = room(row * self._total)
+            self._buffer = zeroed_buffer(row * self._total)
         start = batch.indexes[0]
         self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
         self._finished.append(range(start, start + len(vectors)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import anyio
 
-from nimclient._engine import Exchange
-from nimclient._protocol.call import Call
-from nimclient._protocol.models import health_calls
-from nimclient._protocol.options import check_seconds
+from nimclient._api.call import Call
+from nimclient._api.models import health_calls
+from nimclient._api.options import check_seconds
+from nimclient._engine.engine import Exchange
 from nimclient._resources.base import Resource
 from nimclient.errors import (
     APIStatusError,
@@ -67,7 +67,7 @@ class AsyncHealth(Resource):
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
         """None when a replica is as asked, else why the first is not. All are asked at once; nobody waits for the slowest."""
-        engines = self._engine.apart()
+        engines = self._engine.per_replica()
         if len(engines) == 1:
             return await self._ask(what, timeout)
         failures: dict[int, NimError | None] = {}
@@ -99,7 +99,7 @@ class AsyncHealth(Resource):
 
         async def receive(exchange: Exchange) -> None:
             exchange.body.abort()
-            self._engine.core.dialects.heard_health(exchange.url, call.path, exchange.head.headers)
+            self._engine.core.dialects.inspect_health(exchange.url, call.path, exchange.head.headers)
 
         try:
             return await self._engine.once(call, {"timeout": timeout}, receive)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 from uuid import uuid4
 from weakref import ref
 
-from nimclient import _json
-from nimclient._protocol.chat import CHAT_OPTIONS
-from nimclient._protocol.messages import MessageLike, Messages, wire_messages
-from nimclient._protocol.options import check_names, check_whole
-from nimclient._types import JsonDict, is_array
+from nimclient._api.chat import CHAT_OPTIONS
+from nimclient._api.messages import MessageLike, Messages, wire_messages
+from nimclient._api.options import check_names, check_whole
+from nimclient._base import json as _json
+from nimclient._base.types import JsonDict, is_array
 from nimclient.errors import ConfigurationError
 from nimclient.records._decode import object_or_empty
 from nimclient.records.chat import ChatCompletion, Message, decode_message
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nimclient._resources.chat import AsyncChat
 
 Store: TypeAlias = MutableMapping[str, list[JsonDict]]
-Said: TypeAlias = Messages | Message | Mapping[str, Any]
+TurnInput: TypeAlias = Messages | Message | Mapping[str, Any]
 """What a turn begins with: any form of messages, or a single one."""
 
 _LEADING = ("system", "developer")
@@ -63,7 +63,7 @@ class History:
         """Put the messages into the store."""
         self._store[self.session_id] = messages
 
-    def turn(self, said: Said) -> Turn:
+    def turn(self, said: TurnInput) -> Turn:
         """A turn that begins with these messages. Raises what messages raise that cannot be sent."""
         single = isinstance(said, (Message, Mapping))
         messages = [cast(MessageLike, said)] if single else said
@@ -148,7 +148,7 @@ def saved(text: str) -> tuple[str, list[JsonDict]]:
     return session_id, wire_messages(messages, echo_reasoning=True) if messages else []
 
 
-class Talk:
+class BaseConversation:
     """What the blocking conversation and the other have in common: the history and the options of every turn."""
 
     def __init__(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nimclient._engine import Exchange
-from nimclient._event_stream import EventStream
-from nimclient._protocol.call import Call
-from nimclient._protocol.infer import infer_call, request_call, value_of
+from nimclient._api.call import Call
+from nimclient._api.infer import infer_call, request_call, value_of
+from nimclient._base.types import Json
+from nimclient._engine.engine import Exchange
 from nimclient._resources.base import Resource
-from nimclient._types import Json
+from nimclient._streams.event_stream import EventStream
 from nimclient.records.files import Blob
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from nimclient._protocol import catalog
-from nimclient._protocol.faults import no_route
-from nimclient._protocol.models import get_call, list_call
-from nimclient._protocol.options import check_word
+from nimclient._api import catalog
+from nimclient._api.models import get_call, list_call
+from nimclient._api.options import check_word
 from nimclient._resources.base import Resource
+from nimclient._retry.classify import no_route
 from nimclient.errors import ModelNotFoundError, NotFoundError
 from nimclient.records.models import Model, ModelList
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from nimclient._protocol.call import Call
-from nimclient._protocol.messages import wire_messages
-from nimclient._protocol.options import check_whole, check_word
-from nimclient._protocol.structured import (
+from nimclient._api.call import Call
+from nimclient._api.messages import wire_messages
+from nimclient._api.options import check_whole, check_word
+from nimclient._base.callbacks import call_user
+from nimclient._base.types import JsonDict
+from nimclient._resources.assets import with_uploads
+from nimclient._schema.structured import (
     FORMS,
     Output,
     Via,
@@ -21,9 +24,6 @@ from nimclient._protocol.structured import (
     read_output,
     refuses_form,
 )
-from nimclient._resources.assets import with_uploads
-from nimclient._types import JsonDict
-from nimclient._user_code import ask
 from nimclient.errors import APIStatusError, OutputInvalidError
 from nimclient.records.answers import Parsed
 from nimclient.records.chat import ChatCompletion
@@ -51,7 +51,7 @@ async def parse(
     while True:
         completion = await _ask(chat, wire, output, via, model, options)
         try:
-            return Parsed(await ask(partial(read_output, output, completion)), completion)
+            return Parsed(await call_user(partial(read_output, output, completion)), completion)
         except OutputInvalidError as error:
             if not most:
                 raise

@@ -7,14 +7,14 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from nimclient._fanout import run_all
-from nimclient._gate import Gate
-from nimclient._protocol.call import Call
-from nimclient._protocol.catalog import hosted_ranking_url
-from nimclient._protocol.embeddings import check_batch
-from nimclient._protocol.faults import is_no_route, no_route
-from nimclient._protocol.ranking import Document, Form, Passage, check_ranking, forms, merged, ranking_call, slices
+from nimclient._api.call import Call
+from nimclient._api.catalog import hosted_ranking_url
+from nimclient._api.embeddings import check_batch
+from nimclient._api.ranking import Document, Form, Passage, check_ranking, forms, merged, ranking_call, slices
+from nimclient._bulk.gate import Gate
+from nimclient._bulk.workers import run_all
 from nimclient._resources.base import Resource
+from nimclient._retry.classify import is_no_route, no_route
 from nimclient.errors import APIStatusError, NimError
 from nimclient.records.ranking import Ranking
 

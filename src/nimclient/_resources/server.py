@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nimclient._protocol.call import Call
-from nimclient._protocol.faults import is_no_route, no_route
-from nimclient._protocol.messages import Messages, settled
-from nimclient._protocol.models import metadata_calls
-from nimclient._protocol.tokens import detokenize_call, tokenize_call
+from nimclient._api.call import Call
+from nimclient._api.messages import Messages, settled
+from nimclient._api.models import metadata_calls
+from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient._resources.base import Resource, T
+from nimclient._retry.classify import is_no_route, no_route
 from nimclient.errors import APIStatusError
 from nimclient.records.server import Detokenization, Metadata, Tokenization
 

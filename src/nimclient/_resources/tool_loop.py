@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve
 
-from nimclient._fanout import run_all
-from nimclient._protocol.call import Call
-from nimclient._protocol.messages import wire_messages
-from nimclient._protocol.options import check_whole, check_word
-from nimclient._protocol.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
-from nimclient._types import JsonDict
-from nimclient._user_code import ask
+from nimclient._api.call import Call
+from nimclient._api.messages import wire_messages
+from nimclient._api.options import check_whole, check_word
+from nimclient._base.callbacks import call_user
+from nimclient._base.types import JsonDict
+from nimclient._bulk.workers import run_all
+from nimclient._schema.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
 from nimclient.errors import ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
@@ -106,7 +106,7 @@ async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
     tool = known.get(call.name)
     if tool is None:
         raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(known)}")
-    bound = await ask(partial(tool.bind, call))
+    bound = await call_user(partial(tool.bind, call))
     try:
         return result_text(await _called(tool.function, bound))
     except Exception as error:

@@ -6,9 +6,10 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
+from nimclient._api.messages import settled
+from nimclient._base.config import Dialect
+from nimclient._base.types import Json, is_array
 from nimclient._client import AsyncClient
-from nimclient._config import Dialect
-from nimclient._protocol.messages import settled
 from nimclient._resources import batch
 from nimclient._resources.assets import AsyncAssets
 from nimclient._resources.chat import AsyncChat
@@ -23,7 +24,6 @@ from nimclient._sync.many import SyncAsCompleted, completing, in_order
 from nimclient._sync.mirror import Mirror, blocking, is_lazy, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
-from nimclient._types import Json, is_array
 from nimclient.records.params import CallOptions
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from nimclient._protocol.messages import Messages
+from nimclient._api.messages import Messages
 from nimclient._resources.conversation import Conversation, start_of
-from nimclient._resources.history import Said, Store, Talk, Turn
-from nimclient._stream import ChatStream
-from nimclient._sync.mirror import at_once, like
+from nimclient._resources.history import BaseConversation, Store, Turn, TurnInput
+from nimclient._streams.stream import ChatStream
+from nimclient._sync.mirror import like, run_inline
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream
 from nimclient.records.chat import ChatChunk, ChatCompletion
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from nimclient._sync.client import Client
 
 
-class SyncConversation(Talk):
+class SyncConversation(BaseConversation):
     """A chat that remembers: made by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
 
-    send = at_once(Conversation.send)
+    send = run_inline(Conversation.send)
 
     async def _create(self, messages: Messages, **options: Any) -> ChatCompletion:
         return PORTAL.run(self._chat.create, messages, **options)
 
     @like(Conversation.stream)
-    def stream(self, messages: Said, *, model: str | None = None, **options: Any) -> SyncChatStream:
+    def stream(self, messages: TurnInput, *, model: str | None = None, **options: Any) -> SyncChatStream:
         """See Conversation.stream."""
         turn = self._history.turn(messages)
         start = start_of(self._chat, turn, model or self._model, {**self._options, **options})

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any, Self
 
-from nimclient._fanout import AsCompleted
+from nimclient._base.types import Closing, unpicklable
+from nimclient._bulk.workers import AsCompleted
 from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient._types import Closing, stays_here
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.progress import Progress
 
@@ -18,7 +18,7 @@ from nimclient.records.progress import Progress
 class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
     """EmbeddedBatch records of a source of texts; see EmbedStream. Use it with `with`, or read it to its end."""
 
-    __reduce__ = stays_here
+    __reduce__ = unpicklable
 
     def __init__(self, stream: EmbedStream, source: Any) -> None:
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):

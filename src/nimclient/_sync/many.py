@@ -12,13 +12,13 @@ from weakref import WeakMethod
 
 from anyio import Event
 
-from nimclient._fanout import AsCompleted
-from nimclient._protocol.messages import settled
+from nimclient._api.messages import settled
+from nimclient._base.callbacks import CallbackQueue
+from nimclient._base.types import Closing, unpicklable
+from nimclient._bulk.workers import AsCompleted
 from nimclient._resources.batch import pairs, with_completed
-from nimclient._sync.mirror import dressed, is_lazy
+from nimclient._sync.mirror import copy_signature, is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient._types import Closing, stays_here
-from nimclient._user_code import Desk
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,14 +32,14 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
     back answers: it is asked for its next item by the thread that reads.
     """
 
-    __reduce__ = stays_here
+    __reduce__ = unpicklable
 
     def __init__(self, make: Callable[[Any], AsCompleted[R]], source: Any) -> None:
         if isinstance(source, AsyncIterable) and not isinstance(source, Iterable):
             raise TypeError("an async iterable of conversations is for AsyncClient; Client takes a plain one")
         fed = is_lazy(source)
-        self._desk = Desk()
-        self._feed = _Feed() if fed else None
+        self._queue = CallbackQueue()
+        self._feed = PushSource() if fed else None
         self._async = make(source if self._feed is None else self._feed)
         self._items: Iterator[Any] = iter(source) if fed else iter(())
         if self._feed is not None:
@@ -62,7 +62,7 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
         self._run(self._async.aclose)
 
     def _run(self, step: Callable[[], Awaitable[T]]) -> T:
-        return PORTAL.run_at(self._desk, step)
+        return PORTAL.run_at(self._queue, step)
 
     def _next_item(self) -> tuple[Any, BaseException | None]:
         """The source's next item, or what it raised instead."""
@@ -86,23 +86,23 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
             return await anext(self._async)
         if item is not None:
             feed.give(*item)
-        elif first and feed.hungry:
+        elif first and feed.needs_item:
             return None
-        return self._async.take() if await self._async.wait(lambda: feed.hungry) else None
+        return self._async.take() if await self._async.wait(lambda: feed.needs_item) else None
 
 
-class _Feed(AsyncIterator[Any]):
+class PushSource(AsyncIterator[Any]):
     """In the loop, a source whose items are handed in from outside, one at a time, when it is hungry."""
 
     def __init__(self) -> None:
-        self.hungry = False
+        self.needs_item = False
         self.tell: Callable[[], Callable[[], None] | None] = lambda: None
         self._arrived: Event | None = None
         self._item: tuple[Any, BaseException | None] = (None, None)
 
     async def __anext__(self) -> Any:
         self._arrived = Event()
-        self.hungry = True
+        self.needs_item = True
         self._ask()
         await self._arrived.wait()
         item, error = self._item
@@ -118,7 +118,7 @@ class _Feed(AsyncIterator[Any]):
 
     def give(self, item: Any, error: BaseException | None) -> None:
         """Hand in an item, or what the source raised instead."""
-        self.hungry = False
+        self.needs_item = False
         self._item = (item, error)
         if self._arrived is not None:
             self._arrived.set()
@@ -145,4 +145,4 @@ def completing(
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> SyncAsCompleted[R]:
         raise NotImplementedError
 
-    return dressed(call, method, signature(method).return_annotation.replace("AsCompleted", "SyncAsCompleted"))
+    return copy_signature(call, method, signature(method).return_annotation.replace("AsCompleted", "SyncAsCompleted"))

@@ -7,8 +7,8 @@ from functools import update_wrapper
 from inspect import isfunction, signature
 from typing import Any, Concatenate, Generic, ParamSpec, TypeGuard, TypeVar, cast
 
+from nimclient._base.types import is_items
 from nimclient._sync.portal import PORTAL
-from nimclient._types import is_items
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ class Mirror(Generic[A]):
     def __init_subclass__(cls) -> None:
         for name, value in list(vars(cls).items()):
             if isfunction(value) and (not name.startswith("_") or name.endswith("__")):
-                method = dressed(vars(cls).get(f"_{name}", value), value)
+                method = copy_signature(vars(cls).get(f"_{name}", value), value)
                 method.__name__, method.__module__ = name, cls.__module__
                 method.__qualname__ = f"{cls.__qualname__}.{name}"
                 setattr(cls, name, method)
@@ -53,10 +53,10 @@ def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> C
                 kwargs[name] = list(cast(Any, kwargs[name]))
         return PORTAL.run(method, self._async, *given, **kwargs)
 
-    return dressed(call, method)
+    return copy_signature(call, method)
 
 
-def at_once(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
+def run_inline(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
     """The blocking twin of an async method that awaits nothing but what blocks here: its body runs in the caller's thread."""
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -69,7 +69,7 @@ def at_once(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Ca
         body.close()
         raise RuntimeError(f"{method.__qualname__} waits for something that does not block")
 
-    return dressed(call, method)
+    return copy_signature(call, method)
 
 
 def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
@@ -79,12 +79,12 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
         def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return function(self, *args, **kwargs)
 
-        return dressed(call, method, function.__annotations__["return"])
+        return copy_signature(call, method, function.__annotations__["return"])
 
     return decorate
 
 
-def dressed(call: Callable[..., R], method: Callable[..., Any], returns: object = None) -> Callable[..., R]:
+def copy_signature(call: Callable[..., R], method: Callable[..., Any], returns: object = None) -> Callable[..., R]:
     """A function that looks like a method from outside, with what it returns itself."""
     seen = signature(method)
     update_wrapper(call, method)

@@ -14,8 +14,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import ParamSpec, TypeVar
 
-from nimclient._transport.loop_thread import Job, LoopThread
-from nimclient._user_code import Desk, Inbox
+from nimclient._base.callbacks import CallbackQueue, Inbox
+from nimclient._http.loop_thread import Job, LoopThread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,15 +34,15 @@ class Portal:
 
     def run(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call in the loop, wait, return its result or raise its error. Ctrl-C cancels it there at once."""
-        return self.run_at(Desk(), partial(function, *args, **kwargs))
+        return self.run_at(CallbackQueue(), partial(function, *args, **kwargs))
 
-    def run_at(self, desk: Desk, function: Callable[[], Awaitable[R]]) -> R:
-        """`run` for an owner whose tasks outlive the call: what they leave at the desk is done by the next one."""
+    def run_at(self, queue: CallbackQueue, function: Callable[[], Awaitable[R]]) -> R:
+        """`run` for an owner whose tasks outlive the call: callbacks that they leave are run by the next one."""
         thread = self._running()
         if thread.is_here:
             raise RuntimeError("a blocking call in the loop that it would wait for; use AsyncClient there")
         inbox: Inbox = SimpleQueue()
-        job = Job(thread, _call(desk, inbox, function), partial(inbox.put, None))
+        job = Job(thread, _call(queue, inbox, function), partial(inbox.put, None))
         try:
             job.start()
             while (work := inbox.get()) is not None:
@@ -75,12 +75,12 @@ class Portal:
         return thread
 
 
-async def _call(desk: Desk, inbox: Inbox, function: Callable[[], Awaitable[R]]) -> R:
-    desk.open(inbox)
+async def _call(queue: CallbackQueue, inbox: Inbox, function: Callable[[], Awaitable[R]]) -> R:
+    queue.open(inbox)
     try:
         return await function()
     finally:
-        desk.shut(inbox)
+        queue.shut(inbox)
 
 
 PORTAL = Portal()

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Generic, Self, TypeVar
 
-from nimclient._event_stream import EventStream
-from nimclient._reader import Chunk
-from nimclient._stream import AnswerStream
+from nimclient._base.types import Closing, Json, unpicklable
+from nimclient._base.values import ResponseMeta
+from nimclient._streams.event_stream import EventStream
+from nimclient._streams.reader import Chunk
+from nimclient._streams.stream import AnswerStream
 from nimclient._sync.portal import PORTAL
-from nimclient._types import Closing, Json, stays_here
-from nimclient._wire import ResponseMeta
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
 
@@ -22,7 +22,7 @@ A = TypeVar("A")
 class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
     """A streamed answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like AnswerStream."""
 
-    __reduce__ = stays_here
+    __reduce__ = unpicklable
 
     def __init__(self, stream: AnswerStream[C, A]) -> None:
         self._async = stream
@@ -81,7 +81,7 @@ class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
 class SyncEventStream(Iterator[Json], Closing):
     """An open stream of events: iterate over it, or enter it with `with`. Otherwise like EventStream."""
 
-    __reduce__ = stays_here
+    __reduce__ = unpicklable
 
     def __init__(self, stream: EventStream) -> None:
         self._async = stream

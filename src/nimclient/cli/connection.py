@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from nimclient import AsyncClient, AttemptEvent, RetryPolicy
-from nimclient._config import HOSTED_BASE_URL, Credentials, environment_base_url
-from nimclient._protocol.urls import parse_base_urls
+from nimclient._api.urls import parse_base_urls
+from nimclient._base.config import HOSTED_BASE_URL, Credentials, environment_base_url
 from nimclient.cli.failures import UsageError, in_options
 from nimclient.errors import ConfigurationError
 

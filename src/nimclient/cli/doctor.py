@@ -9,9 +9,9 @@ import sys
 import anyio
 
 from nimclient import RetryPolicy
-from nimclient._types import is_array
+from nimclient._base.types import is_array
 from nimclient.cli.connection import key_for, make_client, named_by
-from nimclient.cli.examination import Examination
+from nimclient.cli.examination import Diagnosis
 from nimclient.cli.findings import Finding, summary
 from nimclient.cli.show import writer_for
 
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _examine(args: argparse.Namespace, url: str | None) -> int:
     args.base_url = url
-    examination = Examination(
+    examination = Diagnosis(
         lambda listener: make_client(args, retry=ONCE, on_attempt=listener), key_for(args), args.model, args.timeout
     )
     base_url = examination.client.base_url
@@ -43,11 +43,11 @@ def _examine(args: argparse.Namespace, url: str | None) -> int:
     return int(any(one.state == "failed" for one in findings))
 
 
-async def _collect(examination: Examination) -> list[Finding]:
+async def _collect(examination: Diagnosis) -> list[Finding]:
     return [one async for one in examination.findings()]
 
 
-async def _show(examination: Examination) -> list[Finding]:
+async def _show(examination: Diagnosis) -> list[Finding]:
     data = writer_for(sys.stdout)
     found: list[Finding] = []
     async for one in examination.findings():

@@ -12,7 +12,7 @@ import anyio
 from nimclient import AsyncClient, AttemptEvent, NimError
 from nimclient.cli.connection import Key, is_hosted
 from nimclient.cli.findings import Finding, counted, failed, milliseconds
-from nimclient.cli.network import proxy_of, shake_hands
+from nimclient.cli.network import proxy_of, tls_handshake
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -31,7 +31,7 @@ _KINDS = {"chat": ("chat", "vlm"), "embedding": ("embedding",), "ranking": ("ran
 Probe = Callable[[str | None], Awaitable[Finding]]
 
 
-class Examination:
+class Diagnosis:
     """Of one server with one client. Every request has the time limit of the client, and none is repeated."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Examination:
         url = self.client.base_url
         if not url.startswith("https://"):
             return Finding("connection", "ok", f"plain HTTP, no TLS; {way}; {speed}", facts=facts)
-        tls = None if facts["proxy"] else await anyio.to_thread.run_sync(shake_hands, url, self._seconds)
+        tls = None if facts["proxy"] else await anyio.to_thread.run_sync(tls_handshake, url, self._seconds)
         if tls is None:
             return Finding("connection", "ok", f"TLS, certificate valid; {way}; {speed}", facts=facts)
         facts["tls"] = {"version": tls.version, "issuer": tls.issuer, "days_left": tls.days}

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from nimclient._config import proxy_for
+from nimclient._base.config import proxy_for
 
 DAY = 86_400
 
@@ -30,7 +30,7 @@ def proxy_of(base_url: str) -> str | None:
     return None if proxy is None else f"{urlsplit(proxy).scheme}://{urlsplit(proxy).netloc.rpartition('@')[2]}"
 
 
-def shake_hands(base_url: str, seconds: float) -> Tls | None:
+def tls_handshake(base_url: str, seconds: float) -> Tls | None:
     """Greet a server of https and hang up again; None where that does not work, which a real request has told better."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""

@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient import _json
-from nimclient._types import JsonDict, is_object
+from nimclient._base import json as _json
+from nimclient._base.types import JsonDict, is_object
 from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, JobStoreError, NimError
 from nimclient.jobs.files import lock, store_errors, write_whole
 from nimclient.jobs.requests import Answered, Request

@@ -13,12 +13,12 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from nimclient._api.options import check_whole
+from nimclient._bulk.progress import Tally
+from nimclient._bulk.workers import run_all
 from nimclient._client import AsyncClient
-from nimclient._fanout import run_all
-from nimclient._protocol.options import check_whole
-from nimclient._protocol.retry import Outcome, outcome
-from nimclient._protocol.tally import Tally
 from nimclient._resources.base import Resource
+from nimclient._retry.policy import Outcome, outcome
 from nimclient._sync.client import Client
 from nimclient.errors import (
     AuthenticationError,
@@ -32,7 +32,7 @@ from nimclient.errors import (
 from nimclient.jobs.answers import Answers, answer_line, failure_line
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
-from nimclient.jobs.running import Desk, OnProgress, patient, run_blocking
+from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.records._decode import object_or_empty
 
 _REQUESTS_AT_ONCE = 16  # read ahead
@@ -99,28 +99,28 @@ class _Run:
         self._engine = client._engine
         self._gate = client._engine.gate(job.concurrency, work=_tokens)
         self._on_progress = on_progress
-        self._desk = Desk()
+        self._worker = SerialWorker()
         self._answers = Answers(job.output)
         self._missing: dict[tuple[str, str | None], NimError] = {}
         self._tally = Tally(None)
         self._started = anyio.current_time()
 
     async def run(self) -> JobReport:
-        job, desk, answers, tally = self._job, self._desk, self._answers, self._tally
+        job, worker, answers, tally = self._job, self._worker, self._answers, self._tally
         try:
-            await desk.do(answers.open)
+            await worker.do(answers.open)
             done = ChainMap(answers.answered, answers.failed)
-            tally.total = await desk.do(check_requests, job.source, job.model, done)
-            await desk.do(answers.begin)
+            tally.total = await worker.do(check_requests, job.source, job.model, done)
+            await worker.do(answers.begin)
             tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
             tally.failed = len(answers.failed)
             tally.start(self._started)
             requests = _Requests(unanswered(job.source, job.model, done))
             await run_all(requests, self._work, self._gate.width, self._tell)
-            await desk.do(answers.finish)
+            await worker.do(answers.finish)
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(JobStoreError):  # what ended the run is raised
-                await desk.do(answers.finish)
+                await worker.do(answers.finish)
             raise
         finally:
             answers.close()
@@ -150,7 +150,7 @@ class _Run:
         else:
             write, line, failed = self._answers.answer, answer_line(request, answer), 0
         with anyio.CancelScope(shield=True):
-            await self._desk.do(write, request, line)
+            await self._worker.do(write, request, line)
         self._tally.finished(1, failed)
 
     async def _send(self, request: Request) -> Answered:
@@ -198,7 +198,7 @@ def _tokens(answer: Answered) -> float:
 def _stops_the_job(error: NimError) -> bool:
     """Whether every other request would meet it, too: the key, or a server that is not there or refuses for capacity."""
     return isinstance(error, (AuthenticationError, ClientClosedError)) or outcome(error) in (
-        Outcome.CAPACITY,
+        Outcome.THROTTLED,
         Outcome.REFUSED,
     )
 

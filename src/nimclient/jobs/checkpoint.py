@@ -16,8 +16,8 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient import _json
-from nimclient._types import JsonDict
+from nimclient._base import json as _json
+from nimclient._base.types import JsonDict
 from nimclient.errors import DecodeError, JobStoreError
 from nimclient.jobs.spool import Place
 
@@ -35,7 +35,7 @@ _AT_ONCE = 1000  # stretches of rows in memory
 
 
 @frozen
-class Run:
+class RowSpan:
     """Rows that follow each other, all of them embedded: their numbers, ids and vectors, and what they were made of."""
 
     rows: range
@@ -45,7 +45,7 @@ class Run:
 
 
 @frozen
-class Kept:
+class SpooledSpan:
     """A run whose vectors lie in the spool of a part."""
 
     rows: range
@@ -55,7 +55,7 @@ class Kept:
 
 
 @frozen
-class Lost:
+class FailedRow:
     """A row that failed. `final`: another attempt would end the same way; `record` is its line in failures.jsonl."""
 
     row: int
@@ -65,7 +65,7 @@ class Lost:
 
 
 @frozen
-class Done:
+class DoneSpan:
     """Rows start … stop - 1 need not be sent again; `digest` is of what they were made of."""
 
     start: int
@@ -124,7 +124,7 @@ class Checkpoint:
 
     # rows -------------------------------------------------------------------------------------------------------
 
-    def record(self, part: int, runs: Iterable[Kept], lost: Iterable[Lost], facts: JsonDict) -> None:
+    def record(self, part: int, runs: Iterable[SpooledSpan], lost: Iterable[FailedRow], facts: JsonDict) -> None:
         """Keep what came back, all of it or nothing. The vectors are to go into the part of this number."""
         with self._transaction():
             for run in runs:
@@ -139,7 +139,7 @@ class Checkpoint:
             )
             self._put(facts)
 
-    def done_after(self, row: int) -> list[Done]:
+    def done_after(self, row: int) -> list[DoneSpan]:
         """The next rows behind `row`, up to a thousand stretches of them, that need not be sent again.
 
         Failures that are not final are not among them.
@@ -148,9 +148,9 @@ class Checkpoint:
             SELECT start, stop, digest FROM runs WHERE start > :row UNION ALL
             SELECT row, row + 1, digest FROM failures WHERE final AND row > :row ORDER BY 1 LIMIT 1000"""
         with self._errors("read"):
-            return [Done(*found) for found in self._db.execute(query, {"row": row})]
+            return [DoneSpan(*found) for found in self._db.execute(query, {"row": row})]
 
-    def forgive(self) -> None:
+    def clear_transient(self) -> None:
         """Forget the failures that are not final: they are tried again."""
         with self._transaction():
             self._db.execute("DELETE FROM failures WHERE NOT final")
@@ -176,7 +176,7 @@ class Checkpoint:
         with self._errors("read"):
             return self._db.execute(query).fetchall()
 
-    def kept(self, part: int) -> Iterator[Kept]:
+    def kept(self, part: int) -> Iterator[SpooledSpan]:
         """What goes into a part, in the order of the rows. Other threads have their turn in between."""
         start = -1
         query = """
@@ -188,9 +188,9 @@ class Checkpoint:
             if not found:
                 return
             for start, stop, digest, ids, *place in found:
-                yield Kept(range(start, stop), _json.loads(ids), Place(*place), digest)
+                yield SpooledSpan(range(start, stop), _json.loads(ids), Place(*place), digest)
 
-    def forget(self, runs: Iterable[Kept]) -> None:
+    def forget(self, runs: Iterable[SpooledSpan]) -> None:
         """These rows are not done after all."""
         with self._transaction():
             self._db.executemany("DELETE FROM runs WHERE start = ?", [(run.rows.start,) for run in runs])

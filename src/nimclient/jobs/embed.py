@@ -10,20 +10,20 @@ import anyio
 from anyio import to_thread
 from attrs import asdict, evolve
 
+from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
+from nimclient._api.options import check_names, check_whole, check_word
+from nimclient._base.types import JsonDict
+from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._client import AsyncClient
-from nimclient._protocol.batching import SLICE_TEXTS
-from nimclient._protocol.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
-from nimclient._protocol.options import check_names, check_whole, check_word
 from nimclient._sync.client import Client
-from nimclient._types import JsonDict
 from nimclient.errors import ConfigurationError, JobError
-from nimclient.jobs.checkpoint import Done, Lost
-from nimclient.jobs.feeding import Feed
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow
+from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, Format
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import Fields
-from nimclient.jobs.running import Desk, OnProgress, model_of, patient, run_blocking
+from nimclient.jobs.running import OnProgress, SerialWorker, model_of, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.embedded import EmbeddedBatch
@@ -125,7 +125,7 @@ class _Run:
         self._job = job
         self._client = client
         self._on_progress = on_progress
-        self._desk = Desk()
+        self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
         self._resumed = 0
         self._total: int | None = None
@@ -133,16 +133,16 @@ class _Run:
         self._started = anyio.current_time()
 
     async def run(self) -> JobReport:
-        desk, store = self._desk, self._store
+        worker, store = self._worker, self._store
         try:
-            facts = await desk.do(store.open)
+            facts = await worker.do(store.open)
             model = await self._begin(facts)
             if self._job._rows.path is None or not store.is_complete:
                 await self._embed(model)
-            await desk.do(store.finish)
+            await worker.do(store.finish)
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await desk.do(store.stop)
+                await worker.do(store.stop)
             raise
         finally:
             store.close()
@@ -165,16 +165,16 @@ class _Run:
         content: Content | None = None
         if (path := job._rows.path) is not None:
             content = await to_thread.run_sync(content_of, path, facts.get("content"), abandon_on_cancel=True)
-        await self._desk.do(self._store.begin, job._identity(model, content))
+        await self._worker.do(self._store.begin, job._identity(model, content))
         if content is not None:
-            await self._desk.do(self._store.learn, {"content": asdict(content)})
+            await self._worker.do(self._store.learn, {"content": asdict(content)})
             self._total = content.rows
         self._resumed = self._store.succeeded + self._store.failed
         return model
 
     async def _embed(self, model: str) -> None:
         job = self._job
-        feed = Feed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
+        feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
         stream = self._client.embeddings.embed_stream(
             feed,
             model=model,
@@ -204,10 +204,10 @@ class _Run:
         self._sent = stream.progress
         await self._lose(feed.without_text())
         self._total = feed.count
-        await self._desk.do(self._store.learn, {"total": feed.count})
+        await self._worker.do(self._store.learn, {"total": feed.count})
         self._tell()
 
-    async def _keep(self, feed: Feed, batches: list[EmbeddedBatch]) -> None:
+    async def _keep(self, feed: TextFeed, batches: list[EmbeddedBatch]) -> None:
         """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
         finished = [feed.finished(batch) for batch in batches]
         runs = [run for runs, _ in finished for run in runs]
@@ -215,7 +215,7 @@ class _Run:
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         try:
             with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
-                await self._desk.do(self._store.keep, runs, lost, dimensions)
+                await self._worker.do(self._store.keep, runs, lost, dimensions)
         except JobError as error:
             rows = [row for run in runs for row in run.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
@@ -228,11 +228,11 @@ class _Run:
         """As many texts as may be under way at once."""
         return (progress.limit or 1) * (self._job.batch_size or SLICE_TEXTS)
 
-    async def _done_after(self, row: int) -> list[Done]:
-        return await self._desk.do(self._store.done_after, row)
+    async def _done_after(self, row: int) -> list[DoneSpan]:
+        return await self._worker.do(self._store.done_after, row)
 
-    async def _lose(self, lost: list[Lost]) -> None:
-        await self._desk.do(self._store.keep, (), lost, None)
+    async def _lose(self, lost: list[FailedRow]) -> None:
+        await self._worker.do(self._store.keep, (), lost, None)
 
     def _tell(self) -> None:
         """Tell how far the job is: what counts is what is on the disk."""

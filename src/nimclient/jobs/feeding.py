@@ -17,7 +17,7 @@ from nimclient.errors import (
     RequestTooLargeError,
     UnprocessableEntityError,
 )
-from nimclient.jobs.checkpoint import Done, Lost, Run
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
 from nimclient.records.batch import Failure
 from nimclient.records.embedded import EmbeddedBatch
@@ -37,7 +37,7 @@ class _Sent:
     digest: bytes | None
 
 
-class Feed(AsyncIterator[str]):
+class TextFeed(AsyncIterator[str]):
     """The texts of the rows that are not done, in the order of the source.
 
     `done_after` tells of the rows that are; `keep` writes down rows that have no text, when they are many. With `watched`
@@ -49,8 +49,8 @@ class Feed(AsyncIterator[str]):
     def __init__(
         self,
         rows: AsyncIterator[Row],
-        done_after: Callable[[int], Awaitable[list[Done]]],
-        keep: Callable[[list[Lost]], Awaitable[None]],
+        done_after: Callable[[int], Awaitable[list[DoneSpan]]],
+        keep: Callable[[list[FailedRow]], Awaitable[None]],
         *,
         watched: bool,
     ) -> None:
@@ -58,12 +58,12 @@ class Feed(AsyncIterator[str]):
         self._done_after = done_after
         self._keep = keep
         self._watched = watched
-        self._done: deque[Done] = deque()
-        self._last: Done | None = None
+        self._done: deque[DoneSpan] = deque()
+        self._last: DoneSpan | None = None
         self._looked = False
         self._flying: dict[int, _Sent] = {}
         self._handed_out = 0
-        self._lost: list[Lost] = []
+        self._lost: list[FailedRow] = []
         self._hash = blake2b(digest_size=DIGEST)
         self.count = 0
         """Rows so far: all of them once the feed has ended."""
@@ -112,7 +112,7 @@ class Feed(AsyncIterator[str]):
                 self._hash = blake2b(digest_size=DIGEST)
         return True
 
-    async def _next_done(self) -> Done | None:
+    async def _next_done(self) -> DoneSpan | None:
         """The stretch of done rows behind the last one. It is asked for when the row behind that has come: none is missed."""
         if not self._done and not self._looked:
             self._done.extend(await self._done_after(-1 if self._last is None else self._last.start))
@@ -135,7 +135,7 @@ class Feed(AsyncIterator[str]):
         self._most = texts
         self._room.set()
 
-    def finished(self, batch: EmbeddedBatch) -> tuple[list[Run], list[Lost]]:
+    def finished(self, batch: EmbeddedBatch) -> tuple[list[RowSpan], list[FailedRow]]:
         """What a batch of texts tells about rows, and the rows that had no text up to here."""
         sent = [self._flying[index] for index in batch.indexes]
         lost = self.without_text()
@@ -151,15 +151,15 @@ class Feed(AsyncIterator[str]):
             del self._flying[index]
         self._room.set()
 
-    def without_text(self) -> list[Lost]:
+    def without_text(self) -> list[FailedRow]:
         """The rows that had no text since this was asked last."""
         lost, self._lost = self._lost, []
         return lost
 
 
-def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[Run]:
+def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[RowSpan]:
     """Cut rows with their vectors into stretches of rows that follow each other."""
-    runs: list[Run] = []
+    runs: list[RowSpan] = []
     start = 0
     for at in range(1, len(sent) + 1):
         if at == len(sent) or sent[at].row != sent[at - 1].row + 1:
@@ -167,7 +167,7 @@ def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[Run]:
             digests = [row.digest for row in piece if row.digest is not None]
             digest = blake2b(b"".join(digests), digest_size=DIGEST).digest() if digests else None
             rows = range(piece[0].row, piece[-1].row + 1)
-            runs.append(Run(rows, [row.id for row in piece], vectors[start:at].buffer, digest))
+            runs.append(RowSpan(rows, [row.id for row in piece], vectors[start:at].buffer, digest))
             start = at
     return runs
 
@@ -181,11 +181,11 @@ def _lost(
     text: str | None = None,
     *,
     final: bool,
-) -> Lost:
+) -> FailedRow:
     error = error or ConfigurationError("there is no text")
     record = Failure(row, str(row) if name is None else name, error, text).to_dict()
     if line is not None:
         record["line"] = line
     if digest is not None:
         digest = blake2b(digest, digest_size=DIGEST).digest()
-    return Lost(row, record, final, digest)
+    return FailedRow(row, record, final, digest)

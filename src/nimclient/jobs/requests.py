@@ -13,10 +13,11 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient import _json
-from nimclient._protocol.call import Call, Replay
-from nimclient._types import Json, JsonDict, is_object
-from nimclient._wire import ResponseMeta
+from nimclient._api.call import Call
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict, is_object
+from nimclient._base.values import ResponseMeta
+from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 
@@ -29,7 +30,7 @@ class Route:
 
     kind: str
     path: str
-    replay: Replay = Replay.FREELY
+    replay: Replay = Replay.SAFE
     at_root: bool = False
 
 

@@ -44,7 +44,7 @@ async def model_of(client: AsyncClient, kind: str, model: str | None) -> str:
     return name
 
 
-class Desk:
+class SerialWorker:
     """Runs what is blocking in worker threads, one thing at a time."""
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ import anyio
 from anyio import lowlevel, to_thread
 from attrs import frozen
 
-from nimclient import _json
-from nimclient._types import is_items, is_object
+from nimclient._base import json as _json
+from nimclient._base.types import is_items, is_object
 from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet

@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nimclient import _json
-from nimclient._types import JsonDict, is_object
+from nimclient._base import json as _json
+from nimclient._base.types import JsonDict, is_object
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
-from nimclient.jobs.checkpoint import Checkpoint, Done, Kept, Lost, Part, Run
+from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
 from nimclient.jobs.parts import Format, Group, write_part
 from nimclient.jobs.report import status_of
@@ -99,7 +99,7 @@ class Store:
             raise JobMismatchError(
                 f"{self.folder} belongs to a job with {'; '.join(differences)}: run that one, or choose another output"
             )
-        self._checkpoint.forgive()
+        self._checkpoint.clear_transient()
         self._mend()
         self.succeeded, self.failed = self._checkpoint.counts()
         self._part = len(self._checkpoint.parts())
@@ -144,11 +144,11 @@ class Store:
         dimensions: int | None = self._facts.get("dimensions")
         return dimensions
 
-    def done_after(self, row: int) -> list[Done]:
+    def done_after(self, row: int) -> list[DoneSpan]:
         """The next rows, up to a thousand stretches of them, that need not be sent again."""
         return self._checkpoint.done_after(row)
 
-    def keep(self, runs: Sequence[Run], lost: Sequence[Lost], dimensions: int | None) -> None:
+    def keep(self, runs: Sequence[RowSpan], lost: Sequence[FailedRow], dimensions: int | None) -> None:
         """Make durable what came back of a slice. Raises JobStoreError, and JobMismatchError for vectors of another width."""
         known = self.dimensions
         if dimensions is not None and known not in (None, dimensions):
@@ -157,7 +157,9 @@ class Store:
             )
         facts = {"dimensions": dimensions} if dimensions is not None and known is None else {}
         spool = self._spool(self._part) if runs else None
-        kept = [Kept(run.rows, run.ids, spool.append(run.vectors), run.digest) for run in runs if spool is not None]
+        kept = [
+            SpooledSpan(run.rows, run.ids, spool.append(run.vectors), run.digest) for run in runs if spool is not None
+        ]
         self._checkpoint.record(self._part, kept, lost, facts)
         self._facts = {**self._facts, **facts}
         rows = sum(len(run.rows) for run in runs)
@@ -211,7 +213,7 @@ class Store:
     def _groups(self, part: int) -> Iterator[Group]:
         """What goes into a part, in the order of the rows, some of it at a time."""
         spool = self._spools[part]
-        runs: list[Kept] = []
+        runs: list[SpooledSpan] = []
         size = 0
         for run in self._checkpoint.kept(part):
             if runs and size + run.place.size > _GROUP_BYTES:
@@ -280,7 +282,7 @@ class Store:
             self._lock.close()
 
 
-def _group(runs: list[Kept], spool: Spool) -> Group:
+def _group(runs: list[SpooledSpan], spool: Spool) -> Group:
     return Group(
         [row for run in runs for row in run.rows],
         [name for run in runs for name in run.ids],

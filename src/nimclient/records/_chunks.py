@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nimclient._types import JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects, text_or_none
 from nimclient.records.usage import Usage, decode_usage
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from attrs import fields
 
-from nimclient._types import Json, JsonDict, is_array, is_object
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import Json, JsonDict, is_array, is_object
+from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
 

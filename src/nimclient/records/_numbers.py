@@ -94,7 +94,7 @@ def first_not_finite(buffer: bytes | bytearray) -> int | None:
     return next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
 
 
-def room(size: int) -> memoryview:
+def zeroed_buffer(size: int) -> memoryview:
     """Zeroed memory of so many bytes, private to the process.
 
     Much of it comes from the system page by page, as it is written; a bytearray would be filled with zeros at once, which

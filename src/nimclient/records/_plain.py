@@ -1,6 +1,6 @@
 """Values of Python types as JSON values: what a tool returns, a default in a schema, the value of a parsed answer.
 
-The way back is `_protocol.schema.convert`: for every type it takes, converting what `plain` makes gives an equal value.
+The way back is `_schema.schema.convert`: for every type it takes, converting what `plain` makes gives an equal value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from uuid import UUID
 
 import attrs
 
-from nimclient._types import Json
+from nimclient._base.types import Json
 
 
 def plain(value: Any) -> Json:

@@ -6,8 +6,8 @@ from typing import Generic, TypeVar
 
 from attrs import field, frozen
 
-from nimclient._types import JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.records._plain import plain
 from nimclient.records.chat import ChatCompletion, Message
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from nimclient._types import JsonDict
+from nimclient._base.types import JsonDict
 from nimclient.errors import NimError
 
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from attrs import field, frozen
 
-from nimclient._types import Json, JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,

@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from nimclient._types import JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.records.batch import Failure
 from nimclient.records.embeddings import Vectors
 from nimclient.records.usage import Usage

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from attrs import field, frozen
 
-from nimclient import _json
-from nimclient._types import Json, JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
 from nimclient.records._numbers import b64decode, decode_rows, first_not_finite

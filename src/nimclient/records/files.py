@@ -7,9 +7,9 @@ from typing import Any
 
 from attrs import field, frozen
 
-from nimclient import _json
-from nimclient._types import Json, JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 from nimclient.records._decode import as_object, text_or_none, wrong
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from attrs import field, frozen
 
-from nimclient._types import JsonDict
+from nimclient._base.types import JsonDict
 from nimclient.errors import ConfigurationError
 
 MediaSource: TypeAlias = "str | bytes | bytearray | memoryview | os.PathLike[str]"

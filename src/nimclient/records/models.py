@@ -7,8 +7,8 @@ from typing import Any, Literal, overload
 
 from attrs import evolve, field, frozen
 
-from nimclient._types import Json, JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import as_list, as_object, int_or_none, text_or_none, to_dict, wrong
 
 ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]

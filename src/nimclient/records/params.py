@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
-from nimclient._config import Timeouts
-from nimclient._types import Json
+from nimclient._base.config import Timeouts
+from nimclient._base.types import Json
 
 
 class CallOptions(TypedDict, total=False):

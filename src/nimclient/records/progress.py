@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from nimclient._types import JsonDict
+from nimclient._base.types import JsonDict
 
 
 @frozen

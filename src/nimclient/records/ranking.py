@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from attrs import field, frozen
 
-from nimclient._types import Json, JsonDict
-from nimclient._wire import ResponseMeta
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
 from nimclient.errors import RerankMismatchError
 from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, to_dict, wrong
 from nimclient.records.usage import Usage, decode_usage

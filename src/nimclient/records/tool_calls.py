@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from nimclient import _json
-from nimclient._types import Json, JsonDict
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records._decode import object_or_empty, objects, text_or_none
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from nimclient._types import Json, JsonDict
+from nimclient._base.types import Json, JsonDict
 from nimclient.records._decode import int_or_none, object_or_empty, to_dict
 
 

@@ -50,7 +50,7 @@ _ROUTES: Final = {"chat": "chat", "vlm": "chat", "embedding": "embeddings", "ran
 
 @cache
 def _entries() -> list[dict[str, Any]]:
-    text = files("nimclient").joinpath("_protocol", "catalog.json").read_bytes()
+    text = files("nimclient").joinpath("_api", "catalog.json").read_bytes()
     entries: list[dict[str, Any]] = json.loads(text)["models"]
     return entries
 

@@ -105,9 +105,9 @@ class Gateway:
         if self._faults.take("unnamed"):
             return Reply(202, headers={"NVCF-REQID": ""})
         stuck = self._faults.take("stuck")
-        at_once = self._faults.take("accepted") or stuck
+        run_inline = self._faults.take("accepted") or stuck
         task = asyncio.ensure_future(_run(work, for_ever=stuck))
-        if not at_once and await _done(task, window):
+        if not run_inline and await _done(task, window):
             return self._finished(request_id, reply, root)
         self._jobs[request_id] = _Job(task, reply, self._clock(), max(2.0 * window, LEAST_PATIENCE))
         return _accepted()

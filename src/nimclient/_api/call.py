@@ -1,0 +1,75 @@
+"""A call as a value: what is sent, how the answer is read, and how often it may be replayed.
+
+`Body` keeps the fields apart from the encoded bytes, so that a field of ours that a server refuses can be dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
+
+from attrs import Factory, evolve, field, frozen
+
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
+from nimclient._retry.policy import Replay
+from nimclient._streams.events import Accumulator
+from nimclient.records.media import Image
+
+T = TypeVar("T")
+
+
+@frozen
+class Call(Generic[T]):
+    """One call of the API. Making one encodes its body: ConfigurationError for what JSON cannot carry.
+
+    `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
+    absolute URL. `parse` reads the JSON of the answer and `decode` makes the record of it. `droppable_fields` names those
+    of `fields` that we added and that are dropped when the server rejects them. `accumulator` makes the plain answer
+    where a server sends events unasked. `raw` is a body that is no JSON. `follow`: whether the result may lie elsewhere
+    (302); `allow_plain_202`: whether a 202 without a request id is an answer like any other; `bare`: nothing of the
+    client's is sent along, neither key nor headers; `uploads`: images that have to become assets before it is sent.
+    """
+
+    method: str
+    path: str = field(repr=lambda path: repr(path.partition("?")[0]))
+    decode: Callable[[Json, ResponseMeta], T]
+    fields: JsonDict | None = field(default=None, repr=False)
+    model: str | None = None
+    droppable_fields: tuple[str, ...] = ()
+    replay: Replay = Replay.SAFE
+    stream: bool = False
+    headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    parse: Callable[[bytes], Json] = _json.loads
+    accumulator: Callable[[], Accumulator[T]] | None = None
+    at_root: bool = False
+    raw: bytes | None = field(default=None, repr=False)
+    accept: str = "application/json"
+    follow: bool = False
+    allow_plain_202: bool = False
+    bare: bool = False
+    uploads: tuple[Image, ...] = field(default=(), repr=False)
+
+    body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the body may be above the limit of a gateway (25 MiB); that of an upload is nobody's business."""
+        return self.body is not None and len(self.body) > 2**24 and not self.bare
+
+    @property
+    def shown_path(self) -> str:
+        """The path for people: without its query, which may hold a signature."""
+        return self.path.partition("?")[0]
+
+    def without(self, names: frozenset[str]) -> Call[T]:
+        """The same without these fields, encoded anew."""
+        fields = {key: value for key, value in (self.fields or {}).items() if key not in names}
+        if "stream" not in fields and "stream_options" in fields:  # vLLM: 400 for stream_options without stream
+            del fields["stream_options"]
+        return evolve(self, fields=fields, droppable_fields=tuple(n for n in self.droppable_fields if n not in names))
+
+
+def _body(call: Call[Any]) -> bytes | None:
+    return call.raw if call.fields is None else _json.dumps(call.fields)

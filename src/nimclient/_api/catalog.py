@@ -1,0 +1,247 @@
+"""The model table (catalog.json beside this module) and what it adds to the models a server lists.
+
+A name that is not in the table is used as it is: the table can only ever know yesterday's models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from attrs import evolve
+
+from nimclient._api.urls import parse_endpoint
+from nimclient._base import json as _json
+from nimclient.errors import ConfigurationError
+from nimclient.records.models import Model, ModelList
+
+KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
+
+THINKING_SWITCHES = (
+    "enable_thinking",
+    "thinking",
+    "thinking_mode",
+    "reasoning_effort",
+    "detailed_thinking",
+    "slash_think",
+)
+
+_SERVES: dict[str, tuple[str, ...]] = {
+    "chat": ("chat", "vlm"),
+    "completions": ("completions", "chat", "vlm"),
+    "embedding": ("embedding",),
+    "ranking": ("ranking",),
+}
+"""Which kinds of model a kind of call may name."""
+
+
+@cache
+def _table() -> dict[str, Any]:
+    table: dict[str, Any] = _json.loads(files("nimclient._api").joinpath("catalog.json").read_bytes(), "catalog")
+    return table
+
+
+@cache
+def catalog() -> dict[str, Model]:
+    """All models of the table by id."""
+    return {entry["id"]: _model(entry) for entry in _table()["models"]}
+
+
+@cache
+def _by_alias() -> dict[str, str]:
+    return {alias: model.id for model in catalog().values() for alias in model.aliases}
+
+
+def lookup(name: str) -> Model | None:
+    """The model of this id or alias, None where the table does not know it."""
+    return catalog().get(name) or catalog().get(_by_alias().get(name, ""))
+
+
+def lookup_weights(name: str) -> Model | None:
+    """The model whose weights a self-hosted name stands for: an id, an alias, or as spelled where weights are published."""
+    return lookup(name) or catalog().get(name.lower().replace("_", "."))
+
+
+def thinking_switch(name: str) -> str | None:
+    """How the model of this name is told to think or not, None where the table knows no way."""
+    known = lookup_weights(name)
+    return None if known is None else known.thinking_switch
+
+
+@cache
+def _symmetric() -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _table()["models"] if entry.get("symmetric"))
+
+
+def is_symmetric(name: str) -> bool:
+    """Whether this is an embedding model that makes no difference between queries and passages, as far as is known."""
+    known = lookup_weights(name)
+    return known is not None and known.id in _symmetric()
+
+
+@cache
+def _with_assets() -> frozenset[str]:
+    return frozenset(entry["id"] for entry in _table()["models"] if entry.get("assets"))
+
+
+def takes_assets(name: str) -> bool:
+    """Whether a hosted model of this id or alias wants large images uploaded, not inside the message."""
+    known = lookup(name)
+    return known is not None and known.id in _with_assets()
+
+
+def hosted_default(kind: str) -> str | None:
+    """The model that the hosted catalog is asked for where the caller names none."""
+    default: str | None = _table()["defaults"].get(kind)
+    return default
+
+
+def hosted_ranking_url(name: str) -> str | None:
+    """Where the hosted catalog has a reranker that the table does not know: all of them are at URLs of this pattern."""
+    return f"https://ai.api.nvidia.com/v1/retrieval/{name.replace('.', '_')}/reranking" if "/" in name else None
+
+
+class Catalog:
+    """The table, and the entries that the caller has added to it or put in the place of one."""
+
+    def __init__(self, own: Mapping[str, Model] | None = None) -> None:
+        self.own = own or {}
+        self._aliases = {alias: model.id for model in self.own.values() for alias in model.aliases}
+
+    def get(self, name: str) -> Model | None:
+        """The model of this id."""
+        return self.own.get(name) or catalog().get(name)
+
+    def own_id(self, name: str) -> str | None:
+        """The id of the caller's entry that has this id or alias."""
+        return name if name in self.own else self._aliases.get(name)
+
+    def check_kind(self, name: str, wanted: str) -> None:
+        """Raise ConfigurationError for a model that is known to be of another kind than the call needs."""
+        known = self.get(name)
+        if known is not None and known.kind not in ("unknown", *_SERVES[wanted]):
+            raise ConfigurationError(f"model {name!r} is of kind {known.kind}; this call needs one of kind {wanted}")
+
+    def check_images(self, name: str) -> None:
+        """Raise ConfigurationError for a model that is known to read texts only."""
+        known = self.get(name)
+        if known is not None and known.kind != "unknown" and not known.supports_images:
+            like = next(m.id for m in catalog().values() if m.kind == known.kind and m.supports_images)
+            raise ConfigurationError(f"model {name!r} takes no images; one that does is {like!r}")
+
+    def described(
+        self, listed: ModelList, *, hosted: bool, believed: bool = True, called: Mapping[str, bool] | None = None
+    ) -> ModelList:
+        """The server's list with what is known of each model; what the server says stays.
+
+        `called`: what calls have shown of models; of the others a list that is `believed` tells that they can be called.
+
+        After it come the models that have a URL of their own and that no list names: the caller's, and in the `hosted`
+        catalog those of the table, its rerankers above all.
+        """
+        called = called or {}
+        models = [self._describe(model, called.get(model.id, True if believed else None)) for model in listed]
+        elsewhere = [*self.own.values(), *(catalog().values() if hosted else ())]
+        named = set(listed.ids)
+        for model in elsewhere:
+            if model.endpoint is not None and model.id not in named:
+                named.add(model.id)
+                models.append(evolve(model, callable=called.get(model.id)))
+        return ModelList(models, listed.meta, listed.extra)
+
+    def first_of_kind(self, models: ModelList, kind: str) -> str | None:
+        """The default among described models: the first base model of the kind, else the first of unknown kind.
+
+        A server of many kinds gives the hosted default where it has it, and nothing deprecated where it has a choice.
+        An adapter (vLLM marks it with `parent`; `root` is the model's path and marks nothing) is never the default, nor
+        is a model of unknown kind that the server does not list.
+        """
+        bases = [model for model in models if model.parent is None]
+        fitting = [m for m in bases if m.kind in _SERVES[kind]] or [
+            m for m in bases if m.kind == "unknown" and m.listed
+        ]
+        if not fitting:
+            return None
+        default = hosted_default(kind)
+        return min(fitting, key=lambda model: (not model.listed, model.id != default, model.deprecated)).id
+
+    def _describe(self, model: Model, callable: bool | None) -> Model:
+        known = self.own.get(model.id) or lookup(model.id)
+        if known is not None:
+            return evolve(
+                known,
+                owned_by=model.owned_by,
+                parent=model.parent,
+                max_model_len=model.max_model_len,
+                created=model.created,
+                listed=model.listed,
+                extra=model.extra,
+                meta=model.meta,
+                id=model.id,
+                callable=callable,
+            )
+        base = None if model.parent is None else self.own.get(model.parent) or lookup(model.parent)
+        if base is None:
+            return evolve(model, callable=callable)
+        return evolve(
+            model,
+            kind=base.kind,
+            supports_tools=base.supports_tools,
+            supports_structured_output=base.supports_structured_output,
+            supports_thinking=base.supports_thinking,
+            supports_images=base.supports_images,
+            thinking_switch=base.thinking_switch,
+            callable=callable,
+        )
+
+
+def read_endpoints(endpoints: object) -> dict[str, Model]:
+    """`endpoints=` of a client as entries of its catalog: a URL alone for a model, or a Model with all that is known of it.
+
+    ConfigurationError for a URL that is none, a Model of another id, a kind or a switch for thinking that does not exist.
+    """
+    if not isinstance(endpoints, Mapping):
+        raise ConfigurationError(f"endpoints takes a mapping of models to URLs, not {type(endpoints).__name__}")
+    own: dict[str, Model] = {}
+    for name, given in cast(Mapping[Any, Any], endpoints).items():
+        where = f"endpoints[{name!r}]"
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"endpoints has the key {name!r:.40}, which is no model id")
+        if isinstance(given, Model):
+            _check_entry(given, name, where)
+            entry, url = given, given.endpoint
+        else:
+            entry, url = catalog().get(name) or Model(name), given
+        checked = None if url is None and isinstance(given, Model) else parse_endpoint(url, where)[0]
+        thinks = entry.supports_thinking or entry.thinking_switch is not None
+        own[name] = evolve(
+            entry, endpoint=checked, supports_thinking=thinks, listed=False, callable=None, deprecated=False
+        )
+    return own
+
+
+def _check_entry(model: Model, name: str, where: str) -> None:
+    if model.id != name:
+        raise ConfigurationError(f"{where} is the Model of another id, {model.id!r}")
+    if model.kind not in KINDS:
+        raise ConfigurationError(f"{where} is of kind {model.kind!r}; the kinds are {', '.join(KINDS)}")
+    if model.thinking_switch not in (None, *THINKING_SWITCHES):
+        known = ", ".join(THINKING_SWITCHES)
+        raise ConfigurationError(f"{where} has the thinking_switch {model.thinking_switch!r}; there are {known}")
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    return Model(
+        id=entry["id"],
+        kind=entry["kind"],
+        supports_tools=entry.get("tools", False),
+        supports_structured_output=entry.get("structured_output", False),
+        supports_thinking="thinking" in entry,
+        supports_images=entry.get("images", False),
+        thinking_switch=entry.get("thinking"),
+        aliases=tuple(entry.get("aliases", ())),
+        deprecated=entry.get("deprecated", False),
+        endpoint=entry.get("endpoint"),
+    )

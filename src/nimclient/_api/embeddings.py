@@ -1,0 +1,128 @@
+"""Embeddings: arguments → Call (POST /embeddings).
+
+`input_type` and `truncate` are NIM's; vLLM ignores them silently. Answers are asked for in base64, which is less than
+half the bytes and a third of the work of JSON numbers; a server that refuses it is asked for numbers from then on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+from nimclient._api.call import Call
+from nimclient._api.catalog import is_symmetric
+from nimclient._api.options import (
+    check_names,
+    check_text,
+    check_texts,
+    check_whole,
+    check_word,
+    merge_fields,
+    names_of,
+)
+from nimclient._base.types import Json, JsonDict
+from nimclient._base.values import ResponseMeta
+from nimclient.records.embeddings import DType, Embeddings, decode_embeddings, loads_embeddings
+from nimclient.records.params import EmbeddingOptions
+
+EMBEDDING_OPTIONS = names_of(EmbeddingOptions)
+INPUT_TYPES = ("query", "passage")
+TRUNCATES = ("NONE", "START", "END")
+ENCODING_FORMATS = ("float", "base64")
+EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
+
+_NOT_SENT = frozenset({"prefix"})
+
+
+def embeddings_call(
+    method: str,
+    texts: Sequence[str],
+    model: str | None,
+    *,
+    input_type: str | None,
+    truncate: str | None,
+    dimensions: int | None,
+    encoding_format: str | None,
+    options: Mapping[str, Any],
+    input_type_is_ours: bool = False,
+    check: Callable[[Embeddings], None] | None = None,
+) -> Call[Embeddings]:
+    """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input.
+
+    `check` looks at the answer, too: what it raises is as if the answer could not be decoded.
+    """
+    check_names(method, options, EMBEDDING_OPTIONS)
+    checked = check_texts("texts", texts)
+    check_word("input_type", input_type, INPUT_TYPES)
+    check_word("truncate", truncate, TRUNCATES)
+    check_word("encoding_format", encoding_format, ENCODING_FORMATS)
+    check_word("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES)
+    check_whole("dimensions", dimensions, 1)
+    prefix = options.get("prefix")
+    if prefix is not None and prefix != "":
+        checked = [check_text("prefix", prefix) + text for text in checked]
+    fields: JsonDict = {"input": checked} if model is None else {"model": model, "input": checked}
+    named = {"input_type": input_type, "truncate": truncate, "dimensions": dimensions}
+    fields.update((name, value) for name, value in named.items() if value is not None)
+    fields["encoding_format"] = encoding_format or "base64"
+    merge_fields(fields, options, not_sent=_NOT_SENT)
+    droppable_fields = (
+        *(("encoding_format",) if encoding_format is None else ()),
+        *(("input_type",) if input_type_is_ours else ()),
+    )
+    dtype = options.get("embedding_type") or "float"
+    decode = partial(
+        _decode,
+        count=len(checked),
+        dimensions=dimensions,
+        dtype=cast(DType, "float32" if dtype == "float" else dtype),
+        check=check,
+    )
+    return Call(
+        "POST", "/embeddings", decode, fields, model=model, droppable_fields=droppable_fields, parse=loads_embeddings
+    )
+
+
+def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[str, str]]:
+    """What the call asks of a server that does not listen, and what to do instead; vectors would differ in silence.
+
+    An `input_type` of ours is no matter where the caller has given a prefix ("" being one: the model wants none), or the
+    model makes no difference between queries and passages.
+    """
+    fields = call.fields or {}
+    ignored: list[tuple[str, str]] = []
+    handled = prefix is not None or (call.model is not None and is_symmetric(call.model))
+    if "input_type" in fields and not ("input_type" in call.droppable_fields and handled):
+        ignored.append(("input_type", 'pass prefix= as the model card says ("" where it wants none)'))
+    if "truncate" in fields:
+        ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
+    return ignored
+
+
+def _decode(
+    value: Json,
+    meta: ResponseMeta,
+    *,
+    count: int,
+    dimensions: int | None,
+    dtype: DType,
+    check: Callable[[Embeddings], None] | None,
+) -> Embeddings:
+    answer = decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
+    if check is not None:
+        check(answer)
+    return answer
+
+
+def check_batch(batch_size: int | None, concurrency: int | None) -> None:
+    """Raise ConfigurationError unless both are None or whole numbers of at least 1."""
+    check_whole("batch_size", batch_size, 1)
+    check_whole("concurrency", concurrency, 1)
+
+
+def check_query(text: object) -> str:
+    """One text; a list is a TypeError."""
+    if not isinstance(text, str):
+        raise TypeError(f"text takes a str, not {type(text).__name__}")
+    return check_text("text", text)

@@ -1,0 +1,120 @@
+"""Calls that the caller spells out: any NIM that takes plain JSON, and the escape hatch for every other route."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from nimclient._api.call import Call
+from nimclient._api.options import check_names, names_of
+from nimclient._base import json as _json
+from nimclient._base.types import Json
+from nimclient._base.values import ResponseMeta
+from nimclient._nvcf.media import named_assets
+from nimclient._retry.policy import Replay
+from nimclient.errors import ConfigurationError
+from nimclient.records.files import Blob
+from nimclient.records.params import CallOptions
+
+_OPTIONS = names_of(CallOptions)
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_AGAIN_IS_THE_SAME = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # idempotent, RFC 9110 9.2.2
+
+
+def infer_call(
+    name: str, path_or_url: str, json: Json, assets: object, options: Mapping[str, Any], accept: str
+) -> Call[Blob]:
+    """A POST of JSON whose answer is taken as it comes, from wherever it lies."""
+    check_names(name, options, _OPTIONS)
+    headers = {} if assets is None else named_assets(assets, options.get("extra_headers"))
+    return Call(
+        "POST",
+        _place(path_or_url, "path_or_url"),
+        as_blob,
+        raw=_body(json, options, "json"),
+        replay=Replay.ONCE,
+        headers=headers,
+        accept=accept,
+        at_root=True,
+        follow=True,
+    )
+
+
+def request_call(method: str, path_or_url: str, json: Json, options: Mapping[str, Any], *, stream: bool) -> Call[Blob]:
+    """Any request. What it may not be repeated for is told by its method."""
+    check_names("request", options, _OPTIONS)
+    if not isinstance(method, str) or method.upper() not in _METHODS:
+        raise ConfigurationError(f"method is {method!r:.40}; choose one of {', '.join(_METHODS)}")
+    method = method.upper()
+    nothing = json is None and options.get("extra_body") is None
+    return Call(
+        method,
+        _place(path_or_url, "path_or_url"),
+        as_blob,
+        raw=None if nothing else _body(json, options, "json"),
+        replay=Replay.SAFE if method in _AGAIN_IS_THE_SAME else Replay.ONCE,
+        stream=stream,
+        accept="application/json, */*;q=0.5",
+        at_root=True,
+        follow=True,
+        allow_plain_202=True,
+    )
+
+
+def as_blob(data: Json, meta: ResponseMeta) -> Blob:
+    """The body of an answer as it came."""
+    return Blob(data, meta.headers.get("content-type", "").partition(";")[0].strip().lower(), meta)
+
+
+def value_of(blob: Blob) -> Json:
+    """What a body holds: None where it is empty, decoded JSON, other text as a str, else bytes."""
+    if not blob.data:
+        return None
+    if blob.content_type == "text/plain" or not _looks_like_json(blob):
+        return _text_or_bytes(blob.data)
+    return blob.json()
+
+
+def _looks_like_json(blob: Blob) -> bool:
+    if blob.content_type.endswith(("/json", "+json")):
+        return True
+    return not blob.content_type and blob.data.lstrip()[:1] in (b"{", b"[")
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _place(path_or_url: object, where: str) -> str:
+    """A path below the root, with its slash, or an absolute URL. ConfigurationError for what cannot be requested."""
+    if not isinstance(path_or_url, str) or not path_or_url:
+        raise ConfigurationError(f'{where} must be a path ("/v1/infer") or a URL, not {path_or_url!r:.40}')
+    if not all("!" <= c <= "~" for c in path_or_url) or "#" in path_or_url:
+        raise ConfigurationError(f"{where} has white space, a fragment or a character outside ASCII; percent-encode it")
+    if "://" not in path_or_url.partition("?")[0]:
+        return "/" + path_or_url.lstrip("/")
+    try:
+        parts = urlsplit(path_or_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"{where} is not a URL (its host or port is malformed)") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"{where} must be a path or look like https://host/v1/path")
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"{where} must not hold a user name or password; pass api_key= or extra_headers=")
+    return path_or_url
+
+
+def _body(json: Json, options: Mapping[str, Any], what: str) -> bytes:
+    extra: Json = options.get("extra_body")
+    if extra is not None:
+        if not isinstance(extra, Mapping) or not (json is None or isinstance(json, Mapping)):
+            raise ConfigurationError(f"extra_body is merged into a JSON object; {what} is {type(json).__name__}")
+        json = {**cast(Mapping[str, Json], json or {}), **cast(Mapping[str, Json], extra)}
+    elif isinstance(json, Mapping):
+        json = dict(cast(Mapping[str, Json], json))
+    return _json.dumps(json, what)

@@ -1,0 +1,130 @@
+"""All forms in which callers write messages, as the list of objects that goes over the wire.
+
+Roles are never validated away (some hosted RAG models take `context`), unknown keys and parts go through as they are, and
+nothing of the caller's is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from nimclient._base.types import Json, JsonDict, is_array, is_items
+from nimclient.errors import ConfigurationError
+from nimclient.records._tags import RAW_CONTENT
+from nimclient.records.chat import Message, ToolCall
+from nimclient.records.media import MEDIA
+
+MessageLike: TypeAlias = Message | Mapping[str, Json] | tuple[str, Any]
+Messages: TypeAlias = str | Sequence[MessageLike]
+
+_ROLE_ALIASES = {"human": "user", "ai": "assistant"}
+
+
+def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: bool = True) -> list[JsonDict]:
+    """`messages` as objects. Raises ConfigurationError for an empty list, a role that is not a str, or another type.
+
+    `developer`: whether the server knows that role; where it does not, `system` is sent instead.
+    """
+    if isinstance(messages, str):
+        if not messages:
+            raise ConfigurationError("messages is an empty str; pass the user's text")
+        return [{"role": "user", "content": messages}]
+    if not is_items(messages):
+        raise TypeError(f"messages takes a str or a list of messages, not {type(messages).__name__}")
+    result = [_wire_message(message, f"messages[{index}]", echo_reasoning) for index, message in enumerate(messages)]
+    if not result:
+        raise ConfigurationError("messages is empty; pass at least one message")
+    if not developer:
+        for wire in result:
+            if wire["role"] == "developer":
+                wire["role"] = "system"
+    return result
+
+
+def settled(messages: Any) -> Any:
+    """The same messages, to be read more than once: an iterator becomes a list."""
+    return list(cast(Iterator[Any], messages)) if isinstance(messages, Iterator) else messages
+
+
+def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
+    if isinstance(message, Message):
+        return _from_record(message, path, echo_reasoning)
+    if isinstance(message, Mapping):
+        return _from_mapping(cast(Mapping[str, Any], message), path)
+    if isinstance(message, tuple):
+        return _from_pair(cast(tuple[Any, ...], message), path)
+    kind = type(message).__name__
+    raise ConfigurationError(f"{path} must be a dict, a Message or a (role, content) tuple, not {kind}", path=path)
+
+
+def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
+    """Role, content (null beside tool calls), name, tool calls: what strict servers accept in a history."""
+    wire: JsonDict = {"role": _role(message.role, path), "content": _content(message.content)}
+    if message.tool_calls:
+        if message.content == "":
+            wire["content"] = None  # NIM refuses the empty string beside tool calls
+        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    if message.name is not None:
+        wire["name"] = message.name
+    if message.tool_call_id is not None:
+        wire["tool_call_id"] = message.tool_call_id
+    if echo_reasoning:
+        _echo_reasoning(wire, message)
+    return wire
+
+
+def _echo_reasoning(wire: JsonDict, message: Message) -> None:
+    """The reasoning as the server sent it: in tags, or under the name it used (strict servers know one of the two)."""
+    raw = message.extra.get(RAW_CONTENT)
+    if isinstance(raw, str):
+        wire["content"] = raw
+    elif message.reasoning is not None:
+        wire["reasoning_content" if message.extra.get("reasoning_content") else "reasoning"] = message.reasoning
+
+
+def _tool_call(call: Any) -> Any:
+    """A record without what its server added to it (strict servers refuse that); anything else as it is."""
+    if not isinstance(call, ToolCall):
+        return call
+    return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:
+    if "role" not in message:
+        raise ConfigurationError(f"{path} has no role", path=path)
+    wire = dict(message)
+    wire["role"] = _role(wire["role"], path)
+    if "content" in wire:
+        wire["content"] = _content(wire["content"])
+    if is_array(calls := wire.get("tool_calls")):
+        wire["tool_calls"] = [_tool_call(call) for call in calls]
+        if wire["tool_calls"] and wire.get("content") == "":
+            wire["content"] = None  # the same, in the form that NIM takes
+    return wire
+
+
+def _from_pair(message: tuple[Any, ...], path: str) -> JsonDict:
+    if len(message) != 2:
+        raise ConfigurationError(f"{path} has {len(message)} elements; a tuple is (role, content)", path=path)
+    role = _role(message[0], path)
+    return {"role": _ROLE_ALIASES.get(role, role), "content": _content(message[1])}
+
+
+def _role(role: object, path: str) -> str:
+    if not isinstance(role, str) or not role:
+        raise ConfigurationError(f"{path}.role must be a str that is not empty, not {role!r:.40}", path=f"{path}.role")
+    return role
+
+
+def _content(content: Any) -> Any:
+    """A str in a content list is a text part, Image, Audio and Video are theirs; all else stays as it is."""
+    if is_array(content):
+        return [_part(part) for part in content]
+    return [content.to_dict()] if isinstance(content, MEDIA) else content
+
+
+def _part(part: Any) -> Any:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return part.to_dict() if isinstance(part, MEDIA) else part

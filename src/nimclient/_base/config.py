@@ -1,0 +1,323 @@
+"""Settings of a client: time limits, retries, capacity, the key and where it may go. The only module that reads the
+environment. Everything is checked here, when it is set, and nothing here does I/O."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from attrs import Attribute, evolve, field, frozen
+
+from nimclient._base.values import AttemptEvent, RedactedStr
+from nimclient.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from nimclient.records.models import Model
+
+HOSTED_BASE_URL = "https://integrate.api.nvidia.com/v1"
+HOW_TO_GET_A_KEY = "create one at https://build.nvidia.com and set NVIDIA_API_KEY (or pass api_key=)"
+
+ApiKey: TypeAlias = str | Callable[[], str]
+Dialect: TypeAlias = Literal["nim", "vllm", "dynamo", "hosted"]
+MOST_NUMBER = 1e15
+DIALECTS: tuple[Dialect, ...] = ("nim", "vllm", "dynamo", "hosted")
+
+
+def _not_negative(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None and attribute.metadata.get("off", True):
+        return
+    name = f"{type(instance).__name__}({attribute.name}=…)"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ConfigurationError(f"{name} takes a number, not {type(value).__name__}")
+    least: float = attribute.metadata.get("least", 0)
+    if not least <= value <= MOST_NUMBER:  # NaN is neither
+        raise ConfigurationError(f"{name} must be a number of at least {least} (and not beyond {MOST_NUMBER:g})")
+
+
+def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
+    _not_negative(instance, attribute, value)
+    if value is not None and not isinstance(value, int):
+        raise ConfigurationError(f"{type(instance).__name__}({attribute.name}=…) takes a whole number, not {value}")
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """Time limits in seconds; None switches one off. One that is reached raises RequestTimeoutError.
+
+    `connect` name look-up, TCP and TLS; `pool` waiting for a free slot of the pool; `headers` from sending the request
+    to the head of the answer; `first_event` from the head to the first event with content; `idle` between two events
+    of a stream (comments do not count), or between two reads of a plain body; `total` the whole call with all attempts
+    and waits.
+    """
+
+    connect: float | None = field(default=5.0, validator=_not_negative)
+    pool: float | None = field(default=None, validator=_not_negative)
+    headers: float | None = field(default=600.0, validator=_not_negative)
+    first_event: float | None = field(default=600.0, validator=_not_negative)
+    idle: float | None = field(default=300.0, validator=_not_negative)
+    total: float | None = field(default=None, validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """When a failed attempt is repeated, and how long that may take (seconds).
+
+    `attempts` counts tries: 1 never repeats. The delay before retry n is drawn from 0 to min(max_delay, first_delay ×
+    2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long one slice of a call over many
+    items waits in all while the server refuses for capacity (None: 120 s, in durable jobs 900 s).
+    """
+
+    attempts: int = field(default=3, validator=_whole, metadata={"off": False, "least": 1})
+    first_delay: float = field(default=0.5, validator=_not_negative, metadata={"off": False})
+    max_delay: float = field(default=8.0, validator=_not_negative, metadata={"off": False})
+    max_retry_after: float = field(default=60.0, validator=_not_negative, metadata={"off": False})
+    patience: float | None = field(default=None, validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class Limits:
+    """How much a client takes on; None switches a limit off.
+
+    `concurrency` requests at once in one event loop (an open stream is one); `max_body` bytes of one answer after
+    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` sent at most, evenly spaced.
+    """
+
+    concurrency: int | None = field(default=1000, validator=_whole, metadata={"least": 1})
+    max_body: int | None = field(default=256 * 2**20, validator=_whole, metadata={"least": 1})
+    max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"least": 1})
+    requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"least": 0.001})
+
+
+def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeouts:
+    """The limits of one call: `timeout=` is seconds in total, or a Timeouts that replaces the client's."""
+    if timeout is None:
+        return base
+    if isinstance(timeout, Timeouts):
+        return timeout
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise ConfigurationError(f"timeout takes seconds or Timeouts, not {type(timeout).__name__}")
+    return evolve(base, total=float(timeout))
+
+
+class Secret:
+    """A key that never shows: not in repr, str or pickle. It may be a callable, asked each time."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: ApiKey) -> None:
+        if isinstance(source, str):
+            check_key(source)
+        elif not callable(source):
+            raise ConfigurationError(f"api_key takes a str or a callable, not {type(source).__name__}")
+        self._source = source
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether the key itself is held here, rather than a way to get it."""
+        return isinstance(self._source, str)
+
+    def reveal(self) -> str:
+        """The key."""
+        return self._source if isinstance(self._source, str) else check_key(self._source())
+
+    def bearer(self) -> str:
+        """The value of the Authorization header, hidden from repr."""
+        return RedactedStr(f"Bearer {self.reveal()}")
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.is_literal:
+            raise TypeError("a literal key is not pickled")
+        return Secret, (self._source,)
+
+
+def check_key(key: object, where: str = "api_key") -> str:
+    """Return `key` if it can stand in a header; otherwise a ConfigurationError that tells its length only."""
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{where} must be a str, not {type(key).__name__}")
+    if not key:
+        raise ConfigurationError(f"{where} is empty; leave it out to go without a key")
+    if len(key) > 8192:
+        raise ConfigurationError(f"{where} has {len(key)} characters; no header takes that many")
+    if not all("!" <= c <= "~" for c in key):
+        raise ConfigurationError(
+            f"{where} ({len(key)} characters) has a space, a line break or a character outside ASCII; strip it first"
+        )
+    return key
+
+
+def environment_key(name: str) -> Secret | None:
+    """The key in this environment variable, stripped; None where it is unset or blank."""
+    value = os.environ.get(name, "").strip()
+    return Secret(check_key(value, name)) if value else None
+
+
+def environment_base_url() -> str | None:
+    """NVIDIA_BASE_URL, stripped; None where it is unset or blank."""
+    return os.environ.get("NVIDIA_BASE_URL", "").strip() or None
+
+
+@frozen
+class Credentials:
+    """Which key goes to which origin (scheme://host:port). No key ever goes anywhere else.
+
+    `everywhere` an explicit key or NVIDIA_NIM_API_KEY, for every configured origin; `catalog` NVIDIA_API_KEY, for
+    NVIDIA's own hosts and for a base URL that itself comes from NVIDIA_BASE_URL.
+    """
+
+    everywhere: Secret | None = None
+    catalog: Secret | None = None
+    trusted_base: bool = False
+
+    @classmethod
+    def gather(cls, api_key: ApiKey | None, *, base_from_environment: bool) -> Credentials:
+        """From the argument, else from the environment."""
+        if api_key is not None:
+            return cls(everywhere=Secret(api_key), trusted_base=base_from_environment)
+        return cls(
+            everywhere=environment_key("NVIDIA_NIM_API_KEY"),
+            catalog=environment_key("NVIDIA_API_KEY"),
+            trusted_base=base_from_environment,
+        )
+
+    def portable(self) -> Credentials:
+        """Without literal keys: what a pickle carries."""
+        return evolve(self, everywhere=_by_reference(self.everywhere), catalog=_by_reference(self.catalog))
+
+    def completed(self) -> Credentials:
+        """With the keys of this process's environment where there is none."""
+        if self.everywhere is not None:
+            return self
+        return Credentials.gather(None, base_from_environment=self.trusted_base)
+
+    def for_origin(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> Secret | None:
+        """The key for this origin, or None. `base` is the origin of base_url, `configured` are those of endpoints."""
+        nvidia = is_nvidia(origin)
+        if nvidia and self.catalog is not None:  # the key that is made for these hosts
+            return self.catalog
+        if self.everywhere is not None and (origin == base or origin in configured or (nvidia and is_nvidia(base))):
+            return self.everywhere
+        return self.catalog if self.trusted_base and origin == base else None
+
+
+def _by_reference(key: Secret | None) -> Secret | None:
+    return None if key is None or key.is_literal else key
+
+
+def is_nvidia(origin: str) -> bool:
+    """Whether an origin is one of NVIDIA's own API hosts: https and *.api.nvidia.com, or api.nvcf.nvidia.com."""
+    if not origin.startswith("https://"):
+        return False
+    host = origin.removeprefix("https://").partition(":")[0]
+    return host.endswith(".api.nvidia.com") or host == "api.nvcf.nvidia.com"
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this URL (http_proxy, https_proxy, all_proxy, no_proxy), or None."""
+    if not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    proxies = getproxies()
+    if proxy_bypass(parts.netloc):
+        return None
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+@frozen(kw_only=True)
+class ClientConfig:
+    """Everything that a client is: what `with_options` copies and what a pickle carries.
+
+    `catalog` are the models that the caller gave an endpoint of their own, or described.
+    """
+
+    base_urls: tuple[str, ...]
+    credentials: Credentials
+    models: Mapping[str, str]
+    timeouts: Timeouts
+    retry: RetryPolicy
+    limits: Limits
+    dialect: Dialect | None
+    headers: Mapping[str, str] = field(repr=False)
+    verify: Any
+    cert: Any
+    proxy: str | None = field(repr=False)
+    trust_env: bool
+    catalog: Mapping[str, Model]
+    strict: bool
+    on_attempt: Callable[[AttemptEvent], object] | None
+
+    def portable(self) -> ClientConfig:
+        """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
+
+        Raises TypeError where `verify` is an SSLContext: it cannot be pickled.
+        """
+        if not isinstance(self.verify, (bool, str, os.PathLike)):
+            raise TypeError("a client whose verify is an SSLContext cannot be pickled; give it the path of a CA file")
+        return evolve(
+            self,
+            credentials=self.credentials.portable(),
+            headers={name: value for name, value in self.headers.items() if name.lower() not in _CREDENTIAL_HEADERS},
+            proxy=None if self.proxy is None else _without_password(self.proxy),
+        )
+
+    def completed(self) -> ClientConfig:
+        """What comes out of a pickle, with the keys of this process's environment."""
+        return evolve(self, credentials=self.credentials.completed())
+
+
+_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key"})
+
+
+def _without_password(proxy: str) -> str:
+    scheme, _, rest = proxy.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> dict[str, str]:
+    """A copy of the caller's headers; ConfigurationError on a name or value that cannot stand in a request."""
+    checked: dict[str, str] = {}
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ConfigurationError(
+                f"{where} takes str names and values, not {type(name).__name__}: {type(value).__name__}"
+            )
+        if not name or not all("!" <= c <= "~" and c not in ":" for c in name):
+            raise ConfigurationError(f"{where} has an impossible header name {name!r}")
+        if any(c in "\r\n\0" for c in value):
+            raise ConfigurationError(f"{where}[{name!r}] has a line break or NUL in its value")
+        checked[name] = RedactedStr(value)
+    return checked
+
+
+def check_dialect(dialect: str | None) -> Dialect | None:
+    """`dialect` if it is one we know."""
+    for known in DIALECTS:
+        if dialect == known:
+            return known
+    if dialect is not None:
+        raise ConfigurationError(f"dialect is {dialect!r}; choose one of {', '.join(DIALECTS)} or None")
+    return None
+
+
+def check_models(model: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The default model per kind; a plain str is the default for every kind ("*")."""
+    kinds: Sequence[str] = ("chat", "embedding", "ranking", "completions")
+    if model is None:
+        return {}
+    if isinstance(model, str):
+        model = {"*": model}
+    elif not isinstance(model, Mapping):
+        raise ConfigurationError(f"model takes a str or a mapping of kinds, not {type(model).__name__}")
+    for kind, name in model.items():
+        if kind not in kinds and kind != "*":
+            raise ConfigurationError(f"model has the key {kind!r}; the kinds are {', '.join(kinds)}")
+        if not isinstance(name, str) or not name:
+            raise ConfigurationError(f"model[{kind!r}] must be a model id, not {name!r}")
+    return dict(model)

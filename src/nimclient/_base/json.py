@@ -1,0 +1,113 @@
+"""JSON in and out of bytes: the only module that knows orjson.
+
+orjson is stricter than the servers and, in one place, laxer than we want to be: it writes NaN as null and refuses lone
+surrogates and a byte-order mark. Both directions are put right here, on the slow path only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from nimclient._base.types import is_array, is_object
+from nimclient.errors import ConfigurationError, DecodeError
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_DEPTH = 250  # orjson writes 254 levels
+
+
+def dumps(value: Any, what: str = "body") -> bytes:
+    """Encode `value`; raise ConfigurationError with the JSON path of what cannot be sent (NaN, a set)."""
+    try:
+        data = orjson.dumps(value)
+    except (TypeError, RecursionError) as error:
+        _refuse_unsendable(value, what)
+        raise ConfigurationError(f"{what} cannot be written as JSON: {error}", path=what) from None
+    # NaN and infinity come out as null, and we never send null of our own: only then is a closer look needed.
+    if b"null" in data:
+        _refuse_unsendable(value, what)
+    return data
+
+
+def loads(data: bytes | bytearray | memoryview, what: str = "the answer") -> Any:
+    """Decode `data`; raise DecodeError with a printable excerpt. Lone surrogate escapes become U+FFFD."""
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        return _loads_leniently(bytes(data), what, error)
+
+
+def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
+    """The first printable characters of an answer, for error messages."""
+    text = bytes(data[: limit * 4]).decode("utf-8", "replace")
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
+
+
+def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
+    if data.startswith(_BOM):
+        data = data.removeprefix(_BOM)
+        try:
+            return orjson.loads(data)
+        except orjson.JSONDecodeError as without_mark:
+            error = without_mark
+    if b"\\ud" in data or b"\\uD" in data:
+        import json
+
+        try:
+            value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
+            return _join_surrogates(value)
+        except (ValueError, RecursionError):
+            pass
+    place = "empty" if not data.strip() else f"not JSON ({error})"
+    raise DecodeError(f"{what} is {place}", excerpt=excerpt(data)) from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:20]}… is too large")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """As orjson does it: what 64 bits cannot hold is a float."""
+    number = int(text)
+    return number if -(2**63) <= number < 2**64 else _finite(text)
+
+
+def _join_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if is_object(value):
+        return {_join_surrogates(k): _join_surrogates(v) for k, v in value.items()}
+    if is_array(value):
+        return [_join_surrogates(v) for v in value]
+    return value
+
+
+def _refuse_unsendable(value: Any, path: str, depth: int = 0) -> None:
+    """Walk `value` and raise ConfigurationError at the first thing that JSON, or a server, cannot take."""
+    if depth > _MAX_DEPTH:
+        raise ConfigurationError(f"{path[:80]}… is nested too deeply or contains itself", path=path[:200])
+    if is_object(value):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ConfigurationError(f"{path} has a key of type {type(key).__name__}, not str", path=path)
+            _refuse_unsendable(item, f"{path}.{key}", depth + 1)
+    elif is_array(value):
+        for index, item in enumerate(value):
+            _refuse_unsendable(item, f"{path}[{index}]", depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
+    else:  # orjson has the last word: it also takes dataclasses, UUIDs and dates
+        try:
+            orjson.dumps(value)
+        except TypeError as error:
+            kind = type(value).__name__
+            raise ConfigurationError(f"{path} ({kind}) cannot be written as JSON: {error}", path=path) from None

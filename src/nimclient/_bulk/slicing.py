@@ -1,0 +1,324 @@
+"""How texts become requests, and what a refused request tells: slices by count and bytes, whose fault a refusal is, and
+the bisection that finds the text at fault.
+
+Pure: texts are handed in one by one, answers and errors as they come; nothing here sends, waits or knows a body.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from enum import Enum
+from typing import Any, cast
+
+from attrs import define, field, frozen
+
+from nimclient._retry.policy import Outcome, outcome
+from nimclient.errors import (
+    APIStatusError,
+    BodyTooLargeError,
+    ConfigurationError,
+    ContextLengthError,
+    EmbeddingMismatchError,
+    NimError,
+    RequestTimeoutError,
+    StreamFaultError,
+)
+from nimclient.records.batch import Failure
+
+SLICE_TEXTS = 64
+SLICE_BYTES = 256_000
+BODY_BYTES = 20_000_000
+"""What a slice of a caller's own size may weigh: the hosted catalog takes bodies of 25 MiB, and JSON escapes cost."""
+
+
+@define
+class Sizes:
+    """What a server was found to take at once, for one endpoint and model; None: no refusal so far."""
+
+    texts: int | None = None
+    weight: int | None = None
+    _suspected: int | None = None
+
+    def learn(self, error: NimError, texts: int, weight: int) -> None:
+        """Remember the largest part that was taken of a slice that was refused although each of its texts is fine.
+
+        Where neither the words nor a 413 say that the size was the reason, it may have been a whim: the second time counts.
+        """
+        if is_status(error, 413) and not speaks_of_count(error):
+            self.weight = min(weight, self.weight or weight)
+        elif speaks_of_count(error) or self._suspected is not None:
+            self.texts = min(texts, self.texts or texts)
+            self._suspected = None
+        else:
+            self._suspected = texts
+
+
+@frozen
+class Slice:
+    """Texts that go into one request, their positions in the source, and the items among them that cannot be sent."""
+
+    indexes: Sequence[int]
+    texts: list[str]
+    failures: tuple[Failure, ...] = ()
+
+
+class Slicer:
+    """Makes slices of texts that come one by one: at most `most` texts, `limit` bytes, and what the server takes.
+
+    A text above the limit is a slice of its own; one above `largest` cannot be sent. With `strict` an item that cannot be
+    sent raises ConfigurationError with its position; without, it is a Failure of its slice.
+    """
+
+    __slots__ = (
+        *("_bytes", "_failures", "_first", "_places", "_positions", "_texts"),
+        *("largest", "limit", "most", "sizes", "strict", "taken"),
+    )
+
+    def __init__(self, most: int, limit: int, sizes: Sizes, *, largest: int | None, strict: bool) -> None:
+        self.most = most
+        self.limit = limit
+        self.sizes = sizes
+        self.largest = largest
+        self.strict = strict
+        self.taken = 0
+        self._start()
+
+    def _start(self) -> None:
+        self._texts: list[str] = []
+        self._failures: list[Failure] = []
+        self._first = self.taken
+        self._positions: list[int] | None = None  # None: they follow each other from the first
+        sizes = self.sizes
+        self._places = self.most if sizes.texts is None else min(self.most, sizes.texts)  # left in this slice
+        self._bytes = self.limit if sizes.weight is None else min(self.limit, sizes.weight)
+
+    def add(self, item: object) -> Slice | None:
+        """Take the next item; returns the slice that is complete with it or that it does not fit into."""
+        weight = _weight(item)
+        if weight is None or (self.largest is not None and weight > self.largest):
+            return self._add_bad(item, weight)
+        full = self._cut() if self._texts and (weight > self._bytes or self._places < 1) else None
+        if not self._texts:
+            self._first = self.taken
+        if self._positions is not None:
+            self._positions.append(self.taken)
+        self._texts.append(cast(str, item))
+        self._bytes -= weight
+        self._places -= 1
+        self.taken += 1
+        return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
+
+    def rest(self) -> Slice | None:
+        """What is left at the end of the source."""
+        return self._cut() if self._texts or self._failures else None
+
+    def _add_bad(self, item: object, weight: int | None) -> Slice | None:
+        error = ConfigurationError(f"texts[{self.taken}] {_problem(item, weight)}")
+        error.index = self.taken
+        if self.strict:
+            raise error
+        if self._positions is None and self._texts:
+            self._positions = list(range(self._first, self._first + len(self._texts)))
+        self._failures.append(failure_of(error, self.taken, item))
+        self.taken += 1
+        self._places -= 1
+        return self._cut() if self._places < 1 else None
+
+    def _cut(self) -> Slice:
+        indexes: Sequence[int] = range(self._first, self._first + len(self._texts))
+        if self._positions is not None and self._positions[-1] != indexes[-1]:
+            indexes = tuple(self._positions)
+        made = Slice(indexes, self._texts, tuple(self._failures))
+        self._start()
+        return made
+
+
+def _weight(item: object) -> int | None:
+    """The UTF-8 bytes of a text; None for what cannot be sent."""
+    if not isinstance(item, str) or not item:
+        return None
+    if item.isascii():
+        return len(item)
+    try:
+        return len(item.encode())
+    except UnicodeEncodeError:
+        return None
+
+
+def _problem(item: object, weight: int | None) -> str:
+    if weight is not None:
+        return f"has {weight} bytes, more than a request may have"
+    if not isinstance(item, str):
+        return f"must be a str, not {type(item).__name__}"
+    return "holds a lone surrogate, which UTF-8 cannot carry" if item else "is empty; servers refuse empty texts"
+
+
+def failure_of(error: NimError, index: int, item: object) -> Failure:
+    """The Failure of an item. A str subclass may carry its own `id`."""
+    own: Any = getattr(item, "id", None)
+    return Failure(index, None if own is None else str(own), error, item if isinstance(item, str) else None)
+
+
+def weight_of(texts: Sequence[str]) -> int:
+    """UTF-8 bytes of texts that can be sent."""
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
+
+
+# whose fault --------------------------------------------------------------------------------------------------------
+
+
+class FailureScope(Enum):
+    """Whose fault it is that a slice failed."""
+
+    CALL = "call"  # every slice would meet it: model, key, options, no connection
+    SIZE = "size"  # too many texts at once
+    ITEM = "item"  # one of the texts, most likely
+    UNCLEAR = "unclear"  # one of the texts, or the server as a whole
+
+
+_COUNT = re.compile(
+    r"batch.{0,3}size|too many (inputs?|items|texts|documents|strings|elements|prompts|rows)|array too long"
+    r"|(number|amount) of (inputs?|items|texts|documents)|list should have at most|at most \d+ (items|inputs|texts)",
+    re.I,
+)
+_MOST = re.compile(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
+_MODEL = re.compile(
+    r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
+)
+_KEY = re.compile(r"api[ _-]?key|authori[sz]ation|authenticat|credential", re.I)
+
+
+def is_status(error: NimError, *statuses: int) -> bool:
+    """Whether the server said one of these statuses, as the answer's own or in an error object of a 200."""
+    return isinstance(error, (APIStatusError, StreamFaultError)) and error.status in statuses
+
+
+def speaks_of_count(error: NimError) -> bool:
+    """Whether a refusal says that there are too many texts in the request."""
+    return is_status(error, 400, 413, 422) and _COUNT.search(error.message) is not None
+
+
+def most_texts(error: NimError, count: int) -> int | None:
+    """The number of texts that a refusal of `count` says is allowed ("maximum allowed batch size 32"); None without one."""
+    numbers = [int(number) for number in _MOST.findall(error.message)] if speaks_of_count(error) else []
+    return next((number for number in numbers if 0 < number < count), None)
+
+
+def blame(error: NimError, fields: Collection[str]) -> FailureScope:
+    """Whose fault a failed slice is. `fields` are those of the body beside `input`: a refusal that names one is the call's.
+
+    A server's own 5xx, a hang and a broken connection may be one text's doing (a crash of the tokenizer), so they are not
+    the call's; a refusal for capacity, which has used up its patience by now, is.
+    """
+    if is_status(error, 400, 413, 422):
+        if isinstance(error, ContextLengthError):
+            return FailureScope.ITEM
+        if speaks_of_count(error):
+            return FailureScope.SIZE
+        return FailureScope.CALL if _names_the_call(error, fields) else FailureScope.ITEM
+    match error:
+        case EmbeddingMismatchError() | ConfigurationError(path="body"):  # the latter: larger than a request may be
+            return FailureScope.ITEM
+        case BodyTooLargeError():
+            return FailureScope.SIZE
+        case RequestTimeoutError(phase="total"):
+            return FailureScope.UNCLEAR
+        case _:
+            return (
+                FailureScope.UNCLEAR if outcome(error) in (Outcome.AMBIGUOUS, Outcome.MALFORMED) else FailureScope.CALL
+            )
+
+
+def _names_the_call(error: NimError, fields: Collection[str]) -> bool:
+    param = re.split(r"[.\[]", getattr(error, "param", None) or "")[0]
+    if param:
+        return param == "model" or param in fields
+    words = error.message
+    if _MODEL.search(words) or _KEY.search(words):
+        return True
+    return any(re.search(rf"\b{re.escape(name)}\b", words) for name in fields if name != "model")
+
+
+# bisection ----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Part:
+    span: range
+    tells: bool = False
+    """The first half of a refused part: if it is taken, the other half, which comes next, holds what was refused."""
+
+
+@define
+class Bisection:
+    """Which part of a slice is sent next, until every text of it was taken or has failed.
+
+    A refused part is halved. When its first half is taken the fault lies in the second, which is halved without being
+    sent: one bad text among n costs at most 2·log2(n) requests beyond the first.
+    """
+
+    _stack: list[_Part]
+    largest: int = field(default=0, init=False)
+    """Texts of the largest part that was taken."""
+    _unclear: int = field(default=0, init=False)
+    _aside: range | None = field(default=None, init=False)
+
+    @classmethod
+    def of(cls, count: int, most: int | None) -> Bisection:
+        """The slice of `count` texts, in parts of at most `most`."""
+        return cls([_Part(span) for span in reversed(_cut(range(count), most or max(count, 1)))])
+
+    @property
+    def part(self) -> range | None:
+        """The positions to be sent next; None at the end."""
+        return self._stack[-1].span if self._stack else None
+
+    def taken(self) -> None:
+        """The part was taken."""
+        part = self._stack.pop()
+        self.largest = max(self.largest, len(part.span))
+        if part.tells and len(self._stack[-1].span) > 1:
+            self._halve(self._stack.pop().span, tells=True)
+        if self._aside is not None:
+            self._halve(self._aside, tells=False)
+            self._aside = None
+
+    def refused(self, kind: FailureScope, most: int | None = None) -> list[range]:
+        """The part was refused; returns the positions that have failed with it. `most`: how many texts would be taken.
+
+        Where it is unclear whether a text or the server is at fault, and both halves fail although nothing of the slice
+        was taken yet, it is the server: the whole slice fails, for two requests more.
+        """
+        span = self._stack.pop().span
+        failed: list[range] = []
+        if len(span) == 1:
+            failed.append(span)
+        elif kind is FailureScope.UNCLEAR and not self.largest and self._looks_like_the_server(span):
+            if self._unclear > 2:
+                failed += [span, *(part.span for part in self._stack)]
+                self._stack.clear()
+        elif kind is FailureScope.SIZE and most is not None:
+            self._stack.extend(_Part(piece) for piece in reversed(_cut(span, most)))
+        else:
+            self._halve(span, tells=kind is FailureScope.ITEM)
+        if self._aside is not None and not self._stack:  # nothing else was taken either
+            failed.append(self._aside)
+            self._aside = None
+        return failed
+
+    def _looks_like_the_server(self, span: range) -> bool:
+        """Whether a part that failed for an unclear reason is the second one (it is put aside), or a later one."""
+        self._unclear += 1
+        if self._unclear == 2 and self._stack:
+            self._aside = span
+        return self._unclear > 2 or self._aside is not None
+
+    def _halve(self, span: range, *, tells: bool) -> None:
+        middle = len(span) // 2
+        self._stack.append(_Part(span[middle:]))
+        self._stack.append(_Part(span[:middle], tells))
+
+
+def _cut(span: range, most: int) -> list[range]:
+    return [span[start : start + most] for start in range(0, len(span), most)]

@@ -1,0 +1,384 @@
+"""Many pieces of work side by side: a bounded number of workers over any source of items, results as they finish.
+
+The bound, `width`, is a function: it may change while the work goes on, and is asked between two items. Workers are kept;
+more are started, or some retire, where it has changed.
+
+`run_all` lives inside its caller. `AsCompleted` hands the results out one by one; its workers live in a task that the
+iterator owns and ends. The first real error of the work ends all of it: siblings are cancelled and awaited, what is
+finished is kept. An error of the source lets what is under way finish first.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from typing import Any, Generic, Self, TypeAlias, TypeVar
+
+import anyio
+
+from nimclient._base.types import AsyncClosing, unpicklable
+from nimclient._http.tasks import Background
+from nimclient.errors import BatchError, NimError, StreamInterruptedError
+from nimclient.records.batch import Failure
+
+J = TypeVar("J")
+R = TypeVar("R")
+E = TypeVar("E", bound=Exception)
+
+Source: TypeAlias = Iterable[J] | AsyncIterable[J]
+Width: TypeAlias = Callable[[], int]
+
+
+async def run_all(
+    source: Source[J], work: Callable[[J], Awaitable[R]], width: Width, done: Callable[[int, R], None]
+) -> None:
+    """Run `work` over all items, at most `width()` at once; `done(position, result)` is called as each finishes.
+
+    Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
+    """
+
+    async def work_on(_: int, item: J) -> R:
+        return await work(item)
+
+    await _run_all(source, work_on, width, done, None)
+
+
+async def _run_all(
+    source: Source[J],
+    work: Callable[[int, J], Awaitable[R]],
+    width: Width,
+    done: Callable[[int, R], None],
+    room: _Room | None,
+) -> None:
+    """The same for work that wants the position; with `room` an item is taken when there is a place for its result."""
+    items = _Numbered(source)
+    failures: list[Exception] = []
+    most = len(source) if isinstance(source, Sized) else None
+    workers = 0
+
+    def hire() -> None:
+        nonlocal workers
+        wanted = width() if most is None else min(width(), most)
+        while workers < wanted:
+            workers += 1
+            group.start_soon(worker)
+
+    async def worker() -> None:
+        nonlocal workers
+        try:
+            while not items.ended and workers <= width():
+                if room is not None:
+                    await room.acquire()
+                taken = None
+                try:
+                    taken = await items.take()
+                except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
+                    failures.append(located(error, items.taken))
+                if taken is None:
+                    if room is not None:  # others may wait for a place, to find out that it is the end
+                        room.release()
+                    return
+                index, item = taken
+                try:
+                    done(index, await work(index, item))
+                except Exception as error:  # noqa: BLE001  # likewise
+                    failures.append(error)
+                    group.cancel_scope.cancel()
+                    return
+                if not items.ended:
+                    hire()
+        finally:
+            workers -= 1
+
+    async with anyio.create_task_group() as group:
+        hire()
+    if failures:
+        raise failures[0]
+
+
+class _Numbered(Generic[J]):
+    """The items of a source with their positions, for many takers: it is advanced by one of them at a time."""
+
+    def __init__(self, source: Source[J]) -> None:
+        self._next = _stepper(source)
+        self._lock = anyio.Lock(fast_acquire=True)
+        self.ended = False
+        self.taken = 0
+
+    async def take(self) -> tuple[int, J] | None:
+        """The next one; None at the end, and after an error of the source."""
+        async with self._lock:
+            if self.ended:
+                return None
+            try:
+                item = await self._next()
+            except StopAsyncIteration:
+                self.ended = True
+                return None
+            except BaseException:
+                self.ended = True
+                raise
+            self.taken += 1
+            return self.taken - 1, item
+
+
+class _Room:
+    """A semaphore whose size is asked for anew each time."""
+
+    def __init__(self, width: Width) -> None:
+        self._width = width
+        self._held = 0
+        self._waiting: deque[anyio.Event] = deque()
+
+    async def acquire(self) -> None:
+        """Wait for a place."""
+        while self._held >= self._width():
+            turn = anyio.Event()
+            self._waiting.append(turn)
+            try:
+                await turn.wait()
+            finally:
+                if not turn.is_set():
+                    self._waiting.remove(turn)
+        self._held += 1
+
+    def release(self) -> None:
+        """Give a place back. As many waiters are woken as there are places now."""
+        self._held -= 1
+        free = min(self._width() - self._held, len(self._waiting))
+        for _ in range(free):
+            self._waiting.popleft().set()
+
+
+def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
+    """A function that advances the source. It raises StopAsyncIteration at its end."""
+    if isinstance(source, AsyncIterable):
+        return aiter(source).__anext__
+    items = iter(source)
+
+    async def step() -> J:
+        for item in items:
+            return item
+        raise StopAsyncIteration
+
+    return step
+
+
+def located(error: E, index: int) -> E:
+    """The error with the position of its item, unless it has one; errors that are not ours get the attribute too."""
+    if getattr(error, "index", None) is None:
+        error.__dict__["index"] = index
+    return error
+
+
+class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
+    """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
+
+    Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
+    block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
+    closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
+    out: at most `width()` (`room()` where it is given) are under way or wait to be read. `ordered` hands the results out
+    in the order of the source.
+    """
+
+    __reduce__ = unpicklable
+
+    def __init__(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        width: Width,
+        prepare: Callable[[], Awaitable[None]],
+        *,
+        ordered: bool = False,
+        room: Width | None = None,
+    ) -> None:
+        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, width, prepare, ordered, room or width)
+        self._workers: _Workers[R] | None = None
+        self._reading = False
+        self._closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[int, R]:
+        await self.wait(_never)
+        return self.take()
+
+    async def wait(self, enough: Callable[[], bool]) -> bool:
+        """Wait until there is a result, True, or until `enough()`, False, asked for at every event.
+
+        Raises StopAsyncIteration at the end, or what kept it from its end, once all that finished is handed out.
+        """
+        if self._reading:
+            raise RuntimeError("the results are being read by another task")
+        workers = self._workers
+        if workers is None:
+            if self._closed:
+                raise StopAsyncIteration
+            workers = self._workers = self._make()
+        self._reading = True
+        try:
+            while not workers.ready:
+                if workers.ended:
+                    raise workers.outcome()
+                if enough():
+                    return False
+                if not workers.is_here:
+                    raise StreamInterruptedError("it was begun in another event loop, and can only be read there")
+                await workers.news()
+        except anyio.get_cancelled_exc_class():
+            await self.aclose()
+            raise
+        finally:
+            self._reading = False
+        return True
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a result is there."""
+        return self._workers is not None and bool(self._workers.ready)
+
+    def take(self) -> tuple[int, R]:
+        """A result that is there."""
+        assert self._workers is not None
+        return self._workers.hand_out()
+
+    def held(self) -> list[tuple[int, R]]:
+        """After an error: the results that wait for an earlier one, which will not come. Once."""
+        workers = self._workers
+        return workers.held() if workers is not None and workers.ended else []
+
+    def tell(self) -> None:
+        """Let a waiting reader ask `enough()` again."""
+        if self._workers is not None:
+            self._workers.tell()
+
+    async def aclose(self) -> None:
+        """Cancel what is under way and wait for its end. May be called again, and from any task; in another loop than
+        it was begun in it does not wait.
+        """
+        self._closed = True
+        if self._workers is not None:
+            await self._workers.stop()
+
+    def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
+        workers = getattr(self, "_workers", None)
+        if workers is not None and not workers.ended:
+            _warn("a batch that was not read to its end was not closed", ResourceWarning, source=self)
+            workers.abandon()
+
+
+class _Workers(Generic[R]):
+    """The running half of an AsCompleted: it holds no reference to the iterator, so that a forgotten one is collected."""
+
+    def __init__(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        width: Width,
+        prepare: Callable[[], Awaitable[None]],
+        ordered: bool,
+        room: Width,
+    ) -> None:
+        self.ready: deque[tuple[int, R]] = deque()
+        self._ordered = ordered
+        self._next = 0
+        self._held: dict[int, R] = {}  # finished, while an earlier one is not
+        self.ended = False
+        self._complete = False
+        self._failures: list[Failure] = []
+        self._error: Exception | None = None
+        self._news = anyio.Event()
+        self._room = _Room(room)
+        self._background = Background(self._run(source, work, width, prepare))
+
+    async def _run(
+        self,
+        source: Source[Any],
+        work: Callable[[int, Any], Awaitable[R | Failure]],
+        width: Width,
+        prepare: Callable[[], Awaitable[None]],
+    ) -> None:
+        try:
+            await prepare()
+            await _run_all(source, work, width, self._done, self._room)
+            self._complete = True
+        except Exception as error:  # noqa: BLE001  # raised where the results are read
+            self._error = error
+        finally:
+            self.ended = True
+            self.tell()
+
+    def _done(self, index: int, result: R | Failure) -> None:
+        if isinstance(result, Failure):
+            self._failures.append(result)
+            self._room.release()
+        elif self._ordered:
+            self._held[index] = result
+            while self._next in self._held:
+                self.ready.append((self._next, self._held.pop(self._next)))
+                self._next += 1
+            self.tell()
+        else:
+            self.ready.append((index, result))
+            self.tell()
+
+    def held(self) -> list[tuple[int, R]]:
+        """What `ordered` still holds back, in order; it is forgotten here."""
+        held = sorted(self._held.items(), key=lambda pair: pair[0])
+        self._held.clear()
+        return held
+
+    def hand_out(self) -> tuple[int, R]:
+        """The oldest result; makes room for another item."""
+        pair = self.ready.popleft()
+        self._room.release()
+        return pair
+
+    def outcome(self) -> Exception:
+        """How it ended: StopAsyncIteration when all is well."""
+        if self._error is not None:
+            return self._error
+        if not self._complete:
+            return StreamInterruptedError("the batch was closed before all of its items were finished")
+        if self._failures:
+            return _batch_error(self._failures)
+        return StopAsyncIteration()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the workers run in the running loop."""
+        return self._background.is_here
+
+    async def news(self) -> None:
+        """Wait for a result, for the end, or for `tell`."""
+        await self._news.wait()
+        self._news = anyio.Event()
+
+    def tell(self) -> None:
+        """Wake the reader."""
+        self._news.set()
+
+    async def stop(self) -> None:
+        """Cancel all workers and wait for their end. What nobody will read is dropped, and makes it incomplete."""
+        self._complete = self._complete and not self.ready
+        self.ready.clear()
+        await self._background.stop()
+
+    def abandon(self) -> None:
+        """`stop` for finalizers."""
+        self._background.abandon()
+
+
+def _never() -> bool:
+    return False
+
+
+def _batch_error(failures: list[Failure]) -> NimError:
+    failures = sorted(failures, key=lambda failure: failure.index)
+    first = failures[0]
+    number = "one item" if len(failures) == 1 else f"{len(failures)} items"
+    problem = f"{number} failed, the first at index {first.index}: {first.error}"
+    return BatchError(problem, failures=failures)

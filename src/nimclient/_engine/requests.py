@@ -1,0 +1,140 @@
+"""What a request of a client looks like: its URL, its key, its headers, its proxy. Nothing of the client's goes where it
+does not belong, and that is decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nimclient import __version__
+from nimclient._api.call import Call
+from nimclient._api.catalog import Catalog
+from nimclient._api.urls import BaseURL, origin_of, parse_base_url
+from nimclient._base.callbacks import call_user
+from nimclient._base.config import ClientConfig, Secret, is_nvidia, proxy_for
+from nimclient._base.values import HttpRequest
+from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
+from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
+
+USER_AGENT = f"nimclient/{__version__}"
+_OF_THE_CALL = frozenset(map(str.lower, (POLL_HEADER, ASSETS_HEADER, OLD_ASSETS_HEADER, "Content-Type")))
+"""Headers that a poll for the result of a call does not have, or has with a value of its own."""
+
+
+class Requests:
+    """Makes the requests of one client; `proxies` remembers the environment's proxy of each origin."""
+
+    def __init__(self, config: ClientConfig, catalog: Catalog, proxies: dict[str, str | None]) -> None:
+        self.bases = tuple(map(parse_base_url, config.base_urls))
+        self.is_hosted = is_nvidia(self.bases[0].origin)
+        """Whether the base URL is one of NVIDIA's own hosts."""
+        self._config = config
+        self._catalog = catalog
+        self._proxies = proxies
+        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
+        self._origins = frozenset({*(base.origin for base in self.bases), *own})
+        self._secrets: dict[str, Secret | None] = {}
+
+    def is_nvidias(self, url: str) -> bool:
+        """Whether a URL is on one of NVIDIA's own hosts."""
+        return is_nvidia(self.origin(url))
+
+    def url_of(self, call: Call[Any], base: BaseURL | None = None) -> str:
+        """Where a call goes: the model's own endpoint if it has one, else below the API root or the root of this replica."""
+        base = base or self.bases[0]
+        return self.own_url(call) or (base.root if call.at_root else base.api) + call.path
+
+    def own_url(self, call: Call[Any]) -> str | None:
+        """The URL of a call that goes to one place only."""
+        if not call.path.startswith("/"):
+            return call.path
+        if call.model is not None and call.method == "POST" and not call.at_root:
+            return self.endpoint_of(call.model)
+        return None
+
+    def endpoint_of(self, model: str) -> str | None:
+        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        known = self._catalog.own.get(model) or (self._catalog.get(model) if self.is_hosted else None)
+        return None if known is None else known.endpoint
+
+    def assets_url(self, url: str | None = None) -> str:
+        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        base = self.bases[0] if url is None else self.base_of(url) or self.bases[0]
+        origin = base.origin if url is None else self.origin(url)
+        return assets_url(origin, base.root, nvidia=is_nvidia(origin))
+
+    async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
+        """The request of a call. `extra` are the caller's headers for this call: they come last."""
+        if call.bare:
+            return self.bare(call.method, url, call.headers, call.body)
+        origin = self.origin(url)
+        headers = await self._headers(call, origin)
+        if call.body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._is_ours(origin):
+            headers.update(self._config.headers)
+        headers.update(call.headers)
+        headers.update(extra)
+        return HttpRequest(call.method, url, headers, call.body, self._proxy(origin))
+
+    async def poll(
+        self, call: Call[Any], url: str, extra: Mapping[str, str], request_id: str, seconds: int
+    ) -> HttpRequest:
+        """What asks for the result of an accepted request. The caller's headers go to the origin of the call only."""
+        origin = self.origin(url)
+        base = self.base_of(url) or self.bases[0]
+        status = status_url(url, origin, base.root, request_id, nvidia=is_nvidia(origin))
+        there = self.origin(status)
+        headers = await self._headers(call, there)
+        if there == origin:
+            own = {**(self._config.headers if self._is_ours(origin) else {}), **extra}
+            headers.update((name, value) for name, value in own.items() if name.lower() not in _OF_THE_CALL)
+        headers[POLL_HEADER] = str(seconds)
+        return HttpRequest("GET", status, headers, None, self._proxy(there))
+
+    def bare(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
+        """A request with nothing of the client's in it, for an address that a server has named."""
+        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
+
+    async def _headers(self, call: Call[Any], origin: str) -> dict[str, str]:
+        """What every request of a call to this origin has."""
+        headers = {
+            "Accept": "text/event-stream" if call.stream else call.accept,
+            "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
+            "User-Agent": USER_AGENT,
+        }
+        secret = self._secret(origin)
+        if secret is not None:
+            headers["Authorization"] = secret.bearer() if secret.is_literal else await call_user(secret.bearer)
+        return headers
+
+    def base_of(self, url: str) -> BaseURL | None:
+        """The base URL that this URL is below."""
+        found = [base for base in self.bases if url.startswith(base.root + "/")]
+        if len(found) > 1:
+            return max(found, key=lambda base: len(base.root))
+        return found[0] if found else None
+
+    def origin(self, url: str) -> str:
+        """scheme://host:port of a URL."""
+        base = self.base_of(url)
+        return base.origin if base is not None else origin_elsewhere(url)
+
+    def _is_ours(self, origin: str) -> bool:
+        """Whether this origin is one of those the client was made for: where its own headers may go."""
+        return origin in self._origins or (self.is_hosted and is_nvidia(origin))
+
+    def _proxy(self, origin: str) -> str | None:
+        """The proxy of the settings, else the environment's for this origin, looked up once."""
+        if self._config.proxy is not None or not self._config.trust_env:
+            return self._config.proxy
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(origin)
+        return self._proxies[origin]
+
+    def _secret(self, origin: str) -> Secret | None:
+        """The key that may go to this origin."""
+        if origin not in self._secrets:
+            self._secrets[origin] = self._config.credentials.for_origin(origin, self.bases[0].origin, self._origins)
+        return self._secrets[origin]

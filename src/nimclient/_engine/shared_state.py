@@ -1,0 +1,136 @@
+"""What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nimclient._api.call import Call
+from nimclient._api.ranking import Form
+from nimclient._api.server_types import Dialects
+from nimclient._api.urls import parse_base_url
+from nimclient._base.callbacks import run_callback
+from nimclient._base.config import (
+    ClientConfig,
+)
+from nimclient._base.init_lock import init_lock
+from nimclient._base.values import HttpHead
+from nimclient._base.warnings import warn_caller
+from nimclient._bulk.rate import RateLimit
+from nimclient._bulk.slicing import Sizes
+from nimclient._engine.replicas import Replicas
+from nimclient._http.base import TransportSettings
+from nimclient._nvcf.platform import deprecation
+from nimclient._retry.classify import names_field
+from nimclient._retry.policy import RetryBudget
+from nimclient.errors import (
+    APIStatusError,
+    ClientClosedError,
+    GoneError,
+    ModelDeprecationWarning,
+    ModelNotFoundError,
+    NimError,
+)
+
+if TYPE_CHECKING:
+    from nimclient._http.base import Transport
+
+T = TypeVar("T")
+
+log = logging.getLogger("nimclient")
+_TRANSPORT = "nimclient._http.aiohttp"
+
+
+class SharedState:
+    """What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self.settings = TransportSettings(config.limits, config.verify, config.cert)
+        self.budget = RetryBudget()
+        rate = config.limits.requests_per_minute
+        self.rate = RateLimit(rate) if rate is not None else None
+        self.closed = False
+        self._bases = tuple(map(parse_base_url, config.base_urls))
+        self._replicas = Replicas(self._bases, time.monotonic, random.random)
+        self._pid = os.getpid()
+        self.default_models: dict[str, str] = {}
+        self.dialects = Dialects()
+        self.called: dict[str, bool] = {}  # models by what calls have shown: whether they can be called
+        self.ranking_form: Form | None = None  # the one that this server has answered
+        self._warnings: set[str] = set()
+        self._transport: Transport | None = None
+        self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
+        self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
+        self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
+        self.proxies: dict[str, str | None] = {}
+
+    async def transport(self) -> Transport:
+        """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
+        if self._transport is None:
+            if _TRANSPORT not in sys.modules:
+                from anyio import to_thread
+
+                await to_thread.run_sync(import_module, _TRANSPORT)
+            if self.closed:  # while aiohttp was being imported
+                raise ClientClosedError("the client is closed")
+            from nimclient._http.aiohttp import AiohttpTransport
+
+            with init_lock():
+                if self._transport is None:
+                    self._transport = AiohttpTransport(self.settings)
+        return self._transport
+
+    @property
+    def replicas(self) -> Replicas:
+        """Which replica gets the next request; a forked child, which has no requests under way, begins anew."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._replicas = Replicas(self._bases, time.monotonic, random.random)
+        return self._replicas
+
+    async def aclose(self) -> None:
+        """Close the pools. Calls under way end with ClientClosedError."""
+        self.closed = True
+        if self._transport is not None:
+            await self._transport.aclose()
+
+    def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
+        """Remember that a model has answered, or that it is not to be had: a list does not tell (`Model.callable`)."""
+        if status is not None and 200 <= status < 300:
+            self.called[model] = True
+        elif isinstance(failure, (ModelNotFoundError, GoneError)):
+            self.called[model] = False
+
+    def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
+        """Warn at the caller's line, unless this client has warned of this text, or of this subject, before."""
+        if (subject or text) not in self._warnings:
+            self._warnings.add(subject or text)
+            run_callback(warn_caller, text, category)
+
+    def without_refused(self, url: str, call: Call[T]) -> Call[T]:
+        """The call without the fields of ours that this endpoint has refused before."""
+        refused = self._refused.get((url, call.model))
+        return call.without(refused) if refused and not refused.isdisjoint(call.droppable_fields) else call
+
+    def learn(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
+        """Remember which fields of ours a 400 or 422 objects to."""
+        if not isinstance(error, APIStatusError):
+            return frozenset()
+        named = frozenset(name for name in call.droppable_fields if names_field(error, name))
+        if named:
+            key = (url, call.model)
+            self._refused[key] = self._refused.get(key, frozenset()) | named
+        return named
+
+    def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:
+        """Warn, once for each model, where the server says that it will be gone."""
+        value = head.headers.find(b"deprecation")
+        if value is not None:
+            words = deprecation(call.model, call.shown_path, value)
+            log.info("%s", words)
+            self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")

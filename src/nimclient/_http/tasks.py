@@ -1,0 +1,71 @@
+"""A task that outlives the call that started it, for an owner that ends it: an iterator cannot hold a task group open
+between two of its steps, so the group lives in a task of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from anyio import CancelScope
+
+from nimclient.errors import ConfigurationError
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The loop that runs here. ConfigurationError where none does, or one of another kind."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "nimclient runs on asyncio loops; under trio use the sync Client in a thread"
+        ) from None
+
+
+class LoopRef:
+    """The loop that runs now: `soon` has it call something, from wherever that is said."""
+
+    def __init__(self) -> None:
+        self._loop = running_loop()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the loop that runs here and now."""
+        return asyncio.get_running_loop() is self._loop
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Have the loop call this soon; a closed one calls nothing any more."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+
+class Background:
+    """Runs a coroutine in the running loop. The owner must `stop` it; a finalizer may `abandon` it."""
+
+    def __init__(self, main: Coroutine[Any, Any, None]) -> None:
+        try:
+            self._here = LoopRef()
+        except ConfigurationError:
+            main.close()
+            raise
+        self._task = asyncio.get_running_loop().create_task(main)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the running loop is its own."""
+        return self._here.is_here
+
+    async def stop(self) -> None:
+        """Cancel it and wait for its end, also where the caller is being cancelled. In another loop: cancel it, soon."""
+        if not self.is_here:
+            self.abandon()
+            return
+        self._task.cancel()
+        if not self._task.done():
+            with CancelScope(shield=True):
+                await asyncio.wait([self._task])
+
+    def abandon(self) -> None:
+        """Cancel it from wherever this is called; a closed loop has ended it already."""
+        self._here.soon(self._task.cancel)

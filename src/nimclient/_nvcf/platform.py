@@ -1,0 +1,135 @@
+"""NVIDIA's cloud functions, the platform in front of the hosted catalog: where a request that was only accepted is asked
+for, how often, and which address of a result may be followed.
+
+A request that is not finished in time answers 202 with an id in `NVCF-REQID`; polling that id gives 202 again, the answer,
+or 302 to a large one that lies elsewhere. The platform drops a request that nobody asks for. (NVCF invocation API.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from nimclient.errors import DecodeError
+
+POLL_HEADER = "NVCF-POLL-SECONDS"
+POLL_SECONDS = 30
+"""How long a poll asks the platform to wait for the result where the caller says nothing; it takes 1 to 3600 seconds."""
+
+MOST_POLL_SECONDS = 3600
+LEAST_PATIENCE = 10.0
+LONGEST_PAUSE = LEAST_PATIENCE / 2
+
+_PLATFORM = "https://api.nvcf.nvidia.com/v2/nvcf"
+_STATUS_HOSTS = frozenset(f"https://{name}.api.nvidia.com" for name in ("ai", "health", "climate", "optimize"))
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,200}")
+_URL = re.compile(r"[!-~]+")
+
+
+def accepted_id(headers: Mapping[str, str]) -> str | None:
+    """The id under which an accepted request can be asked for; None where there is none, or none that fits in a path."""
+    given = headers.get("nvcf-reqid", "").strip()
+    return given if _ID.fullmatch(given) else None
+
+
+def no_id(where: str) -> DecodeError:
+    """The error for a 202 that cannot be asked for."""
+    problem = "accepted the request (202) but named no NVCF-REQID under which its result can be asked for"
+    return DecodeError(f"the server {problem} ({where})", path="headers.nvcf-reqid", status=202)
+
+
+def status_url(url: str, origin: str, root: str, request_id: str, *, nvidia: bool) -> str:
+    """Where the result of a request to `url` is asked for.
+
+    NVIDIA's per-model hosts have a route for it, integrate.api.nvidia.com leaves it to api.nvcf.nvidia.com. A server of
+    one's own is asked below its API root, never anybody else: `root` is the base URL without /v1.
+    """
+    if nvidia:
+        return (
+            f"{origin}/v1/status/{request_id}" if origin in _STATUS_HOSTS else f"{_PLATFORM}/pexec/status/{request_id}"
+        )
+    if url.startswith(f"{root}/"):
+        return f"{root}/v1/status/{request_id}"
+    prefix, found, _ = url.removeprefix(origin).partition("/v1/")
+    return f"{origin}{prefix if found else ''}/v1/status/{request_id}"
+
+
+def assets_url(origin: str, root: str, *, nvidia: bool) -> str:
+    """Where the assets of this origin are kept; `root` is the base URL without /v1 where it is of the same origin."""
+    if nvidia:
+        return f"{_PLATFORM}/assets"
+    own = f"{root}/".startswith(f"{origin}/")
+    return f"{root if own else origin}/v2/nvcf/assets"
+
+
+def poll_seconds(headers: Mapping[str, str]) -> int:
+    """How long a poll may take: what the caller's headers say, else POLL_SECONDS."""
+    given = next((value for name, value in headers.items() if name.lower() == POLL_HEADER.lower()), "").strip()
+    return min(max(int(given), 1), MOST_POLL_SECONDS) if given.isascii() and given.isdecimal() else POLL_SECONDS
+
+
+def patience(seconds: int) -> float:
+    """After how many seconds without a poll the platform drops a request whose polls take up to `seconds`."""
+    return max(2.0 * seconds, LEAST_PATIENCE)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds from one poll to the next: doubling, and short enough for the platform not to drop the request."""
+    pause = 0.1
+    while True:
+        yield min(pause, LONGEST_PAUSE)
+        pause *= 2
+
+
+def is_transient(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether this status of a poll tells of the way to the result, not of the result.
+
+    A 504 marked `errored` does: the work was cancelled.
+    """
+    if status == 504:
+        return headers.get("nvcf-status") != "errored"
+    return status in (429, 502, 503)
+
+
+def deprecation(model: str | None, path: str, value: str) -> str:
+    """What a `Deprecation` header says, in words: a date (hosted catalog), or `@` and a Unix time, or true (RFC 9745)."""
+    subject = f"model {model!r}" if model is not None else path
+    when = f" (Deprecation: {value[:60]})" if value.isprintable() else ""
+    return f"the server will stop serving {subject}{when}; choose another one"
+
+
+def safe_redirect_target(source: str, location: str | None) -> str | None:
+    """The address that a server at `source` names for a result or an upload, None where it may not be used.
+
+    It must be https. Plain http is followed from plain http only, to the same origin or within this machine.
+    """
+    if not location or not _URL.fullmatch(location):
+        return None
+    try:
+        target = urljoin(source, location)
+        there, here = urlsplit(target), urlsplit(source)
+        same = _origin(there) == _origin(here)
+    except ValueError:
+        return None
+    if not there.hostname or "@" in there.netloc:
+        return None
+    local = _is_loopback(there.hostname) and _is_loopback(here.hostname or "")
+    plain = there.scheme == here.scheme == "http" and (same or local)
+    return target if there.scheme == "https" or plain else None
+
+
+def origin_elsewhere(url: str) -> str:
+    """scheme://host:port of an address that `safe_redirect_target` has let pass."""
+    scheme, host, port = _origin(urlsplit(url))
+    name = f"[{host}]" if host and ":" in host else host
+    return f"{scheme}://{name}" + (f":{port}" if port else "")
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    return parts.scheme, parts.hostname, None if parts.port == default else parts.port
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None

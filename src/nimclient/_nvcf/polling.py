@@ -1,0 +1,157 @@
+"""The answer of a request that its first response does not hold: accepted (202) and asked for until it is there, or lying
+elsewhere (302) and fetched from there. All of it is part of one attempt; the retry loop is not known here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, evolve
+
+from nimclient._base.config import Timeouts
+from nimclient._base.types import Clock
+from nimclient._base.values import HttpHead, HttpRequest, request_id_of
+from nimclient._nvcf import platform as nvcf
+from nimclient._retry.classify import retry_after
+from nimclient._retry.policy import Outcome, outcome
+from nimclient.errors import RequestTimeoutError, TransportError
+
+if TYPE_CHECKING:
+    from nimclient._http.base import Body, Transport
+
+log = logging.getLogger("nimclient")
+_ELSEWHERE = (302, 303)
+
+
+@define
+class Delivery:
+    """How the result of one request is got. Times are monotonic seconds.
+
+    `poll` makes the request that asks for the result of an id, with the key and headers that may go where it asks;
+    `fetch` makes one that carries nothing of the client's. `began` is when the request was sent: polling counts against
+    the limit of `Timeouts.headers` from then on, and `deadline` is that of the whole call.
+    """
+
+    transport: Transport
+    request: HttpRequest
+    timeouts: Timeouts
+    began: float
+    deadline: float | None
+    poll: Callable[[str, int], Awaitable[HttpRequest]]
+    fetch: Callable[[str], HttpRequest]
+    clock: Clock
+
+    async def result(self, head: HttpHead, body: Body, *, follow: bool) -> tuple[HttpHead, Body]:
+        """The response that holds the result. `follow`: whether the first response may name another place for it.
+
+        A redirect that may not be followed comes back as it is. Raises DecodeError for a 202 without an id,
+        RequestTimeoutError("poll") when time is up, TransportError; those of polling carry the request id.
+        """
+        request_id: str | None = None
+        source = self.request.url
+        if head.status == 202:
+            request_id = nvcf.accepted_id(head.headers)
+            if request_id is None:
+                body.abort()
+                raise nvcf.no_id(f"{self.request.method} {self.request.shown_url}")
+            follow = True
+        try:
+            if request_id is not None:
+                head, body, source = await self._polled(request_id, head, body)
+            if follow and head.status in _ELSEWHERE:
+                head, body = await self._fetched(source, head, body)
+        except TransportError as error:
+            error.request_id = request_id or error.request_id
+            raise
+        if request_id is not None:
+            head = evolve(head, headers=head.headers.with_missing("nvcf-reqid", request_id))
+        return head, body
+
+    async def _polled(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body, str]:
+        """Ask until the answer is no 202; where that came from is told, too.
+
+        A server that lets a poll wait is asked again at once, any other after a pause.
+        """
+        request = self.request
+        pauses = nvcf.pauses()
+        spent = 0.0
+        while head.status == 202:
+            request_id = nvcf.accepted_id(head.headers) or request_id
+            pause = max(next(pauses) - spent, retry_after(head.headers) or 0.0)
+            await body.finish()
+            await self._pause(pause, request_id)
+            asked = self.clock()
+            seconds = nvcf.poll_seconds(self.request.headers)
+            if (left := self._left()) is not None:
+                seconds = max(min(seconds, int(left)), 1)
+            request = await self.poll(request_id, seconds)
+            log.debug("asking for the result of request %s", request_id)
+            head, body = await self._opened(request, nvcf.patience(seconds), request_id)
+            spent = self.clock() - asked
+        return head, body, request.url
+
+    async def _fetched(self, source: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
+        """The result from the address that the response names, if it may be followed; the response as it is if not."""
+        address = nvcf.safe_redirect_target(source, head.headers.get("location"))
+        if address is None:
+            return head, body
+        await body.finish()
+        request_id = request_id_of(head.headers)
+        fetched, body = await self._opened(self.fetch(address), nvcf.LEAST_PATIENCE, request_id)
+        headers = fetched.headers
+        if request_id is not None:  # the place of the result knows nothing of it
+            headers = headers.with_missing("nvcf-reqid", request_id)
+        return evolve(fetched, headers=headers, keyless=True), body
+
+    async def _opened(self, request: HttpRequest, patience: float, request_id: str | None) -> tuple[HttpHead, Body]:
+        """The response to a request that may be repeated: what fails on the way is tried again for `patience` seconds.
+
+        After that the platform has dropped the work, and it is for the retry loop to say what the failure means.
+        """
+        last_chance = self.clock() + patience
+        pauses = nvcf.pauses()
+        while True:
+            pause = next(pauses)
+            is_last = self.clock() + pause > last_chance
+            left = self._left()
+            timeouts = self.timeouts if left is None else evolve(self.timeouts, headers=max(left, 0.0))
+            try:
+                head, body = await self.transport.open(request, timeouts, self.deadline)
+            except TransportError as error:
+                if isinstance(error, RequestTimeoutError) and error.phase in ("headers", "total"):
+                    raise self._too_late(request_id) from error
+                if is_last or outcome(error) is Outcome.FINAL:
+                    raise
+            else:
+                asked = retry_after(head.headers) or 0.0
+                pause = max(pause, asked)
+                if is_last or self.clock() + asked > last_chance or not nvcf.is_transient(head.status, head.headers):
+                    return head, body
+                body.abort()
+            await self._pause(pause, request_id)
+
+    async def _pause(self, seconds: float, request_id: str | None) -> None:
+        left = self._left()
+        await self.transport.sleep(seconds if left is None else max(min(seconds, left), 0.0))
+        if left is not None and seconds >= left:
+            raise self._too_late(request_id)
+
+    def _left(self) -> float | None:
+        """Seconds until the first of the two limits that polling counts against; None where there is none."""
+        limits = [self.deadline] if self.deadline is not None else []
+        if self.timeouts.headers is not None:
+            limits.append(self.began + self.timeouts.headers)
+        return min(limits) - self.clock() if limits else None
+
+    def _too_late(self, request_id: str | None) -> RequestTimeoutError:
+        headers, total = self.timeouts.headers, self.timeouts.total
+        by_total = self.deadline is not None and (headers is None or self.deadline < self.began + headers)
+        limit, seconds = ("total", total) if by_total else ("headers", headers)
+        problem = (
+            f"timed out: the result of request {request_id} was not there within the {limit} limit of {seconds:g} s"
+        )
+        error = RequestTimeoutError(problem, phase="poll", seconds=seconds)
+        error.request_id = request_id
+        return error

@@ -1,1 +1,0 @@
-"""The wire as pure functions: no I/O, no clock and no randomness of its own."""

@@ -1,0 +1,1 @@
+"""Python types to JSON Schema and back; tools; structured output. No I/O, no clock, no HTTP."""

@@ -1,0 +1,79 @@
+"""pydantic v2 models, known by their two methods and never imported: they write their schema and check values themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from attrs import define, field
+
+from nimclient._base.types import Json, JsonDict, is_array, is_object
+from nimclient._schema.shapes import Book, Misfit, Shape, below
+from nimclient.errors import ConfigurationError
+
+
+def is_pydantic(kind: type) -> TypeGuard[Any]:
+    """Whether a class is a pydantic v2 model, or acts as one."""
+    return callable(getattr(kind, "model_json_schema", None)) and callable(getattr(kind, "model_validate", None))
+
+
+@define(eq=False)
+class PydanticModel(Shape):
+    """A model: the schema is pydantic's, closed against unknown keys; conversion is `model_validate`, as lax as it is."""
+
+    model: Any
+    label: str = field(init=False)
+    is_object = True
+
+    def __attrs_post_init__(self) -> None:
+        self.label = self.model.__name__
+
+    def schema(self, book: Book) -> JsonDict:
+        schema: JsonDict = _closed(self.model.model_json_schema(), book.strict)
+        definitions: Mapping[str, Json] = schema.pop("$defs", {})
+        for name, definition in definitions.items():
+            if book.definitions.setdefault(name, definition) != definition:
+                raise ConfigurationError(f"two types within the output are called {name}; rename one of them")
+        if schema.keys() == {"$ref"}:  # a model that contains itself; the root of a schema must be the object itself
+            return dict(definitions[schema["$ref"].rpartition("/")[2]])
+        return schema
+
+    def convert(self, value: Json, path: str) -> Any:
+        try:
+            return self.model.model_validate(value)
+        except ValueError as error:
+            inside, problem = _first_problem(error)
+            for step in inside:
+                path = f"{path}[{step}]" if isinstance(step, int) else below(path, str(step))
+            raise Misfit(path, problem) from error
+
+
+def _first_problem(error: ValueError) -> tuple[tuple[Any, ...], str]:
+    """Where in the value the first problem is, and what it is."""
+    errors = getattr(error, "errors", None)
+    found = errors() if callable(errors) else None
+    if is_array(found) and found and is_object(found[0]):
+        return tuple(found[0].get("loc", ())), str(found[0].get("msg", error))
+    return (), str(error)
+
+
+def _closed(schema: Json, strict: bool) -> Any:
+    """The schema with every object closed against unknown keys, unless it says otherwise."""
+    if is_array(schema):
+        return [_closed(item, strict) for item in schema]
+    if not is_object(schema):
+        return schema
+    closed = {key: _inside(key, value, strict) for key, value in schema.items() if not (strict and key == "default")}
+    properties = schema.get("properties")
+    if schema.get("type") == "object" and is_object(properties) and "additionalProperties" not in schema:
+        closed["additionalProperties"] = False
+        if strict:
+            closed["required"] = list(properties)
+    return closed
+
+
+def _inside(key: str, value: Json, strict: bool) -> Any:
+    """The value of a keyword: schemas by name, schemas, or values that are not looked into."""
+    if key in ("properties", "$defs") and is_object(value):
+        return {name: _closed(item, strict) for name, item in value.items()}
+    return value if key in ("default", "enum", "const", "examples") else _closed(value, strict)

@@ -1,0 +1,219 @@
+"""Structured output: the forms in which servers take a schema, and the way from an answer's text to a value.
+
+`json_schema` is the form that every current server takes. vLLM from 0.12 and NIM 2.x ignore `guided_json` and `nvext` with a
+200 and free text, so those are never tried before a server has refused the first, and every answer is checked here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias, cast
+
+from attrs import frozen
+
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict, is_object
+from nimclient._schema.json_schema import Schema
+from nimclient._schema.schema import schema_of, shape_of
+from nimclient._schema.shapes import Misfit, Shape
+from nimclient.errors import (
+    APIStatusError,
+    ConfigurationError,
+    ContextLengthError,
+    DecodeError,
+    OutputInvalidError,
+    OutputRefusedError,
+    OutputTruncatedError,
+)
+from nimclient.records._tags import RAW_CONTENT
+from nimclient.records.chat import ChatCompletion
+
+Via: TypeAlias = Literal["json_schema", "structured_outputs", "guided_json", "nvext", "json_object"]
+
+FORMS: tuple[Via, ...] = ("json_schema", "guided_json", "nvext", "structured_outputs", "json_object")
+"""In the order in which they are tried. A server old enough to refuse the first takes one of the next two: old vLLM
+ignores `structured_outputs`, which no server has without `json_schema`."""
+
+_FIELDS: Mapping[Via, tuple[str, ...]] = {
+    "json_schema": ("response_format", "json_schema"),
+    "structured_outputs": ("structured_outputs",),
+    "guided_json": ("guided_json",),
+    "nvext": ("nvext",),
+    "json_object": ("response_format", "json_object"),
+}
+_BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.S)
+
+
+@frozen
+class Output:
+    """What is wanted: its shape, its name and schema for the server. `wrapped`: the value is below the key "value"."""
+
+    shape: Shape
+    name: str
+    schema: JsonDict
+    wrapped: bool
+
+
+def output_of(form: Any) -> Output:
+    """The wanted output for a type, or for a JSON schema as a dict. The root of a schema that servers take is an object:
+    everything else is wrapped. ConfigurationError for a type that JSON has no form for."""
+    if is_object(form):
+        shape: Shape = Schema(form)
+        name = form.get("title")
+    else:
+        shape = shape_of(form)
+        name = getattr(form, "__name__", None)
+    schema = schema_of(shape)
+    if not shape.is_object:
+        inner = {key: value for key, value in schema.items() if key not in ("$defs", "definitions", "$schema")}
+        rest = {key: value for key, value in schema.items() if key not in inner}
+        properties = {"value": inner}
+        schema = {
+            "type": "object",
+            "properties": properties,
+            "required": ["value"],
+            "additionalProperties": False,
+            **rest,
+        }
+    return Output(shape, _server_name(name), schema, wrapped=not shape.is_object)
+
+
+def _server_name(name: Any) -> str:
+    return (re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] if isinstance(name, str) else "") or "output"
+
+
+def form_fields(via: Via, output: Output, options: Mapping[str, Any]) -> JsonDict:
+    """The options that ask for the output in this form; what the caller set beside it is kept."""
+    match via:
+        case "json_schema":
+            wanted = {"name": output.name, "schema": output.schema, "strict": True}
+            return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+        case "structured_outputs":
+            return {"structured_outputs": {**(options.get("structured_outputs") or {}), "json": output.schema}}
+        case "guided_json":
+            return {"guided_json": output.schema}
+        case "nvext":
+            return {"nvext": {**(options.get("nvext") or {}), "guided_json": output.schema}}
+        case _:
+            return {"response_format": {"type": "json_object"}}
+
+
+def form_messages(via: Via, output: Output, messages: Sequence[JsonDict]) -> list[JsonDict]:
+    """The messages for this form: `json_object` says nothing of the schema, so the last message does."""
+    if via != "json_object":
+        return list(messages)
+    schema = _json.dumps(output.schema, "the schema").decode()
+    return with_request(
+        messages, f"Answer with one JSON object and nothing else. It must fit this JSON schema: {schema}"
+    )
+
+
+def with_request(messages: Sequence[JsonDict], text: str) -> list[JsonDict]:
+    """The messages with a request at their end: in the last one if it is the user's, since many chat templates want
+    the roles to alternate."""
+    last = messages[-1]
+    content = last.get("content")
+    if last.get("role") != "user":
+        return [*messages, {"role": "user", "content": text}]
+    if isinstance(content, str):
+        return [*messages[:-1], {**last, "content": f"{content}\n\n{text}"}]
+    return [*messages[:-1], {**last, "content": [*cast(list[Any], content or []), {"type": "text", "text": text}]}]
+
+
+def correction(messages: Sequence[JsonDict], error: OutputInvalidError) -> list[JsonDict]:
+    """The messages that ask once more, with the answer that was wrong and what was wrong with it."""
+    answered = [*messages, {"role": "assistant", "content": error.text}] if error.text else messages
+    return with_request(
+        answered, f"That is not valid: {error}. Answer again, with the corrected JSON and nothing else."
+    )
+
+
+def refuses_form(error: Exception, via: Via) -> bool:
+    """Whether a server said that it does not take this form: a 400 or 422 that names the field, not the schema in it."""
+    if not isinstance(error, APIStatusError) or isinstance(error, ContextLengthError) or error.status not in (400, 422):
+        return False
+    words = f"{error.param or ''} {error.message}"
+    return not _BAD_SCHEMA.search(words) and any(re.search(rf"\b{name}\b", words) for name in _FIELDS[via])
+
+
+def read_output(output: Output, completion: ChatCompletion) -> Any:
+    """The value of an answer. OutputRefusedError, OutputTruncatedError or OutputInvalidError where it has none."""
+    message = completion.message
+    raw = message.extra.get(RAW_CONTENT) if message is not None else None  # tags within the JSON are not thinking
+    text = raw if isinstance(raw, str) else completion.text
+    if message is not None and message.refusal:
+        raise OutputRefusedError(f"the model refused: {message.refusal[:300]}", text=message.refusal)
+    if completion.finish_reason == "content_filter":
+        raise OutputRefusedError("the answer was withheld by a content filter", text=text)
+    if completion.finish_reason == "length":
+        raise OutputTruncatedError("the output was cut off by the token limit; raise max_tokens", text=text)
+    if not text.strip():
+        called = ", ".join(call.name for call in completion.tool_calls)
+        problem = f"the model called a tool ({called}) and" if called else "the model"
+        raise OutputInvalidError(f"{problem} gave no output (finish_reason {completion.finish_reason})", text=text)
+    try:
+        return _value(output, text)
+    except Misfit as misfit:
+        where = f" at {misfit.path}" if misfit.path else ""
+        problem = misfit.problem[:500]
+        raise OutputInvalidError(f"the output does not fit{where}: {problem}", text=text, path=misfit.path) from misfit
+
+
+def _value(output: Output, text: str) -> Any:
+    """The value; where it should be wrapped, a server that constrains nothing may have sent it bare, or as mere text."""
+    try:
+        data = answer_json(text)
+    except Misfit as no_json:
+        return _bare(output, _after_thinking(text).strip(), no_json)
+    if output.wrapped and is_object(data) and data.keys() == {"value"}:
+        try:
+            return output.shape.convert(data["value"], "")
+        except Misfit as misfit:
+            return _bare(output, data, misfit)
+    return output.shape.convert(data, "")
+
+
+def _bare(output: Output, value: Json, problem: Misfit) -> Any:
+    """A value without the wrapping that belongs around it, or the problem there was with it."""
+    if output.wrapped:
+        try:
+            return output.shape.convert(value, "")
+        except Misfit:
+            pass
+    raise problem
+
+
+def answer_json(text: str) -> Json:
+    """The JSON in an answer: alone, behind the model's thinking, in a code fence, or an object with prose around it."""
+    problem = ""
+    for candidate in _candidates(text):
+        try:
+            return _json.loads(candidate.encode("utf-8", "surrogatepass"), "the output")
+        except DecodeError as error:
+            problem = problem or str(error)
+    raise Misfit("", problem)
+
+
+def _candidates(text: str) -> Iterator[str]:
+    yield text
+    answer = _after_thinking(text)
+    yield answer
+    if fence := _FENCE.search(answer):
+        yield fence[1]
+    start, end = answer.find("{"), answer.rfind("}")
+    if 0 <= start < end:
+        yield answer[start : end + 1]
+
+
+def _after_thinking(text: str) -> str:
+    """What follows the model's thinking; many chat templates open it in the prompt, so that only its end is here."""
+    return text.rpartition("</think>")[2]
+
+
+def check_no_format(options: Mapping[str, Any]) -> None:
+    """ConfigurationError for an option that says what the type says already."""
+    for name in ("response_format", "guided_json"):
+        if options.get(name) is not None:
+            raise ConfigurationError(f"chat.parse sets {name} itself; pass the type, and via= for the form")

@@ -1,0 +1,212 @@
+"""Tools: a Python function → the spec that models read; a model's call → checked arguments; a result → text."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast, overload
+
+from attrs import field, frozen
+
+from nimclient._base import json as _json
+from nimclient._base.types import Json, JsonDict, is_items
+from nimclient._schema.containers import Described, Record, Union
+from nimclient._schema.docstrings import read_docstring
+from nimclient._schema.record_types import FieldType, hints_of
+from nimclient._schema.schema import record_of, schema_of
+from nimclient._schema.shapes import Misfit, Shape
+from nimclient.errors import ConfigurationError, DecodeError, ToolError
+from nimclient.records._plain import plain
+from nimclient.records.chat import ToolCall
+
+F = TypeVar("F", bound=Callable[..., Any])
+ToolLike: TypeAlias = Callable[..., Any] | Mapping[str, Json]
+
+_MARK = "__nim_tool__"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@frozen
+class Tool:
+    """A function that models may call. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: JsonDict
+    function: Callable[..., Any]
+    _record: Record = field(repr=False)
+
+    def spec(self) -> JsonDict:
+        """The tool as it goes over the wire."""
+        described = {"description": self.description} if self.description else {}
+        return {"type": "function", "function": {"name": self.name, **described, "parameters": self.parameters}}
+
+    def bind(self, call: ToolCall) -> Callable[[], Any]:
+        """The function with the call's arguments, converted to the annotated types.
+
+        Raises ToolError, with the path, for arguments that are cut off, not an object, or not valid.
+        """
+        given = call.parse()
+        shapes = {p.name: p.shape for p in self._record.properties}
+        given = {name: _encoded_once(shapes[name], value) if name in shapes else value for name, value in given.items()}
+        try:
+            bound: Callable[[], Any] = self._record.convert(given, "")
+        except Misfit as misfit:
+            problem = f"argument {misfit.path} of {self.name}: {misfit.problem[:500]}"
+            raise ToolError(problem, path=misfit.path) from misfit
+        return bound
+
+
+@overload
+def tool(function: F, /) -> F: ...
+
+
+@overload
+def tool(*, name: str | None = None, description: str | None = None) -> Callable[[F], F]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None, /, *, name: str | None = None, description: str | None = None
+) -> Any:
+    """Mark a function as a tool, with another name or description than its own: ``@tool`` or ``@tool(name=...)``.
+
+    The function stays what it is and can be called as before. Functions without the mark are taken as tools, too.
+    """
+
+    def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
+        if not callable(marked):
+            raise TypeError(f"@tool takes a function, not {type(marked).__name__}")
+        setattr(marked, _MARK, (name, description))
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def wire_tools(tools: object) -> list[JsonDict]:
+    """The specs of functions, of functions marked with @tool, and of specs, which go as they are."""
+    if not is_items(tools):
+        raise TypeError(f"tools takes a list of functions and specs, not {type(tools).__name__}")
+    return [cast(JsonDict, item) if isinstance(item, Mapping) else tool_of(item).spec() for item in tools]
+
+
+def tools_by_name(tools: object) -> dict[str, Tool]:
+    """The tools that can be run, by name. ConfigurationError for a spec without a function, and for a name used twice."""
+    if not is_items(tools):
+        raise TypeError(f"tools takes a list of functions, not {type(tools).__name__}")
+    found: dict[str, Tool] = {}
+    for item in tools:
+        if isinstance(item, Mapping):
+            raise ConfigurationError("run_tools runs functions; a spec has none (use chat.create with specs)")
+        made = tool_of(item)
+        if made.name in found:
+            raise ConfigurationError(f"two tools are called {made.name}; rename one with @tool(name=...)")
+        found[made.name] = made
+    if not found:
+        raise ConfigurationError("tools is empty; pass at least one function")
+    return found
+
+
+def tool_of(function: object) -> Tool:
+    """A function as a tool. ConfigurationError for one that cannot be described: *args, a type JSON has no form for."""
+    if not callable(function) or isinstance(function, type):
+        raise ConfigurationError(f"a tool is a function or a spec, not {function!r:.60}")
+    inner = _unwrapped(function)
+    target = inner if inspect.isroutine(inner) else type(inner).__call__
+    name, description = getattr(function, _MARK, None) or getattr(inner, _MARK, None) or (None, None)
+    if name is None:
+        name = str(getattr(inner, "__name__", type(inner).__name__))
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{name!r} is not a name for a tool (letters, digits, _ and -); give one: @tool(name=...)"
+        )
+    documentation = read_docstring(inspect.getdoc(target))
+    parameters = _parameters(function, name)
+    record = record_of(
+        name, functools.partial(_bound, function, parameters), _fields(target, parameters), documentation.parameters
+    )
+    return Tool(name, documentation.text if description is None else description, _schema(record), function, record)
+
+
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    """The function, or callable object, below partial objects and decorators: it has the annotations and the docstring."""
+    inner: Any = function
+    while isinstance(inner, functools.partial):
+        inner = cast(functools.partial[Any], inner).func
+    return inspect.unwrap(inner)
+
+
+def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
+    partial = isinstance(function, functools.partial)
+    fixed: Mapping[str, Any] = cast(Any, function).keywords if partial else {}  # not for the model to give
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in fixed]
+    for p in parameters:
+        if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise ConfigurationError(f"tool {name}: {p} cannot be described to a model; name the parameters")
+    return parameters
+
+
+def _fields(target: Any, parameters: Sequence[inspect.Parameter]) -> list[FieldType]:
+    outer: Mapping[str, Any] = inspect.getclosurevars(target).nonlocals if inspect.isfunction(target) else {}
+    hints = hints_of(target, outer)
+    return [
+        FieldType(p.name, hints.get(p.name, Any), p.default is not p.empty, None if p.default is p.empty else p.default)
+        for p in parameters
+    ]
+
+
+def _schema(record: Record) -> JsonDict:
+    schema = schema_of(record, strict=False)
+    return schema if record.properties else {"type": "object", "properties": {}}
+
+
+def _bound(
+    function: Callable[..., Any], parameters: Sequence[inspect.Parameter], **arguments: Any
+) -> Callable[[], Any]:
+    positional = [arguments.pop(p.name, p.default) for p in parameters if p.kind is p.POSITIONAL_ONLY]
+    return functools.partial(function, *positional, **arguments)
+
+
+def _encoded_once(shape: Shape, value: Json) -> Json:
+    """The value itself. vLLM before 0.18 sends an argument whose schema is an anyOf, or an object, as JSON within text."""
+    shape = shape.shape if isinstance(shape, Described) else shape
+    if (
+        isinstance(value, str)
+        and (isinstance(shape, Union) or value.lstrip()[:1] in ("{", "["))
+        and not _takes(shape, value)
+    ):
+        try:
+            decoded = _json.loads(value.encode("utf-8", "surrogatepass"))
+        except DecodeError:
+            return value
+        return decoded if _takes(shape, decoded) else value
+    return value
+
+
+def _takes(shape: Shape, value: Json) -> bool:
+    try:
+        shape.convert(value, "")
+    except Misfit:
+        return False
+    return True
+
+
+def result_text(value: Any) -> str:
+    """What a tool returned, as the text of its message: text as it is, everything else as JSON.
+
+    Raises ConfigurationError for what has no form in JSON.
+    """
+    if isinstance(value, str) and value:  # NIM refuses a tool message without text
+        return value
+    return _json.dumps(plain(value), "the result").decode()
+
+
+def sendable_arguments(call: ToolCall) -> str:
+    """The call's arguments as they go back in the history: vLLM answers 400 to any that are not the JSON of an object."""
+    try:
+        arguments = call.parse()
+    except ToolError:
+        return "{}"
+    text = call.arguments.strip()
+    return call.arguments if text.startswith("{") else _json.dumps(arguments).decode()

@@ -1,0 +1,157 @@
+"""thinking=True/False becomes the switch that each model has, merged with what the caller wrote, on both paths."""
+
+import copy
+import warnings
+
+import pytest
+
+from nimclient._api import catalog
+from nimclient._api.chat import chat_call
+from nimclient.errors import ConfigurationError
+from nimclient.records.chat import Message
+
+HYBRID = "nvidia/nemotron-3-nano-30b-a3b"
+KIMI = "moonshotai/kimi-k2.6"
+MINIMAX = "minimaxai/minimax-m3"
+EFFORT = "mistralai/mistral-small-4-119b-2603"
+DETAILED = "nvidia/llama-3.3-nemotron-super-49b-v1"
+SLASH = "nvidia/nvidia-nemotron-nano-9b-v2"
+USER = {"role": "user", "content": "hi"}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "streamed"])
+def body(request):
+    """The body of a call without what every stream has."""
+
+    def build(model, messages="hi", **options):
+        fields = chat_call("chat.create", messages, model, options, stream=request.param).fields
+        return {key: value for key, value in fields.items() if key not in ("stream", "stream_options", "model")}
+
+    return build
+
+
+def kwargs(**values):
+    return {"messages": [USER], "chat_template_kwargs": values}
+
+
+def with_system(text, *more):
+    return {"messages": [{"role": "system", "content": text}, *more, USER]}
+
+
+@pytest.mark.parametrize(
+    ("model", "on", "off"),
+    [
+        (HYBRID, kwargs(enable_thinking=True), kwargs(enable_thinking=False)),
+        (KIMI, kwargs(thinking=True), kwargs(thinking=False)),
+        (MINIMAX, kwargs(thinking_mode="enabled"), kwargs(thinking_mode="disabled")),
+        (EFFORT, {"messages": [USER], "reasoning_effort": "high"}, {"messages": [USER], "reasoning_effort": "none"}),
+        (DETAILED, with_system("detailed thinking on"), with_system("detailed thinking off")),
+        (SLASH, with_system("/think"), with_system("/no_think")),
+        ("Qwen/Qwen3-235B-A22B", kwargs(enable_thinking=True), kwargs(enable_thinking=False)),
+        (
+            "nvidia/Llama-3_3-Nemotron-Super-49B-v1",
+            with_system("detailed thinking on"),
+            with_system("detailed thinking off"),
+        ),
+    ],
+)
+def test_each_model_has_its_switch(body, model, on, off):
+    """The catalog's switch is sent, also to a self-hosted model under the name its weights are published by; None: none."""
+    assert body(model, thinking=True) == on
+    assert body(model, thinking=False) == off
+    assert body(model, thinking=None) == body(model) == {"messages": [USER]}
+
+
+def test_every_switch_of_the_catalog_is_known(body):
+    """No model of the table has a switch that is not sent."""
+    for model in catalog.catalog().values():
+        if model.supports_thinking:
+            assert body(model.id, thinking=True) != {"messages": [USER]}
+            assert body(model.id, thinking=True) != body(model.id, thinking=False)
+
+
+def test_a_model_that_is_not_found_yet_gets_no_switch(body):
+    """Before the server was asked for its models nothing is known and nothing warned of; a bad value is refused."""
+    assert body(None, thinking=True) == {"messages": [USER]}
+    with pytest.raises(ConfigurationError, match=r"^thinking takes True or False, not str"):
+        body(None, thinking="on")
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_a_model_without_a_switch_gets_none_and_a_warning(body, thinking):
+    """A model that the catalog knows to have no switch is asked as it is."""
+    with pytest.warns(UserWarning, match=f"has no switch for thinking; thinking={thinking} is not sent"):
+        assert body("meta/llama-3.1-8b-instruct", thinking=thinking) == {"messages": [USER]}
+
+
+def test_an_unknown_model_gets_the_most_common_switch_and_a_warning(body):
+    """A model that is not in the catalog is asked by enable_thinking."""
+    with pytest.warns(UserWarning, match=r"'my-model' is not in the catalog; .* chat_template_kwargs\.enable_thinking"):
+        assert body("my-model", thinking=False) == kwargs(enable_thinking=False)
+
+
+@pytest.mark.parametrize("where", ["option", "extra_body"])
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1}, "enable_thinking": True}),
+        ({"enable_thinking": False, "a": 1}, {"enable_thinking": False, "a": 1}),
+        ({}, {"enable_thinking": True}),
+    ],
+)
+def test_template_kwargs_are_merged_and_the_callers_keys_stay(body, where, given, sent):
+    """Other keys stay beside the switch; a switch the caller wrote himself is not overwritten; his dict is not changed."""
+    before = copy.deepcopy(given)
+    options = {"chat_template_kwargs": given}
+    options = options if where == "option" else {"extra_body": options}
+    assert body(HYBRID, thinking=True, **options) == kwargs(**sent)
+    assert given == before
+
+
+def test_other_explicit_values_stay_too(body):
+    """A reasoning_effort of the caller stays; template kwargs that are no mapping are the server's to refuse."""
+    assert body(EFFORT, thinking=False, reasoning_effort="low")["reasoning_effort"] == "low"
+    assert body(HYBRID, thinking=True, extra_body={"chat_template_kwargs": "odd"})["chat_template_kwargs"] == "odd"
+
+
+def text(value):
+    return {"type": "text", "text": value}
+
+
+@pytest.mark.parametrize(
+    ("content", "sent"),
+    [
+        ("Be brief.", "Be brief.\n/think"),
+        ("", "/think"),
+        (None, "/think"),
+        (["Be brief."], [text("Be brief."), text("/think")]),
+        ("Be brief.\n/think", "Be brief.\n/think"),
+        ("/no_think", "/no_think"),
+        ([text("Use /no_think")], [text("Use /no_think")]),
+        ("see https://host/think", "see https://host/think\n/think"),
+        ([{"type": "odd"}], [{"type": "odd"}, text("/think")]),
+    ],
+)
+def test_the_line_goes_into_the_first_system_message(body, content, sent):
+    """On a new line of a text, as another part of a list; a switch that stands there already stays the only one."""
+    messages = [("system", content), USER]
+    assert body(SLASH, messages, thinking=True) == with_system(sent)
+    assert messages == [("system", content), USER]
+
+
+def test_only_the_first_system_message_is_changed(body):
+    """It may come after others, and may be a developer message; records are not changed."""
+    first, second = Message("developer", "a"), {"role": "system", "content": "b"}
+    assert body(DETAILED, [USER, first, second], thinking=False)["messages"] == [
+        USER,
+        {"role": "developer", "content": "a\ndetailed thinking off"},
+        second,
+    ]
+    assert (first.content, second["content"]) == ("a", "b")
+
+
+def test_without_thinking_nothing_is_warned_of(body):
+    """A model that nobody knows is asked in silence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert body("my-model") == {"messages": [USER]}

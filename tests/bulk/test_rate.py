@@ -1,0 +1,123 @@
+"""Requests in a time: the limit that a user sets, and the one that refusals teach."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nimclient._bulk.rate import OVERDUE, SIGNS, LearnedRate, RateLimit
+
+
+@pytest.mark.parametrize(("rate", "spacing"), [(60, 1.0), (40, 1.5), (6000, 0.01), (0.5, 120.0)])
+def test_the_rate_is_spaced_evenly(rate, spacing):
+    """Requests that come at once get places a minute/rate apart."""
+    limit = RateLimit(rate)
+    assert [limit.reserve(100.0) for _ in range(4)] == pytest.approx([0.0, spacing, 2 * spacing, 3 * spacing])
+
+
+def test_an_idle_limit_saves_nothing_up():
+    """After a pause there is one free place, not a burst."""
+    limit = RateLimit(60)
+    limit.reserve(0.0)
+    assert [limit.reserve(500.0) for _ in range(3)] == [0.0, 1.0, 2.0]
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=30).map(sorted))
+def test_no_two_places_are_closer_than_the_spacing(times):
+    """Whenever requests come, their places keep the distance."""
+    limit = RateLimit(30)
+    places = [now + limit.reserve(now) for now in times]
+    assert all(b - a >= 2.0 - 1e-9 for a, b in itertools.pairwise(places))
+    assert all(place >= now for place, now in zip(places, times, strict=True))
+
+
+class Bucket:
+    """A server that counts requests, and a client that sends as fast as its learned rate lets it."""
+
+    def __init__(self):
+        self.rate = LearnedRate()
+        self.now = self.level = 0.0
+        self.sent = 0
+
+    def run(self, per_second, seconds):
+        """The numbers of requests that were taken and refused."""
+        taken = refused = 0
+        end = self.now + seconds
+        while self.now < end:
+            pause = self.rate.pause(self.now)
+            if not pause:
+                self.sent += 1
+                self.rate.sent(self.now, 1)
+                if self.level >= 1.0:
+                    self.level -= 1.0
+                    taken += 1
+                else:
+                    refused += 1
+                    self.rate.refused(self.now, self.sent, self.sent, 2)
+                pause = 0.001
+            self.now += pause
+            self.level += pause * per_second
+        return taken, refused
+
+
+def test_nothing_is_held_up_before_there_is_a_sign():
+    """Refusals that a window explains teach no rate."""
+    rate = LearnedRate()
+    for place in range(1, 100):
+        rate.sent(float(place), 8)
+        rate.refused(float(place), place, place, 0)
+    assert (rate.per_second, rate.pause(100.0)) == (None, 0.0)
+
+
+def test_signs_must_come_soon_one_after_the_other():
+    """A calm between them makes them start over."""
+    rate = LearnedRate()
+    for place in range(1, 40):
+        rate.sent(float(place), 8)
+        rate.refused(float(place), place, place, 1)
+        if place % (SIGNS - 1) == 0:
+            rate.calmed()
+    assert rate.per_second is None
+
+
+@pytest.mark.parametrize("per_second", [0.5, 2.0, 40.0])
+def test_what_is_taken_between_two_refusals_is_the_rate(per_second):
+    """After some refusals the rate is known to two percent, and few more requests are sent than the server gives."""
+    server = Bucket()
+    server.run(per_second, 100 / per_second)
+    assert server.rate.per_second == pytest.approx(per_second, rel=0.05)
+    taken, refused = server.run(per_second, 1000 / per_second)
+    assert server.rate.per_second == pytest.approx(per_second, rel=0.02)
+    assert taken >= 990
+    assert 1 <= refused <= 50
+
+
+def test_a_server_that_gives_more_is_noticed():
+    """Without a refusal for long the excess doubles, again and again; the next refusals tell the new rate."""
+    server = Bucket()
+    server.run(2.0, 100.0)
+    server.run(20.0, 400.0)
+    assert server.rate.per_second == pytest.approx(20.0, rel=0.05)
+
+
+def test_a_server_that_gives_less_is_noticed():
+    """Refusals that come too soon tell the new rate, too."""
+    server = Bucket()
+    server.run(20.0, 100.0)
+    server.run(2.0, 100.0)
+    taken, refused = server.run(2.0, 100.0)
+    assert server.rate.per_second == pytest.approx(2.0, rel=0.05)
+    assert refused <= 0.1 * taken
+
+
+def test_a_rate_that_holds_nothing_up_is_forgotten():
+    """Where the window sends less than the rate allows, the rate is no news."""
+    server = Bucket()
+    server.run(2.0, 100.0)
+    rate = server.rate
+    assert rate.per_second is not None
+    for number in range(OVERDUE + 1):
+        assert rate.pause(1000.0 + number * 10) == 0.0
+        rate.sent(1000.0 + number * 10, 4)
+    assert rate.per_second is None

@@ -1,0 +1,315 @@
+"""Slices hold every text once, within their limits; bisection finds the texts at fault for few requests."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nimclient._bulk.slicing import (
+    SLICE_BYTES,
+    SLICE_TEXTS,
+    Bisection,
+    FailureScope,
+    Sizes,
+    Slice,
+    Slicer,
+    blame,
+    most_texts,
+    weight_of,
+)
+from nimclient.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BodyTooLargeError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ContextLengthError,
+    DecodeError,
+    EmbeddingMismatchError,
+    GoneError,
+    ModelNotFoundError,
+    NimError,
+    RateLimitError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    ServerError,
+    StreamFaultError,
+    UnprocessableEntityError,
+)
+
+# slices ---------------------------------------------------------------------------------------------------------------
+
+
+def cut(items: Sequence[Any], most: int = SLICE_TEXTS, limit: int = SLICE_BYTES, **settings: Any) -> list[Slice]:
+    slicer = Slicer(most, limit, settings.pop("sizes", Sizes()), **{"largest": None, "strict": False, **settings})
+    made = [piece for item in items if (piece := slicer.add(item)) is not None]
+    rest = slicer.rest()
+    return made if rest is None else [*made, rest]
+
+
+items = st.lists(
+    st.one_of(st.text("ab", max_size=8), st.text("aé🙂", max_size=8), st.just("\ud800"), st.none()), max_size=30
+)
+
+
+@given(items, st.integers(1, 9), st.integers(1, 40))
+def test_slices_cover_everything_in_order_within_the_limits(items: list[Any], most: int, limit: int) -> None:
+    """Every item is a text of one slice or one of its failures, in order; no slice is too long or too heavy."""
+    made = cut(items, most, limit)
+    places = [sorted([*piece.indexes, *(failure.index for failure in piece.failures)]) for piece in made]
+    assert [place for piece in places for place in piece] == list(range(len(items)))
+    for piece in made:
+        assert [items[index] for index in piece.indexes] == piece.texts
+        assert 1 <= len(piece.texts) + len(piece.failures) <= most
+        assert weight_of(piece.texts) <= limit or len(piece.texts) == 1
+        assert isinstance(piece.indexes, range) == (
+            not piece.texts or piece.indexes[-1] - piece.indexes[0] == len(piece.texts) - 1
+        )
+    for failure in (f for piece in made for f in piece.failures):
+        assert items[failure.index] in ("", "\ud800", None)
+        assert failure.error.index == failure.index
+
+
+@given(st.lists(st.text("aé", min_size=1, max_size=8), max_size=30), st.integers(1, 9), st.integers(1, 40))
+def test_slices_are_as_large_as_the_limits_allow(texts: list[str], most: int, limit: int) -> None:
+    """The first text of a slice would not have fitted into the one before."""
+    for before, after in itertools.pairwise(cut(texts, most, limit)):
+        assert len(before.texts) == most or weight_of([*before.texts, after.texts[0]]) > limit
+
+
+def test_default_slices() -> None:
+    """64 texts or 256 kB, whichever comes first; bytes are those of UTF-8."""
+    assert [len(piece.texts) for piece in cut(["a"] * 130)] == [64, 64, 2]
+    assert [len(piece.texts) for piece in cut(["x" * (SLICE_BYTES // 2)] * 5)] == [2, 2, 1]
+    assert [len(piece.texts) for piece in cut(["é" * SLICE_BYTES, "a"])] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("", "is empty"),
+        (5, "must be a str, not int"),
+        (None, "NoneType"),
+        ("a\udc00", "surrogate"),
+        ("long" * 4, "16 bytes"),
+    ],
+)
+def test_items_that_cannot_be_sent(item: Any, words: str) -> None:
+    """They fail with their position, or raise when all must be well."""
+    (piece,) = cut(["a", item, "b"], largest=10)
+    assert (piece.texts, piece.indexes) == (["a", "b"], (0, 2))
+    assert words in str(piece.failures[0].error)
+    assert piece.failures[0].text == (item if isinstance(item, str) else None)
+    with pytest.raises(ConfigurationError, match=r"texts\[1\]") as caught:
+        cut(["a", item], largest=10, strict=True)
+    assert caught.value.index == 1
+
+
+class Named(str):
+    id = 7
+
+
+def test_a_text_may_carry_its_id() -> None:
+    """A str subclass with an id gives its failure that id."""
+    (piece,) = cut([Named(""), ""])
+    assert [failure.id for failure in piece.failures] == ["7", None]
+
+
+def test_what_was_learned_holds_for_the_next_slices() -> None:
+    """A smaller size, in texts or in bytes, counts from the next slice on; it never grows."""
+    sizes = Sizes()
+    slicer = Slicer(8, 100, sizes, largest=None, strict=True)
+    for _ in range(5):
+        assert slicer.add("x" * 10) is None
+    sizes.learn(BadRequestError("too many inputs", status=400), 4, 40)
+    made = [piece for _ in range(12) if (piece := slicer.add("x" * 10))]
+    assert [len(piece.texts) for piece in made] == [8, 4, 4]
+    sizes.learn(RequestTooLargeError("too large", status=413), 2, 25)
+    sizes.learn(RequestTooLargeError("too large", status=413), 2, 99)
+    assert (sizes.texts, sizes.weight) == (4, 25)
+    for _ in range(4):
+        slicer.add("x" * 10)
+    made = [piece for _ in range(4) if (piece := slicer.add("x" * 10))]
+    assert [len(piece.texts) for piece in made] == [2, 2]
+    slicer.add("x" * 20)
+    sizes.texts = 1
+    made = [piece for text in ("x" * 20, "a", "b") if (piece := slicer.add(text))]
+    assert [len(piece.texts) for piece in made] == [1, 1, 1]
+
+
+def test_a_whim_is_not_learned() -> None:
+    """A refusal that does not speak of the size makes slices smaller only when it happens twice."""
+    sizes = Sizes()
+    sizes.learn(BadRequestError("no", status=400), 32, 1)
+    assert sizes.texts is None
+    sizes.learn(BadRequestError("no", status=400), 16, 1)
+    assert sizes.texts == 16
+    sizes.learn(BadRequestError("no", status=400), 8, 1)
+    assert sizes.texts == 16
+
+
+# whose fault ----------------------------------------------------------------------------------------------------------
+
+
+def refusal(status: int, words: str = "no", **fields: Any) -> NimError:
+    kind = {400: BadRequestError, 413: RequestTooLargeError, 422: UnprocessableEntityError}[status]
+    return kind(words, status=status, **fields)
+
+
+FIELDS = {"model", "dimensions", "truncate", "input_type", "encoding_format"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (refusal(400), FailureScope.ITEM),
+        (refusal(413, "Payload Too Large"), FailureScope.ITEM),
+        (refusal(422, "input.3: string too short", param="input.3"), FailureScope.ITEM),
+        (refusal(400, "dimensions of the input", param="input[3]"), FailureScope.ITEM),
+        (ContextLengthError("This model's maximum context length is 512; set truncate", status=400), FailureScope.ITEM),
+        (EmbeddingMismatchError("NaN"), FailureScope.ITEM),
+        (StreamFaultError("bad text", code=400), FailureScope.ITEM),
+        (refusal(400, "The model `x` does not exist."), FailureScope.CALL),
+        (refusal(400, "nothing", param="model"), FailureScope.CALL),
+        (refusal(422, "nothing", param="truncate"), FailureScope.CALL),
+        (refusal(400, "does not support changing output dimensions"), FailureScope.CALL),
+        (refusal(400, "invalid API key"), FailureScope.CALL),
+        (refusal(400, "user is not allowed"), FailureScope.ITEM),
+        (refusal(413, "batch size 64 > maximum allowed batch size 32"), FailureScope.SIZE),
+        (refusal(422, "input: List should have at most 32 items after validation, not 64"), FailureScope.SIZE),
+        (refusal(400, "too many inputs"), FailureScope.SIZE),
+        (BodyTooLargeError("", limit=1), FailureScope.SIZE),
+        (ServerError("", status=500), FailureScope.UNCLEAR),
+        (ConnectionLostError(""), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="headers"), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="total"), FailureScope.UNCLEAR),
+        (DecodeError(""), FailureScope.UNCLEAR),
+        (StreamFaultError(""), FailureScope.UNCLEAR),
+        (AuthenticationError("", status=401), FailureScope.CALL),
+        (ModelNotFoundError("", status=404), FailureScope.CALL),
+        (GoneError("", status=410), FailureScope.CALL),
+        (RateLimitError("", status=429), FailureScope.CALL),
+        (ConnectError("", kind="refused"), FailureScope.CALL),
+        (ConnectError("", kind="dns"), FailureScope.CALL),
+        (RequestTimeoutError("", phase="pool"), FailureScope.CALL),
+        (ClientClosedError(""), FailureScope.CALL),
+        (ConfigurationError(""), FailureScope.CALL),
+        (ConfigurationError("", path="body.input_type"), FailureScope.CALL),
+        (ConfigurationError("", path="body"), FailureScope.ITEM),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_whose_fault_it_is(error: NimError, kind: FailureScope) -> None:
+    """Texts are blamed for what one of them can bring about, the call for what every slice would meet."""
+    assert blame(error, FIELDS) is kind
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("batch size 64 > maximum allowed batch size 32", 32),
+        ("List should have at most 32 items after validation, not 64", 32),
+        ("array too long. Expected an array with maximum length 48, but got an array with length 64 instead", 48),
+        ("too many inputs: the limit is 64", None),
+        ("too many inputs", None),
+        ("at most 32 tokens", None),
+    ],
+)
+def test_the_number_that_a_refusal_names(words: str, number: int | None) -> None:
+    """How many texts are allowed is taken from the words, where it makes sense."""
+    assert most_texts(refusal(422, words), 64) == number
+
+
+# bisection ------------------------------------------------------------------------------------------------------------
+
+
+def run(
+    count: int, poison: set[int], kind: FailureScope = FailureScope.ITEM, most: int | None = None
+) -> tuple[int, set[int], set[int]]:
+    """Requests beyond the first, texts taken, texts failed, against a server that refuses parts with poison in them."""
+    plan = Bisection.of(count, most)
+    taken: set[int] = set()
+    failed: set[int] = set()
+    requests = 0
+    while (part := plan.part) is not None:
+        requests += 1
+        if poison & set(part):
+            failed |= {place for span in plan.refused(kind) for place in span}
+        else:
+            plan.taken()
+            taken |= set(part)
+        assert requests < 4 * count + 4
+    return requests - 1, taken, failed
+
+
+@pytest.mark.parametrize("count", range(1, 130))
+def test_one_poison_costs_few_requests(count: int) -> None:
+    """Wherever it is, one bad text among n costs at most 2·log2(n) requests more; it alone fails."""
+    for place in range(count):
+        requests, taken, failed = run(count, {place})
+        assert failed == {place}
+        assert taken == set(range(count)) - {place}
+        assert requests <= 2 * math.log2(count) + 1e-9
+
+
+@given(st.integers(1, 70), st.sets(st.integers(0, 69)), st.none() | st.integers(1, 20))
+def test_any_poison_is_found(count: int, places: set[int], most: int | None) -> None:
+    """Every text is taken or has failed, and only the bad ones have failed, whatever their number."""
+    poison = {place for place in places if place < count}
+    requests, taken, failed = run(count, poison, most=most)
+    assert failed == poison
+    assert taken == set(range(count)) - poison
+    assert requests <= 2 * len(poison) * math.ceil(math.log2(max(count, 2))) + math.ceil(count / (most or count))
+
+
+@given(st.integers(1, 70), st.sets(st.integers(0, 69)), st.none() | st.integers(1, 20))
+def test_no_text_is_lost_whatever_the_reason(count: int, places: set[int], most: int | None) -> None:
+    """With unclear reasons, too, every text is taken or has failed, not both, and every bad one has failed."""
+    poison = {place for place in places if place < count}
+    _, taken, failed = run(count, poison, FailureScope.UNCLEAR, most)
+    assert poison <= failed
+    assert taken == set(range(count)) - failed
+
+
+@given(st.integers(1, 70), st.integers(0, 69))
+def test_one_poison_that_looks_like_the_server_is_found(count: int, place: int) -> None:
+    """A 500 or a hang of one text is isolated as well, for two requests more where n is no power of two."""
+    poison = {place % count}
+    requests, taken, failed = run(count, poison, FailureScope.UNCLEAR)
+    assert (failed, taken) == (poison, set(range(count)) - poison)
+    assert requests <= 2 * math.ceil(math.log2(count))
+
+
+@pytest.mark.parametrize(("count", "most"), [(64, None), (64, 20), (5, None), (4, 3)])
+def test_a_server_that_fails_as_a_whole_costs_little(count: int, most: int | None) -> None:
+    """When both halves fail, too, all texts of the slice fail without a request for each."""
+    requests, taken, failed = run(count, set(range(count)), FailureScope.UNCLEAR, most)
+    assert (taken, failed) == (set(), set(range(count)))
+    assert requests <= 3
+
+
+def test_a_refused_size() -> None:
+    """The parts are of the size that the server names, else halves; the largest part taken is told."""
+    plan = Bisection.of(64, None)
+    assert plan.refused(FailureScope.SIZE, 24) == []
+    sizes = []
+    while (part := plan.part) is not None:
+        sizes.append(len(part))
+        plan.taken()
+    assert (sizes, plan.largest) == ([24, 24, 16], 24)
+    plan = Bisection.of(64, None)
+    plan.refused(FailureScope.SIZE)
+    assert plan.part == range(32)
+    plan.taken()
+    assert plan.part == range(32, 64)
+
+
+def test_nothing_to_send() -> None:
+    """A slice without texts has no parts."""
+    assert Bisection.of(0, None).part is None

@@ -1,0 +1,524 @@
+"""The choice of a replica, on a clock that tests move: where requests go, who is left alone, for how long, and who tries."""
+
+import gc
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+import pytest
+
+from nimclient._api.urls import parse_base_url
+from nimclient._engine.replicas import (
+    FAILURES,
+    FIRST_EJECTION,
+    FIRST_PAUSE,
+    FORGETTING,
+    MOST_EJECTION,
+    MOST_PAUSE,
+    Alone,
+    Lease,
+    Replica,
+    Replicas,
+    Route,
+)
+from nimclient.errors import (
+    ConnectError,
+    NotFoundError,
+    RateLimitError,
+    RequestTimeoutError,
+    ServerError,
+    ServiceUnavailableError,
+)
+
+REFUSED = ConnectError("refused", kind="refused")
+BROKEN = ServerError("broken", status=500)
+BUSY = ServiceUnavailableError("busy", status=503)
+
+
+@dataclass
+class Time:
+    """A clock that stands still until it is moved."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Books:
+    """Replicas on a clock of the test, and requests that end as it says."""
+
+    def __init__(self, count: int = 2) -> None:
+        self.clock = Time()
+        self.replicas = Replicas(bases(count), self.clock, random.Random(1).random)
+        self.members: list[Replica] = self.replicas._members
+
+    def way(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> Route:
+        return self.replicas.way(kind, stream=stream, may_probe=may_probe)
+
+    def take(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> Lease:
+        return self.way(kind, stream=stream, may_probe=may_probe).take()
+
+    def place(self, lease: Lease) -> int:
+        return next(i for i, member in enumerate(self.members) if member.base is lease.base)
+
+    def at(self, place: int, *errors: BaseException | None, seconds: float = 0.1, kind: str = "chat") -> None:
+        """Requests to one replica, one after the other, and how they end."""
+        for error in errors:
+            lease = Lease(self.members[place], kind, self.clock, stream=False, probe=False)
+            self.clock.now += seconds
+            end(lease, error)
+
+    def takers(self, number: int = 20, *, may_probe: bool = True) -> set[int]:
+        """Where so many requests go that are alone."""
+        found: set[int] = set()
+        for _ in range(number):
+            lease = self.take(may_probe=may_probe)
+            found.add(self.place(lease))
+            lease.end()
+        return found
+
+
+def bases(count: int) -> list:
+    return [parse_base_url(f"http://replica-{i}:8000") for i in range(count)]
+
+
+def end(lease: Lease, error: BaseException | None = None) -> None:
+    """Leave the block of a lease, with an error or without."""
+    lease.__exit__(None if error is None else type(error), error, None)
+
+
+# where requests go -------------------------------------------------------------------------------------------------
+
+
+def test_the_least_outstanding_where_nothing_is_known() -> None:
+    """Fresh replicas share requests that are sent at once equally."""
+    books = Books(4)
+    leases = [books.take() for _ in range(20)]
+    assert [len(member.open) for member in books.members] == [5, 5, 5, 5]
+    for lease in leases:
+        lease.end()
+        lease.end()
+    assert [len(member.open) for member in books.members] == [0, 0, 0, 0]
+
+
+def test_outstanding_times_latency() -> None:
+    """A replica that is three times slower gets a request for every three of the other."""
+    books = Books()
+    books.at(0, None, seconds=0.1)
+    books.at(1, None, seconds=0.3)
+    leases = [books.take() for _ in range(8)]
+    assert [len(member.open) for member in books.members] == [6, 2]
+    del leases
+
+
+def test_a_fresh_replica_is_as_good_as_the_fastest() -> None:
+    """A replica that nothing is known of is tried before a slow one, and as often as a fast one."""
+    books = Books(3)
+    books.at(0, None, seconds=0.1)
+    books.at(1, None, seconds=0.3)
+    leases = [books.take() for _ in range(4)]
+    assert [len(member.open) for member in books.members] == [2, 0, 2]
+    del leases
+
+
+def test_kinds_of_calls_are_measured_apart() -> None:
+    """That a replica answers chat slowly says nothing of its embeddings."""
+    books = Books()
+    books.at(0, None, seconds=10, kind="chat")
+    books.at(1, None, seconds=0.01, kind="embeddings")
+    books.at(0, None, seconds=0.01, kind="embeddings")
+    leases = [books.take("embeddings") for _ in range(4)]
+    assert [len(member.open) for member in books.members] == [2, 2]
+    del leases
+
+
+def test_what_is_not_of_a_kind_is_not_measured() -> None:
+    """A call without a kind tells that the replica works, and leaves its latency alone."""
+    books = Books()
+    books.at(0, BROKEN, BROKEN, kind="")
+    books.at(0, None, seconds=50, kind="")
+    assert books.members[0].latencies == {}
+    assert books.members[0].failures == 0
+
+
+def test_latency_is_smoothed_and_forgotten() -> None:
+    """One slow answer does not make a slow replica, and a replica that was slow is tried again."""
+    books = Books()
+    books.at(0, *[None] * 20, seconds=0.1)
+    books.at(0, None, seconds=1.1)
+    assert books.members[0].latencies["chat"] == pytest.approx(0.3)
+    books.at(1, None, seconds=0.1)
+    assert books.takers() == {1}
+    now = books.clock.now = books.members[0].measured + FORGETTING
+    assert books.members[0].latency("chat", 0.1, now) == pytest.approx(0.2)
+    books.clock.now += 1
+    busy = books.take()
+    assert books.takers() == {0}
+    busy.end()
+
+
+def test_an_errors_speed_is_no_latency() -> None:
+    """A replica that refuses a bad request at once is not the fastest for that."""
+    books = Books()
+    books.at(0, None, seconds=0.2)
+    books.at(0, NotFoundError("no", status=404), seconds=0.0)
+    assert books.members[0].latencies["chat"] == pytest.approx(0.2)
+
+
+def test_a_caller_who_gives_up_tells_how_slow_it_is() -> None:
+    """A cancelled request counts with the time it had waited, if that is longer than what is known."""
+    books = Books()
+    books.at(0, None, seconds=0.1)
+    books.at(0, KeyboardInterrupt(), seconds=0.05)
+    assert books.members[0].latencies["chat"] == pytest.approx(0.1)
+    books.at(0, KeyboardInterrupt(), seconds=10.1)
+    assert books.members[0].latencies["chat"] == pytest.approx(2.1)
+    books.at(1, KeyboardInterrupt(), seconds=10.0)
+    assert books.members[1].latencies == {}
+    assert books.members[0].failures == 0
+
+
+# failing -----------------------------------------------------------------------------------------------------------
+
+
+def test_failures_in_a_row_eject() -> None:
+    """Three failures in a row eject a replica; a success or an objection between them does not let it come to that."""
+    books = Books()
+    for fine in (None, NotFoundError("no", status=404)):
+        books.at(0, *[BROKEN] * (FAILURES - 1), fine)
+    assert books.takers() == {0, 1}
+    books.at(0, *[RequestTimeoutError("late", phase="headers")] * FAILURES)
+    assert books.takers() == {1}
+    assert books.members[0].latencies == {}
+
+
+def test_an_unreachable_replica_is_ejected_at_once() -> None:
+    """One connection that cannot be made is enough."""
+    books = Books()
+    books.at(0, REFUSED)
+    assert books.takers() == {1}
+
+
+def test_a_fault_of_this_side_ejects_nobody() -> None:
+    """A machine without file descriptors, or a full pool, says nothing of the replica."""
+    books = Books()
+    books.at(0, *[ConnectError("no files", kind="resources")] * 9)
+    books.at(0, *[RequestTimeoutError("full", phase="pool")] * 9)
+    assert books.members[0].failures == 0
+
+
+def test_one_request_probes() -> None:
+    """After its ejection a replica gets one request at a time, before the others, until one succeeds."""
+    books = Books()
+    books.at(0, REFUSED)
+    books.clock.now += FIRST_EJECTION
+    probe = books.take()
+    assert books.place(probe) == 0
+    assert [books.place(books.take()) for _ in range(3)] == [1, 1, 1]
+    end(probe)
+    assert books.takers() == {0, 1}
+
+
+def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
+    """A probe whose caller gives up is followed by the next one."""
+    books = Books()
+    books.at(0, REFUSED)
+    books.clock.now += FIRST_EJECTION
+    end(books.take(), KeyboardInterrupt())
+    assert books.place(books.take()) == 0
+
+
+def test_a_call_that_cannot_be_repeated_is_no_probe() -> None:
+    """What will not be repeated elsewhere does not try out a replica that may still be broken."""
+    books = Books()
+    books.at(0, REFUSED)
+    books.clock.now += FIRST_EJECTION
+    assert books.takers(may_probe=False) == {1}
+
+
+def test_an_ejection_doubles_and_is_forgotten() -> None:
+    """Each probe that fails doubles the time, up to a minute; each success halves the next."""
+    books = Books()
+    lengths = []
+    for _ in range(9):
+        books.at(0, BROKEN if lengths else REFUSED, seconds=0)
+        until = books.members[0].ejected_until
+        assert until is not None
+        lengths.append(until - books.clock.now)
+        books.clock.now = until
+    assert lengths == [1, 2, 4, 8, 16, 32, MOST_EJECTION, MOST_EJECTION, MOST_EJECTION]
+    books.at(0, *[None] * 7, seconds=0)
+    books.at(0, REFUSED, seconds=0)
+    assert books.members[0].ejected_until == books.clock.now + 4
+
+
+def test_what_was_under_way_does_not_count_again() -> None:
+    """Requests that break together with the first one do not lengthen the ejection."""
+    books = Books()
+    books.at(0, *[REFUSED] * 50, seconds=0)
+    assert books.members[0].ejected_until == books.clock.now + FIRST_EJECTION
+
+
+def test_a_late_success_ends_an_ejection() -> None:
+    """A request that was under way and succeeds shows that the replica works."""
+    books = Books()
+    late = [books.take(), books.take()]
+    books.at(0, REFUSED)
+    for lease in late:
+        end(lease)
+    assert books.takers() == {0, 1}
+
+
+def test_with_all_ejected_all_are_used() -> None:
+    """When every replica is ejected, requests are spread as if none was."""
+    books = Books(3)
+    for place in range(3):
+        books.at(place, REFUSED)
+    leases = [books.take() for _ in range(9)]
+    assert [len(member.open) for member in books.members] == [3, 3, 3]
+    del leases
+
+
+# refusing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_for_capacity_passes_over() -> None:
+    """A busy replica is passed over for as long as it asks for, and still better than an ejected one."""
+    books = Books()
+    books.at(0, RateLimitError("slow down", status=429, retry_after=20))
+    assert books.takers() == {1}
+    books.at(1, REFUSED)
+    assert books.takers() == {0}
+    books.at(1, None)
+    books.clock.now += 20
+    assert books.takers() == {0, 1}
+    assert books.members[0].ejections == books.members[0].failures == 0
+
+
+def test_pauses_double() -> None:
+    """Without a Retry-After the pause doubles with each burst of refusals; a success after it starts over."""
+    books = Books()
+    member = books.members[0]
+    lengths = []
+    for _ in range(10):
+        books.at(0, BUSY, BUSY, seconds=0)
+        lengths.append(member.paused_until - books.clock.now)
+        books.at(0, None, seconds=0)  # was under way
+        books.clock.now = member.paused_until
+    assert lengths == [min(FIRST_PAUSE * 2**n, MOST_PAUSE) for n in range(10)]
+    books.at(0, None, BUSY, seconds=0)
+    assert member.paused_until == books.clock.now + FIRST_PAUSE
+    books.clock.now = member.paused_until
+    books.at(0, RateLimitError("tomorrow", status=429, retry_after=86_400), seconds=0)
+    assert member.paused_until == books.clock.now + MOST_PAUSE
+
+
+def test_a_replica_that_loads_is_not_probed_by_every_call() -> None:
+    """A probe that is refused for capacity ends the ejection and begins a pause."""
+    books = Books()
+    books.at(0, REFUSED)
+    books.clock.now += FIRST_EJECTION
+    end(books.take(), BUSY)
+    assert books.takers() == {1}
+    books.clock.now += FIRST_PAUSE
+    assert books.takers() == {0, 1}
+
+
+# one call ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_retry_goes_elsewhere() -> None:
+    """The attempts of one call visit every replica before one comes twice; after a wait all are open again."""
+    books = Books(3)
+    way = books.way()
+    places = []
+    for left in (True, True, False):
+        lease = way.take()
+        places.append(books.place(lease))
+        end(lease, BROKEN)
+        assert way.has_another() is left
+    assert sorted(places) == [0, 1, 2]
+    way.waited()
+    assert way.has_another()
+
+
+def test_no_retry_goes_to_a_replica_that_is_out() -> None:
+    """Ejected and busy replicas are no other place to go at once."""
+    books = Books(3)
+    books.at(0, REFUSED)
+    books.at(1, BUSY)
+    way = books.way()
+    lease = way.take()
+    assert books.place(lease) == 2
+    assert not way.has_another()
+
+
+def test_a_stream_is_outstanding_until_it_ends() -> None:
+    """Opening a stream is measured; after that it is outstanding until `end`, or until nobody has it any more."""
+    books = Books(1)
+    member = books.members[0]
+    stream = books.take(stream=True)
+    books.clock.now += 0.5
+    end(stream)
+    assert member.latencies == {"chat": 0.5}
+    assert len(member.open) == 1
+    stream.end()
+    assert not member.open
+    forgotten = books.take(stream=True)
+    end(forgotten)
+    del forgotten
+    gc.collect()
+    assert not member.open
+    end(books.take(stream=True), BROKEN)
+    assert not member.open
+
+
+def test_one_server_alone() -> None:
+    """With one server there is nothing to choose, nothing to note, and nowhere else to go."""
+    base = bases(1)[0]
+    way = Alone(base)
+    with way.take() as lease:
+        assert lease.base is base
+    lease.end()
+    way.waited()
+    assert not way.has_another()
+
+
+# many calls: a discrete-event simulation -----------------------------------------------------------------------------
+
+
+@dataclass
+class World:
+    """Replicas with a service time and, if they queue, a number of slots; callers that send one request after the other.
+
+    `dies` is when the last replica begins to refuse connections, breaking what it has under way.
+    """
+
+    services: Sequence[Callable[[random.Random], float]]
+    slots: int | None = None
+    dies: float | None = None
+    seed: int = 0
+    latencies: list[list[float]] = field(default_factory=list)
+    failed: int = 0
+
+    def run(self, callers: int, requests: int, clients: int = 1) -> None:
+        clock = Time(0.0)
+        noise = random.Random(self.seed)
+        self.latencies = [[] for _ in self.services]
+        urls = bases(len(self.services))
+        books = [Replicas(urls, clock, noise.random) for _ in range(clients)]
+        order = itertools.count()
+        events: list[tuple[float, int, Callable[[], None]]] = []
+        serving: list[set[int]] = [set() for _ in urls]
+        waiting: list[list[Callable[[], None]]] = [[] for _ in urls]
+        left = requests
+        last = len(urls) - 1
+
+        def later(seconds: float, action: Callable[[], None]) -> None:
+            heapq.heappush(events, (clock.now + seconds, next(order), action))
+
+        def call(caller: int) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                attempt(caller, books[caller % clients].way("chat", stream=False, may_probe=True), clock.now, 1)
+
+        def attempt(caller: int, way: Route, began: float, number: int) -> None:
+            lease = way.take()
+            place = urls.index(lease.base)
+            is_dead = self.dies is not None and clock.now >= self.dies and place == last
+
+            def finish() -> None:
+                serving[place].discard(id(lease))
+                if waiting[place]:
+                    waiting[place].pop(0)()
+                dead_now = self.dies is not None and clock.now >= self.dies and place == last
+                if not dead_now:
+                    self.latencies[place].append(clock.now - began)
+                    end(lease)
+                    call(caller)
+                    return
+                end(lease, REFUSED)
+                if way.has_another() and number < 3:
+                    attempt(caller, way, began, number + 1)
+                else:
+                    self.failed += 1
+                    call(caller)
+
+            def serve() -> None:
+                serving[place].add(id(lease))
+                seconds = 0.0 if is_dead else self.services[place](noise)
+                if self.dies is not None and place == last and not is_dead:
+                    seconds = min(seconds, max(self.dies - clock.now, 0.0))
+                later(seconds, finish)
+
+            if self.slots is None or len(serving[place]) < self.slots:
+                serve()
+            else:
+                waiting[place].append(serve)
+
+        for caller in range(callers):
+            call(caller)
+        while events:
+            clock.now, _, action = heapq.heappop(events)
+            action()
+
+    def percentile(self, share: float) -> float:
+        """Of all requests, seconds."""
+        every = sorted(itertools.chain(*self.latencies))
+        return every[int(share * (len(every) - 1))]
+
+
+def around(seconds: float) -> Callable[[random.Random], float]:
+    """A service time that varies by a fifth."""
+    return lambda noise: seconds * noise.uniform(0.8, 1.2)
+
+
+def spread(seconds: float) -> Callable[[random.Random], float]:
+    """A service time that varies like the lengths of answers: exponentially."""
+    return lambda noise: noise.expovariate(1 / seconds)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("callers", [1, 8, 32])
+def test_one_of_four_is_twenty_times_slower(seed: int, callers: int) -> None:
+    """The 99th percentile of all requests is within twice the median of the healthy replicas, which share the work."""
+    world = World([around(0.05)] * 3 + [around(1.0)], seed=seed)
+    world.run(callers, 4000)
+    healthy = median(itertools.chain(*world.latencies[:3]))
+    assert world.percentile(0.99) <= 2 * healthy
+    if callers > 1:
+        assert min(len(part) for part in world.latencies[:3]) > 4000 / 5
+    assert sum(map(len, world.latencies)) == 4000
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_slow_replica_does_not_slow_a_fleet(seed: int) -> None:
+    """The same with many clients that know nothing of each other, each with few requests at once."""
+    world = World([around(0.05)] * 3 + [around(1.0)], seed=seed)
+    world.run(32, 32 * 400, clients=32)
+    assert world.percentile(0.99) <= 2 * median(itertools.chain(*world.latencies[:3]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_dies_in_mid_run(seed: int) -> None:
+    """Not one request fails when a replica dies, and almost none goes there after that."""
+    world = World([spread(0.05)] * 4, dies=2.0, seed=seed)
+    world.run(32, 10_000)
+    assert world.failed == 0
+    assert sum(map(len, world.latencies)) == 10_000
+    assert 0 < len(world.latencies[3]) < 1000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_queues_are_kept_even(seed: int) -> None:
+    """Of replicas that queue, one four times slower gets less than a tenth of the work; the others share the rest."""
+    world = World([spread(0.05)] * 3 + [spread(0.2)], slots=16, seed=seed)
+    world.run(64, 6000)
+    shares = [len(part) / 6000 for part in world.latencies]
+    assert shares[3] < 0.1
+    assert min(shares[:3]) > 0.27

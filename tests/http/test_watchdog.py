@@ -1,0 +1,205 @@
+"""The watchdog of a call: it fires for the phase that is armed, late rather than wrongly, and knows its own cancellations."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from nimclient._http import watchdog
+from nimclient._http.watchdog import Watchdog
+from nimclient.errors import RequestTimeoutError
+
+
+def watch(total: float | None = None) -> Watchdog:
+    deadline = None if total is None else time.monotonic() + total
+    return Watchdog(asyncio.get_running_loop(), deadline, total)
+
+
+async def wait(dog: Watchdog, seconds: float) -> None:
+    """What the transport does around each wait."""
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError as error:
+        raise dog.explain(error) from None
+    finally:
+        dog.disarm()
+
+
+def arm(dog: Watchdog, seconds: float, phase: Any = "idle") -> None:
+    dog.arm(phase, time.monotonic() + seconds, seconds)
+
+
+async def test_it_names_the_phase() -> None:
+    """A wait that is too long is RequestTimeoutError with the phase and its limit; the task is not cancelled."""
+    dog = watch()
+    arm(dog, 0.02, "headers")
+    with pytest.raises(RequestTimeoutError, match=r"the headers limit of 0\.02 s") as caught:
+        await wait(dog, 1)
+    assert (caught.value.phase, caught.value.seconds) == ("headers", 0.02)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    dog.close()
+
+
+async def test_the_total_wins_when_it_is_earlier() -> None:
+    """The deadline of the call is judged in every phase."""
+    dog = watch(0.02)
+    arm(dog, 5)
+    with pytest.raises(RequestTimeoutError) as caught:
+        await wait(dog, 1)
+    assert (caught.value.phase, caught.value.seconds) == ("total", 0.02)
+    dog = watch(0.02)
+    dog.arm("pool", None, None)
+    with pytest.raises(RequestTimeoutError) as caught:
+        await wait(dog, 1)
+    assert caught.value.phase == "total"
+
+
+async def test_a_wait_without_a_limit() -> None:
+    """Armed without a deadline it never fires, although an earlier wait had one."""
+    dog = watch()
+    arm(dog, 0.02)
+    await wait(dog, 0)
+    dog.arm("idle", None, None)
+    await wait(dog, 0.05)
+    dog.close()
+
+
+async def test_waits_in_time_set_one_timer() -> None:
+    """A hundred waits that end in time arm the loop's timer once; a disarmed watchdog does not fire."""
+    dog = watch()
+    arm(dog, 5)
+    timer = dog._timer
+    for _ in range(100):
+        arm(dog, 5)
+        await wait(dog, 0)
+    assert dog._timer is timer
+    dog.close()
+    dog.close()
+    assert timer is not None
+    assert timer.cancelled()
+
+
+async def test_an_earlier_deadline_moves_the_timer() -> None:
+    """A phase with a shorter limit than the one before it is judged by its own."""
+    dog = watch()
+    arm(dog, 5, "headers")
+    arm(dog, 0.02)
+    with pytest.raises(RequestTimeoutError) as caught:
+        await wait(dog, 1)
+    assert caught.value.phase == "idle"
+
+
+async def test_a_timer_that_rings_too_early_is_set_again() -> None:
+    """A later phase with a longer limit is not ended by the timer of an earlier one."""
+    dog = watch()
+    arm(dog, 0.02)
+    arm(dog, 0.08)
+    began = time.monotonic()
+    with pytest.raises(RequestTimeoutError):
+        await wait(dog, 1)
+    assert time.monotonic() - began > 0.07
+
+
+async def test_disarmed_when_it_rings() -> None:
+    """A timer that rings between two waits does nothing, and the next wait is judged anew."""
+    dog = watch()
+    arm(dog, 0.01)
+    dog.disarm()
+    await asyncio.sleep(0.03)
+    arm(dog, 0.02)
+    with pytest.raises(RequestTimeoutError):
+        await wait(dog, 1)
+
+
+async def test_a_result_that_is_there_when_time_is_up_wins() -> None:
+    """What arrived while the loop was blocked past the deadline is taken."""
+    dog = watch()
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Future[str] = loop.create_future()
+    arm(dog, 0.02)
+    loop.call_later(0.01, arrived.set_result, "in time")
+    loop.call_soon(time.sleep, 0.05)
+    assert await arrived == "in time"
+    dog.disarm()
+    await asyncio.sleep(0)
+    dog.close()
+
+
+async def test_expiry_belongs_to_its_own_wait() -> None:
+    """Between ringing and expiring a new wait may begin: it is not ended in place of the old one."""
+    dog = watch()
+    arm(dog, 0.01)
+    time.sleep(0.02)  # noqa: ASYNC251 - the deadline passes while the loop is blocked
+    asyncio.get_running_loop().call_soon(dog._ring)
+    await asyncio.sleep(0)
+    arm(dog, 0.05)
+    await wait(dog, 0.01)
+    arm(dog, 0.01)
+    asyncio.get_running_loop().call_soon(dog._expire, 0)
+    with pytest.raises(RequestTimeoutError):
+        await wait(dog, 1)
+    dog._expire(0)  # nothing is armed
+
+
+async def test_a_cancellation_of_somebody_else_passes() -> None:
+    """CancelledError that the watchdog did not cause stays what it is."""
+    dog = watch()
+
+    async def work() -> None:
+        arm(dog, 5)
+        await wait(dog, 5)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    dog.close()
+
+
+async def test_a_cancellation_at_the_same_moment_wins() -> None:
+    """Where the task is cancelled from outside while time is up as well, it ends cancelled."""
+    dog = watch()
+
+    async def work() -> None:
+        arm(dog, 0.02)
+        await wait(dog, 5)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    time.sleep(0.03)  # noqa: ASYNC251 - the deadline passes while the loop is blocked
+    dog._expire(dog._armed)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    dog.close()
+
+
+async def test_inside_somebody_elses_timeout() -> None:
+    """A timeout of the caller around the wait is the caller's: TimeoutError from there, not from here."""
+    dog = watch()
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.02):
+            arm(dog, 1)
+            await wait(dog, 1)
+    assert not isinstance(caught.value, RequestTimeoutError)
+    with pytest.raises(RequestTimeoutError):
+        async with asyncio.timeout(1):
+            arm(dog, 0.02)
+            await wait(dog, 1)
+    dog.close()
+
+
+async def test_a_long_limit_is_kept_by_a_timer_that_rings_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timer is set anew until the limit is reached, and not before."""
+    monkeypatch.setattr(watchdog, "LONGEST", 0.02)
+    dog = watch()
+    began = time.monotonic()
+    arm(dog, 0.1)
+    with pytest.raises(RequestTimeoutError, match=r"idle limit of 0\.1 s"):
+        await wait(dog, 10)
+    assert time.monotonic() - began >= 0.1
+    dog.close()
