@@ -1,7 +1,8 @@
-"""The house stands as docs/design.md draws it: imports go down only, and each library has its one room."""
+"""The house stands as docs/design.md draws it: imports go down only, and each library has its place."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,25 +26,67 @@ LAYERS = [
     {"_sync"},
 ]
 EXTRAS = {"simulator", "cli", "integrations", "jobs", "plot", "testing", "__main__"}
+PRIVATE_DOORS = 12
+LOOKING_UP = {("errors.py", "records")}
+"""The one arrow that may point up, for type checkers only: an error says which record it carries."""
+
 LIBRARIES = {
     "aiohttp": ("_http/", "simulator/"),
     "asyncio": ("_http/", "simulator/", "cli/"),
     "orjson": ("_base/json.py", "simulator/"),
-    "random": ("_engine/shared_state.py", "_engine/engine.py", "simulator/"),
+    "random": ("_engine/", "simulator/"),
+    "time": ("_engine/", "_http/", "_resources/embed_stream.py", "simulator/", "cli/", "jobs/", "integrations/"),
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
     "matplotlib": ("plot.py",),
     "sqlite3": ("jobs/checkpoint.py",),
     "rich": ("cli/",),
     "requests": (),
-    "httpx": (),
-    "langchain": (),
+    "httpx": ("integrations/httpx.py",),
+    "langchain_core": ("integrations/langchain",),
+    "opentelemetry": ("integrations/opentelemetry.py",),
+}
+PURE = (
+    "errors.py",
+    "_api/",
+    "_bulk/pacer.py",
+    "_bulk/progress.py",
+    "_bulk/rate.py",
+    "_bulk/slicing.py",
+    "_bulk/window.py",
+    "_nvcf/media.py",
+    "_nvcf/platform.py",
+    "_retry/",
+    "_schema/",
+    "_streams/accumulate.py",
+    "_streams/completion_accumulator.py",
+    "_streams/events.py",
+    "_streams/reasoning.py",
+    "_streams/sse.py",
+)
+"""What does no I/O, reads no clock and waits for nobody."""
+
+IMPURE = {
+    "aiohttp",
+    "anyio",
+    "asyncio",
+    "io",
+    "logging",
+    "os",
+    "pathlib",
+    "random",
+    "socket",
+    "ssl",
+    "sys",
+    "threading",
+    "time",
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def layer_of(part: str) -> int | None:
-    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
+def place_of(path: Path) -> str:
+    """The file, as the plan writes it."""
+    return str(path.relative_to(PACKAGE))
 
 
 def part_of(path: Path) -> str:
@@ -51,58 +94,103 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def layer_of(part: str) -> int | None:
+    return next((number for number, layer in enumerate(LAYERS) if part in layer), None)
+
+
+def typing_only(tree: ast.AST) -> set[ast.AST]:
+    """What stands under `if TYPE_CHECKING:`."""
+    blocks = (b for b in ast.walk(tree) if isinstance(b, ast.If) and ast.unparse(b.test) == "TYPE_CHECKING")
+    return {node for block in blocks for node in ast.walk(block)}
+
+
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Every imported module, and whether it is imported for type checkers only."""
+    """Every imported name, and whether it is imported for type checkers only."""
     tree = ast.parse(path.read_text())
-    typing_only = {
-        node
-        for block in ast.walk(tree)
-        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
-        for node in ast.walk(block)
-    }
+    for_checkers = typing_only(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, node in typing_only
+                yield alias.name, node in for_checkers
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module, node in typing_only
             for alias in node.names:
-                yield f"{node.module}.{alias.name}", node in typing_only
+                yield f"{node.module}.{alias.name}", node in for_checkers
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def module_of(name: str) -> str | None:
+    """The module of the package in which an imported name lives, as a place."""
+    parts = name.split(".")[1:]
+    for end in range(len(parts), 0, -1):
+        stem = PACKAGE.joinpath(*parts[:end])
+        for found in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if found.exists():
+                return place_of(found)
+    return None
+
+
+def test_there_are_twelve_private_doors() -> None:
+    """A newcomer chooses among twelve underscored names at the top level."""
+    doors = {part for path in MODULES if (part := part_of(path)).startswith("_") and not part.startswith("__")}
+    assert len(doors) <= PRIVATE_DOORS
+    assert doors <= {part for layer in LAYERS for part in layer}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place_of)
 def test_imports_go_down_only(path: Path) -> None:
-    """A module imports from its own package or from a lower layer; type-only imports may look up."""
+    """A module imports from its own room or from a lower layer, type-only imports included."""
     part = part_of(path)
     here = layer_of(part)
-    for name, typing_only in imports(path):
-        if not name.startswith("nimclient.") or typing_only or part == "__init__":
+    assert here is not None or part in {*EXTRAS, "__init__"}, f"{part} stands on no layer: add it to the plan"
+    if here is None:
+        return
+    for name, for_checkers in imports(path):
+        target = name.split(".")[1] if name.startswith("nimclient.") else part
+        if target == part or (for_checkers and (place_of(path), target) in LOOKING_UP):
             continue
-        target = name.split(".")[1]
-        if target == part or target not in {*EXTRAS, *(p for layer in LAYERS for p in layer)}:
-            continue
+        assert target not in EXTRAS, f"{part} imports the extra {target}"
         there = layer_of(target)
-        if here is None:
-            assert part in EXTRAS, f"{part} stands on no layer: add it to the plan"
-        else:
-            assert target not in EXTRAS, f"{part} imports the extra {target}"
-            assert there is not None
-            assert there < here, f"{part} (layer {here}) imports {target} (layer {there})"
+        assert there is None or there < here, f"{part} (layer {here}) imports {target} (layer {there})"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_each_library_has_its_room(path: Path) -> None:
+def test_no_module_is_part_of_a_cycle() -> None:
+    """Modules can be put in an order in which each comes after all that it imports, type-only imports included."""
+    graph = {
+        place_of(path): {
+            found
+            for name, for_checkers in imports(path)
+            if name.startswith("nimclient.") and (found := module_of(name)) not in (None, place_of(path))
+            if not (for_checkers and (place_of(path), part_of(PACKAGE / str(found))) in LOOKING_UP)
+        }
+        for path in MODULES
+        if part_of(path) != "__init__"  # its names are loaded when they are used
+    }
+    for targets in graph.values():
+        targets.discard("__init__.py")
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=place_of)
+def test_each_library_has_its_place(path: Path) -> None:
     """aiohttp, orjson and the others are imported only where the plan says."""
-    place = str(path.relative_to(PACKAGE))
+    place = place_of(path)
     for name, _ in imports(path):
-        rooms = LIBRARIES.get(name.split(".")[0])
-        assert rooms is None or place.startswith(tuple(rooms)), f"{place} imports {name}"
+        places = LIBRARIES.get(name.split(".")[0])
+        assert places is None or place.startswith(places), f"{place} imports {name}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if place_of(p).startswith(PURE)], ids=place_of)
+def test_pure_modules_do_no_io(path: Path) -> None:
+    """What the plan calls pure imports nothing that does I/O, waits, tells the time or throws dice."""
+    assert {name.split(".")[0] for name, _ in imports(path)}.isdisjoint(IMPURE)
 
 
 def test_only_the_settings_read_the_environment() -> None:
     """os.environ and os.getenv appear in _base/config.py and nowhere else in the core."""
     for path in MODULES:
-        if part_of(path) in EXTRAS or path.name == "_base/config.py":
+        if part_of(path) in EXTRAS or place_of(path) == "_base/config.py":
             continue
         text = path.read_text()
         assert "os.environ" not in text, path
@@ -114,19 +202,25 @@ def test_every_file_fits_its_room() -> None:
     assert [p.name for p in MODULES if len(p.read_text().splitlines()) > 500] == []
 
 
-def test_listeners_are_called_where_they_may_block() -> None:
-    """The core calls no listener of the caller's (a parameter on_…) itself: in Client it would run on the loop."""
-    listeners: set[str] = set()
+def test_every_room_has_a_charter() -> None:
+    """A private package opens with what it knows, in its `__init__`."""
+    for door in PACKAGE.glob("_*/__init__.py"):
+        assert ast.get_docstring(ast.parse(door.read_text())), door
+
+
+def test_callbacks_are_called_where_they_may_block() -> None:
+    """The core calls no callback of the caller's (a parameter on_…) itself: in Client it would run on the loop."""
+    callbacks: set[str] = set()
     calls: list[tuple[str, str]] = []
     for path in MODULES:
-        if part_of(path) in {*EXTRAS, "_http"}:  # the transport knows nobody's listeners but its own
+        if part_of(path) in {*EXTRAS, "_http"}:  # the transport knows nobody's callbacks but its own
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.arg) and node.arg.startswith("on_") and node.annotation is not None:
                 if "Callable" in ast.unparse(node.annotation):
-                    listeners.add(node.arg)
+                    callbacks.add(node.arg)
             elif isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 calls.append((path.name, name.lstrip("_")))
-    assert {"on_progress", "on_attempt"} <= listeners
-    assert [call for call in calls if call[1] in listeners] == []
+    assert {"on_progress", "on_attempt"} <= callbacks
+    assert [call for call in calls if call[1] in callbacks] == []
