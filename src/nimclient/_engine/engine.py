@@ -41,7 +41,7 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.error_bodies import MAX_ERROR_BODY, refuse_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.events import is_streamed, joined
 from nimclient.errors import (

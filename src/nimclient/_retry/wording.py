@@ -1,6 +1,6 @@
-"""How servers word what went wrong: every regular expression that reads the text of an error, and nothing else.
+"""What servers write in words only: the one place for patterns that are searched for in an error's text.
 
-The HTTP status and the fields of an error object come first; words only refine what they leave open.
+Words refine what the status says; they never decide alone what is retried.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_model
 NO_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
 )
-"""A 404 that is about the model, not about the path."""
+"""The server does not serve the model."""
 
 BAD_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
@@ -33,30 +33,19 @@ TOO_MANY_TEXTS = re.compile(
 ALLOWED_NUMBER = re.compile(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
 """How many it would take."""
 
-BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
-"""The JSON schema is rejected, not the field that holds it."""
+LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
+"""A field, as pydantic's errors print it: `'loc': ('body', 'foo')`."""
 
-PYDANTIC_LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
-"""pydantic's `'loc': ('body', 'foo')` in a text."""
+ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
+"""A field, as NIM 1.x prints it: `body -> foo`."""
 
-ARROW_LOCATION = re.compile(r"\bbody -> ([^\n]{1,300})")
-"""pydantic's `body -> foo`."""
-
-FIELD_NAME = re.compile(
+NAMED = re.compile(
     r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
 )
-"""Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, vLLM's `(parameter=foo, …)`."""
+"""A field that Dynamo or vLLM names."""
 
-
-def named_field(message: str) -> str | None:
-    """The field that the words of a validation error name, where the error object has no place for it."""
-    if found := PYDANTIC_LOCATION.search(message):
-        steps = [step.strip("'\" ") for step in found[1].split(",")]
-        return ".".join(step for step in steps if step and step != "body") or None
-    if found := ARROW_LOCATION.search(message):
-        return ".".join(step.strip() for step in found[1].split("->"))
-    found = FIELD_NAME.search(message)
-    return None if found is None else found[1] or found[2]
+BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
+"""The server objects to the JSON schema, not to the form in which it is sent."""
 
 
 def mentions(text: str, name: str) -> bool:

@@ -1,6 +1,6 @@
-"""What the body of an error says: (status, headers, body) of five server types → one error of ours.
+"""What a refusal means: (status, headers, body) in five server dialects → one error of ours.
 
-The body is sniffed, never trusted to be of a type: a hosted call may be answered by the platform (RFC 7807, plain
+The body is sniffed, never trusted to be of a dialect: a hosted call may be answered by the platform (RFC 7807, plain
 text) or by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list). The
 HTTP status decides the class; the words only refine it.
 """
@@ -16,8 +16,8 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import printable_id
-from nimclient._retry import wording
 from nimclient._retry.retry_after import retry_after
+from nimclient._retry.wording import ARROWS, LOCATION, NAMED, NO_MODEL, TOO_LONG
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -54,7 +54,7 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
-_MAX_DEPTH = 2
+_DEEPEST = 2
 """How many objects below each other are looked into for the words of an error."""
 _HINTS = {
     401: "check the API key",
@@ -87,16 +87,16 @@ def status_error(
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
     kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
-    if status in (400, 422) and wording.TOO_LONG.search(fault.message):
+    if status in (400, 422) and TOO_LONG.search(fault.message):
         kind = ContextLengthError
-    elif status == 404 and (fault.param == "model" or wording.NO_MODEL.search(fault.message)):
+    elif status == 404 and (fault.param == "model" or NO_MODEL.search(fault.message)):
         kind = ModelNotFoundError
     return kind(
         _sentence(fault, status, where, request_id, wait, "" if keyless else _HINTS.get(status, "")),
         status=status,
         code=fault.code,
         type=fault.type,
-        param=fault.param or (wording.named_field(fault.message) if status in (400, 422) else None),
+        param=fault.param or (named_field(fault.message) if status in (400, 422) else None),
         detail=fault.detail,
         request_id=request_id,
         retry_after=wait,
@@ -150,7 +150,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
     message = data.get("message")
     if isinstance(message, (dict, list)):
         message = _short(message)
-    if message is None and isinstance(detail, dict) and detail and depth < _MAX_DEPTH:
+    if message is None and isinstance(detail, dict) and detail and depth < _DEEPEST:
         return evolve(fault_of(cast(JsonDict, detail), depth + 1), detail=detail)
     words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
     if words is None:
@@ -171,6 +171,21 @@ def _location(item: JsonDict) -> str:
     loc = item.get("loc")
     steps = [str(step) for step in cast(list[Any], loc)] if isinstance(loc, list) else []
     return ".".join(steps[1:] if steps[:1] == ["body"] else steps)
+
+
+def named_field(message: str) -> str | None:
+    """The field that the words of a validation error name, where the error has no place for it.
+
+    Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, pydantic's `body -> foo` and `'loc': ('body',
+    'foo')`, vLLM's `(parameter=foo, …)`.
+    """
+    if found := LOCATION.search(message):
+        steps = [step.strip("'\" ") for step in found[1].split(",")]
+        return ".".join(step for step in steps if step and step != "body") or None
+    if found := ARROWS.search(message):
+        return ".".join(step.strip() for step in found[1].split("->"))
+    found = NAMED.search(message)
+    return None if found is None else found[1] or found[2]
 
 
 def is_fault_event(data: JsonDict) -> bool:
