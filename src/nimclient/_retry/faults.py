@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta, printable_id
+from nimclient._retry.retry_after import retry_after
 from nimclient._retry.wording import (
     ARROWS,
     LOCATION,
@@ -65,9 +66,6 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
-_PARTS = {"stream_options": ("include_usage",)}
-"""Names that stand for a field when a server objects to it."""
-
 _DEEPEST = 3
 """How many objects below each other are looked into for the words of an error."""
 
@@ -75,13 +73,10 @@ _MAX_DETAIL_DEPTH = 50
 """A deeper `detail` is kept as text: it could not be pickled or shown."""
 
 _LONGEST_CODE = 200
-_WAITS = ("retry-after", "llm_provider-retry-after")
-_WAITS_MS = ("retry-after-ms", "x-ms-retry-after-ms", "llm_provider-retry-after-ms")
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
 }
-EMPTY = "empty error body"
 
 
 @frozen
@@ -105,6 +100,7 @@ def status_error(
     request_id: str | None,
     keyless: bool = False,
     key: str = "",
+    carried_by: int | None = None,
 ) -> APIStatusError:
     """The error for a status of 400 or above.
 
@@ -116,6 +112,7 @@ def status_error(
         request_id: That of the headers; else the one that NVCF's workers write into the body is taken.
         keyless: No key was meant to be sent, so that a 401 is not about one.
         key: Which key was sent, or why none was, in words for the advice.
+        carried_by: The status of the response itself, where its body speaks of another one.
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     fault = read_fault(text)
@@ -124,8 +121,9 @@ def status_error(
     hint = "" if keyless else _HINTS.get(status, "")
     if hint and key:
         hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
+    place = f"{where} → {status}" if carried_by is None else f"{where} → {carried_by} with code {status}"
     return _class_of(status, fault)(
-        _sentence(fault, status, where, request_id, wait, hint),
+        _sentence(fault, status, place, request_id, wait, hint),
         status=status,
         code=fault.code,
         type=fault.type,
@@ -152,8 +150,8 @@ def _class_of(status: int, fault: Fault) -> type[APIStatusError]:
     return _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
 
 
-def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None, hint: str) -> str:
-    words = fault.message or EMPTY
+def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wait: float | None, hint: str) -> str:
+    words = fault.message or "empty error body"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
         words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
     if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
@@ -164,7 +162,7 @@ def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wai
         words += "; the gateway knows no such model, or no such path"
     hint = hint and f"; {hint}"
     rid = f", request id {request_id}" if request_id else ""
-    return f"{words[:500]}{hint} ({where} → {status}{rid})"
+    return f"{words[:500]}{hint} ({place}{rid})"
 
 
 def read_fault(text: str) -> Fault:
@@ -311,7 +309,7 @@ def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
     if status is None:
         raise stream_fault(data, plain=True)
     body = _json.dumps(data)
-    raise status_error(status, meta.headers, body, where=f"{where} → 200, code", request_id=meta.request_id)
+    raise status_error(status, meta.headers, body, where=where, request_id=meta.request_id, carried_by=meta.status)
 
 
 def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> StreamFaultError:
@@ -323,11 +321,6 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     words = fault.message or fallback or "an error event without a text"
     text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
     return StreamFaultError(text, code=fault.code, type=fault.type)
-
-
-def is_no_route(error: APIStatusError) -> bool:
-    """Whether a refusal says that there is no such route, rather than no such model."""
-    return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)
 
 
 def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
@@ -343,54 +336,6 @@ def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotF
         body=error.body,
         attempts=error.attempts,
     )
-
-
-def names_field(error: APIStatusError, field: str) -> bool:
-    """Whether a 400 or 422 names this field of the body, or a part of it, as what it objects to."""
-    if error.status not in (400, 422):
-        return False
-    names = (field, *_PARTS.get(field, ()))
-    return error.param in names or any(re.search(rf"\b{name}\b", error.body) for name in names)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
-
-    Azure has a name of its own for the first, LiteLLM hands on what the provider said below `llm_provider-`. A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
-    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
-    """
-    for name in _WAITS_MS:
-        milliseconds = _number(headers.get(name, ""))
-        if milliseconds is not None:
-            return milliseconds / 1000
-    for name in _WAITS:
-        value = headers.get(name, "")
-        for part in (value, *value.split(",")) if value else ():
-            seconds = _number(part)
-            if seconds is None:
-                seconds = _seconds_until(part, headers.get("date"))
-            if seconds is not None:
-                return seconds
-    return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
-
-
-def _seconds_until(text: str, now: str | None) -> float | None:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        then = parsedate_to_datetime(text)
-        base = parsedate_to_datetime(now) if now else None
-        return None if base is None else max((then - base).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _plain_text(text: str) -> str:
