@@ -234,7 +234,8 @@ def proxy_for(url: str) -> str | None:
 class ClientConfig:
     """Everything that a client is: what `with_options` copies and what a pickle carries.
 
-    `catalog` are the models that the caller gave an endpoint of their own, or described.
+    `catalog` are the models that the caller gave an endpoint of their own, or described. `transport`: what carries the
+    requests in place of aiohttp; its protocol, nimclient.testing.Transport, lies in a layer above.
     """
 
     base_urls: tuple[str, ...]
@@ -252,6 +253,7 @@ class ClientConfig:
     catalog: Mapping[str, Model]
     strict: bool
     on_attempt: Callable[[AttemptEvent], object] | None
+    transport: object = None
 
     def portable(self) -> ClientConfig:
         """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
