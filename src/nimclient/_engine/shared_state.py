@@ -27,7 +27,7 @@ from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper
 from nimclient._nvcf.platform import deprecation
-from nimclient._retry.classify import names_field
+from nimclient._retry.faults import names_field
 from nimclient._retry.policy import RetryBudget
 from nimclient.errors import (
     APIStatusError,
