@@ -352,7 +352,7 @@ class Engine:
         def fetch(address: str) -> HttpRequest:
             return self._requests.bare("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
 
-        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic)
+        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic, self._sleep)
         return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
 
     async def _refusal(
@@ -394,8 +394,7 @@ class Engine:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            transport = await self.core.transport()
-            await transport.sleep(seconds)
+            await self.core.sleep(seconds)
 
 
 def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
