@@ -313,7 +313,7 @@ class StreamFaultError(StreamError):
         super().__init__(message, partial=partial)
         self.code = code
         self.type = type
-        self.status = http_status(code)
+        self.status = _as_status(code)
 
 
 class StreamInterruptedError(StreamError):
@@ -423,8 +423,8 @@ class ModelDeprecationWarning(FutureWarning):
     """The server (`Deprecation` header) or our table says that a model will go. No error; it is warned of once."""
 
 
-def http_status(code: str | int | None) -> int | None:
+def _as_status(code: str | int | None) -> int | None:
     """The HTTP status that an error's code is, None where it is none."""
-    if isinstance(code, str) and len(code) == 3 and code.isdecimal():
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal():
         code = int(code)
     return code if isinstance(code, int) and 400 <= code <= 599 else None

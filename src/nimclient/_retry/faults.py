@@ -45,7 +45,6 @@ from nimclient.errors import (
     ServiceUnavailableError,
     StreamFaultError,
     UnprocessableEntityError,
-    http_status,
 )
 from nimclient.records._decode import int_or_none, object_or_empty, objects
 
@@ -304,10 +303,10 @@ def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
     data = object_or_empty(value)
     if not is_fault(data):
         return
-    code = fault_of(data).code
-    status = http_status(STATUS_OF_CODE.get(code, code) if isinstance(code, str) else code)
+    fault = stream_fault(data, plain=True)
+    status = fault.status or STATUS_OF_CODE.get(str(fault.code))
     if status is None:
-        raise stream_fault(data, plain=True)
+        raise fault
     body = _json.dumps(data)
     raise status_error(status, meta.headers, body, where=where, request_id=meta.request_id, carried_by=meta.status)
 
