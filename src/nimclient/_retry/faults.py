@@ -37,6 +37,7 @@ from nimclient.errors import (
     DecodeError,
     GoneError,
     ModelNotFoundError,
+    NimError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -150,7 +151,7 @@ def _class_of(status: int, fault: Fault) -> type[APIStatusError]:
 
 
 def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wait: float | None, hint: str) -> str:
-    words = fault.message.strip() or "empty error body"
+    words = NimError(fault.message).message or "empty error body"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
         words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
     if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
@@ -317,7 +318,7 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     `plain`: it was the whole body of a response.
     """
     fault = fault_of(value)
-    words = fault.message.strip() or fallback or "an error event without a text"
+    words = NimError(fault.message).message or fallback or "an error event without a text"
     text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
     return StreamFaultError(text, code=fault.code, type=fault.type)
 
