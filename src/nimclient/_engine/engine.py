@@ -40,7 +40,7 @@ from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
-from nimclient._retry.classify import MAX_ERROR_BODY, refuse_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
 from nimclient._retry.policy import Attempts, Outcome, Replay, outcome
 from nimclient._streams.events import is_streamed, joined
 from nimclient.errors import (

@@ -26,7 +26,7 @@ from nimclient._bulk.slicing import Sizes
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._nvcf.platform import deprecation
-from nimclient._retry.classify import names_field
+from nimclient._retry.faults import names_field
 from nimclient._retry.policy import RetryBudget
 from nimclient.errors import (
     APIStatusError,

@@ -14,7 +14,7 @@ from nimclient._base.config import Timeouts
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, request_id_of
 from nimclient._nvcf import platform as nvcf
-from nimclient._retry.classify import retry_after
+from nimclient._retry.faults import retry_after
 from nimclient._retry.policy import Outcome, outcome
 from nimclient.errors import RequestTimeoutError, TransportError
 
