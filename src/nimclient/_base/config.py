@@ -232,7 +232,7 @@ class ClientConfig:
     """Everything that a client is: what `with_options` copies and what a pickle carries.
 
     `catalog` are the models that the caller gave an endpoint of their own, or described: Model records, which the
-    settings carry without knowing them.
+    settings carry without knowing them, like `transport`, a nimclient.testing.Transport in place of aiohttp.
     """
 
     base_urls: tuple[str, ...]
@@ -250,6 +250,7 @@ class ClientConfig:
     catalog: Mapping[str, object]
     strict: bool
     on_attempt: Callable[[AttemptEvent], object] | None
+    transport: object = None
 
     def portable(self) -> ClientConfig:
         """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
