@@ -42,7 +42,8 @@ from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
 from nimclient._retry.policy import Attempts, Outcome, Replay, outcome
-from nimclient._streams.events import is_streamed, joined
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_streamed
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
