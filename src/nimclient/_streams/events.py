@@ -7,10 +7,12 @@ Both are read as what they are: the first byte tells, whatever the Content-Type 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
 from nimclient._base.json import excerpt, loads, loads_many
 from nimclient._base.types import Json, JsonDict, is_object
-from nimclient._retry.faults import refuse_fault, stream_fault
+from nimclient._base.values import ResponseMeta
+from nimclient._retry.faults import refuse_plain_fault, stream_fault
 from nimclient._streams.sse import Event, parse_events, plain_data
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
@@ -32,9 +34,9 @@ def is_event_stream(data: bytes) -> bool:
     return any(line.startswith(_FIELDS) for line in data.removeprefix(BOM).splitlines())
 
 
-def not_an_answer(content_type: str, data: bytes) -> DecodeError:
+def not_an_answer(meta: ResponseMeta, data: bytes) -> DecodeError:
     """The error for a body that is neither a stream nor a JSON object: a page of a proxy, a text, a list."""
-    kind = content_type.partition(";")[0].strip() or "no content type"
+    kind = meta.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
     words = excerpt(data)
     shown = f"begins {words[:80]!r}" if words else "is empty"
     return DecodeError(f"a stream was asked for, and what came ({kind}) {shown}", path="body", excerpt=words)
@@ -45,12 +47,12 @@ def is_streamed(data: bytes) -> bool:
     return data.lstrip(b"\xef\xbb\xbf\r\n").startswith((b"data:", b"event:", b":"))
 
 
-def plain_answer(data: bytes, content_type: str = "") -> JsonDict:
-    """The body of a server that ignored `stream`. Raises DecodeError, and what `refuse_fault` raises for an error object."""
+def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
+    """The body of a server that ignored `stream`. Raises DecodeError; for an error object what a plain call raises."""
     value = loads(data)
-    refuse_fault(value)
+    refuse_plain_fault(value, meta, f"POST {urlsplit(meta.url).path}")
     if not is_object(value):
-        raise not_an_answer(content_type, data)
+        raise not_an_answer(meta, data)
     return value
 
 

@@ -333,8 +333,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return begun
 
     def _take_whole(self, data: bytes) -> None:
-        answer = plain_answer(data, self._head.headers.get("content-type", ""))
-        self._add(self._accumulator.adopt(answer))
+        self._add(self._accumulator.adopt(plain_answer(data, self._head)))
 
     def _take(self, block: bytes) -> bool:
         return self._add(decode_events(block, self._joiner))
@@ -362,7 +361,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         if self._accumulator.finished:
             return
         if not self._accumulator.count and self._sample.strip() and not is_event_stream(self._sample):
-            raise not_an_answer(self._head.headers.get("content-type", ""), self._sample)
+            raise not_an_answer(self._head, self._sample)
         raise StreamInterruptedError("the stream ended before the answer was complete (no finish_reason, no [DONE])")
 
     def _annotate(self, error: NimError) -> None:
