@@ -1,4 +1,4 @@
-"""EmbedBatch, ChatBatch and RerankBatch in real engines on this machine: Ray Data, Spark, Dask and Daft, each from its documentation."""
+"""Batches of rows in real engines on this machine: Ray Data, Spark, Dask and Daft, each from its documentation."""
 
 import os
 import sys
