@@ -1,0 +1,207 @@
+"""What a chat model's fields, `model_kwargs` and call keywords come to: the arguments of the client's `chat.create`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from attrs import evolve, frozen
+from langchain_core.messages import BaseMessage
+
+from nimclient._base.types import JsonDict
+from nimclient.errors import APIStatusError, NimError
+from nimclient.integrations.langchain import catalog
+from nimclient.integrations.langchain import models as registry
+from nimclient.integrations.langchain.messages import wire_messages
+from nimclient.records.params import ChatOptions, CompletionOptions
+
+CHAT_OPTIONS = frozenset(ChatOptions.__optional_keys__)
+COMPLETION_OPTIONS = frozenset(CompletionOptions.__optional_keys__)
+_MERGED = ("chat_template_kwargs", "nvext", "extra_body", "extra_headers")
+_NOT_SENT = frozenset({"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"})
+_TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
+
+
+@frozen
+class ChatRequest:
+    """One call of the client: the messages, the model and the options."""
+
+    messages: list[JsonDict]
+    model: str | None
+    options: dict[str, Any]
+
+    def forms(self, refused: set[str]) -> Iterator[tuple[str, ChatRequest]]:
+        """The same request in each form in which a server may take its JSON schema, the current one first.
+
+        Old servers know `guided_json`, at the top or in `nvext`. Without a schema there is one form.
+        """
+        schema = _schema_of(self.options.get("response_format"))
+        if schema is None:
+            yield "", self
+            return
+        rest = {name: value for name, value in self.options.items() if name != "response_format"}
+        nvext = {**(self.options.get("nvext") or {}), "guided_json": schema}
+        forms = {
+            "response_format": self,
+            "guided_json": evolve(self, options={**rest, "guided_json": schema}),
+            "nvext": evolve(self, options={**rest, "nvext": nvext}),
+        }
+        for name, request in forms.items():
+            if name not in refused or name == "nvext":
+                yield name, request
+
+
+def refuses_form(error: NimError, form: str) -> bool:
+    """Whether a server said that it does not take this form: a 400 or 422 that names the field."""
+    if not isinstance(error, APIStatusError) or error.status not in (400, 422) or form not in ("response_format", "guided_json"):
+        return False
+    words = f"{error.param or ''} {error.message} {error.body}"
+    return form in words or (form == "response_format" and "json_schema" in words)
+
+
+def chat_request(
+    messages: Sequence[BaseMessage],
+    stop: Sequence[str] | None,
+    fields: Mapping[str, Any],
+    model_kwargs: Mapping[str, Any],
+    kwargs: Mapping[str, Any],
+) -> ChatRequest:
+    """The request. Call keywords win over `model_kwargs`, these over the model's fields; mappings that belong together
+    (`chat_template_kwargs`, `nvext`) are merged. What the client does not know by name is sent as it is.
+
+    Args:
+        messages: the conversation.
+        stop: the stop words of the call, None: those of the keywords or fields.
+        fields: the model's own fields, in the names of the wire.
+        model_kwargs: what the model sends with each call.
+        kwargs: the keywords of this call.
+    """
+    wanted = merged(merged(fields, model_kwargs), kwargs)
+    if stop is not None:
+        wanted["stop"] = list(stop)
+    wanted["stop"] = wanted.get("stop") or None
+    if any("max_completion_tokens" in given for given in (model_kwargs, kwargs)):
+        if wanted.get("max_completion_tokens") is not None and kwargs.get("max_tokens") is None:
+            wanted.pop("max_tokens", None)  # one of the two spellings, with the value that is nearest to the call
+    elif wanted.get("max_tokens") is not None:
+        wanted.pop("max_completion_tokens", None)
+    model = wanted.pop("model", None)
+    thinking = wanted.get("thinking_mode")
+    _move_stream_options(wanted)
+    wire = wire_messages(messages)
+    if thinking is not None:
+        wire = _switch_thinking(wire, wanted, model, bool(thinking))
+    return ChatRequest(wire, model, as_options(wanted, CHAT_OPTIONS))
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, `over` first; of the mappings that belong together each key."""
+    result = {**under, **over}
+    for name in _MERGED:
+        below, above = under.get(name), over.get(name)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            result[name] = deep_merged(cast(Mapping[str, Any], below), cast(Mapping[str, Any], above))
+    return result
+
+
+def deep_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, `over` first, in all depths."""
+    result = dict(under)
+    for name, value in over.items():
+        below = result.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = deep_merged(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
+        result[name] = value
+    return result
+
+
+def as_options(wanted: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The options that the client knows by name, and all others in `extra_body`. None is not sent."""
+    named: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if value is not None and name not in _NOT_SENT:
+            (named if name in known else others)[name] = value
+    if others:
+        named["extra_body"] = {**others, **(named.get("extra_body") or {})}
+    return named
+
+
+def _move_stream_options(wanted: dict[str, Any]) -> None:
+    """`stream_options` in the client's words: it sends `include_usage` itself, and drops it where a server objects."""
+    if "stream_options" not in wanted:
+        return
+    given = wanted.pop("stream_options")
+    wanted["stream_usage"] = given is not None
+    if given is not None and given != {"include_usage": True}:
+        wanted["_stream_options"] = dict(given)
+
+
+def take_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    """The options of one call; those of streams are sent with a stream only."""
+    taken = dict(options)
+    extra = dict(taken.get("extra_body") or {})
+    given = extra.pop("_stream_options", None)
+    if stream and given is not None:
+        extra["stream_options"] = given
+    if not stream:
+        taken.pop("stream_usage", None)
+    taken["extra_body"] = extra or None
+    return taken
+
+
+# thinking --------------------------------------------------------------------------------------------------------
+
+
+def _switch_thinking(
+    messages: list[JsonDict], wanted: dict[str, Any], model: str | None, enabled: bool
+) -> list[JsonDict]:
+    """The messages, and `wanted` changed, so that the model thinks or does not; other template settings stay."""
+    own = registry.registered(model)
+    if own is not None and own.switches_thinking:
+        return _switch_own(messages, wanted, own, enabled)
+    known = None if model is None else catalog.lookup_weights(model)
+    if known is not None and known.thinking_switch is None:
+        warnings.warn(
+            f"Model '{model}' does not support thinking mode. The thinking mode configuration will be ignored.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return messages
+    given = wanted.get("chat_template_kwargs")
+    if isinstance(given, Mapping):  # the switch that was thrown last counts
+        kept = {k: v for k, v in cast(Mapping[str, Any], given).items() if k not in _TEMPLATE_SWITCHES}
+        wanted["chat_template_kwargs"] = kept or None
+    wanted["thinking"] = enabled
+    return messages
+
+
+def _switch_own(
+    messages: list[JsonDict], wanted: dict[str, Any], model: registry.Model, enabled: bool
+) -> list[JsonDict]:
+    """The way that a registered model was given."""
+    if model.has_thinking_params:
+        params = model.thinking_param_enable if enabled else model.thinking_param_disable
+        wanted.update(deep_merged(wanted, params or {}))
+        return messages
+    line = model.thinking_prefix if enabled else model.no_thinking_prefix
+    return with_system_line(messages, line) if line else messages
+
+
+def with_system_line(messages: list[JsonDict], line: str) -> list[JsonDict]:
+    """The line at the end of the first system message, or as one of its own at the beginning."""
+    for position, message in enumerate(messages):
+        if message["role"] == "system":
+            changed = {**message, "content": f"{message['content']}\n{line}"}
+            return [*messages[:position], changed, *messages[position + 1 :]]
+    return [{"role": "system", "content": line}, *messages]
+
+
+def _schema_of(response_format: Any) -> JsonDict | None:
+    """The schema of a `json_schema` response format."""
+    if not isinstance(response_format, Mapping):
+        return None
+    wanted = cast(Mapping[str, Any], response_format)
+    schema = (wanted.get("json_schema") or {}).get("schema") if wanted.get("type") == "json_schema" else None
+    return schema if isinstance(schema, dict) else None
