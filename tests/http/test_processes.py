@@ -193,13 +193,13 @@ with blocking.chat.stream("hi") as stream:
 def test_a_lock_that_a_thread_held(served: Any, program: Program) -> None:
     """A child finds every lock of ours open, also where a thread of the parent was just starting the client."""
     program("""
-from nimclient._base.init_lock import building
+from nimclient._base.init_lock import init_lock
 from nimclient._sync.portal import PORTAL
 
 held, release = threading.Event(), threading.Event()
 
 def hold():
-    with building(), PORTAL._lock:
+    with init_lock(), PORTAL._lock:
         held.set()
         release.wait()
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
 
 from nimclient._base.values import AttemptEvent, RedactedStr
 from nimclient.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from nimclient.records.models import Model
 
 HOSTED_BASE_URL = "https://integrate.api.nvidia.com/v1"
 HOW_TO_GET_A_KEY = "create one at https://build.nvidia.com and set NVIDIA_API_KEY (or pass api_key=)"
@@ -234,7 +231,8 @@ def proxy_for(url: str) -> str | None:
 class ClientConfig:
     """Everything that a client is: what `with_options` copies and what a pickle carries.
 
-    `catalog` are the models that the caller gave an endpoint of their own, or described.
+    `catalog` are the models that the caller gave an endpoint of their own, or described: Model records, which the
+    settings carry without knowing them, like `transport`, a nimclient.testing.Transport in place of aiohttp.
     """
 
     base_urls: tuple[str, ...]
@@ -249,9 +247,10 @@ class ClientConfig:
     cert: Any
     proxy: str | None = field(repr=False)
     trust_env: bool
-    catalog: Mapping[str, Model]
+    catalog: Mapping[str, object]
     strict: bool
     on_attempt: Callable[[AttemptEvent], object] | None
+    transport: object = None
 
     def portable(self) -> ClientConfig:
         """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.

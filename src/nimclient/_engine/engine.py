@@ -40,7 +40,7 @@ from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
-from nimclient._retry.classify import MAX_ERROR_BODY, refuse_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
 from nimclient._retry.policy import Attempts, Outcome, Replay, outcome
 from nimclient._streams.events import is_streamed, joined
 from nimclient.errors import (
@@ -351,7 +351,7 @@ class Engine:
         def fetch(address: str) -> HttpRequest:
             return self._requests.bare("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
 
-        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic)
+        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic, self._sleep)
         return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
 
     async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, secret: str) -> NimError:
@@ -382,8 +382,7 @@ class Engine:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            transport = await self.core.transport()
-            await transport.sleep(seconds)
+            await self.core.sleep(seconds)
 
 
 def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:

@@ -32,7 +32,7 @@ class Requests:
         self._config = config
         self._catalog = catalog
         self._proxies = proxies
-        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
+        own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
 

@@ -72,10 +72,6 @@ class AiohttpTransport:
         head = HttpHead(response.status, Headers(response.raw_headers), attempt.queue, attempt.connect, attempt.reused)
         return head, _Body(attempt, response)
 
-    async def sleep(self, seconds: float) -> None:
-        """See Transport."""
-        await (await self._pool()).sleep(seconds)
-
     async def aclose(self) -> None:
         """Close the pool of this loop now, and those of other loops in their own threads."""
         self._closed = True
@@ -252,7 +248,7 @@ class _Body:
         self.abort()
         self._attempt.fail(error, "body", reused=False)
 
-    async def read_all(self, most: int | None) -> bytes:
+    async def read_all(self, max_bytes: int | None) -> bytes:
         idle = self._attempt.timeouts.idle
         watchdog, content = self._attempt.watchdog, self._content
         pieces: list[bytes] = []
@@ -263,8 +259,8 @@ class _Body:
                 piece = await content.readany()
                 pieces.append(piece)
                 size += len(piece)
-                if most is not None and size > most:
-                    raise BodyTooLargeError(f"the answer exceeds {most} bytes (Limits.max_body)", limit=most)
+                if max_bytes is not None and size > max_bytes:
+                    raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._fail(error)
         finally:
@@ -272,17 +268,17 @@ class _Body:
         self._release()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def read_some(self, most: int, seconds: float) -> bytes:
+    async def read_some(self, max_bytes: int, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
         data = b""
         with contextlib.suppress(TransportError, ClientClosedError):
-            while len(data) <= most and (piece := await self.read("body", deadline)):
+            while len(data) <= max_bytes and (piece := await self.read("body", deadline)):
                 data += piece
         if self._content.at_eof():
             self._release()
         else:
             self.abort()
-        return data[:most]
+        return data[:max_bytes]
 
     async def finish(self) -> None:
         if not self._closed and not self._content.at_eof():

@@ -52,7 +52,6 @@ class Pool:
         )
         self.closed = False
         self.attempts: set[Attempt] = set()
-        self._naps: set[asyncio.Future[bool]] = set()
         self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
         self._is_parents = False
@@ -69,26 +68,11 @@ class Pool:
         self._holder = _hold(forget, self.loop, self.session)
         await anext(self._holder)
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the pool is closed."""
-        sleeper = self.loop.create_future()
-        timer = self.loop.call_later(seconds, _settle, sleeper, True)
-        self._naps.add(sleeper)
-        try:
-            completed = await sleeper
-        finally:
-            self._naps.discard(sleeper)
-            timer.cancel()
-        if not completed:
-            raise closed_during_the_call()
-
     async def aclose(self) -> None:
         """Close the session; whatever is under way or waits ends with ClientClosedError."""
         self.closed = True
         for attempt in list(self.attempts):
             attempt.watchdog.interrupt(closed_during_the_call())
-        for sleeper in self._naps:
-            _settle(sleeper, False)
         holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
         if holder is not None:
             await holder.aclose()
@@ -131,8 +115,3 @@ async def _hold(
 def closed_during_the_call() -> ClientClosedError:
     """What ends a request under way."""
     return ClientClosedError("the client was closed during the call")
-
-
-def _settle(future: asyncio.Future[bool], value: bool) -> None:
-    if not future.done():
-        future.set_result(value)

@@ -14,7 +14,7 @@ from nimclient._base.config import Timeouts
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, request_id_of
 from nimclient._nvcf import platform as nvcf
-from nimclient._retry.classify import retry_after
+from nimclient._retry.faults import retry_after
 from nimclient._retry.policy import Outcome, outcome
 from nimclient.errors import RequestTimeoutError, TransportError
 
@@ -42,6 +42,7 @@ class Delivery:
     poll: Callable[[str, int], Awaitable[HttpRequest]]
     fetch: Callable[[str], HttpRequest]
     clock: Clock
+    sleep: Callable[[float], Awaitable[None]]
 
     async def result(self, head: HttpHead, body: Body, *, follow: bool) -> tuple[HttpHead, Body]:
         """The response that holds the result. `follow`: whether the first response may name another place for it.
@@ -134,7 +135,7 @@ class Delivery:
 
     async def _pause(self, seconds: float, request_id: str | None) -> None:
         left = self._left()
-        await self.transport.sleep(seconds if left is None else max(min(seconds, left), 0.0))
+        await self.sleep(seconds if left is None else max(min(seconds, left), 0.0))
         if left is not None and seconds >= left:
             raise self._too_late(request_id)
 

@@ -267,7 +267,9 @@ class EmbedRun:
         failures.sort(key=lambda failure: failure.index)
         if len(answers) == 1 and not failures:
             answer = answers[0][1]
-            return EmbeddedBatch(piece.indexes, answer.vectors, (), answer.usage, answer.extra, answer.meta)
+            return EmbeddedBatch(
+                piece.indexes, answer.vectors, usage=answer.usage, extra=answer.extra, meta=answer.meta
+            )
         answers.sort(key=lambda pair: pair[0].start)
         spans = [piece.indexes[span.start : span.stop] for span, _ in answers]
         if not answers:
@@ -279,7 +281,7 @@ class EmbedRun:
         buffer = b"".join(answer.vectors.buffer for _, answer in answers)
         vectors = first.vectors
         vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=first.model, meta=meta)
-        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, first.extra, meta)
+        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, extra=first.extra, meta=meta)
 
 
 class _AsyncCut(AsyncIterator[Slice]):

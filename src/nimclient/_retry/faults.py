@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import printable_id
+from nimclient._retry.wording import ARROWS, LOCATION, NAMED, NO_MODEL, TOO_LONG
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -50,17 +51,8 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
     429: RateLimitError,
     503: ServiceUnavailableError,
 }
-_TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens", re.I)
-_NO_MODEL = re.compile(
-    r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
-)
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
-_LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
-_ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
-_NAMED = re.compile(
-    r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
-)
 _DEEPEST = 2
 """How many objects below each other are looked into for the words of an error."""
 _HINTS = {
@@ -94,9 +86,9 @@ def status_error(
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
     kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
-    if status in (400, 422) and _TOO_LONG.search(fault.message):
+    if status in (400, 422) and TOO_LONG.search(fault.message):
         kind = ContextLengthError
-    elif status == 404 and (fault.param == "model" or _NO_MODEL.search(fault.message)):
+    elif status == 404 and (fault.param == "model" or NO_MODEL.search(fault.message)):
         kind = ModelNotFoundError
     return kind(
         _sentence(fault, status, where, request_id, wait, "" if keyless else _HINTS.get(status, "")),
@@ -186,12 +178,12 @@ def named_field(message: str) -> str | None:
     Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, pydantic's `body -> foo` and `'loc': ('body',
     'foo')`, vLLM's `(parameter=foo, …)`.
     """
-    if found := _LOCATION.search(message):
+    if found := LOCATION.search(message):
         steps = [step.strip("'\" ") for step in found[1].split(",")]
         return ".".join(step for step in steps if step and step != "body") or None
-    if found := _ARROWS.search(message):
+    if found := ARROWS.search(message):
         return ".".join(step.strip() for step in found[1].split("->"))
-    found = _NAMED.search(message)
+    found = NAMED.search(message)
     return None if found is None else found[1] or found[2]
 
 

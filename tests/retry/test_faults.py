@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nimclient import errors
 from nimclient._base.values import Headers
-from nimclient._retry.classify import (
+from nimclient._retry.faults import (
     MAX_ERROR_BODY,
     Fault,
     fault_of,
