@@ -40,8 +40,9 @@ from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
+from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
-from nimclient._retry.policy import Attempts, Outcome, Replay, outcome
+from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.events import is_streamed, joined
 from nimclient.errors import (
     APIStatusError,
@@ -98,7 +99,7 @@ class CallState:
     """One call on its way through the retry loop. `deadline` is in monotonic seconds, `total` the limit that set it."""
 
     way: Routing
-    attempts: Attempts
+    attempts: RetryState
     gate: Gate | None
     deadline: float | None
     total: float | None
@@ -205,7 +206,7 @@ class Engine:
         way = self._way(call)
         await core.transport()  # the time of importing aiohttp is no replica's latency
         headers = check_headers(options.get("extra_headers"), "extra_headers")
-        attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
+        attempts = RetryState(self.config.retry, call.replay, core.budget, random.random)
         course = CallState(way, attempts, gate, deadline, timeouts.total)
         while True:
             await self._acquire_slot(course)
@@ -236,10 +237,10 @@ class Engine:
         """The call for the next attempt, after the wait that its failure asks for; raises one that is the call's own."""
         core, gate, attempts = self.core, course.gate, course.attempts
         now = time.monotonic()
-        kind = outcome(error)
+        kind = classify(error)
         other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
-        moves = other and kind is Outcome.THROTTLED and attempts.may_move(error, kind)
-        at_the_gate = gate is not None and kind is Outcome.THROTTLED and not moves
+        moves = other and kind.is_throttled and attempts.may_fail_over(kind)
+        at_the_gate = gate is not None and kind.is_throttled and not moves
         delay = None
         if gate is not None and at_the_gate:
             delay = gate.refused(course.turn, error)
@@ -253,7 +254,7 @@ class Engine:
         if not course.fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
             course.fresh_tried = True
             return call
-        if moves or (other and kind is not Outcome.THROTTLED and attempts.may_move(error, kind)):
+        if moves or (other and not kind.is_throttled and attempts.may_fail_over(kind)):
             log.info("attempt %d failed (%s); the next one at another replica", course.number, error)
             return call
         if not at_the_gate:

@@ -27,7 +27,7 @@ from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper
 from nimclient._nvcf.platform import deprecation
-from nimclient._retry.faults import names_field
+from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
 from nimclient.errors import (
     APIStatusError,
@@ -129,7 +129,7 @@ class SharedState:
         """Remember which fields of ours a 400 or 422 objects to."""
         if not isinstance(error, APIStatusError):
             return frozenset()
-        named = frozenset(name for name in call.droppable_fields if names_field(error, name))
+        named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
         if named:
             key = (url, call.model)
             self._refused[key] = self._refused.get(key, frozenset()) | named

@@ -14,8 +14,8 @@ from nimclient._base.config import Timeouts
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, request_id_of
 from nimclient._nvcf import platform as nvcf
-from nimclient._retry.faults import retry_after
-from nimclient._retry.policy import Outcome, outcome
+from nimclient._retry.classify import classify
+from nimclient._retry.retry_after import retry_after
 from nimclient.errors import RequestTimeoutError, TransportError
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Delivery:
             except TransportError as error:
                 if isinstance(error, RequestTimeoutError) and error.phase in ("headers", "total"):
                     raise self._too_late(request_id) from error
-                if is_last or outcome(error) is Outcome.FINAL:
+                if is_last or not classify(error).retryable:
                     raise
             else:
                 asked = retry_after(head.headers) or 0.0

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import printable_id
+from nimclient._retry.retry_after import retry_after
 from nimclient._retry.wording import ARROWS, LOCATION, NAMED, NO_MODEL, TOO_LONG
 from nimclient.errors import (
     APIStatusError,
@@ -104,7 +105,7 @@ def status_error(
 
 
 def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None, hint: str) -> str:
-    words = fault.message or "the server said nothing"
+    words = fault.message or "empty error body"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
         words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
     if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
@@ -211,11 +212,6 @@ def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
     return StreamFaultError(text, code=fault.code, type=fault.type)
 
 
-def is_no_route(error: APIStatusError) -> bool:
-    """Whether a refusal says that there is no such route, rather than no such model."""
-    return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)
-
-
 def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
     """The error for what a server does not have, in our words, with all that its refusal said."""
     return kind(
@@ -229,51 +225,6 @@ def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotF
         body=error.body,
         attempts=error.attempts,
     )
-
-
-def names_field(error: APIStatusError, field: str) -> bool:
-    """Whether a 400 or 422 names this field of the body as what it objects to."""
-    return error.status in (400, 422) and (error.param == field or re.search(rf"\b{field}\b", error.body) is not None)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
-
-    A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
-    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
-    """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    for part in (value, *value.split(",")):
-        seconds = _number(part)
-        if seconds is None:
-            seconds = _seconds_until(part, headers.get("date"))
-        if seconds is not None:
-            return seconds
-    return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
-
-
-def _seconds_until(text: str, now: str | None) -> float | None:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        then = parsedate_to_datetime(text)
-        base = parsedate_to_datetime(now) if now else None
-        return None if base is None else max((then - base).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
 
 
 def _plain_text(text: str) -> str:

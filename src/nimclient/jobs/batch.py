@@ -18,7 +18,7 @@ from nimclient._bulk.progress import Tally
 from nimclient._bulk.workers import run_all
 from nimclient._client import AsyncClient
 from nimclient._resources.base import Resource
-from nimclient._retry.policy import Outcome, outcome
+from nimclient._retry.classify import RequestState, classify
 from nimclient._sync.client import Client
 from nimclient.errors import (
     AuthenticationError,
@@ -197,10 +197,9 @@ def _tokens(answer: Answered) -> float:
 
 def _stops_the_job(error: NimError) -> bool:
     """Whether every other request would meet it, too: the key, or a server that is not there or refuses for capacity."""
-    return isinstance(error, (AuthenticationError, ClientClosedError)) or outcome(error) in (
-        Outcome.THROTTLED,
-        Outcome.REFUSED,
-    )
+    kind = classify(error)
+    unsent = kind.retryable and kind.state is RequestState.NOT_SENT
+    return unsent or isinstance(error, (AuthenticationError, ClientClosedError))
 
 
 class _Requests(AsyncIterator[Request]):

@@ -1,0 +1,234 @@
+"""The failure table: each class of error and each status has one row, and every part of the client reads the same one."""
+
+import json
+from typing import Any
+
+import pytest
+
+from nimclient._retry import classify as table
+from nimclient._retry.classify import (
+    FailureKind,
+    FailureScope,
+    HealthSignal,
+    RequestState,
+    classify,
+    classify_status,
+    health_of,
+    max_texts,
+    rejects_field,
+    rejects_form,
+    scope_of,
+)
+from nimclient._retry.faults import status_error
+from nimclient._schema.structured import FORM_NAMES, Via
+from nimclient.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    BodyTooLargeError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ContextLengthError,
+    DecodeError,
+    EmbeddingMismatchError,
+    GoneError,
+    ModelNotFoundError,
+    NimError,
+    ProtocolError,
+    RateLimitError,
+    RedirectError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    RerankMismatchError,
+    ServerError,
+    StreamFaultError,
+    StreamInterruptedError,
+    UnprocessableEntityError,
+)
+
+
+def status(number: int) -> APIStatusError:
+    return APIStatusError("x", status=number)
+
+
+def timeout(phase: Any) -> RequestTimeoutError:
+    return RequestTimeoutError("x", phase=phase)
+
+
+ROWS: list[tuple[NimError, FailureKind]] = [
+    *[(status(s), table.THROTTLED) for s in (429, 503, 529)],
+    *[(status(s), table.CONFLICT) for s in (408, 409, 425)],
+    *[(status(s), table.SERVER_ERROR) for s in (500, 502, 504, 520, 524, 528)],
+    *[(status(s), table.REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
+    *[(status(s), table.UNSUPPORTED) for s in (501, 505, 599, 600)],
+    *[(StreamFaultError("x", code=c), table.THROTTLED) for c in (429, "503", 529)],
+    *[(StreamFaultError("x", code=c), table.INTERRUPTED) for c in (None, "overloaded", 200)],
+    (StreamFaultError("x", code=500), table.SERVER_ERROR),
+    (StreamFaultError("x", code=400), table.REJECTED),
+    (ConnectError("x", kind="refused"), table.CONNECTION_REFUSED),
+    (ConnectError("x", kind="dns"), table.UNREACHABLE),
+    (ConnectError("x", kind="unreachable"), table.UNREACHABLE),
+    (ConnectError("x", kind="proxy"), table.UNREACHABLE),
+    (ConnectError("x", kind="resources"), table.OUT_OF_RESOURCES),
+    (ConnectError("x", kind="tls"), table.UNTRUSTED),
+    (timeout("connect"), table.UNREACHABLE),
+    *[(timeout(p), table.INTERRUPTED) for p in ("headers", "first_event", "idle")],
+    (timeout("pool"), table.LOCAL),
+    (timeout("poll"), table.LOST_RESULT),
+    (timeout("total"), table.OUT_OF_TIME),
+    (ConnectionLostError("x"), table.INTERRUPTED),
+    (ConnectionLostError("x", reused=True), table.STALE_CONNECTION),
+    (StreamInterruptedError("x"), table.INTERRUPTED),
+    (BodyTooLargeError("x", limit=1), table.TOO_LARGE),
+    (RedirectError("x", host="h"), table.LOCAL),
+    (ProtocolError("x"), table.MALFORMED),
+    (DecodeError("x"), table.MALFORMED),
+    (RerankMismatchError("x"), table.MALFORMED),
+    (EmbeddingMismatchError("x"), table.MISMATCHED),
+    (DecodeError("x", status=202), table.ACCEPTED),
+    (ConfigurationError("x"), table.LOCAL),
+    (ConfigurationError("x", path="body"), table.BAD_BODY),
+    (ClientClosedError("x"), table.LOCAL),
+]
+
+
+@pytest.mark.parametrize(("error", "row"), ROWS, ids=lambda value: repr(value)[:50])
+def test_every_failure_has_its_row(error: NimError, row: FailureKind) -> None:
+    """The class of an error, and its status, kind or phase, pick the row."""
+    assert classify(error) == row
+    assert health_of(error) is row.health
+
+
+def test_a_server_is_judged_by_what_it_did() -> None:
+    """A success is one; what the caller or Python raised tells nothing of the server."""
+    assert health_of(None) is HealthSignal.OK
+    assert health_of(KeyboardInterrupt()) is HealthSignal.UNKNOWN
+    assert health_of(ValueError("x")) is HealthSignal.UNKNOWN
+
+
+def test_what_is_not_sent_is_safe_to_repeat() -> None:
+    """Throttling and a refused connection are the rows that a repeat, later, carries out exactly once."""
+    rows = {kind for _, kind in ROWS if kind.is_throttled}
+    assert rows == {table.THROTTLED, table.CONNECTION_REFUSED}
+    assert all(kind.retryable and kind.state is RequestState.NOT_SENT for kind in rows)
+
+
+@pytest.mark.parametrize("number", range(400, 600))
+def test_every_status_has_a_row(number: int) -> None:
+    """What a status below 500 says is never held against the server's health, other than being busy."""
+    kind = classify_status(number)
+    healthy = (HealthSignal.REJECTED, HealthSignal.THROTTLED)
+    assert (kind.health in healthy) == (number < 500 or number in (503, 529))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "named"),
+    [
+        (400, {"error": {"message": "x", "param": "input_type"}}, True),
+        (400, {"error": "Unsupported parameter(s): `input_type`"}, True),
+        (422, {"detail": [{"loc": ["body", "input_type"], "msg": "extra"}]}, True),
+        (422, {"detail": "the input_types are wrong"}, False),
+        (400, {"error": "bad temperature"}, False),
+        (404, {"error": "input_type"}, False),
+        (500, {"error": "input_type"}, False),
+    ],
+)
+def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) -> None:
+    """Only a 400 or 422 that says the field's whole name rejects it."""
+    error = status_error(status, {}, json.dumps(body).encode(), where="POST /v1/x", request_id=None)
+    assert rejects_field(error, "input_type") is named
+
+
+def rejection(status: int, words: str = "no", **fields: Any) -> NimError:
+    kind = {400: BadRequestError, 413: RequestTooLargeError, 422: UnprocessableEntityError}[status]
+    return kind(words, status=status, **fields)
+
+
+FIELDS = {"model", "dimensions", "truncate", "input_type", "encoding_format"}
+
+
+@pytest.mark.parametrize(
+    ("error", "scope"),
+    [
+        (rejection(400), FailureScope.ITEM),
+        (rejection(413, "Payload Too Large"), FailureScope.ITEM),
+        (rejection(422, "input.3: string too short", param="input.3"), FailureScope.ITEM),
+        (rejection(400, "dimensions of the input", param="input[3]"), FailureScope.ITEM),
+        (ContextLengthError("This model's maximum context length is 512; set truncate", status=400), FailureScope.ITEM),
+        (EmbeddingMismatchError("NaN"), FailureScope.ITEM),
+        (StreamFaultError("bad text", code=400), FailureScope.ITEM),
+        (rejection(400, "The model `x` does not exist."), FailureScope.CALL),
+        (rejection(400, "nothing", param="model"), FailureScope.CALL),
+        (rejection(422, "nothing", param="truncate"), FailureScope.CALL),
+        (rejection(400, "does not support changing output dimensions"), FailureScope.CALL),
+        (rejection(400, "invalid API key"), FailureScope.CALL),
+        (rejection(400, "user is not allowed"), FailureScope.ITEM),
+        (rejection(413, "batch size 64 > maximum allowed batch size 32"), FailureScope.REQUEST),
+        (rejection(422, "input: List should have at most 32 items after validation, not 64"), FailureScope.REQUEST),
+        (rejection(400, "too many inputs"), FailureScope.REQUEST),
+        (BodyTooLargeError("", limit=1), FailureScope.REQUEST),
+        (ServerError("", status=500), FailureScope.UNCLEAR),
+        (ConnectionLostError(""), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="headers"), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="total"), FailureScope.UNCLEAR),
+        (DecodeError(""), FailureScope.UNCLEAR),
+        (StreamFaultError(""), FailureScope.UNCLEAR),
+        (AuthenticationError("", status=401), FailureScope.CALL),
+        (ModelNotFoundError("", status=404), FailureScope.CALL),
+        (GoneError("", status=410), FailureScope.CALL),
+        (RateLimitError("", status=429), FailureScope.CALL),
+        (ConnectError("", kind="refused"), FailureScope.CALL),
+        (ConnectError("", kind="dns"), FailureScope.CALL),
+        (RequestTimeoutError("", phase="pool"), FailureScope.CALL),
+        (ClientClosedError(""), FailureScope.CALL),
+        (ConfigurationError(""), FailureScope.CALL),
+        (ConfigurationError("", path="body.input_type"), FailureScope.CALL),
+        (ConfigurationError("", path="body"), FailureScope.ITEM),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_whose_failure_it_is(error: NimError, scope: FailureScope) -> None:
+    """Texts are blamed for what one of them can bring about, the call for what every slice would meet."""
+    assert scope_of(error, FIELDS) is scope
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("batch size 64 > maximum allowed batch size 32", 32),
+        ("List should have at most 32 items after validation, not 64", 32),
+        ("array too long. Expected an array with maximum length 48, but got an array with length 64 instead", 48),
+        ("too many inputs: the limit is 64", None),
+        ("too many inputs", None),
+        ("at most 32 tokens", None),
+    ],
+)
+def test_the_number_that_a_rejection_names(words: str, number: int | None) -> None:
+    """How many texts are allowed is taken from the words, where it makes sense."""
+    assert max_texts(rejection(422, words), 64) == number
+
+
+@pytest.mark.parametrize(
+    ("error", "via", "rejected"),
+    [
+        (BadRequestError("no", status=400, param="response_format"), "json_schema", True),
+        (BadRequestError("no", status=400, param="response_format.type"), "json_object", True),
+        (UnprocessableEntityError("guided_json: Extra inputs are not permitted", status=422), "guided_json", True),
+        (BadRequestError("Unsupported parameter(s): `nvext`", status=400), "nvext", True),
+        (BadRequestError("json_schema is not supported", status=400), "json_schema", True),
+        (BadRequestError("structured_outputs", status=400), "structured_outputs", True),
+        (BadRequestError("no", status=400, param="guided_json_x"), "guided_json", False),
+        (BadRequestError("max_tokens is too large", status=400), "json_schema", False),
+        (BadRequestError("Invalid schema for response_format 'City'", status=400), "json_schema", False),
+        (BadRequestError("the schema in response_format contains features not supported by xgrammar", status=400),
+         "json_schema", False),
+        (BadRequestError("no", status=400, body="you sent response_format"), "json_schema", False),
+        (ContextLengthError("response_format", status=400), "json_schema", False),
+        (ServerError("response_format", status=500), "json_schema", False),
+    ],
+)  # fmt: skip
+def test_only_a_400_or_422_that_names_the_field_rejects_a_form(error: APIStatusError, via: Via, rejected: bool) -> None:
+    """Not a complaint about the schema in it, nor one about something else."""
+    assert rejects_form(error, FORM_NAMES[via]) is rejected
