@@ -6,13 +6,14 @@ import builtins
 import hashlib
 import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding
@@ -25,12 +26,7 @@ from nimclient.integrations.langchain import models as registry
 from nimclient.integrations.langchain.connection import Connection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
-from nimclient.integrations.langchain.requests import (
-    ChatRequest,
-    chat_request,
-    refuses_form,
-    take_stream_options,
-)
+from nimclient.integrations.langchain.requests import ChatRequest, chat_request
 from nimclient.integrations.langchain.tools import Tool, ToolChoice, wire_tool_choice, wire_tools
 
 _DEFAULT_MAX_TOKENS = 1024
@@ -55,7 +51,11 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
     temperature: float | None = Field(None, ge=0.0, le=2.0, description="Sampling temperature in [0, 2]")
     max_tokens: int | None = Field(
-        _DEFAULT_MAX_TOKENS, gt=0, lt=2**31 - 1, alias="max_completion_tokens", description="None: the server's own limit"
+        _DEFAULT_MAX_TOKENS,
+        gt=0,
+        lt=2**31 - 1,
+        alias="max_completion_tokens",
+        description="None: the server's own limit",
     )
     top_p: float | None = Field(None, ge=0.0, le=1.0, description="Top-p for nucleus sampling in [0, 1]")
     seed: int | None = Field(None, ge=0, description="The seed for deterministic results")
@@ -71,14 +71,17 @@ class ChatNVIDIA(Connection, BaseChatModel):
         """Move what is no field into `model_kwargs`."""
         names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)}
         given = dict(values)
-        if "max_tokens" in given:
+        rebuilt = cls.model_fields.keys() <= given.keys()  # by configurable_fields: nobody wrote the name
+        if "max_tokens" in given and not rebuilt:
             warnings.warn(
                 "The 'max_tokens' parameter is deprecated and will be removed in a future version. "
                 "Please use 'max_completion_tokens' instead.",
                 DeprecationWarning,
                 stacklevel=2,
             )
-        extra = {name: given.pop(name) for name in list(given) if name not in {*names, "nvidia_api_key", "nvidia_base_url"}}
+        extra = {
+            name: given.pop(name) for name in list(given) if name not in {*names, "nvidia_api_key", "nvidia_base_url"}
+        }
         if extra:
             warnings.warn(
                 f"{sorted(extra)} are no parameters of {cls.__name__}; they are sent with each request (model_kwargs). "
@@ -94,6 +97,8 @@ class ChatNVIDIA(Connection, BaseChatModel):
         """What depends on the model that was resolved."""
         if "max_tokens" not in self.model_fields_set and self.model in _MORE_TOKENS:
             self._set("max_tokens", _MORE_TOKENS[self.model])
+        if self.thinking_mode is not None:
+            self._warn_if_it_cannot_think()
         if self.profile is None:
             self._set("profile", self._resolve_model_profile())
         for package, version in versions().items():
@@ -121,6 +126,14 @@ class ChatNVIDIA(Connection, BaseChatModel):
         """The key, which is never written down."""
         return {"api_key": "NVIDIA_API_KEY"}
 
+    def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
+        """What `dumps` writes, in the constructor's own words."""
+        written = super().to_json()
+        kwargs: Any = written.get("kwargs", {})
+        if "max_tokens" in kwargs:
+            kwargs["max_completion_tokens"] = kwargs.pop("max_tokens")
+        return written
+
     @property
     def _identifying_params(self) -> builtins.dict[str, Any]:
         """Everything that changes the answer."""
@@ -133,23 +146,23 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The key of the cache, of the fields as they are now; headers, which may choose the model, as a digest."""
-        self.__dict__.pop("_serialized", None)
+        vars(self).pop("_serialized", None)
         headers = hashlib.sha256(repr(sorted(self.default_headers.items())).encode()).hexdigest()[:16]
         return f"{super()._get_llm_string(stop=stop, **kwargs)}---{self.base_url}---{self.model}---{headers}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        wanted = {"model": self.model, "temperature": self.temperature, "max_tokens": self.max_tokens}
+        wanted: builtins.dict[str, Any] = {name: getattr(self, name) for name in ("model", "temperature", "max_tokens")}
         wanted |= self.model_kwargs | kwargs
         params = LangSmithParams(
             ls_provider="NVIDIA",
-            ls_model_name=wanted.get("model") or "UNKNOWN",
+            ls_model_name=wanted["model"] or "UNKNOWN",
             ls_model_type="chat",
-            ls_temperature=wanted.get("temperature"),
-            ls_max_tokens=wanted.get("max_completion_tokens") or wanted.get("max_tokens"),
+            ls_temperature=wanted["temperature"],
+            ls_max_tokens=wanted.get("max_completion_tokens") or wanted["max_tokens"],
         )
-        stop = stop or wanted.get("stop") or ([self.stop] if isinstance(self.stop, str) else self.stop)
-        if stop:
-            params["ls_stop"] = stop
+        words = stop or wanted.get("stop") or self.stop
+        if words:
+            params["ls_stop"] = [words] if isinstance(words, str) else list(words)
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
@@ -178,18 +191,16 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            refused = link.clients.refused_forms.setdefault(request.model, set())
-            for form, asked in request.forms(refused):
-                options = take_stream_options(asked.options, stream=False)
+            forms = request.forms(link.clients.refused_forms)
+            while True:
                 try:
-                    reply = link.blocking.chat.create(asked.messages, model=asked.model, **options)
+                    reply = link.blocking.chat.create(
+                        request.messages, model=request.model, **forms.options(stream=False)
+                    )
                 except NimError as error:
-                    if not refuses_form(error, form):
-                        raise
-                    refused.add(form)
+                    forms.reject(error)
                 else:
                     return chat_result(reply, request.model)
-        raise AssertionError("the last form is never refused")
 
     async def _agenerate(
         self,
@@ -201,18 +212,15 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            refused = link.clients.refused_forms.setdefault(request.model, set())
-            for form, asked in request.forms(refused):
-                options = take_stream_options(asked.options, stream=False)
+            forms = request.forms(link.clients.refused_forms)
+            while True:
                 try:
-                    reply = await link.awaiting.chat.create(asked.messages, model=asked.model, **options)
+                    options = forms.options(stream=False)
+                    reply = await link.awaiting.chat.create(request.messages, model=request.model, **options)
                 except NimError as error:
-                    if not refuses_form(error, form):
-                        raise
-                    refused.add(form)
+                    forms.reject(error)
                 else:
                     return chat_result(reply, request.model)
-        raise AssertionError("the last form is never refused")
 
     def _stream(
         self,
@@ -250,32 +258,27 @@ class ChatNVIDIA(Connection, BaseChatModel):
         yield reader.last()
 
     def _opened(self, request: ChatRequest) -> SyncChatStream:
-        """An open stream, in the first form of the request that the server does not refuse."""
+        """An open stream, in the first form of the request that the server does not reject."""
         link = self._now
-        refused = link.clients.refused_forms.setdefault(request.model, set())
-        for form, asked in request.forms(refused):
-            options = take_stream_options(asked.options, stream=True)
+        forms = request.forms(link.clients.refused_forms)
+        while True:
+            stream = link.blocking.chat.stream(request.messages, model=request.model, **forms.options(stream=True))
             try:
-                return link.blocking.chat.stream(asked.messages, model=asked.model, **options).__enter__()
+                return stream.__enter__()
             except NimError as error:
-                if not refuses_form(error, form):
-                    raise
-                refused.add(form)
-        raise AssertionError("the last form is never refused")
+                forms.reject(error)
 
     async def _aopened(self, request: ChatRequest) -> ChatStream:
         """The same with await."""
         link = self._now
-        refused = link.clients.refused_forms.setdefault(request.model, set())
-        for form, asked in request.forms(refused):
-            options = take_stream_options(asked.options, stream=True)
+        forms = request.forms(link.clients.refused_forms)
+        while True:
             try:
-                return await link.awaiting.chat.stream(asked.messages, model=asked.model, **options)
+                return await link.awaiting.chat.stream(
+                    request.messages, model=request.model, **forms.options(stream=True)
+                )
             except NimError as error:
-                if not refuses_form(error, form):
-                    raise
-                refused.add(form)
-        raise AssertionError("the last form is never refused")
+                forms.reject(error)
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatRequest:
         """The client's call for the fields as they are now."""
@@ -293,7 +296,8 @@ class ChatNVIDIA(Connection, BaseChatModel):
             if output is None:  # from a cache
                 continue
             model = output.get("model_name") or model
-            for name, count in (output.get("token_usage") or {}).items():
+            used: builtins.dict[str, Any] = output.get("token_usage") or {}
+            for name, count in used.items():
                 if isinstance(count, int):
                     total[name] = total.get(name, 0) + count
         return {"token_usage": total, "model_name": model}
@@ -304,7 +308,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         """Give keywords to each call. The binding keeps `bind_tools` and `with_thinking_mode`."""
         return ChatBinding(bound=self, kwargs=kwargs, config={})
 
-    def bind_tools(  # type: ignore[override]  # tool_choice takes more than a str, as users of this class know it
+    def bind_tools(
         self,
         tools: Sequence[Tool],
         *,
@@ -334,7 +338,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
             bound["parallel_tool_calls"] = parallel_tool_calls
         return self.bind(**bound, **kwargs)
 
-    def with_structured_output(  # type: ignore[override]  # `method` and `strict` are named here
+    def with_structured_output(
         self,
         schema: builtins.dict[str, Any] | type | None = None,
         *,
@@ -386,9 +390,18 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
     def with_thinking_mode(self, enabled: bool = True) -> Self:
         """A copy whose reasoning is switched on or off, in the model's own way; what is bound later keeps it."""
+        self._warn_if_it_cannot_think()
         copy = self.model_copy(update={"thinking_mode": enabled})
-        copy.__dict__.pop("_serialized", None)  # core keeps what it wrote of the original
+        vars(copy).pop("_serialized", None)  # core keeps what it wrote of the original
         return copy
+
+    def _warn_if_it_cannot_think(self) -> None:
+        if not registry.can_think(self.model):
+            warnings.warn(
+                f"Model '{self.model}' does not support thinking mode. The thinking mode configuration will be ignored.",
+                UserWarning,
+                stacklevel=3,
+            )
 
 
 class ChatBinding(RunnableBinding[LanguageModelInput, AIMessage]):
@@ -405,7 +418,7 @@ class ChatBinding(RunnableBinding[LanguageModelInput, AIMessage]):
 
     def bind_tools(self, tools: Sequence[Tool], **kwargs: Any) -> Self:
         """Tools beside what is bound; see ChatNVIDIA.bind_tools."""
-        return self.bind(**self._model.bind_tools(tools, **kwargs).kwargs)
+        return cast(Self, self.bind(**self._model.bind_tools(tools, **kwargs).kwargs))
 
     @property
     def _model(self) -> ChatNVIDIA:

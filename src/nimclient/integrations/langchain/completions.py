@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from anyio import create_task_group
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -44,7 +44,7 @@ class NVIDIA(Connection, BaseLLM):
         if not isinstance(values, Mapping):
             return values
         names = {*cls.model_fields, "nvidia_api_key", "nvidia_base_url"}
-        given: dict[str, Any] = dict(values)
+        given = dict(cast(Mapping[str, Any], values))
         extra = {name: given.pop(name) for name in list(given) if name not in names}
         if options := _recognized(extra):
             given["model_kwargs"] = {**(given.get("model_kwargs") or {}), **options}

@@ -10,12 +10,12 @@ import os
 import warnings
 from collections.abc import Mapping
 from functools import cache, cached_property
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from attrs import frozen
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
 
 from nimclient import AsyncClient, Client, RetryPolicy, Timeouts, __version__
 from nimclient.errors import ConfigurationError
@@ -25,6 +25,7 @@ from nimclient.integrations.langchain import models as registry
 HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
 _KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+_OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client itself has no default of this kind
 _KIND_OF = {"ChatNVIDIA": "chat", "NVIDIAEmbeddings": "embedding", "NVIDIARerank": "ranking", "NVIDIA": "completions"}
 
 
@@ -37,6 +38,7 @@ class Server:
     verify: bool | str
     endpoints: tuple[registry.Model, ...]
     environment: tuple[str | None, ...]
+    transport: Any
 
     def settings(self) -> dict[str, Any]:
         """The arguments of the client."""
@@ -44,6 +46,7 @@ class Server:
             "api_key": self.api_key,
             "base_url": self.base_url,
             "verify": self.verify,
+            "transport": self.transport,
             "endpoints": {model.id: registry.to_record(model) for model in self.endpoints},
         }
 
@@ -104,6 +107,10 @@ class Link:
         return self
 
 
+class EnvironmentKey(SecretStr):
+    """A key that nobody passed: it is shown like one, and goes only where the client lets a key of the environment go."""
+
+
 class Connection(BaseModel):
     """The fields that all classes share. None of them is ever part of a request's body."""
 
@@ -112,20 +119,26 @@ class Connection(BaseModel):
     client_name: ClassVar[str] = ""
     """The class as models name it, for subclasses too."""
 
-    base_url: str | None = Field(None, description="The server, with or without /v1; None: NVIDIA_BASE_URL or the catalog")
+    base_url: str | None = Field(
+        None, description="The server, with or without /v1; None: NVIDIA_BASE_URL or the catalog"
+    )
     model: str | None = Field(None, description="The model; None: the catalog's default, or the first the server lists")
-    api_key: SecretStr | None = Field(None, description="The key; None: NVIDIA_NIM_API_KEY or NVIDIA_API_KEY")
+    api_key: InstanceOf[SecretStr] | SecretStr | None = Field(
+        None, description="The key; None: NVIDIA_NIM_API_KEY or NVIDIA_API_KEY"
+    )
     timeout: float | None = Field(None, ge=0, description="Seconds without any progress; None: the client's own limits")
     max_retries: int | None = Field(None, ge=0, description="Tries after the first; None: two")
     verify_ssl: bool | str = Field(True, description="Whether, or with which CA file, certificates are verified")
     default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    transport: Any = Field(
+        None, exclude=True, repr=False, description="For tests: what the client sends through (nimclient.testing)"
+    )
     usage_telemetry_enabled: bool | None = Field(
         None, exclude=True, repr=False, description="Accepted and without effect: nimclient sends no telemetry"
     )
 
     _resolved: bool = PrivateAttr(False)
     _link: Link | None = PrivateAttr(None)
-    _environment_key: SecretStr | None = PrivateAttr(None)
     _environment_base: str | None = PrivateAttr(None)
 
     @model_validator(mode="before")
@@ -134,7 +147,7 @@ class Connection(BaseModel):
         """`nvidia_api_key` and `nvidia_base_url` win over the short names."""
         if not isinstance(values, Mapping):
             return values
-        given: dict[str, Any] = dict(values)
+        given = dict(cast(Mapping[str, Any], values))
         for alias, name in (("nvidia_api_key", "api_key"), ("nvidia_base_url", "base_url")):
             value = given.pop(alias, None)
             if value is not None:
@@ -154,14 +167,13 @@ class Connection(BaseModel):
         return self
 
     def _set(self, name: str, value: Any) -> None:
-        self.__dict__[name] = value  # no second validation, and not "set by the caller"
+        vars(self)[name] = value  # no second validation, and not "set by the caller"
 
     def _take_environment(self) -> None:
-        if self.base_url is None and (base := os.environ.get("NVIDIA_BASE_URL", "").strip()):
+        if base := os.environ.get("NVIDIA_BASE_URL", "").strip():
             self._environment_base = _normalized(base)
         if self.api_key is None and (key := os.environ.get("NVIDIA_API_KEY", "").strip()):
-            self._environment_key = SecretStr(key)
-            self._set("api_key", self._environment_key)
+            self._set("api_key", EnvironmentKey(key))
 
     def _resolve_model(self) -> None:
         if self.is_hosted and not self._has_key:
@@ -171,14 +183,12 @@ class Connection(BaseModel):
                 stacklevel=2,
             )
         if self.model is None:
-            default = catalog.hosted_default(_KIND_OF[self.client_name]) if self.is_hosted else None
-            self._set("model", default)
+            if self.is_hosted:
+                self._set("model", _default_model(self.client_name))
             return
         known = registry.known_model(self.model)
         if known is not None and self.model in (known.aliases or ()):
-            warnings.warn(
-                f"Model {self.model} is deprecated. Using {known.id} instead.", UserWarning, stacklevel=2
-            )
+            warnings.warn(f"Model {self.model} is deprecated. Using {known.id} instead.", UserWarning, stacklevel=2)
             if self.is_hosted:
                 self._set("model", known.id)
         if self.is_hosted:
@@ -225,8 +235,9 @@ class Connection(BaseModel):
             None if self.base_url == self._environment_base else _normalized(self.base_url or HOSTED),
             self._explicit_key(),
             self.verify_ssl,
-            registry.registered_models(),
+            tuple(model for model in registry.registered_models() if model.id == self.model or _is_url(model.endpoint)),
             tuple(os.environ.get(name) for name in (*_KEYS, "NVIDIA_BASE_URL")),
+            self.transport,
         )
         options = _Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
         link = self._link
@@ -250,7 +261,7 @@ class Connection(BaseModel):
 
     def _explicit_key(self) -> str | None:
         """The key that the caller gave; one of the environment is left to the client, which knows where it may go."""
-        if self.api_key is None or self.api_key == self._environment_key:
+        if self.api_key is None or isinstance(self.api_key, EnvironmentKey):
             return None
         return self.api_key.get_secret_value()
 
@@ -288,25 +299,33 @@ class Connection(BaseModel):
     def __getstate__(self) -> dict[Any, Any]:
         """No key, no header and no client: the copy takes the key of its own environment."""
         state = super().__getstate__()
-        hidden = {"api_key": None, "default_headers": {}}
+        hidden: dict[str, Any] = {"api_key": None, "default_headers": {}, "transport": None}
         given = state["__pydantic_fields_set__"] - hidden.keys()
         return {
             **state,
             "__dict__": {**state["__dict__"], **hidden},
             "__pydantic_fields_set__": given,
-            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_link": None, "_environment_key": None},
+            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_link": None},
         }
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
         if key := os.environ.get("NVIDIA_API_KEY", "").strip():
-            self._environment_key = SecretStr(key)
-            self._set("api_key", self._environment_key)
+            self._set("api_key", EnvironmentKey(key))
 
 
 def versions() -> dict[str, str]:
     """What LangChain's traces say of this package."""
     return {"nimclient": __version__}
+
+
+def _default_model(client: str) -> str | None:
+    kind = _KIND_OF[client]
+    return _OLD_COMPLETIONS if kind == "completions" else catalog.hosted_default(kind)
+
+
+def _is_url(endpoint: str | None) -> bool:
+    return endpoint is not None and endpoint.startswith(("http://", "https://"))
 
 
 @cache

@@ -27,6 +27,10 @@ class ChatNVIDIADynamo(ChatNVIDIA):
     latency_sensitivity: float = Field(1.0, description="How much latency matters")
     priority: int = Field(1, description="Higher is served first")
 
+    @property
+    def _llm_type(self) -> str:
+        return "chat-nvidia-ai-playground-dynamo"
+
     def _own_fields(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in _HINTS}
 

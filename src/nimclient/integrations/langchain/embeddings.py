@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.embeddings import Embeddings
 from pydantic import ConfigDict, Field, model_validator
@@ -34,10 +34,10 @@ class NVIDIAEmbeddings(Connection, Embeddings):
     def _read_misspelling(cls, values: Any) -> Any:
         """`trucate` is how a constructor of old spelled it."""
         if isinstance(values, Mapping) and "trucate" in values:
-            given: dict[str, Any] = dict(values)
+            given = dict(cast(Mapping[str, Any], values))
             truncate = given.pop("trucate")
             return {"truncate": truncate, **given} if truncate is not None else given
-        return values
+        return cast(Any, values)
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The vectors of some documents, in their order."""

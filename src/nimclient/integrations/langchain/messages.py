@@ -44,6 +44,9 @@ _NOT_SENT = frozenset(
 """Blocks of an assistant's content that have another place in a message, or none."""
 
 _TEXTS = frozenset({"text", "input_text", "output_text", "text-plain"})
+_SOURCES = frozenset({"url", "base64", "data", "source", "source_type", "file_id", "id"})
+"""What a media block of LangChain's has one of; a block without any is the server's own."""
+
 _SCHEMES = ("http://", "https://", "data:", "file://")
 _DETAILS = ("auto", "low", "high")
 
@@ -90,8 +93,9 @@ def _with_name(wire: JsonDict, message: BaseMessage) -> JsonDict:
 def _assistant(message: AIMessage, where: str) -> JsonDict:
     """Content (null beside tool calls), each tool call once, and the reasoning as the server named it."""
     content: Any = message.content
-    if not isinstance(content, str):
-        kept = [part for part in content if isinstance(part, str) or part.get("type") not in _NOT_SENT]
+    if isinstance(content, list):
+        parts = cast(list[Any], content)
+        kept = [part for part in parts if isinstance(part, str) or part.get("type") not in _NOT_SENT]
         content = _content(kept, where)
     wire = _with_name({"role": "assistant", "content": content}, message)
     calls = _tool_calls(message)
@@ -135,12 +139,12 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
 # content ---------------------------------------------------------------------------------------------------------
 
 
-def _content(content: str | list[Any], where: str) -> Any:
+def _content(content: str | list[Any] | None, where: str) -> Any:
     """A str, a list of parts where one of them is no text, None where there is nothing.
 
     Strict servers take a list only for media, so that texts alone are joined.
     """
-    if isinstance(content, str):
+    if content is None or isinstance(content, str):
         return content
     parts = [_part(part, f"{where}.content[{index}]") for index, part in enumerate(content)]
     if not parts:
@@ -162,14 +166,16 @@ def _part(part: Any, where: str) -> JsonDict:
             return {"type": "text", "text": _plain_text(block, where)}
         case "image_url":
             return _image_url(block, where)
-        case "image":
+        case "image" if not block.keys().isdisjoint(_SOURCES):
             return {"type": "image_url", "image_url": {"url": _url(block, "image/jpeg", where)}}
-        case "audio":
+        case "audio" if not block.keys().isdisjoint(_SOURCES):
             return _audio(block, where)
-        case "video":
+        case "video" if not block.keys().isdisjoint(_SOURCES):
             return {"type": "video_url", "video_url": {"url": _url(block, "video/mp4", where)}}
         case "file" | "document" | "container_upload":
-            raise ValueError(f"{where} is a file, which neither NIM nor vLLM takes: send its text, or images of its pages")
+            raise ValueError(
+                f"{where} is a file, which neither NIM nor vLLM takes: send its text, or images of its pages"
+            )
         case "tool_result":
             return {"type": "text", "text": _joined_text(block.get("content"))}
         case "non_standard":

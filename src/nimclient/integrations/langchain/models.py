@@ -27,6 +27,31 @@ _CLIENT_OF: Mapping[str, ClientName] = {
     "ranking": "NVIDIARerank",
     "completions": "NVIDIA",
 }
+_SWITCHES: Mapping[str | None, dict[str, Any]] = {
+    "enable_thinking": {
+        "thinking_param_enable": {"chat_template_kwargs": {"enable_thinking": True}},
+        "thinking_param_disable": {"chat_template_kwargs": {"enable_thinking": False}},
+    },
+    "thinking": {
+        "thinking_param_enable": {"chat_template_kwargs": {"thinking": True}},
+        "thinking_param_disable": {"chat_template_kwargs": {"thinking": False}},
+    },
+    "thinking_mode": {
+        "thinking_param_enable": {"chat_template_kwargs": {"thinking_mode": "enabled"}},
+        "thinking_param_disable": {"chat_template_kwargs": {"thinking_mode": "disabled"}},
+    },
+    "reasoning_effort": {
+        "thinking_param_enable": {"reasoning_effort": "high"},
+        "thinking_param_disable": {"reasoning_effort": "none"},
+    },
+    "detailed_thinking": {
+        "thinking_prefix": "detailed thinking on",
+        "no_thinking_prefix": "detailed thinking off",
+    },
+    "slash_think": {"thinking_prefix": "/think", "no_thinking_prefix": "/no_think"},
+}
+"""How the client switches a model's thinking, in the words of `Model`."""
+
 _KINDS: Mapping[str, str] = {"nv-vlm": "vlm", "qa": "chat", "ranking-vlm": "ranking"}
 
 
@@ -65,7 +90,7 @@ class Model(BaseModel):
         if self.has_thinking_params and (self.thinking_prefix is not None or self.no_thinking_prefix is not None):
             warnings.warn(
                 f"Model '{self.id}' has both param-based thinking (thinking_param_enable/disable) and tag-based "
-                f"thinking (thinking_prefix/no_thinking_prefix). The parameters will take precedence.",
+                f"thinking (thinking_prefix/no_thinking_prefix). Param-based thinking will take precedence.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -112,6 +137,15 @@ def registered_models() -> tuple[Model, ...]:
     return tuple(_registered.values())
 
 
+def can_think(name: str | None) -> bool:
+    """Whether there is a way to switch this model's thinking; True where nothing is known of it."""
+    own = registered(name)
+    known = None if name is None else catalog.lookup_weights(name)
+    if own is not None:
+        return own.switches_thinking
+    return known is None or known.thinking_switch is not None
+
+
 def known_model(name: str | None) -> Model | None:
     """What was registered under this name, or what the table says of it."""
     known = None if name is None else catalog.lookup(name)
@@ -133,6 +167,7 @@ def from_record(model: nimclient.Model) -> Model:
         supports_thinking=model.supports_thinking,
         base_model=model.parent,
         deprecated=model.deprecated,
+        **_SWITCHES.get(model.thinking_switch, {}),
     )
 
 

@@ -44,6 +44,7 @@ class inference_priority:  # noqa: N801 - used like a function, named as LangCha
         _priority.reset(self._tokens.pop())
 
     def __call__(self, function: F) -> F:
+        """The function with this priority around each of its calls."""
         priority = self._priority
         if iscoroutinefunction(function):
 

@@ -14,6 +14,7 @@ from nimclient import ChatChunk, ChatCompletion, Choice, Usage
 from nimclient._base.types import JsonDict
 from nimclient.errors import ToolError
 from nimclient.integrations.langchain.messages import REASONING_FIELDS
+from nimclient.records import Logprobs, ToolCallDelta
 
 _RAW_CONTENT = "raw_content"  # the key under which the client keeps a text that had its reasoning in tags
 
@@ -74,7 +75,7 @@ def _named_reasoning(reasoning: str, *, old: bool) -> JsonDict:
     return {"reasoning": reasoning, REASONING_FIELDS: ["reasoning"]}
 
 
-def _generation_info(finish_reason: str | None, logprobs: nimclient.records.Logprobs | None) -> JsonDict:
+def _generation_info(finish_reason: str | None, logprobs: Logprobs | None) -> JsonDict:
     return _given(finish_reason=finish_reason, logprobs=None if logprobs is None else logprobs.to_dict())
 
 
@@ -194,7 +195,7 @@ class ChunkReader:
         self._reasoned = True
         return more
 
-    def _call(self, delta: nimclient.records.ToolCallDelta) -> ToolCallChunk:
+    def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
         """A piece of a call; a server that numbers none begins a new one with each id."""
         index = delta.index
         if index is None:

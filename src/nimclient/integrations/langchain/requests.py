@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from attrs import evolve, frozen
+from attrs import frozen
 from langchain_core.messages import BaseMessage
 
 from nimclient._base.types import JsonDict
@@ -20,6 +19,10 @@ CHAT_OPTIONS = frozenset(ChatOptions.__optional_keys__)
 COMPLETION_OPTIONS = frozenset(CompletionOptions.__optional_keys__)
 _MERGED = ("chat_template_kwargs", "nvext", "extra_body", "extra_headers")
 _NOT_SENT = frozenset({"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"})
+_FORM_WORDS = {"response_format": ("response_format", "json_schema"), "guided_json": ("guided_json",)}
+"""What an error says that objects to a form; of `nvext` there is nothing left to try."""
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
 _TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
 
 
@@ -31,38 +34,54 @@ class ChatRequest:
     model: str | None
     options: dict[str, Any]
 
-    def forms(self, refused: set[str]) -> Iterator[tuple[str, ChatRequest]]:
-        """The same request in each form in which a server may take its JSON schema, the current one first.
-
-        Old servers know `guided_json`, at the top or in `nvext`. Without a schema there is one form.
-        """
-        schema = _schema_of(self.options.get("response_format"))
-        if schema is None:
-            yield "", self
-            return
-        rest = {name: value for name, value in self.options.items() if name != "response_format"}
-        nvext = {**(self.options.get("nvext") or {}), "guided_json": schema}
-        forms = {
-            "response_format": self,
-            "guided_json": evolve(self, options={**rest, "guided_json": schema}),
-            "nvext": evolve(self, options={**rest, "nvext": nvext}),
-        }
-        for name, request in forms.items():
-            if name not in refused or name == "nvext":
-                yield name, request
+    def forms(self, refused: dict[str | None, set[str]]) -> Forms:
+        """The forms in which the server may take its JSON schema. `refused`: what was learned of each model."""
+        return Forms(self.options, refused.setdefault(self.model, set()))
 
 
-def refuses_form(error: NimError, form: str) -> bool:
-    """Whether a server said that it does not take this form: a 400 or 422 that names the field."""
-    if not isinstance(error, APIStatusError) or error.status not in (400, 422) or form not in ("response_format", "guided_json"):
-        return False
-    words = f"{error.param or ''} {error.message} {error.body}"
-    return form in words or (form == "response_format" and "json_schema" in words)
+class Forms:
+    """The options of a request, in one form of its JSON schema after the other: `response_format`, which every current
+    server takes, then `guided_json` of old ones, at the top and in `nvext`. Without a schema there is one form.
+    """
+
+    def __init__(self, options: dict[str, Any], refused: set[str]) -> None:
+        self._options = options
+        self._schema = _schema_of(options.get("response_format"))
+        self._refused = refused
+
+    @property
+    def form(self) -> str | None:
+        """The first one that was not refused; the last in any case."""
+        if self._schema is None:
+            return None
+        return next((form for form in ("response_format", "guided_json") if form not in self._refused), "nvext")
+
+    def options(self, *, stream: bool) -> dict[str, Any]:
+        """The options of the next attempt; those of streams are sent with a stream only."""
+        options = _with_stream_options(self._options, stream=stream)
+        form = self.form
+        if form in ("guided_json", "nvext"):
+            del options["response_format"]
+        if form == "guided_json":
+            options["guided_json"] = self._schema
+        elif form == "nvext":
+            options["nvext"] = {**(options.get("nvext") or {}), "guided_json": self._schema}
+        return options
+
+    def reject(self, error: NimError) -> None:
+        """Note that the server does not take the form that was tried. Raises the error where it says something else."""
+        form = self.form
+        if form not in _FORM_WORDS or not isinstance(error, APIStatusError) or error.status not in (400, 422):
+            raise error
+        words = f"{error.param or ''} {error.message} {error.body}"
+        if not any(word in words for word in _FORM_WORDS[form]):
+            raise error
+        self._refused.add(form)
 
 
 def chat_request(
     messages: Sequence[BaseMessage],
-    stop: Sequence[str] | None,
+    stop: str | Sequence[str] | None,
     fields: Mapping[str, Any],
     model_kwargs: Mapping[str, Any],
     kwargs: Mapping[str, Any],
@@ -79,13 +98,9 @@ def chat_request(
     """
     wanted = merged(merged(fields, model_kwargs), kwargs)
     if stop is not None:
-        wanted["stop"] = list(stop)
+        wanted["stop"] = stop if isinstance(stop, str) else list(stop)
     wanted["stop"] = wanted.get("stop") or None
-    if any("max_completion_tokens" in given for given in (model_kwargs, kwargs)):
-        if wanted.get("max_completion_tokens") is not None and kwargs.get("max_tokens") is None:
-            wanted.pop("max_tokens", None)  # one of the two spellings, with the value that is nearest to the call
-    elif wanted.get("max_tokens") is not None:
-        wanted.pop("max_completion_tokens", None)
+    _keep_one_limit(wanted, (kwargs, model_kwargs, fields))
     model = wanted.pop("model", None)
     thinking = wanted.get("thinking_mode")
     _move_stream_options(wanted)
@@ -93,6 +108,15 @@ def chat_request(
     if thinking is not None:
         wire = _switch_thinking(wire, wanted, model, bool(thinking))
     return ChatRequest(wire, model, as_options(wanted, CHAT_OPTIONS))
+
+
+def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
+    """Of the two spellings of one limit the one that is nearest to the call."""
+    for layer in layers:
+        for name, other in (_LIMITS, _LIMITS[::-1]):
+            if layer.get(name) is not None:
+                wanted.pop(other, None)
+                return
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,8 +162,7 @@ def _move_stream_options(wanted: dict[str, Any]) -> None:
         wanted["_stream_options"] = dict(given)
 
 
-def take_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
-    """The options of one call; those of streams are sent with a stream only."""
+def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
     taken = dict(options)
     extra = dict(taken.get("extra_body") or {})
     given = extra.pop("_stream_options", None)
@@ -163,12 +186,7 @@ def _switch_thinking(
         return _switch_own(messages, wanted, own, enabled)
     known = None if model is None else catalog.lookup_weights(model)
     if known is not None and known.thinking_switch is None:
-        warnings.warn(
-            f"Model '{model}' does not support thinking mode. The thinking mode configuration will be ignored.",
-            UserWarning,
-            stacklevel=2,
-        )
-        return messages
+        return messages  # with_thinking_mode has warned
     given = wanted.get("chat_template_kwargs")
     if isinstance(given, Mapping):  # the switch that was thrown last counts
         kept = {k: v for k, v in cast(Mapping[str, Any], given).items() if k not in _TEMPLATE_SWITCHES}
@@ -203,5 +221,6 @@ def _schema_of(response_format: Any) -> JsonDict | None:
     if not isinstance(response_format, Mapping):
         return None
     wanted = cast(Mapping[str, Any], response_format)
-    schema = (wanted.get("json_schema") or {}).get("schema") if wanted.get("type") == "json_schema" else None
-    return schema if isinstance(schema, dict) else None
+    described: JsonDict = wanted.get("json_schema") or {}
+    schema: Any = described.get("schema") if wanted.get("type") == "json_schema" else None
+    return cast(JsonDict, schema) if isinstance(schema, dict) else None

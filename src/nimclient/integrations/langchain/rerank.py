@@ -107,7 +107,5 @@ def _ranked(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
     found: list[Document] = []
     for ranked in ranking.results:
         document = documents[ranked.index]
-        found.append(
-            document.model_copy(update={"metadata": {**document.metadata, "relevance_score": ranked.score}})
-        )
+        found.append(document.model_copy(update={"metadata": {**document.metadata, "relevance_score": ranked.score}}))
     return found

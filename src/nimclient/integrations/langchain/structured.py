@@ -34,7 +34,8 @@ def output_schema(schema: Any) -> JsonDict:
     if is_enum(schema):
         return _enum_schema(schema)
     if isinstance(schema, type) and is_basemodel_subclass(schema):
-        described: JsonDict = schema.model_json_schema() if hasattr(schema, "model_json_schema") else schema.schema()
+        kind: Any = schema
+        described: JsonDict = kind.model_json_schema() if hasattr(kind, "model_json_schema") else kind.schema()
         return described
     return dict(convert_to_json_schema(schema))
 
@@ -47,7 +48,9 @@ def is_enum(schema: Any) -> bool:
 def _enum_schema(schema: type[Enum]) -> JsonDict:
     values = [member.value for member in schema]
     if not all(isinstance(value, str) for value in values):
-        raise ValueError("Enum schema must only contain string choices. Use StrEnum or ensure all member values are strings.")
+        raise ValueError(
+            "Enum schema must only contain string choices. Use StrEnum or ensure all member values are strings."
+        )
     return {
         "type": "object",
         "properties": {CHOICE: {"type": "string", "enum": values}},
@@ -58,7 +61,11 @@ def _enum_schema(schema: type[Enum]) -> JsonDict:
 
 def schema_name(schema: Any) -> str:
     """A name of the schema that servers accept."""
-    title = schema.get("title") or schema.get("name") if isinstance(schema, Mapping) else getattr(schema, "__name__", "")
+    if isinstance(schema, Mapping):
+        described = cast(Mapping[str, Any], schema)
+        title = described.get("title") or described.get("name")
+    else:
+        title = getattr(schema, "__name__", "")
     name = "" if is_enum(schema) else str(title or "")
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:64] or "response"
 
@@ -100,10 +107,11 @@ def output_tool(schema: Any, strict: bool | None) -> JsonDict:
     if is_enum(schema):
         described = {**_enum_schema(schema), "title": schema.__name__, "description": schema.__doc__ or ""}
         return convert_to_openai_tool(described, strict=strict)
-    if isinstance(schema, Mapping) and "title" not in schema and "name" not in schema and "type" in schema:
-        named = cast(Mapping[str, Any], schema)
-        schema = dict(named) if named.get("type") == "function" else {"title": "response", "description": "", **named}
-    return convert_to_openai_tool(schema, strict=strict)
+    wanted: Any = schema
+    if isinstance(schema, Mapping):
+        given = dict(cast(Mapping[str, Any], schema))
+        wanted = {"title": schema_name(given), "description": "", **given} if given.get("type") == "object" else given
+    return convert_to_openai_tool(wanted, strict=strict)
 
 
 def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
