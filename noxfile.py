@@ -100,10 +100,8 @@ def engines(session: nox.Session) -> None:
 @nox.session
 def langchain(session: nox.Session) -> None:
     """LangChain's own standard tests of chat models and embeddings, and the examples with agents, graphs and stores."""
-    install_group(session, "test")
-    install_group(session, "langchain")
-    install_package(session)
-    session.run("pytest", "tests/integrations/langchain", "-p", "no:pytest_socket", *session.posargs)
+    install(session, "test", "langchain")
+    session.run("pytest", "tests/integrations/langchain", "-m", "", *session.posargs)
 
 
 @nox.session
