@@ -241,7 +241,7 @@ class Engine:
         kind = classify(error)
         other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
         moves = other and kind.is_throttled and attempts.may_fail_over(kind)
-        at_the_gate = gate is not None and kind.is_throttled and not moves
+        at_the_gate = gate is not None and kind.outage and not moves
         delay = None
         if gate is not None and at_the_gate:
             delay = gate.refused(course.turn, error)
