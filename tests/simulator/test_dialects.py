@@ -9,7 +9,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 
-from .hand import CHAT, EMBED, PARIS
+from .raw import CHAT, EMBED, PARIS
 
 Opened = Callable[..., Any]
 MESSAGES = [{"role": "user", "content": PARIS}]
@@ -109,7 +109,7 @@ async def test_the_error_event_of_dynamo(said: Opened) -> None:
 
 
 async def test_the_gateway_answers_for_itself(said: Opened) -> None:
-    """A missing key and an unknown model are problem JSON; what the NIM refuses is in the NIM's words."""
+    """A missing key and an unknown model are problem JSON; what the NIM rejects is in the NIM's words."""
     path, key = "/v1/chat/completions", {"Authorization": "Bearer x"}
     assert '"title":"Unauthorized"' in (await said("hosted", "POST", path, {"model": CHAT, "messages": MESSAGES}))[2]
     assert "Not found for account" in (await said("hosted", "POST", path, {"model": "none"}, **key))[2]
@@ -119,7 +119,7 @@ async def test_the_gateway_answers_for_itself(said: Opened) -> None:
 
 
 @pytest.mark.parametrize("messages", ["text", [1], [{"role": 7, "content": "x"}], [{"content": "x"}]])
-async def test_dynamo_refuses_what_is_no_message(said: Opened, messages: Any) -> None:
+async def test_dynamo_rejects_what_is_no_message(said: Opened, messages: Any) -> None:
     """Messages of the wrong type are a 400 in its flat shape."""
     status, _, text = await said("dynamo", "POST", "/v1/chat/completions", {"model": CHAT, "messages": messages})
     assert status == 400
@@ -127,7 +127,7 @@ async def test_dynamo_refuses_what_is_no_message(said: Opened, messages: Any) ->
 
 
 async def test_tools_must_not_be_empty_in_dynamo(said: Opened) -> None:
-    """An empty list of tools is refused in its own words."""
+    """An empty list of tools is rejected in its own words."""
     body = {"model": CHAT, "messages": MESSAGES, "tools": []}
     assert "tools array cannot be empty" in (await said("dynamo", "POST", "/v1/chat/completions", body))[2]
 

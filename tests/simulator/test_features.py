@@ -16,10 +16,10 @@ from nimclient.simulator.endpoints import Endpoints
 endpoints = Endpoints([], seed=3, dimensions=256, max_model_len=4096)
 model = "meta/llama-3.1-8b-instruct"
 answers = [
-    endpoints.answer("embeddings", {"model": "baai/bge-m3", "input": ["a few words about nothing", "more"]}, "r"),
-    endpoints.answer("chat", {"model": model, "messages": [{"role": "user", "content": "A dog barks. Who barks?"}],
+    endpoints.respond("embeddings", {"model": "baai/bge-m3", "input": ["a few words about nothing", "more"]}, "r"),
+    endpoints.respond("chat", {"model": model, "messages": [{"role": "user", "content": "A dog barks. Who barks?"}],
                      "logprobs": True, "top_logprobs": 3, "n": 3}, "r"),
-    endpoints.answer("completions", {"model": model, "prompt": "a b c a d b a c", "n": 2, "seed": 9}, "r"),
+    endpoints.respond("completions", {"model": model, "prompt": "a b c a d b a c", "n": 2, "seed": 9}, "r"),
 ]
 print(hashlib.sha256(json.dumps([answer.body for answer in answers]).encode()).hexdigest())
 """

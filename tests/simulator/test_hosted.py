@@ -12,9 +12,9 @@ import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
-from nimclient.simulator.gateway import Gateway, Reply
+from nimclient.simulator.gateway import Gateway, RawResponse
 
-from .hand import CHAT, PARIS
+from .raw import CHAT, PARIS
 
 KEY = {"Authorization": "Bearer x"}
 BODY = {"model": CHAT, "messages": [{"role": "user", "content": PARIS}]}
@@ -52,7 +52,7 @@ async def platform(session: aiohttp.ClientSession) -> AsyncIterator[Open]:
 
 
 async def test_every_answer_carries_the_platforms_id(platform: Open) -> None:
-    """NVCF-REQID and NVCF-STATUS are on answers, refusals and streams."""
+    """NVCF-REQID and NVCF-STATUS are on answers, rejections and streams."""
     hosted = await platform()
     for body, status in ((BODY, "fulfilled"), ({**BODY, "stream": True}, "fulfilled"), ({}, "errored")):
         _, headers, _ = await hosted.ask("POST", PATH, body)
@@ -94,7 +94,7 @@ async def test_work_that_nobody_asks_for_is_dropped() -> None:
     async def work() -> None:
         pass
 
-    assert (await gateway.deliver("r", work, Reply(200), {}, "")).status == 202
+    assert (await gateway.deliver("r", work, RawResponse(200), {}, "")).status == 202
     now = 601.0
     assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer x"}, b"", "")).status == 404
     await asyncio.sleep(0)
@@ -217,7 +217,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-async def test_refusals_byte_for_byte(platform: Open, fault: str) -> None:
+async def test_rejections_byte_for_byte(platform: Open, fault: str) -> None:
     """Status, words and Retry-After; after its number of requests a fault is over."""
     hosted = await platform(f"{fault}=1")
     status, headers, body = await hosted.ask("POST", PATH, BODY)

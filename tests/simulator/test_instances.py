@@ -121,7 +121,7 @@ def test_a_schema_gets_its_smallest_instance(schema: Any, value: Any) -> None:
         ({"type": "object", "required": ["a"], "additionalProperties": False}, "object or true"),
     ],
 )
-def test_what_cannot_be_satisfied_is_refused(schema: Any, reason: str) -> None:
+def test_what_cannot_be_satisfied_is_rejected(schema: Any, reason: str) -> None:
     """A schema without an honest instance raises, and the text says why."""
     with pytest.raises(Unsatisfiable, match=reason):
         instance(schema)

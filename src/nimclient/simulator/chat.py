@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .extract import Material, Turn, answer, take_apart, thought, wants_thinking
+from .extract import Material, Message, answer, take_apart, thought, wants_thinking
 from .fields import Fields
-from .refusals import bad_field, invalid_field
+from .rejections import bad_field, invalid_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
 from .text import count_tokens, pieces
 from .toolcalls import ToolCall, ToolOffer, call_tool, read_tools
 
-MOST_TOP_LOGPROBS: Final = 20  # vLLM's --max-logprobs
+MAX_TOP_LOGPROBS: Final = 20  # vLLM's --max-logprobs
 
 _TOKENS_PER_MESSAGE: Final = 4
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
@@ -26,7 +26,7 @@ _NO_THINKING: Final = ("none", "minimal")
 class ChatRequest:
     """A checked request. `top_logprobs` None is no logprobs at all; `seed` is the simulator's plus the request's."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     sampling: Sampling
     offer: ToolOffer
     constraint: Constraint | None = None
@@ -64,22 +64,22 @@ class ChatAnswer:
     prompt_tokens: int
 
 
-def read_turns(fields: Fields) -> tuple[Turn, ...]:
+def read_messages(fields: Fields) -> tuple[Message, ...]:
     """The messages of a request; text parts are put together, other parts are ignored."""
     messages = fields.objects("messages")
     if messages is None:
         raise fields.missing("messages")
     if not messages:
         raise invalid_field("messages", "too_short", "List should have at least 1 item after validation, not 0")
-    return tuple(_turn(Fields(message, f"messages.{at}")) for at, message in enumerate(messages))
+    return tuple(_message(Fields(message, f"messages.{at}")) for at, message in enumerate(messages))
 
 
-def _turn(message: Fields) -> Turn:
+def _message(message: Fields) -> Message:
     role = message.need_text("role")
     content = message.given("content")
     if isinstance(content, list):
-        return Turn(role, "\n".join(_part_text(message, part) for part in message.objects("content") or ()).strip())
-    return Turn(role, message.text("content") or "")
+        return Message(role, "\n".join(_part_text(message, part) for part in message.objects("content") or ()).strip())
+    return Message(role, message.text("content") or "")
 
 
 def _part_text(message: Fields, part: dict[str, Any]) -> str:
@@ -88,27 +88,27 @@ def _part_text(message: Fields, part: dict[str, Any]) -> str:
     return inner.need_text("text") if kind in _TEXT_PARTS else ""
 
 
-def prompt_tokens(turns: Sequence[Turn]) -> int:
+def prompt_tokens(messages: Sequence[Message]) -> int:
     """The tokens of a prompt: those of the texts and a few around each message."""
-    return sum(count_tokens(turn.text) + _TOKENS_PER_MESSAGE for turn in turns)
+    return sum(count_tokens(message.text) + _TOKENS_PER_MESSAGE for message in messages)
 
 
 def read_chat(fields: Fields) -> ChatRequest:
-    """Check and collect a request; Refusal (400) names what is wrong."""
-    turns = read_turns(fields)
+    """Check and collect a request; Rejection (400) names what is wrong."""
+    messages = read_messages(fields)
     if fields.flag("add_generation_prompt") and fields.flag("continue_final_message"):
         raise bad_field("continue_final_message", "cannot be set together with `add_generation_prompt`.")
     return ChatRequest(
-        turns=turns,
+        messages=messages,
         sampling=read_sampling(fields, default_max=None),
         offer=read_tools(fields),
         constraint=read_constraint(fields),
-        thinking=_thinking(fields, turns),
+        thinking=_thinking(fields, messages),
         top_logprobs=_top_logprobs(fields),
     )
 
 
-def _thinking(fields: Fields, turns: Sequence[Turn]) -> bool:
+def _thinking(fields: Fields, messages: Sequence[Message]) -> bool:
     kwargs = fields.object("chat_template_kwargs") or {}
     effort = fields.text("reasoning_effort")
     if fields.given("include_reasoning") is False:
@@ -118,25 +118,25 @@ def _thinking(fields: Fields, turns: Sequence[Turn]) -> bool:
             return bool(kwargs[switch])
     if "thinking_mode" in kwargs:
         return bool(kwargs["thinking_mode"] == "enabled")
-    return effort not in _NO_THINKING if effort is not None else wants_thinking(turns)
+    return effort not in _NO_THINKING if effort is not None else wants_thinking(messages)
 
 
 def _top_logprobs(fields: Fields) -> int | None:
     wanted = fields.flag("logprobs")
-    top = fields.integer("top_logprobs", least=-1, most=MOST_TOP_LOGPROBS)
+    top = fields.integer("top_logprobs", min=-1, max=MAX_TOP_LOGPROBS)
     if top and not wanted:
         raise bad_field("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true.")
     if not wanted:
         return None
-    return MOST_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; twenty is all the simulator makes up
+    return MAX_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; twenty is all the simulator makes up
 
 
 def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnswer:
     """Write the answer to a request; equal requests under equal seeds have equal answers."""
-    count = prompt_tokens(request.turns)
+    count = prompt_tokens(request.messages)
     check_context(count, request.sampling.room_needed, max_model_len)
-    material = take_apart(request.turns)
-    answered = request.turns[-1].role == "tool"
+    material = take_apart(request.messages)
+    answered = request.messages[-1].role == "tool"
     call = call_tool(request.offer, material.request, answered=answered)
     start = seed + request.sampling.seed
     return ChatAnswer(tuple(_choice(request, material, call, start + at) for at in range(request.sampling.n)), count)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 from .catalog import ServedModel, hosted_paths, models_with_assets
-from .refusals import Refusal
+from .rejections import Rejection
 from .wire import DONE, event
 
 # All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
@@ -62,26 +62,26 @@ class NimDialect:
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
     """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
-    bare_rankings = False
+    plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Raise Refusal for what this server refuses before it looks at the values."""
+        """Raise Rejection for what this server rejects before it looks at the values."""
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The error body. Retriever routes are flat, the others nested; an unknown model is nested everywhere."""
-        if route in _RETRIEVER_ROUTES and refusal.status == 400:
+        if route in _RETRIEVER_ROUTES and rejection.status == 400:
             return {
                 "object": "error",
-                "message": refusal.message,
+                "message": rejection.message,
                 "detail": {},
                 "type": "invalid_request_error",
             }
-        return _nested(refusal)
+        return _nested(rejection)
 
-    def stream_error(self, refusal: Refusal) -> bytes:
-        """The events of a refusal inside a stream whose head has gone out already."""
-        return event(_nested(refusal)) + DONE
+    def stream_error(self, rejection: Rejection) -> bytes:
+        """The events of a rejection inside a stream whose head has gone out already."""
+        return event(_nested(rejection)) + DONE
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
         """Status and body beyond the limit, as the hosted catalog sends them: no detail, and no Retry-After beside it."""
@@ -152,14 +152,14 @@ class VllmDialect(NimDialect):
     one_model = False
     input_types = False
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The nested error; a field of the wrong type is named below `body`, as pydantic reports it.
 
         A model that pooling routes do not know is not named as the field at fault.
         """
-        if refusal.status == 404 and route in ("rerank", "embeddings"):
-            return _nested(Refusal(404, refusal.message, type=refusal.type))
-        return _nested(_as_pydantic(refusal) if refusal.type == "Bad Request" and refusal.param else refusal)
+        if rejection.status == 404 and route in ("rerank", "embeddings"):
+            return _nested(Rejection(404, rejection.message, type=rejection.type))
+        return _nested(_as_pydantic(rejection) if rejection.type == "Bad Request" and rejection.param else rejection)
 
     def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
         """One entry of the model list, with the permissions that nobody reads."""
@@ -194,31 +194,31 @@ class DynamoDialect(NimDialect):
     gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models", "/health": "ready", "/live": "live"}
     shape = ChatShape("reasoning_content", nulls=False, role_event=False)
     input_types = False
-    bare_rankings = True
+    plain_list_rerank = True
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Refuse unknown fields and roles, and an empty list of tools."""
+        """Reject unknown fields and roles, and an empty list of tools."""
         known = _DYNAMO_FIELDS.get(route)
         if known is not None and (unknown := sorted(body.keys() - known)):
             names = ", ".join(f"`{name}`" for name in unknown)
-            raise Refusal(400, f"Validation: Unsupported parameter(s): {names}")
+            raise Rejection(400, f"Validation: Unsupported parameter(s): {names}")
         if body.get("tools") == []:
-            raise Refusal(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
+            raise Rejection(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
         for role in _roles(body.get("messages")):
             if role not in _DYNAMO_ROLES:
                 names = ", ".join(f"`{name}`" for name in _DYNAMO_ROLES)
                 problem = f"unknown variant `{role}`, expected one of {names}"
-                raise Refusal(400, f"Failed to deserialize the JSON body into the target type: {problem}")
+                raise Rejection(400, f"Failed to deserialize the JSON body into the target type: {problem}")
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The flat error: the type is the status in words."""
-        if refusal.status == 404:
+        if rejection.status == 404:
             return _flat(404, "Model not found")
-        return _flat(refusal.status, refusal.message)
+        return _flat(rejection.status, rejection.message)
 
-    def stream_error(self, refusal: Refusal) -> bytes:
+    def stream_error(self, rejection: Rejection) -> bytes:
         """An event that is named error, has its text in a comment and no data, and ends the stream without [DONE]."""
-        comment = "".join(f": {line}\n" for line in refusal.message.splitlines())
+        comment = "".join(f": {line}\n" for line in rejection.message.splitlines())
         return f"event: error\n{comment}\n".encode()
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
@@ -264,37 +264,38 @@ class HostedDialect(NimDialect):
     one_model = False
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Refuse a call without a key, and large images inside a message for a model that wants them uploaded."""
+        """Reject a call without a key, and large images inside a message for a model that wants them uploaded."""
         if not headers.get("authorization", "").startswith("Bearer "):
-            raise Refusal(401, "Header of type `authorization` was missing", type="Unauthorized")
+            raise Rejection(401, "Header of type `authorization` was missing", type="Unauthorized")
         inline = _INLINE.findall(str(body.get("messages"))) if body.get("model") in models_with_assets() else ()
         if any(len(found) > _INLINE_LIMIT for found in inline):
-            raise Refusal(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
+            raise Rejection(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The gateway's problem JSON for a key or a model that is not there; else what the NIM behind it says."""
-        if refusal.status == 401:
-            return {"status": 401, "title": "Unauthorized", "detail": refusal.message}
-        if refusal.status == 404 and refusal.type == "Asset":
-            return {"status": 404, "title": "Not Found", "detail": refusal.message}
-        if refusal.status == 404:
+        if rejection.status == 401:
+            return {"status": 401, "title": "Unauthorized", "detail": rejection.message}
+        if rejection.status == 404 and rejection.type == "Asset":
+            return {"status": 404, "title": "Not Found", "detail": rejection.message}
+        if rejection.status == 404:
             detail = "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'"
             return {"status": 404, "title": "Not Found", "detail": detail}
-        return super().refusal(refusal, route)
+        return super().error_body(rejection, route)
 
     def no_such_route(self, method: str, path: str) -> str:
         """The gateway's plain text."""
         return "404 page not found"
 
 
-def _nested(refusal: Refusal) -> dict[str, Any]:
-    return {"error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.status}}
+def _nested(rejected: Rejection) -> dict[str, Any]:
+    error = {"message": rejected.message, "type": rejected.type, "param": rejected.param, "code": rejected.status}
+    return {"error": error}
 
 
-def _as_pydantic(refusal: Refusal) -> Refusal:
-    item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", refusal.message.strip("[]"))
+def _as_pydantic(rejection: Rejection) -> Rejection:
+    item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", rejection.message.strip("[]"))
     message = f"1 validation error:\n  {item}"
-    return Refusal(refusal.status, message, type=refusal.type, param=f"body.{refusal.param}")
+    return Rejection(rejection.status, message, type=rejection.type, param=f"body.{rejection.param}")
 
 
 def _roles(messages: Any) -> list[str]:

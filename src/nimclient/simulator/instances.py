@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 from .hints import Hints
 from .keywords import Unsatisfiable, bounds, merged, type_of
 
-_MOST_STEPS: Final = 20_000
-_MOST_ITEMS: Final = 10_000
+_MAX_STEPS: Final = 20_000
+_MAX_ITEMS: Final = 10_000
 _UNSUPPORTED: Final = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames")
 _FORMATS: Final = {
     "date": "2026-01-01",
@@ -28,7 +28,7 @@ _FORMATS: Final = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-# Tried in turn against a `pattern`; a pattern none of them fits is not satisfiable here.
+# Tried in message against a `pattern`; a pattern none of them fits is not satisfiable here.
 _SAMPLES: Final = (
     "",
     "a",
@@ -69,8 +69,8 @@ class _Builder:
 
     def _build(self, schema: dict[str, Any]) -> Any:
         self._steps += 1
-        if self._steps > _MOST_STEPS:
-            raise Unsatisfiable(f"building it takes more than {_MOST_STEPS} steps")
+        if self._steps > _MAX_STEPS:
+            raise Unsatisfiable(f"building it takes more than {_MAX_STEPS} steps")
         for keyword in _UNSUPPORTED:
             if keyword in schema:
                 raise Unsatisfiable(f"the keyword {keyword!r} is not supported")
@@ -169,30 +169,30 @@ class _Builder:
 
     def _array(self, schema: dict[str, Any]) -> list[Any]:
         prefix: list[Any] = schema.get("prefixItems", [])
-        most: float = schema.get("maxItems", math.inf)
-        least: int = schema.get("minItems", min(len(prefix), most))
-        if least > most:
+        high: float = schema.get("maxItems", math.inf)
+        low: int = schema.get("minItems", min(len(prefix), high))
+        if low > high:
             raise Unsatisfiable("minItems is more than maxItems")
-        if least > _MOST_ITEMS:
-            raise Unsatisfiable(f"more than {_MOST_ITEMS} items")
-        items = [self.build(part) for part in prefix[:least]]
-        items += [self.build(schema.get("items", True)) for _ in range(least - len(items))]
+        if low > _MAX_ITEMS:
+            raise Unsatisfiable(f"more than {_MAX_ITEMS} items")
+        items = [self.build(part) for part in prefix[:low]]
+        items += [self.build(schema.get("items", True)) for _ in range(low - len(items))]
         if schema.get("uniqueItems") and any(item in items[:at] for at, item in enumerate(items)):
             raise Unsatisfiable("uniqueItems with more than one item")
         return items
 
     def _string(self, schema: dict[str, Any]) -> str:
-        least: int = schema.get("minLength", 0)
-        most: int | None = schema.get("maxLength")
+        low: int = schema.get("minLength", 0)
+        high: int | None = schema.get("maxLength")
         pattern: str | None = schema.get("pattern")
-        if least > _MOST_ITEMS:
-            raise Unsatisfiable(f"a string of more than {_MOST_ITEMS} characters")
+        if low > _MAX_ITEMS:
+            raise Unsatisfiable(f"a string of more than {_MAX_ITEMS} characters")
         if "format" in schema and schema["format"] in _FORMATS:
             candidates: Iterable[str] = (_FORMATS[schema["format"]],)
         else:
-            candidates = (*self._hints.names, self._hints.fallback, *_SAMPLES, "a" * least)
+            candidates = (*self._hints.names, self._hints.fallback, *_SAMPLES, "a" * low)
         for text in candidates:
-            fits = least <= len(text) and (most is None or len(text) <= most)
+            fits = low <= len(text) and (high is None or len(text) <= high)
             if fits and (pattern is None or re.search(pattern, text)):
                 if text in self._hints.names:
                     self._hints.names.remove(text)

@@ -15,7 +15,7 @@ from .fields import Fields
 from .hints import Hints
 from .instances import instance
 from .keywords import Unsatisfiable
-from .refusals import GenerationRefusal, Refusal, bad_field
+from .rejections import GenerationRejection, Rejection, bad_field
 
 _FORMATS: Final = ("text", "json_object", "json_schema", "structural_tag")
 _CONSTRAINTS: Final = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
@@ -30,7 +30,7 @@ class Constraint:
 
 
 def read_constraint(fields: Fields) -> Constraint | None:
-    """The constraint of a request, or None for free text. Refusal (400) for a wrong or an unsupported one."""
+    """The constraint of a request, or None for free text. Rejection (400) for a wrong or an unsupported one."""
     outputs = fields.object("structured_outputs")
     if outputs is not None:
         return _structured_outputs(Fields(outputs, "structured_outputs"))
@@ -89,12 +89,12 @@ def _decoded(text: str) -> Any:
         raise bad_field("structured_outputs.json", "is not valid JSON.") from None
 
 
-def _unsupported(name: str, kind: str) -> Refusal:
+def _unsupported(name: str, kind: str) -> Rejection:
     return bad_field(name, f"the simulator does not support {kind}.")
 
 
 def constrained_text(constraint: Constraint, question: str, free_answer: Callable[[], str]) -> str:
-    """The shortest honest text under the constraint; Refusal (400) when none can be built.
+    """The shortest honest text under the constraint; Rejection (400) when none can be built.
 
     Strings that no name of the question fits are filled with what the free answer would have been.
     """
@@ -114,7 +114,7 @@ def _built(schema: Any, hints: Hints) -> Any:
     try:
         return instance(schema, hints)
     except Unsatisfiable as error:
-        raise GenerationRefusal(400, f"The simulator cannot build an answer: {error}") from None
+        raise GenerationRejection(400, f"The simulator cannot build an answer: {error}") from None
 
 
 def _chosen(choices: tuple[str, ...], text: str) -> str:

@@ -12,7 +12,7 @@ from .fields import Fields
 from .hints import Hints
 from .instances import instance
 from .keywords import Unsatisfiable
-from .refusals import Refusal, bad_field
+from .rejections import Rejection, bad_field
 from .text import content_stems
 
 _CHOICES: Final = ("auto", "none", "required")
@@ -44,7 +44,7 @@ class ToolCall:
 
 
 def read_tools(fields: Fields) -> ToolOffer:
-    """The tools and the choice among them; Refusal (400) by vLLM's rules."""
+    """The tools and the choice among them; Rejection (400) by vLLM's rules."""
     specs = fields.objects("tools")
     if specs == []:
         raise bad_field("tools", "must not be an empty list; leave it out instead.")
@@ -94,4 +94,4 @@ def _arguments(tool: Tool, question: str) -> str:
     try:
         return json.dumps(instance({"type": "object", **tool.parameters}, Hints(question)), ensure_ascii=False)
     except Unsatisfiable as error:
-        raise Refusal(400, f"The simulator cannot build arguments for {tool.name}: {error}", param="tools") from None
+        raise Rejection(400, f"The simulator cannot build arguments for {tool.name}: {error}", param="tools") from None

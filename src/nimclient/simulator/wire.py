@@ -17,7 +17,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PlainAnswer:
+class PlainResponse:
     """One body; `tokens` is how many tokens the longest choice took, each of which is waited for."""
 
     body: dict[str, Any] | list[dict[str, Any]]
@@ -25,13 +25,13 @@ class PlainAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class StreamedAnswer:
+class StreamedResponse:
     """A stream of server-sent events."""
 
     frames: Iterator[Frame]
 
 
-Answer = PlainAnswer | StreamedAnswer
+Response = PlainResponse | StreamedResponse
 
 
 def encoded(body: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""A hand that talks to a simulator with plain aiohttp, and names the tests share."""
+"""A client that talks to a simulator with plain aiohttp, and names the tests share."""
 
 import json
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
     headers: Any
 
 
-class Hand:
+class RawClient:
     """Sends requests to one simulator and decodes what comes."""
 
     def __init__(self, sim: Simulator, session: aiohttp.ClientSession) -> None:
