@@ -7,7 +7,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 
-from .raw import RawClient
+from .raw import CATALOG, RawClient
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator(models=["mine/own"]) as sim:
+    async with Simulator(models=["mine/own", *CATALOG]) as sim:
         yield sim
 
 

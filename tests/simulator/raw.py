@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from nimclient.simulator import Simulator
+from nimclient.simulator.catalog import served_models
 
+CATALOG = list(served_models())
 CHAT = "meta/llama-3.1-8b-instruct"
 EMBED = "nvidia/nv-embedqa-e5-v5"
 SYMMETRIC = "baai/bge-m3"

@@ -41,14 +41,40 @@ async def test_a_plain_answer_quotes_the_messages(raw: RawClient) -> None:
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}
+VIDEO = {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}
+FILE = {"type": "file", "file": {"file_id": "f"}}
+VLM = "meta/llama-3.2-11b-vision-instruct"
+OMNI = "nvidia/nemotron-3-nano-omni-30b-a3b-reasoning"
+
+
 async def test_content_parts_are_read_for_their_text(raw: RawClient) -> None:
     """Text parts are put together and images are passed over."""
-    parts = [
-        {"type": "text", "text": "Paris is the capital of France."},
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
-        {"type": "text", "text": "What is the capital of France?"},
+    text = [
+        {"type": "text", "text": text} for text in ("Paris is the capital of France.", "What is the capital of France?")
     ]
-    assert (await raw.chat(parts)).body["choices"][0]["message"]["content"] == SAID
+    for model in (VLM, OMNI, "mine/own"):
+        answer = await raw.chat([text[0], IMAGE, VIDEO, text[1]], model=model)
+        assert answer.body["choices"][0]["message"]["content"] == SAID
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "words"),
+    [
+        (CHAT, IMAGE, f"{CHAT} is not a multimodal model"),
+        (CHAT, {"image_url": "data:image/png;base64,AAAA"}, "is not a multimodal model"),
+        (CHAT, AUDIO, "is not a multimodal model"),
+        (VLM, AUDIO, "At most 0 audio(s) may be provided in one prompt."),
+        (OMNI, FILE, "Unknown part type: file"),
+        ("mine/own", FILE, "Unknown part type: file"),
+    ],
+)
+async def test_media_a_model_does_not_take(raw: RawClient, model: str, part: Any, words: str) -> None:
+    """Media the model was not made for, and files, are a 400 in vLLM's words; what it takes is answered."""
+    status, body, _ = await raw.chat([{"type": "text", "text": "What is this?"}, part], model=model)
+    assert (status, words in body["error"]["message"]) == (400, True)
+    assert (await raw.chat([{"type": "text", "text": "What is this?"}, AUDIO], model=OMNI)).status == 200
 
 
 async def test_null_content_is_empty(raw: RawClient) -> None:
@@ -188,6 +214,26 @@ async def test_reasoning_can_be_off(raw: RawClient, options: Any) -> None:
     assert (await raw.chat(**options)).body["choices"][0]["message"]["reasoning"] is None
 
 
+@pytest.mark.parametrize(
+    ("model", "reasons"),
+    [
+        ("nvidia/nemotron-3-nano-30b-a3b", True),
+        ("openai/gpt-oss-20b", True),
+        ("qwen/qwen3-next-80b-a3b-thinking", True),
+        ("qwen/qwen3-next-80b-a3b-instruct", False),
+        ("nvidia/llama-3.1-nemotron-nano-8b-v1", False),
+        ("deepseek-ai/deepseek-v3.1", False),
+        (CHAT, False),
+    ],
+)
+async def test_reasoning_models_reason_by_default(raw: RawClient, model: str, reasons: bool) -> None:
+    """A model whose template reasons does so unasked, and stops when it is told to."""
+    message = (await raw.chat(model=model)).body["choices"][0]["message"]
+    assert (message["reasoning"] is not None, message["content"]) == (reasons, SAID)
+    off = await raw.chat(model=model, chat_template_kwargs={"enable_thinking": False})
+    assert off.body["choices"][0]["message"]["reasoning"] is None
+
+
 async def test_tokens_may_run_out_while_thinking(raw: RawClient) -> None:
     """When the limit falls into the reasoning the content is null."""
     choice = (await raw.chat(max_tokens=2, chat_template_kwargs={"thinking": True})).body["choices"][0]
@@ -267,6 +313,47 @@ async def test_tool_calls_are_streamed_in_vllms_form(raw: RawClient) -> None:
     assert finish["finish_reason"] == "tool_calls"
 
 
+PLACES = "The weather of a city"
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+WEATHER_OF = {"type": "function", "function": {"name": "get_weather", "description": PLACES, "parameters": CITY}}
+BOTH = "What is the weather in Paris and Rome, and add 17 and 25?"
+
+
+def _called(body: Any) -> list[tuple[str, Any]]:
+    calls = body["choices"][0]["message"].get("tool_calls", [])
+    return [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls]
+
+
+async def test_several_tools_are_called_at_once(raw: RawClient) -> None:
+    """A series of names is a call for each, and every tool that the question names is called; unless only one may be."""
+    tools = [ADD, WEATHER_OF]
+    calls = _called((await raw.chat(BOTH, tools=tools)).body)
+    weather = [("get_weather", {"city": city}) for city in ("Paris", "Rome")]
+    assert sorted(calls, key=str) == sorted([*weather, ("add", {"a": 17, "b": 25})], key=str)
+    assert len(_called((await raw.chat(BOTH, tools=tools, parallel_tool_calls=False)).body)) == 1
+    assert _called((await raw.chat(BOTH, tools=tools, tool_choice=NAMED)).body) == weather
+    events = await raw.stream_chat(BOTH, tools=tools)
+    deltas = [call for chunk in events[:-1] for call in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    assert len({delta["id"] for delta in deltas if "id" in delta}) == 3
+    joined: dict[int, str] = {}
+    for delta in deltas:
+        joined[delta["index"]] = joined.get(delta["index"], "") + delta["function"]["arguments"]
+    assert [json.loads(text) for text in joined.values()] == [arguments for _, arguments in calls]
+
+
+async def test_a_required_tool_is_not_the_same_for_ever(raw: RawClient) -> None:
+    """With "required" each tool has its turn before one is called again."""
+    messages: list[Any] = [{"role": "user", "content": "Add 1 and 2."}]
+    names: list[str] = []
+    for _ in range(3):
+        answer = await raw.chat(messages=messages, tools=[ADD, WEATHER_OF], tool_choice="required")
+        message = answer.body["choices"][0]["message"]
+        names += [name for name, _ in _called(answer.body)]
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": "3"} for call in message["tool_calls"]]
+        messages += [{"role": "assistant", "content": None, "tool_calls": message["tool_calls"]}, *results]
+    assert names == ["add", "get_weather", "add"]
+
+
 async def test_call_ids_are_unique(raw: RawClient) -> None:
     """Two calls never have the same id, in one answer or in two."""
     ids: list[str] = []
@@ -314,6 +401,43 @@ async def test_json_objects_hold_the_answer(raw: RawClient, options: Any) -> Non
     """A free JSON object holds the quoted answer."""
     content = (await raw.chat(**options)).body["choices"][0]["message"]["content"]
     assert json.loads(content) == {"answer": SAID}
+
+
+TEXT = "Ada Lovelace is 36 years old and lives in London."
+FIELDS = {"name": {"type": "string"}, "age": {"type": "integer"}}
+PERSON = json.dumps({"type": "object", "properties": FIELDS, "required": ["name", "age"]})
+LANGCHAIN = (
+    "The output should be formatted as a JSON instance that conforms to the JSON schema below.\n\nAs an example, for the "
+    'schema {"properties": {"foo": {"title": "Foo", "type": "array", "items": {"type": "string"}}}, "required": ["foo"]}\n'
+    'the object {"foo": ["bar", "baz"]} is a well-formatted instance of the schema.\n\nHere is the output schema:\n```\n'
+    f"{PERSON}\n```"
+)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "free"),
+    [
+        (f"Answer with one JSON object and nothing else. It must fit this JSON schema: {PERSON}", False),
+        (f"Always respond with a JSON object that is compatible with this schema:\n\n{PERSON}\n\nNo Markdown.", True),
+        (LANGCHAIN, True),
+        ('Answer as JSON like {"name": "Bob", "age": 3}.', False),
+        ("Return JSON with the keys `name` and `age`.", False),
+        ("Give me JSON. Keys: name (string), age (integer)", False),
+        ("Extract the name and age as JSON.", False),
+    ],
+)
+async def test_json_asked_for_in_words(raw: RawClient, instruction: str, free: bool) -> None:
+    """A schema, an example or keys in the messages are what a JSON object is made of; with a schema also without a mode."""
+    for messages in (
+        [{"role": "system", "content": instruction}, {"role": "user", "content": TEXT}],
+        [{"role": "user", "content": f"{TEXT}\n\n{instruction}"}],
+        [{"role": "user", "content": TEXT}, {"role": "user", "content": instruction}],
+    ):
+        answer = await raw.chat(messages=messages, response_format={"type": "json_object"})
+        assert json.loads(answer.body["choices"][0]["message"]["content"]) == {"name": "Ada Lovelace", "age": 36}
+        if free:
+            content = (await raw.chat(messages=messages)).body["choices"][0]["message"]["content"]
+            assert json.loads(content) == {"name": "Ada Lovelace", "age": 36}
 
 
 async def test_structured_answers_obey_the_length_limit(raw: RawClient) -> None:
@@ -414,6 +538,20 @@ async def test_schemas_without_an_instance_are_rejected(raw: RawClient, options:
     status, body, _ = await raw.chat(**options)
     assert status == 400
     assert "The simulator cannot build" in body["error"]["message"]
+
+
+async def test_a_prefix_is_cached(raw: RawClient) -> None:
+    """Whole blocks of 16 tokens that an earlier prompt began with are counted, but never the last token; salts are apart."""
+    long = [{"role": "user", "content": "word " * 40 + "What is it?"}]
+    first = (await raw.chat(messages=long)).body["usage"]
+    assert first["prompt_tokens_details"] is None
+    more = [*long, {"role": "assistant", "content": "a word"}, {"role": "user", "content": "Why?"}]
+    cached = (await raw.chat(messages=more)).body["usage"]["prompt_tokens_details"]["cached_tokens"]
+    assert cached % 16 == 0
+    assert 32 <= cached < first["prompt_tokens"]
+    assert (await raw.chat(messages=more, cache_salt="b")).body["usage"]["prompt_tokens_details"] is None
+    events = await raw.stream_chat("word " * 40 + "What is it?", stream_options={"include_usage": True})
+    assert events[-2]["usage"]["prompt_tokens_details"] == {"cached_tokens": cached}
 
 
 async def test_the_context_has_an_end(raw: RawClient) -> None:

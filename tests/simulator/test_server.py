@@ -193,6 +193,54 @@ async def test_beyond_the_rate_comes_a_429(session: aiohttp.ClientSession) -> No
         assert [(await raw.chat()).status for _ in range(2)] == [200, 429]
 
 
+async def test_models_given_by_name_are_all_there_are(session: aiohttp.ClientSession) -> None:
+    """With `models` only those are listed and served."""
+    async with Simulator(models=[CHAT, "mine/own"]) as sim:
+        raw = RawClient(sim, session)
+        assert [model["id"] for model in (await raw.get("/v1/models")).body["data"]] == [CHAT, "mine/own"]
+        assert (await raw.chat()).status == 200
+        assert (await raw.embed()).status == 404
+
+
+@pytest.mark.parametrize(
+    ("dialect", "names"),
+    [
+        (
+            "nim",
+            ("vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count", "vllm:num_requests_running"),
+        ),
+        (
+            "vllm",
+            ("vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count", "vllm:num_requests_running"),
+        ),
+        (
+            "dynamo",
+            (
+                "dynamo_frontend_output_tokens_total",
+                "dynamo_frontend_time_to_first_token_seconds_count",
+                "dynamo_frontend_inflight_requests",
+            ),
+        ),
+    ],
+)
+async def test_metrics_count_what_was_answered(
+    session: aiohttp.ClientSession, dialect: str, names: tuple[str, ...]
+) -> None:
+    """/metrics is Prometheus text: tokens, outcomes and latencies by model, under the names of the server type."""
+    async with Simulator(dialect=dialect, models=[CHAT]) as sim:
+        raw = RawClient(sim, session)
+        usage = (await raw.chat(max_tokens=3)).body["usage"]
+        await raw.stream_chat(max_tokens=3)
+        async with session.get(f"{raw.root}/metrics") as response:
+            text = await response.text()
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    label = f'{{{"model" if dialect == "dynamo" else "model_name"}="{CHAT}"}}'
+    assert [values[f"{name}{label}"] for name in names] == [str(2 * usage["completion_tokens"]), "2", "0"]
+    success = [value for name, value in values.items() if 'finished_reason="length"' in name]
+    assert success == ["2"]
+
+
 async def test_requests_beyond_the_slots_queue_in_order(session: aiohttp.ClientSession) -> None:
     """With one slot requests finish one after another in the order they came, documents at once."""
     async with Simulator(slots=1, ttft=0.03) as sim:

@@ -19,7 +19,7 @@ from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
 from .text import count_tokens, pieces
 from .vocabulary import Vocabulary
-from .wire import DONE, Frame, event
+from .wire import DONE, Frame, Usage, event
 
 DEFAULT_TOKENS: Final = 16
 MAX_PROMPTS: Final = 1024
@@ -133,10 +133,16 @@ class CompletionWriter:
     model: str
     request_id: str
 
-    def usage(self) -> dict[str, Any]:
-        """The usage record of the whole answer; echoed tokens are the prompt's."""
+    def tokens(self) -> Usage:
+        """The tokens of the whole answer; echoed tokens are the prompt's."""
         prompt = sum(map(count_tokens, self.request.prompts))
         complete = sum(len(completion.cut.tokens) for completion in self.completions)
+        return Usage(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
+
+    def usage(self) -> dict[str, Any]:
+        """The usage record of the whole answer."""
+        tokens = self.tokens()
+        prompt, complete = tokens.prompt_tokens, tokens.completion_tokens
         return {"prompt_tokens": prompt, "total_tokens": prompt + complete, "completion_tokens": complete}
 
     def body(self) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 from .catalog import ServedModel, hosted_paths, models_with_assets
+from .functions import is_invocation
+from .metrics import DYNAMO_METRICS, VLLM_METRICS
 from .rejections import Rejection
 from .wire import DONE, event
 
 # All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
 CREATED: Final = 1_767_225_600
 
+_KEY: Final = re.compile(r"Bearer nvapi-[\w-]+")
 _INLINE: Final = re.compile(r";base64,([A-Za-z0-9+/=]+)")
 _INLINE_LIMIT: Final = 180_000
 _OF_NIM: Final = frozenset({"ranking", "infer", "ocr", "boltz2"})
@@ -55,21 +58,30 @@ class NimDialect:
         "/v1/health/ready": "ready",
         "/v1/metadata": "metadata",
         "/v1/version": "version",
+        "/v1/metrics": "metrics",
+        "/metrics": "metrics",
     }
-    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking", "rerank", "infer", "ocr", "boltz2"})
+    generates: Final = frozenset(
+        {"chat", "completions", "responses", "embeddings", "ranking", "rerank", "infer", "ocr", "boltz2", "function"}
+    )
     shape = ChatShape()
     one_model = True
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
     """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
+    metric_names: ClassVar[Mapping[str, str]] = VLLM_METRICS
     plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Raise Rejection for what this server rejects before it looks at the values."""
 
-    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
-        """The error body. Retriever routes are flat, the others nested; an unknown model is nested everywhere."""
+    def route(self, path: str) -> str | None:
+        """The route that POST requests to a path are for."""
+        return self.posts.get(path)
+
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
+        """The error body, a str for plain text. Retriever routes are flat, others nested; unknown models nested."""
         if route in _RETRIEVER_ROUTES and rejection.status == 400:
             return {
                 "object": "error",
@@ -148,6 +160,7 @@ class VllmDialect(NimDialect):
         "/health": "ready",
         "/ping": "live",
         "/version": "version",
+        "/metrics": "metrics",
     }
     one_model = False
     input_types = False
@@ -191,7 +204,13 @@ class DynamoDialect(NimDialect):
         **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
         "/v1/rerank": "rerank",
     }
-    gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models", "/health": "ready", "/live": "live"}
+    gets: ClassVar[Mapping[str, str]] = {
+        "/v1/models": "models",
+        "/health": "ready",
+        "/live": "live",
+        "/metrics": "metrics",
+    }
+    metric_names: ClassVar[Mapping[str, str]] = DYNAMO_METRICS
     shape = ChatShape("reasoning_content", nulls=False, role_event=False)
     input_types = False
     plain_list_rerank = True
@@ -263,19 +282,30 @@ class HostedDialect(NimDialect):
     gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models"}
     one_model = False
 
+    def route(self, path: str) -> str | None:
+        """Beside the others the platform's functions by their ids."""
+        return "function" if is_invocation(path) else super().route(path)
+
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
         """Reject a call without a key, and large images inside a message for a model that wants them uploaded."""
-        if not headers.get("authorization", "").startswith("Bearer "):
-            raise Rejection(401, "Header of type `authorization` was missing", type="Unauthorized")
+        check_key(headers)
         inline = _INLINE.findall(str(body.get("messages"))) if body.get("model") in models_with_assets() else ()
         if any(len(found) > _INLINE_LIMIT for found in inline):
             raise Rejection(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
 
-    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
-        """The gateway's problem JSON for a key or a model that is not there; else what the NIM behind it says."""
+    def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
+        """One entry of the model list: no length, and the vendor as its owner."""
+        return {"id": model.id, "object": "model", "created": 735790403, "owned_by": model.id.partition("/")[0]}
+
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
+        """The gateway's text for a missing key, its problem JSON for a wrong one or a model that is not there; else what
+        the NIM behind it says.
+        """
+        if rejection.type == "MissingKey":
+            return rejection.message
         if rejection.status == 401:
             return {"status": 401, "title": "Unauthorized", "detail": rejection.message}
-        if rejection.status == 404 and rejection.type == "Asset":
+        if rejection.status == 404 and rejection.type in ("Asset", "Function"):
             return {"status": 404, "title": "Not Found", "detail": rejection.message}
         if rejection.status == 404:
             detail = "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'"
@@ -285,6 +315,15 @@ class HostedDialect(NimDialect):
     def no_such_route(self, method: str, path: str) -> str:
         """The gateway's plain text."""
         return "404 page not found"
+
+
+def check_key(headers: Mapping[str, str]) -> None:
+    """Raise Rejection (401) for a request without a key, or with one that is none of NVIDIA's: "Bearer nvapi-…"."""
+    given = headers.get("authorization")
+    if not given:
+        raise Rejection(401, "Header of type `authorization` was missing", type="MissingKey")
+    if _KEY.fullmatch(given) is None:
+        raise Rejection(401, "Authentication failed", type="Unauthorized")
 
 
 def _nested(rejected: Rejection) -> dict[str, Any]:

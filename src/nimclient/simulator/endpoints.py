@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .biology import structures
 from .catalog import ANY_KIND, ServedModel, find_model, served_models
-from .chat import answer_chat, read_chat
+from .chat import ChatAnswer, ChatRequest, answer_chat, read_chat
 from .chat_wire import ChatWriter
 from .completions import CompletionWriter, complete, read_completion
 from .dialects import NimDialect
@@ -18,11 +18,13 @@ from .embeddings import embed, read_embedding
 from .features import Features
 from .fields import Fields
 from .pictures import artifacts
+from .prefix_cache import PrefixCache
 from .ranking import rank, read_ranking, read_rerank, rerank, sglang_rerank
 from .rejections import Rejection, unknown_model
+from .text import pieces
 from .vision import page_elements, texts
 from .vocabulary import Vocabulary, detokenize, tokenize
-from .wire import PlainResponse, Response, StreamedResponse
+from .wire import PlainResponse, Response, StreamedResponse, Usage
 
 _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 
@@ -45,6 +47,7 @@ class Endpoints:
         self._features = Features(dimensions, seed)
         self._max_model_len = max_model_len
         self._vocabulary = Vocabulary()
+        self._prefix_cache = PrefixCache()
 
     def max_model_len(self, model: ServedModel) -> int:
         """The longest input of a model, in tokens."""
@@ -86,32 +89,42 @@ class Endpoints:
 
     def _chat(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "chat completions", "chat", "vlm")
-        request = read_chat(fields)
-        answer = answer_chat(request, self._seed, self._max_model_len)
+        request = read_chat(fields, model)
+        answer = self._answer(request, model, fields)
         writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape)
         if request.sampling.stream:
-            return StreamedResponse(writer.frames())
-        return PlainResponse(writer.body(), max(choice.token_count for choice in answer.choices))
+            return StreamedResponse(writer.frames(), answer.usage)
+        return PlainResponse(writer.body(), answer.longest, answer.usage)
+
+    def _answer(self, request: ChatRequest, model: ServedModel, fields: Fields) -> ChatAnswer:
+        """The answer to a checked request, with what the prefix cache held of its prompt."""
+        answer = answer_chat(request, self._seed, self._max_model_len)
+        tokens = [token for message in request.messages for token in (message.role, *pieces(message.text))]
+        cached = self._prefix_cache.take(tokens, f"{model.id} {fields.given('cache_salt')}")
+        return replace(answer, cached_tokens=cached)
 
     def _completions(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "completions", "chat", "vlm", "completions")
         request = read_completion(fields, self._vocabulary)
         completions = complete(request, self._seed, self._max_model_len)
         writer = CompletionWriter(request, completions, model.id, request_id)
+        usage = writer.tokens()
         if request.sampling.stream:
-            return StreamedResponse(writer.frames())
-        return PlainResponse(writer.body(), max(len(completion.cut.tokens) for completion in completions))
+            return StreamedResponse(writer.frames(), usage)
+        return PlainResponse(writer.body(), max(len(completion.cut.tokens) for completion in completions), usage)
 
     def _embeddings(self, fields: Fields, request_id: str) -> Response:
         model, named_type = self._model(fields, "embeddings", "embedding")
         if not self._dialect.input_types:
             model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
         request = read_embedding(fields, model, named_type, self._features.dimensions)
-        return PlainResponse(self._dialect.embeddings(embed(request, model, self._features), request_id))
+        body = self._dialect.embeddings(embed(request, model, self._features), request_id)
+        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
 
     def _ranking(self, fields: Fields) -> Response:
         model, _ = self._model(fields, "ranking", "ranking")
-        return PlainResponse(rank(read_ranking(fields, model), model, self._features))
+        body = rank(read_ranking(fields, model), model, self._features)
+        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
 
     def _rerank(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "rerank", "ranking")

@@ -27,10 +27,11 @@ _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: its role and its text parts put together."""
+    """One message: its role, its text parts put together, and the names of the tools it calls."""
 
     role: str
     text: str
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,11 @@ class Material:
     sources: tuple[str, ...]
     fallback: tuple[str, ...] = ()
     request: str = ""
+
+    @property
+    def everything(self) -> str:
+        """The whole last user message, and after it what else there is to answer from."""
+        return "\n".join([self.request, *(source for source in self.sources if source not in self.request)])
 
 
 def take_apart(messages: Sequence[Message]) -> Material:
@@ -123,9 +129,9 @@ def thought(material: Material) -> str:
     )
 
 
-def wants_thinking(messages: Iterable[Message]) -> bool:
-    """Whether a message switches reasoning on in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
-    wanted = False
+def wants_thinking(messages: Iterable[Message], *, default: bool = False) -> bool:
+    """Whether a message switches reasoning on or off in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
+    wanted = default
     for message in messages:
         if message.role in ("system", "user"):
             for switch in _SWITCH.findall(message.text):

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import orjson
 
+from .dialects import check_key
 from .faults import Faults
 from .records import StoredAsset
 from .rejections import Rejection
@@ -28,6 +29,7 @@ DEFAULT_WINDOW, DEFAULT_POLL, MAX_SECONDS = 300, 60, 3600
 MIN_PATIENCE: Final = 10.0
 _STATUS: Final = re.compile(r"/v1/status/([^/]+)|/v2/nvcf/pexec/status/([^/]+)")
 _ASSETS: Final = "/v2/nvcf/assets"
+_FUNCTIONS: Final = "/v2/nvcf/functions"
 _STORAGE: Final = "/storage/"
 _REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]+)")
 
@@ -59,11 +61,14 @@ def problem(status: int, title: str, detail: str) -> RawResponse:
 
 
 class Gateway:
-    """State and answers of the platform. `clock` gives seconds."""
+    """State and responses of the platform. `functions` is its list of functions; `clock` gives seconds."""
 
-    def __init__(self, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, faults: Faults, functions: dict[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.assets: dict[str, StoredAsset] = {}
         self._faults = faults
+        self._functions = functions or {"functions": []}
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
         self._results: dict[str, RawResponse] = {}
@@ -71,7 +76,7 @@ class Gateway:
 
     def serves(self, path: str) -> bool:
         """Whether a path is one of the platform's own."""
-        return _STATUS.fullmatch(path) is not None or path.startswith((_ASSETS, _STORAGE))
+        return _STATUS.fullmatch(path) is not None or path == _FUNCTIONS or path.startswith((_ASSETS, _STORAGE))
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
@@ -81,8 +86,12 @@ class Gateway:
             response = self._storage(method, path, query, headers, data)
             unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
             return RawResponse(response.status, response.body, response.content_type, unmarked)
-        if not headers.get("authorization", "").startswith("Bearer "):
+        try:
+            check_key(headers)
+        except Rejection:
             return problem(401, "Unauthorized", "Authentication failed")
+        if path == _FUNCTIONS:
+            return _json(self._functions)
         if found := _STATUS.fullmatch(path):
             request_id = found[1] or found[2]
             response = await self._poll(request_id, headers, root)

@@ -19,8 +19,10 @@ from .dialects import dialect_named
 from .documents import document, is_document
 from .endpoints import Endpoints
 from .faults import DEPRECATED_UNTIL, Faults
+from .functions import function_list, invoked
 from .gateway import MAX_BODY, Gateway, RawResponse
 from .load import MinuteBucket, Pace, Slots
+from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
 from .rejections import GenerationRejection, Rejection, invalid_field
 from .wire import Frame, PlainResponse, Response, StreamedResponse, encoded
@@ -80,7 +82,9 @@ class Simulator:
         self._faults = Faults(faults)
         if self._faults and self._dialect.name != "hosted":
             raise ValueError('faults are those of the hosted platform: they need dialect="hosted"')
-        self._gateway = Gateway(self._faults) if self._dialect.name == "hosted" else None
+        hosted = self._dialect.name == "hosted"
+        self._gateway = Gateway(self._faults, function_list(self._endpoints.models.values())) if hosted else None
+        self._metrics = Metrics(self._dialect.metric_names)
         self._ttft = ttft
         self._itl = itl
         self._slot_count = slots
@@ -172,7 +176,7 @@ class Simulator:
     async def _dispatch(self, request: web.Request, record: RequestRecord, request_id: str) -> web.StreamResponse:
         if self._gateway is not None and self._gateway.serves(record.path):
             return await self._platform(self._gateway, request, record, request_id)
-        route = self._dialect.posts.get(record.path)
+        route = self._dialect.route(record.path)
         if route is None:
             return self._document(record, request_id)
         if record.method != "POST":
@@ -188,16 +192,18 @@ class Simulator:
                 return self._send_body(record, request_id, fault.status, fault.body, fault.headers)
             if self._gateway is not None:
                 self._gateway.check_assets(await request.read(), record.headers)
+            if route == "function":
+                route, body = invoked(record.path, body, self._endpoints.models)
             answer = self._respond(route, body, request_id)
             if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
             if not generates:
                 return self._send_body(record, request_id, 200, answer.body)
             if self._gateway is None:
-                await self._wait(answer)
+                await self._wait(answer, _model_of(body))
                 return self._send_body(record, request_id, 200, answer.body)
             raw = RawResponse(200, encoded(answer.body), headers=extra)
-            work = partial(self._wait, answer)
+            work = partial(self._wait, answer, _model_of(body))
             return self._send(
                 record, request_id, await self._gateway.deliver(request_id, work, raw, record.headers, self._root)
             )
@@ -225,9 +231,14 @@ class Simulator:
                 raise
             return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainResponse) -> None:
+    async def _wait(self, answer: PlainResponse, model: str) -> None:
+        arrived = time.perf_counter()
         async with self._slots.one():
-            await Pace(self._ttft, self._itl).until(answer.tokens)
+            pace = Pace(self._ttft, self._itl)
+            await pace.until(0)
+            first = time.perf_counter() - arrived
+            await pace.until(answer.tokens)
+        self._metrics.observe(model, answer.usage, first, time.perf_counter() - arrived)
 
     async def _stream(
         self,
@@ -242,6 +253,7 @@ class Simulator:
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         record.status = 200
+        arrived, first = time.perf_counter(), None
         await response.prepare(request)  # vLLM sends the head before the request has its turn
         async with self._slots.one():
             pace = Pace(self._ttft, self._itl)
@@ -251,9 +263,12 @@ class Simulator:
                     await response.write(bytes(due))
                     due.clear()
                 await pace.until(frame.step)
+                first = time.perf_counter() - arrived if first is None else first
                 due += frame.data
             await response.write(bytes(due))
         await response.write_eof()
+        whole = time.perf_counter() - arrived
+        self._metrics.observe(_model_of(record.json), streamed.usage, whole if first is None else first, whole)
         return response
 
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
@@ -263,9 +278,15 @@ class Simulator:
         if record.method != "GET":
             return self._send_body(record, request_id, 405, self._dialect.wrong_method())
         try:
+            if self._dialect.gets.get(record.path) == "metrics":
+                return self._send(record, request_id, RawResponse(200, self._metrics_text().encode(), CONTENT_TYPE))
             return self._send_body(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
         except Rejection as rejection:
             return self._send_body(record, request_id, rejection.status, self._dialect.error_body(rejection, "models"))
+
+    def _metrics_text(self) -> str:
+        model = next(iter(self._endpoints.models))
+        return self._metrics.text(model, self._slots.running, self._slots.waiting)
 
     def _send_body(
         self, record: RequestRecord, request_id: str, status: int, body: Any, extra: Mapping[str, str] = NO_HEADERS
@@ -293,6 +314,11 @@ class Simulator:
         if self._gateway is not None:
             headers |= {"NVCF-REQID": request_id, "NVCF-STATUS": "fulfilled" if status < 400 else "errored"}
         return {name: value for name, value in {**headers, **extra}.items() if value}
+
+
+def _model_of(body: dict[str, Any]) -> str:
+    """The model of a request; routes of a single model have none in their body."""
+    return str(body.get("model", "simulator"))
 
 
 async def _read_json(request: web.Request, record: RequestRecord, max_bytes: int | None = None) -> dict[str, Any]:
