@@ -23,6 +23,12 @@ _KEY: Final = re.compile(r"Bearer nvapi-[\w-]+")
 _INLINE: Final = re.compile(r";base64,([A-Za-z0-9+/=]+)")
 _INLINE_LIMIT: Final = 180_000
 _OF_NIM: Final = frozenset({"ranking", "infer", "ocr", "boltz2"})
+_COMMON_POSTS: Final = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+}
 _RETRIEVER_ROUTES: Final = frozenset({"embeddings", "ranking"})
 
 
@@ -42,9 +48,7 @@ class NimDialect:
 
     name = "nim"
     posts: ClassVar[Mapping[str, str]] = {
-        "/v1/chat/completions": "chat",
-        "/v1/completions": "completions",
-        "/v1/embeddings": "embeddings",
+        **_COMMON_POSTS,
         "/v1/ranking": "ranking",
         "/v1/infer": "infer",
         "/v1/ocr": "ocr",
@@ -201,7 +205,7 @@ class DynamoDialect(NimDialect):
 
     name = "dynamo"
     posts: ClassVar[Mapping[str, str]] = {
-        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        **_COMMON_POSTS,
         "/v1/rerank": "rerank",
     }
     gets: ClassVar[Mapping[str, str]] = {
@@ -271,7 +275,7 @@ class HostedDialect(NimDialect):
 
     name = "hosted"
     posts: ClassVar[Mapping[str, str]] = {
-        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        **_COMMON_POSTS,
         "/v1/ranking": "ranking",
         "/v1/cv/nvidia/nemoretriever-page-elements-v2": "infer",
         "/v1/cv/nvidia/nemoretriever-ocr": "ocr",

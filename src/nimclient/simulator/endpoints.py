@@ -21,6 +21,7 @@ from .pictures import artifacts
 from .prefix_cache import PrefixCache
 from .ranking import rank, read_ranking, read_rerank, rerank, sglang_rerank
 from .rejections import Rejection, unknown_model
+from .responses import ResponseWriter, chat_body
 from .text import pieces
 from .vision import page_elements, texts
 from .vocabulary import Vocabulary, detokenize, tokenize
@@ -59,6 +60,8 @@ class Endpoints:
         match route:
             case "chat":
                 return self._chat(fields, request_id)
+            case "responses":
+                return self._responses(body, request_id)
             case "completions":
                 return self._completions(fields, request_id)
             case "embeddings":
@@ -95,6 +98,16 @@ class Endpoints:
         if request.sampling.stream:
             return StreamedResponse(writer.frames(), answer.usage)
         return PlainResponse(writer.body(), answer.longest, answer.usage)
+
+    def _responses(self, body: dict[str, Any], request_id: str) -> Response:
+        fields = Fields(chat_body(body))
+        model, _ = self._model(fields, "responses", "chat", "vlm")
+        request = read_chat(fields, model)
+        answer = self._answer(request, model, fields)
+        writer = ResponseWriter(body, answer, model.id, request_id)
+        if request.sampling.stream:
+            return StreamedResponse(writer.frames(), answer.usage)
+        return PlainResponse(writer.response(), answer.longest, answer.usage)
 
     def _answer(self, request: ChatRequest, model: ServedModel, fields: Fields) -> ChatAnswer:
         """The answer to a checked request, with what the prefix cache held of its prompt."""

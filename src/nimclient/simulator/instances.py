@@ -16,6 +16,7 @@ from .values import Values
 
 _MAX_STEPS: Final = 20_000
 _MAX_ITEMS: Final = 10_000
+_MAX_LISTED: Final = 20
 _MAX_OPTIONAL_DEPTH: Final = 5  # below it only what is required
 _UNSUPPORTED: Final = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames")
 _FORMATS: Final = {
@@ -66,6 +67,7 @@ class _Builder:
         self._expanding: list[str] = []
         self._steps = 0
         self._depth = 0
+        self._missing = 0  # values that the text did not have
 
     def build(self, schema: Any, name: str = "") -> Any:
         """A value for the property `name`; "" is the whole."""
@@ -204,7 +206,7 @@ class _Builder:
         return items
 
     def _listed(self, schema: dict[str, Any], name: str, low: int, high: float) -> list[Any]:
-        """The items that the text lists for an array, else one item where one fits."""
+        """The items that the text lists for an array; else one, and more objects as long as the text fills them."""
         listed = [text for text in self._values.items(name) if _is_plain_text(schema)][: int(high)]
         if listed:
             for text in listed:
@@ -212,10 +214,16 @@ class _Builder:
             return listed
         if low or not high or self._depth > _MAX_OPTIONAL_DEPTH or self._steps > _MAX_STEPS // 2:
             return []
-        try:
-            return [self._build(schema, name)]
-        except Unsatisfiable:
-            return []
+        items: list[Any] = []
+        with suppress(Unsatisfiable):
+            items.append(self._build(schema, name))
+            while type_of(schema) == "object" and len(items) < min(high, _MAX_LISTED):
+                missing = self._missing
+                item = self._build(schema, name)
+                if self._missing > missing:
+                    break
+                items.append(item)
+        return items
 
     def _string(self, schema: dict[str, Any], name: str) -> str:
         low: int = schema.get("minLength", 0)
@@ -226,7 +234,7 @@ class _Builder:
         for text in self._candidates(schema, name, low, high):
             fits = low <= len(text) and (high is None or len(text) <= high)
             if fits and (pattern is None or re.search(pattern, text)):
-                self._values.use(text)
+                self._missing += not self._values.use(text)
                 return text
         raise Unsatisfiable(f"no text was found for the string with {pattern or schema}")
 
@@ -248,6 +256,7 @@ class _Builder:
             if low <= number <= high and (not step or (number / step).is_integer()) and (not whole or number % 1 == 0):
                 self._values.use_number(number)
                 return number
+        self._missing += 1
         number = min(max(0.0, low), high)
         if step and low <= high:
             number = math.ceil(number / step) * step

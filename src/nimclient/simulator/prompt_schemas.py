@@ -30,7 +30,7 @@ _NO_KEYS: Final = frozenset(
 _WRITES_JSON: Final = re.compile(
     r"\b(?:answer|respond|reply|output|return|format(?:ted)?|provide|write)\b[^.]{0,80}\bjson\b", re.IGNORECASE
 )
-_SPEAKS_OF_JSON: Final = re.compile(r"(?im)\bjson\b|\bschema\b|```|\bmarkdown\b|^\s*(?:keys?|fields?)\s*:")
+_SPEAKS_OF_JSON: Final = re.compile(r"(?im)json|schema|```|\bmarkdown\b|^\s*(?:keys?|fields?)\s*:")
 
 
 class _Written(NamedTuple):

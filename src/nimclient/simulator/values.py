@@ -110,9 +110,12 @@ class Values:
         found = [*self._labelled(field), *self._by_pattern(field), *sorted(self._unused(), key=self._rank(field))]
         return list(dict.fromkeys([item.text for item in found if item.start not in self._used] + [self.fallback]))
 
-    def use(self, text: str) -> None:
-        """Mark a value as used."""
-        self._used.update(item.start for item in self._names if item.text == text)
+    def use(self, text: str) -> bool:
+        """Mark a value as used; whether it is one of the text, and one that was not used yet."""
+        places = {item.start for item in self._names if item.text == text}
+        fresh = bool(places - self._used) or (text != self.fallback and text in self.text and not places)
+        self._used |= places
+        return fresh
 
     def numbers(self, field: str) -> list[float]:
         """The numbers not used yet, those whose neighbours speak of the field first."""
