@@ -109,7 +109,7 @@ def embed(request: EmbeddingRequest, model: ServedModel, features: Features) -> 
 
 
 def _embedding(text: str, request: EmbeddingRequest, features: Features) -> Any:
-    vector = features.unit_vector(text, request.input_type)
+    vector = features.embedding(text, request.input_type)
     if request.dimensions < len(vector):
         vector = shortened(vector, request.dimensions)
     numbers = as_type(vector, request.type)

@@ -67,7 +67,12 @@ class _Builder:
         self._expanding: list[str] = []
         self._steps = 0
         self._depth = 0
-        self._missing = 0  # values that the text did not have
+        self._found = 0  # values that the text had
+        self._missing = 0  # values that it did not have
+
+    def _count(self, *, found: bool) -> None:
+        self._found += found
+        self._missing += not found
 
     def build(self, schema: Any, name: str = "") -> Any:
         """A value for the property `name`; "" is the whole."""
@@ -217,10 +222,10 @@ class _Builder:
         items: list[Any] = []
         with suppress(Unsatisfiable):
             items.append(self._build(schema, name))
-            while type_of(schema) == "object" and len(items) < min(high, _MAX_LISTED):
-                missing = self._missing
+            while isinstance(items[0], dict) and len(items) < min(high, _MAX_LISTED):
+                found, missing = self._found, self._missing
                 item = self._build(schema, name)
-                if self._missing > missing:
+                if self._missing > missing or self._found == found:
                     break
                 items.append(item)
         return items
@@ -234,7 +239,7 @@ class _Builder:
         for text in self._candidates(schema, name, low, high):
             fits = low <= len(text) and (high is None or len(text) <= high)
             if fits and (pattern is None or re.search(pattern, text)):
-                self._missing += not self._values.use(text)
+                self._count(found=self._values.use(text))
                 return text
         raise Unsatisfiable(f"no text was found for the string with {pattern or schema}")
 
@@ -255,8 +260,9 @@ class _Builder:
         for number in self._values.numbers(name):
             if low <= number <= high and (not step or (number / step).is_integer()) and (not whole or number % 1 == 0):
                 self._values.use_number(number)
+                self._count(found=True)
                 return number
-        self._missing += 1
+        self._count(found=False)
         number = min(max(0.0, low), high)
         if step and low <= high:
             number = math.ceil(number / step) * step
