@@ -228,7 +228,7 @@ async def test_completions(client: AsyncClient) -> None:
 async def test_models(client: AsyncClient, simulator: Simulator) -> None:
     """The list is there; a single model is found with the route for it and without."""
     models = await client.models.list()
-    owners = {"vllm": "vllm", "dynamo": "nvidia"}
+    owners = {"vllm": "vllm", "dynamo": "nvidia", "hosted": models[0].id.partition("/")[0]}
     assert models[0].owned_by == owners.get(dialect(simulator), "system")
     assert (await client.models.get(MODEL)).id == MODEL
     with pytest.raises(NotFoundError):
