@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nimclient._base.values import AttemptEvent
     from nimclient._engine.engine import Engine
     from nimclient._engine.shared_state import SharedState
+    from nimclient._http.base import Transport
     from nimclient._resources.assets import AsyncAssets
     from nimclient._resources.chat import AsyncChat
     from nimclient._resources.completions import AsyncCompletions
@@ -65,7 +66,8 @@ class AsyncClient(AsyncClosing):
     server lists.
     `endpoints`: a URL of its own for a model, or a Model record that says more about it: kind, aliases, what it supports
     (`endpoint=None`: it is at the base URL). `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
-    client certificate. `on_attempt` is called with an AttemptEvent after every attempt.
+    client certificate. `on_attempt` is called with an AttemptEvent after every attempt. `transport` carries the requests in
+    place of aiohttp: anything with the methods of nimclient.testing.Transport; the client closes it.
 
     Raises ConfigurationError for settings that cannot work.
     """
@@ -88,9 +90,13 @@ class AsyncClient(AsyncClosing):
         endpoints: Mapping[str, str | Model] | None = None,
         strict: bool = False,
         on_attempt: Callable[[AttemptEvent], object] | None = None,
+        transport: Transport | None = None,
     ) -> None:
         environment = environment_base_url() if base_url is None else None
-        bases = parse_base_urls((environment or HOSTED_BASE_URL) if base_url is None else base_url)
+        if environment is not None:
+            bases = parse_base_urls(environment, "NVIDIA_BASE_URL")
+        else:
+            bases = parse_base_urls(HOSTED_BASE_URL if base_url is None else base_url)
         credentials = Credentials.gather(api_key, base_from_environment=environment is not None)
         config = ClientConfig(
             base_urls=tuple(base.api for base in bases),
@@ -108,6 +114,7 @@ class AsyncClient(AsyncClosing):
             catalog=_read_endpoints(endpoints),
             strict=strict,
             on_attempt=on_attempt,
+            transport=_check_transport(transport),
         )
         origin = bases[0].origin
         if is_nvidia(origin) and credentials.for_origin(origin, origin) is None:
@@ -393,3 +400,11 @@ def _check_proxy(proxy: str | None) -> str | None:
             "proxy must look like http://host:3128 (user:password@ before the host if it needs one)"
         )
     return proxy
+
+
+def _check_transport(transport: Any) -> Any:
+    if transport is not None and not (hasattr(transport, "open") and hasattr(transport, "aclose")):
+        raise ConfigurationError(
+            f"transport needs the methods of nimclient.testing.Transport; {type(transport).__name__} has not got them"
+        )
+    return transport

@@ -14,7 +14,7 @@ from nimclient._api.server_types import (
     dialect_of_refusal,
 )
 from nimclient._base.values import Headers
-from nimclient._retry.classify import status_error
+from nimclient._retry.faults import status_error
 
 HERE = "http://nim:8000/v1/models"
 

@@ -13,34 +13,16 @@ from nimclient._bulk.slicing import (
     SLICE_BYTES,
     SLICE_TEXTS,
     Bisection,
-    FailureScope,
     Sizes,
     Slice,
     Slicer,
-    blame,
-    most_texts,
     weight_of,
 )
+from nimclient._retry.classify import FailureScope
 from nimclient.errors import (
-    AuthenticationError,
     BadRequestError,
-    BodyTooLargeError,
-    ClientClosedError,
     ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
-    ContextLengthError,
-    DecodeError,
-    EmbeddingMismatchError,
-    GoneError,
-    ModelNotFoundError,
-    NimError,
-    RateLimitError,
-    RequestTimeoutError,
     RequestTooLargeError,
-    ServerError,
-    StreamFaultError,
-    UnprocessableEntityError,
 )
 
 # slices ---------------------------------------------------------------------------------------------------------------
@@ -154,78 +136,6 @@ def test_a_whim_is_not_learned() -> None:
     assert sizes.texts == 16
 
 
-# whose fault ----------------------------------------------------------------------------------------------------------
-
-
-def refusal(status: int, words: str = "no", **fields: Any) -> NimError:
-    kind = {400: BadRequestError, 413: RequestTooLargeError, 422: UnprocessableEntityError}[status]
-    return kind(words, status=status, **fields)
-
-
-FIELDS = {"model", "dimensions", "truncate", "input_type", "encoding_format"}
-
-
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [
-        (refusal(400), FailureScope.ITEM),
-        (refusal(413, "Payload Too Large"), FailureScope.ITEM),
-        (refusal(422, "input.3: string too short", param="input.3"), FailureScope.ITEM),
-        (refusal(400, "dimensions of the input", param="input[3]"), FailureScope.ITEM),
-        (ContextLengthError("This model's maximum context length is 512; set truncate", status=400), FailureScope.ITEM),
-        (EmbeddingMismatchError("NaN"), FailureScope.ITEM),
-        (StreamFaultError("bad text", code=400), FailureScope.ITEM),
-        (refusal(400, "The model `x` does not exist."), FailureScope.CALL),
-        (refusal(400, "nothing", param="model"), FailureScope.CALL),
-        (refusal(422, "nothing", param="truncate"), FailureScope.CALL),
-        (refusal(400, "does not support changing output dimensions"), FailureScope.CALL),
-        (refusal(400, "invalid API key"), FailureScope.CALL),
-        (refusal(400, "user is not allowed"), FailureScope.ITEM),
-        (refusal(413, "batch size 64 > maximum allowed batch size 32"), FailureScope.SIZE),
-        (refusal(422, "input: List should have at most 32 items after validation, not 64"), FailureScope.SIZE),
-        (refusal(400, "too many inputs"), FailureScope.SIZE),
-        (BodyTooLargeError("", limit=1), FailureScope.SIZE),
-        (ServerError("", status=500), FailureScope.UNCLEAR),
-        (ConnectionLostError(""), FailureScope.UNCLEAR),
-        (RequestTimeoutError("", phase="headers"), FailureScope.UNCLEAR),
-        (RequestTimeoutError("", phase="total"), FailureScope.UNCLEAR),
-        (DecodeError(""), FailureScope.UNCLEAR),
-        (StreamFaultError(""), FailureScope.UNCLEAR),
-        (AuthenticationError("", status=401), FailureScope.CALL),
-        (ModelNotFoundError("", status=404), FailureScope.CALL),
-        (GoneError("", status=410), FailureScope.CALL),
-        (RateLimitError("", status=429), FailureScope.CALL),
-        (ConnectError("", kind="refused"), FailureScope.CALL),
-        (ConnectError("", kind="dns"), FailureScope.CALL),
-        (RequestTimeoutError("", phase="pool"), FailureScope.CALL),
-        (ClientClosedError(""), FailureScope.CALL),
-        (ConfigurationError(""), FailureScope.CALL),
-        (ConfigurationError("", path="body.input_type"), FailureScope.CALL),
-        (ConfigurationError("", path="body"), FailureScope.ITEM),
-    ],
-    ids=lambda value: str(value)[:40],
-)
-def test_whose_fault_it_is(error: NimError, kind: FailureScope) -> None:
-    """Texts are blamed for what one of them can bring about, the call for what every slice would meet."""
-    assert blame(error, FIELDS) is kind
-
-
-@pytest.mark.parametrize(
-    ("words", "number"),
-    [
-        ("batch size 64 > maximum allowed batch size 32", 32),
-        ("List should have at most 32 items after validation, not 64", 32),
-        ("array too long. Expected an array with maximum length 48, but got an array with length 64 instead", 48),
-        ("too many inputs: the limit is 64", None),
-        ("too many inputs", None),
-        ("at most 32 tokens", None),
-    ],
-)
-def test_the_number_that_a_refusal_names(words: str, number: int | None) -> None:
-    """How many texts are allowed is taken from the words, where it makes sense."""
-    assert most_texts(refusal(422, words), 64) == number
-
-
 # bisection ------------------------------------------------------------------------------------------------------------
 
 
@@ -297,14 +207,14 @@ def test_a_server_that_fails_as_a_whole_costs_little(count: int, most: int | Non
 def test_a_refused_size() -> None:
     """The parts are of the size that the server names, else halves; the largest part taken is told."""
     plan = Bisection.of(64, None)
-    assert plan.refused(FailureScope.SIZE, 24) == []
+    assert plan.refused(FailureScope.REQUEST, 24) == []
     sizes = []
     while (part := plan.part) is not None:
         sizes.append(len(part))
         plan.taken()
     assert (sizes, plan.largest) == ([24, 24, 16], 24)
     plan = Bisection.of(64, None)
-    plan.refused(FailureScope.SIZE)
+    plan.refused(FailureScope.REQUEST)
     assert plan.part == range(32)
     plan.taken()
     assert plan.part == range(32, 64)

@@ -338,12 +338,12 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
 
 async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_client: MakeClient) -> None:
     """A slice that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total."""
-    from nimclient._bulk.pacer import Turn
+    from nimclient._bulk.pacer import Ticket
     from nimclient._resources.embeddings import embeddings_call
 
     client = make_client()
     gate = client._engine.gate(1)
-    turn = Turn()
+    turn = Ticket()
     assert await gate.enter(turn, None) == 0.0
     gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
     call = embeddings_call(

@@ -221,7 +221,9 @@ def test_threads_share_a_client(served: Any, new_loop: NewLoop, eager_threads: N
     assert until(lambda: server.open == 0)
 
 
-@pytest.mark.parametrize("slow", ["nimclient._engine.shared_state.Core", "nimclient._http.aiohttp.AiohttpTransport"])
+@pytest.mark.parametrize(
+    "slow", ["nimclient._engine.shared_state.SharedState", "nimclient._http.aiohttp.AiohttpTransport"]
+)
 def test_threads_share_what_the_first_of_them_makes(
     far: FaultServer, monkeypatch: pytest.MonkeyPatch, slow: str
 ) -> None:

@@ -21,7 +21,7 @@ async def wait(dog: Watchdog, seconds: float) -> None:
     try:
         await asyncio.sleep(seconds)
     except asyncio.CancelledError as error:
-        raise dog.explain(error) from None
+        raise dog.translate_cancellation(error) from None
     finally:
         dog.disarm()
 

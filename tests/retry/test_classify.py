@@ -1,500 +1,126 @@
-"""Every refusal becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
+"""The failure table: each class of error and each status has one row, and every part of the client reads the same one."""
 
 import json
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from nimclient import errors
-from nimclient._base.values import Headers
+from nimclient._retry import classify as table
 from nimclient._retry.classify import (
-    MAX_ERROR_BODY,
-    Fault,
-    fault_of,
-    is_fault_event,
-    names_field,
-    read_fault,
-    retry_after,
-    status_error,
-    stream_fault,
+    FailureKind,
+    FailureScope,
+    HealthSignal,
+    RequestState,
+    classify,
+    classify_status,
+    health_of,
+    max_texts,
+    rejects_field,
+    rejects_form,
+    scope_of,
+)
+from nimclient._retry.faults import status_error
+from nimclient._schema.structured import FORM_NAMES, Via
+from nimclient.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    BodyTooLargeError,
+    ClientClosedError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ContextLengthError,
+    DecodeError,
+    EmbeddingMismatchError,
+    GoneError,
+    ModelNotFoundError,
+    NimError,
+    ProtocolError,
+    RateLimitError,
+    RedirectError,
+    RequestTimeoutError,
+    RequestTooLargeError,
+    RerankMismatchError,
+    ServerError,
+    StreamFaultError,
+    StreamInterruptedError,
+    UnprocessableEntityError,
 )
 
 
-def refusal(status, body, headers=None, request_id=None):
-    if not isinstance(body, (str, bytes)):
-        body = json.dumps(body)
-    data = body.encode() if isinstance(body, str) else body
-    return status_error(status, headers or {}, data, where="POST /chat/completions", request_id=request_id)
+def status(number: int) -> APIStatusError:
+    return APIStatusError("x", status=number)
 
 
-def problem(status, title, detail=None, **rest):
-    return {"status": status, "title": title, **({} if detail is None else {"detail": detail}), **rest}
+def timeout(phase: Any) -> RequestTimeoutError:
+    return RequestTimeoutError("x", phase=phase)
 
 
-GONE = "The model 'x' has reached its end of life on 2026-01-01 and is no longer available."
-WORKER = "urn:nvcf-worker-service:problem-details:unprocessable-entity"
-REPR = "[{'type': 'extra_forbidden', 'loc': ('body','prompt_cache_key')}]"
-NOT_FOUND_UUID = "Function '6b1c': Not found for account 'abc'"
-TOO_LONG = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."
-BUSY = "ResourceExhausted: Worker local total request limit reached (163/32)"
-
-# status, body, class, the words, code, type, param
-DIALECTS = [
-    pytest.param(
-        400,
-        {"error": {"message": "Please make sure your payload is below 26214400 bytes", "type": "invalid_request_error",
-                   "param": None, "code": "invalid_image_format"}},
-        errors.BadRequestError, "below 26214400 bytes", "invalid_image_format", "invalid_request_error", None,
-        id="gateway: body too large",
-    ),
-    pytest.param(
-        400, {"error": {"message": "no model", "code": "missing_required_field"}},
-        errors.BadRequestError, "no model", "missing_required_field", None, None, id="gateway: no model",
-    ),
-    pytest.param(
-        400, {"message": "Validation: Unsupported parameter(s): `foo`", "type": "Bad Request", "code": 400},
-        errors.BadRequestError, "Unsupported parameter(s): `foo`", 400, "Bad Request", "foo", id="Dynamo",
-    ),
-    pytest.param(
-        400, {"error": REPR}, errors.BadRequestError, "extra_forbidden", None, None, "prompt_cache_key", id="error is a str"
-    ),
-    pytest.param(
-        400, {"object": "error", "message": "bad", "type": "BadRequestError", "param": None, "code": 400},
-        errors.BadRequestError, "bad", 400, "BadRequestError", None, id="old vLLM",
-    ),
-    pytest.param(
-        400, {"error": {"message": TOO_LONG, "type": "BadRequestError", "param": "input_tokens", "code": 400}},
-        errors.ContextLengthError, "maximum context length", 400, "BadRequestError", "input_tokens", id="vLLM: too long",
-    ),
-    pytest.param(
-        400, {"error": "Input length 600 exceeds maximum allowed token size 512"},
-        errors.ContextLengthError, "exceeds maximum allowed", None, None, None, id="embedding NIM: too long",
-    ),
-    pytest.param(
-        422, {"detail": "Input length 600 exceeds maximum allowed token size 512"},
-        errors.ContextLengthError, "exceeds maximum allowed", None, None, None, id="too long as 422",
-    ),
-    pytest.param(
-        401, "Header of type `authorization` was missing",
-        errors.AuthenticationError, "`authorization` was missing", None, None, None, id="no header: text",
-    ),
-    pytest.param(
-        401, problem(401, "Unauthorized", "Authentication failed"),
-        errors.AuthenticationError, "Authentication failed", 401, None, None, id="unknown key",
-    ),
-    pytest.param(401, {"error": "Unauthorized"}, errors.AuthenticationError, "Unauthorized", None, None, None, id="vLLM 401"),
-    pytest.param(
-        402, {"detail": "You have reached your limit of credits."},
-        errors.APIStatusError, "limit of credits", None, None, None, id="credits",
-    ),
-    pytest.param(
-        403, problem(403, "Forbidden", "Authorization failed"),
-        errors.PermissionDeniedError, "Authorization failed; on the hosted catalog", 403, None, None, id="bad key",
-    ),
-    pytest.param(
-        404, problem(404, "Not Found", NOT_FOUND_UUID),
-        errors.ModelNotFoundError, "your account may not call it", 404, None, None, id="not enabled for the account",
-    ),
-    pytest.param(
-        404, "404 page not found", errors.NotFoundError, "404 page not found; the gateway knows no such model", None, None,
-        None, id="gateway 404",
-    ),
-    pytest.param(
-        404, {"error": {"message": "The model `x` does not exist.", "type": "NotFoundError", "param": "model", "code": 404}},
-        errors.ModelNotFoundError, "The model `x` does not exist.", 404, "NotFoundError", "model", id="vLLM: no model",
-    ),
-    pytest.param(
-        404, {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError", "code": 404},
-        errors.ModelNotFoundError, "does not exist", 404, "NotFoundError", None, id="old vLLM: no model",
-    ),
-    pytest.param(404, {"detail": "Not Found"}, errors.NotFoundError, "Not Found", None, None, None, id="FastAPI path"),
-    pytest.param(
-        405, {"detail": "Method Not Allowed"}, errors.APIStatusError, "Method Not Allowed", None, None, None, id="method"
-    ),
-    pytest.param(
-        413, "<html><head><title>413 Request Entity Too Large</title></head><body>nginx</body></html>",
-        errors.RequestTooLargeError, "413 Request Entity Too Large nginx", None, None, None, id="nginx HTML",
-    ),
-    pytest.param(
-        410, {"type": "about:blank", **problem(410, "Gone", GONE)},
-        errors.GoneError, "end of life", 410, "about:blank", None, id="model removed",
-    ),
-    pytest.param(
-        412, problem(412, "Precondition Failed"), errors.APIStatusError, "Precondition Failed", 412, None, None, id="412"
-    ),
-    pytest.param(
-        422, {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "field required", "type": "missing"},
-                         {"loc": ["body", "x"], "msg": "extra", "type": "extra"}]},
-        errors.UnprocessableEntityError, "messages.0.role: field required; x: extra", None, None, "messages.0.role",
-        id="FastAPI validation",
-    ),
-    pytest.param(
-        422, {"error": "body -> presence_penalty\n  Extra inputs are not permitted (type=extra_forbidden)"},
-        errors.UnprocessableEntityError, "body -> presence_penalty Extra inputs", None, None,
-        "presence_penalty", id="pydantic text",
-    ),
-    pytest.param(
-        422, {"type": WORKER, **problem(422, "Unprocessable", "bad asset", instance="/x", requestId="r")},
-        errors.UnprocessableEntityError, "bad asset", 422, WORKER, None, id="worker",
-    ),
-    pytest.param(
-        422, {"error": {"message": "could not fetch", "type": "UnprocessableEntityError"}},
-        errors.UnprocessableEntityError, "could not fetch", None, "UnprocessableEntityError", None, id="vLLM media",
-    ),
-    pytest.param(
-        429, problem(429, "Too Many Requests"), errors.RateLimitError, "Too Many Requests", 429, None, None, id="429"
-    ),
-    pytest.param(
-        500, {"type": "urn:inference-service", **problem(500, "Internal", "Inference error")},
-        errors.ServerError, "Inference error", 500, "urn:inference-service", None, id="container error",
-    ),
-    pytest.param(500, "invalid JSON", errors.ServerError, "invalid JSON", None, None, None, id="500 text"),
-    pytest.param(
-        502, problem(502, "Bad Gateway", "Upstream request failed."),
-        errors.ServerError, "Upstream request failed.", 502, None, None, id="proxy",
-    ),
-    pytest.param(
-        503, {"error": {"message": BUSY, "type": "Service Unavailable", "code": 503}},
-        errors.ServiceUnavailableError, "(163/32)", 503, "Service Unavailable", None, id="worker busy",
-    ),
-    pytest.param(504, b"", errors.ServerError, "the server said nothing", None, None, None, id="504 empty"),
-    pytest.param(529, {"message": "overloaded"}, errors.ServerError, "overloaded", None, None, None, id="Dynamo overload"),
-    pytest.param(418, "teapot", errors.APIStatusError, "teapot", None, None, None, id="418"),
-    pytest.param(600, "?", errors.APIStatusError, "?", None, None, None, id="600"),
-    pytest.param(999, "?", errors.APIStatusError, "?", None, None, None, id="999"),
-    pytest.param(400, "null", errors.BadRequestError, "the server said nothing", None, None, None, id="null"),
-    pytest.param(400, "[]", errors.BadRequestError, "the server said nothing", None, None, None, id="empty list"),
-    pytest.param(400, "{}", errors.BadRequestError, "the server said nothing", None, None, None, id="empty object"),
-    pytest.param(400, "[1, 2]", errors.BadRequestError, "[1, 2]", None, None, None, id="list"),
-    pytest.param(400, '"just words"', errors.BadRequestError, "just words", None, None, None, id="string"),
-    pytest.param(400, "false", errors.BadRequestError, "False", None, None, None, id="boolean"),
-    pytest.param(400, b"\xff\x00\xfe", errors.BadRequestError, "\ufffd", None, None, None, id="garbage"),
-    pytest.param(400, {"error": {}}, errors.BadRequestError, "the server said nothing", None, None, None, id="empty error"),
-    pytest.param(400, {"error": [1]}, errors.BadRequestError, "{'error': [1]}", None, None, None, id="error is a list"),
-    pytest.param(400, {"msg": "words"}, errors.BadRequestError, "words", None, None, None, id="msg"),
-    pytest.param(
-        400, {"message": {"text": "odd"}}, errors.BadRequestError, "{'text': 'odd'}", None, None, None, id="message object"
-    ),
-    pytest.param(400, {"message": "m", "code": True}, errors.BadRequestError, "m", None, None, None, id="boolean code"),
-    pytest.param(400, {"detail": ""}, errors.BadRequestError, "{'detail': ''}", None, None, None, id="empty detail"),
-    pytest.param(
-        422, {"detail": [{"msg": "no place"}]}, errors.UnprocessableEntityError, "no place", None, None, None,
-        id="detail without a place",
-    ),
-    pytest.param(
-        400, {"error": "too bad", "code": 7, "type": "T"}, errors.BadRequestError, "too bad", 7, "T", None,
-        id="str error with code",
-    ),
-    pytest.param(
-        400, {"error": {"message": "[] is too short - 'tools'", "type": "BadRequestError", "param": "tools", "code": 400}},
-        errors.BadRequestError, "is too short", 400, "BadRequestError", "tools", id="vLLM: validation",
-    ),
-    pytest.param(
-        400, {"error": {"message": "top_k must be -1 or at least 1 (parameter=top_k, value=-5)", "param": None, "code": 400}},
-        errors.BadRequestError, "at least 1", 400, None, "top_k", id="vLLM: parameter in the words",
-    ),
-    pytest.param(
-        400, {"message": "Failed to deserialize the JSON body: missing field `messages`", "type": "Bad Request", "code": 400},
-        errors.BadRequestError, "missing field", 400, "Bad Request", "messages", id="Dynamo: missing field",
-    ),
-    pytest.param(
-        400, {"message": "unknown field `guided_json`, expected one of", "type": "Bad Request", "code": 400},
-        errors.BadRequestError, "unknown field", 400, "Bad Request", "guided_json", id="Dynamo: unknown field",
-    ),
-    pytest.param(
-        404, {"message": "Model not found", "type": "Not Found", "code": 404},
-        errors.ModelNotFoundError, "Model not found", 404, "Not Found", None, id="Dynamo: no model",
-    ),
-    pytest.param(
-        529, {"message": "Service temporarily overloaded", "type": "Overloaded", "code": 529},
-        errors.ServerError, "overloaded", 529, "Overloaded", None, id="Dynamo: overload",
-    ),
-    pytest.param(
-        400, {"object": "error", "message": "passages: required", "detail": {}, "type": "invalid_request_error"},
-        errors.BadRequestError, "passages: required", None, "invalid_request_error", None, id="retriever NIM: flat",
-    ),
-    pytest.param(
-        422, {"error": {"object": "error", "message": "no", "type": "X", "param": "n", "code": "c"}},
-        errors.UnprocessableEntityError, "no", "c", "X", "n", id="old vLLM in a stream",
-    ),
-    pytest.param(
-        422, {"detail": [{"type": "missing", "loc": ["body", "query", "text"], "msg": "Field required", "input": {}}]},
-        errors.UnprocessableEntityError, "query.text: Field required", None, None, "query.text", id="FastAPI: nested place",
-    ),
-    pytest.param(
-        422, {"detail": [{"loc": ["header", "x-key"], "msg": "missing"}, "odd", None]},
-        errors.UnprocessableEntityError, "header.x-key: missing", None, None, "header.x-key", id="FastAPI: a header",
-    ),
-    pytest.param(
-        400, {"detail": {"message": "inner", "code": "c1", "type": "T", "param": "p"}},
-        errors.BadRequestError, "inner", "c1", "T", "p", id="FastAPI: detail is an object",
-    ),
-    pytest.param(
-        400, {"detail": {"error": {"message": "deep"}}}, errors.BadRequestError, "deep", None, None, None,
-        id="FastAPI: detail holds an error",
-    ),
-    pytest.param(
-        400, {"error": "[{'type': 'x', 'loc': ('body', 'messages', 0, 'role'), 'msg': 'm'}]"},
-        errors.BadRequestError, "'msg': 'm'", None, None, "messages.0.role", id="a nested place in a str",
-    ),
-    pytest.param(
-        400, {"error": "[{'loc': ('body',), 'msg': 'm'}]"}, errors.BadRequestError, "'msg': 'm'", None, None, None,
-        id="a place that is the body",
-    ),
-    pytest.param(
-        422, {"error": "body -> messages -> 0 -> role\n  bad"}, errors.UnprocessableEntityError, "bad", None, None,
-        "messages.0.role", id="pydantic text: nested place",
-    ),
-    pytest.param(
-        424, {"error": "Model is overloaded", "error_type": "Backend"}, errors.APIStatusError, "overloaded", None, "Backend",
-        None, id="TEI",
-    ),
-    pytest.param(
-        400, {"error": "unexpected inference input 'X' for model 'm'"}, errors.BadRequestError, "input 'X'", None, None, None,
-        id="Triton",
-    ),
-    pytest.param(
-        500, {"message": "unknown field `x`", "code": 500}, errors.ServerError, "unknown field", 500, None, None,
-        id="a field that nobody validated",
-    ),
-    pytest.param(
-        500, {"type": "urn:inference-connection", **problem(500, "Error", "Inference connection error while making")},
-        errors.ServerError, "connection error", 500, "urn:inference-connection", None, id="worker lost its container",
-    ),
-    pytest.param(
-        503, problem(503, "Service Unavailable", "offline"), errors.ServiceUnavailableError, "offline", 503, None, None,
-        id="taken offline",
-    ),
-    pytest.param(415, {"detail": "no JSON"}, errors.APIStatusError, "no JSON", None, None, None, id="415"),
-    pytest.param(400, {"message": "m", "status": "bad"}, errors.BadRequestError, "m", None, None, None, id="status in words"),
-    pytest.param(400, {"detail": [], "title": "t"}, errors.BadRequestError, "t", None, None, None, id="no details"),
-]  # fmt: skip
+ROWS: list[tuple[NimError, FailureKind]] = [
+    *[(status(s), table.THROTTLED) for s in (429, 503, 529)],
+    *[(status(s), table.CONFLICT) for s in (408, 409, 425)],
+    *[(status(s), table.SERVER_ERROR) for s in (500, 502, 504, 520, 524, 528)],
+    *[(status(s), table.REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
+    *[(status(s), table.UNSUPPORTED) for s in (501, 505, 599, 600)],
+    *[(StreamFaultError("x", code=c), table.THROTTLED) for c in (429, "503", 529)],
+    *[(StreamFaultError("x", code=c), table.INTERRUPTED) for c in (None, "overloaded", 200)],
+    (StreamFaultError("x", code=500), table.SERVER_ERROR),
+    (StreamFaultError("x", code=400), table.REJECTED),
+    (ConnectError("x", kind="refused"), table.CONNECTION_REFUSED),
+    (ConnectError("x", kind="dns"), table.UNREACHABLE),
+    (ConnectError("x", kind="unreachable"), table.UNREACHABLE),
+    (ConnectError("x", kind="proxy"), table.UNREACHABLE),
+    (ConnectError("x", kind="resources"), table.OUT_OF_RESOURCES),
+    (ConnectError("x", kind="tls"), table.UNTRUSTED),
+    (timeout("connect"), table.UNREACHABLE),
+    *[(timeout(p), table.INTERRUPTED) for p in ("headers", "first_event", "idle")],
+    (timeout("pool"), table.LOCAL),
+    (timeout("poll"), table.LOST_RESULT),
+    (timeout("total"), table.OUT_OF_TIME),
+    (ConnectionLostError("x"), table.INTERRUPTED),
+    (ConnectionLostError("x", reused=True), table.STALE_CONNECTION),
+    (StreamInterruptedError("x"), table.INTERRUPTED),
+    (BodyTooLargeError("x", limit=1), table.TOO_LARGE),
+    (RedirectError("x", host="h"), table.LOCAL),
+    (ProtocolError("x"), table.MALFORMED),
+    (DecodeError("x"), table.MALFORMED),
+    (RerankMismatchError("x"), table.MALFORMED),
+    (EmbeddingMismatchError("x"), table.MISMATCHED),
+    (DecodeError("x", status=202), table.ACCEPTED),
+    (ConfigurationError("x"), table.LOCAL),
+    (ConfigurationError("x", path="body"), table.BAD_BODY),
+    (ClientClosedError("x"), table.LOCAL),
+]
 
 
-@pytest.mark.parametrize(("status", "body", "kind", "words", "code", "type_", "param"), DIALECTS)
-def test_every_dialect_is_read(status, body, kind, words, code, type_, param):
-    """Class, words, code, type and param of every error body that is known from the wire."""
-    error = refusal(status, body)
-    assert type(error) is kind
-    assert words in error.message
-    assert "\n" not in error.message
-    assert (error.status, error.code, error.type, error.param) == (status, code, type_, param)
+@pytest.mark.parametrize(("error", "row"), ROWS, ids=lambda value: repr(value)[:50])
+def test_every_failure_has_its_row(error: NimError, row: FailureKind) -> None:
+    """The class of an error, and its status, kind or phase, pick the row."""
+    assert classify(error) == row
+    assert health_of(error) is row.health
 
 
-def test_the_message_says_what_where_and_which_request():
-    """The one line names the words, the method and path, the status and the request id."""
-    error = refusal(401, {"error": "Unauthorized"}, request_id="r-1")
-    assert str(error) == "Unauthorized; check the API key (POST /chat/completions → 401, request id r-1)"
-    assert error.request_id == "r-1"
+def test_a_server_is_judged_by_what_it_did() -> None:
+    """A success is one; what the caller or Python raised tells nothing of the server."""
+    assert health_of(None) is HealthSignal.OK
+    assert health_of(KeyboardInterrupt()) is HealthSignal.UNKNOWN
+    assert health_of(ValueError("x")) is HealthSignal.UNKNOWN
 
 
-@pytest.mark.parametrize("key", ["detail", "error", "message", "x"])
-def test_no_nesting_is_too_deep(key):
-    """A body of objects inside each other, as deep as JSON is read, is an error like any other."""
-    error = refusal(400, f'{{"{key}":' * 1000 + "1" + "}" * 1000)
-    assert type(error) is errors.BadRequestError
-    assert len(error.message) < 700
+def test_what_is_not_sent_is_safe_to_repeat() -> None:
+    """Throttling and a refused connection are the rows that a repeat, later, carries out exactly once."""
+    rows = {kind for _, kind in ROWS if kind.is_throttled}
+    assert rows == {table.THROTTLED, table.CONNECTION_REFUSED}
+    assert all(kind.retryable and kind.state is RequestState.NOT_SENT for kind in rows)
 
 
-IDS = {
-    "header": ({"title": "t"}, "r-0", "r-0"),
-    "problem": (problem(422, "t", "d", requestId="r-1"), None, "r-1"),
-    "header before body": (problem(422, "t", "d", requestId="r-1"), "r-0", "r-0"),
-    "str error": ({"error": "no", "request_id": "r-2"}, None, "r-2"),
-    "nested": ({"error": {"message": "no", "request_id": "r-3"}}, None, "r-3"),
-    "in the detail": ({"detail": {"message": "no", "requestId": "r-4"}}, None, "r-4"),
-    "hostile": ({"message": "no", "requestId": "a\r\nb" + "c" * 900}, None, "ab" + "c" * 198),
-    "no str": ({"message": "no", "requestId": 5}, None, None),
-}
-
-
-@pytest.mark.parametrize(("body", "header", "found"), IDS.values(), ids=IDS)
-def test_the_request_id_is_found(body, header, found):
-    """The id is that of the headers, else that of the body, without what could break a line."""
-    error = refusal(422, body, request_id=header)
-    assert error.request_id == found
-    assert found is None or f"request id {found}" in error.message
-
-
-def test_detail_and_body_are_kept():
-    """The validation list and the body as received are on the error."""
-    body = {"detail": [{"loc": ["body", "x"], "msg": "m"}]}
-    error = refusal(422, body)
-    assert error.detail == body["detail"]
-    assert json.loads(error.body) == body
-
-
-def test_retry_after_of_the_headers_is_kept():
-    """A Retry-After header becomes .retry_after in seconds."""
-    assert refusal(503, b"", Headers([(b"Retry-After", b"10800")])).retry_after == 10800
-
-
-def test_a_huge_body_is_cut():
-    """At most 64 KiB of a body are kept, and the message stays short."""
-    error = refusal(500, b"x" * 10**6)
-    assert len(error.body) == MAX_ERROR_BODY
-    assert len(error.message) < 700
-
-
-def test_html_loses_its_tags_scripts_and_styles():
-    """A gateway's page is reduced to its words."""
-    page = "<html><style>b{color:red}</style>\n<h1>502</h1> Bad <b>Gateway</b><script>x<1</script>"
-    assert read_fault(page) == Fault("502 Bad Gateway")
-    assert read_fault("a < b").message == "a < b"
-    assert read_fault("<script>never closed").message == ""
-
-
-@pytest.mark.parametrize("tag", ["<", "<script ", "<a", "</", "<style>", "<script></script"])
-def test_hostile_markup_is_read_in_linear_work(tag):
-    """Tags that never end cannot make the reading quadratic: four megabytes of them would take hours then."""
-    assert len(read_fault(tag * (4_000_000 // len(tag))).message) <= 2000
-
-
-json_bodies = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                ["error", "message", "detail", "code", "type", "param", "title", "msg", "loc", "status", "object"]
-            )
-            | st.text(max_size=3),
-            inner,
-            max_size=4,
-        )
-    ),
-    max_leaves=10,
-)
-
-
-@settings(deadline=None)
-@given(json_bodies, st.integers(400, 999))
-def test_any_json_body_gives_an_error(body, status):
-    """No JSON body makes the reading of a refusal fail, and its text is one line."""
-    error = refusal(status, json.dumps(body))
-    assert error.status == status
-    assert len(error.message.splitlines()) == 1
-    assert isinstance(error.code, (str, int, type(None)))
-    assert error.type is None or isinstance(error.type, str)
-    assert error.param is None or isinstance(error.param, str)
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=60), st.sampled_from([400, 404, 422, 500]))
-def test_any_bytes_give_an_error(body, status):
-    """No bytes make it fail either."""
-    error = refusal(status, body)
-    assert len(error.message.splitlines()) == 1
-    assert error.body == body.decode("utf-8", "replace")
-
-
-@settings(deadline=None)
-@given(json_bodies)
-def test_any_event_is_judged_without_an_error(body):
-    """An event of any shape can be read as a fault of the stream."""
-    fault = stream_fault(body, "spare words")
-    assert fault.message.startswith("the server reported an error in the stream: ")
-    assert fault.status is None or 400 <= fault.status <= 599
-
-
-# Retry-After ---------------------------------------------------------------------------------------------------------
-
-DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
-LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({}, None),
-        ({"retry-after": "3"}, 3.0),
-        ({"retry-after": " 3 "}, 3.0),
-        ({"retry-after": "0"}, 0.0),
-        ({"retry-after": "1.5"}, 1.5),
-        ({"retry-after": "10800"}, 10800.0),
-        ({"retry-after": "-5"}, 0.0),
-        ({"retry-after": "1e400"}, None),
-        ({"retry-after": "inf"}, None),
-        ({"retry-after": "nan"}, None),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": ""}, None),
-        ({"retry-after": "3 seconds"}, None),
-        ({"retry-after": "3, 7"}, 3.0),
-        ({"retry-after": "soon, 7"}, 7.0),
-        ({"retry-after-ms": "250"}, 0.25),
-        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
-        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
-        ({"retry-after-ms": "-1"}, 0.0),
-        ({"retry-after": LATER, "date": DATE}, 30.0),
-        ({"retry-after": DATE, "date": LATER}, 0.0),
-        ({"retry-after": LATER}, None),
-        ({"retry-after": LATER, "date": "yesterday"}, None),
-        ({"retry-after": LATER.replace("GMT", "-0000"), "date": DATE}, None),
-        ({"retry-after": f"{LATER}, 5", "date": DATE}, 30.0),
-        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT", "date": DATE}, 251609733119.0),
-        ({"retry-after": "Fri, 31 Dec 99999 23:59:59 GMT", "date": DATE}, None),
-    ],
-)
-def test_retry_after_in_its_spellings(headers, seconds):
-    """Seconds, fractions, milliseconds and dates against the response's own Date; what cannot be read is not there."""
-    assert retry_after(headers) == seconds
-
-
-@settings(deadline=None)
-@given(st.text(max_size=40) | st.floats().map(str), st.text(max_size=40) | st.just(DATE))
-def test_any_retry_after_is_none_or_not_negative(value, date):
-    """Garbage never raises and never gives a negative or endless wait."""
-    seconds = retry_after({"retry-after": value, "date": date, "retry-after-ms": value[::-1]})
-    assert seconds is None or 0 <= seconds < float("inf")
-
-
-# in-band faults ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("event", "is_fault"),
-    [
-        ({"error": {"message": "m"}}, True),
-        ({"error": "m"}, True),
-        ({"error": {"message": "m"}, "choices": []}, True),
-        ({"object": "error"}, True),
-        ({"message": "m"}, True),
-        ({"detail": "m"}, True),
-        ({"title": "m"}, True),
-        ({"code": 500, "details": "m"}, True),
-        ({"choices": [], "message": "m"}, False),
-        ({"choices": [], "error": None}, False),
-        ({"error": None}, False),
-        ({}, False),
-        ({"object": "chat.completion.chunk", "usage": {}}, False),
-    ],
-)
-def test_signs_of_a_fault_in_an_event(event, is_fault):
-    """An error beside or instead of choices is a fault; an annotation is not."""
-    assert is_fault_event(event) is is_fault
-
-
-@pytest.mark.parametrize(
-    ("event", "fallback", "words", "code", "status"),
-    [
-        ({"error": {"message": "boom", "type": "InternalServerError", "code": 500}}, "", "boom", 500, 500),
-        ({"error": {"object": "error", "message": "boom", "code": 400}}, "", "boom", 400, 400),
-        ({"error": "boom"}, "", "boom", None, None),
-        ({"error": {"message": "boom", "code": "429"}}, "", "boom", "429", 429),
-        ({"error": {"message": "boom", "code": "overloaded"}}, "", "boom", "overloaded", None),
-        ({"message": "boom", "code": 200}, "", "boom", 200, None),
-        (problem(503, "Unavailable", "boom"), "", "boom", 503, 503),
-        (None, "no worker is free", "no worker is free", None, None),
-        (None, "", "an error event without a text", None, None),
-        ("boom", "", "boom", None, None),
-    ],
-)
-def test_the_error_of_a_fault_event(event, fallback, words, code, status):
-    """Words, code and status of an error event; the comment stands in where there is no data (Dynamo)."""
-    fault = stream_fault(event, fallback)
-    assert fault.message == f"the server reported an error in the stream: {words}"
-    assert (fault.code, fault.status) == (code, status)
+@pytest.mark.parametrize("number", range(400, 600))
+def test_every_status_has_a_row(number: int) -> None:
+    """What a status below 500 says is never held against the server's health, other than being busy."""
+    kind = classify_status(number)
+    healthy = (HealthSignal.REJECTED, HealthSignal.THROTTLED)
+    assert (kind.health in healthy) == (number < 500 or number in (503, 529))
 
 
 @pytest.mark.parametrize(
@@ -509,12 +135,100 @@ def test_the_error_of_a_fault_event(event, fallback, words, code, status):
         (500, {"error": "input_type"}, False),
     ],
 )
-def test_a_refused_field_is_recognised(status, body, named):
-    """Only a 400 or 422 that says the field's whole name refuses it."""
-    assert names_field(refusal(status, body), "input_type") is named
+def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) -> None:
+    """Only a 400 or 422 that says the field's whole name rejects it."""
+    error = status_error(status, {}, json.dumps(body).encode(), where="POST /v1/x", request_id=None)
+    assert rejects_field(error, "input_type") is named
 
 
-@pytest.mark.parametrize("value", [0, 1.5, True, (), [None]])
-def test_bodies_that_are_no_objects_are_shown(value):
-    """A decoded body of any other type is shown as it is; an empty one says nothing."""
-    assert fault_of(value).message == ("" if value == () else repr(value))
+def rejection(status: int, words: str = "no", **fields: Any) -> NimError:
+    kind = {400: BadRequestError, 413: RequestTooLargeError, 422: UnprocessableEntityError}[status]
+    return kind(words, status=status, **fields)
+
+
+FIELDS = {"model", "dimensions", "truncate", "input_type", "encoding_format"}
+
+
+@pytest.mark.parametrize(
+    ("error", "scope"),
+    [
+        (rejection(400), FailureScope.ITEM),
+        (rejection(413, "Payload Too Large"), FailureScope.ITEM),
+        (rejection(422, "input.3: string too short", param="input.3"), FailureScope.ITEM),
+        (rejection(400, "dimensions of the input", param="input[3]"), FailureScope.ITEM),
+        (ContextLengthError("This model's maximum context length is 512; set truncate", status=400), FailureScope.ITEM),
+        (EmbeddingMismatchError("NaN"), FailureScope.ITEM),
+        (StreamFaultError("bad text", code=400), FailureScope.ITEM),
+        (rejection(400, "The model `x` does not exist."), FailureScope.CALL),
+        (rejection(400, "nothing", param="model"), FailureScope.CALL),
+        (rejection(422, "nothing", param="truncate"), FailureScope.CALL),
+        (rejection(400, "does not support changing output dimensions"), FailureScope.CALL),
+        (rejection(400, "invalid API key"), FailureScope.CALL),
+        (rejection(400, "user is not allowed"), FailureScope.ITEM),
+        (rejection(413, "batch size 64 > maximum allowed batch size 32"), FailureScope.REQUEST),
+        (rejection(422, "input: List should have at most 32 items after validation, not 64"), FailureScope.REQUEST),
+        (rejection(400, "too many inputs"), FailureScope.REQUEST),
+        (BodyTooLargeError("", limit=1), FailureScope.REQUEST),
+        (ServerError("", status=500), FailureScope.UNCLEAR),
+        (ConnectionLostError(""), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="headers"), FailureScope.UNCLEAR),
+        (RequestTimeoutError("", phase="total"), FailureScope.UNCLEAR),
+        (DecodeError(""), FailureScope.UNCLEAR),
+        (StreamFaultError(""), FailureScope.UNCLEAR),
+        (AuthenticationError("", status=401), FailureScope.CALL),
+        (ModelNotFoundError("", status=404), FailureScope.CALL),
+        (GoneError("", status=410), FailureScope.CALL),
+        (RateLimitError("", status=429), FailureScope.CALL),
+        (ConnectError("", kind="refused"), FailureScope.CALL),
+        (ConnectError("", kind="dns"), FailureScope.CALL),
+        (RequestTimeoutError("", phase="pool"), FailureScope.CALL),
+        (ClientClosedError(""), FailureScope.CALL),
+        (ConfigurationError(""), FailureScope.CALL),
+        (ConfigurationError("", path="body.input_type"), FailureScope.CALL),
+        (ConfigurationError("", path="body"), FailureScope.ITEM),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_whose_failure_it_is(error: NimError, scope: FailureScope) -> None:
+    """Texts are blamed for what one of them can bring about, the call for what every slice would meet."""
+    assert scope_of(error, FIELDS) is scope
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        ("batch size 64 > maximum allowed batch size 32", 32),
+        ("List should have at most 32 items after validation, not 64", 32),
+        ("array too long. Expected an array with maximum length 48, but got an array with length 64 instead", 48),
+        ("too many inputs: the limit is 64", None),
+        ("too many inputs", None),
+        ("at most 32 tokens", None),
+    ],
+)
+def test_the_number_that_a_rejection_names(words: str, number: int | None) -> None:
+    """How many texts are allowed is taken from the words, where it makes sense."""
+    assert max_texts(rejection(422, words), 64) == number
+
+
+@pytest.mark.parametrize(
+    ("error", "via", "rejected"),
+    [
+        (BadRequestError("no", status=400, param="response_format"), "json_schema", True),
+        (BadRequestError("no", status=400, param="response_format.type"), "json_object", True),
+        (UnprocessableEntityError("guided_json: Extra inputs are not permitted", status=422), "guided_json", True),
+        (BadRequestError("Unsupported parameter(s): `nvext`", status=400), "nvext", True),
+        (BadRequestError("json_schema is not supported", status=400), "json_schema", True),
+        (BadRequestError("structured_outputs", status=400), "structured_outputs", True),
+        (BadRequestError("no", status=400, param="guided_json_x"), "guided_json", False),
+        (BadRequestError("max_tokens is too large", status=400), "json_schema", False),
+        (BadRequestError("Invalid schema for response_format 'City'", status=400), "json_schema", False),
+        (BadRequestError("the schema in response_format contains features not supported by xgrammar", status=400),
+         "json_schema", False),
+        (BadRequestError("no", status=400, body="you sent response_format"), "json_schema", False),
+        (ContextLengthError("response_format", status=400), "json_schema", False),
+        (ServerError("response_format", status=500), "json_schema", False),
+    ],
+)  # fmt: skip
+def test_only_a_400_or_422_that_names_the_field_rejects_a_form(error: APIStatusError, via: Via, rejected: bool) -> None:
+    """Not a complaint about the schema in it, nor one about something else."""
+    assert rejects_form(error, FORM_NAMES[via]) is rejected

@@ -6,18 +6,16 @@ from hypothesis import strategies as st
 
 from nimclient import errors
 from nimclient._base.config import RetryPolicy
-from nimclient._retry.policy import (
-    BUDGET,
-    RETRY_COST,
-    THROTTLE_COST,
-    Attempts,
-    HealthSignal,
-    Outcome,
-    Replay,
-    RetryBudget,
-    outcome,
-    verdict,
+from nimclient._retry.classify import (
+    CONNECTION_REFUSED,
+    INTERRUPTED,
+    MALFORMED,
+    REJECTED,
+    THROTTLED,
+    UNREACHABLE,
+    classify,
 )
+from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST, Replay, RetryBudget, RetryState
 
 
 def status_error(status, retry_after=None):
@@ -25,84 +23,14 @@ def status_error(status, retry_after=None):
 
 
 def attempts(policy=None, replay=Replay.SAFE, budget=None, random=lambda: 1.0):
-    return Attempts(policy or RetryPolicy(), replay, budget or RetryBudget(), random)
+    return RetryState(policy or RetryPolicy(), replay, budget or RetryBudget(), random)
 
 
 LOST = errors.ConnectionLostError("x")
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        *[(status_error(s), Outcome.THROTTLED) for s in (429, 503, 529)],
-        *[(status_error(s), Outcome.AMBIGUOUS) for s in (408, 409, 425, 500, 502, 504, 520, 524, 528)],
-        *[
-            (status_error(s), Outcome.FINAL)
-            for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422, 501, 505, 599, 600)
-        ],
-        *[(errors.StreamFaultError("x", code=c), Outcome.THROTTLED) for c in (429, "503", 529)],
-        *[(errors.StreamFaultError("x", code=c), Outcome.AMBIGUOUS) for c in (500, None, "overloaded", 200)],
-        (errors.StreamFaultError("x", code=400), Outcome.FINAL),
-        (errors.ConnectError("x", kind="refused"), Outcome.THROTTLED),
-        *[(errors.ConnectError("x", kind=k), Outcome.REFUSED) for k in ("dns", "unreachable", "resources", "proxy")],
-        (errors.ConnectError("x", kind="tls"), Outcome.FINAL),
-        (errors.RequestTimeoutError("x", phase="connect"), Outcome.REFUSED),
-        *[(errors.RequestTimeoutError("x", phase=p), Outcome.AMBIGUOUS) for p in ("headers", "first_event", "idle")],
-        *[(errors.RequestTimeoutError("x", phase=p), Outcome.FINAL) for p in ("pool", "poll", "total")],
-        (LOST, Outcome.AMBIGUOUS),
-        (errors.StreamInterruptedError("x"), Outcome.AMBIGUOUS),
-        (errors.BodyTooLargeError("x", limit=1), Outcome.FINAL),
-        (errors.RedirectError("x", host="h"), Outcome.FINAL),
-        (errors.ProtocolError("x"), Outcome.MALFORMED),
-        (errors.DecodeError("x"), Outcome.MALFORMED),
-        (errors.EmbeddingMismatchError("x"), Outcome.MALFORMED),
-        (errors.ConfigurationError("x"), Outcome.FINAL),
-        (errors.ClientClosedError("x"), Outcome.FINAL),
-    ],
-)
-def test_what_a_failure_tells_about_the_request(error, expected):
-    """Every failure of an attempt is final, refused, for capacity, of unknown outcome, or garbled."""
-    assert outcome(error) is expected
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (None, HealthSignal.ANSWERED),
-        *[(status_error(s), HealthSignal.OBJECTED) for s in (400, 401, 404, 408, 413, 422)],
-        *[(status_error(s), HealthSignal.BUSY) for s in (429, 503, 529)],
-        *[(status_error(s), HealthSignal.FAILED) for s in (500, 502, 504, 524)],
-        (status_error(501), HealthSignal.UNKNOWN),
-        *[
-            (errors.ConnectError("x", kind=k), HealthSignal.UNREACHABLE)
-            for k in ("refused", "dns", "tls", "unreachable", "proxy")
-        ],
-        (errors.ConnectError("x", kind="resources"), HealthSignal.UNKNOWN),
-        (errors.RequestTimeoutError("x", phase="connect"), HealthSignal.UNREACHABLE),
-        (errors.RequestTimeoutError("x", phase="pool"), HealthSignal.UNKNOWN),
-        *[
-            (errors.RequestTimeoutError("x", phase=p), HealthSignal.FAILED)
-            for p in ("headers", "first_event", "idle", "total")
-        ],
-        (LOST, HealthSignal.FAILED),
-        (errors.ConnectionLostError("x", reused=True), HealthSignal.UNKNOWN),
-        (errors.StreamFaultError("x", code=429), HealthSignal.BUSY),
-        (errors.StreamFaultError("x", code=500), HealthSignal.FAILED),
-        (errors.DecodeError("x"), HealthSignal.FAILED),
-        (errors.ProtocolError("x"), HealthSignal.FAILED),
-        (errors.ConfigurationError("x"), HealthSignal.UNKNOWN),
-        (errors.BodyTooLargeError("x", limit=1), HealthSignal.UNKNOWN),
-        (KeyboardInterrupt(), HealthSignal.UNKNOWN),
-        (ValueError("x"), HealthSignal.UNKNOWN),
-    ],
-)
-def test_what_an_outcome_tells_about_the_server(error, expected):
-    """A server is blamed for what it did, not for what the request or this side did."""
-    assert verdict(error) is expected
-
-
-def test_moving_to_another_replica():
-    """A move spends an attempt and nothing of the budget; a refusal for capacity spends neither; a final failure stays."""
+def test_failing_over_to_another_replica():
+    """A failover spends an attempt and nothing of the budget; throttling spends neither; a final failure stays."""
     budget = RetryBudget()
     tries = attempts(RetryPolicy(attempts=3), Replay.SAFE, budget)
     tls = errors.ConnectError("x", kind="tls")
@@ -115,22 +43,22 @@ def test_moving_to_another_replica():
         (LOST, False, 3),
         (status_error(429), True, 3),
     ]:
-        assert tries.may_move(error, outcome(error)) is may
-        assert tries.made == made
+        assert tries.may_fail_over(classify(error)) is may
+        assert tries.counted == made
     assert budget.tokens == BUDGET
 
 
 @pytest.mark.parametrize(("replay", "moves"), [(Replay.SAFE, 8), (Replay.ONCE, 1), (Replay.NEVER, 0)])
-def test_how_often_an_unknown_outcome_moves(replay, moves):
-    """What may have been carried out is moved as often as it may be repeated."""
+def test_how_often_an_ambiguous_outcome_fails_over(replay, moves):
+    """What may have been carried out fails over as often as it may be repeated."""
     tries = attempts(RetryPolicy(attempts=9), replay)
-    assert sum(tries.may_move(LOST, outcome(LOST)) for _ in range(20)) == moves
+    assert sum(tries.may_fail_over(classify(LOST)) for _ in range(20)) == moves
 
 
-def test_a_single_attempt_does_not_move():
+def test_a_single_attempt_does_not_fail_over():
     """RetryPolicy(attempts=1) goes to one replica."""
     refused = errors.ConnectError("x", kind="refused")
-    assert not attempts(RetryPolicy(attempts=1)).may_move(refused, outcome(refused))
+    assert not attempts(RetryPolicy(attempts=1)).may_fail_over(classify(refused))
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
@@ -157,8 +85,8 @@ def test_the_ceiling_doubles_up_to_max_delay(retry, ceiling):
 def test_retry_after_is_waited_for_or_raised_at_once(asked, random, delay):
     """At least what the server asks for, and a little jitter; above max_retry_after there is no next attempt."""
     tries = attempts(random=lambda: random)
-    assert tries.delay_after(status_error(503, asked), Outcome.THROTTLED) == delay
-    assert tries.made == (1 if delay is None else 2)
+    assert tries.delay_after(status_error(503, asked), THROTTLED) == delay
+    assert tries.counted == (1 if delay is None else 2)
 
 
 def test_jitter_beside_retry_after_is_at_most_a_second():
@@ -174,18 +102,18 @@ def count(tries, kind, error=LOST, most=20):
 @pytest.mark.parametrize(
     ("kind", "replay", "granted"),
     [
-        (Outcome.FINAL, Replay.SAFE, 0),
-        *[(kind, replay, 4) for kind in (Outcome.REFUSED, Outcome.THROTTLED) for replay in Replay],
-        (Outcome.AMBIGUOUS, Replay.SAFE, 4),
-        (Outcome.AMBIGUOUS, Replay.ONCE, 1),
-        (Outcome.AMBIGUOUS, Replay.NEVER, 0),
-        (Outcome.MALFORMED, Replay.SAFE, 1),
-        (Outcome.MALFORMED, Replay.ONCE, 1),
-        (Outcome.MALFORMED, Replay.NEVER, 0),
+        (REJECTED, Replay.SAFE, 0),
+        *[(kind, replay, 4) for kind in (UNREACHABLE, THROTTLED, CONNECTION_REFUSED) for replay in Replay],
+        (INTERRUPTED, Replay.SAFE, 4),
+        (INTERRUPTED, Replay.ONCE, 1),
+        (INTERRUPTED, Replay.NEVER, 0),
+        (MALFORMED, Replay.SAFE, 1),
+        (MALFORMED, Replay.ONCE, 1),
+        (MALFORMED, Replay.NEVER, 0),
     ],
 )
 def test_replay_classes_bound_the_retries(kind, replay, granted):
-    """Refusals are repeated up to `attempts`; unknown outcomes as the call allows; garbled answers once."""
+    """What was not sent is repeated up to `attempts`; ambiguous outcomes as the call allows; malformed answers once."""
     assert count(attempts(RetryPolicy(attempts=5), replay), kind) == granted
 
 
@@ -193,18 +121,18 @@ def test_replay_classes_bound_the_retries(kind, replay, granted):
 def test_attempts_counts_tries(most, granted):
     """attempts=1 never repeats; attempts=3 repeats twice."""
     tries = attempts(RetryPolicy(attempts=most))
-    assert count(tries, Outcome.REFUSED) == granted
-    assert tries.made == most
+    assert count(tries, UNREACHABLE) == granted
+    assert tries.counted == most
 
 
-def test_a_second_unknown_outcome_after_refusals_is_final_for_generation():
-    """Refusals do not use up the one replay that a generation has."""
+def test_a_second_ambiguous_outcome_is_final_for_generation():
+    """What was not sent does not use up the one replay that a generation has."""
     tries = attempts(RetryPolicy(attempts=9), Replay.ONCE)
-    kinds = [Outcome.REFUSED, Outcome.AMBIGUOUS, Outcome.THROTTLED, Outcome.AMBIGUOUS]
+    kinds = [UNREACHABLE, INTERRUPTED, THROTTLED, INTERRUPTED]
     assert [tries.delay_after(LOST, kind) is not None for kind in kinds] == [True, True, True, False]
 
 
-@pytest.mark.parametrize(("kind", "cost"), [(Outcome.AMBIGUOUS, RETRY_COST), (Outcome.THROTTLED, THROTTLE_COST)])
+@pytest.mark.parametrize(("kind", "cost"), [(INTERRUPTED, RETRY_COST), (THROTTLED, THROTTLE_COST)])
 def test_an_outage_costs_a_bounded_number_of_retries(kind, cost):
     """The budget all calls share is spent by retries, and then nothing is retried."""
     budget = RetryBudget()
@@ -217,8 +145,8 @@ def test_a_retry_that_is_not_granted_costs_nothing():
     """A failure that ends the call takes nothing from the budget."""
     budget = RetryBudget()
     tries = attempts(RetryPolicy(attempts=1), budget=budget)
-    tries.delay_after(LOST, Outcome.AMBIGUOUS)
-    attempts(budget=budget).delay_after(status_error(503, 10800), Outcome.THROTTLED)
+    tries.delay_after(LOST, INTERRUPTED)
+    attempts(budget=budget).delay_after(status_error(503, 10800), THROTTLED)
     assert budget.tokens == BUDGET
 
 
@@ -226,13 +154,13 @@ def test_success_gives_the_budget_back():
     """A success after a retry returns its cost, one without a retry returns 1, never above the whole."""
     budget = RetryBudget()
     tries = attempts(budget=budget)
-    tries.delay_after(LOST, Outcome.AMBIGUOUS)
+    tries.delay_after(LOST, INTERRUPTED)
     assert budget.tokens == BUDGET - RETRY_COST
     tries.succeeded()
     assert budget.tokens == BUDGET
     attempts(budget=budget).succeeded()
     assert budget.tokens == BUDGET
-    assert budget.take(10)
+    assert budget.spend(10)
     attempts(budget=budget).succeeded()
     assert budget.tokens == BUDGET - 9
 
@@ -240,6 +168,6 @@ def test_success_gives_the_budget_back():
 def test_the_budget_refuses_what_it_has_not():
     """Taking more than there is takes nothing."""
     budget = RetryBudget()
-    assert budget.take(BUDGET)
-    assert not budget.take(1)
+    assert budget.spend(BUDGET)
+    assert not budget.spend(1)
     assert budget.tokens == 0

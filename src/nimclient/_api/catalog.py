@@ -106,8 +106,8 @@ def hosted_ranking_url(name: str) -> str | None:
 class Catalog:
     """The table, and the entries that the caller has added to it or put in the place of one."""
 
-    def __init__(self, own: Mapping[str, Model] | None = None) -> None:
-        self.own = own or {}
+    def __init__(self, own: Mapping[str, object] | None = None) -> None:
+        self.own = {name: model for name, model in (own or {}).items() if isinstance(model, Model)}
         self._aliases = {alias: model.id for model in self.own.values() for alias in model.aliases}
 
     def get(self, name: str) -> Model | None:

@@ -9,7 +9,7 @@ _lock = threading.Lock()
 
 
 def init_lock() -> threading.Lock:
-    """The lock of this process: `with building(): ...`, for moments only."""
+    """The lock of this process: `with init_lock(): ...`, for moments only."""
     return _lock
 
 

@@ -6,24 +6,13 @@ Pure: texts are handed in one by one, answers and errors as they come; nothing h
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
-from enum import Enum
+from collections.abc import Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
 
-from nimclient._retry.policy import Outcome, outcome
-from nimclient.errors import (
-    APIStatusError,
-    BodyTooLargeError,
-    ConfigurationError,
-    ContextLengthError,
-    EmbeddingMismatchError,
-    NimError,
-    RequestTimeoutError,
-    StreamFaultError,
-)
+from nimclient._retry.classify import FailureScope, is_status, rejects_count
+from nimclient.errors import ConfigurationError, NimError
 from nimclient.records.batch import Failure
 
 SLICE_TEXTS = 64
@@ -45,9 +34,9 @@ class Sizes:
 
         Where neither the words nor a 413 say that the size was the reason, it may have been a whim: the second time counts.
         """
-        if is_status(error, 413) and not speaks_of_count(error):
+        if is_status(error, 413) and not rejects_count(error):
             self.weight = min(weight, self.weight or weight)
-        elif speaks_of_count(error) or self._suspected is not None:
+        elif rejects_count(error) or self._suspected is not None:
             self.texts = min(texts, self.texts or texts)
             self._suspected = None
         else:
@@ -165,81 +154,6 @@ def weight_of(texts: Sequence[str]) -> int:
     return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
 
 
-# whose fault --------------------------------------------------------------------------------------------------------
-
-
-class FailureScope(Enum):
-    """Whose fault it is that a slice failed."""
-
-    CALL = "call"  # every slice would meet it: model, key, options, no connection
-    SIZE = "size"  # too many texts at once
-    ITEM = "item"  # one of the texts, most likely
-    UNCLEAR = "unclear"  # one of the texts, or the server as a whole
-
-
-_COUNT = re.compile(
-    r"batch.{0,3}size|too many (inputs?|items|texts|documents|strings|elements|prompts|rows)|array too long"
-    r"|(number|amount) of (inputs?|items|texts|documents)|list should have at most|at most \d+ (items|inputs|texts)",
-    re.I,
-)
-_MOST = re.compile(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
-_MODEL = re.compile(
-    r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
-)
-_KEY = re.compile(r"api[ _-]?key|authori[sz]ation|authenticat|credential", re.I)
-
-
-def is_status(error: NimError, *statuses: int) -> bool:
-    """Whether the server said one of these statuses, as the answer's own or in an error object of a 200."""
-    return isinstance(error, (APIStatusError, StreamFaultError)) and error.status in statuses
-
-
-def speaks_of_count(error: NimError) -> bool:
-    """Whether a refusal says that there are too many texts in the request."""
-    return is_status(error, 400, 413, 422) and _COUNT.search(error.message) is not None
-
-
-def most_texts(error: NimError, count: int) -> int | None:
-    """The number of texts that a refusal of `count` says is allowed ("maximum allowed batch size 32"); None without one."""
-    numbers = [int(number) for number in _MOST.findall(error.message)] if speaks_of_count(error) else []
-    return next((number for number in numbers if 0 < number < count), None)
-
-
-def blame(error: NimError, fields: Collection[str]) -> FailureScope:
-    """Whose fault a failed slice is. `fields` are those of the body beside `input`: a refusal that names one is the call's.
-
-    A server's own 5xx, a hang and a broken connection may be one text's doing (a crash of the tokenizer), so they are not
-    the call's; a refusal for capacity, which has used up its patience by now, is.
-    """
-    if is_status(error, 400, 413, 422):
-        if isinstance(error, ContextLengthError):
-            return FailureScope.ITEM
-        if speaks_of_count(error):
-            return FailureScope.SIZE
-        return FailureScope.CALL if _names_the_call(error, fields) else FailureScope.ITEM
-    match error:
-        case EmbeddingMismatchError() | ConfigurationError(path="body"):  # the latter: larger than a request may be
-            return FailureScope.ITEM
-        case BodyTooLargeError():
-            return FailureScope.SIZE
-        case RequestTimeoutError(phase="total"):
-            return FailureScope.UNCLEAR
-        case _:
-            return (
-                FailureScope.UNCLEAR if outcome(error) in (Outcome.AMBIGUOUS, Outcome.MALFORMED) else FailureScope.CALL
-            )
-
-
-def _names_the_call(error: NimError, fields: Collection[str]) -> bool:
-    param = re.split(r"[.\[]", getattr(error, "param", None) or "")[0]
-    if param:
-        return param == "model" or param in fields
-    words = error.message
-    if _MODEL.search(words) or _KEY.search(words):
-        return True
-    return any(re.search(rf"\b{re.escape(name)}\b", words) for name in fields if name != "model")
-
-
 # bisection ----------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +212,7 @@ class Bisection:
             if self._unclear > 2:
                 failed += [span, *(part.span for part in self._stack)]
                 self._stack.clear()
-        elif kind is FailureScope.SIZE and most is not None:
+        elif kind is FailureScope.REQUEST and most is not None:
             self._stack.extend(_Part(piece) for piece in reversed(_cut(span, most)))
         else:
             self._halve(span, tells=kind is FailureScope.ITEM)

@@ -22,14 +22,15 @@ from nimclient._base.config import (
     check_headers,
     resolve_timeouts,
 )
+from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.types import Clock
 from nimclient._base.values import (
     AttemptEvent,
     HttpHead,
     HttpRequest,
-    RedactedStr,
     ResponseMeta,
     Timings,
+    path_of,
     request_id_of,
 )
 from nimclient._bulk.gate import Gate, one, too_long
@@ -40,8 +41,9 @@ from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
-from nimclient._retry.classify import MAX_ERROR_BODY, refuse_fault, status_error
-from nimclient._retry.policy import Attempts, Outcome, Replay, outcome
+from nimclient._retry.classify import classify
+from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
+from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.events import is_streamed, joined
 from nimclient.errors import (
     APIStatusError,
@@ -61,7 +63,6 @@ R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
-SHORTEST_SECRET = 8  # characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words
 
 
 @define
@@ -76,11 +77,11 @@ class Exchange:
     started: float
     sent: float
     clock: Clock
-    secret: str
+    secrets: tuple[str, ...]
 
     def redact(self, error: NimError) -> None:
         """Take the key out of an error."""
-        _redact(error, self.secret)
+        redact(error, self.secrets)
 
     def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
         """What is known of the exchange, with the timings up to now."""
@@ -98,7 +99,7 @@ class CallState:
     """One call on its way through the retry loop. `deadline` is in monotonic seconds, `total` the limit that set it."""
 
     way: Routing
-    attempts: Attempts
+    attempts: RetryState
     gate: Gate | None
     deadline: float | None
     total: float | None
@@ -178,7 +179,7 @@ class Engine:
             if call.accumulator is not None and is_streamed(data):
                 return call.decode(joined(data, call.accumulator()), exchange.meta())
             value = call.parse(data)
-            refuse_fault(value)
+            refuse_plain_fault(value, exchange.meta(), f"{call.method} {path_of(exchange.url)}")
             self.core.dialects.read(exchange.url, call.path, value)
             return call.decode(value, exchange.meta())
 
@@ -205,7 +206,7 @@ class Engine:
         way = self._way(call)
         await core.transport()  # the time of importing aiohttp is no replica's latency
         headers = check_headers(options.get("extra_headers"), "extra_headers")
-        attempts = Attempts(self.config.retry, call.replay, core.budget, random.random)
+        attempts = RetryState(self.config.retry, call.replay, core.budget, random.random)
         course = CallState(way, attempts, gate, deadline, timeouts.total)
         while True:
             await self._acquire_slot(course)
@@ -236,10 +237,10 @@ class Engine:
         """The call for the next attempt, after the wait that its failure asks for; raises one that is the call's own."""
         core, gate, attempts = self.core, course.gate, course.attempts
         now = time.monotonic()
-        kind = outcome(error)
+        kind = classify(error)
         other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
-        moves = other and kind is Outcome.THROTTLED and attempts.may_move(error, kind)
-        at_the_gate = gate is not None and kind is Outcome.THROTTLED and not moves
+        moves = other and kind.is_throttled and attempts.may_fail_over(kind)
+        at_the_gate = gate is not None and kind.is_throttled and not moves
         delay = None
         if gate is not None and at_the_gate:
             delay = gate.refused(course.turn, error)
@@ -253,7 +254,7 @@ class Engine:
         if not course.fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
             course.fresh_tried = True
             return call
-        if moves or (other and kind is not Outcome.THROTTLED and attempts.may_move(error, kind)):
+        if moves or (other and not kind.is_throttled and attempts.may_fail_over(kind)):
             log.info("attempt %d failed (%s); the next one at another replica", course.number, error)
             return call
         if not at_the_gate:
@@ -298,7 +299,7 @@ class Engine:
         request = await self._requests.make(call, url, extra)
         if call.stream:
             request.on_end = lease.end
-        secret = RedactedStr(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        secrets = secrets_of(request.headers, request.proxy)
         sent = time.monotonic()
         status: int | None = None
         failure: NimError | None = None
@@ -309,16 +310,16 @@ class Engine:
             try:
                 self.core.note_deprecation(call, head)
                 if not 200 <= status < 300:
-                    raise await self._refusal(call, head, body, secret)
+                    raise await self._refusal(call, request, extra, head, body, secrets)
                 where = request.shown_url
                 return await receive(
-                    Exchange(head, body, where, number, timeouts, started, sent, time.monotonic, secret)
+                    Exchange(head, body, where, number, timeouts, started, sent, time.monotonic, secrets)
                 )
             except BaseException:
                 body.abort()
                 raise
         except NimError as error:
-            _redact(error, secret)
+            redact(error, secrets)
             if isinstance(error, APIStatusError):
                 self.core.dialects.inspect_error(url, error)
             failure = error
@@ -351,10 +352,18 @@ class Engine:
         def fetch(address: str) -> HttpRequest:
             return self._requests.bare("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
 
-        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic)
+        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic, self._sleep)
         return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
 
-    async def _refusal(self, call: Call[Any], head: HttpHead, body: Body, secret: str) -> NimError:
+    async def _refusal(
+        self,
+        call: Call[Any],
+        request: HttpRequest,
+        extra: Mapping[str, str],
+        head: HttpHead,
+        body: Body,
+        secrets: tuple[str, ...],
+    ) -> NimError:
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
@@ -363,12 +372,15 @@ class Engine:
                 f"the server redirects to {where} (status {head.status}); nothing was sent there", host=host
             )
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret.encode(), b"***")
-        where = f"{call.method} {call.shown_path}"
-        request_id = request_id_of(head.headers)
+        text = hide(text.decode("utf-8", "replace"), secrets).encode()
         return status_error(
-            head.status, head.headers, text, where=where, request_id=request_id, keyless=call.bare or head.keyless
+            head.status,
+            head.headers,
+            text,
+            where=f"{request.method} {path_of(request.url)}",
+            request_id=request_id_of(head.headers),
+            keyless=call.bare or head.keyless,
+            key=self._requests.key_note(request, extra),
         )
 
     def _way(self, call: Call[Any]) -> Routing:
@@ -382,8 +394,7 @@ class Engine:
 
     async def _sleep(self, seconds: float) -> None:
         if seconds > 0:
-            transport = await self.core.transport()
-            await transport.sleep(seconds)
+            await self.core.sleep(seconds)
 
 
 def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
@@ -391,14 +402,6 @@ def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> 
         listener(event)
     except Exception:  # a listener's fault must not become the call's
         log.exception("on_attempt raised")
-
-
-def _redact(error: NimError, secret: str) -> None:
-    """Take the key out of an error: some servers repeat it, in a refusal or in an answer that is none."""
-    if len(secret) >= SHORTEST_SECRET:
-        error.args = (error.message.replace(secret, "***"),)
-        fields = vars(error)
-        fields.update((name, text.replace(secret, "***")) for name, text in fields.items() if isinstance(text, str))
 
 
 def _restored(config: ClientConfig) -> Engine:

@@ -4,7 +4,7 @@ It goes where outstanding requests × smoothed latency is least, over all replic
 random ones). A replica that fails is left alone for a time that doubles, then tried with one request at a time; one that
 refuses for capacity is only passed over. When nothing better is left, all are taken: a call always has somewhere to go.
 
-Pure bookkeeping: clock and randomness are passed in, nothing is sent, and what an error means is said by `_retry.policy`.
+Pure bookkeeping: clock and randomness are passed in, nothing is sent, and what an error means is said by `_retry.classify`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import define, field
 
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
-from nimclient._retry.policy import HealthSignal, verdict
+from nimclient._retry.classify import HealthSignal, health_of
 
 SMOOTHING = 0.2  # the weight of a new sample of latency
 FORGETTING = (
@@ -143,16 +143,16 @@ class Lease:
         """Note what the outcome tells about the replica."""
         replica, now = self._replica, self._clock()
         seconds = now - self._started
-        match verdict(error):
-            case HealthSignal.ANSWERED:
+        match health_of(error):
+            case HealthSignal.OK:
                 if self._kind:
                     replica.sample(self._kind, seconds, now)
                 replica.works(now)
-            case HealthSignal.OBJECTED:  # how fast a bad request is refused says nothing
+            case HealthSignal.REJECTED:  # how fast a bad request is refused says nothing
                 replica.works(now)
-            case HealthSignal.BUSY:
+            case HealthSignal.THROTTLED:
                 replica.refused(now, getattr(error, "retry_after", None))
-            case HealthSignal.FAILED:
+            case HealthSignal.FAILING:
                 replica.failed(now, unreachable=False)
             case HealthSignal.UNREACHABLE:
                 replica.failed(now, unreachable=True)

@@ -12,7 +12,7 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
-from nimclient._base.config import ClientConfig, Secret, is_nvidia, proxy_for
+from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
@@ -32,7 +32,7 @@ class Requests:
         self._config = config
         self._catalog = catalog
         self._proxies = proxies
-        own = (origin_of(model.endpoint) for model in config.catalog.values() if model.endpoint is not None)
+        own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
 
@@ -108,6 +108,15 @@ class Requests:
         if secret is not None:
             headers["Authorization"] = secret.bearer() if secret.is_literal else await call_user(secret.bearer)
         return headers
+
+    def key_note(self, request: HttpRequest, extra: Mapping[str, str]) -> str:
+        """Which key a request was sent with, or why with none, for the advice after a 401."""
+        if request.anonymous:
+            return ""
+        own = next((name for name in (*extra, *self._config.headers) if is_credential_header(name)), None)
+        if own is not None and request.headers.get(own):
+            return f"the header {own} that you set was sent"
+        return self._config.credentials.note(self.origin(request.url), self.bases[0].origin, self._origins)
 
     def base_of(self, url: str) -> BaseURL | None:
         """The base URL that this URL is below."""

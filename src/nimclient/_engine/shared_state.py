@@ -8,7 +8,7 @@ import random
 import sys
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import Call
 from nimclient._api.ranking import Form
@@ -25,8 +25,9 @@ from nimclient._bulk.rate import RateLimit
 from nimclient._bulk.slicing import Sizes
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
+from nimclient._http.tasks import Sleeper
 from nimclient._nvcf.platform import deprecation
-from nimclient._retry.classify import names_field
+from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
 from nimclient.errors import (
     APIStatusError,
@@ -63,7 +64,8 @@ class SharedState:
         self.called: dict[str, bool] = {}  # models by what calls have shown: whether they can be called
         self.ranking_form: Form | None = None  # the one that this server has answered
         self._warnings: set[str] = set()
-        self._transport: Transport | None = None
+        self._transport = cast("Transport | None", config.transport)
+        self._sleeper = Sleeper()
         self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
         self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
@@ -96,8 +98,14 @@ class SharedState:
     async def aclose(self) -> None:
         """Close the pools. Calls under way end with ClientClosedError."""
         self.closed = True
+        self._sleeper.interrupt()
         if self._transport is not None:
             await self._transport.aclose()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. ClientClosedError as soon as the client is closed."""
+        if self.closed or not await self._sleeper.sleep(seconds):
+            raise ClientClosedError("the client was closed during the call")
 
     def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
         """Remember that a model has answered, or that it is not to be had: a list does not tell (`Model.callable`)."""
@@ -121,7 +129,7 @@ class SharedState:
         """Remember which fields of ours a 400 or 422 objects to."""
         if not isinstance(error, APIStatusError):
             return frozenset()
-        named = frozenset(name for name in call.droppable_fields if names_field(error, name))
+        named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
         if named:
             key = (url, call.model)
             self._refused[key] = self._refused.get(key, frozenset()) | named

@@ -1,4 +1,4 @@
-"""What the engine asks of a transport, and nothing about how it is done.
+"""The seam between the engine and whatever carries its requests: two protocols, public in nimclient.testing.
 
 All deadlines are absolute, in seconds of `time.monotonic()`; None means that there is none.
 """
@@ -14,22 +14,29 @@ from nimclient._base.values import BodyPhase, HttpHead, HttpRequest
 
 
 class Body(Protocol):
-    """The body of one response, and the slot of the pool that it holds until `finish` or `abort`."""
+    """The body of one response, and the connection under it, which is held until `finish` or `abort`.
+
+    Bytes come decompressed. Once it is over, however it ends, `request.on_end` is called, once.
+    """
 
     async def read(self, phase: BodyPhase, deadline: float | None) -> bytes:
-        """Whatever is there, at least one byte; b"" at the end. RequestTimeoutError(phase) when the deadline passes."""
+        """Whatever has arrived, at least one byte; b"" at the end.
+
+        Raises RequestTimeoutError(phase) when `deadline` passes, RequestTimeoutError("total") when that of the call does,
+        ConnectionLostError for a body that is cut off, ProtocolError for one that is malformed.
+        """
         ...
 
-    async def read_all(self, most: int | None) -> bytes:
-        """The whole body, then `finish`. Above `most` bytes: BodyTooLargeError."""
+    async def read_all(self, max_bytes: int | None) -> bytes:
+        """The whole body, then `finish`. Raises what `read` raises, BodyTooLargeError above `max_bytes`."""
         ...
 
-    async def read_some(self, most: int, seconds: float) -> bytes:
-        """What arrives of the body within `seconds`, at most `most` bytes; then `finish` or `abort`. Never fails."""
+    async def read_some(self, max_bytes: int, seconds: float) -> bytes:
+        """What arrives within `seconds`, at most `max_bytes`; then `finish` or `abort`. Raises nothing."""
         ...
 
     async def finish(self) -> None:
-        """Give the connection back: drain what is left for at most 50 ms, else close it."""
+        """Give the connection back for the next request: what is left of the body is read for a moment, else dropped."""
         ...
 
     def abort(self) -> None:
@@ -42,21 +49,22 @@ class Body(Protocol):
 
 
 class Transport(Protocol):
-    """Opens requests in whatever event loop is running."""
+    """Carries single requests: no retries, no redirects, no cookies. It works in whatever event loop is running.
+
+    A client takes one as `transport=`, shares it with its `with_options` copies, and closes it. Time limits,
+    `Limits.concurrency`, `verify` and `cert` are the transport's to keep. A client pickles where its transport does.
+    """
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Body]:
         """Send the request and read the head of the response. `total` is the deadline of the whole call.
 
-        Raises TransportError (ConnectError, ConnectionLostError, ProtocolError, RequestTimeoutError) and nothing else.
+        Raises TransportError (ConnectError, ConnectionLostError, ProtocolError, RequestTimeoutError) where there is no
+        response, ClientClosedError after `aclose`. A status of any kind is a response.
         """
         ...
 
-    async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the transport is closed."""
-        ...
-
     async def aclose(self) -> None:
-        """Close the pools of all loops. Whatever is under way ends with ClientClosedError."""
+        """Close all connections, in all loops. Whatever is in flight ends with ClientClosedError. May be called again."""
         ...
 
 

@@ -1,10 +1,11 @@
-"""A task that outlives the call that started it, for an owner that ends it: an iterator cannot hold a task group open
-between two of its steps, so the group lives in a task of its own.
+"""Tasks and waits that somebody else ends. An iterator cannot hold a task group open between two of its steps, so the group
+lives in a task of its own; a wait between two attempts ends early when the client is closed, from whatever loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -69,3 +70,33 @@ class Background:
     def abandon(self) -> None:
         """Cancel it from wherever this is called; a closed loop has ended it already."""
         self._here.soon(self._task.cancel)
+
+
+class Sleeper:
+    """The waits of one client, in whatever loops they are: each ends with its time, or all of them with `interrupt`."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[bool]] = set()
+
+    async def sleep(self, seconds: float) -> bool:
+        """Wait so long; returns whether the time was up, rather than the wait interrupted."""
+        loop = running_loop()
+        woken: asyncio.Future[bool] = loop.create_future()
+        timer = loop.call_later(seconds, _settle, woken, True)
+        self._waiting.add(woken)
+        try:
+            return await woken
+        finally:
+            self._waiting.discard(woken)
+            timer.cancel()
+
+    def interrupt(self) -> None:
+        """End all waits now; those of other loops in their own threads."""
+        for woken in list(self._waiting):
+            with contextlib.suppress(RuntimeError):  # its loop was closed by hand
+                woken.get_loop().call_soon_threadsafe(_settle, woken, False)
+
+
+def _settle(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from nimclient._retry.classify import classify_status
 from nimclient.errors import DecodeError
 
 POLL_HEADER = "NVCF-POLL-SECONDS"
@@ -89,7 +90,7 @@ def is_transient(status: int, headers: Mapping[str, str]) -> bool:
     """
     if status == 504:
         return headers.get("nvcf-status") != "errored"
-    return status in (429, 502, 503)
+    return classify_status(status).outage
 
 
 def deprecation(model: str | None, path: str, value: str) -> str:

@@ -14,8 +14,8 @@ from nimclient._base.config import Timeouts
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, request_id_of
 from nimclient._nvcf import platform as nvcf
-from nimclient._retry.classify import retry_after
-from nimclient._retry.policy import Outcome, outcome
+from nimclient._retry.classify import classify
+from nimclient._retry.retry_after import retry_after
 from nimclient.errors import RequestTimeoutError, TransportError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Delivery:
     poll: Callable[[str, int], Awaitable[HttpRequest]]
     fetch: Callable[[str], HttpRequest]
     clock: Clock
+    sleep: Callable[[float], Awaitable[None]]
 
     async def result(self, head: HttpHead, body: Body, *, follow: bool) -> tuple[HttpHead, Body]:
         """The response that holds the result. `follow`: whether the first response may name another place for it.
@@ -122,7 +123,7 @@ class Delivery:
             except TransportError as error:
                 if isinstance(error, RequestTimeoutError) and error.phase in ("headers", "total"):
                     raise self._too_late(request_id) from error
-                if is_last or outcome(error) is Outcome.FINAL:
+                if is_last or not classify(error).retryable:
                     raise
             else:
                 asked = retry_after(head.headers) or 0.0
@@ -134,7 +135,7 @@ class Delivery:
 
     async def _pause(self, seconds: float, request_id: str | None) -> None:
         left = self._left()
-        await self.transport.sleep(seconds if left is None else max(min(seconds, left), 0.0))
+        await self.sleep(seconds if left is None else max(min(seconds, left), 0.0))
         if left is not None and seconds >= left:
             raise self._too_late(request_id)
 

@@ -24,18 +24,16 @@ from nimclient._bulk.slicing import (
     SLICE_BYTES,
     SLICE_TEXTS,
     Bisection,
-    FailureScope,
     Sizes,
     Slice,
     Slicer,
-    blame,
     failure_of,
-    most_texts,
     weight_of,
 )
 from nimclient._bulk.workers import AsCompleted, Source, located
 from nimclient._nvcf.media import GATEWAY_LIMIT
 from nimclient._resources.base import Resource
+from nimclient._retry.classify import FailureScope, max_texts, scope_of
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.embedded import EmbeddedBatch
@@ -189,12 +187,12 @@ class EmbedRun:
             try:
                 answer = await self._send(piece.texts[part.start : part.stop])
             except NimError as error:
-                kind = blame(error, self._fields)
-                if kind is FailureScope.CALL or (self._strict and kind is FailureScope.UNCLEAR):
+                scope = scope_of(error, self._fields)
+                if scope is FailureScope.CALL or (self._strict and scope is FailureScope.UNCLEAR):
                     _tell(error, piece, part.start, answers)
                     raise
                 refusal = refusal or error
-                for span in plan.refused(kind, most_texts(error, len(part))):
+                for span in plan.refused(scope, max_texts(error, len(part))):
                     failures += self._failed(error, piece, span, answers)
             else:
                 plan.taken()
@@ -267,7 +265,9 @@ class EmbedRun:
         failures.sort(key=lambda failure: failure.index)
         if len(answers) == 1 and not failures:
             answer = answers[0][1]
-            return EmbeddedBatch(piece.indexes, answer.vectors, (), answer.usage, answer.extra, answer.meta)
+            return EmbeddedBatch(
+                piece.indexes, answer.vectors, usage=answer.usage, extra=answer.extra, meta=answer.meta
+            )
         answers.sort(key=lambda pair: pair[0].start)
         spans = [piece.indexes[span.start : span.stop] for span, _ in answers]
         if not answers:
@@ -279,7 +279,7 @@ class EmbedRun:
         buffer = b"".join(answer.vectors.buffer for _, answer in answers)
         vectors = first.vectors
         vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=first.model, meta=meta)
-        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, first.extra, meta)
+        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, extra=first.extra, meta=meta)
 
 
 class _AsyncCut(AsyncIterator[Slice]):

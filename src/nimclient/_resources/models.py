@@ -8,7 +8,7 @@ from nimclient._api import catalog
 from nimclient._api.models import get_call, list_call
 from nimclient._api.options import check_word
 from nimclient._resources.base import Resource
-from nimclient._retry.classify import no_route
+from nimclient._retry.faults import no_route
 from nimclient.errors import ModelNotFoundError, NotFoundError
 from nimclient.records.models import Model, ModelList
 

@@ -12,7 +12,9 @@ from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
 from nimclient._resources.assets import with_uploads
+from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
+    FORM_NAMES,
     FORMS,
     Output,
     Via,
@@ -22,7 +24,6 @@ from nimclient._schema.structured import (
     form_messages,
     output_of,
     read_output,
-    refuses_form,
 )
 from nimclient.errors import APIStatusError, OutputInvalidError
 from nimclient.records.answers import Parsed
@@ -85,7 +86,7 @@ async def _ask(
             try:
                 return await with_uploads(engine, build(call.model, form), options, post)
             except APIStatusError as error:
-                if not refuses_form(error, form):
+                if not rejects_form(error, FORM_NAMES[form]):
                     raise
                 refused.add(form)
         return await with_uploads(engine, build(call.model, forms[-1]), options, post)

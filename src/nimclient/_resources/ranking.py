@@ -14,7 +14,8 @@ from nimclient._api.ranking import Document, Form, Passage, check_ranking, forms
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import run_all
 from nimclient._resources.base import Resource
-from nimclient._retry.classify import is_no_route, no_route
+from nimclient._retry.classify import is_no_route
+from nimclient._retry.faults import no_route
 from nimclient.errors import APIStatusError, NimError
 from nimclient.records.ranking import Ranking
 

@@ -10,7 +10,8 @@ from nimclient._api.messages import Messages, settled
 from nimclient._api.models import metadata_calls
 from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient._resources.base import Resource, T
-from nimclient._retry.classify import is_no_route, no_route
+from nimclient._retry.classify import is_no_route
+from nimclient._retry.faults import no_route
 from nimclient.errors import APIStatusError
 from nimclient.records.server import Detokenization, Metadata, Tokenization
 

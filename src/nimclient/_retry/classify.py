@@ -1,316 +1,217 @@
-"""What a refusal means: (status, headers, body) in five server dialects → one error of ours.
+"""THE failure table: what one failed attempt means, in one row of five columns. Nothing else in the package judges an error.
 
-The body is sniffed, never trusted to be of a dialect: a hosted call may be answered by the platform (RFC 7807, plain
-text) or by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list). The
-HTTP status decides the class; the words only refine it.
+Retries read `retryable` and `state`, replicas `health`, calls over many items `scope` and `outage`. The rows are named; what
+picks one is the class of the error and its status. Words are asked only by `scope_of`, which says whose failure it is.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Collection, Iterable
+from enum import Enum
 
-from attrs import evolve, frozen
+from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import Json, JsonDict
-from nimclient._base.values import printable_id
+from nimclient._retry import wording
 from nimclient.errors import (
     APIStatusError,
-    AuthenticationError,
-    BadRequestError,
+    BodyTooLargeError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
     ContextLengthError,
     DecodeError,
-    GoneError,
+    EmbeddingMismatchError,
     ModelNotFoundError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    RequestTooLargeError,
-    ServerError,
-    ServiceUnavailableError,
+    NimError,
+    ProtocolError,
+    RequestTimeoutError,
     StreamFaultError,
-    UnprocessableEntityError,
+    StreamInterruptedError,
 )
-from nimclient.records._decode import int_or_none, object_or_empty, objects
 
-MAX_ERROR_BODY = 64 * 1024
-OFFLINE_SECONDS = 600.0
-"""A Retry-After of a 503 that is no load any more: the hosted catalog says 10800 for a model that was taken offline."""
 
-_BY_STATUS: dict[int, type[APIStatusError]] = {
-    400: BadRequestError,
-    401: AuthenticationError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    410: GoneError,
-    413: RequestTooLargeError,
-    422: UnprocessableEntityError,
-    429: RateLimitError,
-    503: ServiceUnavailableError,
-}
-_TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens", re.I)
-_NO_MODEL = re.compile(
-    r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
-)
-_ANSWERS = {"data", "rankings", "results"}
-"""What answers hold that a gateway may send a `code` or `message` beside."""
-_LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
-_ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
-_NAMED = re.compile(
-    r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
-)
-_DEEPEST = 2
-"""How many objects below each other are looked into for the words of an error."""
-_HINTS = {
-    401: "check the API key",
-    403: "on the hosted catalog this also means a bad or unscoped API key",
-}
+class RequestState(Enum):
+    """How far the request came."""
+
+    NOT_SENT = "not sent"  # or turned away unread: a repeat carries it out once
+    AMBIGUOUS = "ambiguous"  # sent, and it may have been carried out
+    ANSWERED = "answered"  # an answer came, and it is no use
+
+
+class HealthSignal(Enum):
+    """What the outcome of a request tells about the server it went to."""
+
+    OK = "ok"  # it answers, and this is how long it takes
+    REJECTED = "rejected"  # it answers, and does not like the request
+    THROTTLED = "throttled"  # it answers that it is busy
+    FAILING = "failing"  # it broke the connection, timed out, or answered nonsense or 5xx
+    UNREACHABLE = "unreachable"  # no connection to it could be made
+    UNKNOWN = "unknown"  # the caller gave up, or the fault was on this side
+
+
+class FailureScope(Enum):
+    """Whose failure it is, of a call that sends many items in slices."""
+
+    CALL = "call"  # every slice would meet it: model, key, options, no connection
+    REQUEST = "request"  # too many texts at once
+    ITEM = "item"  # one of the texts, most likely
+    UNCLEAR = "unclear"  # one of the texts, or the server as a whole
 
 
 @frozen
-class Fault:
-    """What a body says went wrong."""
+class FailureKind:
+    """A row of the table.
 
-    message: str
-    code: str | int | None = None
-    type: str | None = None
-    param: str | None = None
-    detail: Json = None
-    request_id: str | None = None
-
-
-def status_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None, keyless: bool = False
-) -> APIStatusError:
-    """The error for a status of 400 or above. `where` is the method and path, for the text; `keyless`: no key was meant
-    to be sent, so that a refusal is not about one.
-
-    The request id is that of the headers, else the one that NVCF's workers write into the body.
+    `retryable`: another attempt may end differently. `scope`: whose failure it is as far as the class of the error tells.
+    `outage`: it tells nothing of the items, and passes: calls over many items wait for its end and spend no attempt.
     """
-    text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
-    fault = read_fault(text)
-    request_id = request_id or fault.request_id
-    wait = retry_after(headers)
-    kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
-    if status in (400, 422) and _TOO_LONG.search(fault.message):
-        kind = ContextLengthError
-    elif status == 404 and (fault.param == "model" or _NO_MODEL.search(fault.message)):
-        kind = ModelNotFoundError
-    return kind(
-        _sentence(fault, status, where, request_id, wait, "" if keyless else _HINTS.get(status, "")),
-        status=status,
-        code=fault.code,
-        type=fault.type,
-        param=fault.param or (named_field(fault.message) if status in (400, 422) else None),
-        detail=fault.detail,
-        request_id=request_id,
-        retry_after=wait,
-        body=text,
-    )
+
+    retryable: bool
+    state: RequestState
+    health: HealthSignal
+    scope: FailureScope = FailureScope.CALL
+    outage: bool = False
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether the server is busy, or not up yet, and has not begun the request: a repeat is safe, later."""
+        return self.outage and self.state is RequestState.NOT_SENT
 
 
-def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None, hint: str) -> str:
-    words = fault.message or "the server said nothing"
-    if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
-        words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
-    if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
-        words += "; the time for the answer was up and the work was cancelled, so that it cannot be asked for any more"
-    if "not found for account" in words.lower():
-        words += "; the catalog lists this model, but your account may not call it"
-    if words == "404 page not found":
-        words += "; the gateway knows no such model, or no such path"
-    hint = hint and f"; {hint}"
-    rid = f", request id {request_id}" if request_id else ""
-    return f"{words[:500]}{hint} ({where} → {status}{rid})"
+_S, _H, _F = RequestState, HealthSignal, FailureScope
+
+REJECTED = FailureKind(False, _S.ANSWERED, _H.REJECTED)
+CONFLICT = FailureKind(True, _S.AMBIGUOUS, _H.REJECTED, _F.UNCLEAR)
+THROTTLED = FailureKind(True, _S.NOT_SENT, _H.THROTTLED, outage=True)
+SERVER_ERROR = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
+UNSUPPORTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)
+CONNECTION_REFUSED = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE, outage=True)
+UNREACHABLE = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE)
+UNTRUSTED = FailureKind(False, _S.NOT_SENT, _H.UNREACHABLE)  # TLS: the same server would fail again, another may not
+OUT_OF_RESOURCES = FailureKind(True, _S.NOT_SENT, _H.UNKNOWN)
+STALE_CONNECTION = FailureKind(True, _S.AMBIGUOUS, _H.UNKNOWN, _F.UNCLEAR)
+INTERRUPTED = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
+OUT_OF_TIME = FailureKind(False, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
+LOST_RESULT = FailureKind(False, _S.AMBIGUOUS, _H.FAILING)  # accepted, and the result did not come: it may still run
+MALFORMED = FailureKind(True, _S.ANSWERED, _H.FAILING, _F.UNCLEAR)
+MISMATCHED = FailureKind(True, _S.ANSWERED, _H.FAILING, _F.ITEM)
+TOO_LARGE = FailureKind(False, _S.ANSWERED, _H.UNKNOWN, _F.REQUEST)
+ACCEPTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)  # a 202 that cannot be asked for: a repeat would start it twice
+BAD_BODY = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN, _F.ITEM)
+LOCAL = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN)
+
+_STATUSES = {
+    **dict.fromkeys((429, 503, 529), THROTTLED),
+    **dict.fromkeys((408, 409, 425), CONFLICT),
+    **dict.fromkeys((500, 502, 504, *range(520, 529)), SERVER_ERROR),
+}
 
 
-def read_fault(text: str) -> Fault:
-    """Message, code, type, param and detail of an error body in any dialect; never raises."""
-    try:
-        value = _json.loads(text.encode())
-    except DecodeError:
-        return Fault(_plain_text(text))
-    return fault_of(value)
+def classify(error: NimError) -> FailureKind:
+    """The row of a failure of one attempt, before anything of the answer was handed out."""
+    match error:
+        case APIStatusError(status=status) | StreamFaultError(status=int() as status):
+            return classify_status(status)
+        case ConnectError(kind=kind):
+            return _CONNECT_KINDS.get(kind, UNREACHABLE)
+        case RequestTimeoutError(phase=phase):
+            return _TIMEOUT_PHASES.get(phase or "", LOST_RESULT)
+        case ConnectionLostError(reused=True):
+            return STALE_CONNECTION
+        case ConnectionLostError() | StreamInterruptedError() | StreamFaultError():
+            return INTERRUPTED
+        case BodyTooLargeError():
+            return TOO_LARGE
+        case DecodeError(status=202):
+            return ACCEPTED
+        case EmbeddingMismatchError():
+            return MISMATCHED
+        case ProtocolError() | DecodeError():
+            return MALFORMED
+        case ConfigurationError(path="body"):  # larger than a request may be
+            return BAD_BODY
+        case _:
+            return LOCAL
 
 
-def fault_of(value: Json, depth: int = 0) -> Fault:
-    """The same of a decoded body, or of the object `depth` levels inside it."""
-    if isinstance(value, str):
-        return Fault(value)
-    if not isinstance(value, dict):
-        return Fault("" if value in (None, [], ()) else _short(value))
-    data = cast(JsonDict, value)
-    error = data.get("error")
-    if isinstance(error, dict):
-        return _flat(cast(JsonDict, error), depth)
-    if isinstance(error, str):
-        kind = _word(data.get("type")) or _word(data.get("error_type"))
-        return Fault(error, _code(data), kind, request_id=_request_id(data))
-    return _flat(data, depth)
+_CONNECT_KINDS = {"refused": CONNECTION_REFUSED, "tls": UNTRUSTED, "resources": OUT_OF_RESOURCES}
+_TIMEOUT_PHASES = {
+    "pool": LOCAL,
+    "connect": UNREACHABLE,
+    **dict.fromkeys(("headers", "first_event", "idle"), INTERRUPTED),
+    "total": OUT_OF_TIME,
+}
 
 
-def _flat(data: JsonDict, depth: int) -> Fault:
-    """`{"message", "type", "param", "code"}`, RFC 7807's `{"title", "status", "detail"}`, FastAPI's `{"detail": [...]}`."""
-    detail = data.get("detail")
-    message = data.get("message")
-    if isinstance(message, (dict, list)):
-        message = _short(message)
-    if message is None and isinstance(detail, dict) and detail and depth < _DEEPEST:
-        return evolve(fault_of(cast(JsonDict, detail), depth + 1), detail=detail)
-    words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
-    if words is None:
-        words = _short(data) if data else ""
-    param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
-    return Fault(words, _code(data), _word(data.get("type")), param, detail, _request_id(data))
+def classify_status(status: int) -> FailureKind:
+    """The row of a status of 400 or above."""
+    return _STATUSES.get(status) or (REJECTED if status < 500 else UNSUPPORTED)
 
 
-def _detail_text(detail: Json) -> str | None:
-    if isinstance(detail, str):
-        return detail or None
-    parts = [f"{_location(item)}: {item.get('msg', '')}" for item in objects(detail)]
-    return "; ".join(parts) or None
+def health_of(error: BaseException | None) -> HealthSignal:
+    """What the outcome of one request tells of the server; None is a success."""
+    if error is None:
+        return HealthSignal.OK
+    return classify(error).health if isinstance(error, NimError) else HealthSignal.UNKNOWN
 
 
-def _location(item: JsonDict) -> str:
-    """FastAPI's `loc` without its first element "body"."""
-    loc = item.get("loc")
-    steps = [str(step) for step in cast(list[Any], loc)] if isinstance(loc, list) else []
-    return ".".join(steps[1:] if steps[:1] == ["body"] else steps)
+def scope_of(error: NimError, fields: Collection[str]) -> FailureScope:
+    """Whose failure a slice's is. `fields` are those of the body beside `input`: an error that names one is the call's.
 
-
-def named_field(message: str) -> str | None:
-    """The field that the words of a validation error name, where the error has no place for it.
-
-    Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, pydantic's `body -> foo` and `'loc': ('body',
-    'foo')`, vLLM's `(parameter=foo, …)`.
+    A server's own 5xx, a hang and a broken connection may be one text's doing (a crash of the tokenizer), so they are not
+    the call's; throttling, which has used up its patience by now, is.
     """
-    if found := _LOCATION.search(message):
-        steps = [step.strip("'\" ") for step in found[1].split(",")]
-        return ".".join(step for step in steps if step and step != "body") or None
-    if found := _ARROWS.search(message):
-        return ".".join(step.strip() for step in found[1].split("->"))
-    found = _NAMED.search(message)
-    return None if found is None else found[1] or found[2]
+    if not is_status(error, 400, 413, 422):
+        return classify(error).scope
+    if isinstance(error, ContextLengthError):
+        return FailureScope.ITEM
+    if rejects_count(error):
+        return FailureScope.REQUEST
+    return FailureScope.CALL if _names_the_call(error, fields) else FailureScope.ITEM
 
 
-def is_fault_event(data: JsonDict) -> bool:
-    """Whether an event of a 200 stream is an error: no choices, but the signs of one; or an error beside them."""
-    if data.get("error"):
+def _names_the_call(error: NimError, fields: Collection[str]) -> bool:
+    param = (getattr(error, "param", None) or "").partition(".")[0].partition("[")[0]
+    if param:
+        return param == "model" or param in fields
+    words = error.message
+    if wording.BAD_MODEL.search(words) or wording.BAD_KEY.search(words):
         return True
-    return "choices" not in data and (
-        data.get("object") == "error" or any(key in data for key in ("message", "detail", "title", "code"))
+    return any(wording.mentions(words, name) for name in fields if name != "model")
+
+
+def is_status(error: NimError, *statuses: int) -> bool:
+    """Whether the server said one of these statuses, as the answer's own or in an error object of a 200."""
+    return isinstance(error, (APIStatusError, StreamFaultError)) and error.status in statuses
+
+
+def rejects_count(error: NimError) -> bool:
+    """Whether the server says that there are too many texts in the request."""
+    return is_status(error, 400, 413, 422) and wording.TOO_MANY_TEXTS.search(error.message) is not None
+
+
+def max_texts(error: NimError, count: int) -> int | None:
+    """The number of texts that the rejection of `count` says is allowed ("maximum allowed batch size 32"), if it does."""
+    numbers = map(int, wording.ALLOWED_NUMBER.findall(error.message)) if rejects_count(error) else ()
+    return next((number for number in numbers if 0 < number < count), None)
+
+
+def rejects_field(error: APIStatusError, field: str) -> bool:
+    """Whether a 400 or 422 names this field of the body, or what is in it, as what it objects to."""
+    names = ("stream_options", "include_usage") if field == "stream_options" else (field,)
+    return error.status in (400, 422) and (
+        error.param in names or any(wording.mentions(error.body, name) for name in names)
     )
 
 
-def refuse_fault(value: Json) -> None:
-    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object (hosted gateways)."""
-    data = object_or_empty(value)
-    if data and ("choices" not in data or "error" in data) and not _ANSWERS & data.keys() and is_fault_event(data):
-        raise stream_fault(data)
-
-
-def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
-    """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment)."""
-    fault = fault_of(value)
-    words = fault.message or fallback or "an error event without a text"
-    text = f"the server reported an error in the stream: {words[:500]}"
-    return StreamFaultError(text, code=fault.code, type=fault.type)
+def rejects_form(error: APIStatusError, names: Iterable[str]) -> bool:
+    """Whether a 400 or 422 names one of these fields or types of an output format, not the schema in it."""
+    if isinstance(error, ContextLengthError) or error.status not in (400, 422):
+        return False
+    words = f"{error.param or ''} {error.message}"
+    return not wording.BAD_SCHEMA.search(words) and any(wording.mentions(words, name) for name in names)
 
 
 def is_no_route(error: APIStatusError) -> bool:
-    """Whether a refusal says that there is no such route, rather than no such model."""
+    """Whether the server says that there is no such route, rather than no such model."""
     return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)
-
-
-def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
-    """The error for what a server does not have, in our words, with all that its refusal said."""
-    return kind(
-        f"{words}: {error.message}",
-        status=error.status,
-        code=error.code,
-        type=error.type,
-        param=error.param,
-        detail=error.detail,
-        request_id=error.request_id,
-        body=error.body,
-        attempts=error.attempts,
-    )
-
-
-def names_field(error: APIStatusError, field: str) -> bool:
-    """Whether a 400 or 422 names this field of the body as what it objects to."""
-    return error.status in (400, 422) and (error.param == field or re.search(rf"\b{field}\b", error.body) is not None)
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
-
-    A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
-    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
-    """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    for part in (value, *value.split(",")):
-        seconds = _number(part)
-        if seconds is None:
-            seconds = _seconds_until(part, headers.get("date"))
-        if seconds is not None:
-            return seconds
-    return None
-
-
-def _number(text: str) -> float | None:
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
-
-
-def _seconds_until(text: str, now: str | None) -> float | None:
-    from email.utils import parsedate_to_datetime
-
-    try:
-        then = parsedate_to_datetime(text)
-        base = parsedate_to_datetime(now) if now else None
-        return None if base is None else max((then - base).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _plain_text(text: str) -> str:
-    """A body that is not JSON: HTML without its tags, white space folded."""
-    if "<" in text:
-        # linear whatever the text: an open tag ends at the next one, an open script at the end
-        text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
-    return " ".join(text.split())[:2000]
-
-
-def _word(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _code(data: JsonDict) -> str | int | None:
-    """The error's own code; a problem of RFC 7807 calls it `status`."""
-    code = data.get("code")
-    if isinstance(code, (str, int)) and not isinstance(code, bool):
-        return code
-    return int_or_none(data.get("status"))
-
-
-def _request_id(data: JsonDict) -> str | None:
-    value = _word(data.get("requestId")) or _word(data.get("request_id"))
-    return None if value is None else printable_id(value)
-
-
-def _short(value: Json) -> str:
-    try:
-        return repr(value)[:300]
-    except RecursionError:
-        return "an error that is nested too deeply"

@@ -1,4 +1,4 @@
-"""When a failed attempt deserves another, and after how long: pure arithmetic, clock and randomness are passed in."""
+"""Whether a failed attempt is followed by another, and after how long: pure arithmetic, randomness is passed in."""
 
 from __future__ import annotations
 
@@ -6,146 +6,55 @@ from collections.abc import Callable
 from enum import Enum
 
 from nimclient._base.config import RetryPolicy
-from nimclient.errors import (
-    APIStatusError,
-    BodyTooLargeError,
-    ConnectError,
-    ConnectionLostError,
-    DecodeError,
-    NimError,
-    ProtocolError,
-    RequestTimeoutError,
-    StreamFaultError,
-    StreamInterruptedError,
-)
-
-_UNKNOWN_STATUSES = frozenset({408, 409, 425, 500, 502, 504, *range(520, 529)})
-_CAPACITY_STATUSES = frozenset({429, 503, 529})
+from nimclient._retry.classify import FailureKind, HealthSignal, RequestState
+from nimclient.errors import NimError
 
 
 class Replay(Enum):
-    """How often a call may be repeated after an attempt whose outcome is unknown (sent, but no answer came)."""
+    """How often a call may be repeated after an attempt of ambiguous outcome (sent, but no answer came)."""
 
-    SAFE = "freely"  # pure functions: embeddings, ranking, everything that is a GET
+    SAFE = "safe"  # pure functions: embeddings, ranking, everything that is a GET
     ONCE = "once"  # generation: a second bill is worth the answer, a third is not
     NEVER = "never"
 
 
-class Outcome(Enum):
-    """What a failure tells about the request."""
+class RetryState:
+    """What one call has spent of its policy: says how long to wait before the next attempt, or that there is none."""
 
-    FINAL = "final"  # another attempt would end the same way
-    REFUSED = "refused"  # it was not carried out: a repeat is safe
-    THROTTLED = "throttled"  # the server is busy: a repeat is safe, later
-    AMBIGUOUS = "ambiguous"  # it may have been carried out
-    MALFORMED = "malformed"  # an answer came, but not one that can be used: worth one more try
-
-
-def outcome(error: NimError) -> Outcome:
-    """Classify a failure of one attempt, before anything of the answer was handed out."""
-    match error:
-        case APIStatusError(status=status) | StreamFaultError(status=int() as status):
-            return _outcome_of_status(status)
-        case ConnectError(kind="refused"):
-            return Outcome.THROTTLED
-        case ConnectError(kind="dns" | "unreachable" | "resources" | "proxy"):
-            return Outcome.REFUSED
-        case RequestTimeoutError(phase="connect"):
-            return Outcome.REFUSED
-        case RequestTimeoutError(phase="headers" | "first_event" | "idle"):
-            return Outcome.AMBIGUOUS
-        case ConnectionLostError() | StreamInterruptedError() | StreamFaultError():
-            return Outcome.AMBIGUOUS
-        case BodyTooLargeError() | DecodeError(status=202):  # accepted: sending it again would start it twice
-            return Outcome.FINAL
-        case ProtocolError() | DecodeError():
-            return Outcome.MALFORMED
-        case _:
-            return Outcome.FINAL
-
-
-def _outcome_of_status(status: int) -> Outcome:
-    if status in _CAPACITY_STATUSES:
-        return Outcome.THROTTLED
-    return Outcome.AMBIGUOUS if status in _UNKNOWN_STATUSES else Outcome.FINAL
-
-
-class HealthSignal(Enum):
-    """What the outcome of a request tells about the server it went to."""
-
-    ANSWERED = "answered"  # it works, and this is how long it takes
-    OBJECTED = "objected"  # it works, and does not like the request
-    BUSY = "busy"  # it refuses for capacity
-    FAILED = "failed"  # it broke off, timed out, or answered nonsense or 5xx
-    UNREACHABLE = "unreachable"  # no connection to it could be made
-    UNKNOWN = "unknown"  # the caller gave up, or the fault was on this side
-
-
-def verdict(error: BaseException | None) -> HealthSignal:
-    """Judge a server by the outcome of one request; None is a success."""
-    match error:
-        case None:
-            return HealthSignal.ANSWERED
-        case ConnectError(kind="resources") | RequestTimeoutError(phase="pool"):
-            return HealthSignal.UNKNOWN
-        case ConnectError() | RequestTimeoutError(phase="connect"):
-            return HealthSignal.UNREACHABLE
-        case ConnectionLostError(reused=True):  # an idle connection that it closed
-            return HealthSignal.UNKNOWN
-        case RequestTimeoutError():
-            return HealthSignal.FAILED
-        case APIStatusError(status=status) if status < 500 and status not in _CAPACITY_STATUSES:
-            return HealthSignal.OBJECTED
-        case NimError():
-            return _VERDICTS.get(outcome(error), HealthSignal.UNKNOWN)
-        case _:
-            return HealthSignal.UNKNOWN
-
-
-_VERDICTS = {
-    Outcome.THROTTLED: HealthSignal.BUSY,
-    Outcome.AMBIGUOUS: HealthSignal.FAILED,
-    Outcome.MALFORMED: HealthSignal.FAILED,
-}
-
-
-class Attempts:
-    """The attempts of one call: counts them and says how long to wait before the next, or that there is none."""
-
-    __slots__ = ("_budget", "_paid", "_policy", "_random", "_replay", "_unknown", "made")
+    __slots__ = ("_budget", "_policy", "_random", "_replay", "_replayed", "_spent", "counted")
 
     def __init__(self, policy: RetryPolicy, replay: Replay, budget: RetryBudget, random: Callable[[], float]) -> None:
         self._policy = policy
         self._replay = replay
         self._budget = budget
         self._random = random
-        self._unknown = 0
-        self._paid = 0
-        self.made = 1
+        self._replayed = 0  # attempts that may have been carried out, and were repeated
+        self._spent = 0  # of the budget, by the last retry
+        self.counted = 1  # attempts that count against the policy, the one that runs included
 
-    def delay_after(self, error: NimError, kind: Outcome) -> float | None:
+    def delay_after(self, error: NimError, kind: FailureKind) -> float | None:
         """Seconds to wait before the next attempt; None when this failure is the call's."""
-        if kind is Outcome.FINAL or self.made >= self._policy.attempts or not self._may_replay(kind):
+        if not kind.retryable or self.counted >= self._policy.attempts or not self._may_replay(kind):
             return None
-        delay = self.backoff(self.made, error)
-        if delay is None or not self._spend(THROTTLE_COST if kind is Outcome.THROTTLED else RETRY_COST):
+        delay = self.backoff(self.counted, error)
+        if delay is None or not self._spend(THROTTLE_COST if kind.is_throttled else RETRY_COST):
             return None
-        self.made += 1
+        self.counted += 1
         return delay
 
-    def may_move(self, error: NimError, kind: Outcome) -> bool:
+    def may_fail_over(self, kind: FailureKind) -> bool:
         """Whether the call may go to another replica at once.
 
-        That takes nothing from the budget, which spares servers that suffer; a refusal for capacity costs no attempt either.
+        That takes nothing from the budget, which spares servers that suffer; throttling costs no attempt either.
         """
         if self._policy.attempts == 1:
             return False
-        if kind is Outcome.THROTTLED:
+        if kind.is_throttled:
             return True
-        unsent = isinstance(error, ConnectError)  # also one of TLS, which the same server would answer the same way
-        if self.made >= self._policy.attempts or not (unsent or (kind is not Outcome.FINAL and self._may_replay(kind))):
+        unreachable = kind.health is HealthSignal.UNREACHABLE  # for whatever reason: another one may be reachable
+        if self.counted >= self._policy.attempts or not (unreachable or (kind.retryable and self._may_replay(kind))):
             return False
-        self.made += 1
+        self.counted += 1
         return True
 
     def backoff(self, retry: int, error: NimError) -> float | None:
@@ -159,18 +68,18 @@ class Attempts:
 
     def succeeded(self) -> None:
         """Give the budget back what the last retry took (1 where there was none)."""
-        self._budget.give(self._paid or 1)
+        self._budget.earn(self._spent or 1)
 
-    def _may_replay(self, kind: Outcome) -> bool:
-        if kind not in (Outcome.AMBIGUOUS, Outcome.MALFORMED):
+    def _may_replay(self, kind: FailureKind) -> bool:
+        if kind.state is RequestState.NOT_SENT:
             return True
-        most = 1 if kind is Outcome.MALFORMED or self._replay is Replay.ONCE else self._policy.attempts
-        self._unknown += 1
-        return self._replay is not Replay.NEVER and self._unknown <= most
+        once = kind.state is RequestState.ANSWERED or self._replay is Replay.ONCE
+        self._replayed += 1
+        return self._replay is not Replay.NEVER and self._replayed <= (1 if once else self._policy.attempts)
 
     def _spend(self, cost: int) -> bool:
-        self._paid = cost
-        return self._budget.take(cost)
+        self._spent = cost
+        return self._budget.spend(cost)
 
 
 BUDGET = 500
@@ -189,13 +98,13 @@ class RetryBudget:
     def __init__(self) -> None:
         self.tokens = BUDGET
 
-    def take(self, cost: int) -> bool:
+    def spend(self, cost: int) -> bool:
         """Spend, if there is enough."""
         if cost > self.tokens:
             return False
         self.tokens -= cost
         return True
 
-    def give(self, amount: int) -> None:
+    def earn(self, amount: int) -> None:
         """Earn."""
         self.tokens = min(BUDGET, self.tokens + amount)

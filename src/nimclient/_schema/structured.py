@@ -18,9 +18,7 @@ from nimclient._schema.json_schema import Schema
 from nimclient._schema.schema import schema_of, shape_of
 from nimclient._schema.shapes import Misfit, Shape
 from nimclient.errors import (
-    APIStatusError,
     ConfigurationError,
-    ContextLengthError,
     DecodeError,
     OutputInvalidError,
     OutputRefusedError,
@@ -35,14 +33,15 @@ FORMS: tuple[Via, ...] = ("json_schema", "guided_json", "nvext", "structured_out
 """In the order in which they are tried. A server old enough to refuse the first takes one of the next two: old vLLM
 ignores `structured_outputs`, which no server has without `json_schema`."""
 
-_FIELDS: Mapping[Via, tuple[str, ...]] = {
+FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
     "json_schema": ("response_format", "json_schema"),
     "structured_outputs": ("structured_outputs",),
     "guided_json": ("guided_json",),
     "nvext": ("nvext",),
     "json_object": ("response_format", "json_object"),
 }
-_BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
+"""What a server names when it does not take a form."""
+
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.S)
 
 
@@ -128,14 +127,6 @@ def correction(messages: Sequence[JsonDict], error: OutputInvalidError) -> list[
     return with_request(
         answered, f"That is not valid: {error}. Answer again, with the corrected JSON and nothing else."
     )
-
-
-def refuses_form(error: Exception, via: Via) -> bool:
-    """Whether a server said that it does not take this form: a 400 or 422 that names the field, not the schema in it."""
-    if not isinstance(error, APIStatusError) or isinstance(error, ContextLengthError) or error.status not in (400, 422):
-        return False
-    words = f"{error.param or ''} {error.message}"
-    return not _BAD_SCHEMA.search(words) and any(re.search(rf"\b{name}\b", words) for name in _FIELDS[via])
 
 
 def read_output(output: Output, completion: ChatCompletion) -> Any:

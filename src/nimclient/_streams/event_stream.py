@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from nimclient._base import json as _json
 from nimclient._base.types import AsyncClosing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.classify import stream_fault
+from nimclient._retry.faults import stream_fault
 from nimclient._streams.events import DONE
 from nimclient._streams.sse import Event, SSEDecoder
 from nimclient.errors import (

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from nimclient._base import json as _json
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.classify import refuse_fault, stream_fault
+from nimclient._retry.faults import refuse_fault, stream_fault
 from nimclient._streams.sse import Event, SSEDecoder
 from nimclient.errors import DecodeError, NimError, StreamInterruptedError
 from nimclient.records._decode import object_or_empty, objects

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.classify import is_fault_event, stream_fault
+from nimclient._retry.faults import is_fault_event, stream_fault
 from nimclient._streams.events import DONE, Accumulator, decode_events, is_plain, plain_answer
 from nimclient._streams.sse import Event, SSEDecoder
 from nimclient.errors import (

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from attrs import fields
-
-from nimclient._base.types import Json, JsonDict, is_array, is_object
+from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
@@ -75,24 +73,3 @@ def text_or_none(value: Json) -> str | None:
 def int_or_none(value: Json) -> int | None:
     """An int as it is (a bool is none), anything else as None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def to_dict(record: Any) -> JsonDict:
-    """The record as a JSON object: fields that are set, with `extra` merged back in; without `meta`."""
-    result: JsonDict = {}
-    for attribute in fields(cast(type[Any], type(record))):
-        if attribute.name in ("meta", "extra"):
-            continue
-        value = getattr(record, attribute.name)
-        if value is not None and not (value == () and attribute.default == ()):
-            result[attribute.name] = _plain(value)
-    result.update(getattr(record, "extra", {}))
-    return result
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "to_dict"):
-        return value.to_dict()
-    if is_array(value):
-        return [_plain(item) for item in value]
-    return value

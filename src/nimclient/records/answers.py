@@ -9,13 +9,14 @@ from attrs import field, frozen
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._plain import plain
+from nimclient.records._record import Record
 from nimclient.records.chat import ChatCompletion, Message
 
 T = TypeVar("T")
 
 
-@frozen
-class Parsed(Generic[T]):
+@frozen(repr=False)
+class Parsed(Record, Generic[T]):
     """A model's answer as a value: `.value` is of the type that was asked for, `.completion` the answer it was made of."""
 
     value: T
@@ -40,8 +41,8 @@ def _as_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-@frozen
-class ToolRun:
+@frozen(repr=False)
+class ToolRun(Record):
     """A finished run with tools. `.completion` is the last answer, the one without tool calls.
 
     `.messages` is the whole conversation, from the caller's first message to that answer; it can be sent again as it

@@ -6,10 +6,11 @@ from attrs import field, frozen
 
 from nimclient._base.types import JsonDict
 from nimclient.errors import NimError
+from nimclient.records._record import Record
 
 
-@frozen
-class Failure:
+@frozen(repr=False)
+class Failure(Record):
     """An item that failed: its position, its own id where it has one, what went wrong, and the item's text if known."""
 
     index: int

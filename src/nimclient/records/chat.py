@@ -23,9 +23,9 @@ from nimclient.records._decode import (
     object_or_empty,
     objects,
     text_or_none,
-    to_dict,
     wrong,
 )
+from nimclient.records._record import Record, TopRecord, WireRecord
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
@@ -38,16 +38,12 @@ Content = str | Sequence[Any] | None
 """Message content: text, a list of parts (dicts, or str for a text part), or None."""
 
 
-def _nothing() -> JsonDict:
-    return {}
-
-
 def _as_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
     return tuple(calls)
 
 
-@frozen
-class Message:
+@frozen(repr=False)
+class Message(WireRecord):
     """One message of a conversation, as answered by a server or built by hand: `Message("user", "hi")`."""
 
     role: str
@@ -57,7 +53,6 @@ class Message:
     tool_call_id: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
-    extra: JsonDict = field(factory=_nothing)
 
     @property
     def text(self) -> str:
@@ -67,41 +62,27 @@ class Message:
         parts = self.content if isinstance(self.content, Sequence) else ()
         return "".join(_text_of_part(part) for part in parts)
 
-    def to_dict(self) -> JsonDict:
-        """The message as a JSON object with everything it holds."""
-        return to_dict(self)
 
-
-@frozen
-class TokenLogprob:
+@frozen(repr=False)
+class TokenLogprob(WireRecord):
     """One token with its log probability (natural logarithm; vLLM clamps minus infinity to −9999)."""
 
     token: str
     logprob: float
     bytes: tuple[int, ...] | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
-    extra: JsonDict = field(factory=_nothing)
-
-    def to_dict(self) -> JsonDict:
-        """The token as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class Logprobs:
+@frozen(repr=False)
+class Logprobs(WireRecord):
     """Log probabilities of a choice: of its content tokens, and of a refusal where there is one."""
 
     content: tuple[TokenLogprob, ...] = ()
     refusal: tuple[TokenLogprob, ...] = ()
-    extra: JsonDict = field(factory=_nothing)
-
-    def to_dict(self) -> JsonDict:
-        """The log probabilities as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class Choice:
+@frozen(repr=False)
+class Choice(WireRecord):
     """One answer. `finish_reason` is an open word: stop, length, tool_calls, abort, error, content_filter, …
 
     With a named tool_choice vLLM reports `stop` beside tool calls. `stop_reason` (vLLM) is the stop string or token id.
@@ -112,15 +93,10 @@ class Choice:
     finish_reason: str | None = None
     logprobs: Logprobs | None = None
     stop_reason: str | int | None = None
-    extra: JsonDict = field(factory=_nothing)
-
-    def to_dict(self) -> JsonDict:
-        """The choice as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class ChatCompletion:
+@frozen(repr=False)
+class ChatCompletion(TopRecord):
     """A complete chat answer. The short-cuts (`text`, `reasoning`, …) speak of the first choice."""
 
     id: str | None
@@ -130,8 +106,6 @@ class ChatCompletion:
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
-    extra: JsonDict = field(factory=_nothing)
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     @property
     def message(self) -> Message | None:
@@ -163,17 +137,9 @@ class ChatCompletion:
         """The first choice's log probabilities."""
         return self.choices[0].logprobs if self.choices else None
 
-    def to_dict(self) -> JsonDict:
-        """The completion as a JSON object."""
-        return to_dict(self)
 
-    def with_meta(self, meta: ResponseMeta) -> ChatCompletion:
-        """The same, with this meta."""
-        return evolve(self, meta=meta)
-
-
-@frozen
-class ToolCallDelta:
+@frozen(repr=False)
+class ToolCallDelta(Record):
     """A piece of a tool call in a stream; `arguments` is the piece of text, empty where there is none."""
 
     index: int | None
@@ -182,8 +148,8 @@ class ToolCallDelta:
     arguments: str
 
 
-@frozen
-class Delta:
+@frozen(repr=False)
+class Delta(Record):
     """What one event adds to one choice."""
 
     role: str | None
@@ -193,8 +159,8 @@ class Delta:
     tool_calls: tuple[ToolCallDelta, ...]
 
 
-@frozen
-class ChunkChoice:
+@frozen(repr=False)
+class ChunkChoice(Record):
     """One choice of a chunk."""
 
     index: int
@@ -306,7 +272,7 @@ def decode_logprobs(value: Json) -> Logprobs | None:
     if not isinstance(value, dict):
         return None
     data = dict(object_or_empty(value))
-    return Logprobs(_decode_tokens(data.pop("content", None)), _decode_tokens(data.pop("refusal", None)), data)
+    return Logprobs(_decode_tokens(data.pop("content", None)), _decode_tokens(data.pop("refusal", None)), extra=data)
 
 
 def _decode_tokens(value: Json) -> tuple[TokenLogprob, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
@@ -19,18 +19,14 @@ from nimclient.records._decode import (
     int_or_none,
     object_or_empty,
     text_or_none,
-    to_dict,
     wrong,
 )
+from nimclient.records._record import TopRecord, WireRecord
 from nimclient.records.usage import Usage, decode_usage
 
 
-def _nothing() -> JsonDict:
-    return {}
-
-
-@frozen
-class CompletionLogprobs:
+@frozen(repr=False)
+class CompletionLogprobs(WireRecord):
     """Log probabilities of a choice, one entry a token; those of the prompt come first where it is echoed.
 
     `token_logprobs` and `top_logprobs` (token → log probability) have None for the first token of an echoed prompt.
@@ -41,15 +37,10 @@ class CompletionLogprobs:
     token_logprobs: tuple[float | None, ...] = ()
     top_logprobs: tuple[dict[str, float] | None, ...] = ()
     text_offset: tuple[int, ...] = ()
-    extra: JsonDict = field(factory=_nothing)
-
-    def to_dict(self) -> JsonDict:
-        """The log probabilities as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class CompletionChoice:
+@frozen(repr=False)
+class CompletionChoice(WireRecord):
     """One continuation of one prompt. `finish_reason` is an open word: stop, length, abort, …
 
     `token_ids` and `prompt_token_ids` come with `return_token_ids=True`; `prompt_logprobs`, a list with one entry a token
@@ -64,15 +55,10 @@ class CompletionChoice:
     token_ids: tuple[int, ...] | None = None
     prompt_token_ids: tuple[int, ...] | None = None
     prompt_logprobs: tuple[Json, ...] | None = None
-    extra: JsonDict = field(factory=_nothing)
-
-    def to_dict(self) -> JsonDict:
-        """The choice as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class Completion:
+@frozen(repr=False)
+class Completion(TopRecord):
     """A complete text completion. The short-cuts (`text`, `finish_reason`, `logprobs`) speak of the first choice."""
 
     id: str | None
@@ -82,8 +68,6 @@ class Completion:
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
-    extra: JsonDict = field(factory=_nothing)
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -99,10 +83,6 @@ class Completion:
     def logprobs(self) -> CompletionLogprobs | None:
         """The first choice's log probabilities."""
         return self.choices[0].logprobs if self.choices else None
-
-    def to_dict(self) -> JsonDict:
-        """The completion as a JSON object."""
-        return to_dict(self)
 
 
 class CompletionChunk(AnswerChunk):

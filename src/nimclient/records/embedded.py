@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base.types import JsonDict
-from nimclient._base.values import ResponseMeta
+from nimclient.records._record import TopRecord
 from nimclient.records.batch import Failure
 from nimclient.records.embeddings import Vectors
 from nimclient.records.usage import Usage
 
 
-@frozen
-class EmbeddedBatch:
+@frozen(repr=False)
+class EmbeddedBatch(TopRecord):
     """The vectors of some texts of a stream: `indexes[i]` is the position of `vectors[i]` in the source.
 
     `indexes` is a range where the positions follow each other, else a tuple. `failures` are the texts of the batch that
@@ -27,8 +26,6 @@ class EmbeddedBatch:
     vectors: Vectors
     failures: tuple[Failure, ...] = ()
     usage: Usage | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.vectors)

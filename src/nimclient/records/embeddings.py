@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
@@ -18,6 +18,7 @@ from nimclient._base.values import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
 from nimclient.records._numbers import b64decode, decode_rows, first_not_finite
+from nimclient.records._record import TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
 if TYPE_CHECKING:
@@ -214,15 +215,13 @@ def _as_array(values: NDArray[Any], dtype: DTypeLike | None, copy: bool | None) 
     return values.copy() if copy else values
 
 
-@frozen
-class Embeddings:
+@frozen(repr=False)
+class Embeddings(TopRecord):
     """The answer to one embedding request: `.vectors` in the order of the texts, `.usage`, `.model`."""
 
     vectors: Vectors
     model: str | None = None
     usage: Usage | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     def to_dict(self) -> JsonDict:
         """The answer as a JSON object, numbers as lists."""
@@ -304,7 +303,7 @@ def decode_embeddings(
         raise wrong("NaN or infinity in the vector", f"data[{bad // per_row}]", meta, EmbeddingMismatchError)
     data.pop("object", None)
     vectors = Vectors(buffer, per_row, dtype, usage=usage, model=model, meta=meta)
-    return Embeddings(vectors, model, usage, data, meta)
+    return Embeddings(vectors, model, usage, extra=data, meta=meta)
 
 
 def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import Any
 
 from attrs import field, frozen
 
@@ -12,10 +11,11 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 from nimclient.records._decode import as_object, text_or_none, wrong
+from nimclient.records._record import Record, TopRecord
 
 
-@frozen
-class Blob:
+@frozen(repr=False)
+class Blob(Record):
     """An answer as it came. `content_type` is the media type that the server says, without parameters, "" if none."""
 
     data: bytes = field(repr=lambda data: f"<{len(data)} bytes>")
@@ -50,15 +50,13 @@ class Blob:
         return {"content_type": self.content_type, "data": b64encode(self.data).decode()}
 
 
-@frozen
-class Asset:
+@frozen(repr=False)
+class Asset(TopRecord):
     """A file that was uploaded to the hosted platform. `reference` is how a message or a body refers to it."""
 
     id: str
     content_type: str
     description: str = ""
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     @property
     def reference(self) -> str:
@@ -70,8 +68,8 @@ class Asset:
         return {"assetId": self.id, "contentType": self.content_type, "description": self.description, **self.extra}
 
 
-@frozen
-class Upload:
+@frozen(repr=False)
+class Upload(Record):
     """An asset whose bytes have not been sent yet, and where they go. The address is signed: it does not show."""
 
     asset: Asset
@@ -87,4 +85,4 @@ def decode_upload(value: Json, meta: ResponseMeta | None = None) -> Upload:
     if not url:
         raise wrong("there is none", "uploadUrl", meta)
     kind, description = text_or_none(data.pop("contentType", None)), text_or_none(data.pop("description", None))
-    return Upload(Asset(asset_id, kind or "", description or "", data, meta), url)
+    return Upload(Asset(asset_id, kind or "", description or "", extra=data, meta=meta), url)

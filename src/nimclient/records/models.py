@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, overload
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient.records._decode import as_list, as_object, int_or_none, text_or_none, to_dict, wrong
+from nimclient.records._decode import as_list, as_object, int_or_none, text_or_none, wrong
+from nimclient.records._record import TopRecord
 
 ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]
 
 
-@frozen
-class Model:
+@frozen(repr=False)
+class Model(TopRecord):
     """A model. `kind`, the `supports_…` flags, `thinking_switch`, `aliases`, `deprecated` and `endpoint` come from our
     catalog, or from what the caller has said in `endpoints=`; a model that neither knows is of kind "unknown".
 
@@ -41,12 +42,6 @@ class Model:
     listed: bool = False
     callable: bool | None = None
     thinking_switch: str | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
-
-    def to_dict(self) -> JsonDict:
-        """The model as a JSON object."""
-        return to_dict(self)
 
 
 class ModelList(Sequence[Model]):

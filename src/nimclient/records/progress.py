@@ -7,10 +7,11 @@ from typing import Any
 from attrs import asdict, field, frozen
 
 from nimclient._base.types import JsonDict
+from nimclient.records._record import Record
 
 
-@frozen
-class Progress:
+@frozen(repr=False)
+class Progress(Record):
     """A moment of a call over many items: what `on_progress` is called with.
 
     `done` items are finished, of which `failed` failed and `resumed` were there from an earlier run; `total` is None

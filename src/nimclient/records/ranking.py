@@ -10,20 +10,21 @@ import math
 from collections.abc import Sequence
 from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import RerankMismatchError
-from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, to_dict, wrong
+from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, wrong
+from nimclient.records._record import Record, TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
 _SPINES = {"rankings": "logit", "results": "relevance_score", "data": "score"}
 _MEASURES = ("logit", "relevance_score", "score")
 
 
-@frozen
-class RankedDocument:
+@frozen(repr=False)
+class RankedDocument(Record):
     """A document with its rank. `index` is its position among the documents that were sent.
 
     `logit` (NIM) is a raw score; `relevance_score` (vLLM, Jina, Cohere) lies between 0 and 1, unless the server was told to
@@ -37,20 +38,14 @@ class RankedDocument:
     relevance_score: float | None
     document: Any
 
-    def to_dict(self) -> JsonDict:
-        """The document as a JSON object."""
-        return to_dict(self)
 
-
-@frozen
-class Ranking:
+@frozen(repr=False)
+class Ranking(TopRecord):
     """Documents sorted by score, highest first; equal scores keep the order in which they were sent."""
 
     results: tuple[RankedDocument, ...]
     model: str | None = None
     usage: Usage | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     @property
     def measure(self) -> str:
@@ -59,10 +54,6 @@ class Ranking:
         if first is None or (first.logit is None and first.relevance_score is None):
             return "score"
         return "logit" if first.logit is not None else "relevance_score"
-
-    def to_dict(self) -> JsonDict:
-        """The ranking as a JSON object."""
-        return to_dict(self)
 
 
 def decode_ranking(
@@ -88,7 +79,7 @@ def decode_ranking(
         ranked[index] = RankedDocument(index, score, logit, relevance, documents[index])
     results = sorted(ranked.values(), key=lambda document: (-document.score, document.index))
     usage = decode_usage(data.pop("usage", None))
-    return Ranking(tuple(results), text_or_none(data.pop("model", None)), usage, data, meta)
+    return Ranking(tuple(results), text_or_none(data.pop("model", None)), usage, extra=data, meta=meta)
 
 
 def _spine(value: Json, meta: ResponseMeta | None) -> tuple[JsonDict, str, list[Any]]:

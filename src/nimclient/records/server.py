@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
@@ -15,25 +15,21 @@ from nimclient.records._decode import (
     object_or_empty,
     objects,
     text_or_none,
-    to_dict,
     wrong,
 )
+from nimclient.records._record import Record, TopRecord
 
 
-@frozen
-class ModelInfo:
+@frozen(repr=False)
+class ModelInfo(Record):
     """A model that a NIM container was built with: its short name and where its weights come from."""
 
     short_name: str | None = None
     url: str | None = None
 
-    def to_dict(self) -> JsonDict:
-        """The model as a JSON object."""
-        return to_dict(self)
 
-
-@frozen
-class Metadata:
+@frozen(repr=False)
+class Metadata(TopRecord):
     """What a server tells of itself.
 
     `server` is "nim" or "vllm", by the route that answered. `version` is the release of the container or of vLLM;
@@ -48,16 +44,10 @@ class Metadata:
     assets: tuple[str, ...] = ()
     license: JsonDict | None = None
     profile: str | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
-
-    def to_dict(self) -> JsonDict:
-        """The metadata as a JSON object."""
-        return to_dict(self)
 
 
-@frozen
-class Tokenization:
+@frozen(repr=False)
+class Tokenization(TopRecord):
     """A text, or messages in the model's chat template, as tokens.
 
     `count` tokens, of `max_model_len` that the model takes; `tokens` their ids; `token_strs` their texts where
@@ -68,28 +58,16 @@ class Tokenization:
     tokens: tuple[int, ...]
     max_model_len: int | None = None
     token_strs: tuple[str, ...] = ()
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return self.count
 
-    def to_dict(self) -> JsonDict:
-        """The tokens as a JSON object."""
-        return to_dict(self)
 
-
-@frozen
-class Detokenization:
+@frozen(repr=False)
+class Detokenization(TopRecord):
     """Tokens as text."""
 
     text: str
-    extra: JsonDict = field(factory=dict[str, Any])
-    meta: ResponseMeta | None = field(default=None, eq=False, repr=False)
-
-    def to_dict(self) -> JsonDict:
-        """The text as a JSON object."""
-        return to_dict(self)
 
 
 def decode_metadata(value: Json, meta: ResponseMeta | None = None) -> Metadata:
@@ -162,4 +140,4 @@ def decode_detokenization(value: Json, meta: ResponseMeta | None = None) -> Deto
     text = data.pop("prompt", None)
     if not isinstance(text, str):
         raise wrong("there is none", "prompt", meta)
-    return Detokenization(text, data, meta)
+    return Detokenization(text, extra=data, meta=meta)

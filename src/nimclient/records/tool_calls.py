@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -11,17 +10,17 @@ from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records._decode import object_or_empty, objects, text_or_none
+from nimclient.records._record import WireRecord
 
 
-@frozen
-class ToolCall:
+@frozen(repr=False)
+class ToolCall(WireRecord):
     """A function that the model wants called. `arguments` is raw JSON text, as the model wrote it."""
 
     id: str
     name: str
     arguments: str
     type: str = "function"
-    extra: JsonDict = field(factory=dict[str, Any])
     cut_off: bool = field(default=False, kw_only=True)  # the answer ended at its token limit with this call
 
     def parse(self) -> JsonDict:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from attrs import field, frozen
+from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import int_or_none, object_or_empty, to_dict
+from nimclient.records._decode import int_or_none, object_or_empty
+from nimclient.records._record import WireRecord
 
 
-@frozen
-class Usage:
+@frozen(repr=False)
+class Usage(WireRecord):
     """Token counts. vLLM sends the details when it was started with --enable-prompt-tokens-details."""
 
     prompt_tokens: int = 0
@@ -19,7 +18,6 @@ class Usage:
     total_tokens: int = 0
     prompt_tokens_details: JsonDict | None = None
     completion_tokens_details: JsonDict | None = None
-    extra: JsonDict = field(factory=dict[str, Any])
 
     def __add__(self, other: Usage) -> Usage:
         """The counts added; details are left out."""
@@ -28,10 +26,6 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
             self.total_tokens + other.total_tokens,
         )
-
-    def to_dict(self) -> JsonDict:
-        """The usage as a JSON object."""
-        return to_dict(self)
 
 
 def decode_usage(value: Json) -> Usage | None:

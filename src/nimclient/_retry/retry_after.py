@@ -1,0 +1,49 @@
+"""How long a server asks to be left alone: `Retry-After` and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_IN_SECONDS = ("retry-after", "llm_provider-retry-after")
+_IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "llm_provider-retry-after-ms")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
+
+    Azure has a name of its own for milliseconds; LiteLLM hands on what the provider said below `llm_provider-`.
+    A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
+    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
+    """
+    for name in _IN_MILLISECONDS:
+        milliseconds = _number(headers.get(name, ""))
+        if milliseconds is not None:
+            return milliseconds / 1000
+    for name in _IN_SECONDS:
+        value = headers.get(name, "")
+        for part in (value, *value.split(",")) if value else ():
+            seconds = _number(part)
+            if seconds is None:
+                seconds = _seconds_until(part, headers.get("date"))
+            if seconds is not None:
+                return seconds
+    return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
+
+
+def _seconds_until(text: str, now: str | None) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        then = parsedate_to_datetime(text)
+        base = parsedate_to_datetime(now) if now else None
+        return None if base is None else max((then - base).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return None
