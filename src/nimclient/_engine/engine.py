@@ -200,6 +200,8 @@ class Engine:
         turns out to be dead.
         """
         core = self.core
+        for text in call.warnings:
+            core.warn_once(text)
         timeouts = resolve_timeouts(self.config.timeouts, options.get("timeout"))
         started = time.monotonic()
         deadline = None if timeouts.total is None else started + timeouts.total
