@@ -68,6 +68,7 @@ def chat_call(
         stream=stream,
         headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
         accumulator=ChatAccumulator,
+        kind="chat",
     )
     if hosted:
         check_body_size(call.body)

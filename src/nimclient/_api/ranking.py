@@ -41,10 +41,6 @@ class Form:
     nim: bool = False
     at_root: bool = False
 
-    def is_of(self, call: Call[Any]) -> bool:
-        """Whether a call is in this form."""
-        return (call.path, call.at_root) == (self.path, self.at_root)
-
 
 NIM = Form("/ranking", nim=True)
 RERANK = Form("/rerank")
@@ -159,7 +155,7 @@ def ranking_call(
             fields["top_n"] = top_n = min(top_n, len(passages))
     merge_fields(fields, options)
     decode = partial(_decode, documents=[passage.document for passage in passages], top_n=top_n)
-    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root)
+    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root, kind="ranking")
 
 
 def _nim_passage(passage: Passage) -> JsonDict:

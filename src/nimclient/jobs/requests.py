@@ -67,7 +67,16 @@ class Request:
         assert self.route is not None
         fields = self.body if model is None or self.model is not None else {"model": model, **self.body}
         route = self.route
-        return Call("POST", route.path, Answered, fields, model=model, replay=route.replay, at_root=route.at_root)
+        return Call(
+            "POST",
+            route.path,
+            Answered,
+            fields,
+            model=model,
+            replay=route.replay,
+            at_root=route.at_root,
+            kind=route.kind,
+        )
 
 
 @frozen
