@@ -13,7 +13,7 @@ from benchmarks.harness import run_all
 from benchmarks.runners import MODULES
 from benchmarks.runs import Run
 from benchmarks.scenarios import ALL, BY_NAME
-from benchmarks.server import running_server
+from benchmarks.server import running_servers
 
 QUICK_RUNS, QUICK_SECONDS = 2, 0.2
 
@@ -43,8 +43,8 @@ def measure(options: argparse.Namespace) -> list[Run]:
     chosen = [scenario for scenario in ALL if scenario.name in (options.scenario or BY_NAME)]
     peers = options.peer or list(MODULES)
     runs: list[Run] = []
-    with running_server() as url:
-        for run in run_all(chosen, peers, url=url, turns=options.runs, seconds=options.seconds):
+    with running_servers() as servers:
+        for run in run_all(chosen, peers, servers=servers, turns=options.runs, seconds=options.seconds):
             outcome = run.failure or f"{run.cpu_seconds:.2f} s CPU in {run.wall_seconds:.2f} s"
             print(f"{run.scenario} {run.turn + 1}/{options.runs} {run.peer}: {outcome}", file=sys.stderr)
             runs.append(run)
@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(report.document(described, settings, runs, summaries), option=orjson.OPT_INDENT_2))
     print(f"Results: {path}")
+    if any(run.shared for run in runs):
+        print("Some runs shared the machine with something else, however often they were repeated: do not quote those.")
 
 
 if __name__ == "__main__":

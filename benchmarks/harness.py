@@ -6,16 +6,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import orjson
 
-from benchmarks.runners import BLOCKING, ONLY_EMBED, STARTS
+from benchmarks.machine import Watch
+from benchmarks.runners import ASK_ONCE, BLOCKING, ONLY_CHAT, ONLY_EMBED, OWN_TRUST, STARTS
 from benchmarks.runs import Run
 from benchmarks.scenarios import Scenario
-from benchmarks.server import ROOT
+from benchmarks.server import ROOT, Server, Servers
+
+UNARY = ONLY_CHAT | ONLY_EMBED
+"""Peers that do not stream."""
 
 FIXED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 SPARE_SECONDS = 60.0
+TRIES = 3
+"""How often a run is repeated that shared the machine with something else."""
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -36,19 +43,25 @@ def peers_of(scenario: Scenario, chosen: Sequence[str]) -> list[str]:
 
 def can_do(peer: str, scenario: Scenario) -> bool:
     """Whether there is such a peer in a scenario at all."""
-    if scenario.action == "start":
-        return peer in STARTS
+    if scenario.tls and peer in OWN_TRUST:
+        return False
+    if scenario.is_start:
+        return peer in (STARTS if scenario.action == "start" else ASK_ONCE)
     if scenario.over or peer in BLOCKING:
         return bool(scenario.over) and peer in BLOCKING
-    return scenario.action == "embed" or peer not in ONLY_EMBED
+    return peer not in (ONLY_CHAT if scenario.is_embedding else ONLY_EMBED if scenario.action == "chat" else UNARY)
 
 
-def run_python(*arguments: str, seconds: float) -> str:
-    """Run a fresh interpreter that should take so long, in the clean environment; returns its standard output."""
+def run_python(*arguments: str, seconds: float, authority: str | None = None) -> str:
+    """Run a fresh interpreter that should take so long, in the clean environment; returns its standard output.
+
+    `authority`: a file with the certificate that signed the server's.
+    """
+    trust = {} if authority is None else {"SSL_CERT_FILE": authority, "REQUESTS_CA_BUNDLE": authority}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=child_environment(os.environ),
+        env=child_environment(os.environ) | trust,
         capture_output=True,
         text=True,
         check=True,
@@ -62,9 +75,8 @@ def children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def measure_starts(peer: str, seconds: float) -> dict[str, float]:
-    """Start fresh interpreters that import and construct, until the wall time has passed."""
-    code = STARTS[peer]
+def measure_starts(code: str, seconds: float) -> dict[str, float]:
+    """Start fresh interpreters with this code, until the wall time has passed."""
     run_python("-c", code, seconds=seconds)  # writes the bytecode caches
     starts = 0
     cpu, wall = children_cpu(), time.perf_counter()
@@ -78,12 +90,14 @@ def measure_starts(peer: str, seconds: float) -> dict[str, float]:
     }
 
 
-def measure(scenario: Scenario, peer: str, url: str, seconds: float) -> dict[str, float]:
+def measure(scenario: Scenario, peer: str, server: Server, seconds: float) -> dict[str, float]:
     """One run of one peer."""
     if scenario.action == "start":
-        return measure_starts(peer, seconds)
-    line = run_python("-m", "benchmarks.child", peer, scenario.name, url, str(seconds), seconds=seconds)
-    result: dict[str, float] = orjson.loads(line)
+        return measure_starts(STARTS[peer], seconds)
+    if scenario.action == "first-call":
+        return measure_starts(f"URL, MODEL = {server.url!r}, {scenario.model!r}\n{ASK_ONCE[peer]}", seconds)
+    arguments = ("-m", "benchmarks.child", peer, scenario.name, server.url, str(seconds))
+    result: dict[str, float] = orjson.loads(run_python(*arguments, seconds=seconds, authority=server.authority))
     return result
 
 
@@ -95,10 +109,10 @@ def reason(error: subprocess.SubprocessError) -> str:
     return lines[-1] if lines else "no result"
 
 
-def run_once(scenario: Scenario, peer: str, turn: int, url: str, seconds: float) -> Run:
+def run_once(scenario: Scenario, peer: str, turn: int, server: Server, seconds: float) -> Run:
     """One run of one peer, or why there is none: a peer that fails leaves the others alone."""
     try:
-        result = measure(scenario, peer, url, seconds)
+        result = measure(scenario, peer, server, seconds)
     except subprocess.SubprocessError as error:
         return Run(scenario.name, peer, turn, failure=reason(error))
     return Run(
@@ -111,11 +125,32 @@ def run_once(scenario: Scenario, peer: str, turn: int, url: str, seconds: float)
     )
 
 
+def run_undisturbed(scenario: Scenario, peer: str, turn: int, server: Server, seconds: float, watch: Watch) -> Run:
+    """One run that had the machine for itself; where it never has, the last one, marked as shared.
+
+    Args:
+        scenario: what is measured.
+        peer: who is measured.
+        turn: which of the repetitions this is.
+        server: where the requests go.
+        seconds: the least wall time.
+        watch: knows how fast this machine is when it is quiet.
+    """
+    for _ in range(TRIES):
+        watch.begin()
+        run = run_once(scenario, peer, turn, server, seconds)
+        if not watch.was_shared():
+            return run
+    return replace(run, shared=True)
+
+
 def run_all(
-    scenarios: Sequence[Scenario], peers: Sequence[str], *, url: str, turns: int, seconds: float
+    scenarios: Sequence[Scenario], peers: Sequence[str], *, servers: Servers, turns: int, seconds: float
 ) -> Iterator[Run]:
     """All runs, in the order in which they are made."""
+    watch = Watch()
     for scenario in scenarios:
+        server = servers.tls if scenario.tls else servers.clear
         for turn in range(turns):
             for peer in peers_of(scenario, peers):
-                yield run_once(scenario, peer, turn, url, seconds * scenario.stretch)
+                yield run_undisturbed(scenario, peer, turn, server, seconds * scenario.stretch, watch)

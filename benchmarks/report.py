@@ -24,6 +24,7 @@ class Summary:
     ahead: float | None
     counted: int
     rejected: int
+    shared: int
     failures: tuple[str, ...]
 
     @property
@@ -56,11 +57,12 @@ def summarize(scenario: Scenario, peer: str, runs: Sequence[Run]) -> Summary:
         peer=peer,
         cpu=spread(run.cpu_per_unit * scale for run in own if run.counted),
         compared=spread(value * scale if scenario.as_difference else value for value in compared),
-        against_ours=None if scenario.action == "start" else spread(paired(own, ours, operator.truediv)),
+        against_ours=None if scenario.is_start else spread(paired(own, ours, operator.truediv)),
         limit=scenario.limit if peer == scenario.ours else scenario.other_limits.get(peer),
         ahead=scenario.ahead.get(peer),
         counted=sum(run.counted for run in own),
         rejected=sum(run.rejected for run in own),
+        shared=sum(run.shared for run in own),
         failures=tuple(run.failure for run in own if run.failure is not None),
     )
 
@@ -92,6 +94,8 @@ def how_many(summary: Summary) -> str:
     notes = [str(summary.counted)]
     if summary.rejected:
         notes.append(f"{summary.rejected} rejected")
+    if summary.shared:
+        notes.append(f"{summary.shared} on a busy machine")
     if summary.failures:
         notes.append(f"{len(summary.failures)} failed: {summary.failures[-1]}")
     return ", ".join(notes)

@@ -20,6 +20,8 @@ class Run:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     failure: str | None = None
+    shared: bool = False
+    """Whether the machine did something else at the time, however often the run was repeated."""
 
     @property
     def rejected(self) -> bool:

@@ -4,11 +4,13 @@ It prints its port and runs until its standard input is closed, hence no longer 
 """
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import orjson
@@ -18,6 +20,21 @@ from benchmarks import canned
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_BETWEEN_TOKENS = 0.002
 DEFAULT_TOKENS = 16
+AUTHORITY = "authority.pem"
+
+
+class Server(NamedTuple):
+    """Where a server is, and the file with the certificate that signed its own, if it has one."""
+
+    url: str
+    authority: str | None = None
+
+
+class Servers(NamedTuple):
+    """The same answers in the clear and under TLS."""
+
+    clear: Server
+    tls: Server
 
 
 class Request(NamedTuple):
@@ -107,30 +124,49 @@ class CannedProtocol(asyncio.Protocol):
         asyncio.get_running_loop().call_later(SECONDS_BETWEEN_TOKENS, self._send, remaining)
 
 
-async def serve() -> None:
-    """Listen on a free local port, print it, and end with standard input."""
+def server_context(folder: str) -> ssl.SSLContext:
+    """A certificate for 127.0.0.1; the authority that signed it is left in the folder."""
+    import trustme
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(Path(folder) / AUTHORITY))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+async def serve(folder: str | None) -> None:
+    """Listen on a free local port, print it, and end with standard input; with a folder over TLS."""
+    context = None if folder is None else server_context(folder)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
-    server = await loop.create_server(CannedProtocol, "127.0.0.1", 0)
+    server = await loop.create_server(CannedProtocol, "127.0.0.1", 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     server.close()
 
 
 @contextmanager
-def running_server() -> Iterator[str]:
-    """Run the server in a process of its own; gives its URL without `/v1`."""
-    command = [sys.executable, "-m", "benchmarks.server"]
+def running_server(folder: str | None = None) -> Iterator[str]:
+    """Run the server in a process of its own, with a folder over TLS; gives its URL without `/v1`."""
+    command = [sys.executable, "-m", "benchmarks.server", *([] if folder is None else [folder])]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+            yield f"http{'s' if folder else ''}://127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.stdin.close()
 
 
+@contextmanager
+def running_servers() -> Iterator[Servers]:
+    """One server in the clear and one under TLS. A server that nobody asks costs nothing."""
+    with TemporaryDirectory() as folder, running_server() as clear, running_server(folder) as tls:
+        yield Servers(Server(clear), Server(tls, str(Path(folder) / AUTHORITY)))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve())
+    asyncio.run(serve(*(sys.argv[1:] or [None])))

@@ -209,3 +209,28 @@ def test_the_status_of_a_stream_fault(code, status):
     """A code of 400 to 599, also as text, is an HTTP status; anything else is none."""
     error = errors.StreamFaultError("x", code=code)
     assert (error.code, error.status) == (code, status)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("\x1b[31mred\x1b[0m", "[31mred [0m"),
+        ("a\x07b\x00c\x9bd", "a b c d"),
+        ("one\r\ntwo\u2028three", "one two three"),
+        ("abc\u202egnp.exe\u2066x", "abcgnp.exex"),
+        ("half \ud83d of a pair", "half \ufffd of a pair"),
+        ("Grüße, 你好 👩\u200d💻", "Grüße, 你好 👩\u200d💻"),
+    ],
+)
+def test_no_server_writes_to_the_terminal(words: str, shown: str) -> None:
+    """Escape sequences, marks of writing direction and lone surrogates are not part of an error's text."""
+    error = errors.BadRequestError(words, status=400)
+    assert str(error) == shown
+    assert str(pickle.loads(pickle.dumps(error))) == shown
+    str(error).encode()
+
+
+@pytest.mark.parametrize("code", ["9" * 5000, "٤٢٩", "0429", 9**500, -429, "", None])
+def test_a_code_that_is_no_status(code: str | int | None) -> None:
+    """A code of any length that is not three ASCII digits from 400 to 599 is no HTTP status, and no trouble."""
+    assert errors.StreamFaultError("m", code=code).status is None

@@ -1,9 +1,10 @@
 """The peers: each module does the same three calls in the way its users would write them."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class Rows(Protocol):
@@ -32,9 +33,41 @@ class Peer(Protocol):
         """Embed the texts in one request."""
         ...
 
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> Rows:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side, into one matrix."""
+        ...
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same, each vector dropped as soon as it is there; returns how many came."""
+        ...
+
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""
         ...
+
+
+T = TypeVar("T")
+
+
+async def in_slices(
+    embed: Callable[[list[str]], Awaitable[T]], texts: list[str], batch: int, in_flight: int
+) -> AsyncIterator[T]:
+    """What a user writes who has a call for one request: tasks that take slices, and the answers in order.
+
+    Args:
+        embed: sends one request.
+        texts: all texts.
+        batch: texts a request.
+        in_flight: how many requests run at once.
+    """
+    limit = asyncio.Semaphore(in_flight)
+
+    async def one(start: int) -> T:
+        async with limit:
+            return await embed(texts[start : start + batch])
+
+    for answer in await asyncio.gather(*(one(start) for start in range(0, len(texts), batch))):
+        yield answer
 
 
 class Runner(Protocol):
@@ -53,6 +86,7 @@ MODULES = {
     "openai": "openai_runner",
     "langchain-nvidia": "langchain_runner",
     "baseten": "baseten_runner",
+    "pyreqwest": "pyreqwest_runner",
     "nimclient-sync": "nimclient_sync",
     "openai-sync": "openai_sync",
 }
@@ -64,7 +98,13 @@ ONLY_EMBED = frozenset({"floor-checked", "nimclient-stdlib", "baseten"})
 BLOCKING = frozenset({"nimclient-sync", "openai-sync"})
 """Peers that block: compared with each other, and ours with the client that does not."""
 
-THREADED = frozenset({"baseten"})
+ONLY_CHAT = frozenset({"pyreqwest"})
+"""Peers that send plain requests: an HTTP client in another language, with what a chat needs written over it."""
+
+OWN_TRUST = frozenset({"baseten", "pyreqwest"})
+"""Peers that do not take the certificates of the environment."""
+
+THREADED = frozenset({"baseten", "pyreqwest"})
 """Peers that do their work in threads of their own: more CPU than wall time is theirs, not a helper's that spins."""
 
 STARTS = {
@@ -74,6 +114,34 @@ STARTS = {
     "openai": 'from openai import AsyncOpenAI; AsyncOpenAI(base_url="http://127.0.0.1:1/v1", api_key="x")',
 }
 """Code for a fresh interpreter that imports a peer and constructs its client."""
+
+ASK_ONCE = {
+    "floor": """
+import asyncio, aiohttp, orjson
+async def main():
+    async with aiohttp.ClientSession() as session:
+        body = orjson.dumps({"model": MODEL, "messages": [{"role": "user", "content": "hi"}]})
+        headers = {"Content-Type": "application/json"}
+        async with session.post(URL + "/v1/chat/completions", data=body, headers=headers) as response:
+            assert orjson.loads(await response.read())["choices"][0]["message"]["content"]
+asyncio.run(main())""",
+    "nimclient": """
+import asyncio
+from nimclient import AsyncClient
+async def main():
+    async with AsyncClient(base_url=URL, model=MODEL) as client:
+        assert (await client.chat.create("hi")).text
+asyncio.run(main())""",
+    "openai": """
+import asyncio
+from openai import AsyncOpenAI
+async def main():
+    async with AsyncOpenAI(base_url=URL + "/v1", api_key="x") as client:
+        answer = await client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices[0].message.content
+asyncio.run(main())""",
+}
+"""Code for a fresh interpreter that imports a peer and asks one question; URL and MODEL are put before it."""
 
 
 def load(peer: str) -> Runner:

@@ -22,10 +22,19 @@ class Baseten:
 
     async def embed(self, texts: list[str]) -> Rows:
         """Embed the texts in one request."""
-        one = RequestProcessingPreference(batch_size=len(texts), max_concurrent_requests=1, max_chars_per_request=2**20)
-        answer = await self.client.async_embed(texts, self.model, preference=one)
-        rows: Rows = answer.numpy()
+        return await self.documents(texts, len(texts), 1)
+
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> Rows:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side, into one array."""
+        how = RequestProcessingPreference(
+            batch_size=batch, max_concurrent_requests=in_flight, max_chars_per_request=2**20
+        )
+        rows: Rows = (await self.client.async_embed(texts, self.model, preference=how)).numpy()
         return rows
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same: it hands out everything at once; returns how many vectors came."""
+        return len(await self.documents(texts, batch, in_flight))
 
     async def chat(self, tokens: int) -> str:
         """It has none."""

@@ -6,13 +6,16 @@ No retries, no error mapping, no records: the least work that gives the user the
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import numpy as np
 import orjson
 import pybase64
 
+from benchmarks.runners import in_slices
+
+Matrix: TypeAlias = "np.ndarray[tuple[int, int], np.dtype[np.float32]]"
 HEADERS = {"Content-Type": "application/json"}
 
 
@@ -50,13 +53,25 @@ class Floor:
                         parts.append(content)
         return "".join(parts)
 
-    async def embed(self, texts: list[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    async def embed(self, texts: list[str]) -> Matrix:
         """Embed the texts in one request into one contiguous matrix."""
         body = {"model": self.model, "input": texts, "input_type": "passage", "encoding_format": "base64"}
         async with self._post("/v1/embeddings", body) as response:
             items = orjson.loads(await response.read())["data"]
         buffer = b"".join([pybase64.b64decode(item["embedding"], validate=True) for item in items])
         return np.frombuffer(buffer, np.float32).reshape(len(items), -1)
+
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> Matrix:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side, into one matrix."""
+        return np.concatenate([rows async for rows in in_slices(self.embed, texts, batch, in_flight)])
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same, each answer dropped as soon as it is there; returns how many vectors came."""
+
+        async def count(part: list[str]) -> int:
+            return len(await self.embed(part))
+
+        return sum([number async for number in in_slices(count, texts, batch, in_flight)])
 
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""
@@ -71,5 +86,6 @@ class Floor:
 async def connect(url: str, model: str) -> AsyncIterator[Floor]:
     """Open one session for all calls."""
     timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False) as session:
         yield Floor(session, url, model)

@@ -11,7 +11,7 @@ from benchmarks.runners import floor
 class FloorChecked(floor.Floor):
     """The floor, which refuses NaN and infinity."""
 
-    async def embed(self, texts: list[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    async def embed(self, texts: list[str]) -> floor.Matrix:
         """Embed the texts in one request into one contiguous matrix of finite numbers."""
         matrix = await super().embed(texts)
         if not np.isfinite(matrix).all():

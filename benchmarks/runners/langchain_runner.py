@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from langchain_nvidia_ai_endpoints import ChatNVIDIA, NVIDIAEmbeddings
 
+from benchmarks.runners import in_slices
+
 
 @dataclass(frozen=True, slots=True)
 class LangChain:
@@ -21,6 +23,14 @@ class LangChain:
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Embed the texts in one request."""
         return await self.embedder.aembed_documents(texts)
+
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> list[list[float]]:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side."""
+        return [row async for rows in in_slices(self.embed, texts, batch, in_flight) for row in rows]
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same; returns how many vectors came."""
+        return len(await self.documents(texts, batch, in_flight))
 
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""

@@ -26,6 +26,18 @@ class NimClient:
         """Embed the texts in one request."""
         return (await self.client.embeddings.create(texts)).vectors.numpy()
 
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> Rows:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side, into one matrix."""
+        vectors = await self.client.embeddings.embed_documents(texts, batch_size=batch, concurrency=in_flight)
+        return vectors.numpy()
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same, each batch dropped as soon as it is there; returns how many vectors came."""
+        count = 0
+        async for part in self.client.embeddings.embed_stream(texts, batch_size=batch, concurrency=in_flight):
+            count += len(part.vectors)
+        return count
+
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""
         return (await self.client.chat.create("hi", max_tokens=tokens)).text

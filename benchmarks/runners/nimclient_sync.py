@@ -26,6 +26,14 @@ class NimClientSync:
         """Embed the texts in one request."""
         return self.client.embeddings.create(texts, input_type="passage").vectors
 
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> Rows:
+        """Not measured."""
+        raise NotImplementedError("streams and chats here")
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """Not measured."""
+        raise NotImplementedError("streams and chats here")
+
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""
         return self.client.chat.create("hi", max_tokens=tokens).text

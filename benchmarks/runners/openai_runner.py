@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from openai import AsyncOpenAI
 
+from benchmarks.runners import in_slices
+
 
 @dataclass(frozen=True, slots=True)
 class OpenAI:
@@ -33,6 +35,14 @@ class OpenAI:
         """Embed the texts in one request."""
         answer = await self.client.embeddings.create(model=self.model, input=texts)
         return [item.embedding for item in answer.data]
+
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> list[list[float]]:
+        """Embed the texts, `batch` a request, `in_flight` requests side by side."""
+        return [row async for rows in in_slices(self.embed, texts, batch, in_flight) for row in rows]
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """The same; returns how many vectors came."""
+        return len(await self.documents(texts, batch, in_flight))
 
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""

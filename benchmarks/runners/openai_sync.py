@@ -34,6 +34,14 @@ class OpenAISync:
         answer = self.client.embeddings.create(model=self.model, input=texts)
         return [item.embedding for item in answer.data]
 
+    async def documents(self, texts: list[str], batch: int, in_flight: int) -> list[list[float]]:
+        """Not measured."""
+        raise NotImplementedError("streams and chats here")
+
+    async def embed_stream(self, texts: list[str], batch: int, in_flight: int) -> int:
+        """Not measured."""
+        raise NotImplementedError("streams and chats here")
+
     async def chat(self, tokens: int) -> str:
         """Ask once without streaming and return the text."""
         answer = self.client.chat.completions.create(

@@ -93,7 +93,10 @@ class AsyncClient(AsyncClosing):
         transport: Transport | None = None,
     ) -> None:
         environment = environment_base_url() if base_url is None else None
-        bases = parse_base_urls((environment or HOSTED_BASE_URL) if base_url is None else base_url)
+        if environment is not None:
+            bases = parse_base_urls(environment, "NVIDIA_BASE_URL")
+        else:
+            bases = parse_base_urls(HOSTED_BASE_URL if base_url is None else base_url)
         credentials = Credentials.gather(api_key, base_from_environment=environment is not None)
         config = ClientConfig(
             base_urls=tuple(base.api for base in bases),

@@ -57,6 +57,19 @@ ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resource
 Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
 
 
+_UNPRINTABLE = {
+    code: " " if code < 0xA0 else None if code < 0xD800 else "\ufffd"
+    for codes in (
+        range(0x20),  # escape sequences of terminals
+        range(0x7F, 0xA0),
+        (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # the direction of writing
+        range(0xD800, 0xE000),  # lone surrogates cannot be written anywhere
+    )
+    for code in codes
+}
+"""What a server may not do to a terminal or a log: control characters and marks of writing direction, by code point."""
+
+
 def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimError:
     error = cls.__new__(cls, message)
     Exception.__init__(error, message)
@@ -90,7 +103,7 @@ class NimError(Exception):
     history: Sequence[Attempt] = ()
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(" ".join(message.translate(_UNPRINTABLE).split()))
 
     @property
     def message(self) -> str:
@@ -425,6 +438,7 @@ class ModelDeprecationWarning(FutureWarning):
 
 
 def _as_status(code: str | int | None) -> int | None:
-    if isinstance(code, str) and code.isdecimal():
+    """The HTTP status that an error's code is, None where it is none."""
+    if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal():
         code = int(code)
     return code if isinstance(code, int) and 400 <= code <= 599 else None

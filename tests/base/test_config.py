@@ -8,6 +8,7 @@ import traceback
 import pytest
 from attrs import evolve
 
+from nimclient import AsyncClient
 from nimclient._base.config import (
     ClientConfig,
     Credentials,
@@ -21,6 +22,7 @@ from nimclient._base.config import (
     check_models,
     environment_base_url,
     environment_key,
+    is_credential_header,
     is_nvidia,
     proxy_for,
     resolve_timeouts,
@@ -379,9 +381,14 @@ def test_headers_are_copied_and_hidden():
         ({"a:": "x"}, "impossible header name"),
         ({"a\n": "x"}, "impossible header name"),
         ({"é": "x"}, "impossible header name"),
-        ({"a": "S3CRET\r\nb: c"}, r"extra_headers\['a'\] has a line break or NUL"),
+        ({"a": "S3CRET\r\nb: c"}, r"extra_headers\['a'\] has a line break or another control"),
         ({"a": "S3CRET\n"}, "line break"),
-        ({"a": "S3CRET\0"}, "NUL"),
+        ({"a": "S3CRET\0"}, "control character"),
+        ({"a": "S3CRET\x1b[0m"}, "control character"),
+        ({"a": "S3CRET\x7f"}, "control character"),
+        ({"a(b)": "S3CRET"}, "impossible header name"),
+        ({"Transfer-Encoding": "chunked"}, "must not hold Transfer-Encoding"),
+        ({"content-length": "5"}, "must not hold content-length"),
         ({"a": 5}, "takes str names and values, not str: int"),
         ({5: "S3CRET"}, "not int: str"),
         ({"a": b"S3CRET"}, "not str: bytes"),
@@ -450,3 +457,88 @@ def test_on_nvidias_hosts_their_own_key_wins(monkeypatch: pytest.MonkeyPatch) ->
         secret = credentials.for_origin(origin, base)
         assert secret is not None
         assert secret.reveal() == key
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ('"nvapi-0123456789"', "has quotes around it"),
+        ("'nvapi-0123456789'", "has quotes around it"),
+        ("\u201cnvapi-0123456789\u201d", "has quotes around it"),
+        ("nvapi-0123456789'", "has quotes around it"),
+        ("\ufeffnvapi-0123456789", "byte-order mark"),
+        ("\u00ef\u00bb\u00bfnvapi-0123456789", "byte-order mark"),
+        ("Bearer nvapi-0123456789", 'begins with "Bearer "'),
+    ],
+)
+def test_a_key_as_env_files_leave_it(monkeypatch: pytest.MonkeyPatch, value: str, words: str) -> None:
+    """Quotes, a byte-order mark or a scheme around a key are named before anything is sent; the key is not shown."""
+    with pytest.raises(ConfigurationError, match=words) as given:
+        Secret(value)
+    monkeypatch.setenv("NVIDIA_API_KEY", value)
+    with pytest.raises(ConfigurationError, match=f"NVIDIA_API_KEY .*{words}") as found:
+        environment_key("NVIDIA_API_KEY")
+    assert "0123456789" not in f"{given.value}{found.value}"
+
+
+@pytest.mark.parametrize("value", ['"http://nim:8000/v1"', "'http://nim:8000/v1'"])
+def test_a_base_url_in_quotes_names_the_variable(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """NVIDIA_BASE_URL with quotes around it, and any other fault of it, is blamed on NVIDIA_BASE_URL."""
+    monkeypatch.setenv("NVIDIA_BASE_URL", value)
+    with pytest.raises(ConfigurationError, match="NVIDIA_BASE_URL has quotes around it"):
+        AsyncClient()
+    monkeypatch.setenv("NVIDIA_BASE_URL", "nim:8000")
+    with pytest.raises(ConfigurationError, match=r"^NVIDIA_BASE_URL must look like"):
+        AsyncClient()
+
+
+@pytest.mark.parametrize(
+    ("credentials", "origin", "note"),
+    [
+        (Credentials(), "http://nim:8000", "none was sent, since neither api_key= nor"),
+        (Credentials(everywhere=Secret(KEY)), "http://nim:8000", "that of api_key was sent"),
+        (Credentials(everywhere=Secret(KEY)), "http://other:1", "none was sent: that of api_key goes to the origins"),
+        (
+            Credentials(catalog=Secret(KEY, "NVIDIA_API_KEY")),
+            "http://nim:8000",
+            "none was sent: NVIDIA_API_KEY goes to",
+        ),
+        (
+            Credentials(catalog=Secret(KEY, "NVIDIA_API_KEY")),
+            "https://integrate.api.nvidia.com",
+            "that of NVIDIA_API_KEY was sent",
+        ),
+        (
+            Credentials(everywhere=Secret(lambda: KEY, "NVIDIA_NIM_API_KEY")),
+            "http://nim:8000",
+            "that of NVIDIA_NIM_API_KEY was sent",
+        ),
+    ],
+)
+def test_which_key_was_sent_in_words(credentials: Credentials, origin: str, note: str) -> None:
+    """What is said after a 401: where the key came from, or why there was none."""
+    assert credentials.note(origin, "http://nim:8000").startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"),
+    [
+        ("Authorization", True),
+        ("x-auth-token", True),
+        ("PRIVATE-TOKEN", True),
+        ("Ocp-Apim-Subscription-Key", True),
+        ("X-Goog-Api-Key", True),
+        ("X-Amz-Security-Token", True),
+        ("Cf-Access-Client-Secret", True),
+        ("api_key", True),
+        ("Cookie", True),
+        ("X-Tenant", False),
+        ("NVCF-POLL-SECONDS", False),
+        ("Idempotency-Key", False),
+        ("X-Keynote", False),
+        ("traceparent", False),
+    ],
+)
+def test_headers_that_hold_credentials(name: str, holds: bool) -> None:
+    """A header is kept out of pickles and texts by the words of its name."""
+    assert is_credential_header(name) is holds

@@ -2,9 +2,15 @@
 
 import subprocess
 
+import pytest
+
 from benchmarks import harness, machine
 from benchmarks.__main__ import parse_arguments
+from benchmarks.runs import Run
 from benchmarks.scenarios import BY_NAME
+from benchmarks.server import Server, Servers
+
+SERVERS = Servers(Server("http://clear"), Server("https://tls", "authority.pem"))
 
 
 def test_children_have_one_blas_thread_bytecode_and_no_proxy():
@@ -27,7 +33,19 @@ def test_baseline_runs_first_and_even_when_it_is_not_asked_for():
 def test_peers_that_only_embed_are_left_out_elsewhere():
     assert harness.peers_of(BY_NAME["chat"], ["baseten", "openai"]) == ["floor", "openai"]
     assert harness.peers_of(BY_NAME["embed-64"], ["baseten"]) == ["floor", "baseten"]
+    assert harness.peers_of(BY_NAME["documents-64"], ["baseten", "pyreqwest"]) == ["floor", "baseten"]
+    assert harness.peers_of(BY_NAME["chat-32"], ["baseten", "pyreqwest"]) == ["floor", "pyreqwest"]
+    assert harness.peers_of(BY_NAME["stream"], ["baseten", "pyreqwest"]) == ["floor"]
     assert harness.peers_of(BY_NAME["import"], ["baseten", "openai"]) == ["bare", "openai"]
+
+
+def test_peers_with_a_trust_of_their_own_are_left_out_under_tls():
+    assert harness.peers_of(BY_NAME["documents-64-tls"], ["baseten", "openai"]) == ["floor", "openai"]
+    assert harness.peers_of(BY_NAME["chat-32-tls"], ["pyreqwest", "nimclient"]) == ["floor", "nimclient"]
+
+
+def test_a_process_that_asks_once_is_compared_with_one_that_does_by_hand():
+    assert harness.peers_of(BY_NAME["first-call"], ["nimclient", "baseten"]) == ["floor", "nimclient"]
 
 
 def test_blocking_peers_are_compared_with_ours_that_does_not_block():
@@ -37,9 +55,38 @@ def test_blocking_peers_are_compared_with_ours_that_does_not_block():
 
 
 def test_peers_run_in_turn(monkeypatch):
-    monkeypatch.setattr(harness, "run_once", lambda scenario, peer, turn, url, seconds: (turn, peer, seconds))
-    made = harness.run_all([BY_NAME["stream-paced"]], ["floor", "openai"], url="", turns=2, seconds=1.0)
-    assert list(made) == [(0, "floor", 2.0), (0, "openai", 2.0), (1, "floor", 2.0), (1, "openai", 2.0)]
+    monkeypatch.setattr(
+        harness, "run_undisturbed", lambda scenario, peer, turn, server, seconds, watch: (turn, peer, seconds, server)
+    )
+    made = list(harness.run_all([BY_NAME["stream-paced"]], ["floor", "openai"], servers=SERVERS, turns=2, seconds=1.0))
+    assert [run[:3] for run in made] == [(0, "floor", 2.0), (0, "openai", 2.0), (1, "floor", 2.0), (1, "openai", 2.0)]
+    assert {run[3] for run in made} == {SERVERS.clear}
+
+
+def test_a_scenario_under_tls_asks_the_server_under_tls(monkeypatch):
+    monkeypatch.setattr(harness, "run_undisturbed", lambda scenario, peer, turn, server, seconds, watch: server)
+    made = harness.run_all([BY_NAME["chat-32-tls"]], ["floor"], servers=SERVERS, turns=1, seconds=1.0)
+    assert list(made) == [SERVERS.tls]
+
+
+@pytest.mark.parametrize(
+    ("loops", "tries", "shared"),
+    [
+        ([1.0, 1.0], 1, False),
+        ([1.0, 1.3, 1.0, 1.1], 2, False),
+        ([1.3, 1.0, 1.0, 1.3, 1.3, 1.3], 3, True),
+    ],
+    ids=["quiet", "once busy", "always busy"],
+)
+def test_a_run_that_shared_the_machine_is_repeated_and_marked_where_that_does_not_help(
+    monkeypatch, loops, tries, shared
+):
+    made = []
+    monkeypatch.setattr(harness, "run_once", lambda *arguments: made.append(1) or Run("chat", "floor", 0, units=1))
+    times = iter([1.0] * 5 + loops)
+    run = harness.run_undisturbed(BY_NAME["chat"], "floor", 0, SERVERS.clear, 1.0, machine.Watch(lambda: next(times)))
+    assert len(made) == tries
+    assert run.shared is shared
 
 
 def test_peer_that_cannot_run_is_a_failed_run_with_its_last_line(monkeypatch):
@@ -47,7 +94,7 @@ def test_peer_that_cannot_run_is_a_failed_run_with_its_last_line(monkeypatch):
         raise subprocess.CalledProcessError(1, "python", stderr="Traceback\nImportError: no such peer\n")
 
     monkeypatch.setattr(harness, "measure", fail)
-    failed = harness.run_once(BY_NAME["chat"], "openai", 0, "", 1.0)
+    failed = harness.run_once(BY_NAME["chat"], "openai", 0, SERVERS.clear, 1.0)
     assert failed.failure == "ImportError: no such peer"
     assert not failed.counted
 
@@ -58,7 +105,7 @@ def test_reason_is_told_for_a_process_that_says_nothing():
 
 
 def test_a_start_is_measured_in_the_cpu_of_its_own_process():
-    used = harness.measure_starts("bare", 0.05)
+    used = harness.measure_starts("pass", 0.05)
     assert used["units"] >= 1
     assert 0 < used["cpu_seconds"] <= 1.5 * used["wall_seconds"]
 

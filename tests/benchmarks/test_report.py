@@ -26,11 +26,11 @@ def test_ratios_are_paired_by_turn():
     assert approximately(ours.cpu) == (140, 160, 260)
 
 
-@pytest.mark.parametrize(("microseconds", "reached"), [(149, True), (150, True), (151, False)])
+@pytest.mark.parametrize(("microseconds", "reached"), [(79, True), (80, True), (81, False)])
 def test_target_is_reached_by_the_median(microseconds, reached):
     measured = runs("chat", "floor", [100] * 3) + runs("chat", "nimclient", [10, microseconds, 900])
     _, ours = report.summarize_all(measured)
-    assert ours.limit == 1.5
+    assert ours.limit == 0.8
     assert ours.reached is reached
 
 
@@ -41,8 +41,8 @@ def test_only_nimclient_has_a_target():
 
 @pytest.mark.parametrize(("peer", "microseconds", "reached"), [("openai", 139, False), ("openai", 140, True)])
 def test_a_peer_is_expected_to_use_a_multiple_of_ours(peer, microseconds, reached):
-    measured = runs("embed-64", "floor", [11]) + runs("embed-64", "nimclient", [10])
-    *_, theirs = report.summarize_all(measured + runs("embed-64", peer, [microseconds]))
+    measured = runs("documents-64", "floor", [11]) + runs("documents-64", "nimclient", [10])
+    *_, theirs = report.summarize_all(measured + runs("documents-64", peer, [microseconds]))
     assert theirs.target == "≥ 14 × nimclient"
     assert theirs.reached is reached
 
@@ -58,8 +58,8 @@ def test_a_blocking_call_is_compared_by_what_it_adds_and_others_with_it():
     asynchronous, ours, theirs = report.summarize_all(measured + runs("sync-chat", "openai-sync", [599]))
     assert asynchronous.reached is None
     assert ours.compared.median == pytest.approx(100)
-    assert (ours.target, ours.reached) == ("≤ 110", True)
-    assert (theirs.target, theirs.reached) == ("≥ 2 × nimclient-sync", False)
+    assert (ours.target, ours.reached) == ("≤ 60", False)
+    assert (theirs.target, theirs.reached) == ("≥ 4 × nimclient-sync", False)
 
 
 def test_start_is_compared_by_what_it_adds_in_milliseconds():
@@ -81,6 +81,11 @@ def test_rejected_and_failed_runs_are_told_and_not_averaged():
     assert report.how_many(floor) == "1, 1 rejected, 1 failed: ImportError: no such peer"
 
 
+def test_runs_that_shared_the_machine_are_told():
+    measured = [Run("chat", "floor", 0, units=1, cpu_seconds=1.0, wall_seconds=1.0, shared=True)]
+    assert report.how_many(report.summarize_all(measured)[0]) == "1, 1 on a busy machine"
+
+
 def test_peer_without_a_counted_run_has_neither_numbers_nor_a_verdict():
     measured = [*runs("chat", "floor", [100]), Run("chat", "nimclient", 0, failure="ImportError")]
     _, ours = report.summarize_all(measured)
@@ -92,10 +97,10 @@ def test_table_has_a_block_for_each_scenario_with_aligned_columns():
     measured = runs("chat", "floor", [100, 110]) + runs("chat", "nimclient", [140, 154])
     measured += runs("import", "bare", [8_000]) + runs("import", "openai", [300_000])
     assert report.table(report.summarize_all(measured)).splitlines() == [
-        "chat: small chat requests (µs of client CPU per request)",
-        "  peer        µs  min–max  × floor    min–max  × nimclient  target           runs",
-        "  floor      105  100–110                             0.71                   2",
-        "  nimclient  147  140–154     1.40  1.40–1.40                ≤ 1.5  reached  2",
+        "chat: small chat requests, one after another (µs of client CPU per request)",
+        "  peer        µs  min–max  × floor    min–max  × nimclient  target          runs",
+        "  floor      105  100–110                             0.71                  2",
+        "  nimclient  147  140–154     1.40  1.40–1.40                ≤ 0.8  missed  2",
         "",
         "import: import plus construction (ms of client CPU per start)",
         "  peer      ms    min–max  over bare  min–max  × nimclient  target    runs",
@@ -113,5 +118,5 @@ def test_document_is_json_with_machine_options_summaries_and_every_run():
     measured = runs("chat", "floor", [100]) + runs("chat", "nimclient", [140])
     written = report.document({"cpu": "some"}, {"runs": 1}, measured, report.summarize_all(measured))
     assert json.loads(json.dumps(written)) == written | {"summaries": json.loads(json.dumps(written["summaries"]))}
-    assert [summary["reached"] for summary in written["summaries"]] == [None, True]
+    assert [summary["reached"] for summary in written["summaries"]] == [None, False]
     assert [run["rejected"] for run in written["runs"]] == [False, False]

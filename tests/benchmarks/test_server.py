@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks import canned, runners
 from benchmarks.harness import run_once
-from benchmarks.scenarios import ALL, BY_NAME, bind, check
-from benchmarks.server import Request, running_server, take_request, writes
+from benchmarks.scenarios import BY_NAME, bind, check
+from benchmarks.server import Request, Server, running_server, running_servers, take_request, writes
 
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 5\r\n\r\nhello"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
-CLIENT_SCENARIOS = [scenario.name for scenario in ALL if scenario.action != "start"]
+CLIENT_SCENARIOS = [name for name, scenario in BY_NAME.items() if not (scenario.is_start or scenario.tls)]
 
 
 def body_of(answer):
@@ -103,9 +103,16 @@ def test_wrong_answer_is_not_measured(name, wrong):
 
 
 def test_run_is_measured_in_a_process_of_its_own(server_url):
-    run = run_once(BY_NAME["chat"], "floor", 3, server_url, 0.05)
+    run = run_once(BY_NAME["chat-32"], "floor", 3, Server(server_url), 0.05)
     assert run.failure is None
-    assert (run.scenario, run.peer, run.turn) == ("chat", "floor", 3)
+    assert (run.scenario, run.peer, run.turn) == ("chat-32", "floor", 3)
     assert run.units >= 1
     assert run.cpu_seconds > 0
     assert run.wall_seconds >= 0.05
+
+
+def test_the_same_answers_come_under_tls():
+    with running_servers() as servers:
+        run = run_once(BY_NAME["chat-32-tls"], "floor", 0, servers.tls, 0.05)
+    assert run.failure is None
+    assert run.units >= 1

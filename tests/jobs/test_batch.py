@@ -1,6 +1,7 @@
 """BatchJob: requests of OpenAI's batch files, answers in its output format, each request once."""
 
 import errno
+import gzip
 import json
 import os
 import subprocess
@@ -120,6 +121,25 @@ async def test_bodies_are_sent_as_they_are(server: FaultServer, make_client: Mak
     assert report.tokens == 3
 
 
+NUMBERS = (
+    b'{"n": 123456789012345678901234567890, "x": 0.1000000000000000055511, "e": 1E300, "s": "\\ud83d\\ude00 1e999"}'
+)
+
+
+@pytest.mark.parametrize("model", [b'"model": "m", ', b""])
+async def test_numbers_of_any_length_are_sent_as_they_are(
+    server: FaultServer, make_client: MakeClient, batch: Batch, model: bytes
+) -> None:
+    """More than 64 bits, more digits than a float has, and exponents beyond it: byte for byte, behind an added model."""
+    body = b"{" + model + NUMBERS[1:]
+    batch.source.write_bytes(b'{"body":{},"custom_id": "a", "body" : ' + body + b' ,"url": "/v1/chat/completions"}\n')
+    server.script(echo)
+    report = await batch.job(model="m").run(make_client())
+    assert (report.status, report.total) == ("complete", 1)
+    assert server.requests[0].body == (body if model else b'{"model":"m",' + body[1:])
+    assert server.requests[0].headers["content-type"] == "application/json"
+
+
 async def test_a_body_without_a_model_gets_one(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
     """That of the job, else that of the client."""
     batch.write(line("a", messages=[]), line("b", model="own", messages=[]))
@@ -211,6 +231,65 @@ async def test_an_answer_to_another_request_of_that_name_is_a_mismatch(
     with pytest.raises(JobMismatchError, match=r"there is no request 'r\d', which is answered; .* and 3 more"):
         await batch.job().run(client)
     assert server.requests == []
+
+
+async def test_a_corrected_line_is_sent_again(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
+    """A failure is not an answer: the line may be mended, or taken out; answers still belong to their requests."""
+    batch.write(line("a"), line("b"), line("c", "/v1/images"), line("d"))
+
+    def serve(request: Request) -> bytes:
+        asked = request.json["messages"][0]["content"]
+        return error(400, "no") if asked in ("What is b?", "What is d?") else echo(request)
+
+    server.script(serve)
+    report = await batch.job().run(make_client())
+    assert (report.succeeded, report.failed) == (1, 3)
+    server.requests.clear()
+    batch.write(line("a"), line("b", model="m", messages=[{"role": "user", "content": "better"}]), line("c"))
+    report = await batch.job().run(make_client())
+    assert (report.status, report.total, report.succeeded, report.resumed) == ("complete", 3, 3, 1)
+    assert len(server.requests) == 2
+    assert not batch.errors.exists()
+    batch.write(line("a", model="m", messages=[]), line("b"), line("c"))
+    with pytest.raises(JobMismatchError, match=r"'a' .* was another one when it was answered"):
+        await batch.job().run(make_client())
+
+
+def test_a_source_where_the_failures_would_go(tmp_path: Path) -> None:
+    """The failures of x.jsonl go to x.errors.jsonl: that file is no source, and is not called damaged."""
+    source = tmp_path / "x.errors.jsonl"
+    source.write_text(json.dumps(line("a")) + "\n")
+    with pytest.raises(ConfigurationError, match=r"x\.errors\.jsonl is where the failures of output .*x\.jsonl go"):
+        BatchJob(source, tmp_path / "x.jsonl")
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+async def test_a_batch_file_of_other_programs(
+    server: FaultServer, make_client: MakeClient, batch: Batch, is_gzip: bool
+) -> None:
+    """With a byte-order mark and CRLF, compressed or not."""
+    content = b"\xef\xbb\xbf" + b"".join(json.dumps(line(f"r{n}")).encode() + b"\r\n" for n in range(3))
+    source = batch.source.with_name("requests.jsonl.gz") if is_gzip else batch.source
+    source.write_bytes(gzip.compress(content) if is_gzip else content)
+    server.script(echo)
+    assert (await BatchJob(source, batch.output).run(make_client())).succeeded == 3
+
+
+async def test_a_batch_file_of_utf_16_is_named(make_client: MakeClient, batch: Batch) -> None:
+    """Before anything is sent."""
+    batch.source.write_bytes(json.dumps(line("a")).encode("utf-16"))
+    with pytest.raises(ConfigurationError, match=r"requests\.jsonl is UTF-16 text"):
+        await batch.job().run(make_client("http://localhost:1/v1"))
+
+
+async def test_a_link_where_the_failures_go_is_not_followed(make_client: MakeClient, batch: Batch) -> None:
+    """One where the answers go is, for the caller has named it."""
+    precious = batch.source.with_name("precious")
+    precious.write_text("")
+    batch.errors.symlink_to(precious)
+    with pytest.raises(JobStoreError, match=r"answers\.errors\.jsonl.*symbolic link"):
+        await batch.job().run(make_client("http://localhost:1/v1"))
+    assert precious.read_text() == ""
 
 
 @pytest.mark.parametrize(

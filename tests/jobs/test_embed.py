@@ -182,6 +182,60 @@ async def test_bad_rows_and_bad_texts_are_listed_and_the_rest_succeeds(
     assert len(server.requests) == count
 
 
+NAMED = [{"id": f"n{n}", "body": str(n)} for n in range(300)]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "mappings", "stdin"])
+async def test_a_wrong_name_of_the_text_field_stops_at_once(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The error names the fields of the first row; nothing is sent, and the right name may be given to the same folder."""
+    server.script(embed)
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in NAMED))
+
+    async def run(**names: str) -> JobReport:
+        source: Any = {"jsonl": path, "mappings": iter(NAMED), "stdin": "-"}[kind]
+        with path.open() as file:
+            monkeypatch.setattr(sys, "stdin", file)
+            return await make(source, **names).run(client)
+
+    with pytest.raises(
+        ConfigurationError, match=r"no field 'text'; the first row.* has 'id', 'body': name one of .*text="
+    ):
+        await run()
+    with pytest.raises(
+        ConfigurationError, match=r"no field 'key'; the first row.* has 'id', 'body': name one of .*id="
+    ):
+        await run(text="body", id="key")
+    assert server.requests == []
+    report = await run(text="body", id="id")
+    assert (report.status, report.total) == ("complete", 300)
+
+
+async def test_rows_without_the_field_among_others_fail_alone(
+    server: FaultServer, client: AsyncClient, make: Make
+) -> None:
+    """Some of the first, too: the name is right when one row has it."""
+    server.script(embed)
+    report = await make([{"other": 1}] * 3 + [{"text": "1"}] + [{"other": 1}] * 200).run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", 1, 203)
+
+
+async def test_one_id_that_is_no_unicode_fails_alone(
+    server: FaultServer, client: AsyncClient, make: Make, output: Path, tmp_path: Path
+) -> None:
+    """A lone surrogate in an iterable, a byte that is no UTF-8 in CSV: the job comes to its end."""
+    server.script(embed)
+    report = await make([("a", "1"), ("\ud83d", "2"), ("c", "3")]).run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", 2, 1)
+    assert [failure["index"] for failure in failures(output)] == [1]
+    path = tmp_path / "docs.csv"
+    path.write_bytes(b"id,text\na,1\n\xff,2\nc,3\n")
+    report = await EmbedJob(path, tmp_path / "other", id="id", format="npy").run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", 2, 1)
+
+
 async def test_a_job_of_nothing_but_failures_has_failed(server: FaultServer, client: AsyncClient, make: Make) -> None:
     """It does not raise: each row has its reason."""
     server.script(error(400, "bad text"))

@@ -102,6 +102,61 @@ def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeyp
     FolderLock(tmp_path).close()
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """CIFS and FUSE refuse to sync a folder, some of them a file."""
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.os, "fsync", fsync)
+    write_whole(tmp_path / "a", lambda file: file.write(b"x"))
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_byte_locks_is_told_from_one_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """SQLite takes its refusal for somebody else's lock, so that it is asked beforehand."""
+    first = FolderLock(tmp_path)
+    assert first.has_byte_locks
+    first.close()
+
+    def lockf(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files.fcntl, "lockf", lockf)
+    second = FolderLock(tmp_path)
+    assert not second.has_byte_locks
+    second.close()
+
+
+def test_links_in_the_place_of_our_files_are_not_followed(tmp_path: Path) -> None:
+    """What they point at stays as it is: the lock is refused, a temporary file is made anew."""
+    precious = tmp_path / "precious"
+    precious.write_text("12345")
+    (tmp_path / "job.lock").symlink_to(precious)
+    with pytest.raises(JobStoreError, match=r"job\.lock.*a symbolic link, which a job does not follow"):
+        FolderLock(tmp_path)
+    (tmp_path / "a.tmp").symlink_to(precious)
+    (tmp_path / "a").symlink_to(precious)
+    write_whole(tmp_path / "a", lambda file: file.write(b"x"))
+    assert precious.read_text() == "12345"
+    assert (tmp_path / "a").read_bytes() == b"x"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_a_lock_file_that_is_not_ours_is_kept(tmp_path: Path) -> None:
+    """Its content is no number of a process."""
+    (tmp_path / "job.lock").write_text("precious")
+    with pytest.raises(JobStoreError, match=r"job\.lock is not a job's"):
+        FolderLock(tmp_path)
+    assert (tmp_path / "job.lock").read_text() == "precious"
+
+
 def test_a_lock_that_fails_otherwise_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It closes the file that it opened."""
 

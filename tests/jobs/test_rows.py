@@ -97,3 +97,10 @@ def test_other_items_are_rows_that_say_so(item: object) -> None:
 def test_a_pair_without_an_id_is_a_row_that_says_so() -> None:
     """None is no id."""
     assert "the first of the pair" in problem(item_row((None, "a"), FIELDS))
+
+
+@pytest.mark.parametrize("item", [("\ud83d", "a"), {"id": "\ud83d", "text": "a"}, {"id": 10**5000, "text": "a"}])
+def test_an_id_that_cannot_be_written_fails_its_row(item: object) -> None:
+    """A lone surrogate, and a number of thousands of digits: neither goes into a file, and neither stops a job."""
+    assert item_row(item, FIELDS).problem is not None
+    assert item_row(item, FIELDS).id is None

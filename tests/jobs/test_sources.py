@@ -1,10 +1,11 @@
 """Sources: files, standard input and iterables give their rows one after the other."""
 
-import csv
+import gzip
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -61,19 +62,154 @@ async def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     assert row.text == "x" * 200_000
 
 
-async def test_a_line_that_csv_refuses_is_one_bad_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What comes behind it is read."""
-    monkeypatch.setattr(sources, "_LONGEST_FIELD", 10)
-    before = csv.field_size_limit(10)
+BROKEN_CSV = [
+    pytest.param(
+        '1,a\n2,"never closed\n3,c\n4,d\n', [("1", "a"), ("2", None), ("3", "c"), ("4", "d")], id="open to the end"
+    ),
+    pytest.param('1,a\n2,"never closed\n3,"c"\n4,d\n', [("1", "a"), ("2", None), ("3", "c"), ("4", "d")], id="open"),
+    pytest.param('1,a\n2,"say "hi" there"\n3,c\n', [("1", "a"), ("2", None), ("3", "c")], id="stray quote"),
+    pytest.param('1,a\n2,"say \\"hi\\""\n3,c\n', [("1", "a"), ("2", None), ("3", "c")], id="backslash"),
+    pytest.param("1,a\n2,well, well\n3,c\n", [("1", "a"), ("2", None), ("3", "c")], id="surplus"),
+    pytest.param('1,a\n2,"b" ,, \n3,c\n', [("1", "a"), ("2", "b "), ("3", "c")], id="blank surplus"),
+    pytest.param(
+        '1,5" pipe\n2,"a ""b"" c"\n3,"x\ny"\n', [("1", '5" pipe'), ("2", 'a "b" c'), ("3", "x\ny")], id="sound"
+    ),
+    pytest.param(
+        '1,a\r\n2,"b\r\nc"\r\n3,"open\r\n4,d\r\n', [("1", "a"), ("2", "b\r\nc"), ("3", None), ("4", "d")], id="CRLF"
+    ),
+    pytest.param('1,a\r2,"open\r3,c', [("1", "a"), ("2", None), ("3", "c")], id="CR"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BROKEN_CSV)
+async def test_a_broken_record_of_csv_fails_alone_and_by_its_id(tmp_path: Path, text: str, expected: list[Any]) -> None:
+    """An open or stray quote and surplus fields cost their own row; the rows behind it have their texts."""
+    path = tmp_path / "a.csv"
+    path.write_text("id,text\r\n" + text, newline="")
+    rows = await rows_of(path, Fields("text", "id"))
+    assert [(row.id, row.text) for row in rows] == expected
+    assert all((row.problem is None) is (row.text is not None) for row in rows)
+
+
+async def test_what_a_broken_record_held_is_a_row_only_where_it_looks_like_one(tmp_path: Path) -> None:
+    """The lines of a text that spans some are not taken for records of their own."""
+    path = tmp_path / "a.csv"
+    path.write_text('text,id\n"one "bad" text\nin the middle\nat its end",1\nsound,2\n')
+    rows = await rows_of(path, Fields("text", None))
+    assert [(row.text, row.line) for row in rows if row.problem is None] == [("sound", 5)]
+    assert [row.line for row in rows if row.problem is not None] == [2, 3, 4]
+
+
+def test_the_time_of_broken_csv_grows_with_its_size() -> None:
+    """Every line opens a quote: each is read a bounded number of times."""
+    counts = []
+    for lines in (500, 1000):
+        with TemporaryDirectory() as folder:
+            path = Path(folder, "a.csv")
+            path.write_text("id,text\n" + '1,"open\n' * lines)
+            counts.append(calls_of(lambda path=path: list(sources.READERS[".csv"](path, TEXT))))
+    assert counts[1] < 2.2 * counts[0]
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many Python functions were called."""
+    calls = 0
+
+    def count(frame: object, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
     try:
-        path = tmp_path / "a.csv"
-        path.write_text(f"text\na\n{'x' * 20}\nd\n")
-        first, bad, last = await rows_of(path)
+        work()
     finally:
-        csv.field_size_limit(before)
-    assert (first.text, last.text) == ("a", "d")
-    assert "not valid CSV" in str(bad.problem)
-    assert (bad.line, last.line) == (3, 4)
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+async def test_two_columns_of_one_name_are_an_error(tmp_path: Path, name: str) -> None:
+    """Which of them is meant cannot be told; one that is not asked for does no harm."""
+    path = tmp_path / name
+    if name == "a.csv":
+        path.write_text("id,text,text\n1,a,b\n")
+    else:
+        columns = [pa.array(["1"]), pa.array(["a"]), pa.array(["b"])]
+        pq.write_table(pa.Table.from_arrays(columns, names=["id", "text", "text"]), path)
+    with pytest.raises(ConfigurationError, match="more than one column 'text'"):
+        await rows_of(path)
+    assert [row.text for row in await rows_of(path, Fields("id", None))] == ["1"]
+
+
+MARKED = {
+    "a.txt": b"one\ntwo\n",
+    "a.jsonl": b'{"text": "one"}\n{"text": "two"}\n',
+    "a.csv": b"text\none\ntwo\n",
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("is_gzip", [False, True])
+async def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str, is_gzip: bool) -> None:
+    """As Excel and Notepad write it; compressed, too."""
+    path = tmp_path / (f"{name}.gz" if is_gzip else name)
+    content = b"\xef\xbb\xbf" + MARKED[name]
+    path.write_bytes(gzip.compress(content) if is_gzip else content)
+    assert [row.text for row in await rows_of(path)] == ["one", "two"]
+    assert content_of(path).rows == (None if is_gzip or name == "a.csv" else 2)
+
+
+@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+async def test_utf_16_is_named(tmp_path: Path, name: str, encoding: str) -> None:
+    """As PowerShell's `>` writes it, with a mark or without: an error before anything is sent, and what converts it."""
+    path = tmp_path / name
+    mark = "\ufeff" if encoding == "utf-32-be" else ""
+    path.write_bytes((mark + MARKED[name].decode()).encode(encoding))
+    with pytest.raises(ConfigurationError, match=r"is UTF-16 text, not UTF-8: convert it with `iconv"):
+        await rows_of(path)
+
+
+async def test_lines_end_at_line_feeds_and_nowhere_else(tmp_path: Path) -> None:
+    """Form feeds and the separators of Unicode are part of a text."""
+    path = tmp_path / "a.txt"
+    path.write_bytes("a\fb\vc\x1cd\x85e\u2028f\u2029g\r\nh\n".encode())
+    assert [row.text for row in await rows_of(path)] == ["a\fb\vc\x1cd\x85e\u2028f\u2029g", "h"]
+
+
+async def test_a_cut_off_gzip_file_is_a_store_error(tmp_path: Path) -> None:
+    """It says that it is damaged; what is no gzip at all says so, too."""
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(os.urandom(5000))[:-100])
+    with pytest.raises(JobStoreError, match=r"a\.txt\.gz: it is damaged"):
+        await rows_of(path)
+    path.write_bytes(b"plain text")
+    with pytest.raises(JobStoreError, match="Not a gzipped file"):
+        await rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.jsonl.zst", r"zstdcat .*a\.jsonl\.zst \| nimclient embed -"), ("a.parquet.gz", "all but Parquet also as .gz")],
+)
+def test_what_is_compressed_otherwise_says_what_to_do(tmp_path: Path, name: str, words: str) -> None:
+    """The pipe that decompresses it is shown."""
+    (tmp_path / name).touch()
+    with pytest.raises(ConfigurationError, match=words):
+        RowSource(tmp_path / name, TEXT)
+
+
+@pytest.mark.parametrize("kind", ["text", "id"])
+async def test_a_parquet_string_that_is_no_utf8_fails_alone(tmp_path: Path, kind: str) -> None:
+    """Parquet files of other writers hold such strings; the other rows of the batch are read."""
+    column = pa.array([b"a", b"\xff\xfe", None, b"d"], pa.binary()).view(pa.string())
+    path = tmp_path / "a.parquet"
+    names = ("id", "text") if kind == "id" else ("text", "other")
+    pq.write_table(pa.Table.from_arrays([column, pa.array(["x", "y", "z", "w"])], names=names), path)
+    rows = await rows_of(path, Fields("text", "id") if kind == "id" else TEXT)
+    assert [row.problem is None for row in rows] == [True, False, False, True]
+    assert "is not valid Unicode" in str(rows[1].problem)
+    assert "missing" in str(rows[2].problem)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
@@ -217,6 +353,33 @@ async def test_standard_input_may_be_json_lines(stdin: int) -> None:
     os.write(stdin, b'\n {"text": "a"}\n{"text": "b"}\n')
     os.close(stdin)
     assert [row.text for row in await rows_of("-")] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "pieces", [(b"\xef\xbb\xbf", b'{"text": "a"}\n'), (b"\xef", b"\xbb\xbf", b"a\n"), (b"\xef\xbb\xbfa",)]
+)
+async def test_a_byte_order_mark_on_standard_input_is_no_text(stdin: int, pieces: tuple[bytes, ...]) -> None:
+    """However it is cut: what follows decides whether the lines are JSON."""
+    async with anyio.create_task_group() as group:
+        rows: list[Row] = []
+
+        async def read() -> None:
+            rows.extend(await rows_of("-"))
+
+        group.start_soon(read)
+        for piece in pieces:
+            await anyio.wait_all_tasks_blocked()
+            os.write(stdin, piece)
+        os.close(stdin)
+    assert [row.text for row in rows] == ["a"]
+
+
+async def test_utf_16_on_standard_input_is_named(stdin: int) -> None:
+    """It is found at its first bytes."""
+    os.write(stdin, "a text\n".encode("utf-16"))
+    with pytest.raises(ConfigurationError, match="standard input is UTF-16"):
+        await rows_of("-")
+    os.close(stdin)
 
 
 async def test_waiting_for_standard_input_can_be_cancelled(stdin: int) -> None:

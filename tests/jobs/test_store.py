@@ -361,6 +361,72 @@ def test_a_damaged_checkpoint(folder: Folder, damage: str) -> None:
     assert len(folder.rows()) == 100
 
 
+TAMPERED = {
+    "stamp": "UPDATE facts SET value = '{\"digest\": \"d\"}' WHERE name = 'content'",
+    "job": "UPDATE facts SET value = '[1]' WHERE name = 'job'",
+    "dimensions": "UPDATE facts SET value = '\"two\"' WHERE name = 'dimensions'",
+    "rows": "UPDATE runs SET stop = 'many'",
+    "digest": "UPDATE runs SET digest = 'text'",
+    "ids": "UPDATE runs SET ids = '[1, 2]'",
+    "nothing": "UPDATE runs SET ids = 'x'",
+    "size": "UPDATE runs SET size = 9000000000000",
+    "place": "UPDATE runs SET place = -5",
+    "parts": "INSERT INTO parts VALUES (7, 1, '[]')",
+    "escape": "INSERT INTO parts VALUES (7, 1, '{\"../../etc/passwd\": 1}')",
+}
+
+
+@pytest.mark.parametrize("change", TAMPERED)
+def test_a_tampered_checkpoint_is_a_store_error(folder: Folder, change: str) -> None:
+    """Whatever stands in it that a job does not write: never a KeyError, and the parts are not touched."""
+    store = folder.store()
+    store.learn({"content": {"digest": "d", "rows": 5, "stamp": [1, 2]}})
+    store.keep([run(0, 5)], [], 2)
+    folder.close()
+    with sqlite3.connect(folder.path / "checkpoint.sqlite") as db:
+        db.execute(TAMPERED[change])
+    db.close()
+    with pytest.raises(JobStoreError, match=r"checkpoint\.sqlite is damaged"):
+        folder.store().done_after(-1)
+
+
+@pytest.mark.parametrize("name", ["failures.jsonl", "open-00000.f32"])
+def test_files_of_others_in_a_new_folder_are_kept(folder: Folder, name: str) -> None:
+    """A job that would replace or remove them does not begin."""
+    folder.path.mkdir(parents=True)
+    (folder.path / name).write_text("precious")
+    with pytest.raises(JobStoreError, match=rf"{name} is not of this job"):
+        folder.store()
+    assert (folder.path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["checkpoint.sqlite", "checkpoint.sqlite-wal", "open-00000.f32"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_in_the_folder_are_refused(folder: Folder, tmp_path: Path, name: str, kind: str) -> None:
+    """A link is not followed, and a pipe does not hang the job."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"")
+    folder.store().keep([run(5, 6)], [], 2)
+    folder.close()
+    (folder.path / name).unlink(missing_ok=True)
+    (folder.path / name).symlink_to(precious) if kind == "link" else os.mkfifo(folder.path / name)
+    with pytest.raises(JobStoreError, match=name):
+        folder.store().keep([run(0, 5)], [], 2)
+    assert precious.read_bytes() == b""
+
+
+def test_a_file_system_without_locks_has_a_checkpoint_all_the_same(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does without its own, which would read as "another program has it open"."""
+    monkeypatch.setattr(files, "has_byte_locks", lambda descriptor: False)
+    folder.store().keep([run(0, 5)], [], 2)
+    assert folder.reopened().succeeded == 5
+    with sqlite3.connect(folder.path / "checkpoint.sqlite") as other:
+        assert other.execute("SELECT count(*) FROM runs").fetchone() == (1,)
+    other.close()
+
+
 def test_a_part_that_is_gone_or_cut(folder: Folder) -> None:
     """It is missed by name before anything else is done."""
     store = folder.store()

@@ -1,19 +1,22 @@
 """Every refusal becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
 
+import copy
 import json
+import pickle
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimclient import errors
-from nimclient._base.values import Headers
+from nimclient._base.values import Headers, ResponseMeta
 from nimclient._retry.faults import (
     MAX_ERROR_BODY,
     Fault,
     fault_of,
     is_fault_event,
     read_fault,
+    refuse_plain_fault,
     status_error,
     stream_fault,
 )
@@ -164,18 +167,18 @@ DIALECTS = [
     pytest.param(400, "null", errors.BadRequestError, "empty error body", None, None, None, id="null"),
     pytest.param(400, "[]", errors.BadRequestError, "empty error body", None, None, None, id="empty list"),
     pytest.param(400, "{}", errors.BadRequestError, "empty error body", None, None, None, id="empty object"),
-    pytest.param(400, "[1, 2]", errors.BadRequestError, "[1, 2]", None, None, None, id="list"),
+    pytest.param(400, "[1, 2]", errors.BadRequestError, "[1,2]", None, None, None, id="list"),
     pytest.param(400, '"just words"', errors.BadRequestError, "just words", None, None, None, id="string"),
-    pytest.param(400, "false", errors.BadRequestError, "False", None, None, None, id="boolean"),
+    pytest.param(400, "false", errors.BadRequestError, "false", None, None, None, id="boolean"),
     pytest.param(400, b"\xff\x00\xfe", errors.BadRequestError, "\ufffd", None, None, None, id="garbage"),
     pytest.param(400, {"error": {}}, errors.BadRequestError, "empty error body", None, None, None, id="empty error"),
-    pytest.param(400, {"error": [1]}, errors.BadRequestError, "{'error': [1]}", None, None, None, id="error is a list"),
+    pytest.param(400, {"error": [1]}, errors.BadRequestError, "1 (POST", None, None, None, id="error is a list"),
     pytest.param(400, {"msg": "words"}, errors.BadRequestError, "words", None, None, None, id="msg"),
     pytest.param(
-        400, {"message": {"text": "odd"}}, errors.BadRequestError, "{'text': 'odd'}", None, None, None, id="message object"
+        400, {"message": {"text": "odd"}}, errors.BadRequestError, '{"text":"odd"}', None, None, None, id="message object"
     ),
     pytest.param(400, {"message": "m", "code": True}, errors.BadRequestError, "m", None, None, None, id="boolean code"),
-    pytest.param(400, {"detail": ""}, errors.BadRequestError, "{'detail': ''}", None, None, None, id="empty detail"),
+    pytest.param(400, {"detail": ""}, errors.BadRequestError, "empty error body", None, None, None, id="empty detail"),
     pytest.param(
         422, {"detail": [{"msg": "no place"}]}, errors.UnprocessableEntityError, "no place", None, None, None,
         id="detail without a place",
@@ -266,6 +269,117 @@ DIALECTS = [
     ),
     pytest.param(415, {"detail": "no JSON"}, errors.APIStatusError, "no JSON", None, None, None, id="415"),
     pytest.param(400, {"message": "m", "status": "bad"}, errors.BadRequestError, "m", None, None, None, id="status in words"),
+    pytest.param(
+        400, {"error": {"code": 400, "message": "the request exceeds the available context size",
+                        "type": "exceed_context_size_error", "n_prompt_tokens": 5000, "n_ctx": 4096}},
+        errors.ContextLengthError, "available context", 400, "exceed_context_size_error", None, id="llama.cpp: too long",
+    ),
+    pytest.param(
+        500, {"error": {"code": 500, "message": "input (7 tokens) is too large to process. increase the physical batch size",
+                        "type": "server_error"}},
+        errors.ContextLengthError, "physical batch size", 500, "server_error", None, id="llama-server: embedding too long",
+    ),
+    pytest.param(
+        400, {"error": {"message": "Requested tokens (600) exceed context window of 512", "type": "invalid_request_error",
+                        "param": "messages", "code": "context_length_exceeded"}},
+        errors.ContextLengthError, "context window", "context_length_exceeded", "invalid_request_error", "messages",
+        id="llama-cpp-python: too long",
+    ),
+    pytest.param(
+        400, {"error": {"message": "no words of length", "code": "context_length_exceeded"}},
+        errors.ContextLengthError, "no words", "context_length_exceeded", None, None, id="the code alone: too long",
+    ),
+    pytest.param(
+        400, {"error": {"message": "litellm.ContextWindowExceededError: litellm.BadRequestError: x. Received Model Group=m",
+                        "type": None, "param": None, "code": "400"}},
+        errors.ContextLengthError, "ContextWindowExceededError", "400", None, None, id="LiteLLM: too long",
+    ),
+    pytest.param(
+        400, {"error": {"message": "AnthropicException - input length and `max_tokens` exceed context "
+                                   "limit: 179413 + 32768 > 200000", "type": None, "param": None, "code": "400"}},
+        errors.ContextLengthError, "context limit", "400", None, None, id="LiteLLM: too long, untranslated",
+    ),
+    pytest.param(
+        400, {"error": {"message": "The input token count (2800010) exceeds the maximum number of tokens allowed (1048575).",
+                        "code": 400, "status": "INVALID_ARGUMENT"}},
+        errors.ContextLengthError, "token count", 400, None, None, id="Gemini: too long",
+    ),
+    pytest.param(
+        400, {"object": "error", "message": "The input (60 tokens) is longer than the model's context length (40 tokens).",
+              "type": "BadRequestError", "param": None, "code": 400},
+        errors.ContextLengthError, "is longer", 400, "BadRequestError", None, id="SGLang: too long",
+    ),
+    pytest.param(
+        422, {"error": "`inputs` must have less than 1024 tokens. Given: 2000", "error_type": "validation"},
+        errors.ContextLengthError, "1024 tokens", None, "validation", None, id="TGI: too long",
+    ),
+    pytest.param(
+        422, {"error": "`inputs` tokens + `max_new_tokens` must be <= 2048. Given: 1000 `inputs` tokens "
+                       "and 2000 `max_new_tokens`", "error_type": "validation"},
+        errors.ContextLengthError, "<= 2048", None, "validation", None, id="TGI: too long with the answer",
+    ),
+    pytest.param(
+        413, {"error": "`inputs` must have less than 512 tokens. Given: 700", "error_type": "Validation"},
+        errors.ContextLengthError, "512 tokens", None, "Validation", None, id="TEI: too long",
+    ),
+    pytest.param(
+        400, {"error": {"message": "/chat/completions: Invalid model name passed in model=zz. Call `/v1/models` to view them",
+                        "type": "invalid_request_error", "param": "model", "code": "400"}},
+        errors.ModelNotFoundError, "Invalid model name", "400", "invalid_request_error", "model", id="LiteLLM: no model",
+    ),
+    pytest.param(
+        400, {"error": {"message": "Invalid model: Engine for model name `zz` not found. Available model names are: ['m']",
+                        "type": None, "param": None, "code": 400}},
+        errors.ModelNotFoundError, "Engine for model name", 400, None, None, id="infinity: no model",
+    ),
+    pytest.param(
+        400, {"detail": "Server is pinned to 'tiny', but request asked for 'zz'"},
+        errors.ModelNotFoundError, "pinned to", None, None, None, id="transformers serve: no model",
+    ),
+    pytest.param(
+        400, {"error": {"message": "nope", "code": "model_not_found"}},
+        errors.ModelNotFoundError, "nope", "model_not_found", None, None, id="the code alone: no model",
+    ),
+    pytest.param(
+        400, {"error": {"message": "temperature: model weights not found to matter", "param": "temperature"}},
+        errors.BadRequestError, "temperature", None, None, "temperature", id="words that only look like a missing model",
+    ),
+    pytest.param(
+        400, [{"error": {"code": 400, "message": "API key not valid.", "status": "INVALID_ARGUMENT"}}],
+        errors.BadRequestError, "API key not valid.", 400, None, None, id="an error in an array",
+    ),
+    pytest.param(
+        401, {"fault": {"faultstring": "Invalid ApiKey", "detail": {"errorcode": "oauth.v2.InvalidApiKey"}}},
+        errors.AuthenticationError, "Invalid ApiKey; check", "oauth.v2.InvalidApiKey", None, None, id="Apigee",
+    ),
+    pytest.param(
+        400, {"success": False, "errors": [{"code": 7003, "message": "Could not route"}], "messages": [], "result": None},
+        errors.BadRequestError, "Could not route", 7003, None, None, id="Cloudflare",
+    ),
+    pytest.param(
+        400, {"errors": {"messages": ["The messages field is required."]}, "title": "Validation errors."},
+        errors.BadRequestError, "messages: The messages field", None, None, "messages", id="ASP.NET",
+    ),
+    pytest.param(
+        429, {"error": {"message": "", "type": "rate_limit_error", "code": "rate_limit_exceeded"}},
+        errors.RateLimitError, "rate_limit_error", "rate_limit_exceeded", "rate_limit_error", None, id="an empty message",
+    ),
+    pytest.param(
+        403, {"Message": "User is not authorized", "__type": "AccessDeniedException"},
+        errors.PermissionDeniedError, "not authorized", "AccessDeniedException", None, None, id="AWS",
+    ),
+    pytest.param(
+        422, {"detail": "Unexpected fields in the request: {'x'}"},
+        errors.UnprocessableEntityError, "Unexpected fields", None, None, "x", id="transformers serve: a field",
+    ),
+    pytest.param(
+        422, {"detail": ["first problem", "second problem"]},
+        errors.UnprocessableEntityError, "first problem; second problem", None, None, None, id="a list of words",
+    ),
+    pytest.param(
+        400, {"error": "invalid_request", "error_description": "The grant is wrong"},
+        errors.BadRequestError, "The grant is wrong", None, None, None, id="OAuth",
+    ),
     pytest.param(400, {"detail": [], "title": "t"}, errors.BadRequestError, "t", None, None, None, id="no details"),
 ]  # fmt: skip
 
@@ -293,6 +407,65 @@ def test_no_nesting_is_too_deep(key):
     error = refusal(400, f'{{"{key}":' * 1000 + "1" + "}" * 1000)
     assert type(error) is errors.BadRequestError
     assert len(error.message) < 700
+
+
+@pytest.mark.parametrize("field", ["code", "message", "param", "type"])
+def test_a_number_of_thousands_of_digits_is_no_trouble(field):
+    """A code of 5,000 digits, as a number or as text, is an error like any other, and so is that of a stream's event."""
+    for value in ("9" * 5000, f'"{"9" * 5000}"'):
+        error = refusal(400, f'{{"error": {{"message": "m", "{field}": {value}}}}}')
+        assert type(error) is errors.BadRequestError
+        assert len(error.message) < 700
+        assert len(str(error.code)) < 400
+    assert stream_fault({"message": "m", "code": "9" * 5000}).status is None
+
+
+def test_a_deep_detail_can_be_pickled_and_copied():
+    """Validation details nested 200 levels deep are kept as text, so that the error can be shown, copied and pickled."""
+    deep = "[" * 200 + "1" + "]" * 200
+    error = refusal(422, f'{{"detail": {deep}, "message": "m"}}')
+    assert isinstance(error.detail, str)
+    assert pickle.loads(pickle.dumps(error)).detail == copy.deepcopy(error).detail == error.detail
+
+
+META = ResponseMeta(200, Headers([(b"Retry-After", b"2"), (b"x-request-id", b"r-9")]), "http://h/v1/chat/completions")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "status"),
+    [
+        (503, errors.ServiceUnavailableError, 503),
+        ("429", errors.RateLimitError, 429),
+        ("rate_limit_exceeded", errors.RateLimitError, 429),
+        ("model_not_found", errors.ModelNotFoundError, 404),
+        (None, errors.StreamFaultError, None),
+        (7, errors.StreamFaultError, None),
+    ],
+)
+def test_an_error_object_in_a_200_is_the_status_that_its_code_says(code, kind, status):
+    """A gateway that answers 200 and then an error object is read as if it had answered with the code; headers count."""
+    with pytest.raises(kind) as caught:
+        refuse_plain_fault({"error": {"message": "no room", "code": code}}, META, "POST /v1/chat/completions")
+    assert caught.value.status == status
+    assert "no room" in caught.value.message
+    assert "stream" not in caught.value.message
+    if status is not None:
+        assert (caught.value.retry_after, caught.value.request_id) == (2.0, "r-9")
+        assert f"(POST /v1/chat/completions → 200 with code {status}, request id r-9)" in caught.value.message
+
+
+def test_what_is_no_error_object_passes():
+    """An answer, and one with a null error beside it, are no faults."""
+    refuse_plain_fault({"choices": [], "error": None}, META, "POST /x")
+    refuse_plain_fault({"data": [], "message": "ok"}, META, "POST /x")
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_advice_says_which_key_was_sent(status):
+    """After a 401 or 403 the text says which key went out, or why none did."""
+    note = "that of NVIDIA_API_KEY was sent"
+    error = status_error(status, {}, b"{}", where="GET /v1/models", request_id=None, key=note)
+    assert note in error.message
 
 
 IDS = {
@@ -447,4 +620,4 @@ def test_the_error_of_a_fault_event(event, fallback, words, code, status):
 @pytest.mark.parametrize("value", [0, 1.5, True, (), [None]])
 def test_bodies_that_are_no_objects_are_shown(value):
     """A decoded body of any other type is shown as it is; an empty one says nothing."""
-    assert fault_of(value).message == ("" if value == () else repr(value))
+    assert fault_of(value).message == ("" if value == () else json.dumps(value))

@@ -50,13 +50,13 @@ def parse_base_url(url: object, where: str = "base_url") -> BaseURL:
     return BaseURL(root, f"{root}/v1", origin)
 
 
-def parse_base_urls(urls: object) -> tuple[BaseURL, ...]:
+def parse_base_urls(urls: object, where: str = "base_url") -> tuple[BaseURL, ...]:
     """One base URL, or a list of replicas: all different, and not the hosted catalog beside others."""
     if not is_array(urls):
-        return (parse_base_url(urls),)
+        return (parse_base_url(urls, where),)
     if len(urls) == 1:
-        return (parse_base_url(urls[0]),)
-    bases = tuple(parse_base_url(url, f"base_url[{index}]") for index, url in enumerate(urls))
+        return (parse_base_url(urls[0], where),)
+    bases = tuple(parse_base_url(url, f"{where}[{index}]") for index, url in enumerate(urls))
     if not bases:
         raise ConfigurationError("base_url is an empty list; leave it out for the hosted catalog")
     if twice := next((base.api for index, base in enumerate(bases) if base in bases[:index]), None):

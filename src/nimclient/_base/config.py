@@ -4,6 +4,7 @@ environment. Everything is checked here, when it is set, and nothing here does I
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -100,14 +101,16 @@ def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeou
 class Secret:
     """A key that never shows: not in repr, str or pickle. It may be a callable, asked each time."""
 
-    __slots__ = ("_source",)
+    __slots__ = ("_source", "origin")
 
-    def __init__(self, source: ApiKey) -> None:
+    def __init__(self, source: ApiKey, origin: str = "api_key") -> None:
         if isinstance(source, str):
-            check_key(source)
+            check_key(source, origin)
         elif not callable(source):
             raise ConfigurationError(f"api_key takes a str or a callable, not {type(source).__name__}")
         self._source = source
+        self.origin = origin
+        """Where the key comes from: "api_key", or the name of an environment variable."""
 
     @property
     def is_literal(self) -> bool:
@@ -128,7 +131,10 @@ class Secret:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.is_literal:
             raise TypeError("a literal key is not pickled")
-        return Secret, (self._source,)
+        return Secret, (self._source, self.origin)
+
+
+_QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 def check_key(key: object, where: str = "api_key") -> str:
@@ -139,6 +145,12 @@ def check_key(key: object, where: str = "api_key") -> str:
         raise ConfigurationError(f"{where} is empty; leave it out to go without a key")
     if len(key) > 8192:
         raise ConfigurationError(f"{where} has {len(key)} characters; no header takes that many")
+    if key[0] in "\ufeff\ufffe" or key.startswith("\u00ef\u00bb\u00bf"):
+        raise ConfigurationError(f"{where} begins with a byte-order mark; save the file it comes from without one")
+    if key[0] in _QUOTES or key[-1] in _QUOTES:
+        raise ConfigurationError(f"{where} has quotes around it; take them away (env files of containers keep them)")
+    if key.lower().startswith("bearer "):
+        raise ConfigurationError(f'{where} begins with "Bearer "; pass the key alone')
     if not all("!" <= c <= "~" for c in key):
         raise ConfigurationError(
             f"{where} ({len(key)} characters) has a space, a line break or a character outside ASCII; strip it first"
@@ -149,12 +161,17 @@ def check_key(key: object, where: str = "api_key") -> str:
 def environment_key(name: str) -> Secret | None:
     """The key in this environment variable, stripped; None where it is unset or blank."""
     value = os.environ.get(name, "").strip()
-    return Secret(check_key(value, name)) if value else None
+    return Secret(value, name) if value else None
 
 
 def environment_base_url() -> str | None:
-    """NVIDIA_BASE_URL, stripped; None where it is unset or blank."""
-    return os.environ.get("NVIDIA_BASE_URL", "").strip() or None
+    """NVIDIA_BASE_URL, stripped; None where it is unset or blank. ConfigurationError for one with quotes around it."""
+    value = os.environ.get("NVIDIA_BASE_URL", "").strip().removeprefix("\ufeff")
+    if value and (value[0] in _QUOTES or value[-1] in _QUOTES):
+        raise ConfigurationError(
+            "NVIDIA_BASE_URL has quotes around it; take them away (env files of containers keep them)"
+        )
+    return value or None
 
 
 @frozen
@@ -189,6 +206,20 @@ class Credentials:
         if self.everywhere is not None:
             return self
         return Credentials.gather(None, base_from_environment=self.trusted_base)
+
+    def note(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> str:
+        """Which key `for_origin` gives, or why it gives none, in words."""
+        key = self.for_origin(origin, base, configured)
+        if key is not None:
+            return f"that of {key.origin} was sent"
+        held = self.everywhere or self.catalog
+        if held is None:
+            return "none was sent, since neither api_key= nor NVIDIA_NIM_API_KEY or NVIDIA_API_KEY is set"
+        if held is self.catalog:
+            return (
+                "none was sent: NVIDIA_API_KEY goes to NVIDIA's own hosts only; pass api_key= or set NVIDIA_NIM_API_KEY"
+            )
+        return f"none was sent: that of {held.origin} goes to the origins of base_url and endpoints only"
 
     def for_origin(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> Secret | None:
         """The key for this origin, or None. `base` is the origin of base_url, `configured` are those of endpoints."""
@@ -262,7 +293,7 @@ class ClientConfig:
         return evolve(
             self,
             credentials=self.credentials.portable(),
-            headers={name: value for name, value in self.headers.items() if name.lower() not in _CREDENTIAL_HEADERS},
+            headers={name: value for name, value in self.headers.items() if not is_credential_header(name)},
             proxy=None if self.proxy is None else _without_password(self.proxy),
         )
 
@@ -271,12 +302,37 @@ class ClientConfig:
         return evolve(self, credentials=self.credentials.completed())
 
 
-_CREDENTIAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key"})
+_CREDENTIAL_WORDS = frozenset(
+    {
+        "auth",
+        "authorization",
+        "token",
+        "key",
+        "apikey",
+        "secret",
+        "cookie",
+        "password",
+        "credential",
+        "jwt",
+        "signature",
+    }
+)
+_NO_CREDENTIALS = frozenset({"idempotency-key"})
+
+
+def is_credential_header(name: str) -> bool:
+    """Whether a header holds a key, by its name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and the like."""
+    name = name.lower()
+    return name not in _NO_CREDENTIALS and not _CREDENTIAL_WORDS.isdisjoint(name.replace("_", "-").split("-"))
 
 
 def _without_password(proxy: str) -> str:
     scheme, _, rest = proxy.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
+_FRAMING = frozenset({"transfer-encoding", "content-length", "te", "trailer", "upgrade", "expect"})
 
 
 def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> dict[str, str]:
@@ -287,10 +343,12 @@ def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> 
             raise ConfigurationError(
                 f"{where} takes str names and values, not {type(name).__name__}: {type(value).__name__}"
             )
-        if not name or not all("!" <= c <= "~" and c not in ":" for c in name):
+        if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError(f"{where} has an impossible header name {name!r}")
-        if any(c in "\r\n\0" for c in value):
-            raise ConfigurationError(f"{where}[{name!r}] has a line break or NUL in its value")
+        if name.lower() in _FRAMING:
+            raise ConfigurationError(f"{where} must not hold {name}: how a body is sent is not the caller's to say")
+        if any((c < " " and c != "\t") or c == "\x7f" for c in value):
+            raise ConfigurationError(f"{where}[{name!r}] has a line break or another control character in its value")
         checked[name] = RedactedStr(value)
     return checked
 

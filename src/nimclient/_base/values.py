@@ -90,13 +90,28 @@ class ResponseMeta:
 
     @property
     def request_id(self) -> str | None:
-        """The server's id of the request: NVCF-REQID (hosted), X-Request-Id (NIM, vLLM) or x-dynamo-request-id."""
+        """The server's id of the request: NVCF-REQID (hosted), X-Request-Id (NIM, vLLM), x-litellm-call-id and others."""
         return request_id_of(self.headers)
+
+
+_REQUEST_ID_HEADERS = (
+    "nvcf-reqid",
+    "x-request-id",
+    "x-dynamo-request-id",
+    "x-litellm-call-id",
+    "request-id",
+    "x-correlation-id",
+    "apim-request-id",
+    "x-ms-request-id",
+    "x-amzn-requestid",
+    "cf-ray",
+)
+"""The hosted catalog's, NIM's and vLLM's, Dynamo's, LiteLLM's; then those of gateways, the outermost last."""
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
     """The request id in response headers, without anything that could break a line of a log."""
-    for name in ("nvcf-reqid", "x-request-id", "x-dynamo-request-id"):
+    for name in _REQUEST_ID_HEADERS:
         if value := headers.get(name):
             return printable_id(value)
     return None
@@ -105,6 +120,11 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 def printable_id(value: str) -> str:
     """An id without anything that could break a line of a log, 200 characters at most."""
     return "".join(c for c in value if c.isprintable())[:200]
+
+
+def path_of(url: str) -> str:
+    """The path of a URL, for people: without its query, which may hold a signature."""
+    return "/" + url.partition("://")[2].partition("?")[0].partition("/")[2]
 
 
 def _without_query(url: str) -> str:

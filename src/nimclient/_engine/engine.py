@@ -17,7 +17,8 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
-from nimclient._base.values import HttpRequest, request_id_of
+from nimclient._base.redaction import hide, redact, secrets_of
+from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
 from nimclient._engine.call_state import CallState
@@ -28,10 +29,10 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, refuse_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.events import is_streamed, joined
-from nimclient._streams.response import Response, attempt_of, redact, secret_of, with_history
+from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostError, NimError, RedirectError
 from nimclient.records.attempt import AttemptEvent
 
@@ -269,13 +270,13 @@ class Engine:
             try:
                 core.note_deprecation(call, response.head)
                 if not 200 <= response.head.status < 300:
-                    raise await self._rejection(call, response)
+                    raise await self._rejection(state, response)
                 result = await (self._read_json(state, response) if read is None else read(response))
             except BaseException:
                 response.body.abort()
                 raise
         except NimError as error:
-            redact(error, secret_of(request))
+            redact(error, secrets_of(request.headers, request.proxy))
             if isinstance(error, APIStatusError):
                 core.dialects.inspect_error(state.url, error)
             self._note(state, request, sent, response, error)
@@ -320,7 +321,8 @@ class Engine:
         if call.accumulator is not None and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
         value = call.parse(data)
-        refuse_fault(value)
+        if type(value) is dict:
+            refuse_plain_fault(value, response.meta(), f"{call.method} {path_of(response.url)}")
         self.core.dialects.read(response.url, call.path, value)
         return call.decode(value, response.meta())
 
@@ -359,21 +361,24 @@ class Engine:
             clock=time.monotonic,
         )
 
-    async def _rejection(self, call: Call[Any], response: Response) -> NimError:
+    async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
         """The error for a status that is no success."""
-        head, body = response.head, response.body
+        head, body, request = response.head, response.body, response.request
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
             problem = f"the server redirects to {host}" if host else "the server sent a redirect without a Location"
             return RedirectError(f"{problem} (status {head.status}); nothing was sent there", host=host)
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
-        if secret := secret_of(response.request):
-            text = text.replace(secret.encode(), b"***")
-        where = f"{call.method} {call.shown_path}"
-        request_id = request_id_of(head.headers)
+        text = hide(text.decode("utf-8", "replace"), secrets_of(request.headers, request.proxy)).encode()
         return status_error(
-            head.status, head.headers, text, where=where, request_id=request_id, keyless=call.bare or head.keyless
+            head.status,
+            head.headers,
+            text,
+            where=f"{request.method} {path_of(request.url)}",
+            request_id=request_id_of(head.headers),
+            keyless=state.call.bare or head.keyless,
+            key=self._requests.key_note(request, state.headers),
         )
 
     def _routing(self, call: Call[Any]) -> Routing:
@@ -400,7 +405,7 @@ def _log_call(state: CallState[Any], result: object, error: NimError | None) -> 
     log.debug(
         "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
         call.method,
-        state.shown_url.partition("://")[2].partition("/")[2].join(("/", "")),
+        path_of(state.url),
         call.model,
         getattr(meta, "status", failed),
         time.monotonic() - state.started,

@@ -14,7 +14,7 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
-from nimclient._base.config import ClientConfig, Secret, is_nvidia, proxy_for
+from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
@@ -135,6 +135,15 @@ class Requests:
     def unauthenticated(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
         """A request with nothing of the client's in it, for an address that a server has named."""
         return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
+
+    def key_note(self, request: HttpRequest, extra: Mapping[str, str]) -> str:
+        """Which key a request was sent with, or why with none, for the advice after a 401."""
+        if request.anonymous:
+            return ""
+        own = next((name for name in (*extra, *self._config.headers) if is_credential_header(name)), None)
+        if own is not None and request.headers.get(own):
+            return f"the header {own} that you set was sent"
+        return self._config.credentials.note(self.origin(request.url), self.bases[0].origin, self._origins)
 
     def base_of(self, url: str) -> BaseURL | None:
         """The base URL that this URL is below."""

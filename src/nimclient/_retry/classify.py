@@ -199,8 +199,11 @@ def max_texts(error: NimError, count: int) -> int | None:
 
 
 def rejects_field(error: APIStatusError, field: str) -> bool:
-    """Whether a 400 or 422 names this field of the body as what it objects to."""
-    return error.status in (400, 422) and (error.param == field or wording.mentions(error.body, field))
+    """Whether a 400 or 422 names this field of the body, or what is in it, as what it objects to."""
+    names = ("stream_options", "include_usage") if field == "stream_options" else (field,)
+    return error.status in (400, 422) and (
+        error.param in names or any(wording.mentions(error.body, name) for name in names)
+    )
 
 
 def rejects_form(error: APIStatusError, names: Iterable[str]) -> bool:

@@ -1,8 +1,8 @@
-"""What a refusal means: (status, headers, body) in five server dialects → one error of ours.
+"""Error responses: (status, headers, body) of any server → one error of ours.
 
-The body is sniffed, never trusted to be of a dialect: a hosted call may be answered by the platform (RFC 7807, plain
-text) or by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list). The
-HTTP status decides the class; the words only refine it.
+The body is sniffed, never trusted to be of a server type: a hosted call may be answered by the platform (RFC 7807, plain
+text), by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list), or by
+a gateway in between (Apigee's fault, Cloudflare's list). The HTTP status decides the class; the words only refine it.
 """
 
 from __future__ import annotations
@@ -14,18 +14,30 @@ from typing import Any, cast
 from attrs import evolve, frozen
 
 from nimclient._base import json as _json
-from nimclient._base.types import Json, JsonDict
-from nimclient._base.values import printable_id
+from nimclient._base.types import Json, JsonDict, is_array, is_object
+from nimclient._base.values import ResponseMeta, printable_id
 from nimclient._retry.retry_after import retry_after
-from nimclient._retry.wording import ARROWS, LOCATION, NAMED, NO_MODEL, TOO_LONG
+from nimclient._retry.wording import (
+    ARROWS,
+    LOCATION,
+    NAMED,
+    NO_MODEL,
+    NO_MODEL_400,
+    NO_MODEL_CODES,
+    STATUS_OF_CODE,
+    TOO_LONG,
+    TOO_LONG_CODES,
+)
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
     BadRequestError,
+    ConfigurationError,
     ContextLengthError,
     DecodeError,
     GoneError,
     ModelNotFoundError,
+    NimError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -54,8 +66,13 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
-_DEEPEST = 2
+_DEEPEST = 3
 """How many objects below each other are looked into for the words of an error."""
+
+_MAX_DETAIL_DEPTH = 50
+"""A deeper `detail` is kept as text: it could not be pickled or shown."""
+
+_LONGEST_CODE = 200
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
@@ -75,24 +92,38 @@ class Fault:
 
 
 def status_error(
-    status: int, headers: Mapping[str, str], body: bytes, *, where: str, request_id: str | None, keyless: bool = False
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    where: str,
+    request_id: str | None,
+    keyless: bool = False,
+    key: str = "",
+    carried_by: int | None = None,
 ) -> APIStatusError:
-    """The error for a status of 400 or above. `where` is the method and path, for the text; `keyless`: no key was meant
-    to be sent, so that a refusal is not about one.
+    """The error for a status of 400 or above.
 
-    The request id is that of the headers, else the one that NVCF's workers write into the body.
+    Args:
+        status: The HTTP status.
+        headers: Those of the response: they may say how long to wait.
+        body: What was read of it.
+        where: Method and path, for the text.
+        request_id: That of the headers; else the one that NVCF's workers write into the body is taken.
+        keyless: No key was meant to be sent, so that a 401 is not about one.
+        key: Which key was sent, or why none was, in words for the advice.
+        carried_by: The status of the response itself, where its body speaks of another one.
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     fault = read_fault(text)
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
-    kind = _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
-    if status in (400, 422) and TOO_LONG.search(fault.message):
-        kind = ContextLengthError
-    elif status == 404 and (fault.param == "model" or NO_MODEL.search(fault.message)):
-        kind = ModelNotFoundError
-    return kind(
-        _sentence(fault, status, where, request_id, wait, "" if keyless else _HINTS.get(status, "")),
+    hint = "" if keyless else _HINTS.get(status, "")
+    if hint and key:
+        hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
+    place = f"{where} → {status}" if carried_by is None else f"{where} → {carried_by} with code {status}"
+    return _class_of(status, fault)(
+        _sentence(fault, status, place, request_id, wait, hint),
         status=status,
         code=fault.code,
         type=fault.type,
@@ -104,8 +135,23 @@ def status_error(
     )
 
 
-def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wait: float | None, hint: str) -> str:
-    words = fault.message or "empty error body"
+def _class_of(status: int, fault: Fault) -> type[APIStatusError]:
+    signs = {fault.code, fault.type}
+    if status in (400, 413, 422, 500) and TOO_LONG_CODES & signs:
+        return ContextLengthError
+    if status in (400, 413, 422) and TOO_LONG.search(fault.message):
+        return ContextLengthError
+    if status == 500 and "physical batch size" in fault.message:  # llama-server
+        return ContextLengthError
+    if status == 404 and (fault.param == "model" or NO_MODEL_CODES & signs or NO_MODEL.search(fault.message)):
+        return ModelNotFoundError
+    if status in (400, 422) and (NO_MODEL_CODES & signs or NO_MODEL_400.search(fault.message)):
+        return ModelNotFoundError
+    return _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
+
+
+def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wait: float | None, hint: str) -> str:
+    words = NimError(fault.message).message or "empty error body"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
         words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
     if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
@@ -116,11 +162,11 @@ def _sentence(fault: Fault, status: int, where: str, request_id: str | None, wai
         words += "; the gateway knows no such model, or no such path"
     hint = hint and f"; {hint}"
     rid = f", request id {request_id}" if request_id else ""
-    return f"{words[:500]}{hint} ({where} → {status}{rid})"
+    return f"{words[:500]}{hint} ({place}{rid})"
 
 
 def read_fault(text: str) -> Fault:
-    """Message, code, type, param and detail of an error body in any dialect; never raises."""
+    """Message, code, type, param and detail of an error body of any server; never raises."""
     try:
         value = _json.loads(text.encode())
     except DecodeError:
@@ -132,38 +178,74 @@ def fault_of(value: Json, depth: int = 0) -> Fault:
     """The same of a decoded body, or of the object `depth` levels inside it."""
     if isinstance(value, str):
         return Fault(value)
-    if not isinstance(value, dict):
+    if is_array(value) and value and is_object(value[0]) and depth < _DEEPEST:  # Google's, some gateways'
+        return fault_of(value[0], depth + 1)
+    if not is_object(value):
         return Fault("" if value in (None, [], ()) else _short(value))
-    data = cast(JsonDict, value)
+    data: JsonDict = value
     error = data.get("error")
-    if isinstance(error, dict):
-        return _flat(cast(JsonDict, error), depth)
-    if isinstance(error, str):
+    if is_object(error):
+        fault = _flat(error, depth)
+        return fault if fault.request_id else evolve(fault, request_id=_request_id(data))
+    if isinstance(error, str) and error:
         kind = _word(data.get("type")) or _word(data.get("error_type"))
-        return Fault(error, _code(data), kind, request_id=_request_id(data))
+        words = _word(data.get("error_description")) or _word(data.get("message")) or error
+        return Fault(words, _code(data), kind, request_id=_request_id(data))
+    for name in ("errors", "fault", "error"):
+        inner = data.get(name)
+        if (is_array(inner) or is_object(inner)) and inner and depth < _DEEPEST:
+            return _of_gateway(inner, data, depth)
     return _flat(data, depth)
+
+
+def _of_gateway(inner: Json, data: JsonDict, depth: int) -> Fault:
+    """Cloudflare's `{"errors": [{"code", "message"}]}`, Apigee's `{"fault": {"faultstring", "detail": {"errorcode"}}}`, and
+    ASP.NET's `{"errors": {"field": ["words"]}}`.
+    """
+    if is_array(inner):
+        return fault_of(inner if is_object(inner[0]) else "; ".join(str(item) for item in inner[:5]), depth + 1)
+    if "faultstring" in inner:
+        code = _word(object_or_empty(inner.get("detail")).get("errorcode"))
+        return Fault(_word(inner["faultstring"]) or "", code, request_id=_request_id(data))
+    name, words = next(iter(inner.items()))
+    if is_array(words) and words and isinstance(words[0], str):
+        return Fault(f"{name}: {words[0]}", _code(data), param=str(name), request_id=_request_id(data))
+    return _flat(inner, depth + 1)
 
 
 def _flat(data: JsonDict, depth: int) -> Fault:
     """`{"message", "type", "param", "code"}`, RFC 7807's `{"title", "status", "detail"}`, FastAPI's `{"detail": [...]}`."""
-    detail = data.get("detail")
+    detail = _shallow(data.get("detail"))
     message = data.get("message")
-    if isinstance(message, (dict, list)):
+    if is_object(message) or is_array(message):
         message = _short(message)
-    if message is None and isinstance(detail, dict) and detail and depth < _DEEPEST:
-        return evolve(fault_of(cast(JsonDict, detail), depth + 1), detail=detail)
-    words = _word(message) or _detail_text(detail) or _word(data.get("title")) or _word(data.get("msg"))
+    if message is None and is_object(detail) and detail and depth < _DEEPEST:
+        return evolve(fault_of(detail, depth + 1), detail=detail)
+    others = (data.get(name) for name in ("title", "msg", "Message", "errorMessage", "reason"))
+    words = _word(message) or _detail_text(detail) or next((word for word in map(_word, others) if word), None)
+    code, kind = _code(data), _word(data.get("type"))
+    if words is None and (named := kind or code) is not None:  # an empty message beside a code
+        words = str(named)
     if words is None:
-        words = _short(data) if data else ""
+        words = _short(data) if any(value not in (None, "", [], {}) for value in data.values()) else ""
     param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
-    return Fault(words, _code(data), _word(data.get("type")), param, detail, _request_id(data))
+    return Fault(words, code, kind, param, detail, _request_id(data))
 
 
 def _detail_text(detail: Json) -> str | None:
     if isinstance(detail, str):
         return detail or None
-    parts = [f"{_location(item)}: {item.get('msg', '')}" for item in objects(detail)]
-    return "; ".join(parts) or None
+    parts = [_item_text(item) for item in detail] if is_array(detail) else []
+    return "; ".join(part for part in parts if part) or None
+
+
+def _item_text(item: Json) -> str:
+    """An entry of a validation list: words, or FastAPI's `{"loc", "msg"}`."""
+    if isinstance(item, str):
+        return item
+    entry = object_or_empty(item)
+    place, words = _location(entry), _word(entry.get("msg")) or _word(entry.get("message")) or ""
+    return f"{place}: {words}" if place and words else words or place
 
 
 def _location(item: JsonDict) -> str:
@@ -185,7 +267,7 @@ def named_field(message: str) -> str | None:
     if found := ARROWS.search(message):
         return ".".join(step.strip() for step in found[1].split("->"))
     found = NAMED.search(message)
-    return None if found is None else found[1] or found[2]
+    return None if found is None else found[1] or found[2] or found[3]
 
 
 def is_fault_event(data: JsonDict) -> bool:
@@ -197,18 +279,47 @@ def is_fault_event(data: JsonDict) -> bool:
     )
 
 
+def is_fault(data: JsonDict) -> bool:
+    """Whether the body of a 200, or an event of it, is an error object (hosted gateways)."""
+    return (
+        bool(data)
+        and ("choices" not in data or "error" in data)
+        and not _ANSWERS & data.keys()
+        and is_fault_event(data)
+    )
+
+
 def refuse_fault(value: Json) -> None:
-    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object (hosted gateways)."""
+    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object."""
     data = object_or_empty(value)
-    if data and ("choices" not in data or "error" in data) and not _ANSWERS & data.keys() and is_fault_event(data):
+    if is_fault(data):
         raise stream_fault(data)
 
 
-def stream_fault(value: Json, fallback: str = "") -> StreamFaultError:
-    """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment)."""
+def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
+    """The same for a plain call: the error of the status that its code says, else StreamFaultError.
+
+    `where` is the method and path. Gateways answer 200 before they know what the server behind them says.
+    """
+    data = object_or_empty(value)
+    if not is_fault(data):
+        return
+    fault = stream_fault(data, plain=True)
+    status = fault.status or STATUS_OF_CODE.get(str(fault.code))
+    if status is None:
+        raise fault
+    body = _json.dumps(data)
+    raise status_error(status, meta.headers, body, where=where, request_id=meta.request_id, carried_by=meta.status)
+
+
+def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> StreamFaultError:
+    """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment).
+
+    `plain`: it was the whole body of a response.
+    """
     fault = fault_of(value)
-    words = fault.message or fallback or "an error event without a text"
-    text = f"the server reported an error in the stream: {words[:500]}"
+    words = NimError(fault.message).message or fallback or "an error event without a text"
+    text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
     return StreamFaultError(text, code=fault.code, type=fault.type)
 
 
@@ -240,9 +351,13 @@ def _word(value: Json) -> str | None:
 
 
 def _code(data: JsonDict) -> str | int | None:
-    """The error's own code; a problem of RFC 7807 calls it `status`."""
-    code = data.get("code")
-    if isinstance(code, (str, int)) and not isinstance(code, bool):
+    """The error's own code; a problem of RFC 7807 calls it `status`, AWS `__type`. None for one that is endless."""
+    code = data.get("code", data.get("__type"))
+    if isinstance(code, float) and code.is_integer():
+        code = int(code) if abs(code) < 2**53 else None
+    if isinstance(code, str):
+        return code if len(code) <= _LONGEST_CODE else f"{code[:_LONGEST_CODE]}…"
+    if isinstance(code, int) and not isinstance(code, bool):
         return code
     return int_or_none(data.get("status"))
 
@@ -254,6 +369,16 @@ def _request_id(data: JsonDict) -> str | None:
 
 def _short(value: Json) -> str:
     try:
-        return repr(value)[:300]
-    except RecursionError:
+        return _json.dumps(value).decode()[:300]
+    except ConfigurationError:
         return "an error that is nested too deeply"
+
+
+def _shallow(value: Json, depth: int = _MAX_DETAIL_DEPTH) -> Json:
+    """A value as it is, or as text where it is nested so deeply that it could not be pickled."""
+    return value if _fits(value, depth) else _short(value)
+
+
+def _fits(value: Json, depth: int) -> bool:
+    inner = value.values() if is_object(value) else value if is_array(value) else ()
+    return depth > 0 and all(_fits(item, depth - 1) for item in inner)

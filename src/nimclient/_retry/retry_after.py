@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+_IN_SECONDS = ("retry-after", "llm_provider-retry-after")
+_IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "llm_provider-retry-after-ms")
+
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
 
+    Azure has a name of its own for milliseconds; LiteLLM hands on what the provider said below `llm_provider-`.
     A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
     the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
     """
-    milliseconds = _number(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    for part in (value, *value.split(",")):
-        seconds = _number(part)
-        if seconds is None:
-            seconds = _seconds_until(part, headers.get("date"))
-        if seconds is not None:
-            return seconds
+    for name in _IN_MILLISECONDS:
+        milliseconds = _number(headers.get(name, ""))
+        if milliseconds is not None:
+            return milliseconds / 1000
+    for name in _IN_SECONDS:
+        value = headers.get(name, "")
+        for part in (value, *value.split(",")) if value else ():
+            seconds = _number(part)
+            if seconds is None:
+                seconds = _seconds_until(part, headers.get("date"))
+            if seconds is not None:
+                return seconds
     return None
 
 

@@ -7,13 +7,45 @@ from __future__ import annotations
 
 import re
 
-TOO_LONG = re.compile(r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens", re.I)
+TOO_LONG = re.compile(
+    r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens"
+    r"|context[ _](?:length|window|size|limit)s?[ _](?:is )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM
+    r"|exceeds?\b.{0,40}\bcontext (?:size|window|length|limit)"  # llama-server, llama-cpp-python, Anthropic
+    r"|longer than the model's context length"  # SGLang
+    r"|`inputs`.{0,40}must (?:have less than|be <=)"  # TGI, TEI
+    r"|tokens?\b.{0,40}\bexceeds? the (?:maximum number of tokens|configured limit)"  # Gemini, Azure
+    r"|is too large to process\. increase the physical batch size",  # llama-server's embeddings
+    re.I | re.S,
+)
 """The input is longer than the model takes."""
 
+TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
+"""The same as `code` (OpenAI, llama-cpp-python) or `type` (llama-server)."""
+
 NO_MODEL = re.compile(
-    r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model", re.I | re.S
+    r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model"
+    r"|invalid model name passed in|invalid model: engine for|Server is pinned to ",  # LiteLLM, infinity, transformers
+    re.I | re.S,
 )
 """The server does not serve the model."""
+
+NO_MODEL_400 = re.compile(
+    r"invalid model name passed in|invalid model: engine for|Server is pinned to |^model .{0,200} not found",
+    re.I | re.S,
+)
+"""The same in a 400, which may speak of much else."""
+
+NO_MODEL_CODES = frozenset({"model_not_found"})
+"""The same as `code` or `type`."""
+
+STATUS_OF_CODE = {
+    "context_length_exceeded": 400,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "rate_limit_exceeded": 429,
+    "server_overloaded": 503,
+}
+"""The HTTP status that a code in words stands for, where an error comes with another one (200)."""
 
 BAD_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
@@ -41,8 +73,9 @@ ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
 
 NAMED = re.compile(
     r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
+    r"|(?:Unexpected|Unsupported) (?:fields|keys|parameters)\b[^{\n]{0,60}\{'([^']{1,200})'"
 )
-"""A field that Dynamo or vLLM names."""
+"""A field that Dynamo, vLLM or transformers serve names."""
 
 BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
 """The server objects to the JSON schema, not to the form in which it is sent."""

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from attrs import define
 
 from nimclient._base.config import Limits, Timeouts
+from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.types import Clock
-from nimclient._base.values import HttpHead, HttpRequest, RedactedStr, ResponseMeta, Timings
+from nimclient._base.values import HttpHead, HttpRequest, ResponseMeta, Timings
 from nimclient.errors import APIStatusError, Attempt, DecodeError, NimError, TransportError
 
 if TYPE_CHECKING:
     from nimclient._http.base import Body
-
-MIN_SECRET = 8  # characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and occur in other words
 
 
 @define
@@ -51,7 +50,7 @@ class Response:
 
     def annotate(self, error: NimError) -> None:
         """Complete an error that its reader raises: no key in it, the attempts so far on it."""
-        redact(error, secret_of(self.request))
+        redact(error, secrets_of(self.request.headers, self.request.proxy))
         seconds = self.clock() - self.sent
         with_history(error, (*self.earlier, attempt_of(self.base_url, error, seconds)))
 
@@ -67,17 +66,3 @@ def with_history(error: NimError, history: tuple[Attempt, ...]) -> None:
     error.history = history
     if isinstance(error, (TransportError, APIStatusError, DecodeError)):
         error.attempts = len(history)
-
-
-def secret_of(request: HttpRequest) -> str:
-    """The key that a request carries; "" where it has none, or one too short to be a secret."""
-    secret = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return RedactedStr(secret if len(secret) >= MIN_SECRET else "")
-
-
-def redact(error: NimError, secret: str) -> None:
-    """Take the key out of an error: some servers repeat it, in an error body or in an answer that is none."""
-    if secret:
-        error.args = (error.message.replace(secret, "***"),)
-        fields = vars(error)
-        fields.update((name, text.replace(secret, "***")) for name, text in fields.items() if isinstance(text, str))

@@ -14,6 +14,8 @@ from nimclient.errors import (
 )
 
 _IN_OPTIONS = {
+    "name one of them with text=": "name one of them with --text",
+    "name one of them with id=": "name one of them with --id",
     "pass model=": "name one with --model",
     "(or pass api_key=)": "or pass --api-key-file; or name a server with --base-url (`nimclient simulate` starts one)",
     "base_url ": "--base-url ",

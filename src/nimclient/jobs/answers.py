@@ -7,7 +7,7 @@ another request of the same name is noticed. A last line that a crash cut off is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from attrs import frozen
 from nimclient._base import json as _json
 from nimclient._base.types import JsonDict, is_object
 from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, JobStoreError, NimError
-from nimclient.jobs.files import lock, store_errors, write_whole
+from nimclient.jobs.files import lock, open_regular, store_errors, sync, write_whole
 from nimclient.jobs.requests import Answered, Request
 
 _BEGINNING = b'{"id":"batch_req_'
@@ -59,12 +59,17 @@ class _Found:
     line: bytes
 
 
+def failures_path_of(path: Path) -> Path:
+    """The file of the failures, beside that of the answers: answers.errors.jsonl."""
+    return path.with_name(f"{path.stem}.errors{path.suffix}")
+
+
 class Answers:
     """The two files of a batch. Blocking, and for one thread at a time; `open` gives them to this process alone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.failures_path = path.with_name(f"{path.stem}.errors{path.suffix}")
+        self.failures_path = failures_path_of(path)
         self.answered: dict[str, str] = {}
         """The ids of the requests that have an answer, by custom_id."""
         self.failed: dict[str, str] = {}
@@ -84,7 +89,8 @@ class Answers:
                 raise ConfigurationError(f"output {path} is no regular file")
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        answers = self._answers = _Lines(self.path)
+        # the caller may name a link to a file; the file of the failures is named by us
+        answers = self._answers = _Lines(self.path.resolve())
         lock(answers.descriptor, str(self.path))
         self.answered = {found.custom_id: found.id for found in answers.read()}
         if self.failures_path.exists():
@@ -95,11 +101,17 @@ class Answers:
                 failures.close()
         self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
 
-    def begin(self) -> None:
-        """Go on with what is there: torn last lines are cut off, failures that another attempt may mend are forgotten."""
+    def begin(self, current: Mapping[str, str]) -> None:
+        """Go on with what is there: torn last lines are cut off, failures that another attempt may mend are forgotten.
+
+        `current`: the ids of the requests by custom_id. A failure of one that is not there any more, or is another
+        request now, is forgotten as well.
+        """
         assert self._answers is not None
         self._answers.mend()
-        kept = [found.line for found in self._lost if found.is_final]
+        lost = [found for found in self._lost if found.is_final and current.get(found.custom_id) == found.id]
+        self.failed = {found.custom_id: found.id for found in lost}
+        kept = [found.line for found in lost]
         self._lost = []
         write_whole(self.failures_path, lambda file: file.writelines(kept))
         self._failures = _Lines(self.failures_path)
@@ -138,14 +150,15 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path = path
         with store_errors(f"cannot open {path}"):
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self.descriptor = open_regular(path, os.O_CREAT | os.O_APPEND)
             self._size = os.fstat(self.descriptor).st_size
         self._unsynced = 0
 
     def read(self) -> Iterator[_Found]:
         """The answers that are there. Raises JobStoreError for a line that is none."""
         end = 0
-        with store_errors(f"cannot read {self._path}"), self._path.open("rb") as file:
+        with store_errors(f"cannot read {self._path}"), os.fdopen(os.dup(self.descriptor), "rb") as file:
+            file.seek(0)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     if line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
@@ -197,7 +210,7 @@ class _Lines:
     def sync(self) -> None:
         """Make it safe from a power cut."""
         with store_errors(f"cannot write {self._path}"):
-            os.fsync(self.descriptor)
+            sync(self.descriptor)
         self._unsynced = 0
 
     def close(self) -> None:

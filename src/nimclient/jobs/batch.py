@@ -30,7 +30,7 @@ from nimclient.errors import (
     NimError,
     NotFoundError,
 )
-from nimclient.jobs.answers import Answers, answer_line, failure_line
+from nimclient.jobs.answers import Answers, answer_line, failure_line, failures_path_of
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
@@ -70,6 +70,11 @@ class BatchJob:
             raise ConfigurationError(f"source {self.source} {problem}")
         if self.output.exists() and self.output.samefile(self.source):
             raise ConfigurationError(f"output {self.output} is the source")
+        failures = failures_path_of(self.output)
+        if failures.exists() and failures.samefile(self.source):
+            raise ConfigurationError(
+                f"source {self.source} is where the failures of output {self.output} go: choose another output"
+            )
         self.model = model
         self.concurrency = check_whole("concurrency", concurrency, 1)
 
@@ -110,9 +115,10 @@ class _Run:
         job, worker, answers, tally = self._job, self._worker, self._answers, self._tally
         try:
             await worker.do(answers.open)
+            current = await worker.do(check_requests, job.source, job.model, answers.answered)
+            tally.total = len(current)
+            await worker.do(answers.begin, current)
             done = ChainMap(answers.answered, answers.failed)
-            tally.total = await worker.do(check_requests, job.source, job.model, done)
-            await worker.do(answers.begin)
             tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
             tally.failed = len(answers.failed)
             tally.start(self._started)

@@ -8,17 +8,20 @@ where their vectors lie; the vectors themselves are in a spool until they are in
 from __future__ import annotations
 
 import sqlite3
+import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
 from nimclient._base import json as _json
-from nimclient._base.types import JsonDict
+from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient.errors import DecodeError, JobStoreError
+from nimclient.jobs.files import store_errors
 from nimclient.jobs.spool import Place
 
 _SCHEMA = """
@@ -82,14 +85,74 @@ class Part:
     files: dict[str, int]
 
 
+class _Tampered(Exception):
+    """What stands in the file is not what a job writes."""
+
+
+def _check(is_so: bool, what: str) -> None:
+    if not is_so:
+        raise _Tampered(f"{what} is not what a job writes")
+
+
+def is_count(value: object) -> bool:
+    """Whether that is a whole number of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check_facts(facts: JsonDict) -> None:
+    for name in ("job", "content"):
+        _check(facts.get(name) is None or is_object(facts[name]), name)
+    for name in ("total", "dimensions"):
+        _check(facts.get(name) is None or is_count(facts[name]), name)
+    if content := facts.get("content"):
+        _check(content.keys() == {"digest", "rows", "stamp"} and isinstance(content["digest"], str), "content")
+        _check(content["rows"] is None or is_count(content["rows"]), "the number of rows")
+    models = facts.get("served_models", [])
+    _check(is_array(models) and all(isinstance(model, str) for model in models), "the list of models")
+
+
+def _done_span(start: Any, stop: Any, digest: Any) -> DoneSpan:
+    _check(is_count(start) and is_count(stop) and start < stop, "a stretch of rows")
+    _check(digest is None or isinstance(digest, bytes), "a digest")
+    return DoneSpan(start, stop, digest)
+
+
+def _spooled_span(
+    dimensions: int, start: Any, stop: Any, digest: Any, ids: Any, place: Any, size: Any, checksum: Any
+) -> SpooledSpan:
+    _done_span(start, stop, digest)
+    names = _json.loads(ids)
+    _check(is_array(names) and len(names) == stop - start and all(isinstance(n, str) for n in names), "a list of ids")
+    _check(size == 4 * dimensions * (stop - start), "the size of vectors")
+    _check(is_count(place) and is_count(checksum), "the place of vectors")
+    return SpooledSpan(range(start, stop), names, Place(place, size, checksum), digest)
+
+
+def _part(number: Any, rows: Any, files: Any) -> Part:
+    _check(is_count(number) and is_count(rows) and is_object(files), "a part")
+    _check(all("/" not in name and is_count(size) for name, size in files.items()), "the files of a part")
+    return Part(number, rows, files)
+
+
+def _check_regular(path: Path) -> None:
+    """Raise JobStoreError for what SQLite would follow or wait for: a symbolic link, a pipe."""
+    with store_errors(f"cannot look at {path}"), suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise JobStoreError(f"{path} is no regular file: remove it, or choose another output")
+
+
 class Checkpoint:
     """The open file, for any thread: they take turns. Every method may raise JobStoreError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, has_locks: bool = True) -> None:
+        """`has_locks`: whether the file system has the locks that SQLite takes. The folder is ours without them."""
         self.path = path
         self._turn = threading.RLock()
+        for name in (path.name, f"{path.name}-wal", f"{path.name}-journal"):
+            _check_regular(path.with_name(name))
+        address = f"{path.absolute().as_uri()}?nolock={int(not has_locks)}"
         with self._errors("opened"):
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.0)
+            self._db = sqlite3.connect(address, isolation_level=None, check_same_thread=False, timeout=0.0, uri=True)
             try:
                 self._prepare()
             except BaseException:
@@ -108,10 +171,9 @@ class Checkpoint:
     def facts(self) -> JsonDict:
         """What is known of the job as a whole."""
         with self._errors("read"):
-            try:
-                return {name: _json.loads(value.encode()) for name, value in self._db.execute("SELECT * FROM facts")}
-            except (DecodeError, AttributeError) as error:
-                raise self._broken(str(error)) from None
+            facts = {name: _json.loads(value.encode()) for name, value in self._db.execute("SELECT * FROM facts")}
+            _check_facts(facts)
+        return facts
 
     def learn(self, facts: JsonDict) -> None:
         """Keep facts, in place of what was known under their names."""
@@ -148,7 +210,7 @@ class Checkpoint:
             SELECT start, stop, digest FROM runs WHERE start > :row UNION ALL
             SELECT row, row + 1, digest FROM failures WHERE final AND row > :row ORDER BY 1 LIMIT 1000"""
         with self._errors("read"):
-            return [DoneSpan(*found) for found in self._db.execute(query, {"row": row})]
+            return [_done_span(*found) for found in self._db.execute(query, {"row": row})]
 
     def clear_transient(self) -> None:
         """Forget the failures that are not final: they are tried again."""
@@ -160,6 +222,7 @@ class Checkpoint:
         with self._errors("read"):
             (succeeded,) = self._db.execute("SELECT coalesce(sum(stop - start), 0) FROM runs").fetchone()
             (failed,) = self._db.execute("SELECT count(*) FROM failures").fetchone()
+            _check(is_count(succeeded), "the number of rows")
         return succeeded, failed
 
     def failures(self) -> Iterator[JsonDict]:
@@ -174,21 +237,23 @@ class Checkpoint:
         """The parts that are not written yet: number, rows, and bytes of vectors."""
         query = "SELECT part, sum(stop - start), sum(size) FROM runs WHERE ids IS NOT NULL GROUP BY part ORDER BY part"
         with self._errors("read"):
-            return self._db.execute(query).fetchall()
+            held: list[tuple[int, int, int]] = self._db.execute(query).fetchall()
+            _check(all(map(is_count, chain.from_iterable(held))), "a part that is not written")
+        return held
 
-    def kept(self, part: int) -> Iterator[SpooledSpan]:
+    def kept(self, part: int, dimensions: int) -> Iterator[SpooledSpan]:
         """What goes into a part, in the order of the rows. Other threads have their turn in between."""
-        start = -1
+        last = -1
         query = """
             SELECT start, stop, digest, ids, place, size, sum FROM runs
             WHERE ids IS NOT NULL AND part = ? AND start > ? ORDER BY start LIMIT ?"""
         while True:
             with self._errors("read"):
-                found = self._db.execute(query, (part, start, _AT_ONCE)).fetchall()
+                found = [_spooled_span(dimensions, *row) for row in self._db.execute(query, (part, last, _AT_ONCE))]
             if not found:
                 return
-            for start, stop, digest, ids, *place in found:
-                yield SpooledSpan(range(start, stop), _json.loads(ids), Place(*place), digest)
+            last = found[-1].rows.start
+            yield from found
 
     def forget(self, runs: Iterable[SpooledSpan]) -> None:
         """These rows are not done after all."""
@@ -210,7 +275,7 @@ class Checkpoint:
         """The parts that are written, by number."""
         with self._errors("read"):
             rows = self._db.execute("SELECT number, rows, files FROM parts ORDER BY number").fetchall()
-        return [Part(number, count, _json.loads(files.encode())) for number, count, files in rows]
+            return [_part(number, count, _json.loads(files.encode())) for number, count, files in rows]
 
     # life -------------------------------------------------------------------------------------------------------
 
@@ -242,6 +307,10 @@ class Checkpoint:
                 yield
             except sqlite3.Error as error:
                 raise self._store_error(what, error) from error
+            except (_Tampered, DecodeError, LookupError, TypeError, AttributeError) as error:
+                if what != "read":
+                    raise
+                raise self._broken(f"{type(error).__name__.lstrip('_')}: {error}") from error
 
     def _store_error(self, what: str, error: sqlite3.Error) -> JobStoreError:
         name: Any = getattr(error, "sqlite_errorname", "") or ""

@@ -200,6 +200,8 @@ class _Run:
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await self._keep(feed, stream.take_ready())
+                    if feed.is_misnamed:
+                        await self._worker.do(self._store.disown)
                 raise
         self._sent = stream.progress
         await self._lose(feed.without_text())

@@ -24,7 +24,8 @@ from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Vectors
 
 _FINAL = (ConfigurationError, BadRequestError, RequestTooLargeError, UnprocessableEntityError)
-_MOST_LOST = 1000  # rows without a text that wait to be written down
+_MAX_LOST = 1000  # rows without a text that wait to be written down
+_MAX_LACKING = 100  # rows without the field that is wanted, and none with it: the field's name is wrong
 
 
 @frozen
@@ -69,6 +70,10 @@ class TextFeed(AsyncIterator[str]):
         """Rows so far: all of them once the feed has ended."""
         self._most = 0
         self._room = anyio.Event()
+        self.is_misnamed = False
+        """Whether it has ended because no row has the field that was named."""
+        self._lacking: Row | None = None
+        self._has_the_fields = False
 
     async def __anext__(self) -> str:
         while len(self._flying) >= self._most:
@@ -79,15 +84,22 @@ class TextFeed(AsyncIterator[str]):
                 row = await anext(self._rows)
             except StopAsyncIteration:
                 await self._check_end()
+                self._check_fields(self.count)
                 raise
             number = self.count
             self.count += 1
             if await self._is_done(number, row):
+                self._has_the_fields = True  # an earlier run was content with them
                 continue
+            if row.lacks is None:
+                self._has_the_fields = self._has_the_fields or row.problem is None
+            else:
+                self._lacking = self._lacking or row
+                self._check_fields(_MAX_LACKING)
             digest = row.digest() if self._watched else None
             if row.problem is not None or row.text is None:
                 self._lost.append(_lost(number, row.id, row.line, row.problem, digest, final=True))
-                if len(self._lost) >= _MOST_LOST:
+                if len(self._lost) >= _MAX_LOST:
                     await self._keep(self.without_text())
                 continue
             self._flying[self._handed_out] = _Sent(number, row.id or str(number), row.line, digest)
@@ -128,6 +140,17 @@ class TextFeed(AsyncIterator[str]):
             raise JobMismatchError(
                 f"the source is not what it was: it ends after {self.count} rows, and the job has finished row "
                 f"{last.stop - 1}; give it the same source, or choose another output"
+            )
+
+    def _check_fields(self, rows: int) -> None:
+        """Raise ConfigurationError where so many rows have come and none of them has the fields that are wanted."""
+        row = self._lacking
+        if row is not None and not self._has_the_fields and self.count >= rows:
+            names = ", ".join(map(repr, row.has)) or "none"
+            where = "" if row.line is None else f" (line {row.line})"
+            self.is_misnamed = True
+            raise ConfigurationError(
+                f"{row.problem}; the first row{where} has {names}: name one of them with {row.lacks}="
             )
 
     def allow(self, texts: int) -> None:

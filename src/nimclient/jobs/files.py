@@ -1,6 +1,7 @@
 """Files that a crash cannot leave half written, and one process at a time per job.
 
-A file appears under its name only when all of it is on the disk. Whatever the operating system refuses becomes a
+A file appears under its name only when all of it is on the disk. What somebody else has put in the place of one of ours,
+a symbolic link or a pipe, is not followed and not waited for. Whatever the operating system refuses becomes a
 JobStoreError that says what to do about it.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
+import zlib
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +26,10 @@ _ADVICE = {
     errno.EACCES: "this user may not write there: change the permissions, or choose another output",
     errno.EPERM: "this user may not write there: change the permissions, or choose another output",
     errno.EIO: "the disk reports an error: look at it, then run the same job again",
+    errno.ELOOP: "it is a symbolic link, which a job does not follow: remove it, or choose another output",
 }
+_UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY})
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 _RESUMES = "run the same job again when that is put right"
 
 
@@ -34,6 +40,8 @@ def store_errors(what: str) -> Generator[None, None, None]:
         yield
     except OSError as error:
         raise store_error(what, error) from error
+    except (EOFError, zlib.error) as error:  # of gzip
+        raise JobStoreError(f"{what}: it is damaged ({error}); what was finished is kept; restore it") from error
 
 
 def store_error(what: str, error: OSError) -> JobStoreError:
@@ -50,10 +58,12 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
     temporary = path.with_name(path.name + ".tmp")
     with store_errors(f"cannot write {path}"):
         try:
-            with temporary.open("wb") as file:
+            with suppress(FileNotFoundError):  # that of a crash, or what somebody has put there
+                temporary.unlink()
+            with os.fdopen(open_regular(temporary, os.O_CREAT | os.O_EXCL), "wb") as file:
                 write(file)
                 file.flush()
-                os.fsync(file.fileno())
+                sync(file.fileno())
                 size = file.tell()
             temporary.rename(path)
             sync_folder(path.parent)
@@ -64,11 +74,38 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
     return size
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def open_regular(path: Path, flags: int) -> int:
+    """The descriptor of a file of ours, opened for reading and writing.
+
+    Raises OSError as `os.open` does: ELOOP for a symbolic link; and likewise for a pipe, a device or a folder.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def sync(descriptor: int) -> None:
+    """Make a file, or the names in a folder, safe from a power cut, where the file system can do that.
+
+    Network and FUSE file systems refuse it with EINVAL, EOPNOTSUPP or ENOSYS, for folders above all.
+    """
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -84,8 +121,18 @@ def lock(descriptor: int, what: str) -> None:
     except BlockingIOError:
         raise JobStoreError(f"{what} belongs to a job that is running{_owner(descriptor)}; wait for its end") from None
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+        if error.errno not in _NO_LOCKS:
             raise
+
+
+def has_byte_locks(descriptor: int) -> bool:
+    """Whether the file system has the locks of byte ranges that SQLite takes. Those of this file are let go again."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
 
 
 def _owner(descriptor: int) -> str:
@@ -100,9 +147,12 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         path = folder / "job.lock"
         with store_errors(f"cannot open {path}"):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._descriptor = open_regular(path, os.O_CREAT)
             try:
                 lock(self._descriptor, str(folder))
+                self.has_byte_locks = has_byte_locks(self._descriptor)
+                if (content := os.pread(self._descriptor, 20, 0)) and not content.isdigit():
+                    raise JobStoreError(f"{path} is not a job's: remove it, or choose another output")
                 os.ftruncate(self._descriptor, 0)
                 with suppress(OSError):  # on a full disk the lock holds without the number
                     os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)

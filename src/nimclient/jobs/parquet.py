@@ -13,6 +13,8 @@ from typing import IO, Any
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.rows import Fields, Row
 
+_NOT_UTF_8 = "\udcff"  # as Python reads a byte that is no UTF-8 (surrogateescape)
+
 
 def arrow(name: str = "pyarrow") -> Any:
     """A module of pyarrow; ConfigurationError where it is not installed."""
@@ -35,10 +37,34 @@ def parquet_rows(
         check_columns(path, file.schema_arrow.names, fields)
         columns = list(dict.fromkeys(name for name in (fields.text, fields.id) if name is not None))
         line = 0
-        for batch in file.iter_batches(rows_at_once, columns=columns):
-            for record in batch.to_pylist():
+        batches = file.iter_batches(rows_at_once, columns=columns)
+        while (batch := _next_batch(path, batches)) is not None:
+            for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
                 line += 1
-                yield fields.row(record, line)
+                yield fields.row(dict(zip(columns, values, strict=True)), line)
+
+
+def _next_batch(path: Path, batches: Iterator[Any]) -> Any:
+    try:
+        return next(batches, None)
+    except arrow().ArrowException as error:
+        raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _values(column: Any) -> list[Any]:
+    """The values of a column. A string that is not UTF-8, which Parquet does not forbid, is a text that is not valid."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        return [_value(scalar) for scalar in column]
+    return values
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return _NOT_UTF_8
 
 
 def rows_of_parquet(path: Path) -> int:

@@ -6,12 +6,14 @@ file, found before anything is sent. A line that cannot be sent for another reas
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping
 from hashlib import blake2b
+from json import JSONDecoder
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nimclient._api.call import Call
 from nimclient._base import json as _json
@@ -20,8 +22,11 @@ from nimclient._base.values import ResponseMeta
 from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
+from nimclient.jobs.lines import numbered, open_lines
 
-_MOST_NAMED = 3  # lines that an error names
+_MAX_NAMED = 3  # lines that an error names
+_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # more than 64 bits, or than a float, may hold
+_DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find where a value ends
 
 
 @frozen
@@ -55,6 +60,8 @@ class Request:
     route: Route | None
     body: JsonDict
     problem: ConfigurationError | None = None
+    text: bytes | None = field(default=None, repr=False)
+    """The body as it stands in the line, where decoding it would change its numbers."""
 
     @property
     def model(self) -> str | None:
@@ -64,19 +71,29 @@ class Request:
 
     def call(self, model: str | None) -> Call[Answered]:
         """The call: the body as it is, with `model` where it names none."""
-        assert self.route is not None
-        fields = self.body if model is None or self.model is not None else {"model": model, **self.body}
-        route = self.route
+        route, named = self.route, self.model is not None
+        assert route is not None
+        fields, text = self.body, self.text
+        if model is not None and not named:
+            fields = {"model": model, **self.body}
+            text = None if text is None else _with_model(text, model, is_empty=not self.body)
         return Call(
             "POST",
             route.path,
             Answered,
-            fields,
+            fields if text is None else None,
             model=model,
             replay=route.replay,
-            at_root=route.at_root,
             kind=route.kind,
+            at_root=route.at_root,
+            raw=text,
         )
+
+
+def _with_model(text: bytes, model: str, *, is_empty: bool) -> bytes:
+    """The text of a JSON object with a model in front of its fields."""
+    head = b'{"model":' + _json.dumps(model)
+    return head + (b"}" if is_empty else b"," + text[1:])
 
 
 @frozen
@@ -89,10 +106,9 @@ class Answered:
 
 def read_requests(path: Path, model: str | None) -> Iterator[Request]:
     """All lines that hold anything. Raises ConfigurationError for one without a custom_id, JobStoreError for the disk's."""
-    with store_errors(f"cannot read {path}"), path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield read_request(line, number, model)
+    with store_errors(f"cannot read {path}"), open_lines(path) as file:
+        for number, line in numbered(file):
+            yield read_request(line, number, model)
 
 
 def read_request(line: bytes, number: int, model: str | None) -> Request:
@@ -110,7 +126,32 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     route = ROUTES.get(url) if isinstance(url, str) else None
     problem = _problem(record, route)
     fields: JsonDict = body if is_object(body) else {}
-    return Request(number, custom_id, name, route, fields, None if problem is None else ConfigurationError(problem))
+    text = _text_of_body(line) if _LONG_NUMBER.search(line) and problem is None else None
+    failure = None if problem is None else ConfigurationError(problem)
+    return Request(number, custom_id, name, route, fields, failure, text)
+
+
+def _text_of_body(line: bytes) -> bytes | None:
+    """The text of `body` in a line that is a JSON object, `{"custom_id": …, "body": {…}, …}`; None without one."""
+    text = line.decode()
+    found: bytes | None = None
+    at = _behind_space(text, text.index("{") + 1)
+    while text[at] == '"':
+        name, at = _DECODER.raw_decode(text, at)
+        at = _behind_space(text, _behind_space(text, at) + 1)  # the colon
+        _, end = _DECODER.raw_decode(text, at)
+        if name == "body":
+            found = text[at:end].encode()
+        at = _behind_space(text, _behind_space(text, end) + 1)  # the comma, or the brace that ends it
+        if at >= len(text):
+            break
+    return found
+
+
+def _behind_space(text: str, at: int) -> int:
+    while at < len(text) and text[at] in " \t\r\n":
+        at += 1
+    return at
 
 
 def _problem(record: JsonDict, route: Route | None) -> str | None:
@@ -125,42 +166,41 @@ def _problem(record: JsonDict, route: Route | None) -> str | None:
     return None
 
 
-def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -> int:
-    """Look through the whole file; returns how many requests it has. `answered`: the ids of the answers by custom_id.
+def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -> dict[str, str]:
+    """Look through the whole file; returns the ids of its requests by custom_id. `answered`: those of the answers.
 
     Raises ConfigurationError for lines that cannot be told apart, JobMismatchError for answers to other requests.
     """
-    seen: dict[str, int] = {}
+    lines: dict[str, int] = {}
+    ids: dict[str, str] = {}
     broken: list[str] = []
     other: list[str] = []
-    with store_errors(f"cannot read {path}"), path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
+    with store_errors(f"cannot read {path}"), open_lines(path) as file:
+        for number, line in numbered(file):
             try:
                 request = read_request(line, number, model)
             except ConfigurationError as error:
                 broken.append(str(error))
                 continue
-            if (first := seen.setdefault(request.custom_id, number)) != number:
-                broken.append(f"line {number} repeats the custom_id {request.custom_id!r:.80} of line {first}")
-            elif answered.get(request.custom_id, request.id) != request.id:
-                other.append(
-                    f"the request {request.custom_id!r:.80} (line {number}) was another one when it was answered"
-                )
+            name = request.custom_id
+            ids[name] = request.id
+            if (first := lines.setdefault(name, number)) != number:
+                broken.append(f"line {number} repeats the custom_id {name!r:.80} of line {first}")
+            elif answered.get(name, request.id) != request.id:
+                other.append(f"the request {name!r:.80} (line {number}) was another one when it was answered")
     if broken:
         raise ConfigurationError(f"{path} cannot be run: {_some(broken)}")
-    other += [f"there is no request {name!r:.80}, which is answered" for name in answered if name not in seen]
+    other += [f"there is no request {name!r:.80}, which is answered" for name in answered if name not in ids]
     if other:
         raise JobMismatchError(
             f"{path} is not the file that the answers belong to: {_some(other)}; give it that one, or choose another output"
         )
-    return len(seen)
+    return ids
 
 
 def _some(problems: list[str]) -> str:
-    rest = len(problems) - _MOST_NAMED
-    return "; ".join(problems[:_MOST_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+    rest = len(problems) - _MAX_NAMED
+    return "; ".join(problems[:_MAX_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
 def unanswered(path: Path, model: str | None, answered: Container[str]) -> Iterator[Request]:

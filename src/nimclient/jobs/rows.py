@@ -7,23 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
 from nimclient.errors import ConfigurationError, NimError
 
 DIGEST = 16  # bytes
+MAX_NAMED = 20  # fields of a record that an error names
 
 
 @frozen
 class Row:
-    """One row: its text, its own id (None: it goes by its number), its line in the file, and what is wrong with it."""
+    """One row: its text, its own id (None: it goes by its number), its line in the file, and what is wrong with it.
+
+    `lacks`: "text" or "id" where its record, with the fields `has`, does not have the field of that.
+    """
 
     text: str | None
     id: str | None = None
     line: int | None = None
     problem: NimError | None = None
+    lacks: Literal["text", "id"] | None = field(default=None, eq=False)
+    has: tuple[str, ...] = field(default=(), eq=False)
 
     def digest(self) -> bytes:
         """What tells it from another row."""
@@ -42,13 +49,22 @@ class Fields:
         """The row of a record with named fields."""
         name = None
         if self.id is not None:
+            if self.id not in record:
+                return _row_without("id", self.id, record, None, line)
             try:
-                name = checked_id(record.get(self.id), self.id)
+                name = checked_id(record[self.id], self.id)
             except ConfigurationError as error:
                 return Row(None, None, line, error)
         if self.text not in record:
-            return Row(None, name, line, ConfigurationError(f"there is no field {self.text!r}"))
+            return _row_without("text", self.text, record, name, line)
         return text_row(record[self.text], name, line)
+
+
+def _row_without(
+    lacks: Literal["text", "id"], wanted: str, record: Mapping[Any, Any], name: str | None, line: int | None
+) -> Row:
+    problem = ConfigurationError(f"there is no field {wanted!r}")
+    return Row(None, name, line, problem, lacks, tuple(map(str, islice(record, MAX_NAMED))))
 
 
 def text_row(text: object, name: str | None, line: int | None) -> Row:
@@ -68,9 +84,17 @@ def text_row(text: object, name: str | None, line: int | None) -> Row:
 def checked_id(value: object, field: str) -> str:
     """An id as text: a str or a whole number; ConfigurationError for anything else."""
     if isinstance(value, str) and value:
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ConfigurationError(f"the id (field {field!r}) is not valid Unicode") from None
         return value
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        try:
+            return str(value)
+        except ValueError:  # Python's own limit, 4,300 digits
+            raise ConfigurationError(f"the id (field {field!r}) is a number of too many digits") from None
     raise ConfigurationError(f"the id (field {field!r}) is {_kind(value)}; it takes a text or a whole number")
 
 

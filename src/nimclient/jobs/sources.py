@@ -6,7 +6,6 @@ would keep the process from ending. An iterable is advanced when its next row is
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -22,7 +21,9 @@ from attrs import frozen
 from nimclient._base import json as _json
 from nimclient._base.types import is_items, is_object
 from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors
+from nimclient.jobs.lines import BOM, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
 from nimclient.jobs.rows import DIGEST, Fields, Row, checked_id, text_row
 
@@ -31,7 +32,6 @@ Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 
 _ROWS_AT_ONCE = 256
 _READ_SIZE = 1 << 20
-_LONGEST_FIELD = 1 << 30  # of CSV; Python's own limit of 128 KiB is below many a document
 _PARQUET = ".parquet"
 _TURN = 64  # rows of an iterable between two turns of other tasks
 
@@ -54,11 +54,11 @@ class RowSource:
     @property
     def is_parquet(self) -> bool:
         """Whether pyarrow is needed to read it."""
-        return self._path is not None and self._path.suffix.lower() == _PARQUET
+        return self._path is not None and suffix_of(self._path) == _PARQUET
 
     def __aiter__(self) -> AsyncIterator[Row]:
         if self._path is not None:
-            return _FileRows(READERS[self._path.suffix.lower()](self._path, self._fields), self._path)
+            return _FileRows(READERS[suffix_of(self._path)](self._path, self._fields), self._path)
         if isinstance(self._source, str):  # "-"
             return _LineRows(self._fields)
         return _ItemRows(self._source, self._fields)
@@ -69,9 +69,13 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
     given: Any = source
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given != "-"):
         path = Path(cast(str, given))
-        if path.suffix.lower() not in READERS:
+        suffix = suffix_of(path)
+        if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
             known = ", ".join(sorted(READERS))
-            raise ConfigurationError(f"source {path} is of no kind that can be read ({known}, or - for standard input)")
+            raise ConfigurationError(
+                f"source {path} is of no kind that can be read ({known}, all but Parquet also as .gz; or - for standard "
+                f"input)"
+            )
         if not path.is_file():
             raise ConfigurationError(f"source {path} {'is no file' if path.exists() else 'does not exist'}")
         return path, None
@@ -114,7 +118,7 @@ def content_of(path: Path, known: Mapping[str, Any] | None = None) -> Content:
     rows: int | None = None
     if path.suffix.lower() == _PARQUET:
         rows = rows_of_parquet(path)
-    elif path.suffix.lower() in _LINES:
+    elif path.suffix.lower() in _LINES:  # not of a compressed file, whose lines are not counted
         rows = lines + (last[-1:] not in (b"\n", b""))
     return Content(digest.hexdigest(), rows, stamp)
 
@@ -142,10 +146,9 @@ class _FileRows(AsyncIterator[Row]):
 
 
 def _json_lines(path: Path, fields: Fields) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield json_row(line, fields, number)
+    with open_lines(path) as file:
+        for number, line in numbered(file):
+            yield json_row(line, fields, number)
 
 
 def json_row(line: bytes, fields: Fields, number: int | None) -> Row:
@@ -160,10 +163,9 @@ def json_row(line: bytes, fields: Fields, number: int | None) -> Row:
 
 
 def _text_lines(path: Path, fields: Fields) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield plain_row(line, number)
+    with open_lines(path) as file:
+        for number, line in numbered(file):
+            yield plain_row(line, number)
 
 
 def plain_row(line: bytes, number: int | None) -> Row:
@@ -175,28 +177,17 @@ def plain_row(line: bytes, number: int | None) -> Row:
 
 
 def _csv_rows(path: Path, fields: Fields) -> Iterator[Row]:
-    csv.field_size_limit(max(_LONGEST_FIELD, csv.field_size_limit()))
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        reader = csv.DictReader(file)
-        check_columns(path, reader.fieldnames or (), fields)
-        while True:
-            try:
-                record = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                problem = ConfigurationError(f"the line is not valid CSV: {error}")
-                yield Row(None, None, reader.line_num + 1, problem)  # it is counted when the next one is read
-            else:
-                yield fields.row(record, reader.line_num)
+    return csv_rows(path, fields, check_columns)
 
 
 def check_columns(path: Path, names: Iterable[str], fields: Fields) -> None:
-    """Raise ConfigurationError unless the columns that are wanted are there."""
+    """Raise ConfigurationError unless the columns that are wanted are there, each of them once."""
     known = list(names)
     for wanted in (fields.text, fields.id):
         if wanted is not None and wanted not in known:
             raise ConfigurationError(f"{path} has no column {wanted!r}; it has {', '.join(map(repr, known)) or 'none'}")
+        if wanted in repeated(known):
+            raise ConfigurationError(f"{path} has more than one column {wanted!r}: rename all but one of them")
 
 
 def _parquet_rows(path: Path, fields: Fields) -> Iterator[Row]:
@@ -230,6 +221,7 @@ class _LineRows(AsyncIterator[Row]):
         self._number = 0
         self._is_json: bool | None = None
         self._ended = False
+        self._began = False
 
     async def __anext__(self) -> Row:
         while True:
@@ -252,13 +244,24 @@ class _LineRows(AsyncIterator[Row]):
             with store_errors("cannot read standard input"):
                 piece = await self._read()
             self._ended = not piece
-            start = len(self._rest)
+            start = len(self._rest) if self._began else 0
             self._rest += piece
+            if not self._began:
+                if len(self._rest) < 4 and b"\n" not in self._rest and not self._ended:
+                    continue  # no line yet that could be waited for
+                self._begin()
             end = len(self._rest) if self._ended else self._rest.rfind(b"\n", start) + 1
             if end or self._ended:
                 *lines, last = bytes(self._rest[:end]).split(b"\n")
                 del self._rest[:end]
                 return [*lines, last] if self._ended else lines
+
+    def _begin(self) -> None:
+        """Look at the first bytes: a byte-order mark is no text, UTF-16 is an error."""
+        self._began = True
+        check_encoding(bytes(self._rest[:4]), "standard input")
+        if self._rest.startswith(BOM):
+            del self._rest[: len(BOM)]
 
     async def _read(self) -> bytes:
         try:

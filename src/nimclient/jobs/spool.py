@@ -14,7 +14,7 @@ from zlib import crc32
 from attrs import frozen
 
 from nimclient.errors import JobStoreError
-from nimclient.jobs.files import store_errors
+from nimclient.jobs.files import open_regular, store_errors, sync
 
 
 @frozen
@@ -37,7 +37,7 @@ class Spool:
     def __init__(self, folder: Path, part: int) -> None:
         self.path = spool_path(folder, part)
         with store_errors(f"cannot open {self.path}"):
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._descriptor = open_regular(self.path, os.O_CREAT | os.O_APPEND)
             self._end = os.fstat(self._descriptor).st_size
 
     def append(self, piece: memoryview | bytes) -> Place:
@@ -73,7 +73,7 @@ class Spool:
     def sync(self) -> None:
         """Make it safe from a power cut."""
         with store_errors(f"cannot write {self.path}"):
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
 
     def close(self) -> None:
         """Close the file."""

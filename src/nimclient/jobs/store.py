@@ -60,16 +60,25 @@ class Store:
         with store_errors(f"cannot make {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(self.folder)
-        is_used = (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*"))
         path = self.folder / "checkpoint.sqlite"
-        if is_used and not (path.exists() and path.stat().st_size):
-            raise JobStoreError(
-                f"{self.folder} holds a job, but {path.name} is missing or empty: restore it, or choose another output"
-            )
-        self._opened = Checkpoint(path)
+        if not (path.exists() and path.stat().st_size):
+            self._check_unused(path.name)
+        self._opened = Checkpoint(path, has_locks=self._lock.has_byte_locks)
         self._facts = self._checkpoint.facts()
         self._look()
         return self._facts
+
+    def _check_unused(self, checkpoint: str) -> None:
+        """Raise JobStoreError where a folder without a checkpoint holds files that a job would replace or remove."""
+        if (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*")):
+            raise JobStoreError(
+                f"{self.folder} holds a job, but {checkpoint} is missing or empty: restore it, or choose another output"
+            )
+        for path in (self.failures_path, *self.folder.glob("open-*.f32")):
+            if path.exists() or path.is_symlink():
+                raise JobStoreError(
+                    f"{path} is not of this job, which would replace it: move it, or choose another output"
+                )
 
     @property
     def _checkpoint(self) -> Checkpoint:
@@ -116,7 +125,8 @@ class Store:
         held = {part for part, _, _ in self._checkpoint.held()}
         for part in held:
             spool = self._spool(part)
-            self._checkpoint.forget([run for run in self._checkpoint.kept(part) if not spool.holds(run.place)])
+            runs = self._checkpoint.kept(part, self.dimensions or 0)
+            self._checkpoint.forget([run for run in runs if not spool.holds(run.place)])
         needed = {spool_path(self.folder, part) for part in held}
         for path in self.folder.glob("open-*.f32"):
             if path not in needed:
@@ -132,6 +142,11 @@ class Store:
         """Keep facts about the job."""
         self._checkpoint.learn(facts)
         self._facts = {**self._facts, **facts}
+
+    def disown(self) -> None:
+        """Forget which job it is, if nothing of it is done: one with other parameters may begin here."""
+        if not self.succeeded and not self.failed:
+            self.learn({"job": None, "content": None})
 
     @property
     def is_complete(self) -> bool:
@@ -215,7 +230,7 @@ class Store:
         spool = self._spools[part]
         runs: list[SpooledSpan] = []
         size = 0
-        for run in self._checkpoint.kept(part):
+        for run in self._checkpoint.kept(part, self.dimensions or 0):
             if runs and size + run.place.size > _GROUP_BYTES:
                 yield _group(runs, spool)
                 runs, size = [], 0
@@ -260,7 +275,7 @@ class Store:
     def _describe(self, status: str) -> None:
         manifest = {
             "status": status,
-            **self._facts.get("job", {}),
+            **(self._facts.get("job") or {}),
             "format": self._format,
             "dtype": "float32",
             "dimensions": self.dimensions,
