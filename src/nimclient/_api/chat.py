@@ -76,6 +76,7 @@ def chat_call(
         headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
         accumulator=ChatAccumulator,
         warnings=() if warning is None else (warning,),
+        kind="chat",
     )
     if hosted:
         check_body_size(call.body)

@@ -58,6 +58,7 @@ def completion_call(
         replay=Replay.ONCE,
         stream=stream,
         accumulator=CompletionAccumulator,
+        kind="completions",
     )
 
 

@@ -90,7 +90,14 @@ def embeddings_call(
         check=check,
     )
     return Call(
-        "POST", "/embeddings", decode, fields, model=model, droppable_fields=droppable_fields, parse=loads_embeddings
+        "POST",
+        "/embeddings",
+        decode,
+        fields,
+        model=model,
+        droppable_fields=droppable_fields,
+        parse=loads_embeddings,
+        kind="embedding",
     )
 
 

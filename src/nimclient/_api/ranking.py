@@ -47,10 +47,6 @@ class Form:
     field: str = "documents"
     asks_all: bool = False
 
-    def is_of(self, call: Call[Any]) -> bool:
-        """Whether a call is in this form."""
-        return (call.path, call.at_root) == (self.path, self.at_root)
-
 
 NIM = Form("/ranking", nim=True)
 RERANK = Form("/rerank")
@@ -202,7 +198,7 @@ def ranking_call(
             fields["top_n"] = top_n = min(top_n or len(passages), len(passages))
     merge_fields(fields, options)
     decode = partial(_decode, documents=[passage.document for passage in passages], top_n=top_n)
-    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root)
+    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root, kind="ranking")
 
 
 def _nim_passage(passage: Passage) -> JsonDict:

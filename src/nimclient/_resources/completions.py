@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Unpack
 
 from nimclient._api.call import Call
 from nimclient._api.completions import Prompt, completion_call
-from nimclient._engine.engine import Receive
 from nimclient._resources.base import Resource
-from nimclient._streams.stream import CompletionStream
-from nimclient.records.completions import Completion
+from nimclient._streams.reader import Reader
+from nimclient._streams.stream import CompletionStream, read_completion
+from nimclient.records.completions import Completion, CompletionChunk
 from nimclient.records.params import CompletionOptions
 
 
@@ -29,10 +31,7 @@ class AsyncCompletions(Resource):
         or mixed, with the place; TransportError, APIStatusError or DecodeError when the call fails.
         """
 
-        def build(name: str | None) -> Call[Completion]:
-            return completion_call("completions.create", prompt, name, options, stream=False)
-
-        return await self._send("completions", model, build, options)
+        return await self._send(await self._call("completions.create", prompt, model, options), options)
 
     def stream(
         self, prompt: Prompt | None, *, model: str | None = None, **options: Unpack[CompletionOptions]
@@ -43,13 +42,21 @@ class AsyncCompletions(Resource):
         `prompt_logprobs` is refused by vLLM in a stream; with `echo` and `logprobs` the prompt's are in the first events.
         """
 
-        def build(name: str | None) -> Call[Completion]:
-            return completion_call("completions.stream", prompt, name, options, stream=True)
+        known = self._known_model("completions", model)
+        call = completion_call("completions.stream", prompt, known, options, stream=True)
+        return CompletionStream(partial(self._open_stream, call, prompt, options))
 
-        async def start(receive: Receive[None]) -> None:
-            await self._with_model(
-                "completions", model, build, lambda call: self._engine.run(call, options, receive), options
-            )
+    async def _call(
+        self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool = False
+    ) -> Call[Completion]:
+        """The call, for a model that is found by asking the server where nobody named one."""
+        name = self._known_model("completions", model)
+        call = completion_call(method, prompt, name, options, stream=stream)
+        return call if name is not None else call.with_model(await self._default_model("completions", options))
 
-        build(self._known_model("completions", model))
-        return CompletionStream(start, self._engine.config.limits.max_event)
+    async def _open_stream(
+        self, call: Call[Completion], prompt: Prompt | None, options: Mapping[str, Any]
+    ) -> Reader[CompletionChunk, Completion]:
+        if call.model is None:
+            call = await self._call("completions.stream", prompt, None, options, stream=True)
+        return await self._open(call, options, read_completion)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from nimclient._api.call import Call
 from nimclient._api.messages import Messages
-from nimclient._engine.engine import Receive
 from nimclient._resources.history import BaseConversation, Store, Turn, TurnInput
 from nimclient._streams.reader import Reader
 from nimclient._streams.stream import ChatStream
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from nimclient._client import AsyncClient
     from nimclient._resources.chat import AsyncChat
 
-Start = Callable[[Receive[None]], Awaitable[None]]
+Open = Callable[[], Awaitable[Reader[ChatChunk, ChatCompletion]]]
 
 
 class Conversation(BaseConversation):
@@ -52,8 +51,8 @@ class Conversation(BaseConversation):
         The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.
         """
         turn = self._history.turn(messages)
-        start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
-        return ConversationStream(start, self._chat._engine.config.limits.max_event, turn)
+        given: dict[str, Any] = {**self._options, **options}
+        return ConversationStream(opener_of(self._chat, turn, model or self._model, given), turn)
 
     @classmethod
     def from_json(
@@ -72,24 +71,24 @@ class Conversation(BaseConversation):
         return cls(client.chat, None, store, None, model, options)._restored(text)
 
 
-def start_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]) -> Start:
-    """How the stream of a turn is opened. Raises here for input that cannot be sent."""
+def opener_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]) -> Open:
+    """What opens the stream of a turn. Raises here for input that cannot be sent."""
+    chat._opener("conversation.stream", turn.request, model, options)
+    return partial(_open, chat, turn, model, options)
 
-    def build(name: str | None) -> Call[ChatCompletion]:
-        return chat._call("conversation.stream", turn.request, name, options, stream=True)
 
-    async def start(receive: Receive[None]) -> None:
-        await chat._open(model, build, options, receive)
-
-    build(chat._known_model("chat", model))
-    return start
+async def _open(
+    chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]
+) -> Reader[ChatChunk, ChatCompletion]:
+    """Open it with the history as it is by then."""
+    return await chat._opener("conversation.stream", turn.request, model, options)()
 
 
 class ConversationStream(ChatStream):
     """The stream of a turn: it ends the turn where it ends, and completes it where it has been read to its end."""
 
-    def __init__(self, start: Start, max_event: int | None, turn: Turn) -> None:
-        super().__init__(start, max_event)
+    def __init__(self, open: Open, turn: Turn) -> None:
+        super().__init__(open)
         self._turn = turn
 
     async def _opened(self) -> Reader[ChatChunk, ChatCompletion]:

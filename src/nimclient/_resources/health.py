@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import anyio
 
 from nimclient._api.call import Call
 from nimclient._api.models import health_calls
 from nimclient._api.options import check_seconds
-from nimclient._engine.engine import Exchange
+from nimclient._base.values import Headers
 from nimclient._resources.base import Resource
+from nimclient._streams.response import Response
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -19,8 +23,8 @@ from nimclient.errors import (
 )
 
 PROBE_SECONDS = 10.0
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
+FIRST_DELAY = 0.1
+MAX_DELAY = 2.0
 
 
 class AsyncHealth(Resource):
@@ -46,7 +50,7 @@ class AsyncHealth(Resource):
         """
         check_seconds("timeout", timeout)
         started = anyio.current_time()
-        pause, tries = FIRST_PAUSE, 0
+        delay, tries = FIRST_DELAY, 0
         while True:
             left = None if timeout is None else max(started + timeout - anyio.current_time(), 0.0)
             failure = await self._any("ready", PROBE_SECONDS if left is None else min(PROBE_SECONDS, left))
@@ -58,12 +62,12 @@ class AsyncHealth(Resource):
             ):
                 raise failure
             left = None if timeout is None else started + timeout - anyio.current_time()
-            if left is not None and left <= pause:
-                await self._engine._sleep(max(left, 0.0))
+            if left is not None and left <= delay:
+                await self._engine.sleep(max(left, 0.0))
                 problem = f"the server was not ready within {timeout:g} s; last: {failure.message}"
                 raise RequestTimeoutError(problem, phase="total", seconds=timeout, attempts=tries) from failure
-            await self._engine._sleep(pause)  # it ends when the client is closed
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await self._engine.sleep(delay)  # it ends when the client is closed
+            delay = min(2 * delay, MAX_DELAY)
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
         """None when a replica is as asked, else why the first is not. All are asked at once; nobody waits for the slowest."""
@@ -71,18 +75,10 @@ class AsyncHealth(Resource):
         if len(engines) == 1:
             return await self._ask(what, timeout)
         failures: dict[int, NimError | None] = {}
-
-        async def ask(position: int) -> None:
-            try:
-                failures[position] = await AsyncHealth(engines[position])._ask(what, timeout)
-            except NimError as error:
-                failures[position] = error
-            if failures[position] is None:
-                group.cancel_scope.cancel()
-
         async with anyio.create_task_group() as group:
-            for position in range(len(engines)):
-                group.start_soon(ask, position)
+            for position, engine in enumerate(engines):
+                ask = partial(AsyncHealth(engine)._ask, what, timeout)
+                group.start_soon(_ask_one, ask, position, failures, group.cancel_scope)
         return None if None in failures.values() else failures[0]
 
     async def _ask(self, what: str, timeout: float | None) -> NimError | None:
@@ -97,11 +93,30 @@ class AsyncHealth(Resource):
     async def _failure(self, call: Call[None], timeout: float | None) -> NimError | None:
         """The body says nothing that the status does not: NIMs differ in it, vLLM's is empty."""
 
-        async def receive(exchange: Exchange) -> None:
-            exchange.body.abort()
-            self._engine.core.dialects.inspect_health(exchange.url, call.path, exchange.head.headers)
-
+        engine = self._engine.with_attempts(1)
         try:
-            return await self._engine.once(call, {"timeout": timeout}, receive)
+            url, headers = await engine.open(call, {"timeout": timeout}, _read_head)
         except (APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError) as error:
             return error
+        engine.core.dialects.inspect_health(url, call.path, headers)
+        return None
+
+
+async def _ask_one(
+    ask: Callable[[], Awaitable[NimError | None]],
+    position: int,
+    failures: dict[int, NimError | None],
+    siblings: anyio.CancelScope,
+) -> None:
+    """Ask one of several replicas; where it is as asked, the others need not be."""
+    try:
+        failures[position] = await ask()
+    except NimError as error:
+        failures[position] = error
+    if failures[position] is None:
+        siblings.cancel()
+
+
+async def _read_head(response: Response) -> tuple[str, Headers]:
+    response.body.abort()
+    return response.url, response.head.headers

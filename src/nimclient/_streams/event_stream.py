@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from nimclient._base import json as _json
 from nimclient._base.types import AsyncClosing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import stream_fault
 from nimclient._streams.events import DONE
+from nimclient._streams.response import Response
 from nimclient._streams.sse import Event, SSEDecoder
 from nimclient.errors import (
     BodyTooLargeError,
@@ -22,9 +23,6 @@ from nimclient.errors import (
     TransportError,
 )
 from nimclient.records._decode import object_or_empty
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange
 
 
 class EventStream(AsyncIterator[Json], AsyncClosing):
@@ -37,12 +35,12 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
 
     __reduce__ = unpicklable
 
-    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
-        self._exchange = exchange
-        self._body = exchange.body
-        self._max_event = max_event
-        kind = exchange.head.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._events = SSEDecoder(max_event) if kind == "text/event-stream" else None
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._body = response.body
+        self._max_event = response.limits.max_event
+        kind = response.head.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._events = SSEDecoder(response.limits.max_event) if kind == "text/event-stream" else None
         self._json = bytearray() if kind.endswith(("/json", "+json")) else None
         self._phase: Literal["first_event", "idle"] = "first_event"
         self._failure: NimError | None = None
@@ -54,7 +52,7 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
     @property
     def meta(self) -> ResponseMeta:
         """The exchange with its timings so far."""
-        return self._exchange.meta()
+        return self._response.meta()
 
     def __aiter__(self) -> Self:
         return self
@@ -68,8 +66,8 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
         """Read until something is ready, or the stream has ended: then False. An error waits for what came before it."""
         if self._reading:
             raise RuntimeError("the stream is being read by another task")
-        limit = getattr(self._exchange.timeouts, self._phase)
-        deadline = None if limit is None else self._exchange.clock() + limit
+        limit = getattr(self._response.timeouts, self._phase)
+        deadline = None if limit is None else self._response.clock() + limit
         self._reading = True
         try:
             while not self.ready and not self._ended:
@@ -78,7 +76,7 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
             self._give_up()
             if not isinstance(error, NimError):
                 raise
-            self._exchange.redact(error)
+            self._response.annotate(error)
             self._failure = error
         finally:
             self._reading = False
@@ -144,5 +142,5 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
         if not getattr(self, "_ended", True):
-            _warn(f"a stream from {self._exchange.url} was not closed", ResourceWarning, source=self)
+            _warn(f"a stream from {self._response.url} was not closed", ResourceWarning, source=self)
             self._body.abandon()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
 from nimclient._streams.events import DONE, Accumulator, decode_events, is_plain, plain_answer
+from nimclient._streams.response import Response
 from nimclient._streams.sse import Event, SSEDecoder
 from nimclient.errors import (
     BodyTooLargeError,
@@ -20,9 +21,6 @@ from nimclient.errors import (
     StreamInterruptedError,
     TransportError,
 )
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange
 
 
 class Chunk(Protocol):
@@ -49,11 +47,11 @@ class Reader(Generic[C, A]):
         "_clock",
         "_closed",
         "_counts",
-        "_exchange",
         "_failure",
         "_head",
         "_max_event",
         "_plain",
+        "_response",
         "_sse",
         "_times",
         "ended",
@@ -63,15 +61,15 @@ class Reader(Generic[C, A]):
 
     def __init__(
         self,
-        exchange: Exchange,
+        response: Response,
         max_event: int | None,
         accumulator: Accumulator[A],
         chunk: Callable[[JsonDict, str, ResponseMeta], C],
     ) -> None:
-        self._exchange = exchange
-        self._clock = exchange.clock
-        self._head = exchange.meta()
-        self._body = exchange.body
+        self._response = response
+        self._clock = response.clock
+        self._head = response.meta()
+        self._body = response.body
         self._max_event = max_event
         self._plain: bytearray | None = None  # the body of a server that ignores `stream` …
         self._sse: SSEDecoder | None = None  # … or what is made of one that does not; neither before the first byte
@@ -98,7 +96,7 @@ class Reader(Generic[C, A]):
 
     async def read_first(self) -> None:
         """Read until there is content, or the end. Raises what a retry may mend."""
-        limit = self._exchange.timeouts.first_event
+        limit = self._response.timeouts.first_event
         deadline = None if limit is None else self._clock() + limit
         try:
             while not self._times and not self.ended:
@@ -115,7 +113,7 @@ class Reader(Generic[C, A]):
             raise StreamInterruptedError(
                 "the stream was closed before the answer was complete", partial=cast(Any, self.partial())
             )
-        limit = self._exchange.timeouts.idle
+        limit = self._response.timeouts.idle
         deadline = None if limit is None else self._clock() + limit
         try:
             while not self.ready and not self.ended:
@@ -132,11 +130,9 @@ class Reader(Generic[C, A]):
     def _fail(self, error: BaseException) -> None:
         """Close the connection; the error carries what has arrived."""
         self._give_up()
-        if isinstance(error, TransportError):
-            error.attempts = self._head.attempts
         if isinstance(error, NimError):
             error.partial = cast(Any, self.partial())
-            self._exchange.redact(error)
+            self._response.annotate(error)
 
     def _give_up(self) -> None:
         """Close the connection; an answer that is not complete must not look so."""
@@ -232,8 +228,8 @@ class Reader(Generic[C, A]):
 
     def meta(self) -> ResponseMeta:
         """The exchange with its timings so far."""
-        ttft = self._times[0] - self._exchange.sent if self._times else None
-        return self._exchange.meta(ttft, self._gaps())
+        ttft = self._times[0] - self._response.sent if self._times else None
+        return self._response.meta(ttft, self._gaps())
 
     def _gaps(self) -> array[float]:
         """Seconds between events with content: those that one read brought have none between them."""

@@ -6,11 +6,10 @@ any task.
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import Any, Generic, Self
 
 from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._base.values import ResponseMeta
@@ -18,12 +17,10 @@ from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import ChatAccumulator
 from nimclient._streams.completion_accumulator import CompletionAccumulator
 from nimclient._streams.reader import A, C, Reader
+from nimclient._streams.response import Response
 from nimclient.errors import StreamInterruptedError
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange, Receive
 
 
 class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
@@ -35,9 +32,8 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     __reduce__ = unpicklable
 
-    def __init__(self, start: Callable[[Receive[None]], Awaitable[None]], max_event: int | None) -> None:
-        self._start = start
-        self._max_event = max_event
+    def __init__(self, open: Callable[[], Awaitable[Reader[C, A]]]) -> None:
+        self._open = open
         self._state: Reader[C, A] | None = None
         self._opening: Callable[[], None] | None = None  # cancels it, from any loop
         self._reading = False
@@ -64,24 +60,14 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
             with CancelScope() as scope:  # for aclose() from another task
                 self._opening = partial(LoopRef().soon, scope.cancel)
                 try:
-                    await self._start(self._receive)
+                    self._state = await self._open()
                 finally:
                     self._opening = None
             if self._state is None:
                 raise StreamInterruptedError("the stream was closed while it was being opened")
+            if self._closed:  # from another task, as it was opened
+                await self._state.close()
         return self._state
-
-    async def _receive(self, exchange: Exchange) -> None:
-        """One attempt: read until there is content."""
-        reader = self._new_reader(exchange)
-        await reader.read_first()
-        self._state = reader
-        if self._closed:  # closed from another task while it was opening
-            await reader.close()
-
-    @abstractmethod
-    def _new_reader(self, exchange: Exchange) -> Reader[C, A]:
-        """What reads this kind of answer."""
 
     # reading ---------------------------------------------------------------------------------------------------
 
@@ -170,15 +156,23 @@ class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
     """
 
-    def _new_reader(self, exchange: Exchange) -> Reader[ChatChunk, ChatCompletion]:
-        return Reader(exchange, self._max_event, ChatAccumulator(), ChatChunk)
-
 
 class CompletionStream(AnswerStream[CompletionChunk, Completion]):
     """A streamed text completion; used like a ChatStream. `.partial` of its errors is a Completion."""
 
-    def _new_reader(self, exchange: Exchange) -> Reader[CompletionChunk, Completion]:
-        return Reader(exchange, self._max_event, CompletionAccumulator(), CompletionChunk)
+
+async def read_chat(response: Response) -> Reader[ChatChunk, ChatCompletion]:
+    """The reader of a streamed chat answer, when its first event with content has arrived."""
+    reader = Reader(response, response.limits.max_event, ChatAccumulator(), ChatChunk)
+    await reader.read_first()
+    return reader
+
+
+async def read_completion(response: Response) -> Reader[CompletionChunk, Completion]:
+    """The same of a text completion."""
+    reader = Reader(response, response.limits.max_event, CompletionAccumulator(), CompletionChunk)
+    await reader.read_first()
+    return reader
 
 
 class TextStream(AsyncIterator[str]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from nimclient._api.messages import Messages
-from nimclient._resources.conversation import Conversation, start_of
+from nimclient._resources.conversation import Conversation, opener_of
 from nimclient._resources.history import BaseConversation, Store, Turn, TurnInput
 from nimclient._streams.stream import ChatStream
 from nimclient._sync.mirror import like, run_inline
@@ -30,8 +30,8 @@ class SyncConversation(BaseConversation):
     def stream(self, messages: TurnInput, *, model: str | None = None, **options: Any) -> SyncChatStream:
         """See Conversation.stream."""
         turn = self._history.turn(messages)
-        start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
-        return SyncConversationStream(ChatStream(start, self._chat._engine.config.limits.max_event), turn)
+        opener = opener_of(self._chat, turn, model or self._model, {**self._options, **options})
+        return SyncConversationStream(ChatStream(opener), turn)
 
     @classmethod
     def from_json(
