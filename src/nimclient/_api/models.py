@@ -30,13 +30,13 @@ def get_call(model_id: str) -> Call[Model]:
 
 _HEALTH_ROUTES: Mapping[str, Mapping[ServerType | None, tuple[str, ...]]] = {
     "ready": {
-        None: ("/v1/health/ready", "/health/readiness", "/health"),
+        None: ("/v1/health/ready", "/health"),
         "nim": ("/v1/health/ready", "/health"),
         "litellm": ("/health/readiness",),
         "sglang": ("/ready", "/health"),
     },
     "live": {
-        None: ("/v1/health/live", "/health/liveliness", "/health"),
+        None: ("/v1/health/live", "/health"),
         "nim": ("/v1/health/live", "/health"),
         "litellm": ("/health/liveliness",),
         "sglang": ("/ping", "/health"),

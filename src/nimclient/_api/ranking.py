@@ -47,6 +47,11 @@ class Form:
     field: str = "documents"
     asks_all: bool = False
 
+    @property
+    def takes_truncate(self) -> bool:
+        """Whether the form has a field for what is done with texts that are too long."""
+        return self.nim or self.field == "texts"
+
 
 NIM = Form("/ranking", nim=True)
 RERANK = Form("/rerank")
@@ -93,7 +98,7 @@ def forms(told: Dialect | None, known: ServerType | None, endpoint: str | None =
 
 def other_form(form: Form, error: NimError, top_n: int | None) -> Form | None:
     """The form in which a server that answers so may do better: one that names another field, or gives fewer ranks."""
-    if form.nim or form is TEXTS:
+    if form.nim or form == TEXTS:
         return None
     if isinstance(error, APIStatusError) and error.status in (400, 422) and error.param == TEXTS.field:
         return TEXTS
@@ -190,7 +195,7 @@ def ranking_call(
     else:
         fields["query"] = query
         fields[form.field] = [_document(passage) for passage in passages]
-        if form is TEXTS:
+        if form == TEXTS:
             top_n = None
             if truncate is not None:
                 fields["truncate"] = truncate != "NONE"

@@ -22,6 +22,7 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 ServerType: TypeAlias = Dialect | ForeignType
 
 _INSPECTED_RESPONSES = 4
+_LITELLM_POLICY = "frame-ancestors 'none'"
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
 _OWNERS: Mapping[str, ServerType] = {
     "vllm": "vllm",
@@ -38,6 +39,7 @@ class Dialects:
     def __init__(self) -> None:
         self._known: dict[str, ServerType] = {}
         self._inspected: dict[str, int] = {}
+        self._suspected: set[str] = set()
         self._health_paths: dict[tuple[str, str], str] = {}
 
     def get(self, url: str) -> Dialect | None:
@@ -55,6 +57,10 @@ class Dialects:
         """The server type behind a URL, foreign ones included."""
         return self._known.get(_origin(url))
 
+    def type_for_health(self, url: str) -> ServerType | None:
+        """The same, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be asked."""
+        return self.type_of(url) or ("litellm" if _origin(url) in self._suspected else None)
+
     def learn(self, url: str, server_type: ServerType | None) -> None:
         """Remember what a response of this URL has shown, if it has shown anything."""
         if server_type is not None:
@@ -71,6 +77,8 @@ class Dialects:
             self._inspected[origin] = seen + 1
             if origin not in self._known:
                 self.learn(url, type_of_headers(headers))
+                if headers.get("content-security-policy") == _LITELLM_POLICY and "server" not in headers:
+                    self._suspected.add(origin)
 
     def read(self, url: str, path: str, value: Json) -> None:
         """Look at the body of a response, while the type is unknown or vLLM may still turn out to be a NIM."""
