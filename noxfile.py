@@ -98,6 +98,13 @@ def engines(session: nox.Session) -> None:
 
 
 @nox.session
+def langchain(session: nox.Session) -> None:
+    """LangChain's own standard tests of chat models and embeddings, and the examples with agents, graphs and stores."""
+    install(session, "test", "langchain")
+    session.run("pytest", "tests/integrations/langchain", "-m", "", *session.posargs)
+
+
+@nox.session
 def frameworks(session: nox.Session) -> None:
     """The examples under real frameworks and in a real browser, which it installs where it may."""
     if shutil.which("chromedriver") is None and shutil.which("apt-get") and os.geteuid() == 0:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,9 +13,8 @@ from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
 from nimclient._base.values import Headers, HttpHead, HttpRequest
-from nimclient._streams.accumulate import ChatAccumulator
-from nimclient._streams.events import is_plain, is_streamed, joined
-from nimclient._streams.reader import Reader
+from nimclient._streams.accumulate import ChatAccumulator, joined
+from nimclient._streams.events import is_plain, is_streamed
 from nimclient._streams.response import Response
 from nimclient._streams.stream import read_chat
 from nimclient.errors import (
@@ -25,7 +25,7 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
-from nimclient.records.chat import ChatChunk, ChatCompletion, decode_chat
+from nimclient.records.chat import decode_chat
 from support.cutting import cut_into_chunks, cut_into_reads, plain_answers, written
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import (
@@ -71,24 +71,22 @@ class Reads:
 def streamed(reads: list[bytes]) -> ChatStream:
     """A stream of these reads, without a network."""
 
-    async def open() -> Reader[ChatChunk, ChatCompletion]:
-        return await read_chat(
-            Response(
-                head=HttpHead(200, Headers(), 0.0, None, False),
-                body=Reads(reads),
-                request=HttpRequest("POST", "http://x/v1", {}),
-                base_url="http://x/v1",
-                number=1,
-                earlier=(),
-                timeouts=Timeouts(),
-                limits=Limits(max_event=None),
-                started=time.monotonic(),
-                sent=time.monotonic(),
-                clock=time.monotonic,
-            )
-        )
-
-    return ChatStream(open)
+    began = time.monotonic()
+    head = HttpHead(200, Headers(), 0.0, None, False)
+    response = Response(
+        head=head,
+        body=Reads(reads),
+        request=HttpRequest("POST", "http://x/v1", {}),
+        base_url="http://x/v1",
+        number=1,
+        earlier=(),
+        timeouts=Timeouts(),
+        limits=Limits(max_event=None),
+        started=began,
+        sent=began,
+        clock=time.monotonic,
+    )
+    return ChatStream(partial(read_chat, response))
 
 
 @st.composite

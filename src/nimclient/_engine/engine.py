@@ -32,7 +32,8 @@ from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
-from nimclient._streams.events import is_streamed, joined
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_streamed
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostError, NimError, RedirectError
 from nimclient.records.attempt import AttemptEvent

@@ -23,7 +23,7 @@ from nimclient._resources.conversation import Conversation
 from nimclient._resources.history import Store
 from nimclient._resources.tool_loop import OnToolError
 from nimclient._schema.structured import Via
-from nimclient._streams.reader import Reader
+from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import ChatStream, read_chat
 from nimclient.errors import NimError
 from nimclient.records.answers import Parsed, ToolRun
@@ -255,7 +255,7 @@ class AsyncChat(Resource):
         of wire messages (None: one of its own); a session that is in it goes on. `session_id`: the key in it (None: a
         new one). The options are those of `create`, for every turn.
         """
-        return Conversation(self, system, store, session_id, model, options)
+        return Conversation(self.create, self._opener, system, store, session_id, model, options)
 
     async def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
@@ -302,7 +302,7 @@ class AsyncChat(Resource):
 
     def _opener(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
-    ) -> Callable[[], Awaitable[Reader[ChatChunk, ChatCompletion]]]:
+    ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """What opens a stream of this call. Bad input raises here."""
         name = self._known_model("chat", model)
         call = self._call_for(method, messages, name, options, stream=True)
@@ -310,10 +310,11 @@ class AsyncChat(Resource):
 
     async def _open_stream(
         self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]
-    ) -> Reader[ChatChunk, ChatCompletion]:
+    ) -> AnswerReader[ChatChunk, ChatCompletion]:
         if call.model is None:
             call = await self._call(method, messages, None, options, stream=True)
+        read = partial(read_chat, choices=call.choices)
         if not call.uploads:
-            return await self._open(call, options, read_chat)
+            return await self._open(call, options, read)
         async with uploaded(self._engine, call, options) as complete:
-            return await self._open(complete, options, read_chat)
+            return await self._open(complete, options, read)

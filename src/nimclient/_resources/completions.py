@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from nimclient._api.call import Call
 from nimclient._api.completions import Prompt, completion_call
 from nimclient._resources.base import Resource
-from nimclient._streams.reader import Reader
+from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import CompletionStream, read_completion
 from nimclient.records.completions import Completion, CompletionChunk
 from nimclient.records.params import CompletionOptions
@@ -56,7 +56,7 @@ class AsyncCompletions(Resource):
 
     async def _open_stream(
         self, call: Call[Completion], prompt: Prompt | None, options: Mapping[str, Any]
-    ) -> Reader[CompletionChunk, Completion]:
+    ) -> AnswerReader[CompletionChunk, Completion]:
         if call.model is None:
             call = await self._call("completions.stream", prompt, None, options, stream=True)
-        return await self._open(call, options, read_completion)
+        return await self._open(call, options, partial(read_completion, choices=call.choices))

@@ -81,7 +81,8 @@ class Chat(Mirror[AsyncChat]):
         **options: Any,
     ) -> SyncConversation:
         """See AsyncChat.conversation."""
-        return SyncConversation(self._async, system, store, session_id, model, options)
+        chat = self._async
+        return SyncConversation(chat.create, chat._opener, system, store, session_id, model, options)
 
 
 class Completions(Mirror[AsyncCompletions]):
