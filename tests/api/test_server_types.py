@@ -134,7 +134,7 @@ def test_headers_of_the_first_responses_are_looked_at():
     known.inspect_headers(HERE, {"x-litellm-version": "1"})
     assert (known.type_of(HERE), known.get(HERE)) == ("litellm", None)
     late = Dialects()
-    for _ in range(4):
+    for _ in range(16):
         late.inspect_headers(HERE, {})
     late.inspect_headers(HERE, {"nvcf-reqid": "x"})
     assert late.type_of(HERE) is None

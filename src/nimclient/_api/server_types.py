@@ -21,7 +21,7 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 
 ServerType: TypeAlias = Dialect | ForeignType
 
-_INSPECTED_RESPONSES = 4
+_INSPECTED_RESPONSES = 16
 _LITELLM_POLICY = "frame-ancestors 'none'"
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
 _OWNERS: Mapping[str, ServerType] = {
