@@ -136,6 +136,10 @@ class Requests:
         """A request with nothing of the client's in it, for an address that a server has named."""
         return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
 
+    def opening(self, base: BaseURL) -> HttpRequest:
+        """A request that is never sent: it says where a connection goes."""
+        return HttpRequest("GET", base.api, {}, None, self._proxy(base.origin))
+
     def key_note(self, request: HttpRequest, extra: Mapping[str, str]) -> str:
         """Which key a request was sent with, or why with none, for the advice after a 401."""
         if request.anonymous:
