@@ -17,6 +17,7 @@ from nimclient.errors import ConfigurationError, DecodeError
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 250  # orjson writes 254 levels
+SEPARATOR = b",0,"
 _MANY_LEVELS = 32  # brackets: no event of an answer has more on the average
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
@@ -48,19 +49,18 @@ def loads(data: bytes | bytearray | memoryview, what: str = "the answer", *, kee
     return value
 
 
-def loads_many(texts: list[bytes]) -> list[Any] | None:
-    """Decode several JSON texts at once, which takes half the time; None where one of them needs a closer look.
+def loads_many(texts: bytes, count: int) -> list[Any] | None:
+    """Decode JSON texts that are joined by SEPARATOR, which takes half the time; None where one needs a closer look.
 
     The zeros between them make sure that what is broken in one cannot be mended by the next.
     """
-    data = b"[" + b",0,".join(texts) + b"]"
-    if data.count(b"[") + data.count(b"{") > _MANY_LEVELS * len(texts):
+    if texts.count(b"[") + texts.count(b"{") > _MANY_LEVELS * count:
         return None
     try:
-        values: list[Any] = orjson.loads(data)
+        values: list[Any] = orjson.loads(b"[%b]" % texts)
     except orjson.JSONDecodeError:
         return None
-    if len(values) != 2 * len(texts) - 1 or any(values[1::2]):
+    if len(values) != 2 * count - 1 or any(values[1::2]):
         return None
     return values[::2]
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from nimclient.errors import BodyTooLargeError
 
 _BOM = b"\xef\xbb\xbf"
+_BETWEEN = b"\n\ndata: "
 
 
 class Event(NamedTuple):
@@ -91,12 +92,17 @@ class EventBuffer:
             raise BodyTooLargeError(problem, limit=self._max_event)
 
 
-def plain_data(block: bytes) -> list[bytes] | None:
-    """The data of events that are one `data: ` line each and nothing else, as nearly all are; None for any other block."""
+def join_plain(block: bytes, separator: bytes) -> tuple[bytes, int] | None:
+    """The data of events that are one `data: ` line each and nothing else, as nearly all are, joined; and how many they are.
+
+    None for any other block. Neither data nor line ends are looked at one by one.
+    """
     if block[:6] != b"data: ":
         return None
-    data = block[6:].split(b"\n\ndata: ")
-    return data if block.count(b"\n") == 2 * len(data) - 2 else None
+    count = block.count(_BETWEEN)
+    if block.count(b"\n") != 2 * count:
+        return None
+    return block[6:].replace(_BETWEEN, separator), count + 1
 
 
 def parse_events(block: bytes) -> list[Event]:
