@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from nimclient._base.json import is_deep
 from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
@@ -71,6 +72,8 @@ class Accumulator(Generic[A]):
         """`add` for events of any form."""
         if ("choices" not in event or "error" in event) and is_fault_event(event):
             raise stream_fault(event)
+        if is_deep(event):
+            raise DecodeError("an event of the stream is nested too deeply")
         if "choices" not in event:
             if not is_object(event.get("usage")):
                 return None

@@ -13,7 +13,7 @@ from nimclient._base.json import SEPARATOR, excerpt, loads, loads_many
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import refuse_plain_fault, stream_fault
-from nimclient._streams.sse import Event, join_plain, parse_events
+from nimclient._streams.sse import Event, parse_events, plain_array
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects
@@ -88,7 +88,7 @@ def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | 
     The events that one read brought are parsed together where they are of the ordinary form.
     """
     done = block.endswith(_LAST)
-    plain = None if joiner.halves else join_plain(block[: -len(_LAST)] if done else block, SEPARATOR)
+    plain = None if joiner.halves else plain_array(block[: -len(_LAST)] if done else block, SEPARATOR)
     values = None if plain is None else loads_many(*plain)
     if values is None or not {dict}.issuperset(map(type, values)):
         return _decode_each(block, joiner)
