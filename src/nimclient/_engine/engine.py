@@ -44,7 +44,8 @@ from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
-from nimclient._streams.events import is_streamed, joined
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_streamed
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
@@ -160,6 +161,14 @@ class Engine:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
 
+    async def warm(self, connections: int) -> int:
+        """Open so many connections, spread over the replicas; how many are open then."""
+        warm = getattr(await self.core.transport(), "warm", None)
+        if self.core.closed:
+            raise ClientClosedError("the client is closed")
+        bases = (self._bases[number % len(self._bases)] for number in range(connections))
+        return 0 if warm is None else await warm(list(map(self._requests.opening, bases)), self.config.timeouts)
+
     def endpoint_of(self, model: str) -> str | None:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
         return self._requests.endpoint_of(model)
@@ -240,7 +249,7 @@ class Engine:
         kind = classify(error)
         other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
         moves = other and kind.is_throttled and attempts.may_fail_over(kind)
-        at_the_gate = gate is not None and kind.is_throttled and not moves
+        at_the_gate = gate is not None and kind.outage and not moves
         delay = None
         if gate is not None and at_the_gate:
             delay = gate.refused(course.turn, error)
