@@ -114,7 +114,9 @@ def path_below(base_urls: tuple[str, ...], url: str) -> str:
             return url[len(base) :] or "/"
     parts = urlsplit(url)
     there = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    raise ConfigurationError(f"{there} is not below the client's base URL: give the other client base_url={base_urls[0]!r}")
+    raise ConfigurationError(
+        f"{there} is not below the client's base URL: give the other client base_url={base_urls[0]!r}"
+    )
 
 
 def _facts(body: bytes | None) -> tuple[str | None, bool]:
