@@ -47,25 +47,32 @@ class Watchdog:
         self._reason: NimError | None = None
 
     def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """From now on the running task is cancelled at `deadline` (monotonic seconds), or at the call's own if earlier.
+        """`limit` and `wait`."""
+        self.limit(phase, deadline, seconds)
+        self.wait()
 
-        RequestTimeoutError where that has passed already: data that keeps coming must not put a limit off.
+    def limit(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
+        """What comes now must be over at `deadline` (monotonic seconds), or at the call's own if that is earlier.
+
+        RequestTimeoutError where it has passed already: data that keeps coming must not put a limit off.
         """
         if self._total is not None and (deadline is None or self._total < deadline):
             phase, deadline, seconds = "total", self._total, self._total_seconds
         self._phase = phase
         self._seconds = seconds
         self._deadline = deadline
-        self._armed += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        if deadline is None:
-            return
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             raise self._reached()
-        if self._timer is None or deadline < self._rings_at:
+
+    def wait(self) -> None:
+        """The running task waits from now on: it is cancelled when the limit is reached."""
+        self._armed += 1
+        if self._task is None:
+            self._task = task = asyncio.current_task()
+            assert task is not None
+            self._cancelling = task.cancelling()
+        deadline = self._deadline
+        if deadline is not None and (self._timer is None or deadline < self._rings_at):
             if self._timer is not None:
                 self._timer.cancel()
             self._set_timer(deadline)
