@@ -62,7 +62,7 @@ class Attempt:
         self._pool = pool
         self._timeouts = timeouts
         self._on_end = on_end
-        self.watchdog = Watchdog(pool.loop, total, timeouts.total)
+        self.watchdog = Watchdog(pool.alarm, total, timeouts.total)
         self._phase: Phase = "pool"
         self._reused = False
         self._has_slot = False
@@ -267,7 +267,7 @@ class Attempt:
         self._over = True
         self._connection = None
         self._pool.attempts.discard(self)
-        self.watchdog.close()
+        self.watchdog.disarm()
         if self._on_end is not None:
             self._on_end()
         if self._has_slot:
