@@ -1,8 +1,9 @@
 """Tool calls: which tools are called, and with what arguments.
 
 With `tool_choice` "required" or a name a tool is always called, one that was not called yet where there is one. With
-"auto" one is called when its name or its description shares a word with the question and no tool was called yet: a rule
-of the simulator's own. Several are called at once for a series of names and for several tools named in the question.
+"auto", by a rule of the simulator's own, one is called when no tool was called yet and its name or its description shares
+a word with the question, or the question surely has a value for one of its arguments. Several are called at once for a
+series of names and for several tools named in the question.
 """
 
 import json
@@ -91,7 +92,8 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     if offer.choice == "none" or (offer.choice == "auto" and called):
         return ()
     asked = set(content_stems(question))
-    shared = [len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) for tool in offer.tools]
+    values = Values(question)
+    shared = [_fit(tool, asked, values) for tool in offer.tools]
     if offer.choice == "auto" and not any(shared):
         return ()
     at = min(range(len(shared)), key=lambda at: (called.count(offer.tools[at].name), -shared[at]))
@@ -99,6 +101,14 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     if offer.parallel and offer.choice != "named" and not called:
         tools += _also_named(offer.tools, tools[0], asked)
     return tuple(call for tool in tools for call in _calls_of(tool, question, parallel=offer.parallel))
+
+
+def _fit(tool: Tool, asked: set[str], values: Values) -> int:
+    """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
+    properties: dict[str, Any] = (tool.parameters or {}).get("properties") or {}
+    return len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) + any(
+        map(values.knows, properties)
+    )
 
 
 def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
