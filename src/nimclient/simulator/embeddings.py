@@ -78,13 +78,13 @@ def _token_texts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
     """The texts of an input of token ids, one list or several; none for an input of texts."""
     given = fields.given("input")
     ids = cast("list[Any]", given) if isinstance(given, list) else []
-    if ids and all(isinstance(item, int) for item in ids):
-        ids = [ids]
-    if not ids or not all(
-        isinstance(item, list) and item and all(isinstance(number, int) for number in item) for item in ids
-    ):
-        return ()
-    return tuple(vocabulary.words_of(item) for item in ids)
+    lists = [ids] if _is_token_list(ids) else ids
+    return tuple(map(vocabulary.words_of, lists)) if all(map(_is_token_list, lists)) else ()
+
+
+def _is_token_list(item: Any) -> bool:
+    numbers = cast("list[Any]", item) if isinstance(item, list) else []
+    return bool(numbers) and all(isinstance(number, int) for number in numbers)
 
 
 def _texts(fields: Fields, model: ServedModel) -> tuple[str, ...]:

@@ -69,11 +69,7 @@ def take_apart(messages: Sequence[Message]) -> Material:
     results = _statements(message.text for message in messages[last_user + 1 :] if message.role == "tool")
     if results:
         return Material(question, results, results, request)
-    earlier = (
-        message.text
-        for message in messages[:last_user]
-        if not message.text.startswith(_OWN_WORDS) and WELCOME not in message.text
-    )
+    earlier = (message.text for message in messages[:last_user] if not _is_own(message.text))
     own = _statements([rest])
     return Material(question, tuple(dict.fromkeys((*_statements(earlier), *own))), own, request)
 

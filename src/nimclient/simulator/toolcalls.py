@@ -27,7 +27,7 @@ class Tool:
 
     name: str
     description: str
-    parameters: Any
+    parameters: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,8 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
 
 def _fit(tool: Tool, asked: set[str], values: Values) -> int:
     """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
-    properties: dict[str, Any] = (tool.parameters or {}).get("properties") or {}
-    return len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) + any(
-        map(values.knows, properties)
-    )
+    shared = asked.intersection(content_stems(f"{tool.name} {tool.description}"))
+    return len(shared) + any(map(values.knows, _properties(tool)))
 
 
 def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
@@ -129,16 +127,18 @@ def _calls_of(tool: Tool, question: str, *, parallel: bool) -> list[ToolCall]:
     return [ToolCall(tool.name, _arguments(tool, question)) for question in questions]
 
 
+def _properties(tool: Tool) -> dict[str, Any]:
+    """The properties of a tool's parameters, none where they are not as they must be."""
+    found = (tool.parameters or {}).get("properties")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
 def _takes_one_text(tool: Tool) -> bool:
-    parameters: dict[str, Any] = tool.parameters or {}
-    properties: dict[str, Any] = parameters.get("properties") or {}
-    wanted = [properties.get(name) for name in parameters.get("required") or properties]
-    return (
-        len(wanted) == 1
-        and isinstance(wanted[0], dict)
-        and wanted[0].get("type") == "string"
-        and "enum" not in wanted[0]
-    )
+    properties = _properties(tool)
+    required = cast("list[Any]", (tool.parameters or {}).get("required") or list(properties))
+    wanted = properties.get(required[0]) if len(required) == 1 else None
+    schema = cast("dict[str, Any]", wanted) if isinstance(wanted, dict) else {}
+    return schema.get("type") == "string" and "enum" not in schema
 
 
 def _arguments(tool: Tool, question: str) -> str:
