@@ -86,7 +86,7 @@ def test_every_kind_of_server(run, monkeypatch, dialect, kind, version, path, me
 def test_the_hosted_catalog(run, monkeypatch):
     """Of the hosted catalog every kind is tried with its default, and a request that worked shows that the key is valid."""
     monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
-    monkeypatch.setattr("nimclient.cli.examination.is_hosted", lambda _: True)
+    monkeypatch.setattr("nimclient.cli.diagnosis.is_hosted", lambda _: True)
     with SimulatorThread(Simulator(dialect="hosted")) as url:
         ran = run("doctor", "--base-url", url)
         facts = found(run("doctor", "--base-url", url, "--json"))
@@ -354,7 +354,7 @@ def test_tls_where_the_second_look_says_nothing(run, secure, monkeypatch):
     """A connection that works is fine even where nothing more is known of its certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", secure[1])
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
-    monkeypatch.setattr("nimclient.cli.examination.shake_hands", lambda *_: None)
+    monkeypatch.setattr("nimclient.cli.diagnosis.tls_handshake", lambda *_: None)
     facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
     assert facts["state"] == "ok"
     assert facts["text"].startswith("TLS, certificate valid")

@@ -1,4 +1,4 @@
-"""What the command line looks like: every command and option. What their help says at length is in `prose`."""
+"""What the command line looks like: every command and option. What their help says at length is in `help_text`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from nimclient import __version__
-from nimclient.cli import prose
+from nimclient.cli import help_text
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `command` in its result names the module that runs it."""
     parser = argparse.ArgumentParser(
-        "nimclient", description=prose.DESCRIPTION, epilog=prose.EPILOG, formatter_class=_Help, allow_abbrev=False
+        "nimclient", description=help_text.DESCRIPTION, epilog=help_text.EPILOG, formatter_class=_Help, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"nimclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
@@ -61,7 +61,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def _add_demo(commands: _Commands) -> None:
     summary = "embed, search and chat over the documentation of Python itself"
-    demo = _command(commands, "demo", summary, prose.DEMO, prose.DEMO_EPILOG)
+    demo = _command(commands, "demo", summary, help_text.DEMO, help_text.DEMO_EPILOG)
     demo.add_argument("--query", type=_text, metavar="TEXT", help="search for this and ask it, instead of the examples")
     demo.add_argument(
         "--texts",
@@ -83,7 +83,7 @@ def _add_demo(commands: _Commands) -> None:
 
 
 def _add_chat(commands: _Commands) -> None:
-    chat = _command(commands, "chat", "ask one question", prose.CHAT, prose.CHAT_EPILOG)
+    chat = _command(commands, "chat", "ask one question", help_text.CHAT, help_text.CHAT_EPILOG)
     chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: read it from standard input')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
     chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
@@ -93,7 +93,7 @@ def _add_chat(commands: _Commands) -> None:
 
 
 def _add_embed(commands: _Commands) -> None:
-    embed = _command(commands, "embed", "embed a file of texts, however large", prose.EMBED, prose.EMBED_EPILOG)
+    embed = _command(commands, "embed", "embed a file of texts, however large", help_text.EMBED, help_text.EMBED_EPILOG)
     embed.add_argument(
         "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
@@ -126,7 +126,7 @@ def _add_embed(commands: _Commands) -> None:
 
 
 def _add_batch(commands: _Commands) -> None:
-    batch = _command(commands, "batch", "send a file of requests, however large", prose.BATCH, prose.BATCH_EPILOG)
+    batch = _command(commands, "batch", "send a file of requests, however large", help_text.BATCH, help_text.BATCH_EPILOG)
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
     _add_concurrency(batch)
@@ -140,7 +140,7 @@ def _add_concurrency(parser: argparse.ArgumentParser) -> None:
 
 def _add_rerank(commands: _Commands) -> None:
     rerank = _command(
-        commands, "rerank", "sort documents by how well they answer a query", prose.RERANK, prose.RERANK_EPILOG
+        commands, "rerank", "sort documents by how well they answer a query", help_text.RERANK, help_text.RERANK_EPILOG
     )
     rerank.add_argument("query", metavar="QUERY", type=_text, help="what the documents should answer")
     rerank.add_argument(
@@ -156,13 +156,13 @@ def _add_rerank(commands: _Commands) -> None:
 
 
 def _add_models(commands: _Commands) -> None:
-    models = _command(commands, "models", "list the models of the server", prose.MODELS, prose.MODELS_EPILOG)
+    models = _command(commands, "models", "list the models of the server", help_text.MODELS, help_text.MODELS_EPILOG)
     models.add_argument("--kind", choices=KINDS, help="only models of this kind")
     _add_server_options(models, "only this model, by id or alias", "print the list as JSON")
 
 
 def _add_doctor(commands: _Commands) -> None:
-    doctor = _command(commands, "doctor", "find out what works and what does not", prose.DOCTOR, prose.DOCTOR_EPILOG)
+    doctor = _command(commands, "doctor", "find out what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG)
     _add_server_options(
         doctor, "try this model only", "print all findings as one JSON object", "one request may take (default: 10)"
     )
@@ -170,7 +170,7 @@ def _add_doctor(commands: _Commands) -> None:
 
 def _add_simulate(commands: _Commands) -> None:
     summary = "run a NIM-like server on this machine"
-    simulate = _command(commands, "simulate", summary, prose.SIMULATE, prose.SIMULATE_EPILOG)
+    simulate = _command(commands, "simulate", summary, help_text.SIMULATE, help_text.SIMULATE_EPILOG)
     seconds = _number(float, 0)
     count = _number(int, 1)
     simulate.add_argument(

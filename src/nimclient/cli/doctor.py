@@ -11,7 +11,7 @@ import anyio
 from nimclient import RetryPolicy
 from nimclient._base.types import is_array
 from nimclient.cli.connection import key_for, make_client, named_by
-from nimclient.cli.examination import Diagnosis
+from nimclient.cli.diagnosis import Diagnosis
 from nimclient.cli.findings import Finding, summary
 from nimclient.cli.show import writer_for
 
