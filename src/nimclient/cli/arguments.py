@@ -32,7 +32,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `command` in its result names the module that runs it."""
     parser = argparse.ArgumentParser(
-        "nimclient", description=help_text.DESCRIPTION, epilog=help_text.EPILOG, formatter_class=_Help, allow_abbrev=False
+        "nimclient",
+        description=help_text.DESCRIPTION,
+        epilog=help_text.EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nimclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
@@ -83,11 +87,31 @@ def _add_demo(commands: _Commands) -> None:
 
 
 def _add_chat(commands: _Commands) -> None:
-    chat = _command(commands, "chat", "ask one question", help_text.CHAT, help_text.CHAT_EPILOG)
-    chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: read it from standard input')
+    summary = "ask a question, or talk with a model"
+    chat = _command(commands, "chat", summary, help_text.CHAT, help_text.CHAT_EPILOG)
+    chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: it is what is piped in')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
+    chat.add_argument("--continue", action="store_true", dest="continued", help="go on with the last conversation")
+    chat.add_argument(
+        "--image", type=_text, action="append", default=[], metavar="FILE|URL", help="send an image; may be repeated"
+    )
+    chat.add_argument("--schema", type=_text, metavar="FILE", help="answer in the form of this JSON Schema")
     chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
     chat.add_argument("--temperature", type=_number(float, 0), metavar="X", help="0 is the most likely answer")
+    chat.add_argument(
+        "--thinking",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the model reasons before it answers",
+    )
+    chat.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the request, such as top_p=0.9; may be repeated",
+    )
     chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
 
@@ -126,7 +150,9 @@ def _add_embed(commands: _Commands) -> None:
 
 
 def _add_batch(commands: _Commands) -> None:
-    batch = _command(commands, "batch", "send a file of requests, however large", help_text.BATCH, help_text.BATCH_EPILOG)
+    batch = _command(
+        commands, "batch", "send a file of requests, however large", help_text.BATCH, help_text.BATCH_EPILOG
+    )
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
     _add_concurrency(batch)
@@ -162,7 +188,9 @@ def _add_models(commands: _Commands) -> None:
 
 
 def _add_doctor(commands: _Commands) -> None:
-    doctor = _command(commands, "doctor", "find out what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG)
+    doctor = _command(
+        commands, "doctor", "find out what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG
+    )
     _add_server_options(
         doctor, "try this model only", "print all findings as one JSON object", "one request may take (default: 10)"
     )
@@ -234,6 +262,7 @@ def _add_server_options(
     )
     server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help=f"seconds that {seconds}")
     parser.add_argument("--json", action="store_true", help=json)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say on standard error what each request was")
 
 
 def _number(kind: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], float]:

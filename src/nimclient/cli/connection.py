@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -29,19 +30,19 @@ def make_client(
 
     Raises UsageError for settings that cannot work.
     """
-    key = None if args.api_key_file is None else read_key(args.api_key_file)
+    key, base_url, settings = client_settings(args)
+    if simulator is not None:
+        base_url, settings["trust_env"] = simulator, False
     try:
-        return AsyncClient(
-            key,
-            simulator or args.base_url,
-            model=model,
-            timeouts=args.timeout,
-            retry=retry,
-            trust_env=simulator is None,
-            on_attempt=on_attempt,
-        )
+        return AsyncClient(key, base_url, model=model, retry=retry, on_attempt=on_attempt, **settings)
     except ConfigurationError as error:
         raise UsageError(in_options(str(error))) from error
+
+
+def client_settings(args: argparse.Namespace) -> tuple[str | None, str | Sequence[str] | None, dict[str, Any]]:
+    """The key, the base URL and the other settings of a client. UsageError where the options cannot be read."""
+    key = None if args.api_key_file is None else read_key(args.api_key_file)
+    return key, args.base_url, {"timeouts": args.timeout}
 
 
 @frozen
