@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import nox
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["lint", "types", "tests"]
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
 
@@ -15,29 +16,30 @@ PYTHONS = ["3.11", "3.12", "3.13"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 
-def install_group(session: nox.Session, group: str) -> None:
-    session.install("--quiet", *nox.project.dependency_groups(PROJECT, group))
+# Workers, each with its share of the files; one that has nothing left takes over from another.
+WORKERS = ("-n", "auto", "--maxprocesses", "8", "--dist", "worksteal")
 
 
-def install_package(session: nox.Session) -> None:
-    """The built wheel, not the source tree: what is tested is what is shipped."""
-    session.install("--quiet", ".")
-    session.install("--quiet", "--no-deps", "--force-reinstall", ".")  # a venv that is reused may hold an older build
+def install(session: nox.Session, *groups: str) -> None:
+    """Install dependency groups, and the built wheel, not the source tree: what is tested is what is shipped."""
+    requirements = [line for group in groups for line in nox.project.dependency_groups(PROJECT, group)]
+    session.install("--quiet", *requirements, ".")
+    session.install("--quiet", "--no-deps", "--force-reinstall", ".")  # an environment in use may hold an older build
 
 
-def run_tests(session: nox.Session) -> None:
-    install_group(session, "test")
-    install_package(session)
+def run_tests(session: nox.Session, *selection: str) -> None:
+    """Run tests with coverage, also of their workers and of the programs that they start."""
+    install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, *selection, *session.posargs)
     session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
+    session.run("coverage", "report", *(["--fail-under=0"] if selection or session.posargs else []))
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """ruff: style, order of imports, bans between floors."""
-    install_group(session, "lint")
+    session.install("--quiet", *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -45,49 +47,61 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy strict and pyright strict over the package and a sample app; what an editor shows over Client."""
-    install_group(session, "types")
-    install_package(session)
-    session.run("mypy")
-    session.run("pyright")
+    install(session, "types")
+    with ThreadPoolExecutor() as side_by_side:
+        list(side_by_side.map(session.run, ("mypy", "pyright")))
     session.run("python", "tests/typing/hover.py")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite with coverage, on the Python that runs nox."""
+    """What everybody runs: all but the slow tests, with coverage, on the Python that runs nox."""
     run_tests(session)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take their time: processes, exits, kills, every await cancelled, many seeds, NVIDIA Dynamo."""
+    install(session, "test")
+    session.run("pytest", *WORKERS, "-m", "slow", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def matrix(session: nox.Session) -> None:
-    """The whole suite on every supported Python that is installed."""
-    run_tests(session)
+    """The whole suite, slow tests too, on every supported Python that is installed."""
+    run_tests(session, "-m", "slow or not slow")
 
 
 @nox.session(python="3.11")
 def vllm(session: nox.Session) -> None:
     """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
-    install_group(session, "test")
-    install_package(session)
+    install(session, "test")
     files = ("tests/servers/test_vllm.py", "tests/servers/test_vllm_pooling.py")
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """Jobs that are killed with SIGKILL at 200 random moments; the ordinary tests do it 20 times."""
-    install_group(session, "test")
-    install_package(session)
-    session.run("pytest", "tests/jobs/test_kill.py", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"})
+    """Jobs that are killed with SIGKILL at 200 random moments; the slow tests do it 20 times."""
+    install(session, "test")
+    session.run(
+        "pytest", "tests/jobs/test_kill.py", "-m", "", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"}
+    )
 
 
 @nox.session(python="3.11")
 def engines(session: nox.Session) -> None:
     """EmbedBatch in Ray Data with two actors, in Spark (wants Java 17), Dask and Daft: some 2 GB to install."""
-    install_group(session, "test")
-    install_package(session)
+    install(session, "test")
     session.install("--quiet", "ray[data]>=2.40", "pyspark>=4", "dask[dataframe]>=2025.1", "daft>=0.7")
     session.run("pytest", "tests/integrations", "-v", *session.posargs, env={"NIMCLIENT_TEST_ENGINES": "1"})
+
+
+@nox.session
+def langchain(session: nox.Session) -> None:
+    """LangChain's own standard tests of chat models and embeddings, and the examples with agents, graphs and stores."""
+    install(session, "test", "langchain")
+    session.run("pytest", "tests/integrations/langchain", "-m", "", *session.posargs)
 
 
 @nox.session
@@ -96,15 +110,12 @@ def frameworks(session: nox.Session) -> None:
     if shutil.which("chromedriver") is None and shutil.which("apt-get") and os.geteuid() == 0:
         for command in (["update", "-q"], ["install", "-yq", "chromium", "chromium-driver"]):
             session.run("apt-get", *command, external=True, silent=True, success_codes=[0, 100])
-    install_group(session, "test")
-    install_group(session, "frameworks")
-    install_package(session)
+    install(session, "test", "frameworks")
     session.run("pytest", "tests/frameworks", *session.posargs, env={"NIMCLIENT_TEST_FRAMEWORKS": "1"})
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks side by side with the raw floor and with peers; writes JSON."""
-    install_group(session, "bench")
-    install_package(session)
+    install(session, "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)

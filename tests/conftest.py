@@ -2,25 +2,33 @@
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aioresponses import aioresponses
+from hypothesis import HealthCheck, settings
 
 from nimclient import AsyncClient, RetryPolicy
-from support.leaks import assert_idle, assert_no_strays
+from support.leaks import assert_idle, assert_no_strays, pools, set_heap_aside
 from support.server import FaultServer
+from support.session import SessionTransport
 from support.wire import MODEL
 
 KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
 
+
+# What takes long on a loaded machine is no failure.
+settings.register_profile("nimclient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nimclient")
 
 if os.environ.get("NIMCLIENT_TEST_LOOP") == "uvloop":  # async tests run on it, too
     import uvloop
@@ -76,18 +84,12 @@ async def make_client(request: pytest.FixtureRequest) -> AsyncIterator[MakeClien
     yield make
     for client in made:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1):  # the server may still be closing its side
-                while any(pool.session.connector._acquired for pool in _pools(client)):
+            async with asyncio.timeout(10):  # the server may still be closing its side
+                while not all(pool.is_idle() for pool in pools(client)):
                     await asyncio.sleep(0.002)
         assert_idle(client)
         await client.aclose()
     await assert_no_strays()
-
-
-def _pools(client: AsyncClient) -> list[Any]:
-    from support.leaks import pools
-
-    return pools(client)
 
 
 @pytest.fixture
@@ -104,7 +106,11 @@ class _MockedResponse(aiohttp.ClientResponse):
 
 
 class Canned(aioresponses):
-    """aioresponses whose answers aiohttp 3.14 can make. It replaces ClientSession._request: no connector is used."""
+    """aioresponses whose answers aiohttp 3.14 can make. It replaces ClientSession._request, which only clients with its
+    `transport` use.
+    """
+
+    transport = SessionTransport()
 
     def add(self, url: Any, method: str = "GET", *args: Any, **options: Any) -> None:
         super().add(url, method, *args, **{"response_class": _MockedResponse, **options})
@@ -116,17 +122,34 @@ class Canned(aioresponses):
 
 @pytest.fixture
 def canned() -> Iterator[Canned]:
-    """Answers for requests that never reach a socket: `canned.post(url, payload={...})`."""
+    """Answers for requests that never reach a socket: `AsyncClient(…, transport=canned.transport)`."""
     with Canned() as canned:
         yield canned
 
 
 def pytest_collection_finish() -> None:
     """What the imports have made is never garbage: collecting it over and over would take half of the tests' time."""
-    gc.collect()
-    gc.freeze()
+    set_heap_aside()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def heap_of_its_own() -> None:
+    """Nor is what the modules before have left: each test collects its own garbage, wherever it comes in the order."""
+    set_heap_aside()
 
 
 def pytest_sessionfinish() -> None:
     """Others look at what refers to what."""
     gc.unfreeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that not even its time limit ends takes its worker with it; it fails, and another worker goes on."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    faulthandler.dump_traceback_later(2 * float(item.config.getini("timeout")), exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()

@@ -24,10 +24,13 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PYTEST = ["-m", "pytest", "-q", "-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function"]
-PYTHON = blocks("python")
+PYTHON = [
+    pytest.param(place, code, id=place, marks=() if place.startswith("README") else pytest.mark.slow)
+    for place, code in blocks("python")
+]
 
 
-@pytest.mark.parametrize(("place", "code"), PYTHON, ids=[place for place, _ in PYTHON])
+@pytest.mark.parametrize(("place", "code"), PYTHON)
 def test_every_python_block_runs(place: str, code: str, nim_simulator_url: str, tmp_path: Path) -> None:
     """A block of Python is a program (or a test module) that succeeds against a NIM without printing to standard error."""
     file = tmp_path / "test_block.py"

@@ -15,6 +15,7 @@ from attrs import define
 from nimclient._base.config import RetryPolicy
 from nimclient._bulk.pacer import Pacer
 from nimclient._bulk.rate import RateLimit
+from support.slow import mostly_slow
 from tests.support.capacity import Bucket, Queue, Run, Server, Service, Slots, simulate
 
 SEEDS = range(20)
@@ -102,7 +103,7 @@ AROUND = (0.9, 1.0, 1.1, 1.5)
 RATED = (0.9, 1.0, 1.1, 1.3)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 @pytest.mark.parametrize(
     ("kind", "shares", "most_refused"),
     [
@@ -127,7 +128,7 @@ def test_close_to_the_best_fixed_limit(
     assert run.throughput() >= 0.95 * job.best(shares, seed)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 def test_a_queue_is_not_filled_without_end(seed: int) -> None:
     """What is in flight on a server that queues comes down to a few times its slots in the course of a long job."""
     job = queueing(seed)
@@ -137,7 +138,7 @@ def test_a_queue_is_not_filled_without_end(seed: int) -> None:
     assert sum(late) / len(late) <= 3 * job.room + 16
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 def test_an_outage_within_the_patience_is_survived(seed: int) -> None:
     """A server that takes nothing for a minute costs the job that minute, few refusals, and no slice."""
 
@@ -162,7 +163,7 @@ def test_an_outage_beyond_the_patience_fails() -> None:
     assert 115 <= run.failures[0] - 10 <= 140
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None:
     """Under `Limits.requests_per_minute` below what the server gives there is no refusal after the first ones."""
@@ -175,7 +176,7 @@ def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None
     assert run.throughput() == pytest.approx(per_second, rel=0.02 if share < 0.5 else 0.1)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 def test_a_key_of_forty_a_minute(seed: int) -> None:
     """200 requests under the hosted catalog's limit: few in vain, though the first forty were taken at any speed."""
     svc = Service(Random(seed), spread(Random(f"forty {seed}"), 0.1, 3.0), 0.5)

@@ -104,7 +104,7 @@ async def test_an_alias_of_the_hosted_catalog(canned: Any) -> None:
     base = "https://integrate.api.nvidia.com/v1/models"
     canned.get(base + "/" + CHAT, status=404, body="404 page not found", repeat=True)
     canned.get(base, payload={"data": []}, repeat=True)
-    async with AsyncClient("some-key") as client:
+    async with AsyncClient("some-key", transport=canned.transport) as client:
         model = await client.models.get(CHAT)
     assert (model.id, model.listed, model.meta) == (CHAT, False, None)
 

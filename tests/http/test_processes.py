@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.server import FaultServer, Request, Stall
+from support.slow import mostly_slow
 from support.wire import MODEL, chat, chunk, head, token
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -54,7 +55,7 @@ def wait(*children):
 """
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture(params=mostly_slow(["http", "https"], "https"))
 def served(request: pytest.FixtureRequest) -> tuple[FaultServer, str]:
     """A server in a thread, and the authority that its clients need."""
     if request.param == "http":
@@ -65,7 +66,7 @@ def served(request: pytest.FixtureRequest) -> tuple[FaultServer, str]:
 Program = Callable[..., None]
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=mostly_slow(["asyncio", "uvloop"], "asyncio"))
 def program(request: pytest.FixtureRequest, served: tuple[FaultServer, str], tmp_path: Path) -> Program:
     """Runs a program against the server; it must end well and say nothing."""
     if request.param == "uvloop":
@@ -76,7 +77,7 @@ def program(request: pytest.FixtureRequest, served: tuple[FaultServer, str], tmp
         file.write_text(START + code)
         arguments = [served[0].url, served[1], request.param]
         command = [sys.executable, "-W", "error", str(file), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=40)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stdout + done.stderr
 
     return run
@@ -112,7 +113,7 @@ async def parent():
 
 thread = threading.Thread(target=run, args=(parent(),))
 thread.start()
-assert warm.wait(5)
+assert warm.wait(60)
 children = [fork(lambda: (run(call(25)), gc.collect()), sys.exit) for _ in range(4)]
 go.set()
 thread.join()
@@ -213,7 +214,7 @@ thread.join()
 """)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", mostly_slow(["fork", "spawn", "forkserver"], "fork"))
 def test_multiprocessing(served: Any, tmp_path: Path, method: str) -> None:
     """A pool of processes works with clients that it gets as arguments and, where it forks, that it inherits."""
     file = tmp_path / "pooled.py"
@@ -242,5 +243,5 @@ if __name__ == "__main__":
 """
     )
     command = [sys.executable, "-W", "error", str(file), served[0].url, served[1], method]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stdout + done.stderr

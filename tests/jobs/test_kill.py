@@ -28,7 +28,7 @@ KILLS = int(os.environ.get("NIMCLIENT_TEST_KILLS", "20"))
 DOCUMENTS = 1600
 FORMATS = ("npy", "parquet", "jsonl")
 
-pytestmark = pytest.mark.timeout(60 + KILLS * 6)
+pytestmark = pytest.mark.timeout(300 + KILLS * 6)
 
 
 @pytest.fixture

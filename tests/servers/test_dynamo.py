@@ -27,7 +27,7 @@ from servers.dynamo import MODEL, Dynamo
 from servers.same import CHAT, HELLO, both, shape
 from support.leaks import assert_idle, assert_no_strays
 
-pytestmark = [pytest.mark.dynamo, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.dynamo, pytest.mark.slow]
 ONCE = RetryPolicy(attempts=1)
 TOOL = {
     "type": "function",

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.server import FaultServer, Request, ServerThread, Stall
+from support.slow import mostly_slow
 from support.wire import answer, chat, chat_body, chunk, error, head, token
 
 BEGIN = """
@@ -114,7 +115,7 @@ atexit.register(lambda: print(client.chat.create('ok').text, flush=True))
 }
 
 
-@pytest.mark.parametrize("left", LEFT_OPEN)
+@pytest.mark.parametrize("left", mostly_slow(LEFT_OPEN, "a stream in a block", "a thread in a batch"))
 def test_the_interpreter_exits_quietly(server: FaultServer, left: str) -> None:
     """With clients, streams, batches and daemon threads under way a program ends at once and prints nothing; each time."""
     script = LEFT_OPEN[left] + "\nprint('end', flush=True)"
@@ -151,7 +152,7 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("call", mostly_slow(CALLS, "create", "batch"))
 def test_ctrl_c_cancels_the_request_at_once(server: FaultServer, call: str) -> None:
     """KeyboardInterrupt comes out of the call, and its connections are closed by then, not only at exit."""
     script = f"""

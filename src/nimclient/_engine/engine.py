@@ -44,7 +44,8 @@ from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
-from nimclient._streams.events import is_streamed, joined
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_streamed
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,

@@ -1,0 +1,27 @@
+"""The LangChain classes: ChatNVIDIA, NVIDIAEmbeddings, NVIDIARerank, NVIDIA and ChatNVIDIADynamo.
+
+They take the names and arguments of langchain-nvidia-ai-endpoints, so that a program changes its import line only, and stand
+on the public client: its pool, its retries, its errors. Needs the extra `langchain` (langchain-core).
+"""
+
+from __future__ import annotations
+
+from nimclient.integrations.langchain.chat import ChatNVIDIA
+from nimclient.integrations.langchain.completions import NVIDIA
+from nimclient.integrations.langchain.dynamo import ChatNVIDIADynamo
+from nimclient.integrations.langchain.embeddings import NVIDIAEmbeddings
+from nimclient.integrations.langchain.models import Model, register_model
+from nimclient.integrations.langchain.priority import get_inference_priority, inference_priority
+from nimclient.integrations.langchain.rerank import NVIDIARerank
+
+__all__ = [
+    "NVIDIA",
+    "ChatNVIDIA",
+    "ChatNVIDIADynamo",
+    "Model",
+    "NVIDIAEmbeddings",
+    "NVIDIARerank",
+    "get_inference_priority",
+    "inference_priority",
+    "register_model",
+]

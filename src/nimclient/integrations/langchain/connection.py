@@ -1,0 +1,334 @@
+"""The fields that all classes share (server, key, time limits, headers), and the clients behind them.
+
+All objects of a process that speak to the same server with the same key share one client, and so one pool a loop; building
+or copying an object opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from functools import cache, cached_property
+from typing import Any, ClassVar, Self, cast
+from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
+
+from attrs import frozen
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
+
+from nimclient import AsyncClient, Client, RetryPolicy, Timeouts, __version__
+from nimclient.errors import ConfigurationError
+from nimclient.integrations.langchain import catalog
+from nimclient.integrations.langchain import models as registry
+
+HOSTED = "https://integrate.api.nvidia.com/v1"
+_HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
+_KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+_OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client itself has no default of this kind
+_KIND_OF = {"ChatNVIDIA": "chat", "NVIDIAEmbeddings": "embedding", "NVIDIARerank": "ranking", "NVIDIA": "completions"}
+
+
+@frozen
+class Server:
+    """What decides which client serves an object. `environment`: the keys and base URL that the client may take from it."""
+
+    base_url: str | None
+    api_key: str | None
+    verify: bool | str
+    endpoints: tuple[registry.Model, ...]
+    environment: tuple[str | None, ...]
+    transport: Any
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the client."""
+        return {
+            "api_key": self.api_key,
+            "base_url": self.base_url,
+            "verify": self.verify,
+            "transport": self.transport,
+            "endpoints": {model.id: registry.to_record(model) for model in self.endpoints},
+        }
+
+
+class Clients:
+    """The blocking and the async client of one server, made when they are first used, and what was learned of it."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.refused_forms: dict[str | None, set[str]] = {}  # of structured output, by model
+
+    @cached_property
+    def blocking(self) -> Client:
+        """For calls without await."""
+        return Client(**self.server.settings())
+
+    @cached_property
+    def awaiting(self) -> AsyncClient:
+        """For calls with await, in any loop."""
+        return AsyncClient(**self.server.settings())
+
+
+_clients: WeakValueDictionary[Server, Clients] = WeakValueDictionary()
+
+
+@frozen
+class _Options:
+    """What an object changes of the shared client."""
+
+    timeouts: Timeouts | None
+    retry: RetryPolicy | None
+    headers: tuple[tuple[str, str], ...]
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of `with_options`."""
+        return {"timeouts": self.timeouts, "retry": self.retry, "headers": dict(self.headers)}
+
+
+class Link:
+    """An object's own view of the shared clients, valid while its fields stay as they are."""
+
+    def __init__(self, server: Server, options: _Options) -> None:
+        self.server = server
+        self.options = options
+        self.clients = _clients.get(server) or _clients.setdefault(server, Clients(server))
+
+    @cached_property
+    def blocking(self) -> Client:
+        """The blocking client with this object's limits and headers."""
+        return self.clients.blocking.with_options(**self.options.settings())
+
+    @cached_property
+    def awaiting(self) -> AsyncClient:
+        """The same for await."""
+        return self.clients.awaiting.with_options(**self.options.settings())
+
+    def __deepcopy__(self, memo: object) -> Link:
+        return self
+
+
+class EnvironmentKey(SecretStr):
+    """A key that nobody passed: it is shown like one, and goes only where the client lets a key of the environment go."""
+
+
+class Connection(BaseModel):
+    """The fields that all classes share. None of them is ever part of a request's body."""
+
+    model_config = ConfigDict(protected_namespaces=(), populate_by_name=True, hide_input_in_errors=True)
+
+    client_name: ClassVar[str] = ""
+    """The class as models name it, for subclasses too."""
+
+    base_url: str | None = Field(
+        None, description="The server, with or without /v1; None: NVIDIA_BASE_URL or the catalog"
+    )
+    model: str | None = Field(None, description="The model; None: the catalog's default, or the first the server lists")
+    api_key: InstanceOf[SecretStr] | SecretStr | None = Field(
+        None, description="The key; None: NVIDIA_NIM_API_KEY or NVIDIA_API_KEY"
+    )
+    timeout: float | None = Field(None, ge=0, description="Seconds without any progress; None: the client's own limits")
+    max_retries: int | None = Field(None, ge=0, description="Tries after the first; None: two")
+    verify_ssl: bool | str = Field(True, description="Whether, or with which CA file, certificates are verified")
+    default_headers: dict[str, str] = Field(default_factory=dict, exclude=True, repr=False)
+    transport: Any = Field(
+        None, exclude=True, repr=False, description="For tests: what the client sends through (nimclient.testing)"
+    )
+    usage_telemetry_enabled: bool | None = Field(
+        None, exclude=True, repr=False, description="Accepted and without effect: nimclient sends no telemetry"
+    )
+
+    _resolved: bool = PrivateAttr(False)
+    _link: Link | None = PrivateAttr(None)
+    _environment_base: str | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_aliases(cls, values: Any) -> Any:
+        """`nvidia_api_key` and `nvidia_base_url` win over the short names."""
+        if not isinstance(values, Mapping):
+            return values
+        given = dict(cast(Mapping[str, Any], values))
+        for alias, name in (("nvidia_api_key", "api_key"), ("nvidia_base_url", "base_url")):
+            value = given.pop(alias, None)
+            if value is not None:
+                given[name] = value
+            elif given.get(name, ...) is None or given.get(name) == "":
+                given.pop(name, None)
+        return given
+
+    @model_validator(mode="after")
+    def _resolve(self) -> Self:
+        """Normalize the URL, take what the environment has, find the default model, warn of what looks wrong."""
+        if not self._resolved:  # an assignment that is validated comes here, too
+            self._take_environment()
+            self._set("base_url", _normalized(self.base_url or self._environment_base or HOSTED))
+            self._resolve_model()
+            self._resolved = True
+        return self
+
+    def _set(self, name: str, value: Any) -> None:
+        vars(self)[name] = value  # no second validation, and not "set by the caller"
+
+    def _take_environment(self) -> None:
+        if base := os.environ.get("NVIDIA_BASE_URL", "").strip():
+            self._environment_base = _normalized(base)
+        if self.api_key is None and (key := os.environ.get("NVIDIA_API_KEY", "").strip()):
+            self._set("api_key", EnvironmentKey(key))
+
+    def _resolve_model(self) -> None:
+        if self.is_hosted and not self._has_key:
+            warnings.warn(
+                "An API key is required for the hosted NIM. This will become an error in the future.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if self.model is None:
+            if self.is_hosted:
+                self._set("model", _default_model(self.client_name))
+            return
+        known = registry.known_model(self.model)
+        if known is not None and self.model in (known.aliases or ()):
+            warnings.warn(f"Model {self.model} is deprecated. Using {known.id} instead.", UserWarning, stacklevel=2)
+            if self.is_hosted:
+                self._set("model", known.id)
+        if self.is_hosted:
+            self._warn_of_model(self.model, known)
+
+    def _warn_of_model(self, name: str, known: registry.Model | None) -> None:
+        if known is None:
+            if not name.startswith("nvdev/"):
+                warnings.warn(
+                    f"Model {name} is unknown, check `available_models`. Inference may fail.", UserWarning, stacklevel=2
+                )
+            return
+        if known.deprecated:
+            warnings.warn(
+                f"Model {known.id} on endpoint {self.base_url} is deprecated and may be removed in a future release.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if known.client is None:
+            warnings.warn(f"Unable to determine validity of {known.id}", UserWarning, stacklevel=2)
+        elif known.client != self.client_name:
+            warnings.warn(
+                f"Model {known.id} is incompatible with client {self.client_name}. Please check "
+                f"`{self.client_name}.get_available_models()`.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def is_hosted(self) -> bool:
+        """Whether the base URL leads to NVIDIA's catalog."""
+        return urlsplit(self.base_url or "").hostname in _HOSTED_HOSTS
+
+    @property
+    def _has_key(self) -> bool:
+        return self.api_key is not None or any(os.environ.get(name, "").strip() for name in _KEYS)
+
+    # clients -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> Link:
+        """The clients for the fields as they are now."""
+        server = Server(
+            None if self.base_url == self._environment_base else _normalized(self.base_url or HOSTED),
+            self._explicit_key(),
+            self.verify_ssl,
+            tuple(model for model in registry.registered_models() if model.id == self.model or _is_url(model.endpoint)),
+            tuple(os.environ.get(name) for name in (*_KEYS, "NVIDIA_BASE_URL")),
+            self.transport,
+        )
+        options = _Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
+        link = self._link
+        if link is None or link.server != server or link.options != options:
+            if self.is_hosted and not self._has_key:
+                raise ConfigurationError(
+                    "[401] Unauthorized: the hosted catalog needs an API key. "
+                    "Please check or regenerate your API key: create one at https://build.nvidia.com "
+                    "and set NVIDIA_API_KEY (or pass api_key=)"
+                )
+            link = self._link = Link(server, options)
+        return link
+
+    @property
+    def _blocking(self) -> Client:
+        return self._now.blocking
+
+    @property
+    def _awaiting(self) -> AsyncClient:
+        return self._now.awaiting
+
+    def _explicit_key(self) -> str | None:
+        """The key that the caller gave; one of the environment is left to the client, which knows where it may go."""
+        if self.api_key is None or isinstance(self.api_key, EnvironmentKey):
+            return None
+        return self.api_key.get_secret_value()
+
+    def _timeouts(self) -> Timeouts | None:
+        """`timeout` limits inactivity, so that a long stream may go on as long as it moves."""
+        seconds = self.timeout
+        if seconds is None:
+            return None
+        return Timeouts(connect=seconds, headers=seconds, first_event=seconds, idle=seconds)
+
+    def _retry(self) -> RetryPolicy | None:
+        return None if self.max_retries is None else RetryPolicy(attempts=self.max_retries + 1)
+
+    # models ------------------------------------------------------------------------------------------------------
+
+    @property
+    def available_models(self) -> list[registry.Model]:
+        """The models that this class can speak to: what the server lists (one request), in the hosted catalog of this class
+        only, and completed with the table of known models."""
+        listed = self._blocking.models.list()
+        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+
+    @classmethod
+    def get_available_models(cls, **kwargs: Any) -> list[registry.Model]:
+        """The models that this class can speak to; the arguments are those of the constructor."""
+        return cls(**kwargs).available_models
+
+    async def aget_available_models(self) -> list[registry.Model]:
+        """`available_models` with await."""
+        listed = await self._awaiting.models.list()
+        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+
+    # pickles -----------------------------------------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """No key, no header and no client: the copy takes the key of its own environment."""
+        state = super().__getstate__()
+        hidden: dict[str, Any] = {"api_key": None, "default_headers": {}, "transport": None}
+        given = state["__pydantic_fields_set__"] - hidden.keys()
+        return {
+            **state,
+            "__dict__": {**state["__dict__"], **hidden},
+            "__pydantic_fields_set__": given,
+            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_link": None},
+        }
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        if key := os.environ.get("NVIDIA_API_KEY", "").strip():
+            self._set("api_key", EnvironmentKey(key))
+
+
+def versions() -> dict[str, str]:
+    """What LangChain's traces say of this package."""
+    return {"nimclient": __version__}
+
+
+def _default_model(client: str) -> str | None:
+    kind = _KIND_OF[client]
+    return _OLD_COMPLETIONS if kind == "completions" else catalog.hosted_default(kind)
+
+
+def _is_url(endpoint: str | None) -> bool:
+    return endpoint is not None and endpoint.startswith(("http://", "https://"))
+
+
+@cache
+def _normalized(base_url: str) -> str:
+    """The API root, as the client reads it. Raises ConfigurationError (a ValueError) for a URL that is none."""
+    return AsyncClient("unused", base_url).base_url

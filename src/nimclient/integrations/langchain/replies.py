@@ -1,0 +1,212 @@
+"""The client's records → LangChain's messages, whole and in pieces."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
+from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+import nimclient
+from nimclient import ChatChunk, ChatCompletion, Choice, Usage
+from nimclient._base.types import JsonDict
+from nimclient.errors import ToolError
+from nimclient.integrations.langchain.messages import REASONING_FIELDS
+from nimclient.records import Logprobs, ToolCallDelta
+
+_RAW_CONTENT = "raw_content"  # the key under which the client keeps a text that had its reasoning in tags
+
+
+def chat_result(completion: ChatCompletion, model: str | None) -> ChatResult:
+    """One generation a choice; `llm_output` has the model's name and what the call used."""
+    name = completion.model or model or ""
+    generations = [_generation(choice, completion, name) for choice in completion.choices]
+    output: JsonDict = {"model_name": name}
+    if completion.usage is not None:
+        output["token_usage"] = completion.usage.to_dict()
+    return ChatResult(generations=generations, llm_output=output)
+
+
+def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatGeneration:
+    message = choice.message
+    calls, invalid = _read_calls(message.tool_calls)
+    more: JsonDict = {}
+    if message.reasoning:
+        more["reasoning_content"] = message.reasoning
+        if _RAW_CONTENT not in message.extra:
+            more.update(_named_reasoning(message.reasoning, old="reasoning_content" in message.extra))
+    if message.tool_calls:
+        more["tool_calls"] = [call.to_dict() for call in message.tool_calls]
+    if message.refusal:
+        more["refusal"] = message.refusal
+    info = _generation_info(choice.finish_reason, choice.logprobs)
+    first = choice is completion.choices[0]
+    metadata: JsonDict = {
+        **completion.extra,
+        "role": message.role,
+        "model_name": model,
+        **info,
+        **_given(
+            id=completion.id,
+            system_fingerprint=completion.system_fingerprint,
+            stop_reason=choice.stop_reason,
+            token_usage=None if completion.usage is None else completion.usage.to_dict(),
+        ),
+    }
+    reply = AIMessage(
+        content=message.text,
+        tool_calls=calls,
+        invalid_tool_calls=invalid,
+        additional_kwargs=more,
+        response_metadata=metadata,
+        usage_metadata=usage_metadata(completion.usage) if first else None,  # once, however many choices
+        id=completion.id,
+        role=message.role,
+    )
+    return ChatGeneration(message=reply, generation_info=info)
+
+
+def _named_reasoning(reasoning: str, *, old: bool) -> JsonDict:
+    """The reasoning under the name that the server gave it, and the note that it was the server's."""
+    if old:
+        return {REASONING_FIELDS: ["reasoning_content"]}
+    return {"reasoning": reasoning, REASONING_FIELDS: ["reasoning"]}
+
+
+def _generation_info(finish_reason: str | None, logprobs: Logprobs | None) -> JsonDict:
+    return _given(finish_reason=finish_reason, logprobs=None if logprobs is None else logprobs.to_dict())
+
+
+def _given(**values: Any) -> JsonDict:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read_calls(calls: tuple[nimclient.ToolCall, ...]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
+    """Calls with their arguments decoded, and those whose arguments are no JSON object."""
+    valid: list[ToolCall] = []
+    invalid: list[InvalidToolCall] = []
+    for call in calls:
+        try:
+            valid.append(tool_call(name=call.name, args=call.parse(), id=call.id))
+        except ToolError as error:
+            invalid.append(invalid_tool_call(name=call.name, args=call.arguments, id=call.id, error=str(error)))
+    return valid, invalid
+
+
+def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
+    """Token counts, with those of cached, audio and reasoning tokens where the server tells them."""
+    if usage is None:
+        return None
+    counts = UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens or usage.prompt_tokens + usage.completion_tokens,
+    )
+    sent = _counts(usage.prompt_tokens_details, {"cached_tokens": "cache_read", "audio_tokens": "audio"})
+    made = _counts(usage.completion_tokens_details, {"reasoning_tokens": "reasoning", "audio_tokens": "audio"})
+    if sent:
+        counts["input_token_details"] = cast(InputTokenDetails, sent)
+    if made:
+        counts["output_token_details"] = cast(OutputTokenDetails, made)
+    return counts
+
+
+def _counts(details: JsonDict | None, names: dict[str, str]) -> dict[str, int]:
+    found = {ours: (details or {}).get(theirs) for theirs, ours in names.items()}
+    return {name: count for name, count in found.items() if isinstance(count, int)}
+
+
+class ChunkReader:
+    """Turns the chunks of one stream into LangChain's. What must not be added up (usage, names) comes once, on the last."""
+
+    def __init__(self, model: str | None) -> None:
+        self._model = model
+        self._id: str | None = None
+        self._fingerprint: str | None = None
+        self._role = "assistant"
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._reasoned = False
+        self._calls: dict[int, str | None] = {}
+
+    def read(self, chunk: ChatChunk) -> ChatGenerationChunk | None:
+        """What an event adds, None where it adds nothing that a user would see."""
+        if self._id is None:
+            self._note(chunk)
+        self._finish_reason = chunk.finish_reason or self._finish_reason
+        self._usage = chunk.usage or self._usage
+        choice = next((choice for choice in chunk.choices if choice.index == 0), None)
+        if choice is None:
+            return None
+        more = self._reasoning(chunk, choice.delta.reasoning)
+        if choice.delta.refusal:
+            more["refusal"] = choice.delta.refusal
+        info = _generation_info(None, choice.logprobs)
+        calls = [self._call(delta) for delta in choice.delta.tool_calls]
+        if not (chunk.text or more or calls or info):
+            return None
+        message = AIMessageChunk(
+            content=chunk.text, additional_kwargs=more, tool_call_chunks=calls, response_metadata=info, id=self._id
+        )
+        return ChatGenerationChunk(message=message, generation_info=info or None)
+
+    def last(self) -> ChatGenerationChunk:
+        """The chunk that ends the stream: usage, finish reason, names."""
+        info = _generation_info(self._finish_reason, None)
+        metadata: JsonDict = {
+            "role": self._role,
+            **info,
+            **_given(
+                model_name=self._model,
+                system_fingerprint=self._fingerprint,
+                token_usage=None if self._usage is None else self._usage.to_dict(),
+            ),
+        }
+        message = AIMessageChunk(
+            content="",
+            usage_metadata=usage_metadata(self._usage),
+            response_metadata=metadata,
+            id=self._id,
+            chunk_position="last",
+        )
+        return ChatGenerationChunk(message=message, generation_info=info or None)
+
+    def _note(self, chunk: ChatChunk) -> None:
+        """What every event repeats."""
+        event = chunk.extra
+        self._id = event.get("id")
+        self._model = event.get("model") or self._model
+        self._fingerprint = event.get("system_fingerprint")
+
+    def _reasoning(self, chunk: ChatChunk, piece: str | None) -> JsonDict:
+        if not piece:
+            return {}
+        delta = _raw_delta(chunk)
+        named = next((name for name in ("reasoning_content", "reasoning") if delta.get(name)), None)
+        if _RAW_CONTENT in delta:
+            named = None  # it was in the text, between tags
+        more: JsonDict = {"reasoning_content": piece}
+        if named == "reasoning":
+            more["reasoning"] = piece
+        if named is not None and not self._reasoned:
+            more[REASONING_FIELDS] = [named]  # lists are added up, too
+        self._reasoned = True
+        return more
+
+    def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
+        """A piece of a call; a server that numbers none begins a new one with each id."""
+        index = delta.index
+        if index is None:
+            index = len(self._calls) if delta.id else max(len(self._calls) - 1, 0)
+        known = index in self._calls
+        self._calls.setdefault(index, delta.id)
+        return tool_call_chunk(
+            name=None if known else delta.name, args=delta.arguments, id=None if known else delta.id, index=index
+        )
+
+
+def _raw_delta(chunk: ChatChunk) -> JsonDict:
+    choices: list[JsonDict] = chunk.to_dict().get("choices") or [{}]
+    return cast(JsonDict, choices[0].get("delta") or {})

@@ -1,0 +1,226 @@
+"""What a chat model's fields, `model_kwargs` and call keywords come to: the arguments of the client's `chat.create`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from attrs import frozen
+from langchain_core.messages import BaseMessage
+
+from nimclient._base.types import JsonDict
+from nimclient.errors import APIStatusError, NimError
+from nimclient.integrations.langchain import catalog
+from nimclient.integrations.langchain import models as registry
+from nimclient.integrations.langchain.messages import wire_messages
+from nimclient.records.params import ChatOptions, CompletionOptions
+
+CHAT_OPTIONS = frozenset(ChatOptions.__optional_keys__)
+COMPLETION_OPTIONS = frozenset(CompletionOptions.__optional_keys__)
+_MERGED = ("chat_template_kwargs", "nvext", "extra_body", "extra_headers")
+_NOT_SENT = frozenset({"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"})
+_FORM_WORDS = {"response_format": ("response_format", "json_schema"), "guided_json": ("guided_json",)}
+"""What an error says that objects to a form; of `nvext` there is nothing left to try."""
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
+_TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
+
+
+@frozen
+class ChatRequest:
+    """One call of the client: the messages, the model and the options."""
+
+    messages: list[JsonDict]
+    model: str | None
+    options: dict[str, Any]
+
+    def forms(self, refused: dict[str | None, set[str]]) -> Forms:
+        """The forms in which the server may take its JSON schema. `refused`: what was learned of each model."""
+        return Forms(self.options, refused.setdefault(self.model, set()))
+
+
+class Forms:
+    """The options of a request, in one form of its JSON schema after the other: `response_format`, which every current
+    server takes, then `guided_json` of old ones, at the top and in `nvext`. Without a schema there is one form.
+    """
+
+    def __init__(self, options: dict[str, Any], refused: set[str]) -> None:
+        self._options = options
+        self._schema = _schema_of(options.get("response_format"))
+        self._refused = refused
+
+    @property
+    def form(self) -> str | None:
+        """The first one that was not refused; the last in any case."""
+        if self._schema is None:
+            return None
+        return next((form for form in ("response_format", "guided_json") if form not in self._refused), "nvext")
+
+    def options(self, *, stream: bool) -> dict[str, Any]:
+        """The options of the next attempt; those of streams are sent with a stream only."""
+        options = _with_stream_options(self._options, stream=stream)
+        form = self.form
+        if form in ("guided_json", "nvext"):
+            del options["response_format"]
+        if form == "guided_json":
+            options["guided_json"] = self._schema
+        elif form == "nvext":
+            options["nvext"] = {**(options.get("nvext") or {}), "guided_json": self._schema}
+        return options
+
+    def reject(self, error: NimError) -> None:
+        """Note that the server does not take the form that was tried. Raises the error where it says something else."""
+        form = self.form
+        if form not in _FORM_WORDS or not isinstance(error, APIStatusError) or error.status not in (400, 422):
+            raise error
+        words = f"{error.param or ''} {error.message} {error.body}"
+        if not any(word in words for word in _FORM_WORDS[form]):
+            raise error
+        self._refused.add(form)
+
+
+def chat_request(
+    messages: Sequence[BaseMessage],
+    stop: str | Sequence[str] | None,
+    fields: Mapping[str, Any],
+    model_kwargs: Mapping[str, Any],
+    kwargs: Mapping[str, Any],
+) -> ChatRequest:
+    """The request. Call keywords win over `model_kwargs`, these over the model's fields; mappings that belong together
+    (`chat_template_kwargs`, `nvext`) are merged. What the client does not know by name is sent as it is.
+
+    Args:
+        messages: the conversation.
+        stop: the stop words of the call, None: those of the keywords or fields.
+        fields: the model's own fields, in the names of the wire.
+        model_kwargs: what the model sends with each call.
+        kwargs: the keywords of this call.
+    """
+    wanted = merged(merged(fields, model_kwargs), kwargs)
+    if stop is not None:
+        wanted["stop"] = stop if isinstance(stop, str) else list(stop)
+    wanted["stop"] = wanted.get("stop") or None
+    _keep_one_limit(wanted, (kwargs, model_kwargs, fields))
+    model = wanted.pop("model", None)
+    thinking = wanted.get("thinking_mode")
+    _move_stream_options(wanted)
+    wire = wire_messages(messages)
+    if thinking is not None:
+        wire = _switch_thinking(wire, wanted, model, bool(thinking))
+    return ChatRequest(wire, model, as_options(wanted, CHAT_OPTIONS))
+
+
+def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
+    """Of the two spellings of one limit the one that is nearest to the call."""
+    for layer in layers:
+        for name, other in (_LIMITS, _LIMITS[::-1]):
+            if layer.get(name) is not None:
+                wanted.pop(other, None)
+                return
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, `over` first; of the mappings that belong together each key."""
+    result = {**under, **over}
+    for name in _MERGED:
+        below, above = under.get(name), over.get(name)
+        if isinstance(below, Mapping) and isinstance(above, Mapping):
+            result[name] = deep_merged(cast(Mapping[str, Any], below), cast(Mapping[str, Any], above))
+    return result
+
+
+def deep_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, `over` first, in all depths."""
+    result = dict(under)
+    for name, value in over.items():
+        below = result.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = deep_merged(cast(Mapping[str, Any], below), cast(Mapping[str, Any], value))
+        result[name] = value
+    return result
+
+
+def as_options(wanted: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The options that the client knows by name, and all others in `extra_body`. None is not sent."""
+    named: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for name, value in wanted.items():
+        if value is not None and name not in _NOT_SENT:
+            (named if name in known else others)[name] = value
+    if others:
+        named["extra_body"] = {**others, **(named.get("extra_body") or {})}
+    return named
+
+
+def _move_stream_options(wanted: dict[str, Any]) -> None:
+    """`stream_options` in the client's words: it sends `include_usage` itself, and drops it where a server objects."""
+    if "stream_options" not in wanted:
+        return
+    given = wanted.pop("stream_options")
+    wanted["stream_usage"] = given is not None
+    if given is not None and given != {"include_usage": True}:
+        wanted["_stream_options"] = dict(given)
+
+
+def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    taken = dict(options)
+    extra = dict(taken.get("extra_body") or {})
+    given = extra.pop("_stream_options", None)
+    if stream and given is not None:
+        extra["stream_options"] = given
+    if not stream:
+        taken.pop("stream_usage", None)
+    taken["extra_body"] = extra or None
+    return taken
+
+
+# thinking --------------------------------------------------------------------------------------------------------
+
+
+def _switch_thinking(
+    messages: list[JsonDict], wanted: dict[str, Any], model: str | None, enabled: bool
+) -> list[JsonDict]:
+    """The messages, and `wanted` changed, so that the model thinks or does not; other template settings stay."""
+    own = registry.registered(model)
+    if own is not None and own.switches_thinking:
+        return _switch_own(messages, wanted, own, enabled)
+    known = None if model is None else catalog.lookup_weights(model)
+    if known is not None and known.thinking_switch is None:
+        return messages  # with_thinking_mode has warned
+    given = wanted.get("chat_template_kwargs")
+    if isinstance(given, Mapping):  # the switch that was thrown last counts
+        kept = {k: v for k, v in cast(Mapping[str, Any], given).items() if k not in _TEMPLATE_SWITCHES}
+        wanted["chat_template_kwargs"] = kept or None
+    wanted["thinking"] = enabled
+    return messages
+
+
+def _switch_own(
+    messages: list[JsonDict], wanted: dict[str, Any], model: registry.Model, enabled: bool
+) -> list[JsonDict]:
+    """The way that a registered model was given."""
+    if model.has_thinking_params:
+        params = model.thinking_param_enable if enabled else model.thinking_param_disable
+        wanted.update(deep_merged(wanted, params or {}))
+        return messages
+    line = model.thinking_prefix if enabled else model.no_thinking_prefix
+    return with_system_line(messages, line) if line else messages
+
+
+def with_system_line(messages: list[JsonDict], line: str) -> list[JsonDict]:
+    """The line at the end of the first system message, or as one of its own at the beginning."""
+    for position, message in enumerate(messages):
+        if message["role"] == "system":
+            changed = {**message, "content": f"{message['content']}\n{line}"}
+            return [*messages[:position], changed, *messages[position + 1 :]]
+    return [{"role": "system", "content": line}, *messages]
+
+
+def _schema_of(response_format: Any) -> JsonDict | None:
+    """The schema of a `json_schema` response format."""
+    if not isinstance(response_format, Mapping):
+        return None
+    wanted = cast(Mapping[str, Any], response_format)
+    described: JsonDict = wanted.get("json_schema") or {}
+    schema: Any = described.get("schema") if wanted.get("type") == "json_schema" else None
+    return cast(JsonDict, schema) if isinstance(schema, dict) else None

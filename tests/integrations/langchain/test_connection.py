@@ -1,0 +1,244 @@
+"""The server, the key and the models of LangChain's classes: no I/O in a constructor, keys go where they may."""
+
+import copy
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from langchain_core.documents import Document
+from langchain_core.runnables import ConfigurableField
+from pydantic import ValidationError
+
+from nimclient.errors import ConfigurationError
+from nimclient.integrations.langchain import (
+    NVIDIA,
+    ChatNVIDIA,
+    ChatNVIDIADynamo,
+    Model,
+    NVIDIAEmbeddings,
+    NVIDIARerank,
+    register_model,
+)
+from nimclient.integrations.langchain import models as registry
+from nimclient.testing import FakeTransport
+from support.langchain import MODEL, reply
+
+CLASSES = [ChatNVIDIA, ChatNVIDIADynamo, NVIDIAEmbeddings, NVIDIARerank, NVIDIA]
+URL = "http://nim.test"
+
+
+@pytest.fixture(autouse=True)
+def forget_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+def authorization(transport: FakeTransport) -> str | None:
+    return transport.requests[-1].headers.get("authorization")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_urls_are_normalized(kind: Any) -> None:
+    """With or without /v1, behind a prefix, under both names; nvidia_base_url wins."""
+    assert kind(base_url="http://h:1/p/", model="m").base_url == "http://h:1/p/v1"
+    assert kind(nvidia_base_url="http://h", base_url="http://other", model="m").base_url == "http://h/v1"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("url", ["bogus", "ftp://h", "http://u:p@h", "http://h/v1/chat/completions", "http://h/v1?x=1"])
+def test_urls_that_are_none_are_value_errors(kind: Any, url: str) -> None:
+    """A wrong URL is found at construction, and the error does not repeat the key."""
+    with pytest.raises(ValueError) as error:
+        kind(base_url=url, model="m", api_key="secret-key")
+    assert "secret-key" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_catalog_without_a_key_warns_and_fails_at_the_call(kind: Any) -> None:
+    """Constructing one without a key warns as LangChain's users know it; the first call says what to do."""
+    with pytest.warns(UserWarning, match="API key is required for the hosted"):
+        made = kind(model="nvdev/preview")
+    assert made.is_hosted
+    with pytest.raises(ConfigurationError, match=r"Unauthorized.*API key"):
+        made.available_models  # noqa: B018
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_key_is_a_secret(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia_api_key wins over api_key, that over the environment; none is shown."""
+    monkeypatch.setenv("NVIDIA_API_KEY", "of-environment")
+    for fields, expected in [
+        ({}, "of-environment"),
+        ({"api_key": "explicit"}, "explicit"),
+        ({"api_key": "explicit", "nvidia_api_key": "first"}, "first"),
+    ]:
+        made = kind(base_url=URL, model="m", **fields)
+        assert made.api_key.get_secret_value() == expected
+        assert expected not in repr(made)
+
+
+def test_a_key_of_the_environment_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA_API_KEY is not sent to a base URL that was written in the program, even after the object was rebuilt."""
+    monkeypatch.setenv("NVIDIA_API_KEY", "of-environment")
+    transport = FakeTransport([reply()] * 4)
+    chat = ChatNVIDIA(base_url=URL, model="m", transport=transport)
+    chat.invoke("hi")
+    assert authorization(transport) is None
+    configurable = chat.configurable_fields(temperature=ConfigurableField(id="t"))
+    configurable.invoke("hi", config={"configurable": {"t": 0.5}})
+    assert authorization(transport) is None
+    assert transport.requests[-1].json["temperature"] == 0.5
+    chat.model_copy(update={"temperature": 1.0}).invoke("hi")
+    assert authorization(transport) is None
+    ChatNVIDIA(base_url=URL, model="m", api_key="of-environment", transport=transport).invoke("hi")
+    assert authorization(transport) == "Bearer of-environment"
+
+
+def test_a_base_url_of_the_environment_gets_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVIDIA_BASE_URL and NVIDIA_API_KEY belong together."""
+    monkeypatch.setenv("NVIDIA_BASE_URL", URL)
+    monkeypatch.setenv("NVIDIA_API_KEY", "of-environment")
+    transport = FakeTransport([reply()])
+    chat = ChatNVIDIA(model="m", transport=transport)
+    assert chat.base_url == "http://nim.test/v1"
+    chat.invoke("hi")
+    assert authorization(transport) == "Bearer of-environment"
+
+
+def test_fields_are_read_at_the_call() -> None:
+    """Model, headers and server may be changed on the object; a copy has its own."""
+    transport = FakeTransport([reply()] * 3)
+    chat = ChatNVIDIA(base_url=URL, model="a", transport=transport)
+    chat.invoke("hi")
+    other = copy.deepcopy(chat)
+    other.transport = transport
+    other.model, other.default_headers, other.base_url = "b", {"X-Tenant": "7"}, "http://elsewhere.test"
+    other.invoke("hi")
+    chat.invoke("hi")
+    assert [request.json["model"] for request in transport.requests] == ["a", "b", "a"]
+    assert [request.headers.get("x-tenant") for request in transport.requests] == [None, "7", None]
+    assert transport.requests[1].url == "http://elsewhere.test/v1/chat/completions"
+
+
+def test_importing_the_package_does_not_import_langchain() -> None:
+    """`import nimclient` and its integrations package cost nothing of LangChain; the adapter imports langchain-core only."""
+    code = (
+        "import sys, nimclient.integrations; assert 'langchain_core' not in sys.modules;"
+        "import nimclient.integrations.langchain;"
+        "assert not {'langchain', 'langgraph', 'langchain_community'} & sys.modules.keys(); print('ok')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr
+
+
+# models ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hosted_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVIDIA_API_KEY", "key")
+
+
+def test_default_models_of_the_catalog(hosted_key: None) -> None:
+    """Each class has its default in the hosted catalog, known without a request."""
+    assert ChatNVIDIA().model == MODEL
+    assert NVIDIAEmbeddings().model == "nvidia/llama-nemotron-embed-1b-v2"
+    assert NVIDIARerank().model == "nvidia/llama-nemotron-rerank-1b-v2"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ai-mixtral-8x7b-instruct", "is deprecated. Using mistralai/mixtral-8x7b-instruct-v0.1"),
+        ("google/gemma-7b", "is deprecated and may be removed"),
+        ("nobody/knows", "is unknown"),
+        ("nvidia/llama-nemotron-embed-1b-v2", "incompatible with client ChatNVIDIA"),
+    ],
+)
+def test_models_that_look_wrong_warn(hosted_key: None, name: str, words: str) -> None:
+    """Old names, deprecated, unknown and other classes' models warn at construction, without a request."""
+    with pytest.warns(UserWarning, match=words):
+        chat = ChatNVIDIA(model=name)
+    assert (chat.model == name) is (name != "ai-mixtral-8x7b-instruct")
+
+
+def test_names_of_ones_own_server_do_not_warn(recwarn: pytest.WarningsRecorder) -> None:
+    """A server of one's own may serve a model under any name."""
+    ChatNVIDIA(base_url=URL, model="nobody/knows")
+    assert not list(recwarn)
+
+
+def test_a_registered_model_goes_to_its_url_and_is_listed() -> None:
+    """register_model: the endpoint is used as it stands, and the class lists it."""
+    register_model(Model(id="own/model", model_type="chat", client="ChatNVIDIA", endpoint="http://own.test/v1/x"))
+    transport = FakeTransport([reply()])
+    chat = ChatNVIDIA(base_url=URL, model="own/model", transport=transport)
+    chat.invoke("hi")
+    assert transport.requests[0].url == "http://own.test/v1/x"
+    assert "own/model" in [model.id for model in registry.listed_models([], "ChatNVIDIA")]
+    assert "own/model" not in [model.id for model in registry.listed_models([], "NVIDIARerank")]
+
+
+def test_registering_twice_warns_and_needs_an_endpoint() -> None:
+    """An id that is known is overridden with a warning; a model without an endpoint is a ValueError."""
+    with pytest.warns(UserWarning, match="already registered"):
+        register_model(Model(id=MODEL, model_type="chat", client="ChatNVIDIA", endpoint="http://own.test/v1/x"))
+    with pytest.raises(ValueError, match="does not have an endpoint"):
+        register_model(Model(id="own/other", model_type="chat", client="ChatNVIDIA"))
+    with pytest.raises(ValueError, match="not supported"):
+        Model(id="own/other", model_type="embedding", client="ChatNVIDIA")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_registered_model_thinks_its_own_way(enabled: bool) -> None:
+    """Parameters are merged into the request, a prefix stands at the end of the system message."""
+    switches: Any = {
+        "own/params": {
+            "thinking_param_enable": {"chat_template_kwargs": {"deep": True}},
+            "thinking_param_disable": {"chat_template_kwargs": {"deep": False}},
+        },
+        "own/words": {"thinking_prefix": "/on", "no_thinking_prefix": "/off"},
+    }
+    bodies = []
+    for name, switch in switches.items():
+        register_model(Model(id=name, model_type="chat", client="ChatNVIDIA", endpoint="http://own.test/v1", **switch))
+        transport = FakeTransport([reply()])
+        chat = ChatNVIDIA(
+            base_url=URL, model=name, transport=transport, model_kwargs={"chat_template_kwargs": {"x": 1}}
+        )
+        chat.with_thinking_mode(enabled=enabled).invoke([("system", "Be kind."), ("human", "hi")])
+        bodies.append(transport.requests[0].json)
+    assert bodies[0]["chat_template_kwargs"] == {"x": 1, "deep": enabled}
+    assert bodies[1]["messages"][0]["content"] == ("Be kind.\n/on" if enabled else "Be kind.\n/off")
+
+
+def test_available_models_of_the_simulator(simulator: str) -> None:
+    """A server's own list is not filtered; it is the same with await."""
+    models = ChatNVIDIA.get_available_models(base_url=simulator)
+    known = next(model for model in models if model.id == MODEL)
+    assert (known.model_type, known.client, known.supports_tools) == ("chat", "ChatNVIDIA", True)
+    assert known.thinking_param_enable == {"chat_template_kwargs": {"enable_thinking": True}}
+
+
+async def test_available_models_with_await(simulator: str) -> None:
+    """The list can be had without blocking a loop."""
+    models = await NVIDIAEmbeddings(base_url=simulator, model="m").aget_available_models()
+    assert "nvidia/llama-nemotron-embed-1b-v2" in [model.id for model in models]
+
+
+def test_validation_errors_do_not_show_what_was_passed() -> None:
+    """pydantic's message for a wrong field does not repeat the other arguments."""
+    with pytest.raises(ValidationError) as error:
+        NVIDIARerank(base_url=URL, model="m", top_n=-1, api_key="secret-key")
+    assert "secret-key" not in str(error.value)
+
+
+def test_rerank_headers_under_their_old_name() -> None:
+    """extra_headers is default_headers with a DeprecationWarning."""
+    ranks = {"rankings": [{"index": 0, "logit": 1.0}]}
+    transport = FakeTransport([ranks])
+    with pytest.warns(DeprecationWarning, match="extra_headers"):
+        model = NVIDIARerank(base_url=URL, model="m", extra_headers={"X-Tenant": "7"}, transport=transport)
+    model.compress_documents([Document("a")], "b")
+    assert transport.requests[0].headers.get("x-tenant") == "7"
