@@ -730,7 +730,7 @@ async def test_every_dialects_refusals(dialect: Any) -> None:
     retry = RetryPolicy(attempts=1)
     async with (
         Simulator(dialect=dialect) as simulator,
-        AsyncClient("a-key", simulator.base_url, model="nvidia/nv-embedqa-e5-v5", retry=retry) as client,
+        AsyncClient("nvapi-a-key", simulator.base_url, model="nvidia/nv-embedqa-e5-v5", retry=retry) as client,
     ):
         stream = client.embeddings.embed_stream(source, on_error="collect", prefix="")
         batches = await read(stream)

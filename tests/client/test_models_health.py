@@ -17,6 +17,7 @@ from nimclient.errors import (
 )
 from nimclient.records import ModelList
 from nimclient.simulator import Simulator
+from nimclient.simulator.catalog import served_models
 from support.server import Close, FaultServer, Stall
 from support.wire import answer, error, http
 
@@ -27,7 +28,7 @@ ONE = {"rankings": [{"index": 1, "logit": 2.5}, {"index": 0, "logit": -1}]}
 
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator(models=["mine/own"]) as sim:
+    async with Simulator(models=["mine/own", *served_models()]) as sim:
         yield sim
 
 

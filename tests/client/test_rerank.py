@@ -45,7 +45,7 @@ def paths(sim: Simulator) -> list[str]:
 )
 async def test_every_kind_of_server(dialect: str, route: str, tried: list[str], measure: str) -> None:
     """The form is found out by the first call and remembered; ranks, documents and the best n are the same everywhere."""
-    async with Simulator(dialect=dialect) as sim, AsyncClient("a-key", sim.base_url, model=MODEL) as client:
+    async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url, model=MODEL) as client:
         ranking = await client.rerank("csv files", DOCUMENTS)
         assert ranking.results[0].document == DOCUMENTS[1]
         assert sorted(result.index for result in ranking.results) == [0, 1, 2, 3]
