@@ -1,5 +1,6 @@
 """`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and going on."""
 
+import gzip
 import io
 import json
 import os
@@ -87,6 +88,37 @@ def test_embedding_again_sends_nothing(run, sim, docs):
     assert "300 of them from before, 0 requests" in ran.err
     assert [r.path for r in list(sim.requests)[before:] if r.method == "POST"] == []
     assert (Path("vectors") / "part-00000.parquet").exists()
+
+
+def test_without_pyarrow_the_parts_are_npy(run, sim, docs, monkeypatch):
+    """And it is said, once; a prefix is put before every text."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    ran = run("embed", docs, "--out", "vectors", "--base-url", sim.base_url, "--prefix", "passage: ")
+    assert ran.code == 0
+    assert "pyarrow is not installed: writing npy" in ran.err
+    assert (Path("vectors") / "part-00000.npy").exists()
+    assert sim.requests[-1].json["input"][0].startswith("passage: text")
+
+
+def test_a_wrong_field_is_a_usage_error(run, sim, docs):
+    """It names the fields of the first row and the option, and nothing is sent."""
+    ran = run("embed", docs, "--out", "vectors", "--base-url", sim.base_url, "--text", "content", "--format", "npy")
+    assert ran.code == 2
+    assert (
+        "there is no field 'content'; the first row (line 1) has 'id', 'text', 'body': name one of them with --text"
+        in ran.err
+    )
+    assert not [request for request in sim.requests if request.path == "/v1/embeddings"]
+
+
+def test_a_compressed_source(run, sim, docs):
+    """.gz is read as it is; .zst says which pipe reads it."""
+    Path("docs.jsonl.gz").write_bytes(gzip.compress(Path(docs).read_bytes()))
+    assert run("embed", "docs.jsonl.gz", "--out", "v", "--base-url", sim.base_url, "--format", "npy").code == 0
+    Path("docs.jsonl.zst").touch()
+    ran = run("embed", "docs.jsonl.zst", "--out", "v", "--base-url", sim.base_url, "--format", "npy")
+    assert ran.code == 2
+    assert "zstdcat docs.jsonl.zst | nimclient embed -" in ran.err
 
 
 def test_embed_events(run, url, docs):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from nimclient import __version__
@@ -17,20 +19,29 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     What it does not know is named without its values: somebody's key may be among them.
     """
-    parser = build_parser()
+    parser, commands = _build()
     given = sys.argv[1:] if argv is None else list(argv)
     args, unknown = parser.parse_known_args(given)
     args.argv = given
     if urls := getattr(args, "base_url", None):
         args.base_url = urls[0] if len(urls) == 1 else urls
     if unknown:
-        names = " ".join(text.partition("=")[0] for text in unknown if text.startswith("-"))
-        parser.error(f"unknown options: {names}" if names else "too many arguments; put quotes around a text")
+        command = commands[args.command]
+        names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+        command.error(_unknown(names, command) if names else "too many arguments; put quotes around a text")
     return args
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `command` in its result names the module that runs it."""
+def _unknown(names: Sequence[str], command: argparse.ArgumentParser) -> str:
+    """What to say of options that a command does not have: those that are spelled alike."""
+    known = sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_help())))
+    close = dict.fromkeys(match for name in names for match in get_close_matches(name, known, 1, 0.6))
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"unknown options: {' '.join(names)}{hint}"
+
+
+def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and those of the commands; `command` in the result names the module to run."""
     parser = argparse.ArgumentParser(
         "nimclient",
         description=help_text.DESCRIPTION,
@@ -48,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_doctor(commands)
     _add_simulate(commands)
-    return parser
+    return parser, dict(commands.choices)
 
 
 KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
@@ -129,8 +140,7 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--format",
         choices=["parquet", "npy", "jsonl"],
-        default="parquet",
-        help="what the parts are (default: %(default)s)",
+        help="what the parts are (default: parquet; npy where pyarrow is not installed)",
     )
     embed.add_argument(
         "--input-type",
@@ -141,6 +151,7 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
     )
+    embed.add_argument("--prefix", metavar="TEXT", help="put this before every text, for servers without input types")
     embed.add_argument("--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that can")
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
@@ -178,6 +189,7 @@ def _add_rerank(commands: _Commands) -> None:
     rerank.add_argument("--file", type=_text, metavar="FILE", help="the documents are the lines of this file")
     rerank.add_argument("--top", type=_number(int, 1), metavar="N", help="print the best N only")
     rerank.add_argument("--truncate", choices=["NONE", "END"], help="what to do with pairs that are too long (NIM)")
+    rerank.add_argument("--batch-size", type=_number(int, 1), metavar="N", help="documents a request (default: all)")
     _add_server_options(rerank, "reranker (default: the server's first)", "print the ranking as JSON")
 
 

@@ -153,8 +153,9 @@ Embed the texts of a file into a folder, however many there are. Whatever stops 
 a server that is gone), the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard input. A text that the server
-rejects is written to failures.jsonl with the server's words; the others go on.
+a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard
+input. A text that the server rejects is written to failures.jsonl with the server's words; the others
+are embedded.
 """
 
 EMBED_EPILOG = (

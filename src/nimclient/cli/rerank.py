@@ -47,4 +47,6 @@ def documents_of(args: argparse.Namespace) -> list[str]:
 
 async def _rank(args: argparse.Namespace, documents: list[str]) -> Ranking:
     async with make_client(args, model=args.model) as client:
-        return await client.rerank(args.query, documents, top_n=args.top, truncate=args.truncate)
+        return await client.rerank(
+            args.query, documents, top_n=args.top, truncate=args.truncate, batch_size=args.batch_size
+        )

@@ -1,10 +1,11 @@
 """Durable jobs: many texts or requests through one server, written down as they finish, resumed after whatever stopped them.
 
-A wing: it stands on the public client, and nothing of the client knows it.
+They stand on the public client, and nothing of the client knows them.
 """
 
 from nimclient.jobs.batch import BatchJob
 from nimclient.jobs.embed import EmbedJob
+from nimclient.jobs.parts import Format
 from nimclient.jobs.report import JobReport
 
-__all__ = ["BatchJob", "EmbedJob", "JobReport"]
+__all__ = ["BatchJob", "EmbedJob", "Format", "JobReport"]
