@@ -132,7 +132,7 @@ def test_a_wrong_key(run, server, tmp_path):
     ran = run("doctor", "--base-url", server.url, "--api-key-file", "key")
     assert ran.code == 1
     assert KEY not in ran.out + ran.err
-    assert "the one of --api-key-file is refused" in ran.out
+    assert "the one of --api-key-file is rejected" in ran.out
     assert len(server.requests) == 1
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -223,7 +223,7 @@ def test_a_server_that_refuses_base64(run, server):
     server.script(choosy, path="/v1/embeddings")
     facts = found(run("doctor", "--base-url", server.url, "--json"))
     assert (facts["embeddings"]["base64"], facts["embeddings"]["dimensions"]) == (False, 2)
-    assert "refused" in facts["embeddings"]["text"]
+    assert "rejected" in facts["embeddings"]["text"]
 
 
 def test_a_server_that_ignores_base64(run, server):
@@ -348,7 +348,7 @@ def test_a_wrong_key_that_only_inference_finds_out(run, server, monkeypatch, sta
         server.script(error(status, words), path=path)
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "the one of NVIDIA_NIM_API_KEY is refused" in ran.out
+    assert "the one of NVIDIA_NIM_API_KEY is rejected" in ran.out
     assert ran.out.endswith("one thing is wrong\n")
 
 

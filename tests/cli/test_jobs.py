@@ -1,4 +1,4 @@
-"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and going on."""
+"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and resuming."""
 
 import gzip
 import io
@@ -197,7 +197,7 @@ def test_a_server_that_is_not_there(run, docs):
 
 
 def test_an_error_in_the_middle(run, docs):
-    """What stops a job in the middle tells what is kept, and how to go on."""
+    """What stops a job in the middle tells what is kept, and how to resume it."""
     with ServerThread() as server:
         server.script(answer(embedded(["1"] * 64)), error(401))
         ran = run(
@@ -215,7 +215,7 @@ def test_an_error_in_the_middle(run, docs):
             "npy",
         )
     assert ran.code == 1
-    assert "64 texts are done and kept: to go on, run the same command again" in ran.err
+    assert "64 texts are done and kept: to resume, run the same command again" in ran.err
 
 
 # batch -------------------------------------------------------------------------------------------------------------
@@ -329,7 +329,7 @@ def test_a_signal_as_an_event(spawn, docs):
     assert process.returncode == 130
     event = events(out)[-1]
     assert (event["event"], event["signal"], event["done"]) == ("stopped", "SIGTERM", None)
-    assert event["text"].startswith("stopped; what is done is kept. To go on, ")
+    assert event["text"].startswith("stopped; what is done is kept. To resume it, ")
 
 
 def test_a_signal_while_standard_input_waits(environment, url):
@@ -384,7 +384,7 @@ def test_the_live_table_on_a_terminal(environment, docs):
         "texts/s",
         "in flight",
         "limit",
-        "refusals",
+        "throttled",
         "p95",
         "300 of 300 texts (100 %)",
     ):

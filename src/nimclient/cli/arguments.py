@@ -102,7 +102,7 @@ def _add_chat(commands: _Commands) -> None:
     chat = _command(commands, "chat", summary, help_text.CHAT, help_text.CHAT_EPILOG)
     chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: it is what is piped in')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
-    chat.add_argument("--continue", action="store_true", dest="continued", help="go on with the last conversation")
+    chat.add_argument("--continue", action="store_true", dest="continued", help="resume the last conversation")
     chat.add_argument(
         "--image", type=_text, action="append", default=[], metavar="FILE|URL", help="send an image; may be repeated"
     )
@@ -277,7 +277,7 @@ def _add_server_options(
     parser.add_argument("-v", "--verbose", action="store_true", help="say on standard error what each request was")
 
 
-def _number(kind: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
     """A type of argparse: a number of that kind within limits."""
 
     def convert(text: str) -> float:
@@ -285,8 +285,8 @@ def _number(kind: Callable[[str], float], least: float, most: float = math.inf) 
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (least <= value <= most and math.isfinite(value)):
-            limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        if not (minimum <= value <= maximum and math.isfinite(value)):
+            limits = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number {limits}")
         return value
 

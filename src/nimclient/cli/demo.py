@@ -133,10 +133,10 @@ async def _embed_queries(client: AsyncClient, queries: Sequence[str]) -> list[Ve
     return [await client.embeddings.embed_query(query, truncate="END") for query in queries]
 
 
-def _read(most: int | None, words: Writer) -> list[Document]:
+def _read(max_texts: int | None, words: Writer) -> list[Document]:
     with words.progress(f"reading Python {platform.python_version()}", "files") as advance:
         documents = read_corpus(advance)
-    chosen = choose(documents, most)
+    chosen = choose(documents, max_texts)
     taken = "all of them" if len(chosen) == len(documents) else f"{len(chosen):,} of them (--texts N changes that)"
     words.line(f"The standard library has {len(documents):,} docstrings. Embedding {taken}.")
     return chosen

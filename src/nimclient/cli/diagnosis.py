@@ -99,7 +99,7 @@ class Diagnosis:
     # the connection ------------------------------------------------------------------------------------------------
 
     async def _connection(self) -> tuple[Finding, bool]:
-        """List the models, and tell how that was reached; False where nothing else can work."""
+        """List the models, and how the server was reached; False where nothing else can work."""
         url = self.client.base_url
         proxy = proxy_of(url)
         way = f"through the proxy {proxy}" if proxy else "no proxy"
@@ -153,7 +153,7 @@ class Diagnosis:
             return Finding("server", "ok", f"{named}, ready", facts=facts)
         if isinstance(missing, APIStatusError) and missing.status == 404:
             facts["ready"] = None
-            return Finding("server", "ok", f"{named}; it has no route that tells whether it is ready", facts=facts)
+            return Finding("server", "ok", f"{named}; it has no route that says whether it is ready", facts=facts)
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
 
@@ -201,7 +201,7 @@ class Diagnosis:
         )
         if chosen is None:
             return Finding(
-                "context", "note", "the server does not tell how long an input may be", facts={"tokens": None}
+                "context", "note", "the server does not say how long an input may be", facts={"tokens": None}
             )
         length = told[chosen]
         return Finding("context", "ok", f"{length:,} tokens ({chosen})", facts={"tokens": length, "model": chosen})
@@ -300,11 +300,11 @@ class Diagnosis:
 
     async def _base64(self, model: str | None) -> str:
         """Whether the server sends vectors in base64: the client takes what comes, so that it is asked once more."""
-        refused = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
-        if "encoding_format" in refused:
-            return "refused"
+        rejected = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
+        if "encoding_format" in rejected:
+            return "rejected"
         fields = {"model": model, "input": ["ok"], "encoding_format": "base64", "input_type": "passage"}
-        answer = await self.client.infer("/v1/embeddings", {k: v for k, v in fields.items() if k not in refused})
+        answer = await self.client.infer("/v1/embeddings", {k: v for k, v in fields.items() if k not in rejected})
         return "accepted" if isinstance(answer["data"][0]["embedding"], str) else "ignored"
 
     async def _reranking(self, model: str | None) -> Finding:
@@ -327,7 +327,7 @@ class Diagnosis:
         if self._rejected_key:
             facts["valid"] = False
             if key.sent:
-                return Finding("key", "failed", f"the one of {key.source} is refused", key.remedy, facts)
+                return Finding("key", "failed", f"the one of {key.source} is rejected", key.remedy, facts)
             return Finding(
                 "key", "failed", f"none was sent, and the server wants one{key.held_back}", key.remedy, facts
             )

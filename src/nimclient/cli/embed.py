@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.util import find_spec
+from typing import Literal
 
 from nimclient.cli.jobs import Wording, run_job
 from nimclient.cli.show import writer_for
-from nimclient.jobs import EmbedJob, Format
+from nimclient.jobs import EmbedJob
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     return run_job(args, make, Wording(label, "texts", args.out, is_stdin))
 
 
-def default_format() -> Format:
+def default_format() -> Literal["parquet", "npy"]:
     """Parquet; npy where pyarrow is not installed, which is said."""
     if find_spec("pyarrow") is not None:
         return "parquet"

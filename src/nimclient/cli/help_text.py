@@ -60,7 +60,7 @@ SIMULATE_EPILOG = """\
 examples:
   nimclient simulate
   nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
-  nimclient simulate --rpm 40                             refuses as the hosted catalog does
+  nimclient simulate --rpm 40                             throttles as the hosted catalog does
   nimclient simulate --dialect hosted --fault accepted    answers 202 first, as for slow models
   nimclient simulate --port 0 --json                      a free port, its URL as JSON
 
@@ -79,7 +79,7 @@ CHAT_EPILOG = (
     """\
 examples:
   nimclient chat "Why is the sky blue?"
-  nimclient chat                                        a conversation; --continue goes on with the last one
+  nimclient chat                                        a conversation; --continue resumes the last one
   nimclient chat --base-url http://localhost:8000 --system "Answer in one sentence." "What is a NIM?"
   git diff | nimclient chat "Review this change."
   nimclient chat "What is in this picture?" --image photo.jpg --model meta/llama-3.2-11b-vision-instruct

@@ -5,7 +5,6 @@ They stand on the public client, and nothing of the client knows them.
 
 from nimclient.jobs.batch import BatchJob
 from nimclient.jobs.embed import EmbedJob
-from nimclient.jobs.parts import Format
 from nimclient.jobs.report import JobReport
 
-__all__ = ["BatchJob", "EmbedJob", "Format", "JobReport"]
+__all__ = ["BatchJob", "EmbedJob", "JobReport"]

@@ -85,7 +85,7 @@ class BatchJob:
         for each of its requests. `on_progress` is called with a Progress when an answer is on the disk.
 
         Raises ConfigurationError for lines without a custom_id and for those that repeat one; AuthenticationError; the
-        refusal for capacity that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
+        throttling or outage that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
         of another request of that name; JobStoreError. What is finished is kept, and when the run is cancelled, too.
         """
         return await _Run(self, patient(client), on_progress).run()

@@ -1,4 +1,4 @@
-"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped goes on where it was."""
+"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped is resumed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the v
 
 
 class EmbedJob:
-    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it goes on.
+    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it resumes.
 
     `source`: a .jsonl, .csv, .parquet or .txt file (a text a line), "-" for standard input, or an iterable of texts, of
     pairs (id, text), or of mappings. `text` and `id` name the fields; without `id` a row's id is its number. Blank lines
@@ -96,7 +96,7 @@ class EmbedJob:
         with a Progress when a slice is on the disk.
 
         Raises what stops the job as a whole, and keeps what is finished: AuthenticationError, ModelNotFoundError and
-        other errors that every request would meet; the refusal for capacity that outlasted `RetryPolicy.patience` (None:
+        other errors that every request would meet; the throttling or outage that outlasted `RetryPolicy.patience` (None:
         900 s); JobMismatchError for another input, model or parameters; JobStoreError for what the disk or another
         process denies; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
         """
@@ -196,7 +196,7 @@ class _Run:
                     self._sent = stream.progress
                     feed.allow(self._window(self._sent))
                     await self._keep(feed, [batch, *stream.take_ready()])
-                    self._tell()
+                    self._report_progress()
             except JobError:
                 raise
             except BaseException:
@@ -209,20 +209,20 @@ class _Run:
         await self._lose(feed.without_text())
         self._total = feed.count
         await self._worker.do(self._store.learn, {"total": feed.count})
-        self._tell()
+        self._report_progress()
 
     async def _keep(self, feed: TextFeed, batches: list[EmbeddedBatch]) -> None:
         """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
         finished = [feed.finished(batch) for batch in batches]
-        runs = [run for runs, _ in finished for run in runs]
+        spans = [span for spans, _ in finished for span in spans]
         lost = [row for _, rows in finished for row in rows]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         served = self._checked_models(batches)
         try:
             with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
-                await self._worker.do(self._store.keep, runs, lost, dimensions, served)
+                await self._worker.do(self._store.keep, spans, lost, dimensions, served)
         except JobError as error:
-            rows = [row for run in runs for row in run.rows]
+            rows = [row for span in spans for row in span.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
             error.completed = tuple(zip(rows, vectors, strict=True))
             raise
@@ -248,7 +248,7 @@ class _Run:
         return served
 
     def _window(self, progress: Progress) -> int:
-        """As many texts as may be under way at once."""
+        """As many texts as may be in flight at once."""
         return (progress.limit or 1) * (self._job.batch_size or SLICE_TEXTS)
 
     async def _done_after(self, row: int) -> list[DoneSpan]:
@@ -257,8 +257,8 @@ class _Run:
     async def _lose(self, lost: list[FailedRow]) -> None:
         await self._worker.do(self._store.keep, (), lost, None)
 
-    def _tell(self) -> None:
-        """Tell how far the job is: what counts is what is on the disk."""
+    def _report_progress(self) -> None:
+        """Call `on_progress` with how far the job is: what counts is what is on the disk."""
         if self._on_progress is not None:
             store = self._store
             progress = evolve(

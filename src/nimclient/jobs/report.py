@@ -1,4 +1,4 @@
-"""What a job tells when it has ended."""
+"""The report of a job that has ended."""
 
 from __future__ import annotations
 

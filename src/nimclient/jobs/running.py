@@ -22,7 +22,7 @@ OnProgress: TypeAlias = Callable[[Progress], object]
 """What is called with a Progress when something is on the disk."""
 
 PATIENCE = 900.0
-"""Seconds that a request of a job waits in all while the server refuses for capacity or is not there."""
+"""Seconds that a request of a job waits in all while the server is throttled or not there."""
 
 
 def patient(client: AsyncClient) -> AsyncClient:
