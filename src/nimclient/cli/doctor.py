@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import anyio
 
 from nimclient import RetryPolicy
-from nimclient._base.types import is_array
 from nimclient.cli.connection import key_for, make_client, named_by
 from nimclient.cli.diagnosis import Diagnosis
 from nimclient.cli.findings import Finding, summary
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.timeout is None:
         args.timeout = SECONDS
     make_client(args)  # what cannot work as a whole
-    urls: list[str | None] = args.base_url if is_array(args.base_url) else [args.base_url]
+    urls: list[str | None] = args.base_url if isinstance(args.base_url, list) else [args.base_url]
     return max(_examine(args, url) for url in urls)
 
 

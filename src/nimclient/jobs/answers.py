@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, JobStoreError, NimError
 from nimclient.jobs.files import lock, open_regular, store_errors, sync, write_whole
 from nimclient.jobs.requests import Answered, Request

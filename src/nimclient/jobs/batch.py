@@ -13,16 +13,9 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from nimclient._api.options import check_whole
-from nimclient._bulk.progress import Tally
-from nimclient._bulk.workers import run_all
-from nimclient._client import AsyncClient
-from nimclient._resources.base import Resource
-from nimclient._retry.classify import RequestState, classify
-from nimclient._sync.client import Client
+from nimclient import AsyncClient, Client
+from nimclient._resources.bulk import BulkClient, Tally, check_whole, object_or_empty, run_all, stops_everything
 from nimclient.errors import (
-    AuthenticationError,
-    ClientClosedError,
     ConfigurationError,
     GoneError,
     JobStoreError,
@@ -33,7 +26,6 @@ from nimclient.jobs.answers import Answers, answer_line, failure_line, failures_
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
-from nimclient.records._decode import object_or_empty
 
 _REQUESTS_AT_ONCE = 16  # read ahead
 
@@ -100,9 +92,8 @@ class _Run:
 
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
-        self._resource = Resource(client._engine)
-        self._engine = client._engine
-        self._gate = client._engine.gate(job.concurrency, work=_tokens)
+        self._bulk = BulkClient(client)
+        self._gate = self._bulk.gate(job.concurrency, _tokens)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._answers = Answers(job.output)
@@ -150,7 +141,7 @@ class _Run:
                 raise request.problem
             answer = await self._send(request)
         except NimError as error:
-            if _stops_the_job(error):
+            if stops_everything(error):
                 raise
             write, line, failed = self._answers.fail, failure_line(request, error), 1
         else:
@@ -167,13 +158,8 @@ class _Run:
         tally = self._tally
         tally.in_flight += 1
         try:
-            answer = await self._resource._with_model(
-                request.route.kind,
-                request.model or self._job.model,
-                request.call,
-                lambda call: self._engine.send(call, {}, self._gate),
-                {},
-            )
+            model = request.model or self._job.model
+            answer = await self._bulk.send(request.route.kind, model, request.call, self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             if isinstance(error, (NotFoundError, GoneError)):
@@ -199,13 +185,6 @@ def _usage(answer: Answered, name: str) -> int:
 def _tokens(answer: Answered) -> float:
     """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
     return max(_usage(answer, "completion_tokens"), 1)
-
-
-def _stops_the_job(error: NimError) -> bool:
-    """Whether every other request would meet it, too: the key, or a server that is not there or is throttled."""
-    kind = classify(error)
-    unsent = kind.retryable and kind.state is RequestState.NOT_SENT
-    return unsent or kind.outage or isinstance(error, (AuthenticationError, ClientClosedError))
 
 
 class _Requests(AsyncIterator[Request]):

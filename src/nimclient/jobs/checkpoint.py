@@ -18,8 +18,8 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_array, is_object
+from nimclient._resources.bulk import JsonDict, is_array, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import DecodeError, JobStoreError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.spool import SpoolSpan

@@ -10,12 +10,19 @@ import anyio
 from anyio import to_thread
 from attrs import asdict, evolve
 
-from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
-from nimclient._api.options import check_names, check_whole, check_word
-from nimclient._base.types import JsonDict
-from nimclient._bulk.slicing import SLICE_TEXTS
-from nimclient._client import AsyncClient
-from nimclient._sync.client import Client
+from nimclient import AsyncClient, Client
+from nimclient._resources.bulk import (
+    EMBEDDING_OPTIONS,
+    INPUT_TYPES,
+    SLICE_TEXTS,
+    TRUNCATES,
+    BulkClient,
+    JsonDict,
+    check_batch,
+    check_names,
+    check_whole,
+    check_word,
+)
 from nimclient.errors import ConfigurationError, JobError, JobMismatchError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow
 from nimclient.jobs.feeding import TextFeed
@@ -23,7 +30,7 @@ from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, Format
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import Fields
-from nimclient.jobs.running import OnProgress, SerialWorker, model_of, patient, run_blocking
+from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.embedded import EmbeddedBatch
@@ -124,6 +131,7 @@ class _Run:
     def __init__(self, job: EmbedJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
         self._client = client
+        self._bulk = BulkClient(client)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
@@ -162,7 +170,7 @@ class _Run:
     async def _begin(self, facts: JsonDict) -> str:
         """See that it is the same job, and how much of it is done; returns the model."""
         job = self._job
-        model = await model_of(self._client, "embedding", job.model)
+        model = await self._bulk.model_of("embedding", job.model)
         content: Content | None = None
         if (path := job._rows.path) is not None:
             content = await to_thread.run_sync(content_of, path, facts.get("content"), abandon_on_cancel=True)
@@ -242,9 +250,9 @@ class _Run:
                 f"vectors of the model {other[0]!r}, where those that {self._job.output} holds are of "
                 f"{', '.join(map(repr, self._earlier))}: they do not compare"
             )
-            if self._client._config.strict:
+            if self._bulk.is_strict:
                 raise JobMismatchError(problem)
-            self._client._engine.core.warn_once(problem)
+            self._bulk.warn_once(problem)
         return served
 
     def _window(self, progress: Progress) -> int:

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import asdict, frozen
 
-from nimclient._base.types import JsonDict
+from nimclient._resources.bulk import JsonDict
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
