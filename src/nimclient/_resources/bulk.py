@@ -88,17 +88,16 @@ class BulkClient:
     async def model_of(self, kind: str, model: str | None) -> str:
         """The model that a call of this kind goes to: named here or for the client, else the first that the server lists."""
         name = self._resource._known_model(kind, model)
-        if name is None:
-            await self._resource._ensure_default(kind, {})
-            name = self._engine.core.default_models[kind]
-        return name
+        return name if name is not None else await self._resource._default_model(kind, {})
 
-    async def send(self, kind: str, model: str | None, build: Callable[[str | None], Call[T]], gate: Gate) -> T:
-        """Send what `build` makes for a model of this kind, through the gate.
+    async def send(self, call: Call[T], gate: Gate) -> T:
+        """Send a call through the gate, where throttling and outages are waited for within the client's patience.
 
-        Throttling and outages are waited for within the client's patience. Raises what the call ends with.
+        A default model that is not there any more is found anew, once. Raises what the call ends with.
         """
-        return await self._resource._with_model(kind, model, build, lambda call: self._engine.send(call, {}, gate), {})
+        if call.raw is not None:  # encoded already: another model cannot be put into it
+            return await self._engine.send(call, {}, gate)
+        return await self._resource._send(call, {}, gate)
 
 
 def stops_everything(error: NimError) -> bool:

@@ -158,8 +158,8 @@ class _Run:
         tally = self._tally
         tally.in_flight += 1
         try:
-            model = request.model or self._job.model
-            answer = await self._bulk.send(request.route.kind, model, request.call, self._gate)
+            model = await self._bulk.model_of(request.route.kind, request.model or self._job.model)
+            answer = await self._bulk.send(request.call(model), self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             if isinstance(error, (NotFoundError, GoneError)):
