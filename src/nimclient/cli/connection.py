@@ -31,9 +31,17 @@ def make_client(
     retry: RetryPolicy | None = None,
     on_attempt: Callable[[AttemptEvent], object] | None = None,
 ) -> AsyncClient:
-    """The client that the options describe; `simulator` is the URL of an embedded one, reached without any proxy.
+    """The client that the options describe.
 
-    Raises UsageError for settings that cannot work.
+    Args:
+        args: The options of the command.
+        simulator: The URL of an embedded simulator, which is reached without any proxy.
+        model: The default model, or one for each kind.
+        retry: The retry policy; None: the client's own.
+        on_attempt: Called after each attempt; None: `--verbose` has a line written for it.
+
+    Raises:
+        UsageError: For settings that cannot work.
     """
     key, base_url, settings = client_settings(args)
     if simulator is not None:

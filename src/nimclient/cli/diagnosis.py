@@ -54,6 +54,7 @@ class Diagnosis:
         self._events: list[AttemptEvent] = []
         self._models = ModelList([])
         self._listed = True
+        self._unlisted: NimError | None = None  # why the models are not listed
         self._rejected_key = False  # or the server wants one and got none
         self._chatted: str | None = None  # the model that has answered
         self._results: dict[str, str] = {}  # of the requests: "works", "no route", "failed" or "not tried"
@@ -111,6 +112,7 @@ class Diagnosis:
             return Finding("connection", "ok", f"{way}; the server asks for a key ({error.status})", facts=facts), False
         except (APIStatusError, DecodeError) as error:
             self._listed = False
+            self._unlisted = error
             reason = f"{error.status}" if isinstance(error, APIStatusError) else "what answers is no JSON"
             return (await self._secured(way, f"the models are not listed ({reason})", facts)), True
         except NimError as error:
@@ -151,11 +153,17 @@ class Diagnosis:
         facts["ready"] = missing is None
         if missing is None:
             return Finding("server", "ok", f"{named}, ready", facts=facts)
-        if isinstance(missing, APIStatusError) and missing.status == 404:
+        if self._says_nothing(missing):
             facts["ready"] = None
             return Finding("server", "ok", f"{named}; it has no route that says whether it is ready", facts=facts)
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
+
+    def _says_nothing(self, missing: BaseException) -> bool:
+        """Whether there is no route for it: a 404, or once more what the list of models has said, which stands for one."""
+        status = getattr(missing, "status", None)
+        same = type(missing) is type(self._unlisted) and status == getattr(self._unlisted, "status", None)
+        return status == 404 or (same and status not in (502, 503, 504))
 
     async def _not_ready(self) -> BaseException | None:
         """Why the server is not ready."""
@@ -331,6 +339,9 @@ class Diagnosis:
             return Finding(
                 "key", "failed", f"none was sent, and the server wants one{key.held_back}", key.remedy, facts
             )
+        if not key.sent and not self.worked:
+            text = f"none was sent; nothing has shown whether one is needed{key.held_back}"
+            return Finding("key", "note", text, facts=facts)
         if not key.sent:
             return Finding("key", "ok", f"none was sent, and none is needed{key.held_back}", facts=facts)
         if not self.worked:

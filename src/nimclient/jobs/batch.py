@@ -33,12 +33,20 @@ _REQUESTS_AT_ONCE = 16  # read ahead
 class BatchJob:
     """Sends every line of a batch file and appends its answer to another: run it again, and it sends what is missing.
 
-    `source`: JSON lines {"custom_id", "method": "POST", "url", "body"}; urls are /v1/chat/completions, /v1/completions,
-    /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are; one without a model gets `model`, else
-    the client's. `output`: lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} in the
-    order in which they come; failures go to `<output>.errors.jsonl` beside it. `concurrency`: requests at once.
+    Answers are lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}, in the order in which
+    they come; failures go to `<output>.errors.jsonl` beside them (answers.errors.jsonl for answers.jsonl). A failure is not
+    an answer: its line may be corrected, or taken out, and the job run again.
 
-    Raises ConfigurationError or TypeError for what cannot work.
+    Args:
+        source: JSON lines {"custom_id", "method": "POST", "url", "body"}, also as .gz. Urls are /v1/chat/completions,
+            /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are.
+        output: The file of the answers.
+        model: The model of bodies that name none; None: the client's, else the first of its kind that the server lists.
+        concurrency: Requests in flight; None: found out.
+
+    Raises:
+        ConfigurationError: For what cannot work, before anything is sent.
+        TypeError: For what is no path.
     """
 
     def __init__(
@@ -80,14 +88,14 @@ class BatchJob:
         throttling or outage that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
         of another request of that name; JobStoreError. What is finished is kept, and when the run is cancelled, too.
         """
-        return await _Run(self, patient(client), on_progress).run()
+        return await _BatchRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
         """`run` for blocking code. Ctrl-C keeps what is finished."""
         return run_blocking(self.run, client, on_progress)
 
 
-class _Run:
+class _BatchRun:
     """One run of a job."""
 
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:

@@ -43,12 +43,26 @@ _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the v
 class EmbedJob:
     """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it resumes.
 
-    `source`: a .jsonl, .csv, .parquet or .txt file (a text a line), "-" for standard input, or an iterable of texts, of
-    pairs (id, text), or of mappings. `text` and `id` name the fields; without `id` a row's id is its number. Blank lines
-    are no rows. `output`: the folder. `format`: "parquet" (needs nimclient[arrow]), "npy" or "jsonl". `model`: else the
-    client's. `batch_size` and `concurrency` as in `embed_stream`; they and `timeout` may change between runs, nothing else.
+    Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are no rows.
 
-    Raises ConfigurationError or TypeError for what cannot work, before anything is sent.
+    Args:
+        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz; "-" for standard input;
+            or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a byte-order mark.
+        output: The folder, made where it is not there.
+        model: The embedding model; None: the client's, else the first that the server lists.
+        text: The field of a record that holds the text.
+        id: The field that holds the id; None: a row's id is its number, counted from 0.
+        format: What the parts are: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
+        input_type: "passage" or "query", for models that tell them apart; None: not sent.
+        truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
+        dimensions: Shorter vectors, for models that can make them.
+        batch_size: Texts a request; None: 64, or 256 kB.
+        concurrency: Requests in flight; None: found out.
+        **options: As in `embeddings.embed_documents`.
+
+    Raises:
+        ConfigurationError: For what cannot work, before anything is sent.
+        TypeError: For what is no source, and for options that there are not.
     """
 
     def __init__(
@@ -107,7 +121,7 @@ class EmbedJob:
         900 s); JobMismatchError for another input, model or parameters; JobStoreError for what the disk or another
         process denies; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
         """
-        return await _Run(self, patient(client), on_progress).run()
+        return await _EmbedRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
         """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps what is finished."""
@@ -125,7 +139,7 @@ class EmbedJob:
         }
 
 
-class _Run:
+class _EmbedRun:
     """One run of a job."""
 
     def __init__(self, job: EmbedJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
