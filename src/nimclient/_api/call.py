@@ -31,7 +31,8 @@ class Call(Generic[T]):
     where a server sends events unasked. `raw` is a body that is no JSON. `follow`: whether the result may lie elsewhere
     (302); `allow_plain_202`: whether a 202 without a request id is an answer like any other; `bare`: nothing of the
     client's is sent along, neither key nor headers; `uploads`: images that have to become assets before it is sent;
-    `kind`: of the model that it needs (chat, completions, embedding, ranking), "" where it needs none.
+    `kind`: of the model that it needs (chat, completions, embedding, ranking), "" where it needs none;
+    `warnings`: what the caller is told, once, when it is sent.
     """
 
     method: str
@@ -52,6 +53,7 @@ class Call(Generic[T]):
     allow_plain_202: bool = False
     bare: bool = False
     uploads: tuple[Image, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
     kind: str = ""
 
     body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
+from nimclient._api.server_types import ServerType
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.redaction import hide, redact, secrets_of
@@ -92,6 +93,11 @@ class Engine:
         """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
 
+    def server_type_for(self, model: str | None = None) -> ServerType | None:
+        """The same for all server types, those included that `dialect=` has no word for."""
+        url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
+        return self.dialect_for(model) or self.core.dialects.type_of(url)
+
     def per_replica(self) -> list[Engine]:
         """An engine for each replica alone: for what is asked of every one of them."""
         if len(self._bases) == 1:
@@ -140,6 +146,8 @@ class Engine:
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         config, core = self.config, self.core
+        for text in call.warnings:
+            core.warn_once(text)
         started = time.monotonic()
         timeouts, headers = config.timeouts, None
         if options:

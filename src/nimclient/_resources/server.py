@@ -12,7 +12,7 @@ from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient._resources.base import Resource, T
 from nimclient._retry.classify import is_no_route
 from nimclient._retry.faults import no_route
-from nimclient.errors import APIStatusError
+from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records.server import Detokenization, Metadata, Tokenization
 
 
@@ -36,8 +36,21 @@ async def tokenize(
     """See AsyncClient.tokenize."""
     content = settled(text_or_messages)
     name = _named(resource, model)
-    developer = resource._engine.dialect_for(name) not in ("dynamo", "hosted")
-    return await _send(resource, tokenize_call(content, name, options, developer=developer), options)
+    engine = resource._engine
+    developer = engine.dialect_for(name) not in ("dynamo", "hosted")
+    call = tokenize_call(content, name, options, developer=developer)
+    known = engine.server_type_for(name)
+    if known is not None:
+        call = tokenize_call(content, name, options, developer=developer, server_type=known)
+    try:
+        return await _send(resource, call, options)
+    except DecodeError:
+        found = engine.server_type_for(name)  # as the response has shown
+        if found == known:
+            raise
+        return await _send(
+            resource, tokenize_call(content, name, options, developer=developer, server_type=found), options
+        )
 
 
 async def detokenize(
