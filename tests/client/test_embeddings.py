@@ -338,8 +338,8 @@ async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_clien
     client = make_client()
     gate = client._engine.gate(1)
     turn = Ticket()
-    assert await gate.enter(turn, None) == 0.0
-    gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
+    assert await gate.acquire(turn, None) == 0.0
+    gate.throttled(turn, RateLimitError("later", status=429, retry_after=5))
     call = embeddings_call(
         "x", ["a"], MODEL, input_type=None, truncate=None, dimensions=None, encoding_format=None, options={}
     )
