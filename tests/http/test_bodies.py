@@ -29,6 +29,8 @@ from nimclient.errors import (
 from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
 from support.wire import END, answer, chat, chat_body, chunk, embedded, error, head, http
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 BODY = json.dumps(chat_body()).encode()
 JSON = head(type="application/json")
