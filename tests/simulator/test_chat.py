@@ -316,6 +316,15 @@ async def test_json_objects_hold_the_answer(hand: Hand, options: Any) -> None:
     assert json.loads(content) == {"answer": SAID}
 
 
+async def test_json_objects_have_the_keys_that_are_asked_for(hand: Hand) -> None:
+    """A question that speaks of keys gets those that it names in quotes."""
+    question = "Tell a joke. Answer as JSON with 'setup' and 'punchline' keys."
+    content = (await hand.chat(question, response_format={"type": "json_object"})).body["choices"][0]["message"][
+        "content"
+    ]
+    assert json.loads(content).keys() == {"setup", "punchline"}
+
+
 async def test_structured_answers_obey_the_length_limit(hand: Hand) -> None:
     """JSON that does not fit the limit is cut, as a real server cuts it."""
     choice = (await hand.chat(response_format={"type": "json_object"}, max_tokens=2)).body["choices"][0]

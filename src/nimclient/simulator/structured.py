@@ -17,6 +17,8 @@ from .instances import instance
 from .keywords import Unsatisfiable
 from .refusals import GenerationRefusal, Refusal, bad_field
 
+_QUOTED: Final = re.compile(r"""['"`](\w+)['"`]""")
+_KEYS: Final = re.compile(r"\b(keys?|fields?|properties|property)\b", re.IGNORECASE)
 _FORMATS: Final = ("text", "json_object", "json_schema", "structural_tag")
 _CONSTRAINTS: Final = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 
@@ -100,7 +102,7 @@ def constrained_text(constraint: Constraint, question: str, free_answer: Callabl
     """
     match constraint.kind:
         case "json_object":
-            return json.dumps({"answer": free_answer()}, ensure_ascii=False)
+            return json.dumps(dict.fromkeys(_named_keys(question), free_answer()), ensure_ascii=False)
         case "choice":
             return _chosen(cast("tuple[str, ...]", constraint.value), f"{question} {free_answer()}")
         case "regex":
@@ -108,6 +110,12 @@ def constrained_text(constraint: Constraint, question: str, free_answer: Callabl
             return str(_built(schema, Hints(question, "text")))
         case _:
             return json.dumps(_built(constraint.value, Hints(question, free_answer())), ensure_ascii=False)
+
+
+def _named_keys(question: str) -> list[str]:
+    """The words in quotes of a question that speaks of keys; what has no such name is the answer."""
+    named = _QUOTED.findall(question) if _KEYS.search(question) else []
+    return named or ["answer"]
 
 
 def _built(schema: Any, hints: Hints) -> Any:

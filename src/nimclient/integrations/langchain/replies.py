@@ -196,10 +196,11 @@ class ChunkReader:
         return more
 
     def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
-        """A piece of a call; a server that numbers none begins a new one with each id."""
+        """A piece of a call; a server that numbers none begins a new one with each new id."""
         index = delta.index
         if index is None:
-            index = len(self._calls) if delta.id else max(len(self._calls) - 1, 0)
+            is_new = bool(delta.id) and delta.id not in self._calls.values()
+            index = len(self._calls) if is_new else max(len(self._calls) - 1, 0)
         known = index in self._calls
         self._calls.setdefault(index, delta.id)
         return tool_call_chunk(
