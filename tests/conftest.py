@@ -16,8 +16,9 @@ from aioresponses import aioresponses
 from hypothesis import HealthCheck, settings
 
 from nimclient import AsyncClient, RetryPolicy
-from support.leaks import assert_idle, assert_no_strays, set_heap_aside
+from support.leaks import assert_idle, assert_no_strays, pools, set_heap_aside
 from support.server import FaultServer
+from support.session import SessionTransport
 from support.wire import MODEL
 
 KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
@@ -84,17 +85,11 @@ async def make_client(request: pytest.FixtureRequest) -> AsyncIterator[MakeClien
     for client in made:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):  # the server may still be closing its side
-                while any(pool.session.connector._acquired for pool in _pools(client)):
+                while not all(pool.is_idle() for pool in pools(client)):
                     await asyncio.sleep(0.002)
         assert_idle(client)
         await client.aclose()
     await assert_no_strays()
-
-
-def _pools(client: AsyncClient) -> list[Any]:
-    from support.leaks import pools
-
-    return pools(client)
 
 
 @pytest.fixture
@@ -111,7 +106,11 @@ class _MockedResponse(aiohttp.ClientResponse):
 
 
 class Canned(aioresponses):
-    """aioresponses whose answers aiohttp 3.14 can make. It replaces ClientSession._request: no connector is used."""
+    """aioresponses whose answers aiohttp 3.14 can make. It replaces ClientSession._request, which only clients with its
+    `transport` use.
+    """
+
+    transport = SessionTransport()
 
     def add(self, url: Any, method: str = "GET", *args: Any, **options: Any) -> None:
         super().add(url, method, *args, **{"response_class": _MockedResponse, **options})
@@ -123,7 +122,7 @@ class Canned(aioresponses):
 
 @pytest.fixture
 def canned() -> Iterator[Canned]:
-    """Answers for requests that never reach a socket: `canned.post(url, payload={...})`."""
+    """Answers for requests that never reach a socket: `AsyncClient(…, transport=canned.transport)`."""
     with Canned() as canned:
         yield canned
 

@@ -366,6 +366,8 @@ class AsyncClient(AsyncClosing):
         return client
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_config"):  # its construction failed, and a debugger shows it
+            return f"<{type(self).__name__} that was not made>"
         urls = self.base_urls
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 

@@ -1,7 +1,6 @@
 """For the tests of programs that use nimclient: a transport that answers from a list, and the simulator, a whole NIM.
 
-With pytest the fixtures `nim_simulator` (in the test's event loop) and `nim_simulator_url` (in a thread, for blocking
-code) are there as soon as nimclient is installed.
+With pytest the fixtures `nim_simulator` and `nim_simulator_url` (its address) are there as soon as nimclient is installed.
 """
 
 from __future__ import annotations

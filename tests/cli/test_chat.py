@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 def test_the_answer_is_streamed(run, sim):
     """chat streams the answer to standard output, ends it with a line break, and says nothing else."""
-    ran = run("chat", FACT, "--base-url", sim.base_url)
+    ran = run("chat", FACT, "--base-url", sim.base_url, "--model", "meta/llama-3.1-8b-instruct")
     assert ran.code == 0
     assert "Paris is the capital" in ran.out
     assert ran.out.endswith("\n")

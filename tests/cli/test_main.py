@@ -194,7 +194,7 @@ def test_ctrl_c_in_the_middle_of_a_call(spawn):
     """SIGINT while a request is under way ends the process with 130 and without a traceback."""
     thread = SimulatorThread(Simulator(ttft=60))
     with thread as url:
-        process = spawn("chat", "hi", "--base-url", url)
+        process = spawn("chat", "hi", "--base-url", url, "--model", "meta/llama-3.1-8b-instruct")
         deadline = time.monotonic() + 20
         while not any(request.method == "POST" for request in thread.simulator.requests):
             assert time.monotonic() < deadline
@@ -208,7 +208,7 @@ def test_ctrl_c_in_the_middle_of_a_call(spawn):
 
 def test_a_reader_that_leaves(spawn, url):
     """When the reader of the output has left, the command ends quietly with 1."""
-    process = spawn("chat", "hi", "--base-url", url)
+    process = spawn("chat", "hi", "--base-url", url, "--model", "meta/llama-3.1-8b-instruct")
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
@@ -251,7 +251,7 @@ def test_errors_say_what_to_do_next(error, says):
 def test_replicas(run, sim):
     """--base-url may be repeated: a replica that is not there is no failure."""
     for _ in range(3):
-        ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", sim.base_url)
+        ran = run("chat", "hi", "--no-stream", "--base-url", NOWHERE, "--base-url", sim.base_url)
         assert (ran.code, ran.err) == (0, "")
     ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", "localhost")
     assert ran.code == 2

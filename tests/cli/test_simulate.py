@@ -92,7 +92,7 @@ def test_it_plays_the_hosted_platform(run, spawn):
         "simulate", "--port", "0", "--json", "--dialect", "hosted", "--fault", "accepted", "--fault", "gone=1"
     )
     base_url = json.loads(start(process))["base_url"]
-    with Client("key", base_url, model="meta/llama-3.1-8b-instruct") as client:
+    with Client("nvapi-key", base_url, model="meta/llama-3.1-8b-instruct") as client:
         with pytest.raises(GoneError):
             client.chat.create("hi")
         assert client.chat.create("Rome is in Italy. Where is Rome?").text

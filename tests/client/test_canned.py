@@ -13,8 +13,8 @@ BASE = "http://nim.test:8000/v1"
 
 
 @pytest.fixture
-async def nim() -> Any:
-    async with AsyncClient(base_url=BASE, model=MODEL) as client:
+async def nim(canned: Any) -> Any:
+    async with AsyncClient(base_url=BASE, model=MODEL, transport=canned.transport) as client:
         yield client
 
 

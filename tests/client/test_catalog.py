@@ -43,7 +43,7 @@ def hosted(canned: Any) -> Any:
 @pytest.mark.parametrize("alias", [OLD, "playground_mixtral_8x7b", "mixtral_8x7b"])
 async def test_an_old_name_is_sent_as_the_id(hosted: Any, alias: str) -> None:
     """On the hosted catalog an alias is resolved, with one warning, however often it is used."""
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=hosted.transport) as client:
         with pytest.warns(UserWarning, match=f"'{alias}' is an old name; it is sent as '{NAME}'") as caught:
             await client.chat.create("hi", model=alias)
         assert len(caught) == 1
@@ -57,7 +57,7 @@ async def test_an_old_name_is_sent_as_the_id(hosted: Any, alias: str) -> None:
 
 async def test_each_old_name_has_its_warning(hosted: Any) -> None:
     """Another alias is another warning; of a deprecated model the same one says that too."""
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=hosted.transport) as client:
         with pytest.warns(UserWarning, match="old name"):
             await client.chat.create("hi", model=OLD)
         with pytest.warns(
@@ -71,7 +71,7 @@ async def test_an_old_name_of_a_model_with_a_url(canned: Any) -> None:
     """The URL is that of the model behind the alias."""
     url = "https://ai.api.nvidia.com/v1/retrieval/nvidia/embeddings"
     canned.post(url, payload=embedded(["1"]))
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
         with pytest.warns(UserWarning, match="'NV-Embed-QA'"):
             await client.embeddings.embed_query("1", model="ai-embed-qa-4")
     assert b'"model":"NV-Embed-QA"' in canned.sent(url)[0]
@@ -98,7 +98,7 @@ async def test_a_gateway_that_the_caller_calls_hosted(server: FaultServer, make_
 
 async def test_a_model_that_will_go(hosted: Any) -> None:
     """A deprecated model is used, with one warning per client."""
-    async with AsyncClient("k", HOSTED, model=GOING) as client:
+    async with AsyncClient("k", HOSTED, model=GOING, transport=hosted.transport) as client:
         with pytest.warns(ModelDeprecationWarning, match=f"model '{GOING}' is deprecated"):
             await client.chat.create("hi")
         with warnings.catch_warnings():
@@ -112,7 +112,7 @@ async def test_getting_a_model_by_an_old_name(canned: Any, alias: str) -> None:
     canned.get(f"{HOSTED}/models/{NAME}", payload={"id": NAME, "owned_by": "mistralai"})
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        async with AsyncClient("k", HOSTED) as client:
+        async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
             model = await client.models.get(alias)
     assert (model.id, model.callable, model.listed) == (NAME, None, True)
     assert len(seen) == (alias == OLD)
@@ -125,7 +125,7 @@ async def test_the_hosted_list_is_merged_with_the_table(canned: Any) -> None:
     """What is listed comes first, then what the catalog has at URLs of its own; nobody says what the account may call."""
     listed = [{"id": NAME, "owned_by": "mistralai"}, {"id": "new/model", "owned_by": "new"}]
     canned.get(HOSTED + "/models", payload={"object": "list", "data": listed}, repeat=True)
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
         models = await client.models.list()
         rerankers = await client.models.list("ranking")
     assert models.ids[:2] == (NAME, "new/model")
@@ -154,7 +154,7 @@ async def test_calls_tell_what_may_be_called(canned: Any) -> None:
     canned.post(CHAT, status=410, payload={"status": 410, "detail": "has reached its end of life"})
     canned.post(CHAT, status=429, payload={"status": 429, "title": "Too Many Requests"})
     canned.post(f"{RERANK}/reranking", payload={"rankings": [{"index": 0, "logit": 1.0}]})
-    async with AsyncClient("k", HOSTED, retry=RetryPolicy(attempts=1)) as client:
+    async with AsyncClient("k", HOSTED, retry=RetryPolicy(attempts=1), transport=canned.transport) as client:
         for name in ("a/ok", "a/refused", "a/gone", "a/busy"):
             with contextlib.suppress(APIStatusError):
                 await client.chat.create("hi", model=name)
@@ -251,7 +251,7 @@ async def test_a_model_that_nobody_lists_is_no_default(server: FaultServer, make
 
 async def test_an_entry_replaces_the_tables(hosted: Any) -> None:
     """What the caller says of a hosted model goes before what the table says, and is not warned of."""
-    async with AsyncClient("k", HOSTED, endpoints={GOING: Model(GOING, "chat")}) as client:
+    async with AsyncClient("k", HOSTED, endpoints={GOING: Model(GOING, "chat")}, transport=hosted.transport) as client:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             await client.chat.create("hi", model=GOING)

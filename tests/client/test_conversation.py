@@ -227,11 +227,11 @@ async def test_two_turns_at_once_are_refused(server: FaultServer, client: AsyncC
     talk = client.chat.conversation()
     first = asyncio.ensure_future(talk.send("a"))
     await asyncio.sleep(0.02)
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="in flight"):
         await talk.send("b")
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="in flight"):
         await talk.stream("b")
-    with pytest.raises(RuntimeError, match="under way"):
+    with pytest.raises(RuntimeError, match="in flight"):
         talk.trim(1)
     await client.chat.conversation().send("c")
     await first

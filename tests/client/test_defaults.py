@@ -237,7 +237,7 @@ async def test_hosted_defaults(canned: Any, kind: str) -> None:
     """The hosted catalog is never asked for its list: each kind has its default there."""
     from nimclient._api.catalog import hosted_default
 
-    async with AsyncClient("some-key") as client:
+    async with AsyncClient("some-key", transport=canned.transport) as client:
         name = client.embeddings._known_model(kind, None)
     assert name == hosted_default(kind)
 
@@ -255,7 +255,7 @@ async def test_an_endpoint_of_the_catalog(canned: Any) -> None:
 
     known = next(model for model in catalog().values() if model.endpoint and model.kind == "ranking")
     canned.post(known.endpoint, payload={"rankings": [{"index": 0, "logit": 1.0}]})
-    async with AsyncClient("some-key") as client:
+    async with AsyncClient("some-key", transport=canned.transport) as client:
         ranking = await client.rerank("q", ["a"], model=known.id)
     assert ranking.meta is not None
     assert ranking.meta.url == known.endpoint

@@ -601,6 +601,33 @@ async def test_a_batch_size_is_learned_once(server: FaultServer, client: AsyncCl
     assert [len(request.json["input"]) for request in server.requests] == [24, 24, 24, 24, 4]
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2])
+async def test_rejections_that_come_and_go_do_not_shrink_the_slices_for_ever(
+    server: FaultServer, client: AsyncClient, share: float
+) -> None:
+    """A 400 now and then, whatever the size: a success at the size that was suspected clears the suspicion."""
+    chance = random.Random(7)
+    server.script(lambda r: error(400, "no") if chance.random() < share and len(r.json["input"]) > 1 else embed(r))
+    texts = list(map(str, range(100, 100 + 64 * 47)))
+    batches = await read(client.embeddings.embed_stream(texts, concurrency=1, on_error="collect"))
+    assert sum(len(batch.vectors) for batch in batches) == len(texts)
+    assert len(server.requests) < 47 * (3 if share < 0.2 else 6)
+
+
+async def test_vectors_of_another_model_are_told_once(server: FaultServer, make_client: MakeClient) -> None:
+    """A server that changes its model, or replicas that are not alike: a warning, and an error of a strict client."""
+    names = iter(["a", "a", "b", "b", "b", "c"])
+    server.script(lambda r: answer({**embedded(r.json["input"]), "model": next(names)}))
+    with pytest.warns(UserWarning, match="vectors of the model 'b', where the first ones are of 'a'") as caught:
+        await make_client().embeddings.embed_documents(list(map(str, range(10))), batch_size=2, concurrency=1)
+    assert len(caught) == 1
+    names = iter(["a", "b"])
+    server.script(lambda r: answer({**embedded(r.json["input"]), "model": next(names)}))
+    with pytest.raises(EmbeddingMismatchError, match="of the model 'b'") as strict:
+        await make_client(strict=True).embeddings.embed_documents(list(map(str, range(4))), batch_size=2, concurrency=1)
+    assert strict.value.index == 2
+
+
 @pytest.mark.parametrize("words", ["Payload Too Large", "too many inputs", "no"])
 async def test_a_limit_without_a_number_is_learned_too(server: FaultServer, client: AsyncClient, words: str) -> None:
     """A slice that is refused although each text is fine is halved; later ones are sent in the size that was taken."""
@@ -703,7 +730,7 @@ async def test_every_dialects_refusals(dialect: Any) -> None:
     retry = RetryPolicy(attempts=1)
     async with (
         Simulator(dialect=dialect) as simulator,
-        AsyncClient("a-key", simulator.base_url, model="nvidia/nv-embedqa-e5-v5", retry=retry) as client,
+        AsyncClient("nvapi-a-key", simulator.base_url, model="nvidia/nv-embedqa-e5-v5", retry=retry) as client,
     ):
         stream = client.embeddings.embed_stream(source, on_error="collect", prefix="")
         batches = await read(stream)

@@ -367,7 +367,7 @@ async def test_where_hosted_assets_are_made(canned: Any) -> None:
     canned.post(base, payload={"assetId": "a", "uploadUrl": "https://s3.test/x?X-Amz-Signature=1"})
     canned.put("https://s3.test/x?X-Amz-Signature=1", status=200)
     canned.delete(f"{base}/a", status=204)
-    async with AsyncClient(KEY, headers={"X-Own": "1"}) as client:
+    async with AsyncClient(KEY, headers={"X-Own": "1"}, transport=canned.transport) as client:
         await client.assets.delete(await client.assets.upload(b"x", "text/plain", "d"))
     (put,) = canned.requests[("PUT", URL("https://s3.test/x?X-Amz-Signature=1"))]
     assert put.kwargs["headers"] == {"Content-Type": "text/plain", "x-amz-meta-nvcf-asset-description": "d"}
@@ -491,7 +491,10 @@ async def test_other_models_get_their_images_in_the_message(hosted: Opened) -> N
     simulator, client = await hosted(model="meta/llama-4-maverick-17b-128e-instruct")
     await client.chat.create(question(Image(LARGE)))
     assert paths(simulator) == ["POST /v1/chat/completions"]
-    async with Simulator(models=[VLM]) as own, AsyncClient(base_url=own.base_url, model=VLM) as client:
+    async with (
+        Simulator(models=[VLM]) as own,
+        AsyncClient(base_url=own.base_url, model=VLM) as client,
+    ):
         await client.chat.create(question(Image(LARGE)))
         assert paths(own) == ["POST /v1/chat/completions"]
 

@@ -141,7 +141,7 @@ async def test_the_hosted_catalog_gets_the_key(canned: Any, monkeypatch: pytest.
     from support.wire import chat_body, embedded
 
     canned.post(url, payload=chat_body() if "chat" in path else embedded(["1"]))
-    async with AsyncClient() as client:
+    async with AsyncClient(transport=canned.transport) as client:
         if "chat" in path:
             await client.chat.create("hi")
         else:

@@ -17,6 +17,7 @@ from nimclient.errors import (
 )
 from nimclient.records import ModelList
 from nimclient.simulator import Simulator
+from nimclient.simulator.catalog import served_models
 from support.server import Close, FaultServer, Stall
 from support.wire import answer, error, http
 
@@ -27,7 +28,7 @@ ONE = {"rankings": [{"index": 1, "logit": 2.5}, {"index": 0, "logit": -1}]}
 
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator(models=["mine/own"]) as sim:
+    async with Simulator(models=["mine/own", *served_models()]) as sim:
         yield sim
 
 
@@ -104,7 +105,7 @@ async def test_an_alias_of_the_hosted_catalog(canned: Any) -> None:
     base = "https://integrate.api.nvidia.com/v1/models"
     canned.get(base + "/" + CHAT, status=404, body="404 page not found", repeat=True)
     canned.get(base, payload={"data": []}, repeat=True)
-    async with AsyncClient("some-key") as client:
+    async with AsyncClient("some-key", transport=canned.transport) as client:
         model = await client.models.get(CHAT)
     assert (model.id, model.listed, model.meta) == (CHAT, False, None)
 

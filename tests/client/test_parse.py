@@ -280,7 +280,8 @@ async def test_json_object_works_as_an_option_too() -> None:
 
 async def test_a_cut_off_output_of_the_simulator() -> None:
     """max_tokens ends the JSON early."""
-    async with Simulator() as simulator, AsyncClient(base_url=simulator.base_url) as client:
+    model = "meta/llama-3.1-8b-instruct"  # the default model would still be reasoning
+    async with Simulator() as simulator, AsyncClient(base_url=simulator.base_url, model=model) as client:
         with pytest.raises(OutputTruncatedError) as caught:
             await client.chat.parse("Ulm", City, max_tokens=2)
     assert caught.value.text.startswith("{")

@@ -45,7 +45,7 @@ def paths(sim: Simulator) -> list[str]:
 )
 async def test_every_kind_of_server(dialect: str, route: str, tried: list[str], measure: str) -> None:
     """The form is found out by the first call and remembered; ranks, documents and the best n are the same everywhere."""
-    async with Simulator(dialect=dialect) as sim, AsyncClient("a-key", sim.base_url, model=MODEL) as client:
+    async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url, model=MODEL) as client:
         ranking = await client.rerank("csv files", DOCUMENTS)
         assert ranking.results[0].document == DOCUMENTS[1]
         assert sorted(result.index for result in ranking.results) == [0, 1, 2, 3]
@@ -213,7 +213,7 @@ async def test_a_model_that_reads_texts_only(nim_simulator: Simulator) -> None:
 async def test_hosted_models_have_urls_of_their_own(canned: Any, model: str | None, url: str) -> None:
     """In the hosted catalog a reranker is called at its URL with its dotted id; an unknown one where all of them are."""
     canned.post(url, payload={"rankings": [{"index": 0, "logit": 1.0}]})
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
         ranking = await client.rerank("q", ["a"], model=model, top_n=1)
     assert ranking.results[0].logit == 1.0
     assert (model or MODEL).encode() in canned.sent(url)[0]
@@ -222,7 +222,7 @@ async def test_hosted_models_have_urls_of_their_own(canned: Any, model: str | No
 async def test_an_unknown_hosted_name_without_a_vendor(canned: Any) -> None:
     """A name that is no vendor/model has no URL of that pattern: it goes to the base URL, which answers for itself."""
     canned.post(HOSTED + "/ranking", status=404, body="404 page not found")
-    async with AsyncClient("k", HOSTED) as client:
+    async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
         with pytest.raises(NotFoundError, match="page not found"):
             await client.rerank("q", ["a"], model="plain")
 

@@ -44,7 +44,7 @@ async def test_what_a_server_is(dialect: str, server: str, version: str, paths: 
 @pytest.mark.parametrize("dialect", ["dynamo", "hosted"])
 async def test_servers_that_do_not_say(dialect: str) -> None:
     """Dynamo and the hosted gateway have no such route: a NotFoundError that says so."""
-    async with Simulator(dialect=dialect) as sim, AsyncClient("a-key", sim.base_url) as client:
+    async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url) as client:
         with pytest.raises(NotFoundError, match="no route that tells its version"):
             await client.metadata()
 
@@ -151,7 +151,7 @@ async def test_tools_of_messages(server: FaultServer, client: AsyncClient) -> No
 )
 async def test_servers_without_a_tokenizer(dialect: str, route: str) -> None:
     """A NotFoundError that says what the server has not."""
-    async with Simulator(dialect=dialect) as sim, AsyncClient("a-key", sim.base_url) as client:
+    async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url) as client:
         with pytest.raises(NotFoundError, match=f"the server has no /{route}") as caught:
             await (client.tokenize("hi") if route == "tokenize" else client.detokenize([1]))
     assert caught.value.status == 404

@@ -60,7 +60,7 @@ async def test_assets_are_named_to_the_hosted_catalog_only(
 async def test_the_hosted_catalog_is_known_by_its_url(canned: Any) -> None:
     """Without a dialect the base URL tells: `system`, the header, and 25 MiB at most."""
     canned.post(HOSTED + "/chat/completions", payload=chat_body("Hi"))
-    async with AsyncClient("k", HOSTED, model=MODEL) as client:
+    async with AsyncClient("k", HOSTED, model=MODEL, transport=canned.transport) as client:
         await client.chat.create([*DEVELOPERS, ("user", f'<img src="{ASSET}" />')])
         large = Image(b"\x89PNG\r\n\x1a\n" + bytes(20_000_000))
         with pytest.raises(ConfigurationError, match=r"has 2666\d{4} bytes; the hosted catalog takes at most 26214400"):
@@ -75,9 +75,11 @@ async def test_a_models_own_endpoint_decides(server: FaultServer, canned: Any) -
     here, there = "http://nim.test:8000/chat", "https://ai.api.nvidia.com/v1/vlm/x"
     canned.post(here, payload=chat_body("Hi"))
     canned.post(there, payload=chat_body("Hi"))
-    async with AsyncClient("k", HOSTED, endpoints={"mine": here}) as client:
+    async with AsyncClient("k", HOSTED, endpoints={"mine": here}, transport=canned.transport) as client:
         await client.chat.create([("developer", ASSET)], model="mine")
-    async with AsyncClient("k", "http://nim.test:8000", endpoints={"theirs": there}) as client:
+    async with AsyncClient(
+        "k", "http://nim.test:8000", endpoints={"theirs": there}, transport=canned.transport
+    ) as client:
         await client.chat.create([("developer", ASSET)], model="theirs")
     (mine,), (theirs,) = canned.requests.values()
     assert b'"developer"' in mine.kwargs["data"]

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
 from nimclient._base.values import Headers, HttpHead
-from nimclient._engine.engine import Exchange, Receive
-from nimclient._streams.accumulate import ChatAccumulator
-from nimclient._streams.events import is_plain, is_streamed, joined
+from nimclient._engine.engine import Exchange
+from nimclient._streams.accumulate import ChatAccumulator, joined
+from nimclient._streams.events import is_plain, is_streamed
+from nimclient._streams.stream import read_chat
 from nimclient.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -69,12 +71,10 @@ class Reads:
 def streamed(reads: list[bytes]) -> ChatStream:
     """A stream of these reads, without a network."""
 
-    async def start(receive: Receive[None]) -> None:
-        began = time.monotonic()
-        head = HttpHead(200, Headers(), 0.0, None, False)
-        await receive(Exchange(head, Reads(reads), "http://x/v1", 1, Timeouts(), began, began, time.monotonic, ""))
-
-    return ChatStream(start, None)
+    began = time.monotonic()
+    head = HttpHead(200, Headers(), 0.0, None, False)
+    exchange = Exchange(head, Reads(reads), "http://x/v1", 1, Timeouts(), began, began, time.monotonic, "")
+    return ChatStream(partial(read_chat, exchange, None))
 
 
 @st.composite

@@ -91,7 +91,7 @@ async def test_who_has_seen_to_it_is_left_alone(
     vllm: Simulator, make_client: MakeClient, model: str, options: dict[str, Any]
 ) -> None:
     """A prefix, or a model without the difference, makes our own input_type no matter, for a strict client as well."""
-    async with Simulator(dialect="vllm", models=["BAAI/bge-m3"]) as simulator:
+    async with Simulator(dialect="vllm", models=["BAAI/bge-m3", MODEL, SYMMETRIC]) as simulator:
         client = make_client(simulator.base_url, model=model, dialect="vllm", strict=True)
         await client.embeddings.embed_query("a", **options)
         await client.embeddings.embed_documents(["a"], **options)
@@ -104,7 +104,7 @@ async def test_who_has_seen_to_it_is_left_alone(
 async def test_other_servers(dialect: Any, make_client: MakeClient, call: Any) -> None:
     """A NIM listens; of others it is not known that they do not."""
     async with Simulator(dialect=dialect) as simulator:
-        client = make_client(simulator.base_url, model=MODEL, api_key="a-key", strict=True, dialect=dialect)
+        client = make_client(simulator.base_url, model=MODEL, api_key="nvapi-a-key", strict=True, dialect=dialect)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             await call(client)

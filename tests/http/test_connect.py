@@ -14,12 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
+from aiohttp.http_exceptions import BadStatusLine
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
 from nimclient._http.errors import translate
 from nimclient._http.tls import ssl_setting
 from nimclient.errors import (
-    ClientClosedError,
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
@@ -27,7 +27,7 @@ from nimclient.errors import (
     ProtocolError,
     RequestTimeoutError,
 )
-from support.leaks import open_files
+from support.leaks import open_files, pools
 from support.server import Close, FaultServer, Reset, Stall
 from support.wire import chat, chunk, head, http, token
 
@@ -149,9 +149,9 @@ async def test_sockets_watch_their_peers(server: FaultServer, client: AsyncClien
     """A connection has TCP keepalive on: first probe after 60 s, then every 15 s, five of them."""
     server.script(chat())
     await client.chat.create("hi")
-    (pool,) = client._core._transport._pools.values()
-    ((protocol, _),) = next(iter(pool.session.connector._conns.values()))
-    made = protocol.transport.get_extra_info("socket")
+    (pool,) = pools(client)
+    (transport,) = pool.connector.transports()
+    made = transport.get_extra_info("socket")
     assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
     wanted = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5, "TCP_USER_TIMEOUT": 30_000}
     for name, value in wanted.items():
@@ -189,9 +189,7 @@ def test_why_no_connection_could_be_made(error: Exception, kind: str, words: str
 @pytest.mark.parametrize(
     ("error", "meaning"),
     [
-        (aiohttp.InvalidURL("http://["), ConfigurationError),
-        (aiohttp.NonHttpUrlClientError("ftp://a"), ConfigurationError),
-        (RuntimeError("Session is closed"), ClientClosedError),
+        (BadStatusLine("HTTP"), ProtocolError),
         (OSError("odd"), ConnectionLostError),
         (aiohttp.ServerDisconnectedError(), ConnectionLostError),
         (ConnectionLostError("as it is"), ConnectionLostError),

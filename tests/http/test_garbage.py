@@ -130,12 +130,12 @@ async def test_a_client_in_a_cycle(server: FaultServer) -> None:
     owner = Owner(AsyncClient(base_url=server.url, model=MODEL))
     await owner.client.chat.create("hi")
     pool = pools(owner.client)[0]
-    session = pool.session
+    connector = pool.connector
     del owner, pool
     assert server.open == 1
     gc.collect()
     await server.until(lambda: server.open == 0)
-    assert session.closed
+    assert connector.closed
     assert stray_tasks() == []
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient
-from nimclient._http import aiohttp as transport
+from nimclient._http import attempt
 from nimclient._http.connection import acknowledge_at_once
 from support.server import FaultServer, Pause
 from support.wire import chunk, head, token
@@ -26,39 +26,37 @@ class Socket:
         self.options.append(option)  # type: ignore[arg-type]
 
 
-def response_over(made: Any) -> Any:
-    link = SimpleNamespace(get_extra_info=lambda name: made if name == "socket" else None)
-    return SimpleNamespace(connection=SimpleNamespace(transport=link))
+def transport_over(made: Any) -> Any:
+    return SimpleNamespace(get_extra_info=lambda name: made if name == "socket" else None)
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="the option is Linux's")
 def test_the_option_is_set_on_the_socket() -> None:
     """TCP_QUICKACK is switched on, which sends an acknowledgement that is due."""
     made = Socket()
-    acknowledge_at_once(response_over(made))
+    acknowledge_at_once(transport_over(made))
     assert made.options == [(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)]
 
 
 @pytest.mark.parametrize(
-    "response",
+    "transport",
     [
-        response_over(Socket(OSError("closed"))),
-        response_over(None),
-        SimpleNamespace(connection=None),
-        SimpleNamespace(connection=SimpleNamespace(transport=None)),
+        transport_over(Socket(OSError("closed"))),
+        transport_over(None),
+        None,
     ],
-    ids=["closed", "no socket", "no connection", "no transport"],
+    ids=["closed", "no socket", "no connection"],
 )
-def test_where_it_cannot_be_set_nothing_happens(response: Any) -> None:
+def test_where_it_cannot_be_set_nothing_happens(transport: Any) -> None:
     """A socket that is closed or hidden is left alone."""
-    assert acknowledge_at_once(response) is None
+    assert acknowledge_at_once(transport) is None
 
 
 def test_systems_without_the_option_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the system has no such option nothing is set."""
     monkeypatch.delattr(socket, "TCP_QUICKACK", raising=False)
     made = Socket()
-    acknowledge_at_once(response_over(made))
+    acknowledge_at_once(transport_over(made))
     assert made.options == []
 
 
@@ -67,7 +65,7 @@ async def test_it_is_done_for_answers_that_go_on(
 ) -> None:
     """A stream is acknowledged once, at its head."""
     seen: list[Any] = []
-    monkeypatch.setattr(transport, "acknowledge_at_once", seen.append)
+    monkeypatch.setattr(attempt, "acknowledge_at_once", seen.append)
     server.script([head() + chunk(token("a")), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"])
     client: AsyncClient = make_client()
     assert (await client.chat.stream("hi").final()).text == "a"
@@ -79,8 +77,8 @@ async def test_an_answer_that_came_with_its_head_needs_none(
 ) -> None:
     """Neither a small answer, which is whole by then, nor one of which much is there, is acknowledged by hand."""
     seen: list[Any] = []
-    monkeypatch.setattr(transport, "acknowledge_at_once", seen.append)
-    monkeypatch.setattr(transport, "HELD_BACK", 10)
+    monkeypatch.setattr(attempt, "acknowledge_at_once", seen.append)
+    monkeypatch.setattr(attempt, "HELD_BACK", 10)
     body = b'{"object": "list", "data": []}'
     server.script([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body])
     server.script([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:20], Pause(0.05), body[20:]])

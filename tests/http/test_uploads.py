@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
-from nimclient._http.connection import SEND_PIECE
+from nimclient._http.attempt import SEND_PIECE
 from nimclient.errors import AuthenticationError, NimError, RequestTimeoutError, RequestTooLargeError
 from support.leaks import open_files
 from support.server import Close, Early, FaultServer, Pause, Reset, Stall

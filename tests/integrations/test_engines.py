@@ -1,4 +1,4 @@
-"""EmbedBatch in real engines on this machine: Ray Data, Spark, Dask and Daft, each from its documentation."""
+"""Batches of rows in real engines on this machine: Ray Data, Spark, Dask and Daft, each from its documentation."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nimclient import Client
-from nimclient.integrations.ray import EmbedBatch
+from nimclient.integrations.ray import ChatBatch, EmbedBatch, RerankBatch
 
 pytestmark = [
     pytest.mark.engines,
@@ -59,6 +59,35 @@ def test_ray_data_runs_it_in_two_actors(url: str, expected: Any) -> None:
         found = sorted(done.take_all(), key=lambda row: row["id"])
         assert [row["text"] for row in found] == TEXTS
         assert same([row["embedding"] for row in found], expected)
+    finally:
+        ray.shutdown()
+
+
+def test_ray_data_asks_and_reranks(url: str) -> None:
+    """Answers are strings and scores lists of numbers; a row without a question is one error cell and fails nobody."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    try:
+        rows = ray.data.from_items([{"id": i, "prompt": "Name a colour." if i else None} for i in range(8)])
+        client = Client(base_url=url)
+        asked = rows.map_batches(
+            ChatBatch,
+            fn_constructor_kwargs={"client": client, "on_error": "null", "max_tokens": 8},
+            concurrency=1,
+            batch_size=4,
+            num_cpus=0.5,
+        )
+        found = sorted(asked.take_all(), key=lambda row: row["id"])
+        assert found[0]["answer"] is None
+        assert "nothing in column" in found[0]["answer_error"]
+        assert all(row["answer"] and row["answer_error"] is None for row in found[1:])
+
+        pairs = ray.data.from_items([{"query": "blue sky", "documents": ["grass", "the sky is blue"]}] * 4)
+        ranked = pairs.map_batches(
+            RerankBatch, fn_constructor_kwargs={"client": client}, concurrency=1, batch_size=2, num_cpus=0.5
+        )
+        assert all(row["scores"][1] > row["scores"][0] for row in ranked.take_all())
     finally:
         ray.shutdown()
 

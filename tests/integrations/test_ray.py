@@ -1,4 +1,4 @@
-"""EmbedBatch adds a column of vectors to the batches of any engine."""
+"""EmbedBatch, ChatBatch and RerankBatch add columns to the batches of any engine."""
 
 import pickle
 from typing import Any
@@ -11,7 +11,7 @@ import pytest
 
 from nimclient import AsyncClient, Client
 from nimclient.errors import ConfigurationError, ModelNotFoundError, NimError
-from nimclient.integrations.ray import EmbedBatch
+from nimclient.integrations.ray import ChatBatch, EmbedBatch, RerankBatch
 from nimclient.simulator import Simulator
 
 TEXTS = ["the sky is blue", "grass is green", "snow is white"]
@@ -148,3 +148,70 @@ async def test_each_text_is_sent_once() -> None:
         await to_thread.run_sync(embed, {"text": TEXTS})
         sizes = [len(r.json["input"]) for r in simulator.requests if r.path.endswith("/embeddings")]
     assert sorted(sizes) == [1, 2]
+
+
+QUESTIONS = ["Name a colour.", "Name a shape.", "Name a number."]
+
+
+def test_chat_adds_texts_and_finish_reasons_to_a_mapping(client: Client) -> None:
+    """Every row gets the answer that a plain call gives, and why it ended."""
+    made = ChatBatch(client, temperature=0)({"prompt": np.array(QUESTIONS, dtype=object)})
+    assert list(made["answer"]) == [client.chat.create(text, temperature=0).text for text in QUESTIONS]
+    assert list(made["answer_finish_reason"]) == ["stop"] * 3
+
+
+def test_chat_tells_an_answer_that_was_cut_off(client: Client) -> None:
+    """An answer of one token is marked as what it is."""
+    made = ChatBatch(client, max_tokens=1)(pd.DataFrame({"prompt": QUESTIONS}))
+    assert made["answer_finish_reason"].to_list() == ["length"] * 3
+
+
+def test_chat_takes_lists_of_messages_and_gives_arrow_strings(client: Client) -> None:
+    """Arrow hands messages over as lists of structs; a row without a question is one error cell."""
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTIONS[0]}]
+    made = ChatBatch(client, on_error="null", temperature=0)(pa.table({"prompt": [talk, None]}))
+    assert made.schema.field("answer").type == pa.string()
+    assert made["answer"].to_pylist() == [client.chat.create(talk, temperature=0).text, None]
+    assert made["answer_error"].to_pylist() == [None, "row 1 of the batch has nothing in column 'prompt'"]
+
+
+@pytest.mark.parametrize("batch", [ChatBatch, RerankBatch])
+def test_one_bad_row_gives_one_error_cell_or_fails_the_batch(client: Client, batch: Any) -> None:
+    """With "null" the other rows have their answers; with "raise" the error names the row."""
+    rows = {"prompt": ["fine", None, "fine"], "query": ["fine", None, "fine"], "documents": [["a", "b"]] * 3}
+    made = batch(client, on_error="null")(pd.DataFrame(rows))
+    failed = made["answer_error" if batch is ChatBatch else "scores_error"]
+    assert [isinstance(text, str) for text in failed] == [False, True, False]
+    with pytest.raises(ConfigurationError, match="row 1") as caught:
+        batch(client)(rows)
+    assert caught.value.index == 1
+
+
+@pytest.mark.parametrize("batch", [ChatBatch, RerankBatch])
+def test_what_every_row_would_meet_fails_the_batch(client: Client, batch: Any) -> None:
+    """A wrong model is no matter of a row."""
+    rows = {"prompt": ["fine"], "query": ["fine"], "documents": [["a", "b"]]}
+    with pytest.raises(ModelNotFoundError):
+        batch(client, on_error="null", model="no/such-model")(rows)
+
+
+def test_rerank_gives_scores_in_the_order_of_the_documents(client: Client) -> None:
+    """Scores stand where their documents stand, however they rank."""
+    documents = ["grass is green", "the sky is blue", "snow"]
+    made = RerankBatch(client)(pa.table({"query": ["blue sky"], "documents": [documents]}))
+    assert made.schema.field("scores").type == pa.list_(pa.float64())
+    ranked = {result.index: result.score for result in client.rerank("blue sky", documents).results}
+    assert made["scores"].to_pylist() == [[ranked[0], ranked[1], ranked[2]]]
+    assert made["scores"].to_pylist()[0].index(max(ranked.values())) == 1
+
+
+def test_rerank_takes_arrays_of_documents_of_unequal_length(client: Client) -> None:
+    """Ray and pandas hand lists over as object arrays."""
+    frame = pd.DataFrame({"query": ["sky", "grass"], "documents": [np.array(["a", "sky"], dtype=object), ["grass"]]})
+    assert [len(scores) for scores in RerankBatch(client)(frame)["scores"]] == [2, 1]
+
+
+def test_top_n_is_no_setting_of_a_batch(client: Client) -> None:
+    """A document without a score would have no cell."""
+    with pytest.raises(ConfigurationError, match="sort the scores"):
+        RerankBatch(client, top_n=1)

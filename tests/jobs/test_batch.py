@@ -23,6 +23,7 @@ from nimclient.errors import (
     JobMismatchError,
     JobStoreError,
     RateLimitError,
+    ServerError,
 )
 from nimclient.jobs import BatchJob, answers
 from nimclient.simulator import Simulator
@@ -420,6 +421,24 @@ async def test_an_outage_stops_the_job_when_its_patience_is_spent(
         await batch.job(concurrency=1).run(make_client(retry=impatient))
     with pytest.raises(ConnectError):
         await batch.job(concurrency=1).run(make_client("http://127.0.0.1:9/v1", retry=impatient))
+    assert len(read(batch.output)) == 1
+    assert not batch.errors.exists()
+
+
+async def test_a_gateway_without_its_server_is_waited_for(
+    server: FaultServer, make_client: MakeClient, batch: Batch
+) -> None:
+    """502 and 504 fail no request: they are sent again, and an outage that lasts stops the job."""
+    server.script(*[error(502, "Bad Gateway"), error(504, "timeout")] * 10, echo)
+    quick = RetryPolicy(first_delay=0.001, max_delay=0.001)
+    report = await batch.job(concurrency=1).run(make_client(retry=quick))
+    assert (report.status, report.succeeded) == ("complete", 10)
+    batch.output.unlink()
+    server.script(echo, error(504, "timeout"))
+    with pytest.raises(ServerError):
+        await batch.job(concurrency=2).run(
+            make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001, patience=0.02))
+        )
     assert len(read(batch.output)) == 1
     assert not batch.errors.exists()
 

@@ -28,6 +28,7 @@ from nimclient.errors import (
     ModelNotFoundError,
     NimError,
     RateLimitError,
+    ServerError,
 )
 from nimclient.jobs import EmbedJob, JobReport, files, store
 from nimclient.jobs.files import FolderLock
@@ -95,7 +96,7 @@ Make = Callable[..., EmbedJob]
 def make(source: Path, output: Path) -> Make:
     """A job over a hundred texts that are numbers, ten to a request."""
 
-    def make(given: Any = source, **options: Any) -> EmbedJob:
+    def make(given: Any = source, output: Path = output, **options: Any) -> EmbedJob:
         return EmbedJob(given, output, **{"format": "npy", "batch_size": 10, "concurrency": 2, **options})
 
     return make
@@ -309,6 +310,58 @@ async def test_an_outage_stops_the_job_when_its_patience_is_spent(
     server.script(embed)
     report = await make().run(client)
     assert (report.status, report.resumed) == ("complete", 10)
+
+
+async def test_a_gateway_without_its_server_is_waited_for(
+    server: FaultServer, make_client: MakeClient, make: Make, output: Path
+) -> None:
+    """502 and 504 say nothing of the texts: they are sent again until the server is back, and none is blamed."""
+    pages = [error(502, "Bad Gateway"), error(504, "upstream request timeout"), error(503, "no healthy upstream")]
+    server.script(embed, *pages * 20, embed)
+    client = make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001))
+    report = await make(concurrency=1).run(client)
+    assert (report.status, report.failed) == ("complete", 0)
+    assert found(output) == rows(100)
+    server.script(error(502, "Bad Gateway"))
+    with pytest.raises(ServerError) as caught:
+        await make(numbers(50), output=output.with_name("more")).run(
+            make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001, patience=0.02))
+        )
+    assert caught.value.status == 502
+    assert not (output.with_name("more") / "failures.jsonl").exists()
+
+
+async def test_a_retry_after_within_the_patience_is_waited_for(
+    server: FaultServer, make_client: MakeClient, make: Make, output: Path
+) -> None:
+    """However far above `max_retry_after`, which is for plain calls; one beyond the patience ends the job at once."""
+    server.script(error(429, "slow down", "Retry-After: 0.05"), embed)
+    report = await make(concurrency=1).run(make_client(retry=RetryPolicy(max_retry_after=0.01)))
+    assert report.status == "complete"
+    server.script(error(429, "slow down", "Retry-After: 901"))
+    with pytest.raises(RateLimitError):
+        await make(numbers(10), output=output.with_name("more")).run(make_client())
+
+
+async def test_vectors_of_another_model_are_told_and_recorded(
+    server: FaultServer, make_client: MakeClient, make: Make, output: Path
+) -> None:
+    """Within a run and in a later one; the manifest names them all, and a strict client stops."""
+
+    def serve(model: str) -> Callable[[Request], bytes]:
+        return lambda request: answer({**embedded(request.json["input"]), "model": model})
+
+    server.script(*[serve("old")] * 3, error(401, "no"))
+    with pytest.raises(AuthenticationError):
+        await make(concurrency=1).run(make_client())
+    server.script(serve("new"))
+    with pytest.raises(JobMismatchError, match=r"the model 'new', where those that .* are of 'old'"):
+        await make(concurrency=1).run(make_client(strict=True))
+    with pytest.warns(UserWarning, match=r"the model 'new', where those that .* are of 'old'") as caught:
+        report = await make(concurrency=1).run(make_client())
+    assert len(caught) == 1
+    assert report.status == "complete"
+    assert json.loads((output / "manifest.json").read_text())["served_models"] == ["old", "new"]
 
 
 async def test_a_job_waits_longer_than_other_calls(server: FaultServer, make_client: MakeClient) -> None:

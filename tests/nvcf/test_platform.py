@@ -138,7 +138,7 @@ def test_what_a_poll_may_meet_on_its_way(status: int, nvcf_status: str, passing:
 )
 def test_which_address_of_a_result_is_followed(source: str, location: str | None, target: str | None) -> None:
     """https anywhere; plain http from plain http only, to the same origin or within this machine."""
-    assert nvcf.elsewhere(source, location) == target
+    assert nvcf.safe_redirect_target(source, location) == target
 
 
 @pytest.mark.parametrize(

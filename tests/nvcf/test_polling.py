@@ -139,7 +139,7 @@ async def test_the_hosted_catalog_is_asked_at_the_platform(canned: Any) -> None:
     canned.post("https://integrate.api.nvidia.com/v1/chat/completions", status=202, headers={"NVCF-REQID": "r"})
     status = "https://api.nvcf.nvidia.com/v2/nvcf/pexec/status/r"
     canned.get(status, payload=chat_body())
-    async with AsyncClient(KEY, model="m", headers={"X-Own": "1"}) as client:
+    async with AsyncClient(KEY, model="m", headers={"X-Own": "1"}, transport=canned.transport) as client:
         reply = await client.chat.create("hi", extra_headers={"X-Mine": "2"})
     assert reply.text == "Hello"
     (poll,) = canned.requests[("GET", URL(status))]
@@ -153,7 +153,7 @@ async def test_a_hosted_model_of_its_own_host_is_asked_there(canned: Any) -> Non
     base = "https://ai.api.nvidia.com/v1"
     canned.post(f"{base}/vlm/google/paligemma", status=202, headers={"NVCF-REQID": "r"})
     canned.get(f"{base}/status/r", payload=chat_body())
-    async with AsyncClient(KEY) as client:
+    async with AsyncClient(KEY, transport=canned.transport) as client:
         assert (await client.chat.create("hi", model="google/paligemma")).text == "Hello"
 
 

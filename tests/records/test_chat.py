@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import pickle
 
 import pytest
@@ -316,6 +317,7 @@ def test_records_are_frozen():
 @pytest.mark.parametrize(
     ("arguments", "parsed"),
     [
+        ("null", {}),
         ("", {}),
         ("  \n", {}),
         ("{}", {}),
@@ -340,7 +342,6 @@ def test_arguments_are_parsed(arguments, parsed):
         ('"{"', "incomplete or not JSON"),
         ("[1]", "not a JSON object"),
         ("5", "not a JSON object"),
-        ("null", "not a JSON object"),
         ('"\\"{}\\""', "not a JSON object"),
     ],
 )
@@ -382,7 +383,10 @@ def test_what_is_no_list_of_calls_is_no_call(value):
         ([], None),
         ("x", None),
         ({}, Usage()),
-        ({"prompt_tokens": 5, "total_tokens": True, "completion_tokens": "3"}, Usage(5)),
+        (
+            {"prompt_tokens": 5, "total_tokens": True, "completion_tokens": "3"},
+            Usage(5, 3, extra={"total_tokens": True}),
+        ),
         ({"prompt_tokens": 5, "num_images": 2}, Usage(5, extra={"num_images": 2})),
         (
             {"completion_tokens_details": {"reasoning_tokens": 4}},
@@ -407,7 +411,7 @@ def test_usage_adds_up():
         ([], None),
         ({}, Logprobs()),
         ({"content": None, "odd": 1}, Logprobs(extra={"odd": 1})),
-        ({"content": ["x", None, {}]}, Logprobs((TokenLogprob("", 0.0),))),
+        ({"content": ["x", None, {}]}, Logprobs((TokenLogprob("", math.nan),))),
         ({"content": [{"token": None, "logprob": -1.0, "bytes": None}]}, Logprobs((TokenLogprob("", -1.0),))),
         (
             {"content": [{"token": "a", "logprob": -1.0, "rank": 3}]},

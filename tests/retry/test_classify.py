@@ -60,7 +60,8 @@ def timeout(phase: Any) -> RequestTimeoutError:
 ROWS: list[tuple[NimError, FailureKind]] = [
     *[(status(s), table.THROTTLED) for s in (429, 503, 529)],
     *[(status(s), table.CONFLICT) for s in (408, 409, 425)],
-    *[(status(s), table.SERVER_ERROR) for s in (500, 502, 504, 520, 524, 528)],
+    *[(status(s), table.SERVER_ERROR) for s in (500, 520, 524, 528)],
+    *[(status(s), table.NO_UPSTREAM) for s in (502, 504)],
     *[(status(s), table.REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
     *[(status(s), table.UNSUPPORTED) for s in (501, 505, 599, 600)],
     *[(StreamFaultError("x", code=c), table.THROTTLED) for c in (429, "503", 529)],

@@ -1,10 +1,17 @@
 """Values against JSON schemas that callers wrote: which keywords are checked, and what is said where one is broken."""
 
+from typing import Any
+
 import pytest
 
 from nimclient._schema.json_schema import Schema
 from nimclient._schema.shapes import Misfit
 from nimclient.errors import ConfigurationError
+
+
+def convert(value: Any, schema: Any) -> Any:
+    return Schema(schema).convert(value, "")
+
 
 LIST = {"$defs": {"node": {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "required": ["v"]}}}
 DEEP = {
@@ -103,3 +110,58 @@ def test_a_schema_without_end_ends():
 def test_whether_the_root_is_an_object(schema, is_object):
     """Servers take only objects at the root; a reference counts as what it leads to."""
     assert Schema(schema).is_object is is_object
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "fits"),
+    [
+        (1e308, 0.5, True),
+        (1e308, 0.123456789, False),
+        (1e308, 3, True),
+        (5e-324, 1e308, True),
+        (7, 0, False),
+        (0.3, 0.1, True),
+        (0.35, 0.1, False),
+        (10, 5, True),
+        (2**63, 2, True),
+    ],
+)
+def test_multiples_at_the_ends_of_the_range(value: float, step: float, fits: bool) -> None:
+    """Numbers of any size are checked against multipleOf without an overflow; a step of nothing fits nothing."""
+    schema = {"type": "number", "multipleOf": step}
+    if fits:
+        assert convert(value, schema) == value
+    else:
+        with pytest.raises(Misfit, match="breaks multipleOf"):
+            convert(value, schema)
+
+
+@pytest.mark.parametrize(
+    ("items", "unique"),
+    [
+        ([1, True, "1", [1], [True], {"a": 1}, {"a": True}, None, False, 0], True),
+        ([1, 1.0], False),
+        ([[1, 2], [1.0, 2]], False),
+        ([{"a": 1, "b": 2}, {"b": 2, "a": 1}], False),
+        ([[], {}, "", 0], True),
+    ],
+)
+def test_unique_items(items: list[Any], unique: bool) -> None:
+    """As JSON counts: 1 and 1.0 are the same, 1 and true are not, the order of keys says nothing."""
+    schema = {"type": "array", "uniqueItems": True}
+    if unique:
+        assert convert(items, schema) == items
+    else:
+        with pytest.raises(Misfit, match="uniqueItems"):
+            convert(items, schema)
+
+
+def test_many_unique_items_are_linear_work() -> None:
+    """Forty thousand items are compared at once: pair by pair they would take minutes."""
+    convert([{"n": n} for n in range(40_000)], {"type": "array", "uniqueItems": True})
+
+
+def test_a_pattern_that_is_none() -> None:
+    """A pattern that Python cannot read is the caller's to mend."""
+    with pytest.raises(ConfigurationError, match="is not a regular expression"):
+        convert("x", {"type": "string", "pattern": "(?<bad"})

@@ -9,8 +9,10 @@ import pytest
 
 from nimclient._schema.schema import convert, schema_of
 from nimclient._schema.shapes import Misfit
+from nimclient._schema.structured import output_of, read_output
 from nimclient.errors import ConfigurationError
 from nimclient.records._plain import plain
+from nimclient.records.chat import decode_chat
 
 CLOSED = {"additionalProperties": False}
 
@@ -125,3 +127,40 @@ output_of(list[int])
 assert "pydantic" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_descriptions_beside_a_reference() -> None:
+    """A field with a description whose type is a model: strict servers take no keyword beside a reference."""
+    pydantic = pytest.importorskip("pydantic")
+    inner = pydantic.create_model("Inner", x=(int, ...))
+    outer = pydantic.create_model(
+        "Outer", a=(inner, pydantic.Field(description="the first")), b=(inner, pydantic.Field(title="B"))
+    )
+    schema = schema_of(outer)
+    assert schema["properties"]["a"] == {"anyOf": [{"$ref": "#/$defs/Inner"}], "description": "the first"}
+    assert schema["properties"]["b"]["anyOf"] == [{"$ref": "#/$defs/Inner"}]
+    assert convert({"a": {"x": 1}, "b": {"x": 2}}, outer).b.x == 2
+
+
+def test_a_root_model_of_a_list_is_wrapped() -> None:
+    """The root of a schema is an object: RootModel[list[X]] is asked for below "value", and read with and without it."""
+    pydantic = pytest.importorskip("pydantic")
+    item = pydantic.create_model("Item", x=(int, ...))
+    output = output_of(pydantic.RootModel[list[item]])
+    assert output.wrapped
+    assert output.schema["type"] == "object"
+    assert output.schema["properties"]["value"]["type"] == "array"
+    for text in ('{"value": [{"x": 1}]}', '[{"x": 1}]'):
+        choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        assert read_output(output, decode_chat({"choices": [choice]})).root[0].x == 1
+
+
+def test_a_root_model_of_a_model_is_the_object() -> None:
+    """RootModel[X] and RootModel[dict] are objects themselves, without a reference at the root."""
+    pydantic = pytest.importorskip("pydantic")
+    item = pydantic.create_model("Item", x=(int, ...))
+    for form in (pydantic.RootModel[item], pydantic.RootModel[dict[str, int]]):
+        output = output_of(form)
+        assert not output.wrapped
+        assert output.schema["type"] == "object"
+        assert "$ref" not in output.schema

@@ -1,4 +1,4 @@
-"""A running simulator and a hand to talk to it with."""
+"""A running simulator and a plain client for it."""
 
 from collections.abc import AsyncIterator
 
@@ -7,7 +7,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 
-from .hand import Hand
+from .raw import CATALOG, RawClient
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator(models=["mine/own"]) as sim:
+    async with Simulator(models=["mine/own", *CATALOG]) as sim:
         yield sim
 
 
 @pytest.fixture
-def hand(sim: Simulator, session: aiohttp.ClientSession) -> Hand:
-    return Hand(sim, session)
+def raw(sim: Simulator, session: aiohttp.ClientSession) -> RawClient:
+    return RawClient(sim, session)

@@ -5,14 +5,14 @@ import pytest
 from nimclient.simulator.completions import continuation
 from nimclient.simulator.text import count_tokens
 
-from .hand import CHAT, Hand
+from .raw import CHAT, RawClient
 
 PROMPT = "the cat sat on the mat and the dog sat on the rug"
 
 
-async def test_a_completion_goes_on_with_the_prompts_words(hand: Hand) -> None:
+async def test_a_completion_goes_on_with_the_prompts_words(raw: RawClient) -> None:
     """The text is sixteen tokens of the prompt's own words, the same every time."""
-    status, body, _ = await hand.complete(PROMPT)
+    status, body, _ = await raw.complete(PROMPT)
     choice = body["choices"][0]
     assert status == 200
     assert body["object"] == "text_completion"
@@ -20,23 +20,23 @@ async def test_a_completion_goes_on_with_the_prompts_words(hand: Hand) -> None:
     assert set(choice["text"].split()) <= set(PROMPT.split())
     assert choice["finish_reason"] == "length"
     assert body["usage"]["completion_tokens"] == 16
-    assert (await hand.complete(PROMPT)).body["choices"] == body["choices"]
+    assert (await raw.complete(PROMPT)).body["choices"] == body["choices"]
 
 
-async def test_each_prompt_has_its_samples(hand: Hand) -> None:
+async def test_each_prompt_has_its_samples(raw: RawClient) -> None:
     """Prompt p and sample k stand at index p*n+k, and samples differ."""
-    choices = (await hand.complete([PROMPT, "short"], n=2, echo=True)).body["choices"]
+    choices = (await raw.complete([PROMPT, "short"], n=2, echo=True)).body["choices"]
     assert [choice["index"] for choice in choices] == [0, 1, 2, 3]
     assert choices[0]["text"].startswith(PROMPT)
     assert choices[3]["text"].startswith("short ")
     assert choices[0]["text"] != choices[1]["text"]
 
 
-async def test_the_stream_is_the_plain_text_in_pieces(hand: Hand) -> None:
+async def test_the_stream_is_the_plain_text_in_pieces(raw: RawClient) -> None:
     """Text pieces, a finish chunk for each choice, the usage chunk and [DONE]; the echo comes first."""
     options: dict[str, Any] = {"prompt": [PROMPT, "a b a c"], "max_tokens": 5, "echo": True, "logprobs": 1}
-    plain = (await hand.complete(**options)).body
-    events = await hand.stream("/v1/completions", {"model": CHAT, **options, "stream_options": {"include_usage": True}})
+    plain = (await raw.complete(**options)).body
+    events = await raw.stream("/v1/completions", {"model": CHAT, **options, "stream_options": {"include_usage": True}})
     assert events[-1] == "[DONE]"
     assert events[-2]["choices"] == []
     assert events[-2]["usage"]["total_tokens"] == plain["usage"]["total_tokens"]
@@ -50,50 +50,50 @@ async def test_the_stream_is_the_plain_text_in_pieces(hand: Hand) -> None:
         assert offsets == expected["logprobs"]["text_offset"]
 
 
-async def test_continuous_usage_is_in_every_chunk(hand: Hand) -> None:
+async def test_continuous_usage_is_in_every_chunk(raw: RawClient) -> None:
     """With continuous usage each chunk carries a usage record."""
     body = {"model": CHAT, "prompt": PROMPT, "stream_options": {"continuous_usage_stats": True}}
-    assert all("usage" in chunk for chunk in (await hand.stream("/v1/completions", body))[:-1])
+    assert all("usage" in chunk for chunk in (await raw.stream("/v1/completions", body))[:-1])
 
 
-async def test_an_echo_alone_is_possible(hand: Hand) -> None:
+async def test_an_echo_alone_is_possible(raw: RawClient) -> None:
     """With echo no new token need be asked for: the answer is the prompt, whose first token has no probability."""
-    choice = (await hand.complete(PROMPT, echo=True, max_tokens=0, logprobs=-1)).body["choices"][0]
+    choice = (await raw.complete(PROMPT, echo=True, max_tokens=0, logprobs=-1)).body["choices"][0]
     assert choice["text"] == PROMPT
     assert choice["logprobs"]["token_logprobs"][0] is None
     assert len(choice["logprobs"]["top_logprobs"][1]) == 20
-    events = await hand.stream("/v1/completions", {"model": CHAT, "prompt": PROMPT, "echo": True, "max_tokens": 0})
+    events = await raw.stream("/v1/completions", {"model": CHAT, "prompt": PROMPT, "echo": True, "max_tokens": 0})
     assert [chunk["choices"][0]["text"] for chunk in events[:-1]] == [PROMPT, ""]
 
 
-async def test_an_empty_stream_still_finishes(hand: Hand) -> None:
+async def test_an_empty_stream_still_finishes(raw: RawClient) -> None:
     """When the text stops at once there is only the finish chunk."""
-    events = await hand.stream("/v1/completions", {"model": CHAT, "prompt": "a b a b a b", "stop": " "})
+    events = await raw.stream("/v1/completions", {"model": CHAT, "prompt": "a b a b a b", "stop": " "})
     assert [chunk["choices"][0]["finish_reason"] for chunk in events[:-1]] == ["stop"]
 
 
-async def test_logprobs_are_columns(hand: Hand) -> None:
+async def test_logprobs_are_columns(raw: RawClient) -> None:
     """Offsets point into the text and the columns have one entry a token."""
-    choice = (await hand.complete(PROMPT, logprobs=0)).body["choices"][0]
+    choice = (await raw.complete(PROMPT, logprobs=0)).body["choices"][0]
     columns = choice["logprobs"]
     for offset, token in zip(columns["text_offset"], columns["tokens"], strict=True):
         assert choice["text"][offset : offset + len(token)] == token
     assert all(list(top) == [token] for top, token in zip(columns["top_logprobs"], columns["tokens"], strict=True))
 
 
-async def test_prompts_may_be_token_ids(hand: Hand) -> None:
+async def test_prompts_may_be_token_ids(raw: RawClient) -> None:
     """Ids from /tokenize stand for their text, alone or in lists."""
-    ids = (await hand.post("/tokenize", {"prompt": PROMPT})).body["tokens"]
-    by_text = (await hand.complete(PROMPT)).body["choices"]
-    assert (await hand.complete(ids)).body["choices"] == by_text
-    assert (await hand.complete([ids])).body["choices"] == by_text
+    ids = (await raw.post("/tokenize", {"prompt": PROMPT})).body["tokens"]
+    by_text = (await raw.complete(PROMPT)).body["choices"]
+    assert (await raw.complete(ids)).body["choices"] == by_text
+    assert (await raw.complete([ids])).body["choices"] == by_text
 
 
-async def test_completions_may_be_constrained(hand: Hand) -> None:
+async def test_completions_may_be_constrained(raw: RawClient) -> None:
     """A constraint holds for completions too."""
-    choice = (await hand.complete("red or blue?", structured_outputs={"choice": ["blue", "green"]})).body["choices"][0]
+    choice = (await raw.complete("red or blue?", structured_outputs={"choice": ["blue", "green"]})).body["choices"][0]
     assert (choice["text"], choice["finish_reason"]) == ("blue", "stop")
-    choice = (await hand.complete("go on", response_format={"type": "json_object"}, max_tokens=200)).body["choices"][0]
+    choice = (await raw.complete("go on", response_format={"type": "json_object"}, max_tokens=200)).body["choices"][0]
     assert choice["text"].startswith('{"answer": ')
 
 
@@ -114,9 +114,9 @@ async def test_completions_may_be_constrained(hand: Hand) -> None:
         ({"max_tokens": 131_072}, "is too large"),
     ],
 )
-async def test_wrong_options_are_refused(hand: Hand, options: Any, message: str) -> None:
-    """What vLLM refuses is refused, with the field in the message."""
-    status, body, _ = await hand.complete(**{"prompt": PROMPT, **options})
+async def test_wrong_options_are_rejected(raw: RawClient, options: Any, message: str) -> None:
+    """What vLLM rejects is rejected, with the field in the message."""
+    status, body, _ = await raw.complete(**{"prompt": PROMPT, **options})
     assert status == 400
     assert message in body["error"]["message"]
 

@@ -9,7 +9,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 
-from .hand import CHAT, EMBED, PARIS
+from .raw import CHAT, EMBED, PARIS
 
 Opened = Callable[..., Any]
 MESSAGES = [{"role": "user", "content": PARIS}]
@@ -30,9 +30,18 @@ async def said(session: aiohttp.ClientSession) -> AsyncIterator[Opened]:
 
 
 ROUTES = {
-    "nim": {"/v1/health/ready", "/v1/health/live", "/v1/metadata", "/v1/version", "/v1/models", f"/v1/models/{CHAT}"},
-    "vllm": {"/health", "/ping", "/version", "/v1/models"},
-    "dynamo": {"/health", "/live", "/v1/models", f"/v1/models/{CHAT}"},
+    "nim": {
+        "/v1/health/ready",
+        "/v1/health/live",
+        "/v1/metadata",
+        "/v1/version",
+        "/v1/models",
+        f"/v1/models/{CHAT}",
+        "/metrics",
+        "/v1/metrics",
+    },
+    "vllm": {"/health", "/ping", "/version", "/v1/models", "/metrics"},
+    "dynamo": {"/health", "/live", "/v1/models", f"/v1/models/{CHAT}", "/metrics"},
     "hosted": {"/v1/models"},
 }
 
@@ -58,7 +67,7 @@ async def test_the_routes_of_a_dialect(said: Opened, dialect: str) -> None:
     """Chat, completions and embeddings are everywhere, the rest is not."""
     common = {"/v1/chat/completions", "/v1/completions", "/v1/embeddings"}
     for path in sorted(common.union(*POSTS.values())):
-        status, _, _ = await said(dialect, "POST", path, {}, Authorization="Bearer x")
+        status, _, _ = await said(dialect, "POST", path, {}, Authorization="Bearer nvapi-x")
         assert (path, status) == (path, 400 if path in common | POSTS[dialect] else 404)
 
 
@@ -109,9 +118,8 @@ async def test_the_error_event_of_dynamo(said: Opened) -> None:
 
 
 async def test_the_gateway_answers_for_itself(said: Opened) -> None:
-    """A missing key and an unknown model are problem JSON; what the NIM refuses is in the NIM's words."""
-    path, key = "/v1/chat/completions", {"Authorization": "Bearer x"}
-    assert '"title":"Unauthorized"' in (await said("hosted", "POST", path, {"model": CHAT, "messages": MESSAGES}))[2]
+    """An unknown model is problem JSON; what the NIM rejects is in the NIM's words."""
+    path, key = "/v1/chat/completions", {"Authorization": "Bearer nvapi-x"}
     assert "Not found for account" in (await said("hosted", "POST", path, {"model": "none"}, **key))[2]
     assert '"error":' in (await said("hosted", "POST", path, {"model": CHAT}, **key))[2]
     flat = (await said("hosted", "POST", "/v1/embeddings", {"model": EMBED, "input": "x"}, **key))[2]
@@ -119,7 +127,7 @@ async def test_the_gateway_answers_for_itself(said: Opened) -> None:
 
 
 @pytest.mark.parametrize("messages", ["text", [1], [{"role": 7, "content": "x"}], [{"content": "x"}]])
-async def test_dynamo_refuses_what_is_no_message(said: Opened, messages: Any) -> None:
+async def test_dynamo_rejects_what_is_no_message(said: Opened, messages: Any) -> None:
     """Messages of the wrong type are a 400 in its flat shape."""
     status, _, text = await said("dynamo", "POST", "/v1/chat/completions", {"model": CHAT, "messages": messages})
     assert status == 400
@@ -127,7 +135,7 @@ async def test_dynamo_refuses_what_is_no_message(said: Opened, messages: Any) ->
 
 
 async def test_tools_must_not_be_empty_in_dynamo(said: Opened) -> None:
-    """An empty list of tools is refused in its own words."""
+    """An empty list of tools is rejected in its own words."""
     body = {"model": CHAT, "messages": MESSAGES, "tools": []}
     assert "tools array cannot be empty" in (await said("dynamo", "POST", "/v1/chat/completions", body))[2]
 

@@ -8,7 +8,7 @@ import pytest
 from nimclient.simulator.embeddings import little_endian
 from nimclient.simulator.text import count_tokens
 
-from .hand import EMBED, SYMMETRIC, Hand
+from .raw import EMBED, SYMMETRIC, RawClient
 
 VISUAL = "nvidia/llama-nemotron-embed-vl-1b-v2"
 TEXTS = ["Wait for a task to finish.", "Return the square root.", "Tasks are awaited until they have finished."]
@@ -22,9 +22,9 @@ def _cosine(left: list[float], right: list[float]) -> float:
     return sum(a * b for a, b in zip(left, right, strict=True))
 
 
-async def test_the_answer_has_nims_shape(hand: Hand) -> None:
+async def test_the_answer_has_nims_shape(raw: RawClient) -> None:
     """One entry a text in order, vectors of 1024 floats and length one, and a usage."""
-    status, body, _ = await hand.embed(TEXTS)
+    status, body, _ = await raw.embed(TEXTS)
     assert status == 200
     assert (body["object"], body["model"]) == ("list", EMBED)
     assert [entry["index"] for entry in body["data"]] == [0, 1, 2]
@@ -34,33 +34,33 @@ async def test_the_answer_has_nims_shape(hand: Hand) -> None:
     assert body["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
 
 
-async def test_similar_texts_are_nearer(hand: Hand) -> None:
+async def test_similar_texts_are_nearer(raw: RawClient) -> None:
     """Texts that share words are nearer than those that do not."""
-    first, second, third = _vectors((await hand.embed(TEXTS)).body)
+    first, second, third = _vectors((await raw.embed(TEXTS)).body)
     assert _cosine(first, third) > _cosine(first, second) + 0.2
 
 
-async def test_base64_equals_float(hand: Hand) -> None:
+async def test_base64_equals_float(raw: RawClient) -> None:
     """The base64 form holds the same 32-bit floats, little-endian."""
-    plain = _vectors((await hand.embed(TEXTS)).body)
-    packed = (await hand.embed(TEXTS, encoding_format="base64")).body["data"]
+    plain = _vectors((await raw.embed(TEXTS)).body)
+    packed = (await raw.embed(TEXTS, encoding_format="base64")).body["data"]
     for vector, entry in zip(plain, packed, strict=True):
         assert array("f", base64.b64decode(entry["embedding"])).tolist() == vector
 
 
-async def test_fewer_dimensions_are_a_prefix(hand: Hand) -> None:
+async def test_fewer_dimensions_are_a_prefix(raw: RawClient) -> None:
     """A shortened vector points where the first components of the whole point."""
-    whole = _vectors((await hand.embed(TEXTS[0])).body)[0][:256]
-    short = _vectors((await hand.embed(TEXTS[0], dimensions=256)).body)[0]
+    whole = _vectors((await raw.embed(TEXTS[0])).body)[0][:256]
+    short = _vectors((await raw.embed(TEXTS[0], dimensions=256)).body)[0]
     length = math.hypot(*whole)
     assert short == pytest.approx([value / length for value in whole], abs=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "low", "high"), [("int8", -127, 127), ("uint8", 1, 255)])
-async def test_integer_types_are_scaled(hand: Hand, kind: str, low: int, high: int) -> None:
+async def test_integer_types_are_scaled(raw: RawClient, kind: str, low: int, high: int) -> None:
     """The integer types use their whole range and keep the direction."""
-    whole = _vectors((await hand.embed(TEXTS[0])).body)[0]
-    small = _vectors((await hand.embed(TEXTS[0], embedding_type=kind)).body)[0]
+    whole = _vectors((await raw.embed(TEXTS[0])).body)[0]
+    small = _vectors((await raw.embed(TEXTS[0], embedding_type=kind)).body)[0]
     assert low <= min(small)
     assert max(small) <= high
     assert high in small or low in small
@@ -68,76 +68,74 @@ async def test_integer_types_are_scaled(hand: Hand, kind: str, low: int, high: i
     assert _cosine(whole, centred) / math.hypot(*centred) > 0.99
 
 
-async def test_binary_types_pack_the_signs(hand: Hand) -> None:
+async def test_binary_types_pack_the_signs(raw: RawClient) -> None:
     """The binary types hold one bit a component; the signed form is 128 lower."""
-    whole = _vectors((await hand.embed(TEXTS[0], dimensions=20)).body)[0]
-    unsigned = _vectors((await hand.embed(TEXTS[0], dimensions=20, embedding_type="ubinary")).body)[0]
-    signed = _vectors((await hand.embed(TEXTS[0], dimensions=20, embedding_type="binary")).body)[0]
+    whole = _vectors((await raw.embed(TEXTS[0], dimensions=20)).body)[0]
+    unsigned = _vectors((await raw.embed(TEXTS[0], dimensions=20, embedding_type="ubinary")).body)[0]
+    signed = _vectors((await raw.embed(TEXTS[0], dimensions=20, embedding_type="binary")).body)[0]
     bits = "".join(f"{byte:08b}" for byte in unsigned)
     assert bits == "".join("1" if value > 0 else "0" for value in whole) + "0000"
     assert signed == [byte - 128 for byte in unsigned]
-    packed = (await hand.embed(TEXTS[0], dimensions=20, embedding_type="ubinary", encoding_format="base64")).body
+    packed = (await raw.embed(TEXTS[0], dimensions=20, embedding_type="ubinary", encoding_format="base64")).body
     assert list(base64.b64decode(packed["data"][0]["embedding"])) == unsigned
 
 
-async def test_queries_and_passages_of_one_text_are_near(hand: Hand) -> None:
+async def test_queries_and_passages_of_one_text_are_near(raw: RawClient) -> None:
     """The two input types differ a little; a suffix of the model's name says the same as the field."""
-    query = _vectors((await hand.embed(TEXTS[0])).body)[0]
-    passage = _vectors((await hand.embed(TEXTS[0], input_type="passage")).body)[0]
-    named = await hand.embed(TEXTS[0], model=f"{EMBED}-passage", input_type=None)
+    query = _vectors((await raw.embed(TEXTS[0])).body)[0]
+    passage = _vectors((await raw.embed(TEXTS[0], input_type="passage")).body)[0]
+    named = await raw.embed(TEXTS[0], model=f"{EMBED}-passage", input_type=None)
     assert 0.97 < _cosine(query, passage) < 0.9999
     assert _vectors(named.body)[0] == passage
 
 
-async def test_asymmetric_models_want_an_input_type(hand: Hand) -> None:
-    """Without input_type an asymmetric model refuses, in the flat shape of a retriever NIM."""
-    status, body, _ = await hand.embed("x", input_type=None)
+async def test_asymmetric_models_want_an_input_type(raw: RawClient) -> None:
+    """Without input_type an asymmetric model rejects, in the flat shape of a retriever NIM."""
+    status, body, _ = await raw.embed("x", input_type=None)
     assert status == 400
     assert body["object"] == "error"
     assert "'input_type' parameter is required" in body["message"]
 
 
 @pytest.mark.parametrize("model", [SYMMETRIC, "mine/own"])
-async def test_symmetric_models_make_no_difference(hand: Hand, model: str) -> None:
+async def test_symmetric_models_make_no_difference(raw: RawClient, model: str) -> None:
     """A symmetric model, and one given by name, takes any input type or none, with the same vector."""
-    found = [
-        _vectors((await hand.embed("x", model=model, input_type=kind)).body) for kind in (None, "query", "passage")
-    ]
+    found = [_vectors((await raw.embed("x", model=model, input_type=kind)).body) for kind in (None, "query", "passage")]
     assert found[0] == found[1] == found[2]
 
 
-async def test_too_long_texts_are_refused(hand: Hand) -> None:
-    """A text beyond the model's limit is refused in NIM's words; 8192 tokens is the limit of other models."""
+async def test_too_long_texts_are_rejected(raw: RawClient) -> None:
+    """A text beyond the model's limit is rejected in NIM's words; 8192 tokens is the limit of other models."""
     text = "word " * 600
-    status, body, _ = await hand.embed(text)
+    status, body, _ = await raw.embed(text)
     assert status == 400
     assert body["message"] == "Input length 601 exceeds maximum allowed token size 512"
-    assert (await hand.embed(text, model="nvidia/llama-nemotron-embed-1b-v2")).status == 200
+    assert (await raw.embed(text, model="nvidia/llama-nemotron-embed-1b-v2")).status == 200
 
 
-async def test_truncation_gives_up_one_end(hand: Hand) -> None:
+async def test_truncation_gives_up_one_end(raw: RawClient) -> None:
     """END keeps the first tokens, START the last, and the usage counts what is kept."""
     head, tail = "alpha " * 400, "omega " * 400
-    ending = (await hand.embed(head + tail, truncate="END")).body
-    starting = (await hand.embed(head + tail, truncate="START")).body
+    ending = (await raw.embed(head + tail, truncate="END")).body
+    starting = (await raw.embed(head + tail, truncate="START")).body
     assert ending["usage"]["prompt_tokens"] == starting["usage"]["prompt_tokens"] == 512
-    alpha = _vectors((await hand.embed("alpha")).body)[0]
-    omega = _vectors((await hand.embed("omega")).body)[0]
+    alpha = _vectors((await raw.embed("alpha")).body)[0]
+    omega = _vectors((await raw.embed("omega")).body)[0]
     end, start = _vectors(ending)[0], _vectors(starting)[0]
     assert _cosine(end, alpha) > _cosine(end, omega)
     assert _cosine(start, omega) > _cosine(start, alpha)
 
 
-async def test_images_are_single_words_to_visual_models(hand: Hand) -> None:
+async def test_images_are_single_words_to_visual_models(raw: RawClient) -> None:
     """An image data URL counts little and stands for its bytes; other models read it as text."""
     url = f"data:image/png;base64,{'QUJD' * 10_000}"
     options: dict[str, Any] = {"model": VISUAL, "input_type": "passage", "modality": "text_image"}
-    body = (await hand.embed([f"a cat {url}", "a cat", url], **options)).body
+    body = (await raw.embed([f"a cat {url}", "a cat", url], **options)).body
     assert body["usage"]["prompt_tokens"] < 20
     both, text, image = _vectors(body)
     assert _cosine(both, text) > 0.3
     assert _cosine(both, image) > 0.3
-    assert (await hand.embed(url)).status == 400
+    assert (await raw.embed(url)).status == 400
 
 
 @pytest.mark.parametrize(
@@ -159,11 +157,9 @@ async def test_images_are_single_words_to_visual_models(hand: Hand) -> None:
         ({"modality": ["smell"]}, "modality"),
     ],
 )
-async def test_wrong_options_are_refused_by_name(hand: Hand, options: Any, name: str) -> None:
+async def test_wrong_options_are_rejected_by_name(raw: RawClient, options: Any, name: str) -> None:
     """A wrong field is a 400 whose message names it."""
-    status, body, _ = await hand.post(
-        "/v1/embeddings", {"model": EMBED, "input_type": "query", "input": "x", **options}
-    )
+    status, body, _ = await raw.post("/v1/embeddings", {"model": EMBED, "input_type": "query", "input": "x", **options})
     assert status == 400
     assert name in body["message"]
 

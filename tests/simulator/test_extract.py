@@ -4,7 +4,7 @@ from nimclient.simulator.extract import (
     IGNORANCE,
     OPENINGS,
     Material,
-    Turn,
+    Message,
     answer,
     closest,
     split_question,
@@ -19,8 +19,8 @@ CONTEXT = (
 )
 
 
-def _answer(*turns: tuple[str, str], variant: int = 0) -> str:
-    return answer(take_apart([Turn(role, text) for role, text in turns]), variant)
+def _answer(*messages: tuple[str, str], variant: int = 0) -> str:
+    return answer(take_apart([Message(role, text) for role, text in messages]), variant)
 
 
 def test_the_closest_sentence_is_quoted() -> None:
@@ -38,8 +38,12 @@ def test_context_may_stand_in_the_question_itself() -> None:
 
 def test_earlier_turns_are_remembered() -> None:
     """What the user said before answers a later question; the simulator's own words do not."""
-    turns = [("user", "My name is Ada."), ("assistant", f"{OPENINGS[0]}My name is name."), ("user", "What is my name?")]
-    assert _answer(*turns) == "Based on the text given: My name is Ada."
+    messages = [
+        ("user", "My name is Ada."),
+        ("assistant", f"{OPENINGS[0]}My name is name."),
+        ("user", "What is my name?"),
+    ]
+    assert _answer(*messages) == "Based on the text given: My name is Ada."
 
 
 def test_several_good_sentences_are_quoted_in_their_order() -> None:
@@ -62,8 +66,8 @@ def test_instructions_fall_back_on_the_text_beside_them() -> None:
 
 def test_tool_results_are_the_text_after_a_call() -> None:
     """After a tool answered, the reply is taken from its result, even when no word is shared."""
-    turns = [("user", "What is 17 plus 25?"), ("assistant", ""), ("tool", "42")]
-    assert _answer(*turns) == "Based on the text given: 42"
+    messages = [("user", "What is 17 plus 25?"), ("assistant", ""), ("tool", "42")]
+    assert _answer(*messages) == "Based on the text given: 42"
 
 
 def test_a_conversation_without_a_user_has_no_question() -> None:
@@ -74,8 +78,8 @@ def test_a_conversation_without_a_user_has_no_question() -> None:
 
 def test_variants_open_differently() -> None:
     """Each variant has other opening words and the same quotation; the openings come round again."""
-    turns = (("system", CONTEXT), ("user", "What is a future?"))
-    said = [_answer(*turns, variant=variant) for variant in range(4)]
+    messages = (("system", CONTEXT), ("user", "What is a future?"))
+    said = [_answer(*messages, variant=variant) for variant in range(4)]
     assert len(set(said)) == 3
     assert said[0] == said[3]
     assert all(text.endswith("A future stands for a result that is not there yet.") for text in said)
@@ -112,7 +116,7 @@ def test_the_thought_names_the_question() -> None:
 )
 def test_thinking_is_switched_in_words(text: str, wanted: bool) -> None:
     """The switches of the Nemotron families work in system messages and do not become part of the question."""
-    turns = [Turn("system", text), Turn("user", "Why?")]
-    assert wants_thinking(turns) is wanted
-    assert wants_thinking([Turn("assistant", text)]) is False
-    assert take_apart([Turn("user", f"Why? {text}")]).question == "Why?"
+    messages = [Message("system", text), Message("user", "Why?")]
+    assert wants_thinking(messages) is wanted
+    assert wants_thinking([Message("assistant", text)]) is False
+    assert take_apart([Message("user", f"Why? {text}")]).question == "Why?"

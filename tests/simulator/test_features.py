@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import nimclient
-from nimclient.simulator.features import WORDS_READ, Features, character_grams, dot, normalised, shortened
+from nimclient.simulator.features import WORDS_READ, Features, character_grams, dot, normalised, shortened, spread
 
 DIGEST = """
 import hashlib, json
@@ -16,10 +16,10 @@ from nimclient.simulator.endpoints import Endpoints
 endpoints = Endpoints([], seed=3, dimensions=256, max_model_len=4096)
 model = "meta/llama-3.1-8b-instruct"
 answers = [
-    endpoints.answer("embeddings", {"model": "baai/bge-m3", "input": ["a few words about nothing", "more"]}, "r"),
-    endpoints.answer("chat", {"model": model, "messages": [{"role": "user", "content": "A dog barks. Who barks?"}],
+    endpoints.respond("embeddings", {"model": "baai/bge-m3", "input": ["a few words about nothing", "more"]}, "r"),
+    endpoints.respond("chat", {"model": model, "messages": [{"role": "user", "content": "A dog barks. Who barks?"}],
                      "logprobs": True, "top_logprobs": 3, "n": 3}, "r"),
-    endpoints.answer("completions", {"model": model, "prompt": "a b c a d b a c", "n": 2, "seed": 9}, "r"),
+    endpoints.respond("completions", {"model": model, "prompt": "a b c a d b a c", "n": 2, "seed": 9}, "r"),
 ]
 print(hashlib.sha256(json.dumps([answer.body for answer in answers]).encode()).hexdigest())
 """
@@ -110,6 +110,34 @@ def test_grams_stand_between_the_edges() -> None:
     """The character n-grams of a word include its edges."""
     assert character_grams("cat") == ["<ca", "cat", "at>", "<cat", "cat>", "<cat>"]
     assert character_grams("a") == ["<a>"]
+
+
+@pytest.mark.parametrize("text", ["hello", "The event loop runs tasks and callbacks.", "x", "42", "Über größe"])
+def test_embeddings_have_no_empty_dimensions(features: Features, text: str) -> None:
+    """Each n-gram goes into every dimension, so the first numbers of a vector say something."""
+    vector = features.embedding(text)
+    assert math.hypot(*vector) == pytest.approx(1.0)
+    assert all(vector[:16])
+
+
+def test_spreading_keeps_what_is_near_and_what_is_far(features: Features) -> None:
+    """Embeddings have the cosines of the features they are made of."""
+    texts = [
+        "How do I wait for a subprocess?",
+        "Wait for the subprocesses to end.",
+        "The cosine of an angle in radians.",
+    ]
+    for left in texts:
+        for right in texts:
+            near = dot(features.embedding(left, "query"), features.embedding(right, "passage"))
+            assert near == pytest.approx(_cosine(features, left, right))
+
+
+@pytest.mark.parametrize("size", [1, 3, 12, 768, 1024, 4096])
+def test_spreading_goes_as_far_as_the_size_is_even(size: int) -> None:
+    """One component goes into as many as the largest power of two in the size, 1024 at most."""
+    turned = spread([1.0] + [0.0] * (size - 1))
+    assert sum(map(bool, turned)) == min(size & -size, 1024)
 
 
 def test_a_zero_vector_becomes_the_first_axis() -> None:

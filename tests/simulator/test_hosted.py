@@ -12,11 +12,11 @@ import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
-from nimclient.simulator.gateway import Gateway, Reply
+from nimclient.simulator.gateway import Gateway, RawResponse
 
-from .hand import CHAT, PARIS
+from .raw import CHAT, PARIS
 
-KEY = {"Authorization": "Bearer x"}
+KEY = {"Authorization": "Bearer nvapi-x"}
 BODY = {"model": CHAT, "messages": [{"role": "user", "content": PARIS}]}
 PATH = "/v1/chat/completions"
 
@@ -52,7 +52,7 @@ async def platform(session: aiohttp.ClientSession) -> AsyncIterator[Open]:
 
 
 async def test_every_answer_carries_the_platforms_id(platform: Open) -> None:
-    """NVCF-REQID and NVCF-STATUS are on answers, refusals and streams."""
+    """NVCF-REQID and NVCF-STATUS are on answers, rejections and streams."""
     hosted = await platform()
     for body, status in ((BODY, "fulfilled"), ({**BODY, "stream": True}, "fulfilled"), ({}, "errored")):
         _, headers, _ = await hosted.ask("POST", PATH, body)
@@ -89,14 +89,14 @@ async def test_a_poll_waits_as_long_as_it_says(platform: Open) -> None:
 async def test_work_that_nobody_asks_for_is_dropped() -> None:
     """After twice the seconds of a poll, ten at least."""
     now = 0.0
-    gateway = Gateway(Faults(["stuck"]), lambda: now)
+    gateway = Gateway(Faults(["stuck"]), clock=lambda: now)
 
     async def work() -> None:
         pass
 
-    assert (await gateway.deliver("r", work, Reply(200), {}, "")).status == 202
+    assert (await gateway.deliver("r", work, RawResponse(200), {}, "")).status == 202
     now = 601.0
-    assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer x"}, b"", "")).status == 404
+    assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer nvapi-x"}, b"", "")).status == 404
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
 
@@ -217,7 +217,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-async def test_refusals_byte_for_byte(platform: Open, fault: str) -> None:
+async def test_rejections_byte_for_byte(platform: Open, fault: str) -> None:
     """Status, words and Retry-After; after its number of requests a fault is over."""
     hosted = await platform(f"{fault}=1")
     status, headers, body = await hosted.ask("POST", PATH, BODY)
@@ -232,6 +232,52 @@ async def test_what_was_cancelled(platform: Open) -> None:
     hosted = await platform("cancelled")
     status, headers, body = await hosted.ask("POST", PATH, BODY)
     assert (status, body, headers["NVCF-STATUS"]) == (504, b"", "errored")
+
+
+@pytest.mark.parametrize(
+    ("key", "answered"),
+    [
+        (None, "Header of type `authorization` was missing"),
+        ("Bearer sk-other", "Authentication failed"),
+        ("Bearer nvapi-", "Authentication failed"),
+        ("nvapi-x", "Authentication failed"),
+        ("Bearer nvapi-x y", "Authentication failed"),
+    ],
+)
+async def test_keys_have_a_shape(platform: Open, key: str | None, answered: str) -> None:
+    """A missing key is told in plain text, one that is none of NVIDIA's in problem JSON; both are 401."""
+    hosted = await platform()
+    status, headers, said = await hosted.ask("POST", PATH, BODY, headers={"Authorization": key} if key else {})
+    assert (status, headers["NVCF-STATUS"]) == (401, "errored")
+    assert (
+        said == answered.encode()
+        if key is None
+        else said == {"status": 401, "title": "Unauthorized", "detail": answered}
+    )
+
+
+async def test_functions_are_called_by_their_ids(platform: Open) -> None:
+    """Every model is a function, which takes the body of its kind's route; polling and faults are as everywhere."""
+    hosted = await platform("accepted=1")
+    listed = (await hosted.ask("GET", "/v2/nvcf/functions"))[2]["functions"]
+    by_model = {function["models"][0]["name"]: function for function in listed}
+    messages = {"messages": BODY["messages"]}
+    chat = by_model[CHAT]
+    path = f"/v2/nvcf/pexec/functions/{chat['id']}"
+    status, headers, _ = await hosted.ask("POST", path, messages)
+    assert status == 202
+    status, _, said = await hosted.ask("GET", f"/v2/nvcf/pexec/status/{headers['NVCF-REQID']}")
+    assert (status, said["model"]) == (200, CHAT)
+    assert (await hosted.ask("POST", f"{path}/versions/{chat['versionId']}", messages))[0] == 200
+    embedding = by_model["nvidia/nv-embedqa-e5-v5"]["id"]
+    _, _, said = await hosted.ask(
+        "POST", f"/v2/nvcf/pexec/functions/{embedding}", {"input": "x", "input_type": "query"}
+    )
+    assert said["data"][0]["embedding"]
+    for unknown in ("none", f"{chat['id']}/versions/none"):
+        status, _, said = await hosted.ask("POST", f"/v2/nvcf/pexec/functions/{unknown}", messages)
+        assert (status, said["title"]) == (404, "Not Found")
+        assert "Not found for account" in said["detail"]
 
 
 def test_faults_have_names() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 
-from .hand import RANK, Hand
+from .raw import RANK, RawClient
 
 PASSAGES = [
     "Rome is a large city.",
@@ -19,9 +19,9 @@ VISUAL = "nvidia/llama-nemotron-rerank-vl-1b-v2"
 IMAGE = "data:image/png;base64,QUJD"
 
 
-async def test_the_best_passage_comes_first(hand: Hand) -> None:
+async def test_the_best_passage_comes_first(raw: RawClient) -> None:
     """All passages are ranked by falling logit, between -10 and 10, with the index of the request."""
-    status, body, _ = await hand.rank(QUERY, PASSAGES)
+    status, body, _ = await raw.rank(QUERY, PASSAGES)
     assert status == 200
     logits = [entry["logit"] for entry in body["rankings"]]
     assert [entry["index"] for entry in body["rankings"]] == [2, 1, 3, 0]
@@ -31,35 +31,35 @@ async def test_the_best_passage_comes_first(hand: Hand) -> None:
     assert body["usage"]["prompt_tokens"] == body["usage"]["total_tokens"] > 0
 
 
-async def test_passages_are_judged_one_by_one(hand: Hand) -> None:
+async def test_passages_are_judged_one_by_one(raw: RawClient) -> None:
     """A passage's logit does not depend on the others of its request."""
-    together = {entry["index"]: entry["logit"] for entry in (await hand.rank(QUERY, PASSAGES)).body["rankings"]}
+    together = {entry["index"]: entry["logit"] for entry in (await raw.rank(QUERY, PASSAGES)).body["rankings"]}
     for index, passage in enumerate(PASSAGES):
-        assert (await hand.rank(QUERY, [passage])).body["rankings"][0]["logit"] == together[index]
+        assert (await raw.rank(QUERY, [passage])).body["rankings"][0]["logit"] == together[index]
 
 
-async def test_a_query_of_stop_words_still_ranks(hand: Hand) -> None:
+async def test_a_query_of_stop_words_still_ranks(raw: RawClient) -> None:
     """A query without a content word is ranked by its features alone."""
-    assert len((await hand.rank("what is this?", PASSAGES)).body["rankings"]) == 4
+    assert len((await raw.rank("what is this?", PASSAGES)).body["rankings"]) == 4
 
 
-async def test_too_long_pairs_are_refused_or_cut(hand: Hand) -> None:
-    """A query and passage beyond the limit are refused unless truncate is END."""
-    refused = await hand.rank(QUERY, ["word " * 9000])
-    assert refused.status == 400
-    assert "exceeds maximum allowed token size" in refused.body["message"]
-    assert (await hand.rank(QUERY, ["word " * 9000], truncate="END")).status == 200
+async def test_too_long_pairs_are_rejected_or_cut(raw: RawClient) -> None:
+    """A query and passage beyond the limit are rejected unless truncate is END."""
+    rejected = await raw.rank(QUERY, ["word " * 9000])
+    assert rejected.status == 400
+    assert "exceeds maximum allowed token size" in rejected.body["message"]
+    assert (await raw.rank(QUERY, ["word " * 9000], truncate="END")).status == 200
 
 
-async def test_visual_rerankers_take_images(hand: Hand) -> None:
+async def test_visual_rerankers_take_images(raw: RawClient) -> None:
     """A visual model takes an image beside or instead of the text, but no empty text beside it."""
     body = {"model": VISUAL, "query": {"text": "cat"}, "passages": [{"text": "a dog"}, {"image": IMAGE}]}
     body["passages"].append({"text": "a cat", "image": IMAGE})
-    assert (await hand.post("/v1/ranking", body)).body["rankings"][0]["index"] == 2
-    refused = await hand.post("/v1/ranking", {**body, "passages": [{"text": "", "image": IMAGE}]})
-    assert refused.status == 400
-    assert "passages.0.text" in refused.body["message"]
-    assert (await hand.post("/v1/ranking", {**body, "model": RANK})).status == 400
+    assert (await raw.post("/v1/ranking", body)).body["rankings"][0]["index"] == 2
+    rejected = await raw.post("/v1/ranking", {**body, "passages": [{"text": "", "image": IMAGE}]})
+    assert rejected.status == 400
+    assert "passages.0.text" in rejected.body["message"]
+    assert (await raw.post("/v1/ranking", {**body, "model": RANK})).status == 400
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ async def test_visual_rerankers_take_images(hand: Hand) -> None:
         ({"truncate": "START"}, "truncate"),
     ],
 )
-async def test_wrong_options_are_refused_by_name(hand: Hand, options: Any, name: str) -> None:
+async def test_wrong_options_are_rejected_by_name(raw: RawClient, options: Any, name: str) -> None:
     """A wrong field is a 400 in the flat shape that names it."""
     body = {"model": RANK, "query": {"text": "cat"}, "passages": [{"text": "a cat"}], **options}
-    status, answer, _ = await hand.post("/v1/ranking", body)
+    status, answer, _ = await raw.post("/v1/ranking", body)
     assert status == 400
     assert answer["object"] == "error"
     assert name in answer["message"]

@@ -8,7 +8,7 @@ import pytest
 
 from nimclient.simulator import RequestRecord, Simulator, server
 
-from .hand import CHAT, EMBED, PARIS, RANK, Hand
+from .raw import CHAT, EMBED, PARIS, RANK, RawClient
 
 MESSAGES = [{"role": "user", "content": PARIS}]
 
@@ -19,9 +19,9 @@ async def _until(condition: Any) -> None:
             await asyncio.sleep(0.002)
 
 
-async def test_it_lists_the_catalog_and_the_given_models(hand: Hand) -> None:
+async def test_it_lists_the_catalog_and_the_given_models(raw: RawClient) -> None:
     """The list holds the models given by name first, then the catalog's ids; aliases are not served."""
-    body = (await hand.get("/v1/models")).body
+    body = (await raw.get("/v1/models")).body
     entries = {entry["id"]: entry for entry in body["data"]}
     assert body["data"][0]["id"] == "mine/own"
     assert entries[CHAT]["owned_by"] == "system"
@@ -30,28 +30,28 @@ async def test_it_lists_the_catalog_and_the_given_models(hand: Hand) -> None:
     assert "ai-llama3-8b" not in entries
 
 
-async def test_one_model_is_found_by_an_id_with_slashes(hand: Hand) -> None:
+async def test_one_model_is_found_by_an_id_with_slashes(raw: RawClient) -> None:
     """A single model is found by its id; an unknown one is vLLM's 404."""
-    assert (await hand.get(f"/v1/models/{CHAT}")).body["id"] == CHAT
-    status, body, _ = await hand.get("/v1/models/no/such")
+    assert (await raw.get(f"/v1/models/{CHAT}")).body["id"] == CHAT
+    status, body, _ = await raw.get("/v1/models/no/such")
     assert status == 404
     assert body["error"]["type"] == "NotFoundError"
 
 
-async def test_the_small_documents(hand: Hand) -> None:
+async def test_the_small_documents(raw: RawClient) -> None:
     """Health, metadata and version have the bodies of a NIM, and the metadata says what this is."""
-    assert (await hand.get("/v1/health/live")).body["message"] == "Service is live."
-    assert (await hand.get("/v1/health/ready")).body["message"] == "Service is ready."
-    assert (await hand.get("/v1/version")).body.keys() == {"release", "api"}
-    metadata = (await hand.get("/v1/metadata")).body
+    assert (await raw.get("/v1/health/live")).body["message"] == "Service is live."
+    assert (await raw.get("/v1/health/ready")).body["message"] == "Service is ready."
+    assert (await raw.get("/v1/version")).body.keys() == {"release", "api"}
+    metadata = (await raw.get("/v1/metadata")).body
     assert metadata["modelInfo"][0]["shortName"] == "mine/own"
     assert "simulator" in metadata["licenseInfo"]["name"]
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/ranking"])
-async def test_unknown_models_are_a_404(hand: Hand, path: str) -> None:
+async def test_unknown_models_are_a_404(raw: RawClient, path: str) -> None:
     """Every route answers an unknown model with vLLM's nested 404."""
-    status, body, _ = await hand.post(path, {"model": "no/such"})
+    status, body, _ = await raw.post(path, {"model": "no/such"})
     assert status == 404
     assert body == {
         "error": {
@@ -72,28 +72,28 @@ async def test_unknown_models_are_a_404(hand: Hand, path: str) -> None:
         ("/v1/ranking", EMBED),
     ],
 )
-async def test_models_of_another_kind_are_refused(hand: Hand, path: str, model: str) -> None:
+async def test_models_of_another_kind_are_rejected(raw: RawClient, path: str, model: str) -> None:
     """A model on a route it is not made for is a 400."""
-    status, body, _ = await hand.post(path, {"model": model})
+    status, body, _ = await raw.post(path, {"model": model})
     assert status == 400
     assert "does not support" in json.dumps(body)
 
 
-async def test_the_model_is_needed(hand: Hand) -> None:
+async def test_the_model_is_needed(raw: RawClient) -> None:
     """A request without a model is a 400 that names the field."""
-    assert (await hand.post("/v1/chat/completions", {"messages": MESSAGES})).body["error"]["param"] == "model"
+    assert (await raw.post("/v1/chat/completions", {"messages": MESSAGES})).body["error"]["param"] == "model"
 
 
-async def test_only_embedding_models_have_suffixes(hand: Hand) -> None:
+async def test_only_embedding_models_have_suffixes(raw: RawClient) -> None:
     """The suffix of an input type belongs to embedding models; on a chat model it is an unknown name."""
-    assert (await hand.post("/v1/chat/completions", {"model": f"{CHAT}-query"})).status == 404
+    assert (await raw.post("/v1/chat/completions", {"model": f"{CHAT}-query"})).status == 404
 
 
-async def test_unknown_routes_and_methods_are_fastapis(hand: Hand) -> None:
+async def test_unknown_routes_and_methods_are_fastapis(raw: RawClient) -> None:
     """A wrong path is FastAPI's 404, a wrong method its 405."""
-    assert (await hand.get("/v1/nothing"))[:2] == (404, {"detail": "Not Found"})
-    assert (await hand.get("/v1/chat/completions"))[:2] == (405, {"detail": "Method Not Allowed"})
-    assert (await hand.post("/v1/models", {}))[:2] == (405, {"detail": "Method Not Allowed"})
+    assert (await raw.get("/v1/nothing"))[:2] == (404, {"detail": "Not Found"})
+    assert (await raw.get("/v1/chat/completions"))[:2] == (405, {"detail": "Method Not Allowed"})
+    assert (await raw.post("/v1/models", {}))[:2] == (405, {"detail": "Method Not Allowed"})
 
 
 @pytest.mark.parametrize(
@@ -104,29 +104,29 @@ async def test_unknown_routes_and_methods_are_fastapis(hand: Hand) -> None:
         (b"{}", {"Content-Type": "text/plain"}, "Only 'application/json' is allowed"),
     ],
 )
-async def test_bodies_must_be_json_objects(hand: Hand, data: bytes, headers: dict[str, str], message: str) -> None:
+async def test_bodies_must_be_json_objects(raw: RawClient, data: bytes, headers: dict[str, str], message: str) -> None:
     """Broken JSON, other JSON than an object, and another content type are a 400."""
-    async with hand.session.post(f"{hand.sim.base_url}/chat/completions", data=data, headers=headers) as response:
+    async with raw.session.post(f"{raw.sim.base_url}/chat/completions", data=data, headers=headers) as response:
         body = await response.json()
     assert response.status == 400
     assert message in body["error"]["message"]
 
 
-async def test_too_large_bodies_are_a_413(hand: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body beyond the limit is refused by its size."""
-    monkeypatch.setattr(server, "_LARGEST_BODY", 100)
+async def test_too_large_bodies_are_a_413(raw: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body beyond the limit is rejected by its size."""
+    monkeypatch.setattr(server, "_MAX_BODY", 100)
     async with Simulator() as small:
-        async with hand.session.post(f"{small.base_url}/embeddings", json={"input": "x" * 200}) as response:
+        async with raw.session.post(f"{small.base_url}/embeddings", json={"input": "x" * 200}) as response:
             body = await response.json()
         assert (response.status, body["error"]["code"]) == (413, 413)
         assert small.requests[0].json is None
 
 
-async def test_requests_are_recorded(hand: Hand) -> None:
+async def test_requests_are_recorded(raw: RawClient) -> None:
     """Each request is kept with method, path, headers, body and status, oldest first."""
-    await hand.get("/v1/models?limit=3")
-    await hand.post("/v1/chat/completions", {"model": "no"}, Authorization="Bearer secret-key")
-    first, second = hand.sim.requests
+    await raw.get("/v1/models?limit=3")
+    await raw.post("/v1/chat/completions", {"model": "no"}, Authorization="Bearer secret-key")
+    first, second = raw.sim.requests
     assert (first.method, first.path, first.json, first.status) == ("GET", "/v1/models", None, 200)
     assert (second.method, second.path, second.json, second.status) == (
         "POST",
@@ -149,20 +149,20 @@ def test_the_repr_of_a_record_shows_no_secret() -> None:
 async def test_only_the_last_requests_are_kept(session: aiohttp.ClientSession) -> None:
     """`keep_requests` bounds the memory."""
     async with Simulator(keep_requests=2) as sim:
-        hand = Hand(sim, session)
+        raw = RawClient(sim, session)
         for name in ("live", "ready", "none"):
-            await hand.get(f"/v1/health/{name}")
+            await raw.get(f"/v1/health/{name}")
         assert [record.path for record in sim.requests] == ["/v1/health/ready", "/v1/health/none"]
 
 
-async def test_request_ids_are_echoed_or_made(hand: Hand) -> None:
+async def test_request_ids_are_echoed_or_made(raw: RawClient) -> None:
     """The caller's X-Request-Id comes back; without one each request gets its own."""
-    given = await hand.post("/v1/chat/completions", {"model": CHAT, "messages": MESSAGES}, X_Request_Id="mine-1")
+    given = await raw.post("/v1/chat/completions", {"model": CHAT, "messages": MESSAGES}, X_Request_Id="mine-1")
     assert given.headers["X-Request-Id"] == "mine-1"
     assert given.body["id"] == "chatcmpl-mine-1"
-    foreign = await hand.post("/v1/chat/completions", {"model": CHAT, "messages": MESSAGES}, X_Request_Id="größe")
+    foreign = await raw.post("/v1/chat/completions", {"model": CHAT, "messages": MESSAGES}, X_Request_Id="größe")
     assert foreign.body["id"].removeprefix("chatcmpl-").isascii()
-    made = {(await hand.get("/v1/version")).headers["X-Request-Id"] for _ in range(3)}
+    made = {(await raw.get("/v1/version")).headers["X-Request-Id"] for _ in range(3)}
     assert len(made) == 3
 
 
@@ -182,25 +182,73 @@ async def test_beyond_the_rate_comes_a_429(session: aiohttp.ClientSession) -> No
     """Beyond rpm the answer is the hosted catalog's 429 without Retry-After; documents are not counted."""
     now = 0.0
     async with Simulator(rpm=2, clock=lambda: now) as sim:
-        hand = Hand(sim, session)
-        assert [(await hand.chat()).status for _ in range(3)] == [200, 200, 429]
-        refused = await hand.embed()
-        assert refused.body == {"status": 429, "title": "Too Many Requests"}
-        assert "Retry-After" not in refused.headers
-        assert (await hand.get("/v1/models")).status == 200
-        assert (await hand.post("/tokenize", {"prompt": "x"})).status == 200
+        raw = RawClient(sim, session)
+        assert [(await raw.chat()).status for _ in range(3)] == [200, 200, 429]
+        rejected = await raw.embed()
+        assert rejected.body == {"status": 429, "title": "Too Many Requests"}
+        assert "Retry-After" not in rejected.headers
+        assert (await raw.get("/v1/models")).status == 200
+        assert (await raw.post("/tokenize", {"prompt": "x"})).status == 200
         now += 30.0
-        assert [(await hand.chat()).status for _ in range(2)] == [200, 429]
+        assert [(await raw.chat()).status for _ in range(2)] == [200, 429]
+
+
+async def test_models_given_by_name_are_all_there_are(session: aiohttp.ClientSession) -> None:
+    """With `models` only those are listed and served."""
+    async with Simulator(models=[CHAT, "mine/own"]) as sim:
+        raw = RawClient(sim, session)
+        assert [model["id"] for model in (await raw.get("/v1/models")).body["data"]] == [CHAT, "mine/own"]
+        assert (await raw.chat()).status == 200
+        assert (await raw.embed()).status == 404
+
+
+@pytest.mark.parametrize(
+    ("dialect", "names"),
+    [
+        (
+            "nim",
+            ("vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count", "vllm:num_requests_running"),
+        ),
+        (
+            "vllm",
+            ("vllm:generation_tokens_total", "vllm:time_to_first_token_seconds_count", "vllm:num_requests_running"),
+        ),
+        (
+            "dynamo",
+            (
+                "dynamo_frontend_output_tokens_total",
+                "dynamo_frontend_time_to_first_token_seconds_count",
+                "dynamo_frontend_inflight_requests",
+            ),
+        ),
+    ],
+)
+async def test_metrics_count_what_was_answered(
+    session: aiohttp.ClientSession, dialect: str, names: tuple[str, ...]
+) -> None:
+    """/metrics is Prometheus text: tokens, outcomes and latencies by model, under the names of the server type."""
+    async with Simulator(dialect=dialect, models=[CHAT]) as sim:
+        raw = RawClient(sim, session)
+        usage = (await raw.chat(max_tokens=3)).body["usage"]
+        await raw.stream_chat(max_tokens=3)
+        async with session.get(f"{raw.root}/metrics") as response:
+            text = await response.text()
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    label = f'{{{"model" if dialect == "dynamo" else "model_name"}="{CHAT}"}}'
+    assert [values[f"{name}{label}"] for name in names] == [str(2 * usage["completion_tokens"]), "2", "0"]
+    success = [value for name, value in values.items() if 'finished_reason="length"' in name]
+    assert success == ["2"]
 
 
 async def test_requests_beyond_the_slots_queue_in_order(session: aiohttp.ClientSession) -> None:
     """With one slot requests finish one after another in the order they came, documents at once."""
     async with Simulator(slots=1, ttft=0.03) as sim:
-        hand = Hand(sim, session)
+        raw = RawClient(sim, session)
         finished: list[int] = []
 
         async def ask(number: int) -> None:
-            assert (await hand.embed(f"text {number}")).status == 200
+            assert (await raw.embed(f"text {number}")).status == 200
             finished.append(number)
 
         loop = asyncio.get_running_loop()
@@ -209,7 +257,7 @@ async def test_requests_beyond_the_slots_queue_in_order(session: aiohttp.ClientS
             for number in range(4):
                 group.create_task(ask(number))
                 await _until(lambda: len(sim.requests) == number + 1 and sim.requests[-1].json)  # noqa: B023
-            assert (await hand.get("/v1/health/ready")).status == 200
+            assert (await raw.get("/v1/health/ready")).status == 200
             assert len(finished) < 4
         assert finished == [0, 1, 2, 3]
         assert loop.time() - began >= 4 * 0.03
@@ -220,7 +268,7 @@ async def test_plain_answers_take_their_time(session: aiohttp.ClientSession) -> 
     async with Simulator(ttft=0.02, itl=0.01) as sim:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        await Hand(sim, session).chat(max_tokens=5)
+        await RawClient(sim, session).chat(max_tokens=5)
         assert 0.065 < loop.time() - began < 1.0
 
 
@@ -242,9 +290,9 @@ async def test_streams_come_in_real_time(session: aiohttp.ClientSession) -> None
         assert times[3] >= 0.03 + 3 * 0.02 - 0.003
 
 
-async def test_long_streams_are_written_in_parts(hand: Hand) -> None:
+async def test_long_streams_are_written_in_parts(raw: RawClient) -> None:
     """A stream without delays is written in large parts and arrives complete."""
-    events = await hand.stream_chat(max_tokens=2000, ignore_eos=True)
+    events = await raw.stream_chat(max_tokens=2000, ignore_eos=True)
     assert len(events) == 1 + 2000 + 1 + 1
 
 
@@ -264,10 +312,10 @@ async def test_a_client_that_leaves_is_noticed(session: aiohttp.ClientSession, o
 async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.ClientSession) -> None:
     """A request that is given up while it waits has no status and never runs."""
     async with Simulator(slots=1, ttft=0.15) as sim:
-        hand = Hand(sim, session)
-        first = asyncio.create_task(hand.embed("first"))
+        raw = RawClient(sim, session)
+        first = asyncio.create_task(raw.embed("first"))
         await _until(lambda: sim._slots.running == 1)
-        second = asyncio.create_task(hand.embed("second"))
+        second = asyncio.create_task(raw.embed("second"))
         await _until(lambda: sim._slots.waiting == 1)
         second.cancel()
         await _until(lambda: len(sim.requests) == 2 and sim.requests[1].disconnected)
@@ -330,7 +378,7 @@ async def test_ipv6_addresses_stand_in_brackets() -> None:
         ({"embedding_dimensions": 0}, "embedding_dimensions"),
     ],
 )
-def test_senseless_settings_are_refused(options: Any, message: str) -> None:
+def test_senseless_settings_are_rejected(options: Any, message: str) -> None:
     """A setting that makes no sense is a ValueError that names it."""
     with pytest.raises(ValueError, match=message):
         Simulator(**options)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nimclient._streams import sse
-from nimclient._streams.sse import Event, SSEDecoder
+from nimclient._streams.sse import Event, EventBuffer, parse_events, plain_data
 from nimclient.errors import BodyTooLargeError
 
 BOM = b"\xef\xbb\xbf"
@@ -37,12 +37,20 @@ LINES = (
 
 
 def decode(*pieces, flush=True, max_event=None):
-    """All events as (data, name, comment)."""
-    decoder = SSEDecoder(max_event)
-    events = list(itertools.chain.from_iterable(decoder.feed(piece) for piece in pieces))
+    """All events as (data, name, comment), those of ordinary blocks by the short way."""
+    buffer = EventBuffer(max_event)
+    blocks = [buffer.feed(piece) for piece in pieces]
     if flush:
-        events += decoder.flush()
-    return [(e.data, e.name, e.comment) if isinstance(e, Event) else (e, "", "") for e in events]
+        blocks.append(buffer.flush())
+    return [tuple(event) for block in blocks for event in events_of(block)]
+
+
+def events_of(block):
+    """The events of a block; the short way gives the same where it can be taken."""
+    events = parse_events(block)
+    data = plain_data(block)
+    assert data is None or [Event(part) for part in data if part] == events
+    return events
 
 
 def reference(stream):
@@ -150,21 +158,30 @@ def test_only_cr_and_lf_end_a_line(character):
     assert decode(b"data: " + payload + b"\n\n") == [(payload, "", "")]
 
 
-def test_plain_data_events_are_handed_out_as_bytes():
-    """An event of a single data line needs no Event around it, whichever way it was cut."""
-    decoder = SSEDecoder()
-    assert decoder.feed(b"data: a\n\ndata: b\n") == [b"a"]
-    assert decoder.feed(b"\ndata: c") == [b"b"]
-    assert decoder.feed(b"\nevent: x\n\n") == [Event(b"c", "x")]
+def test_plain_data_is_taken_from_ordinary_blocks_only():
+    """A block of events that are one data line each needs no closer look; any other does."""
+    buffer = EventBuffer()
+    assert plain_data(buffer.feed(b"data: a\n\ndata: b\n")) == [b"a"]
+    assert plain_data(buffer.feed(b"\ndata: c\n\ndata: d\n\nda")) == [b"b", b"c", b"d"]
+    for block in (
+        b"",
+        b"data:a",
+        b": x\n\ndata: a",
+        b"data: a\n\n: x",
+        b"data: a\n\nid: 1\ndata: b",
+        b"event: a\ndata: b",
+    ):
+        assert plain_data(block) is None
+    assert buffer.feed(b"ta: x\n\n") == b"data: x"
 
 
 @pytest.mark.parametrize("stream", [b"data: a", b"data: a\n", b"data: a\r", b"data: a\r\n"])
 def test_flush_gives_the_event_that_no_blank_line_ends(stream):
     """An event at the very end counts without a blank line after it, once."""
-    decoder = SSEDecoder()
-    assert decoder.feed(stream) == []
-    assert decoder.flush() == [b"a"]
-    assert decoder.flush() == []
+    buffer = EventBuffer()
+    assert buffer.feed(stream) == b""
+    assert buffer.flush() == b"data: a"
+    assert buffer.flush() == b""
 
 
 def test_invalid_utf8_in_names_and_comments_is_replaced():
@@ -175,19 +192,19 @@ def test_invalid_utf8_in_names_and_comments_is_replaced():
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_an_event_above_the_cap_raises(step):
     """An incomplete event of more than max_event bytes is a BodyTooLargeError that names the limit; nothing is held."""
-    decoder = SSEDecoder(100)
+    buffer = EventBuffer(100)
     for _ in range(0, 101 - step, step):
-        assert decoder.feed(b"x" * step) == []
+        assert buffer.feed(b"x" * step) == b""
     with pytest.raises(BodyTooLargeError, match="exceeds 100 bytes") as caught:
-        decoder.feed(b"x" * step)
+        buffer.feed(b"x" * step)
     assert caught.value.limit == 100
-    assert decoder.flush() == []
+    assert buffer.flush() == b""
 
 
 def test_the_rest_after_an_event_counts_against_the_cap():
     """The cap also holds for what follows a complete event in the same read."""
     with pytest.raises(BodyTooLargeError):
-        SSEDecoder(100).feed(b"data: a\n\n" + b"x" * 101)
+        EventBuffer(100).feed(b"data: a\n\n" + b"x" * 101)
 
 
 def test_the_cap_is_for_one_event():
@@ -240,10 +257,10 @@ class Work:
     def of(self, size, step=1400):
         """Decode one event of `size` bytes in reads of `step`; returns the bytes of work."""
         stream = b"data: " + b"x" * size + b"\n\n"
-        decoder = SSEDecoder()
+        buffer = EventBuffer()
         self.bytes = 0
-        events = [e for i in range(0, len(stream), step) for e in decoder.feed(self.read(stream[i : i + step]))]
-        assert [len(event) for event in events] == [size]
+        blocks = [buffer.feed(self.read(stream[i : i + step])) for i in range(0, len(stream), step)]
+        assert len(b"".join(blocks)) == size + 6
         return self.bytes
 
 

@@ -16,16 +16,12 @@ def open_files() -> int:
 def pools(client: AsyncClient) -> list[Any]:
     """The pools of a client, over all loops."""
     core = client._shared
-    return [] if core is None or core._transport is None else list(core._transport._pools.values())
+    return [] if core is None or core._transport is None else core._transport.pools()
 
 
 def assert_idle(client: AsyncClient) -> None:
     """No slot is taken or waited for, no connection is handed out."""
-    for pool in pools(client):
-        statistics = pool.limiter.statistics()
-        assert statistics.borrowed_tokens == 0
-        assert statistics.tasks_waiting == 0
-        assert not pool.session.connector._acquired
+    assert all(pool.is_idle() for pool in pools(client))
 
 
 def stray_tasks() -> list[asyncio.Task[Any]]:

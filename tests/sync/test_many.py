@@ -252,9 +252,9 @@ def test_only_completed_turns_are_kept(client: Client, server: FaultServer) -> N
     server.script([head() + chunk(token("Hel")), Stall()])
     with talk.stream("a") as stream:
         assert next(stream).text == "Hel"
-        with pytest.raises(RuntimeError, match="under way"):
+        with pytest.raises(RuntimeError, match="in flight"):
             talk.send("b")
-        with pytest.raises(RuntimeError, match="under way"):
+        with pytest.raises(RuntimeError, match="in flight"):
             talk.stream("b").final()
     assert talk.messages == ()
     server.script([head() + chunk(token("Hel")), Pause(0.02), b"0\r\n\r\n"])

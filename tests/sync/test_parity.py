@@ -28,6 +28,7 @@ RENAMED = {
 CROSSINGS = {
     ("AnswerStream", "wait"),
     ("AnswerStream", "ready"),
+    ("AnswerStream", "is_late"),
     ("EventStream", "wait"),
     ("EventStream", "ready"),
     ("AsCompleted", "wait"),

@@ -344,7 +344,7 @@ def test_iterators_over_many_are_left_in_any_way(
     server.script(one_of_many)
     items = MANY[kind](client)
     leave(items)
-    until(lambda: all(not pool.session.connector._acquired for pool in pools(client._async)))
+    until(lambda: all(pool.is_idle() for pool in pools(client._async)))
     assert_idle(client._async)
     items.close()
     with contextlib.suppress(StopIteration), pytest.raises(StreamInterruptedError):

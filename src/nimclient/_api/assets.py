@@ -19,6 +19,7 @@ from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._nvcf import platform as nvcf
 from nimclient._nvcf.media import ASSETS_HEADER
+from nimclient._nvcf.media import asset_id as check_asset_id
 from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.records.chat import Message
@@ -65,9 +66,9 @@ def send_call(upload: Upload, data: bytes, described: Mapping[str, str], source:
 
 
 def delete_call(url: str, asset_id: str, options: Mapping[str, Any]) -> Call[None]:
-    """The last step."""
+    """The last step. ConfigurationError for an id that is none, also one that a server has named."""
     check_names("assets.delete", options, _OPTIONS)
-    return Call("DELETE", f"{url}/{asset_id}", _nothing)
+    return Call("DELETE", f"{url}/{check_asset_id(asset_id)}", _nothing)
 
 
 def _nothing(value: Json, meta: ResponseMeta) -> None:

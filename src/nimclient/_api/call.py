@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from attrs import Factory, evolve, field, frozen
 
@@ -14,7 +14,8 @@ from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.policy import Replay
-from nimclient._streams.events import Accumulator
+from nimclient._streams.accumulate import Accumulator
+from nimclient.records._decode import whole_number
 from nimclient.records.media import Image
 
 T = TypeVar("T")
@@ -62,6 +63,14 @@ class Call(Generic[T]):
     def shown_path(self) -> str:
         """The path for people: without its query, which may hold a signature."""
         return self.path.partition("?")[0]
+
+    @property
+    def choices(self) -> int:
+        """How many choices the answer will have: `n` for each prompt."""
+        fields = self.fields or {}
+        prompts = cast(list[Any], fields["prompt"]) if isinstance(fields.get("prompt"), list) else []
+        several = bool(prompts) and not isinstance(prompts[0], int)
+        return (whole_number(fields.get("n")) or 1) * (len(prompts) if several else 1)
 
     def without(self, names: frozenset[str]) -> Call[T]:
         """The same without these fields, encoded anew."""

@@ -13,7 +13,7 @@ from nimclient._api.call import Call
 from nimclient._api.options import check_names, merge_fields, names_of
 from nimclient._base.types import JsonDict, is_items
 from nimclient._retry.policy import Replay
-from nimclient._streams.completion_accumulator import CompletionAccumulator
+from nimclient._streams.accumulate import CompletionAccumulator
 from nimclient.errors import ConfigurationError
 from nimclient.records.completions import Completion, decode_completion
 from nimclient.records.params import CompletionOptions

@@ -97,6 +97,8 @@ def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[st
         ignored.append(("input_type", 'pass prefix= as the model card says ("" where it wants none)'))
     if "truncate" in fields:
         ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
+    if fields.get("embedding_type") not in (None, "float"):
+        ignored.append(("embedding_type", "pass extra_body={'embed_dtype': …} instead"))
     return ignored
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from nimclient._base.types import Json, JsonDict, is_array, is_items
+from nimclient._schema.tools import sendable_arguments
 from nimclient.errors import ConfigurationError
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import Message, ToolCall
@@ -87,7 +88,7 @@ def _tool_call(call: Any) -> Any:
     """A record without what its server added to it (strict servers refuse that); anything else as it is."""
     if not isinstance(call, ToolCall):
         return call
-    return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": call.arguments}}
+    return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": sendable_arguments(call)}}
 
 
 def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:

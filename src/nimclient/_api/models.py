@@ -22,6 +22,8 @@ def get_call(model_id: str) -> Call[Model]:
     """One model; the id stays as it is in the path, slashes included."""
     if not isinstance(model_id, str) or not model_id:
         raise ConfigurationError(f"id must be a model id, not {model_id!r:.40}")
+    if not {".", ".."}.isdisjoint(model_id.split("/")) or "\\" in model_id:
+        raise ConfigurationError(f"id is {model_id!r:.80}, which is no model id: it would lead to another path")
     return Call("GET", "/models/" + quote(model_id, safe="/:@!$&'()*+,;=~-._"), decode_model)
 
 

@@ -7,6 +7,7 @@ surrogates and a byte-order mark. Both directions are put right here, on the slo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -16,6 +17,8 @@ from nimclient.errors import ConfigurationError, DecodeError
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 250  # orjson writes 254 levels
+_MANY_LEVELS = 32  # brackets: no event of an answer has more on the average
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def dumps(value: Any, what: str = "body") -> bytes:
@@ -31,12 +34,35 @@ def dumps(value: Any, what: str = "body") -> bytes:
     return data
 
 
-def loads(data: bytes | bytearray | memoryview, what: str = "the answer") -> Any:
-    """Decode `data`; raise DecodeError with a printable excerpt. Lone surrogate escapes become U+FFFD."""
+def loads(data: bytes | bytearray | memoryview, what: str = "the answer", *, keep_surrogates: bool = False) -> Any:
+    """Decode `data`; raise DecodeError with a printable excerpt, also for what is nested deeper than could be sent again.
+
+    Lone surrogate escapes become U+FFFD, unless they are to be kept for the next part of a text.
+    """
     try:
-        return orjson.loads(data)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        return _loads_leniently(bytes(data), what, error)
+        value = _loads_leniently(bytes(data), what, error, keep_surrogates)
+    if len(data) > 2 * _MAX_DEPTH and _is_deep(bytes(data), value):
+        raise DecodeError(f"{what} is nested more than {_MAX_DEPTH} levels deep", excerpt=excerpt(data))
+    return value
+
+
+def loads_many(texts: list[bytes]) -> list[Any] | None:
+    """Decode several JSON texts at once, which takes half the time; None where one of them needs a closer look.
+
+    The zeros between them make sure that what is broken in one cannot be mended by the next.
+    """
+    data = b"[" + b",0,".join(texts) + b"]"
+    if data.count(b"[") + data.count(b"{") > _MANY_LEVELS * len(texts):
+        return None
+    try:
+        values: list[Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    if len(values) != 2 * len(texts) - 1 or any(values[1::2]):
+        return None
+    return values[::2]
 
 
 def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
@@ -45,7 +71,28 @@ def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
 
 
-def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
+def _is_deep(data: bytes, value: Any) -> bool:
+    """Whether a value has too many levels. Looks at the brackets first: those within strings can only add to them."""
+    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH:
+        return False
+    depth = deepest = 0
+    for bracket in data.translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(depth, deepest)
+    if deepest <= _MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [item for part in level for item in _parts(part)]
+    return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    items: Iterable[Any] = value.values() if is_object(value) else value if is_array(value) else ()
+    return [item for item in items if isinstance(item, (dict, list))]
+
+
+def _loads_leniently(data: bytes, what: str, error: Exception, keep_surrogates: bool) -> Any:
     if data.startswith(_BOM):
         data = data.removeprefix(_BOM)
         try:
@@ -57,7 +104,7 @@ def _loads_leniently(data: bytes, what: str, error: Exception) -> Any:
 
         try:
             value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
-            return _join_surrogates(value)
+            return value if keep_surrogates else _join_surrogates(value)
         except (ValueError, RecursionError):
             pass
     place = "empty" if not data.strip() else f"not JSON ({error})"

@@ -125,12 +125,12 @@ class Pacer:
         """The server had no room for it.
 
         Returns how long all slices pause; None where this one has lost its patience, and where the server asks for more
-        than `max_retry_after`: the refusal is the slice's own failure then.
+        than that: the refusal is the slice's own failure then. The policy's `max_retry_after` is for plain calls.
         """
         self.in_flight -= 1
         self.refusals += 1
         asked: float | None = getattr(error, "retry_after", None)
-        if asked is not None and asked > self._policy.max_retry_after:
+        if asked is not None and asked > self.patience:
             return None
         if self.in_flight or self._down_since is None:
             self._down_since = now

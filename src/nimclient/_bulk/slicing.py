@@ -17,17 +17,26 @@ from nimclient.records.batch import Failure
 
 SLICE_TEXTS = 64
 SLICE_BYTES = 256_000
+GROW_AFTER = 12  # slices that are taken before a guessed limit is tried again
 BODY_BYTES = 20_000_000
 """What a slice of a caller's own size may weigh: the hosted catalog takes bodies of 25 MiB, and JSON escapes cost."""
 
 
 @define
 class Sizes:
-    """What a server was found to take at once, for one endpoint and model; None: no refusal so far."""
+    """What a server was found to take at once, for one endpoint and model; None: no refusal so far.
+
+    A limit that the server has named stays. One that was only guessed, from rejections that do not speak of the size, is
+    doubled again once some slices in a row were taken, soon where that goes well and late where the guess proves right:
+    rejections that come and go do not shrink the slices for ever.
+    """
 
     texts: int | None = None
     weight: int | None = None
     _suspected: int | None = None
+    _guessed: bool = False
+    _taken: int = 0
+    _grow_after: int = GROW_AFTER
 
     def learn(self, error: NimError, texts: int, weight: int) -> None:
         """Remember the largest part that was taken of a slice that was refused although each of its texts is fine.
@@ -36,11 +45,27 @@ class Sizes:
         """
         if is_status(error, 413) and not rejects_count(error):
             self.weight = min(weight, self.weight or weight)
-        elif rejects_count(error) or self._suspected is not None:
+        elif rejects_count(error):
             self.texts = min(texts, self.texts or texts)
-            self._suspected = None
+            self._guessed, self._suspected = False, None
+        elif self._suspected is not None:
+            self.texts = min(texts, self.texts or texts)
+            self._guessed, self._suspected = True, None
+            self._grow_after = max(GROW_AFTER, 2 * self._grow_after)
+            self._taken = 0
         else:
             self._suspected = texts
+
+    def taken(self, texts: int) -> None:
+        """A slice of so many texts was taken in one request: more than was suspected clears the suspicion."""
+        if self._suspected is not None and texts > self._suspected:
+            self._suspected = None
+            self._grow_after = min(self._grow_after, GROW_AFTER)
+        if self._guessed and self.texts is not None and texts >= self.texts:
+            self._taken += 1
+            if self._taken >= self._grow_after:
+                self.texts *= 2
+                self._taken = 0
 
 
 @frozen

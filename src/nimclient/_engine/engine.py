@@ -44,7 +44,8 @@ from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
-from nimclient._streams.events import is_streamed, joined
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_streamed
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
@@ -240,7 +241,7 @@ class Engine:
         kind = classify(error)
         other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
         moves = other and kind.is_throttled and attempts.may_fail_over(kind)
-        at_the_gate = gate is not None and kind.is_throttled and not moves
+        at_the_gate = gate is not None and kind.outage and not moves
         delay = None
         if gate is not None and at_the_gate:
             delay = gate.refused(course.turn, error)

@@ -7,7 +7,6 @@ import os
 import random
 import sys
 import time
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import Call
@@ -18,7 +17,7 @@ from nimclient._base.callbacks import run_callback
 from nimclient._base.config import (
     ClientConfig,
 )
-from nimclient._base.init_lock import init_lock
+from nimclient._base.init_lock import init_lock, load
 from nimclient._base.values import HttpHead
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
@@ -77,7 +76,7 @@ class SharedState:
             if _TRANSPORT not in sys.modules:
                 from anyio import to_thread
 
-                await to_thread.run_sync(import_module, _TRANSPORT)
+                await to_thread.run_sync(load, _TRANSPORT)
             if self.closed:  # while aiohttp was being imported
                 raise ClientClosedError("the client is closed")
             from nimclient._http.aiohttp import AiohttpTransport

@@ -10,7 +10,6 @@ from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, Tra
 
 from nimclient.errors import (
     ClientClosedError,
-    ConfigurationError,
     ConnectError,
     ConnectionLostError,
     Phase,
@@ -36,17 +35,13 @@ def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException
             return ConnectError(f"TLS with {error.host!r} failed: {_reason(error)}", kind="tls")
         case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
             return _connect_error(f"{host}:{port}", cause)
-        case aiohttp.ClientResponseError():  # raised for malformed answers only: no status of a server's is behind it
+        case HttpProcessingError():
             return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
         case aiohttp.ClientPayloadError() if _is_malformed(error):
             return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return ConfigurationError("the URL cannot be requested")
         case aiohttp.ClientError() | OSError():
             lost = "before the answer began" if phase != "body" else "before the answer was complete"
             return ConnectionLostError(f"the connection was lost {lost}", phase=phase, reused=reused)
-        case RuntimeError() if "Session is closed" in str(error):
-            return ClientClosedError("the client was closed")
         case _:
             return error
 
@@ -71,3 +66,8 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
     words = getattr(cause, "message", "") or getattr(error, "strerror", "") or str(cause)
     return str(words).partition("\n")[0][:200]
+
+
+def closed_during_the_call() -> ClientClosedError:
+    """What ends a request in flight."""
+    return ClientClosedError("the client was closed during the call")

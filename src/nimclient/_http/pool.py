@@ -1,7 +1,7 @@
-"""The pool of one event loop: a session of aiohttp's, the slots that bound it, what is under way, and how it ends.
+"""The pool of one event loop: its connections, the slots that bound how many are used at once, and how it ends.
 
 It ends by `aclose`, or with its loop: it hangs on an async generator, which `asyncio.run` ends. Where the loop was closed
-by hand, or stayed in a parent process, the pool is an orphan; see `orphans`.
+by hand, or stayed in a parent process, the pool is an orphan.
 """
 
 from __future__ import annotations
@@ -11,48 +11,35 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakMethod
 
-import aiohttp
-import anyio
-
 from nimclient._http.base import TransportSettings
-from nimclient._http.connection import Connector, Request
+from nimclient._http.connection import Connector
+from nimclient._http.errors import closed_during_the_call
+from nimclient._http.head import Heads
 from nimclient._http.tls import anonymous_setting
 from nimclient._http.watchdog import Watchdog
-from nimclient.errors import ClientClosedError
 
-READ_BUFFER = 2**18
-_NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+UNBOUNDED = 2**31
 
 Forget: TypeAlias = WeakMethod[Callable[[asyncio.AbstractEventLoop], None]]
 """What is told that the pool of a loop is closed, if it still exists."""
 
 
-class Attempt(Protocol):
-    """What a pool wants of a request under way."""
+class InFlight(Protocol):
+    """What a pool wants of a request in flight."""
 
     watchdog: Watchdog
 
 
 class Pool:
-    """The session of one loop and the slots that bound how many requests it carries at once."""
+    """The connections of one loop and what uses them."""
 
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
-        self.anonymous_ssl = anonymous_setting(settings.verify, settings.cert)
-        self.limiter = anyio.CapacityLimiter(settings.limits.concurrency or float("inf"))
-        self._connector = Connector(self.loop, ssl)
-        self.session = aiohttp.ClientSession(
-            connector=self._connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=_NO_LIMITS,
-            trust_env=False,
-            read_bufsize=READ_BUFFER,
-            request_class=Request,
-            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),  # a request has its own
-        )
+        self.connector = Connector(self.loop, ssl)
+        self.heads = Heads(self.loop, anonymous_setting(settings.verify, settings.cert))
+        self.slots = asyncio.Semaphore(settings.limits.concurrency or UNBOUNDED)
+        self.attempts: set[InFlight] = set()
         self.closed = False
-        self.attempts: set[Attempt] = set()
-        self.session._retry_connection = False  # aiohttp would send a GET twice: there is one retry loop, the engine's
         self._holder: AsyncGenerator[None] | None = None
         self._is_parents = False
 
@@ -63,13 +50,17 @@ class Pool:
         except RuntimeError:
             return False
 
+    def is_idle(self) -> bool:
+        """Whether nothing is in flight or waits: no slot is taken."""
+        return not self.attempts and not self.slots.locked()
+
     async def close_with_loop(self, forget: Forget) -> None:
-        """Make the end of the loop close the session: a primed async generator is what a loop ends by itself."""
-        self._holder = _hold(forget, self.loop, self.session)
+        """Make the end of the loop close the connections: a primed async generator is what a loop ends by itself."""
+        self._holder = _hold(forget, self.loop, self.connector)
         await anext(self._holder)
 
     async def aclose(self) -> None:
-        """Close the session; whatever is under way or waits ends with ClientClosedError."""
+        """Close all connections; whatever is in flight or waits ends with ClientClosedError."""
         self.closed = True
         for attempt in list(self.attempts):
             attempt.watchdog.interrupt(closed_during_the_call())
@@ -84,34 +75,21 @@ class Pool:
     def is_orphan(self) -> bool:
         """Whether no loop of this process serves it any more; its sockets are closed then."""
         if self.loop.is_closed():
-            self.close_without_loop()
+            self.connector.close_without_loop()
             return True
         return self._is_parents
-
-    def close_without_loop(self) -> None:
-        """Close the sockets of a loop that is closed already. May be called again."""
-        self.session.detach()
-        self._connector.close_without_loop()
 
     def reset_after_fork(self) -> None:
         """Give up a forked child's copies of the sockets; the parent goes on using them."""
         self._is_parents = True
-        self.session.detach()
-        self._connector.reset_after_fork()
+        self.connector.reset_after_fork()
 
 
-async def _hold(
-    forget: Forget, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession
-) -> AsyncGenerator[None]:
+async def _hold(forget: Forget, loop: asyncio.AbstractEventLoop, connector: Connector) -> AsyncGenerator[None]:
     """Holds no pool: one that nobody refers to any more is gone at once, and its loop ends this."""
     try:
         yield
     finally:
         if (known_to := forget()) is not None:
             known_to(loop)
-        await session.close()
-
-
-def closed_during_the_call() -> ClientClosedError:
-    """What ends a request under way."""
-    return ClientClosedError("the client was closed during the call")
+        await connector.close()

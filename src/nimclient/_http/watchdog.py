@@ -47,7 +47,10 @@ class Watchdog:
         self._reason: NimError | None = None
 
     def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """From now on the running task is cancelled at `deadline` (monotonic seconds), or at the call's own if earlier."""
+        """From now on the running task is cancelled at `deadline` (monotonic seconds), or at the call's own if earlier.
+
+        RequestTimeoutError where that has passed already: data that keeps coming must not put a limit off.
+        """
         if self._total is not None and (deadline is None or self._total < deadline):
             phase, deadline, seconds = "total", self._total, self._total_seconds
         self._phase = phase
@@ -60,6 +63,8 @@ class Watchdog:
         self._cancelling = task.cancelling()
         if deadline is None:
             return
+        if time.monotonic() >= deadline:
+            raise self._reached()
         if self._timer is None or deadline < self._rings_at:
             if self._timer is not None:
                 self._timer.cancel()
@@ -115,6 +120,9 @@ class Watchdog:
             if self._timer is None:
                 self._set_timer(self._deadline)
             return
+        self.interrupt(self._reached())
+
+    def _reached(self) -> RequestTimeoutError:
         limit = "" if self._seconds is None else f" of {self._seconds:g} s"
         problem = f"timed out: the {self._phase} limit{limit} was reached"
-        self.interrupt(RequestTimeoutError(problem, phase=self._phase, seconds=self._seconds))
+        return RequestTimeoutError(problem, phase=self._phase, seconds=self._seconds)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from attrs import evolve
@@ -14,7 +15,6 @@ from nimclient._api.chat import chat_call
 from nimclient._api.messages import Messages, settled
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted
-from nimclient._engine.engine import Receive
 from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.assets import with_uploads
 from nimclient._resources.base import Resource
@@ -23,10 +23,11 @@ from nimclient._resources.conversation import Conversation
 from nimclient._resources.history import Store
 from nimclient._resources.tool_loop import OnToolError
 from nimclient._schema.structured import Via
-from nimclient._streams.stream import ChatStream
+from nimclient._streams.reader import AnswerReader
+from nimclient._streams.stream import ChatStream, read_chat
 from nimclient.errors import NimError
 from nimclient.records.answers import Parsed, ToolRun
-from nimclient.records.chat import ChatCompletion
+from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.media import Image
 from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
 
@@ -138,17 +139,7 @@ class AsyncChat(Resource):
         here, everything else when the stream is opened or read.
         """
 
-        messages = settled(messages)
-        known = self._known_model("chat", model)
-        first = self._call("chat.stream", messages, known, options, stream=True)
-
-        def build(name: str | None) -> Call[ChatCompletion]:
-            return first if name == known else self._call("chat.stream", messages, name, options, stream=True)
-
-        async def start(receive: Receive[None]) -> None:
-            await self._open(model, build, options, receive)
-
-        return ChatStream(start, self._engine.config.limits.max_event)
+        return ChatStream(self._opener("chat.stream", settled(messages), model, options))
 
     @overload
     async def batch(
@@ -269,7 +260,7 @@ class AsyncChat(Resource):
         of wire messages (None: one of its own); a session that is in it goes on. `session_id`: the key in it (None: a
         new one). The options are those of `create`, for every turn.
         """
-        return Conversation(self, system, store, session_id, model, options)
+        return Conversation(self.create, self._opener, system, store, session_id, model, options)
 
     async def _ask(
         self,
@@ -286,18 +277,27 @@ class AsyncChat(Resource):
         return await self._with_model("chat", model, build, send, options)
 
     async def _open(
-        self,
-        model: str | None,
-        build: Callable[[str | None], Call[ChatCompletion]],
-        options: Mapping[str, Any],
-        receive: Receive[None],
-    ) -> None:
+        self, model: str | None, build: Callable[[str | None], Call[ChatCompletion]], options: Mapping[str, Any]
+    ) -> AnswerReader[ChatChunk, ChatCompletion]:
         """The same for a stream."""
+        max_event = self._engine.config.limits.max_event
 
-        async def send(call: Call[ChatCompletion]) -> None:
-            await with_uploads(self._engine, call, options, lambda c: self._engine.run(c, options, receive))
+        async def send(call: Call[ChatCompletion]) -> AnswerReader[ChatChunk, ChatCompletion]:
+            read = partial(read_chat, max_event=max_event, choices=call.choices)
+            return await with_uploads(self._engine, call, options, lambda c: self._engine.run(c, options, read))
 
-        await self._with_model("chat", model, build, send, options)
+        return await self._with_model("chat", model, build, send, options)
+
+    def _opener(
+        self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
+    ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
+        """What opens a stream of this call. Bad input raises here."""
+
+        def build(name: str | None) -> Call[ChatCompletion]:
+            return self._call(method, messages, name, options, stream=True)
+
+        build(self._known_model("chat", model))
+        return partial(self._open, model, build, options)
 
     def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool

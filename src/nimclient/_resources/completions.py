@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Unpack
 
 from nimclient._api.call import Call
 from nimclient._api.completions import Prompt, completion_call
-from nimclient._engine.engine import Receive
 from nimclient._resources.base import Resource
-from nimclient._streams.stream import CompletionStream
-from nimclient.records.completions import Completion
+from nimclient._streams.reader import AnswerReader
+from nimclient._streams.stream import CompletionStream, read_completion
+from nimclient.records.completions import Completion, CompletionChunk
 from nimclient.records.params import CompletionOptions
 
 
@@ -46,10 +47,13 @@ class AsyncCompletions(Resource):
         def build(name: str | None) -> Call[Completion]:
             return completion_call("completions.stream", prompt, name, options, stream=True)
 
-        async def start(receive: Receive[None]) -> None:
-            await self._with_model(
-                "completions", model, build, lambda call: self._engine.run(call, options, receive), options
-            )
+        async def open() -> AnswerReader[CompletionChunk, Completion]:
+            return await self._with_model("completions", model, build, send, options)
+
+        async def send(call: Call[Completion]) -> AnswerReader[CompletionChunk, Completion]:
+            max_event = self._engine.config.limits.max_event
+            read = partial(read_completion, max_event=max_event, choices=call.choices)
+            return await self._engine.run(call, options, read)
 
         build(self._known_model("completions", model))
-        return CompletionStream(start, self._engine.config.limits.max_event)
+        return CompletionStream(open)

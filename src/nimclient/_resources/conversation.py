@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Unpack
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Unpack
 
-from nimclient._api.call import Call
 from nimclient._api.messages import Messages
-from nimclient._engine.engine import Receive
-from nimclient._resources.history import BaseConversation, Store, Turn, TurnInput
-from nimclient._streams.reader import Reader
+from nimclient._resources.history import BaseConversation, ChatReader, Turn, TurnInput
 from nimclient._streams.stream import ChatStream
-from nimclient.records.chat import ChatChunk, ChatCompletion
-from nimclient.records.params import ChatOptions, ConversationOptions
-
-if TYPE_CHECKING:
-    from nimclient._client import AsyncClient
-    from nimclient._resources.chat import AsyncChat
-
-Start = Callable[[Receive[None]], Awaitable[None]]
+from nimclient.records.chat import ChatCompletion
+from nimclient.records.params import ChatOptions
 
 
 class Conversation(BaseConversation):
@@ -35,16 +27,16 @@ class Conversation(BaseConversation):
 
         `messages`: a str, one message, or a list of messages in the forms of `chat.create` (the results of tools, for
         example). Options are added to those of the conversation. Raises what `chat.create` raises, and RuntimeError
-        while another turn is under way.
+        while another turn is in flight.
         """
         given: dict[str, Any] = {**self._options, **options}
         with self._history.turn(messages) as turn:
-            reply = await self._create(turn.request, model=model or self._model, **given)
+            reply = await self._ask(turn.request, model=model or self._model, **given)
             turn.complete(reply)
         return reply
 
-    async def _create(self, messages: Messages, **options: Any) -> ChatCompletion:
-        return await self._chat.create(messages, **options)
+    async def _ask(self, messages: Messages, **options: Any) -> ChatCompletion:
+        return await self._create(messages, **options)
 
     def stream(self, messages: TurnInput, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
         """Say something and read the answer as it is written; see `chat.stream`.
@@ -52,80 +44,10 @@ class Conversation(BaseConversation):
         The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.
         """
         turn = self._history.turn(messages)
-        start = start_of(self._chat, turn, model or self._model, {**self._options, **options})
-        return ConversationStream(start, self._chat._engine.config.limits.max_event, turn)
+        given = {**self._options, **options}
+        self._opener("conversation.stream", turn.said, model or self._model, given)
+        return ChatStream(partial(self._begin, turn, model, given), turn.complete)
 
-    @classmethod
-    def from_json(
-        cls,
-        text: str,
-        client: AsyncClient,
-        *,
-        store: Store | None = None,
-        model: str | None = None,
-        **options: Unpack[ConversationOptions],
-    ) -> Conversation:
-        """The conversation that `to_json` saved, over a client, with the options given here.
-
-        Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
-        """
-        return cls(client.chat, None, store, None, model, options)._restored(text)
-
-
-def start_of(chat: AsyncChat, turn: Turn, model: str | None, options: Mapping[str, Any]) -> Start:
-    """How the stream of a turn is opened. Raises here for input that cannot be sent."""
-
-    def build(name: str | None) -> Call[ChatCompletion]:
-        return chat._call("conversation.stream", turn.request, name, options, stream=True)
-
-    async def start(receive: Receive[None]) -> None:
-        await chat._open(model, build, options, receive)
-
-    build(chat._known_model("chat", model))
-    return start
-
-
-class ConversationStream(ChatStream):
-    """The stream of a turn: it ends the turn where it ends, and completes it where it has been read to its end."""
-
-    def __init__(self, start: Start, max_event: int | None, turn: Turn) -> None:
-        super().__init__(start, max_event)
-        self._turn = turn
-
-    async def _opened(self) -> Reader[ChatChunk, ChatCompletion]:
-        if self._state is None and self._opening is None:
-            self._turn.begin()
-        try:
-            return await super()._opened()
-        except BaseException:
-            self._end_turn()
-            raise
-
-    async def __anext__(self) -> ChatChunk:
-        try:
-            return await super().__anext__()
-        except StopAsyncIteration:
-            self._turn.complete(self.partial)
-            raise
-        except BaseException:
-            self._end_turn()
-            raise
-
-    async def final(self) -> ChatCompletion:
-        """Read the rest and return the whole answer, as `create` would have."""
-        try:
-            reply = await super().final()
-        except BaseException:
-            self._end_turn()
-            raise
-        self._turn.complete(reply)
-        return reply
-
-    async def aclose(self) -> None:
-        """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
-        await super().aclose()
-        self._end_turn()
-
-    def _end_turn(self) -> None:
-        if self._opening is None and (self._state is None or self._state.ended):
-            self._turn.end()
+    async def _begin(self, turn: Turn, model: str | None, options: Mapping[str, Any]) -> ChatReader:
+        turn.begin()
+        return await self._open(turn, model, options)

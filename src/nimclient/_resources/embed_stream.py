@@ -90,6 +90,7 @@ class EmbedRun:
         self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
         self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
+        self._served: str | None = None  # the model, as the first answer names it
         self._fixed = concurrency is not None
         self._bytes = 0  # vectors of the largest batch
         self._fatal = 0  # texts that have failed since the last one that was taken
@@ -197,7 +198,10 @@ class EmbedRun:
             else:
                 plan.taken()
                 self._fatal = 0
+                if refusal is None:
+                    self._sizes.taken(len(part))
                 answers.append((part, answer))
+                self._note_model(answer, piece, answers)
         if refusal is not None and len(failures) == len(piece.failures):
             largest = max((span for span, _ in answers), key=len)
             self._sizes.learn(refusal, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
@@ -243,6 +247,26 @@ class EmbedRun:
         elif answer.vectors.dimensions != self._first.dimensions:
             mine, first = answer.vectors.dimensions, self._first.dimensions
             raise EmbeddingMismatchError(f"vectors of {mine} dimensions, where the first ones have {first}")
+
+    def _note_model(self, answer: Embeddings, piece: Slice, answers: list[Answer]) -> None:
+        """Say once that another model has made these vectors than the first ones: they do not compare.
+
+        A strict client raises EmbeddingMismatchError instead. It happens where a server changes its model, and behind
+        replicas that are not alike.
+        """
+        if not answer.model or answer.model == self._served:
+            return
+        if self._served is None:
+            self._served = answer.model
+            return
+        problem = (
+            f"vectors of the model {answer.model!r}, where the first ones are of {self._served!r}: they do not compare"
+        )
+        if self._engine.config.strict:
+            error = EmbeddingMismatchError(problem)
+            _tell(error, piece, answers[-1][0].start, answers[:-1])
+            raise error
+        self._engine.core.warn_once(problem)
 
     def _failed(self, error: NimError, piece: Slice, span: range, answers: list[Answer]) -> list[Failure]:
         if self._strict:

@@ -6,9 +6,9 @@ may be one that writes to disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, cast
 from uuid import uuid4
 from weakref import ref
 
@@ -17,16 +17,21 @@ from nimclient._api.messages import MessageLike, Messages, wire_messages
 from nimclient._api.options import check_names, check_whole
 from nimclient._base import json as _json
 from nimclient._base.types import JsonDict, is_array
+from nimclient._streams.reader import AnswerReader
 from nimclient.errors import ConfigurationError
 from nimclient.records._decode import object_or_empty
-from nimclient.records.chat import ChatCompletion, Message, decode_message
-
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
+from nimclient.records.chat import ChatChunk, ChatCompletion, Message, decode_message
+from nimclient.records.params import ConversationOptions
 
 Store: TypeAlias = MutableMapping[str, list[JsonDict]]
 TurnInput: TypeAlias = Messages | Message | Mapping[str, Any]
 """What a turn begins with: any form of messages, or a single one."""
+
+ChatReader: TypeAlias = AnswerReader[ChatChunk, ChatCompletion]
+Opener: TypeAlias = Callable[[str, object, str | None, Mapping[str, Any]], Callable[[], Awaitable[ChatReader]]]
+"""Of method, messages, model and options makes what opens a stream; raises for what cannot be sent."""
+
+C = TypeVar("C", covariant=True)
 
 _LEADING = ("system", "developer")
 
@@ -70,15 +75,15 @@ class History:
         return Turn(self, wire_messages(messages, echo_reasoning=self.echo_reasoning))
 
     def check_idle(self, turn: Turn | None = None) -> None:
-        """Raise RuntimeError while another turn is under way. One whose stream was dropped is not."""
+        """Raise RuntimeError while another turn is in flight. One whose stream was dropped is not."""
         current = self._turn() if self._turn is not None else None
         if current is not None and current is not turn and current.active:
             raise RuntimeError(
-                "a turn of this conversation is under way; wait for it, read its stream to the end, or close that"
+                "a turn of this conversation is in flight; wait for it, read its stream to the end, or close that"
             )
 
     def begin(self, turn: Turn) -> None:
-        """Make this the turn that is under way."""
+        """Make this the turn that is in flight."""
         self.check_idle(turn)
         self._turn = ref(turn)
 
@@ -103,7 +108,7 @@ class History:
 class Turn:
     """One turn of a conversation: what was said, and once it is complete, what was answered.
 
-    Entered with `with`, it is under way until the end of the block.
+    Entered with `with`, it is in flight until the end of the block.
     """
 
     def __init__(self, history: History, said: list[JsonDict]) -> None:
@@ -113,7 +118,7 @@ class Turn:
         self.active = False
 
     def begin(self) -> None:
-        """Fix the messages that are sent. Raises RuntimeError while another turn is under way."""
+        """Fix the messages that are sent. Raises RuntimeError while another turn is in flight."""
         self._history.begin(self)
         self.request = [*self._history.read(), *self.said]
         self.active = True
@@ -148,12 +153,46 @@ def saved(text: str) -> tuple[str, list[JsonDict]]:
     return session_id, wire_messages(messages, echo_reasoning=True) if messages else []
 
 
+class _Chat(Protocol[C]):
+    def conversation(
+        self,
+        system: str | None = None,
+        store: Store | None = None,
+        session_id: str | None = None,
+        *,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> C:
+        """See AsyncChat."""
+        ...
+
+
+class HasConversations(Protocol[C]):
+    """A client, as far as a conversation needs it."""
+
+    @property
+    def chat(self) -> _Chat[C]:
+        """Its chat."""
+        ...
+
+
 class BaseConversation:
-    """What the blocking conversation and the other have in common: the history and the options of every turn."""
+    """What the blocking conversation and the other have in common: the history and the options of every turn.
+
+    Args:
+        create: `chat.create` of an AsyncClient.
+        opener: what opens its streams.
+        system: the system message.
+        store: where sessions are kept.
+        session_id: the key of this one.
+        model: the model of every turn.
+        options: the options of every turn.
+    """
 
     def __init__(
         self,
-        chat: AsyncChat,
+        create: Callable[..., Coroutine[Any, Any, ChatCompletion]],
+        opener: Opener,
         system: str | None,
         store: Store | None,
         session_id: str | None,
@@ -161,10 +200,31 @@ class BaseConversation:
         options: Mapping[str, Any],
     ) -> None:
         check_names("chat.conversation", options, CHAT_OPTIONS)
-        self._chat = chat
+        self._create = create
+        self._opener = opener
         self._history = History(system, store, session_id, echo_reasoning=bool(options.get("echo_reasoning")))
         self._model = model
         self._options = dict(options)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str,
+        client: HasConversations[Self],
+        *,
+        store: Store | None = None,
+        model: str | None = None,
+        **options: Unpack[ConversationOptions],
+    ) -> Self:
+        """The conversation that `to_json` saved, over a client, with the options given here.
+
+        Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
+        """
+        return client.chat.conversation(store=store, model=model, **options)._restored(text)
+
+    async def _open(self, turn: Turn, model: str | None, options: Mapping[str, Any]) -> ChatReader:
+        """Open the stream of a turn that has begun."""
+        return await self._opener("conversation.stream", turn.request, model or self._model, options)()
 
     @property
     def session_id(self) -> str:

@@ -84,6 +84,7 @@ REJECTED = FailureKind(False, _S.ANSWERED, _H.REJECTED)
 CONFLICT = FailureKind(True, _S.AMBIGUOUS, _H.REJECTED, _F.UNCLEAR)
 THROTTLED = FailureKind(True, _S.NOT_SENT, _H.THROTTLED, outage=True)
 SERVER_ERROR = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
+NO_UPSTREAM = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, outage=True)  # a gateway does not reach the server behind it
 UNSUPPORTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)
 CONNECTION_REFUSED = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE, outage=True)
 UNREACHABLE = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE)
@@ -103,7 +104,8 @@ LOCAL = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN)
 _STATUSES = {
     **dict.fromkeys((429, 503, 529), THROTTLED),
     **dict.fromkeys((408, 409, 425), CONFLICT),
-    **dict.fromkeys((500, 502, 504, *range(520, 529)), SERVER_ERROR),
+    **dict.fromkeys((502, 504), NO_UPSTREAM),
+    **dict.fromkeys((500, *range(520, 529)), SERVER_ERROR),
 }
 
 

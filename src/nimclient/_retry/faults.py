@@ -47,7 +47,7 @@ from nimclient.errors import (
     StreamFaultError,
     UnprocessableEntityError,
 )
-from nimclient.records._decode import int_or_none, object_or_empty, objects
+from nimclient.records._decode import object_or_empty, objects, whole_number
 
 MAX_ERROR_BODY = 64 * 1024
 OFFLINE_SECONDS = 600.0
@@ -359,7 +359,7 @@ def _code(data: JsonDict) -> str | int | None:
         return code if len(code) <= _LONGEST_CODE else f"{code[:_LONGEST_CODE]}…"
     if isinstance(code, int) and not isinstance(code, bool):
         return code
-    return int_or_none(data.get("status"))
+    return whole_number(data.get("status"))
 
 
 def _request_id(data: JsonDict) -> str | None:

@@ -7,6 +7,7 @@ numbers, text, lists and objects. Other keywords (if, contains, dependentRequire
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -14,7 +15,7 @@ from typing import Any, cast
 from attrs import define, field
 
 from nimclient._base.types import Json, JsonDict, is_array, is_object
-from nimclient._schema.shapes import Book, Misfit, Shape, below, same, shown
+from nimclient._schema.shapes import Book, Misfit, Shape, below, identity, same, shown
 from nimclient.errors import ConfigurationError
 
 _MOST_DEPTH = 200
@@ -112,7 +113,7 @@ class _Check:
         patterns: Mapping[str, Json] = schema.get("patternProperties", {})
         for name, item in value.items():
             schemas = [properties[name]] if name in properties else []
-            schemas += [known for pattern, known in patterns.items() if re.search(pattern, name)]
+            schemas += [known for pattern, known in patterns.items() if _matches(name, pattern)]
             for known in schemas or [schema.get("additionalProperties", True)]:
                 if known is False and not schemas:
                     raise Misfit(below(path, name), "is not a key of the schema")
@@ -168,12 +169,24 @@ def _is_list(value: Json) -> bool:
 
 
 def _is_multiple(value: Json, step: Json) -> bool:
-    ratio: float = value / step
+    try:
+        ratio: float = value / step
+    except (ZeroDivisionError, OverflowError):
+        return False
+    if math.isinf(ratio):  # too far apart for a quotient; the remainder is exact
+        return math.fmod(value, step) == 0
     return abs(ratio - round(ratio)) <= 1e-9 * max(1.0, abs(ratio))
 
 
 def _is_unique(value: list[Json], wanted: Json) -> bool:
-    return not wanted or not any(same(one, other) for i, one in enumerate(value) for other in value[:i])
+    return not wanted or len({identity(item) for item in value}) == len(value)
+
+
+def _matches(value: str, pattern: str) -> bool:
+    try:
+        return re.search(pattern, value) is not None
+    except re.error as error:
+        raise ConfigurationError(f"the schema's pattern {pattern!r:.80} is not a regular expression: {error}") from None
 
 
 _TYPES: Mapping[str, Callable[[Json], bool]] = {
@@ -193,7 +206,7 @@ _LIMITS: Mapping[str, tuple[Callable[[Json], bool], Callable[[Json, Json], bool]
     "multipleOf": (_is_number, _is_multiple),
     "minLength": (_is_text, lambda value, limit: len(value) >= limit),
     "maxLength": (_is_text, lambda value, limit: len(value) <= limit),
-    "pattern": (_is_text, lambda value, pattern: re.search(pattern, value) is not None),
+    "pattern": (_is_text, _matches),
     "minItems": (_is_list, lambda value, limit: len(value) >= limit),
     "maxItems": (_is_list, lambda value, limit: len(value) <= limit),
     "uniqueItems": (_is_list, _is_unique),

@@ -23,19 +23,22 @@ class PydanticModel(Shape):
 
     model: Any
     label: str = field(init=False)
-    is_object = True
+    is_object: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.label = self.model.__name__
+        written: JsonDict = self.model.model_json_schema()
+        self.is_object = _root(written, written.get("$defs", {})).get("type") == "object"  # a RootModel may be a list
 
     def schema(self, book: Book) -> JsonDict:
-        schema: JsonDict = _closed(self.model.model_json_schema(), book.strict)
-        definitions: Mapping[str, Json] = schema.pop("$defs", {})
+        written: JsonDict = self.model.model_json_schema()
+        given: Mapping[str, Json] = written.get("$defs", {})
+        written = {key: value for key, value in written.items() if key != "$defs"}
+        definitions = {name: _closed(definition, book.strict) for name, definition in given.items()}
+        schema: JsonDict = _closed(_root(written, given), book.strict)
         for name, definition in definitions.items():
             if book.definitions.setdefault(name, definition) != definition:
                 raise ConfigurationError(f"two types within the output are called {name}; rename one of them")
-        if schema.keys() == {"$ref"}:  # a model that contains itself; the root of a schema must be the object itself
-            return dict(definitions[schema["$ref"].rpartition("/")[2]])
         return schema
 
     def convert(self, value: Json, path: str) -> Any:
@@ -46,6 +49,16 @@ class PydanticModel(Shape):
             for step in inside:
                 path = f"{path}[{step}]" if isinstance(step, int) else below(path, str(step))
             raise Misfit(path, problem) from error
+
+
+def _root(schema: JsonDict, definitions: Mapping[str, Json]) -> JsonDict:
+    """The schema without a reference at its root: a model that contains itself has one, the root must be the object."""
+    for _ in range(len(definitions)):
+        if "$ref" not in schema:
+            break
+        rest = {key: value for key, value in schema.items() if key != "$ref"}
+        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **rest}
+    return schema
 
 
 def _first_problem(error: ValueError) -> tuple[tuple[Any, ...], str]:
@@ -64,6 +77,8 @@ def _closed(schema: Json, strict: bool) -> Any:
     if not is_object(schema):
         return schema
     closed = {key: _inside(key, value, strict) for key, value in schema.items() if not (strict and key == "default")}
+    if "$ref" in closed and len(closed) > 1:  # strict servers take no other keyword beside a reference
+        closed = {"anyOf": [{"$ref": closed.pop("$ref")}], **closed}
     properties = schema.get("properties")
     if schema.get("type") == "object" and is_object(properties) and "additionalProperties" not in schema:
         closed["additionalProperties"] = False

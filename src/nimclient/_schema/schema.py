@@ -20,7 +20,7 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._schema.containers import Described, Items, Property, Record, Row, Table, Union
 from nimclient._schema.pydantic_models import PydanticModel, is_pydantic
 from nimclient._schema.record_types import FieldType, documentation_of, fields_of
-from nimclient._schema.shapes import SCALARS, AnyShape, Book, Choices, Shape, Text, described
+from nimclient._schema.shapes import SCALARS, AnyShape, Book, Choices, Shape, Text, converted, described
 from nimclient.errors import ConfigurationError
 from nimclient.records._plain import plain
 
@@ -68,7 +68,7 @@ def schema_of(form: Any, *, strict: bool = True) -> JsonDict:
 
 def convert(value: Json, form: Any, path: str = "") -> Any:
     """The value of a type that a decoded JSON value stands for; Misfit, with the path, where it stands for none."""
-    return shape_of(form).convert(value, path)
+    return shape_of(form).convert(value, path) if path else converted(shape_of(form), value)
 
 
 def shape_of(form: Any) -> Shape:

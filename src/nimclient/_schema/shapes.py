@@ -6,7 +6,7 @@ object is an error. The two liberties are those of JSON itself: a whole number i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
@@ -141,6 +141,14 @@ class Choices(Shape):
         raise Misfit(path, f"expected one of {words[:200]}, got {shown(value)}")
 
 
+def converted(shape: Shape, value: Json) -> Any:
+    """What a whole JSON value stands for: `convert`, with a Misfit where it is nested too deeply to be read."""
+    try:
+        return shape.convert(value, "")
+    except (RecursionError, OverflowError):
+        raise Misfit("", "is nested too deeply, or has a number that is too large") from None
+
+
 def built(build: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
     """What `build` makes of the arguments; what a validator of the type objects to is a Misfit."""
     try:
@@ -171,6 +179,18 @@ def same(one: Json, other: Json) -> bool:
     if is_object(one) and is_object(other):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return bool(one == other)
+
+
+def identity(value: Json) -> Hashable:
+    """A key that two JSON values have in common when they are the same."""
+    if isinstance(value, bool):
+        return bool, value
+    if is_array(value):
+        return list, tuple(map(identity, value))
+    if is_object(value):
+        return dict, frozenset((key, identity(item)) for key, item in value.items())
+    leaf: Hashable = value
+    return leaf
 
 
 def described(schema: JsonDict, text: str) -> JsonDict:

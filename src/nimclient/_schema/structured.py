@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, cast
 
 from attrs import frozen
@@ -16,7 +16,7 @@ from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._schema.json_schema import Schema
 from nimclient._schema.schema import schema_of, shape_of
-from nimclient._schema.shapes import Misfit, Shape
+from nimclient._schema.shapes import Misfit, Shape, converted, identity
 from nimclient.errors import (
     ConfigurationError,
     DecodeError,
@@ -42,7 +42,12 @@ FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
 }
 """What a server names when it does not take a form."""
 
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.S)
+_LANGUAGE = re.compile(r"[A-Za-z][\w-]*[ \t]*\n|(?:json|JSON)[\w-]*\s*")
+_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
+"""A string, which may hold brackets (what is not closed ends with its line), or a bracket."""
+
+_MAX_DESCENT = 3
+_MAX_UNCLOSED = 8
 
 
 @frozen
@@ -140,6 +145,8 @@ def read_output(output: Output, completion: ChatCompletion) -> Any:
         raise OutputRefusedError("the answer was withheld by a content filter", text=text)
     if completion.finish_reason == "length":
         raise OutputTruncatedError("the output was cut off by the token limit; raise max_tokens", text=text)
+    if not text.strip() and message is not None and message.reasoning:
+        return _from_reasoning(output, message.reasoning)
     if not text.strip():
         called = ", ".join(call.name for call in completion.tool_calls)
         problem = f"the model called a tool ({called}) and" if called else "the model"
@@ -152,50 +159,134 @@ def read_output(output: Output, completion: ChatCompletion) -> Any:
         raise OutputInvalidError(f"the output does not fit{where}: {problem}", text=text, path=misfit.path) from misfit
 
 
+def _from_reasoning(output: Output, reasoning: str) -> Any:
+    """The value where the server took all of the answer for reasoning (vLLM with a reasoning parser may)."""
+    try:
+        return _fitting(output, _decoded(reasoning), [])
+    except (DecodeError, Misfit):
+        problem = "the model gave no output, only reasoning; switch thinking off, or raise max_tokens"
+        raise OutputInvalidError(problem, text=reasoning) from None
+
+
 def _value(output: Output, text: str) -> Any:
     """The value; where it should be wrapped, a server that constrains nothing may have sent it bare, or as mere text."""
+    words = _after_thinking(text).strip()
     try:
         data = answer_json(text)
     except Misfit as no_json:
-        return _bare(output, _after_thinking(text).strip(), no_json)
-    if output.wrapped and is_object(data) and data.keys() == {"value"}:
+        if output.wrapped:
+            try:
+                return converted(output.shape, words)
+            except Misfit:
+                pass
+        raise no_json
+    return _fitting(output, data, [] if _is_json(words) or _is_json(text) else [words])
+
+
+def _fitting(output: Output, data: Json, others: Sequence[Json]) -> Any:
+    """What JSON stands for, with or without the wrapping that belongs around it; else, where one is due, what others do."""
+    if not output.wrapped:
+        return converted(output.shape, data)
+    inside = [data["value"]] if is_object(data) and data.keys() == {"value"} else []
+    problem: Misfit | None = None
+    for value in (*inside, data, *others):
         try:
-            return output.shape.convert(data["value"], "")
+            return converted(output.shape, value)
         except Misfit as misfit:
-            return _bare(output, data, misfit)
-    return output.shape.convert(data, "")
-
-
-def _bare(output: Output, value: Json, problem: Misfit) -> Any:
-    """A value without the wrapping that belongs around it, or the problem there was with it."""
-    if output.wrapped:
-        try:
-            return output.shape.convert(value, "")
-        except Misfit:
-            pass
+            problem = problem or misfit
+    assert problem is not None
     raise problem
 
 
 def answer_json(text: str) -> Json:
-    """The JSON in an answer: alone, behind the model's thinking, in a code fence, or an object with prose around it."""
-    problem = ""
-    for candidate in _candidates(text):
-        try:
-            return _json.loads(candidate.encode("utf-8", "surrogatepass"), "the output")
-        except DecodeError as error:
-            problem = problem or str(error)
-    raise Misfit("", problem)
+    """The JSON in an answer: alone, behind the model's thinking, in a code fence, or one object (or list) among words.
 
-
-def _candidates(text: str) -> Iterator[str]:
-    yield text
+    Misfit where there is none, or several that differ. The work is linear in the text.
+    """
     answer = _after_thinking(text)
-    yield answer
-    if fence := _FENCE.search(answer):
-        yield fence[1]
-    start, end = answer.find("{"), answer.rfind("}")
-    if 0 <= start < end:
-        yield answer[start : end + 1]
+    for whole in dict.fromkeys((text, answer)):
+        try:
+            return _decoded(whole)
+        except DecodeError:
+            pass
+    for words in dict.fromkeys((answer, text)):  # the text: what ends the thinking may stand in a string
+        for pieces in (_fenced(words), _spans(words, "{", "}"), _spans(words, "[", "]")):
+            found = _distinct(pieces)
+            if len(found) == 1:
+                return found[0]
+            if found:
+                raise Misfit("", f"the output is not JSON: it has {len(found)} values that differ")
+    try:
+        return _decoded(text)
+    except DecodeError as error:
+        raise Misfit("", error.message) from error
+
+
+def _decoded(text: str) -> Json:
+    return _json.loads(text.encode("utf-8", "surrogatepass"), "the output")
+
+
+def _distinct(pieces: Iterable[str]) -> list[Json]:
+    """The values that pieces of text are, each once."""
+    found: dict[Hashable, Json] = {}
+    for piece in pieces:
+        try:
+            value = _decoded(piece)
+            found.setdefault(identity(value), value)
+        except (DecodeError, RecursionError):
+            continue
+    return list(found.values())
+
+
+def _fenced(text: str) -> Iterator[str]:
+    """What stands in code fences of either kind, without the language named at their beginning."""
+    for mark in ("```", "~~~"):
+        for block in text.split(mark)[1::2]:
+            language = _LANGUAGE.match(block)
+            yield block if language is None else block[language.end() :]
+
+
+def _spans(text: str, opening: str, closing: str, depth: int = _MAX_DESCENT) -> Iterator[str]:
+    """Pieces that begin and end with brackets that belong together; brackets in strings are none.
+
+    What is closed but no JSON is looked into, a few levels deep; what is never closed is passed over, a few times.
+    """
+    start = text.find(opening)
+    passed_over = 0
+    while start >= 0 and passed_over < _MAX_UNCLOSED:
+        end = _closing(text, start, opening, closing)
+        if end is None:
+            passed_over += 1
+            start = text.find(opening, start + 1)
+            continue
+        piece = text[start:end]
+        if _is_json(piece):
+            yield piece
+        elif depth > 0:
+            yield from _spans(piece[1:-1], opening, closing, depth - 1)
+        start = text.find(opening, end)
+
+
+def _closing(text: str, start: int, opening: str, closing: str) -> int | None:
+    """Where the bracket at `start` is closed, None where it is not."""
+    depth = 0
+    for found in _TOKEN.finditer(text, start):
+        token = found[0]
+        if token == opening:
+            depth += 1
+        elif token == closing:
+            depth -= 1
+            if depth == 0:
+                return found.end()
+    return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _decoded(text)
+    except DecodeError:
+        return False
+    return True
 
 
 def _after_thinking(text: str) -> str:

@@ -16,7 +16,7 @@ from nimclient._schema.containers import Described, Record, Union
 from nimclient._schema.docstrings import read_docstring
 from nimclient._schema.record_types import FieldType, hints_of
 from nimclient._schema.schema import record_of, schema_of
-from nimclient._schema.shapes import Misfit, Shape
+from nimclient._schema.shapes import Misfit, Shape, converted
 from nimclient.errors import ConfigurationError, DecodeError, ToolError
 from nimclient.records._plain import plain
 from nimclient.records.chat import ToolCall
@@ -52,7 +52,7 @@ class Tool:
         shapes = {p.name: p.shape for p in self._record.properties}
         given = {name: _encoded_once(shapes[name], value) if name in shapes else value for name, value in given.items()}
         try:
-            bound: Callable[[], Any] = self._record.convert(given, "")
+            bound: Callable[[], Any] = converted(self._record, given)
         except Misfit as misfit:
             problem = f"argument {misfit.path} of {self.name}: {misfit.problem[:500]}"
             raise ToolError(problem, path=misfit.path) from misfit
@@ -186,7 +186,7 @@ def _encoded_once(shape: Shape, value: Json) -> Json:
 
 def _takes(shape: Shape, value: Json) -> bool:
     try:
-        shape.convert(value, "")
+        converted(shape, value)
     except Misfit:
         return False
     return True

@@ -1,85 +1,113 @@
-"""Chunks of a chat stream → the completion that the plain call would have returned.
+"""Chunks of a stream → the answer that the plain call would have returned.
 
-Pieces are merged by declared field: text, reasoning, refusal and tool arguments are concatenated, log probabilities and
-token ids appended, everything else is set by the last value that is not null. Linear: pieces are joined once, at the end.
+Pieces are merged by declared field: texts, reasoning and tool arguments are concatenated, lists (log probabilities, token
+ids, annotations) appended, everything else is set by the last value that is not null. Linear: pieces are joined once, at
+the end. A token that is text and nothing else costs a list append.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict
+from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._streams.events import chunks_of
+from nimclient._retry.faults import is_fault_event, stream_fault
+from nimclient._streams.events import chunks_of, decode_events
 from nimclient._streams.reasoning import TagSplitter
-from nimclient.records._decode import object_or_empty, objects
+from nimclient._streams.sse import EventBuffer
+from nimclient._streams.surrogates import SurrogateJoiner
+from nimclient._streams.tool_calls import ToolCallAccumulator
+from nimclient.errors import DecodeError, NimError, StreamInterruptedError
+from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import RAW_CONTENT
-from nimclient.records.chat import ChatCompletion, decode_chat
+from nimclient.records.chat import (
+    ChatCompletion,
+    as_parts,
+    decode_chat,
+    is_text_part,
+    reasoning_of,
+    reasoning_of_parts,
+    text_of_parts,
+)
+from nimclient.records.completions import Completion, decode_completion
 
-_CONCATENATED = ("content", "reasoning", "reasoning_content", "refusal")
+A = TypeVar("A")
+MAX_CHOICES = 2**16
+"""Choices of one answer: far above what any prompt list times `n` gives, and some 30 MB of state."""
+
+_REASONING = ("reasoning", "reasoning_content")
+_PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
+"""Objects of a delta that come in pieces, with the fields that are joined."""
 
 
-class ChatAccumulator:
+class Accumulator(Generic[A]):
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
-    __slots__ = ("_choices", "_names", "_top", "_whole", "finished")
+    __slots__ = ("_choices", "_finished", "_names", "_top", "_whole", "finished")
+
+    _choice: ClassVar[Callable[[], ChoiceState]]
+    _decode: ClassVar[Callable[..., Any]]
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
-        self._names: object = None  # the last event's: one with other fields is looked at closely
-        self._choices: dict[int, _Choice] = {}
+        self._names: object = None  # the fields of an event that adds nothing but its choice
+        self._choices: dict[int, Any] = {}
+        self._finished = 0  # how many of them have their finish_reason
         self._whole: JsonDict | None = None  # a plain answer, where that is what came
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
 
-    def add(self, event: JsonDict) -> tuple[str, bool]:
-        """Take one event in. Returns what it adds to the text of choice 0, and whether it carries content at all.
+    @property
+    def count(self) -> int:
+        """How many choices have begun."""
+        return len(self._choices)
 
-        A choice with `<think>` tags in its text gets another delta: text and reasoning apart, `raw_content` as it came.
+    @abstractmethod
+    def add(self, event: JsonDict) -> tuple[str, bool] | None:
+        """Take one event in: what it adds to the text of choice 0, and whether it carries content at all.
+
+        None for an event that is no part of the answer. Raises StreamFaultError for one that is an error, DecodeError
+        above MAX_CHOICES.
         """
+
+    def _merge(self, event: JsonDict) -> tuple[str, bool] | None:
+        """`add` for events of any form."""
+        if ("choices" not in event or "error" in event) and is_fault_event(event):
+            raise stream_fault(event)
+        if "choices" not in event:
+            if not is_object(event.get("usage")):
+                return None
+            event["choices"] = []
         text = ""
         content = False
-        choices: list[JsonDict] | None = event["choices"]
-        for choice in choices if isinstance(choices, list) else ():
-            if not isinstance(choice, dict):
-                continue
-            index: int = choice.get("index") or 0
-            if type(index) is not int:
-                index = 0
-            state = self._choices.get(index)
-            if state is None:
-                state = self._choices[index] = _Choice()
-                self.finished = False
-                self._remember(event)
-            delta: JsonDict | None = choice.get("delta")
-            if delta and isinstance(delta, dict):
-                piece = delta.get("content")
-                if not isinstance(piece, str):
-                    piece = ""
-                if piece and len(delta) == 1:  # the shape of nearly every event
-                    state.text.append(piece)
-                    content = True
-                else:
-                    content = state.add_delta(delta) or content
-                if piece and state.splitter is not None:
-                    piece = state.split(choice, piece)
-                if not index:
-                    text += piece
-            if (len(choice) > 2 or "delta" not in choice or "index" not in choice) and state.add_rest(choice):
-                if state.splitter is not None:
-                    rest = state.end_split(choice)
-                    text += "" if index else rest
-                self.finished = all(c.fields.get("finish_reason") for c in self._choices.values())
-                self._remember(event)
-        if "usage" in event or event.keys() != self._names:
-            self._names = event.keys()
-            self._remember(event)
+        for choice in objects(event["choices"]):
+            index = whole_number(choice.get("index")) or 0
+            state = self._choices.get(index) or self._begin(index)
+            piece, has_content = state.add(choice)
+            content = content or has_content
+            if not index:
+                text += piece
+            if state.fields.get("finish_reason") and not state.finished:
+                state.finished = True
+                self._finished += 1
+            if "usage" in choice and event.get("usage") is None:
+                event["usage"] = choice["usage"]
+        self.finished = 0 < len(self._choices) == self._finished
+        self._names = None if "error" in event else event.keys()
+        self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
         return text, content
+
+    def _begin(self, index: int) -> ChoiceState:
+        if len(self._choices) >= MAX_CHOICES:
+            raise DecodeError(f"the answer has more than {MAX_CHOICES} choices", path="choices")
+        state = self._choices[index] = type(self)._choice()
+        return state
 
     def adopt(self, answer: JsonDict) -> list[JsonDict]:
         """Take a plain answer for the whole of it. Returns the events it amounts to; DecodeError where it is none."""
-        decode_chat(answer)
+        type(self)._decode(answer)
         self._whole = answer
         return chunks_of(answer)
 
@@ -89,80 +117,160 @@ class ChatAccumulator:
             return self._whole
         if not self._choices:
             return None
-        choices = [state.as_choice(index) for index, state in sorted(self._choices.items())]
-        return {**self._top, "object": "chat.completion", "choices": choices}
+        return {**self._top, "choices": [state.as_choice(index) for index, state in sorted(self._choices.items())]}
 
-    def completion(self, meta: ResponseMeta | None = None) -> ChatCompletion | None:
-        """The completion so far, None where no choice has begun."""
+    def completion(self, meta: ResponseMeta | None = None) -> A | None:
+        """The record of the same."""
         answer = self.answer()
-        return None if answer is None else decode_chat(answer, meta)
-
-    def _remember(self, event: JsonDict) -> None:
-        self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
+        return None if answer is None else cast(A, type(self)._decode(answer, meta))
 
 
-class _Choice:
+class ChoiceState:
     """What has arrived of one choice."""
 
-    __slots__ = ("calls", "fields", "lists", "message", "pieces", "splitter", "text")
+    __slots__ = ("fields", "finished", "lists", "logprobs", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
-        self.pieces: dict[str, list[str]] = {}
-        self.message: JsonDict = {}
-        self.calls = _ToolCalls()
-        self.lists: dict[str, list[Any]] = {}
         self.fields: JsonDict = {}
+        self.lists: dict[str, list[Any]] = {}
+        self.logprobs: JsonDict | None = None
+        self.finished = False
+
+    @abstractmethod
+    def add(self, choice: JsonDict) -> tuple[str, bool]:
+        """Merge a choice of an event; returns what it adds to the text, and whether it carries content."""
+
+    @abstractmethod
+    def as_choice(self, index: int) -> JsonDict:
+        """The choice as a plain answer has it."""
+
+    def add_fields(self, choice: JsonDict, but: Iterable[str]) -> None:
+        """Merge the fields beside the text. `stop` does not replace another finish_reason: "length" means a cut answer."""
+        for key, value in choice.items():
+            if value is None or key in but:
+                continue
+            if key == "logprobs":
+                self._add_logprobs(object_or_empty(value))
+            elif key == "token_ids":
+                self.lists.setdefault(key, []).extend(as_parts(value))
+            elif key != "finish_reason" or value != "stop" or not self.fields.get(key):
+                self.fields[key] = value
+
+    def _add_logprobs(self, logprobs: JsonDict) -> None:
+        if self.logprobs is None:
+            self.logprobs = {}
+        for name, value in logprobs.items():
+            if isinstance(value, list):
+                found = self.logprobs.get(name)
+                self.logprobs[name] = found = found if isinstance(found, list) else []
+                found.extend(cast(list[Any], value))
+            elif value is not None:
+                self.logprobs[name] = value
+
+    def other_fields(self) -> JsonDict:
+        """The merged fields beside the text."""
+        fields = {**self.fields, **{name: list(items) for name, items in self.lists.items() if items}}
+        if self.logprobs is not None:
+            fields["logprobs"] = {name: _copied(value) for name, value in self.logprobs.items()}
+        return fields
+
+
+class ChatChoiceState(ChoiceState):
+    """What has arrived of one choice of a chat."""
+
+    __slots__ = ("calls", "message", "parts", "pieces", "reasoning", "reasoning_name", "splitter")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reasoning: list[str] = []
+        self.reasoning_name = "reasoning_content"
+        self.pieces: dict[tuple[str, ...], list[str]] = {}  # by path in the message
+        self.parts: list[Any] = []  # of a content list, what is neither text nor reasoning
+        self.message: JsonDict = {}
+        self.calls = ToolCallAccumulator()
         self.splitter: TagSplitter | None = TagSplitter()  # None once all that follows is text
 
-    def add_delta(self, delta: JsonDict) -> bool:
+    def add(self, choice: JsonDict) -> tuple[str, bool]:
+        """See ChoiceState. A choice whose delta is of another form gets one of the usual form, for the chunk to show."""
+        delta = self._delta(choice)
+        content = self._add_delta(delta)
+        piece = delta.get("content")
+        if not isinstance(piece, str):
+            piece = ""
+        if piece and self.splitter is not None:
+            piece = self._split(choice, piece)
+        self.add_fields(choice, ("index", "delta", "message", "usage"))
+        if self.splitter is not None and choice.get("finish_reason"):
+            piece += self._end_split(choice)
+        return piece, content
+
+    def _delta(self, choice: JsonDict) -> JsonDict:
+        """What is new; some servers call it `message`, and some send text and reasoning as a list of parts."""
+        delta = choice.get("delta")
+        if delta is None and is_object(choice.get("message")):
+            delta = choice["message"]
+            if choice.get("finish_reason") and self.text and delta.get("content") == "".join(self.text):
+                delta = {}  # the whole message again, at the end of its pieces
+            choice["delta"] = delta
+        delta = object_or_empty(delta)
+        if isinstance(delta.get("content"), list):
+            parts = as_parts(delta["content"])
+            self.parts += [part for part in parts if not is_text_part(part) and not reasoning_of_parts([part])]
+            reasoning = (reasoning_of(delta) or "") + reasoning_of_parts(parts)
+            delta = choice["delta"] = {**delta, "content": text_of_parts(parts), **_reasoning(reasoning)}
+        return delta
+
+    def _add_delta(self, delta: JsonDict) -> bool:
         """Merge a delta; returns whether it carries content (a role alone does not)."""
-        content = False
+        content = bool(self.parts)
+        reasoning = reasoning_of(delta)
+        if reasoning is not None:
+            self.reasoning.append(reasoning)
+            if delta.get("reasoning"):
+                self.reasoning_name = "reasoning"
         for key, value in delta.items():
-            if value is None:
+            if value is None or (key in _REASONING and isinstance(value, str)):
                 continue
             if key == "content" and isinstance(value, str):
                 self.text.append(value)
-            elif key in _CONCATENATED and isinstance(value, str):
-                self.pieces.setdefault(key, []).append(value)
+            elif key == "refusal" and isinstance(value, str):
+                self.pieces.setdefault((key,), []).append(value)
             elif key == "tool_calls":
-                for position, call in enumerate(objects(value)):
-                    self.calls.add(call, position)
+                self.calls.add_all(objects(value))
+            elif key in _PIECES and is_object(value):
+                self._add_pieces(key, value)
+            elif isinstance(value, list):
+                found = self.message.get(key)
+                self.message[key] = found = found if isinstance(found, list) else []
+                found.extend(cast(list[Any], value))
             else:
                 self.message[key] = value
             content = content or (key != "role" and bool(value))
-        return content
+        return content or reasoning is not None
 
-    def add_rest(self, choice: JsonDict) -> bool:
-        """Merge the choice's fields beside its delta; returns whether it is finished by them."""
-        finished = False
-        for key, value in choice.items():
-            if value is None or key in ("index", "delta"):
-                continue
-            if key == "logprobs":
-                for name, tokens in object_or_empty(value).items():
-                    if isinstance(tokens, list):
-                        self.lists.setdefault(f"logprobs.{name}", []).extend(cast(list[Any], tokens))
-            elif key == "token_ids" and isinstance(value, list):
-                self.lists.setdefault(key, []).extend(cast(list[Any], value))
-            else:
-                self.fields[key] = value
-                finished = finished or (key == "finish_reason" and bool(value))
-        return finished
+    def _add_pieces(self, key: str, value: JsonDict) -> None:
+        found = self.message.get(key)
+        self.message[key] = found = found if is_object(found) else {}
+        for name, item in value.items():
+            if name in _PIECES[key] and isinstance(item, str):
+                self.pieces.setdefault((key, name), []).append(item)
+            elif item is not None:
+                found[name] = item
 
-    def split(self, choice: JsonDict, piece: str) -> str:
+    def _split(self, choice: JsonDict, piece: str) -> str:
         """Split the text of a choice's delta; returns what of it is text."""
-        if self.splitter is None or "reasoning" in self.pieces or "reasoning_content" in self.pieces:
+        if self.splitter is None or self.reasoning:
             self.splitter = None  # the server has a parser: what it calls text is text
             return piece
         reasoning, text = self.splitter.feed(piece)
         if self.splitter.done:
             self.splitter = None
         if text != piece:
-            choice["delta"] = {**choice["delta"], "content": text, RAW_CONTENT: piece, **_said(reasoning)}
+            choice["delta"] = {**choice["delta"], "content": text, RAW_CONTENT: piece, **_reasoning(reasoning)}
         return text
 
-    def end_split(self, choice: JsonDict) -> str:
+    def _end_split(self, choice: JsonDict) -> str:
         """Add what is held to the delta of a choice's last event; returns what of it is text."""
         reasoning, text = self.splitter.flush() if self.splitter is not None else ("", "")
         self.splitter = None
@@ -170,87 +278,131 @@ class _Choice:
             delta = object_or_empty(choice.get("delta"))
             before = delta.get("content") or ""
             reasoning = (delta.get("reasoning") or "") + reasoning
-            choice["delta"] = {RAW_CONTENT: before, **delta, "content": before + text, **_said(reasoning)}
+            choice["delta"] = {RAW_CONTENT: before, **delta, "content": before + text, **_reasoning(reasoning)}
         return text
 
     def as_choice(self, index: int) -> JsonDict:
-        """The choice as a plain answer has it."""
-        message: JsonDict = {"role": "assistant", **self.message}
+        """See ChoiceState."""
+        message: JsonDict = {"role": "assistant", **{key: _copied(value) for key, value in self.message.items()}}
         calls = self.calls.as_list()
         text = "".join(self.text)
-        message["content"] = text if text or not (calls or self.pieces) else None
-        for key, pieces in self.pieces.items():
-            message[key] = "".join(pieces)
+        beside = calls or self.reasoning or self.pieces
+        message["content"] = text if text or not beside else None
+        if self.parts:
+            message["content"] = [*([{"type": "text", "text": text}] if text else []), *self.parts]
+        if self.reasoning:
+            message[self.reasoning_name] = "".join(self.reasoning)
+        for path, pieces in self.pieces.items():
+            part = message if len(path) == 1 else message[path[0]]
+            part[path[-1]] = "".join(pieces)
         if calls:
             message["tool_calls"] = calls
-        choice: JsonDict = {"index": index, "message": message, **self.fields}
-        if "token_ids" in self.lists:
-            choice["token_ids"] = self.lists["token_ids"]
-        if tokens := {k.removeprefix("logprobs."): v for k, v in self.lists.items() if k.startswith("logprobs.")}:
-            choice["logprobs"] = tokens
-        return choice
+        return {"index": index, "message": message, **self.other_fields()}
 
 
-def _said(reasoning: str) -> JsonDict:
-    return {"reasoning": reasoning} if reasoning else {}
+class CompletionChoiceState(ChoiceState):
+    """What has arrived of one choice of a text completion."""
+
+    __slots__ = ()
+
+    def add(self, choice: JsonDict) -> tuple[str, bool]:
+        """See ChoiceState."""
+        piece = choice.get("text")
+        if not isinstance(piece, str):
+            piece = ""
+        self.text.append(piece)
+        self.add_fields(choice, ("index", "text", "usage"))
+        return piece, bool(piece or as_parts(choice.get("token_ids")))
+
+    def as_choice(self, index: int) -> JsonDict:
+        """See ChoiceState."""
+        return {"index": index, "text": "".join(self.text), **self.other_fields()}
 
 
-class _ToolCalls:
-    """Tool calls of one choice, merged by index; see `add` for what servers make of that."""
+class ChatAccumulator(Accumulator[ChatCompletion]):
+    """See Accumulator; for chat completions.
 
-    __slots__ = ("_calls", "_current")
+    A choice with `<think>` tags in its text gets another delta: text and reasoning apart, `raw_content` as it came.
+    """
 
-    def __init__(self) -> None:
-        self._calls: list[JsonDict] = []
-        self._current: dict[int, int] = {}  # index on the wire → position in _calls
+    __slots__ = ()
+    _choice = ChatChoiceState
+    _decode = decode_chat
 
-    def add(self, delta: JsonDict, position: int) -> None:
-        """Merge a piece.
+    def add(self, event: JsonDict) -> tuple[str, bool] | None:
+        """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
+        if event.keys() == self._names and event.get("usage") is None:
+            choices = event["choices"]
+            choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
+            if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
+                delta, index = choice.get("delta"), choice.get("index")
+                if type(delta) is dict and len(delta) == 1 and type(index) is int:
+                    piece, state = delta.get("content"), self._choices.get(index)
+                    if type(piece) is str and piece and state is not None and state.splitter is None:
+                        state.text.append(piece)
+                        return ("" if index else piece), True
+        return self._merge(event)
 
-        A new id at a used index is a new call. Without an index the id decides, else the last call goes on. The name is
-        set once: vLLM 0.8 repeats it in every delta. A missing id is made up when the call is handed out.
-        """
-        function = object_or_empty(delta.get("function"))
-        place = self._place(delta, function, position)
-        call = self._calls[place]
-        for key, value in delta.items():
-            if value not in (None, "") and key not in ("index", "function"):
-                call.setdefault(key, value)
-        name = function.get("name")
-        if name and not call["name"]:
-            call["name"] = name
-        arguments = function.get("arguments")
-        if arguments is not None:  # some servers send the object itself
-            call["pieces"].append(arguments if isinstance(arguments, str) else _json.dumps(arguments).decode())
-
-    def _place(self, delta: JsonDict, function: JsonDict, position: int) -> int:
-        index, call_id = delta.get("index"), delta.get("id")
-        if isinstance(index, str) and index.isdecimal():
-            index = int(index)
-        if not isinstance(index, int):
-            known = [i for i, call in enumerate(self._calls) if call_id and call.get("id") == call_id]
-            if known:
-                return known[0]
-            if self._calls and not call_id and not function.get("name"):
-                return len(self._calls) - 1
-            return self._begin(len(self._calls) + position + 1_000_000)
-        place = self._current.get(index)
-        if place is None:
-            return self._begin(index)
-        known_id = self._calls[place].get("id")
-        return self._begin(index) if call_id and known_id and call_id != known_id else place
-
-    def _begin(self, index: int) -> int:
-        self._calls.append({"name": "", "pieces": []})
-        self._current[index] = len(self._calls) - 1
-        return len(self._calls) - 1
-
-    def as_list(self) -> list[JsonDict]:
-        """The calls as a plain answer has them."""
-        return [_finished_call(call, position) for position, call in enumerate(self._calls)]
+    def answer(self) -> JsonDict | None:
+        """See Accumulator."""
+        answer = super().answer()
+        return answer if answer is None or answer is self._whole else {**answer, "object": "chat.completion"}
 
 
-def _finished_call(call: JsonDict, position: int) -> JsonDict:
-    rest = {key: value for key, value in call.items() if key not in ("name", "pieces")}
-    function = {"name": call["name"], "arguments": "".join(call["pieces"])}
-    return {"id": f"call_{position}", "type": "function", **rest, "function": function}
+class CompletionAccumulator(Accumulator[Completion]):
+    """See Accumulator; for text completions."""
+
+    __slots__ = ()
+    _choice = CompletionChoiceState
+    _decode = decode_completion
+
+    def add(self, event: JsonDict) -> tuple[str, bool] | None:
+        """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
+        if event.keys() == self._names and event.get("usage") is None:
+            choices = event["choices"]
+            choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
+            if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
+                piece, index = choice.get("text"), choice.get("index")
+                if type(piece) is str and piece and type(index) is int:
+                    state = self._choices.get(index)
+                    if state is not None:
+                        state.text.append(piece)
+                        return ("" if index else piece), True
+        return self._merge(event)
+
+
+def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
+    """The plain answer that a stream amounts to.
+
+    Raises StreamFaultError, DecodeError, or StreamInterruptedError where it ends before the answer is complete; each
+    carries the partial answer.
+    """
+    buffer, joiner = EventBuffer(), SurrogateJoiner()
+    try:
+        done = False
+        for block in (buffer.feed(data), buffer.flush()):
+            done = done or _add_all(decode_events(block, joiner), accumulator)
+        answer = accumulator.answer()
+        if answer is None or not (done or accumulator.finished):
+            raise StreamInterruptedError("the answer came as a stream that ended before it was complete")
+    except NimError as error:
+        error.partial = accumulator.completion()
+        raise
+    return answer
+
+
+def _add_all(events: Iterable[JsonDict | None], accumulator: Accumulator[Any]) -> bool:
+    for event in events:
+        if event is None:
+            return True
+        accumulator.add(event)
+    return False
+
+
+def _reasoning(text: str) -> JsonDict:
+    return {"reasoning": text} if text else {}
+
+
+def _copied(value: Any) -> Any:
+    """A list or an object that does not grow with the stream."""
+    return list(value) if is_array(value) else dict(value) if is_object(value) else value

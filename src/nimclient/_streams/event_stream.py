@@ -5,23 +5,11 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from nimclient._base import json as _json
 from nimclient._base.types import AsyncClosing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import stream_fault
-from nimclient._streams.events import DONE
-from nimclient._streams.sse import Event, SSEDecoder
-from nimclient.errors import (
-    BodyTooLargeError,
-    DecodeError,
-    NimError,
-    RequestTimeoutError,
-    StreamInterruptedError,
-    TransportError,
-)
-from nimclient.records._decode import object_or_empty
+from nimclient._streams.reader import UntypedReader
 
 if TYPE_CHECKING:
     from nimclient._engine.engine import Exchange
@@ -38,111 +26,47 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
     __reduce__ = unpicklable
 
     def __init__(self, exchange: Exchange, max_event: int | None) -> None:
-        self._exchange = exchange
-        self._body = exchange.body
-        self._max_event = max_event
-        kind = exchange.head.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._events = SSEDecoder(max_event) if kind == "text/event-stream" else None
-        self._json = bytearray() if kind.endswith(("/json", "+json")) else None
-        self._phase: Literal["first_event", "idle"] = "first_event"
-        self._failure: NimError | None = None
+        self._reader = UntypedReader(exchange, max_event)
         self._reading = False
-        self._closed = False
-        self._ended = False
-        self.ready: deque[Json] = deque()
 
     @property
     def meta(self) -> ResponseMeta:
         """The exchange with its timings so far."""
-        return self._exchange.meta()
+        return self._reader.meta()
+
+    @property
+    def ready(self) -> deque[Json]:
+        """What has been read and not handed out; always the same queue."""
+        return self._reader.ready
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Json:
-        if not self.ready and not await self.wait():
-            raise StopAsyncIteration
-        return self.ready.popleft()
+        reader = self._reader
+        if (reader.ready and reader.clock() < reader.next_check) or await self.wait():
+            return reader.ready.popleft()
+        raise StopAsyncIteration
 
     async def wait(self) -> bool:
         """Read until something is ready, or the stream has ended: then False. An error waits for what came before it."""
         if self._reading:
             raise RuntimeError("the stream is being read by another task")
-        limit = getattr(self._exchange.timeouts, self._phase)
-        deadline = None if limit is None else self._exchange.clock() + limit
+        reader = self._reader
         self._reading = True
         try:
-            while not self.ready and not self._ended:
-                await self._read(deadline)
-        except BaseException as error:
-            self._give_up()
-            if not isinstance(error, NimError):
-                raise
-            self._exchange.redact(error)
-            self._failure = error
+            if not (reader.ended and not reader.failed):
+                await reader.refill()
         finally:
             self._reading = False
-        if self.ready:
-            self._phase = "idle"
-        elif self._failure is not None:
-            raise self._failure
-        return bool(self.ready)
-
-    async def _read(self, deadline: float | None) -> None:
-        try:
-            data = await self._body.read(self._phase, deadline)
-        except RequestTimeoutError:
-            raise
-        except TransportError as error:
-            problem = (
-                "the stream was closed while it was being read" if self._closed else f"the stream broke off: {error}"
-            )
-            raise StreamInterruptedError(problem) from error
-        self._take(data)
-        if not data:
-            self._ended = True
-        if self._ended:
-            await self._body.finish()
-
-    def _take(self, data: bytes) -> None:
-        if self._json is not None:
-            self._json += data
-            if self._max_event is not None and len(self._json) > self._max_event:
-                problem = f"the answer, in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
-                raise BodyTooLargeError(problem, limit=self._max_event)
-            if not data and self._json:
-                self.ready.append(_json.loads(bytes(self._json)))
-        elif self._events is not None:
-            for event in self._events.feed(data) if data else self._events.flush():
-                if not self._ended:
-                    self._add(event)
-        elif data:
-            self.ready.append(data)
-
-    def _add(self, event: bytes | Event) -> None:
-        data, name, comment = (event, "", "") if isinstance(event, bytes) else (event.data, event.name, event.comment)
-        if data.strip() == DONE:
-            self._ended = True
-            return
-        try:
-            value = _json.loads(data) if data.strip() else None
-        except DecodeError:
-            value = data.decode("utf-8", "replace")
-        if name == "error" or object_or_empty(value).get("error"):
-            raise stream_fault(value, comment)
-        if value is not None:
-            self.ready.append(value)
-
-    def _give_up(self) -> None:
-        self._ended = True
-        self._body.abort()
+        return bool(reader.ready)
 
     async def aclose(self) -> None:
         """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
-        self._closed = True
-        self._give_up()
+        await self._reader.close()
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:
-        if not getattr(self, "_ended", True):
-            _warn(f"a stream from {self._exchange.url} was not closed", ResourceWarning, source=self)
-            self._body.abandon()
+        reader = getattr(self, "_reader", None)
+        if reader is not None and not reader.ended:
+            _warn(f"a stream from {reader.url} was not closed", ResourceWarning, source=self)
+            reader.abandon()

@@ -6,46 +6,40 @@ Both are read as what they are: the first byte tells, whatever the Content-Type 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar, cast
+from collections.abc import Iterable, Iterator
+from urllib.parse import urlsplit
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict
+from nimclient._base.json import excerpt, loads, loads_many
+from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import refuse_fault, stream_fault
-from nimclient._streams.sse import Event, SSEDecoder
-from nimclient.errors import DecodeError, NimError, StreamInterruptedError
+from nimclient._retry.faults import refuse_plain_fault, stream_fault
+from nimclient._streams.sse import Event, parse_events, plain_data
+from nimclient._streams.surrogates import SurrogateJoiner
+from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
 DONE = b"[DONE]"
-A = TypeVar("A", covariant=True)
-
-
-class Accumulator(Protocol[A]):
-    """What makes one plain answer of the events of a stream."""
-
-    finished: bool
-
-    def add(self, event: JsonDict) -> tuple[str, bool]:
-        """Take one event in."""
-        ...
-
-    def adopt(self, answer: JsonDict) -> list[JsonDict]:
-        """Take a plain answer for the whole of it; returns the events it amounts to."""
-        ...
-
-    def answer(self) -> JsonDict | None:
-        """The JSON of the plain answer so far, None where there is nothing of it."""
-        ...
-
-    def completion(self, meta: ResponseMeta | None = None) -> A | None:
-        """The record of the same."""
-        ...
+BOM = b"\xef\xbb\xbf"
+SURROGATE = b"\\ud"
+_FIELDS = (b"data", b"event", b":", b"id:", b"retry:")
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether a body that begins so is a JSON object and not a stream: no line of a stream begins with a brace."""
-    return data.lstrip()[:1] == b"{"
+    """Whether a body that begins so is JSON and not a stream: no line of a stream begins with a brace or a bracket."""
+    return data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
+
+
+def is_event_stream(data: bytes) -> bool:
+    """Whether a body has a line that is one of an event stream."""
+    return any(line.startswith(_FIELDS) for line in data.removeprefix(BOM).splitlines())
+
+
+def not_an_answer(meta: ResponseMeta, data: bytes) -> DecodeError:
+    """The error for a body that is neither a stream nor a JSON object: a page of a proxy, a text, a list."""
+    kind = meta.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
+    words = excerpt(data)
+    shown = f"begins {words[:80]!r}" if words else "is empty"
+    return DecodeError(f"a stream was asked for, and what came ({kind}) {shown}", path="body", excerpt=words)
 
 
 def is_streamed(data: bytes) -> bool:
@@ -53,11 +47,13 @@ def is_streamed(data: bytes) -> bool:
     return data.lstrip(b"\xef\xbb\xbf\r\n").startswith((b"data:", b"event:", b":"))
 
 
-def plain_answer(data: bytes) -> JsonDict:
-    """The body of a server that ignored `stream`. Raises DecodeError, and StreamFaultError where it is an error object."""
-    value = _json.loads(data)
-    refuse_fault(value)
-    return object_or_empty(value)
+def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
+    """The body of a server that ignored `stream`. Raises DecodeError; for an error object what a plain call raises."""
+    value = loads(data)
+    refuse_plain_fault(value, meta, f"POST {urlsplit(meta.url).path}")
+    if not is_object(value):
+        raise not_an_answer(meta, data)
+    return value
 
 
 def chunks_of(answer: JsonDict) -> list[JsonDict]:
@@ -85,64 +81,74 @@ def _without(data: JsonDict, *names: str) -> JsonDict:
     return {key: value for key, value in data.items() if key not in names}
 
 
-def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
-    """The plain answer that a stream amounts to.
+def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | None]:
+    """The JSON objects of a block of events; None stands for [DONE]. Raises where an event is broken or an error, not before.
 
-    Raises StreamFaultError, DecodeError, or StreamInterruptedError where it ends before the answer is complete; each
-    carries the partial answer.
+    The events that one read brought are parsed together where they are of the ordinary form.
     """
-    decoder = SSEDecoder()
+    data = plain_data(block)
+    if data is not None and not joiner.waiting:
+        done = data[-1] == DONE
+        if done:
+            data.pop()
+        values = loads_many(data) if data else []
+        if values is not None and {dict}.issuperset(map(type, values)):
+            return [*values, None] if done else values
+    return _decode_each(block, joiner)
+
+
+def decode_untyped(block: bytes) -> Iterator[Json]:
+    """The data of a block's events, a str where it is no JSON; None stands for [DONE]. Raises StreamFaultError."""
+    for event in parse_events(block):
+        if event.data.strip() == DONE:
+            yield None
+            continue
+        try:
+            values = _values(event)
+        except DecodeError:
+            values = [event.data.decode("utf-8", "replace")]
+        for value in values:
+            if object_or_empty(value).get("error"):
+                raise stream_fault(value, event.comment)
+            yield value
+
+
+def _decode_each(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | None]:
+    for event in parse_events(block):
+        for value in _values(event, keep_surrogates=True):
+            if is_object(value):
+                yield joiner.join(value) if joiner.waiting or SURROGATE in event.data.lower() else value
+            elif value is None:
+                yield None
+            else:
+                raise DecodeError("an event of the stream is not a JSON object", excerpt=excerpt(event.data))
+
+
+def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
+    """What an event holds: one JSON value; none; or several, where a server forgets the blank line between its events."""
+    data = event.data.strip()
+    if data == DONE:
+        return [None]
+    if (not data and not event.name) or data.startswith(b":"):  # `data: : OPENROUTER PROCESSING`
+        return []
     try:
-        done = _add_all([*decoder.feed(data), *decoder.flush()], accumulator)
-        answer = accumulator.answer()
-        if answer is None or not (done or accumulator.finished):
-            raise StreamInterruptedError("the answer came as a stream that ended before it was complete")
-    except NimError as error:
-        error.partial = accumulator.completion()
-        raise
-    return answer
-
-
-def _add_all(events: list[bytes | Event], accumulator: Accumulator[Any]) -> bool:
-    for event in decode_events(events):
-        if event is None:
-            return True
-        refuse_fault(event)
-        if "choices" in event:
-            accumulator.add(event)
-    return False
-
-
-def decode_events(events: list[bytes | Event]) -> Iterable[JsonDict | None]:
-    """The JSON objects of events; None stands for [DONE]. Raises where an event is broken or an error, not before.
-
-    Events that one read brought are parsed together, which halves the cost. The zeros between them make sure that what
-    is broken in one event cannot be mended by the next.
-    """
-    if len(events) > 1 and (values := _decode_together(events)) is not None:
+        value = loads(data, "an event of the stream", keep_surrogates=keep_surrogates) if data else None
+    except DecodeError as error:
+        values = _values_of_lines(data, keep_surrogates)
+        if values is None:
+            raise error
         return values
-    return (data for event in events if (data := _decode_event(event)) != {})
+    if event.name == "error":
+        raise stream_fault(value, event.comment)
+    return [] if value is None else [value]
 
 
-def _decode_together(events: list[bytes | Event]) -> list[JsonDict | None] | None:
+def _values_of_lines(data: bytes, keep_surrogates: bool) -> list[Json] | None:
+    """The values of data of which every line is one; None for any other."""
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    if len(lines) < 2:
+        return None
     try:
-        values: list[Any] = _json.loads(b"[" + b",0,".join(cast(list[bytes], events)) + b"]")
-    except (TypeError, DecodeError):  # one of them is more than data, or not JSON
+        return [None if line.strip() == DONE else loads(line, keep_surrogates=keep_surrogates) for line in lines]
+    except DecodeError:
         return None
-    found = values[::2]
-    if len(values) != 2 * len(events) - 1 or any(values[1::2]) or set(map(type, found)) != {dict}:
-        return None
-    return found
-
-
-def _decode_event(event: bytes | Event) -> JsonDict | None:
-    payload = event if isinstance(event, bytes) else event.data
-    if payload.strip() == DONE:
-        return None
-    name, comment = ("", "") if isinstance(event, bytes) else (event.name, event.comment)
-    value = _json.loads(payload, "an event of the stream") if payload.strip() else None
-    if name == "error":
-        raise stream_fault(value, comment)
-    if value is not None and not isinstance(value, dict):
-        raise DecodeError("an event of the stream is not a JSON object", excerpt=_json.excerpt(payload))
-    return object_or_empty(value)

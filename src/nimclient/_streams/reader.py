@@ -1,21 +1,36 @@
-"""An open stream: its body, and what has been made of it. One read's bytes become events, the events chunks in a queue."""
+"""An open stream: its body, and what has been made of it. One read's bytes become events, the events chunks in a queue.
+
+The reader keeps the limits of the call whatever arrives: also where each read returns at once, or only comments come.
+"""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
-from nimclient._base.types import JsonDict
+from nimclient._base.json import loads
+from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import is_fault_event, stream_fault
-from nimclient._streams.events import DONE, Accumulator, decode_events, is_plain, plain_answer
-from nimclient._streams.sse import Event, SSEDecoder
+from nimclient._streams.accumulate import Accumulator
+from nimclient._streams.events import (
+    BOM,
+    decode_events,
+    decode_untyped,
+    is_event_stream,
+    is_plain,
+    not_an_answer,
+    plain_answer,
+)
+from nimclient._streams.sse import EventBuffer
+from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
     ConnectionLostError,
     NimError,
+    Phase,
     RequestTimeoutError,
     StreamInterruptedError,
     TransportError,
@@ -23,6 +38,15 @@ from nimclient.errors import (
 
 if TYPE_CHECKING:
     from nimclient._engine.engine import Exchange
+
+GRACE = 1.0
+"""Seconds that a complete answer waits for its usage and [DONE]: some servers send neither and keep the socket open."""
+TURN = 0.01
+"""Seconds after which a stream that never has to wait gives other tasks a turn."""
+_QUICK = 2**12
+"""Bytes: what a read brought that took longer than a millisecond, it had to wait for, unless it is more than this."""
+_SAMPLE = 400
+_NEVER = float("inf")
 
 
 class Chunk(Protocol):
@@ -34,32 +58,238 @@ class Chunk(Protocol):
         ...
 
 
-C = TypeVar("C", bound=Chunk)
+C = TypeVar("C")
 A = TypeVar("A")
 
 
-class Reader(Generic[C, A]):
-    """An open stream: its body, and what has been made of it."""
+class Reader(Generic[C]):
+    """An open stream of any kind. `ready` are the chunks that have been made and not handed out.
+
+    `next_check`, in the time of `clock`, is when whoever hands them out has to call `refill` even so.
+    """
 
     __slots__ = (
-        "_accumulator",
         "_body",
         "_broken",
-        "_chunk",
-        "_clock",
+        "_buffer",
         "_closed",
-        "_counts",
+        "_deadline",
         "_exchange",
         "_failure",
-        "_head",
         "_max_event",
-        "_plain",
-        "_sse",
-        "_times",
+        "_whole",
+        "clock",
         "ended",
         "exhausted",
+        "next_check",
         "ready",
+        "url",
     )
+
+    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
+        self._exchange = exchange
+        self._body = exchange.body
+        self._max_event = max_event
+        self._buffer: EventBuffer | None = None  # for a stream of events …
+        self._whole: bytearray | None = None  # … or the bytes of one JSON value; neither for anything else
+        self._closed = False
+        self._broken = False  # closed or cancelled before the answer was complete
+        self._failure: NimError | None = None
+        self.url = exchange.url
+        self.clock = exchange.clock
+        total = exchange.timeouts.total
+        self._deadline = _NEVER if total is None else exchange.started + total
+        self.next_check = min(self.clock() + TURN, self._deadline)
+        self.ready: deque[C] = deque()
+        self.ended = False
+        self.exhausted = False
+
+    # what kinds of streams differ in -------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def has_content(self) -> bool:
+        """Whether an event with content has come."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is whole, so that nothing has to follow."""
+        return False
+
+    @abstractmethod
+    def _begin(self, data: bytes) -> bytes:
+        """Look at the first bytes and decide what they are. Returns what is to be read."""
+
+    @abstractmethod
+    def _take(self, block: bytes) -> bool:
+        """Make chunks of events; returns whether the stream says that it is done."""
+
+    @abstractmethod
+    def _take_whole(self, data: bytes) -> None:
+        """Make chunks of a body that is one JSON value."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """The body has ended without the stream having said so. Raises where something is missing."""
+
+    def _annotate(self, error: NimError) -> None:
+        """Put on an error what it has to carry."""
+        if isinstance(error, TransportError):
+            error.attempts = self._exchange.number
+        self._exchange.redact(error)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the time of the whole call is up before the stream has ended."""
+        return not self.ended and self.clock() >= self._deadline
+
+    # reading -------------------------------------------------------------------------------------------------------
+
+    async def read_first(self) -> None:
+        """Read until there is content, or the end. Raises what a retry may mend."""
+        try:
+            await self._read_until("first_event")
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    async def refill(self) -> None:
+        """Read until there is a chunk, or the end. An error waits until the chunks that came before it are handed out."""
+        if not self.ready and self._failure is not None:
+            raise self._failure
+        if not self.ready and self._broken:
+            raise self._closed_early()
+        try:
+            await self._read_until("idle" if self.has_content else "first_event")
+        except NimError as error:
+            self._fail(error)
+            self._failure = error
+            if isinstance(error, RequestTimeoutError) and error.phase == "total":
+                self.ready.clear()
+            if not self.ready:
+                raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    async def _read_until(self, phase: Literal["first_event", "idle"]) -> None:
+        """Read until there is what a phase waits for, within its limit and the call's, and let other tasks run."""
+        now = self.clock()
+        limit: float | None = getattr(self._exchange.timeouts, phase)
+        deadline = _NEVER if limit is None else now + limit
+        grace: float | None = None
+        while True:
+            if now >= self.next_check:
+                await self._give_turn(now)
+            if self.ended or (self.ready and (phase == "idle" or self.has_content)):
+                return
+            if now >= deadline:
+                raise _timeout(phase, limit)
+            if grace is None and self.is_complete:
+                grace = now + GRACE
+            until = deadline if grace is None else min(deadline, grace)
+            size = await self._read(phase, None if until == _NEVER else until)
+            before, now = now, self.clock()
+            if grace is not None and now >= grace and not self.ended:
+                self._stop()
+            if size < _QUICK and now - before > 0.001:
+                self.next_check = min(now + TURN, self._deadline)
+
+    async def _give_turn(self, now: float) -> None:
+        """Let other tasks run, unless the time of the call is up."""
+        if now >= self._deadline and not self.ended:
+            raise _timeout("total", self._exchange.timeouts.total)
+        from anyio.lowlevel import checkpoint
+
+        await checkpoint()
+        self.next_check = min(self.clock() + TURN, _NEVER if self.ended else self._deadline)
+
+    async def _read(self, phase: Literal["first_event", "idle"], deadline: float | None) -> int:
+        """Read once; returns how many bytes came."""
+        try:
+            data = await self._body.read(phase, deadline)
+        except TransportError as error:
+            if self.is_complete and not self._closed:
+                self._stop()  # nothing is missing, whatever it was
+                return 0
+            if isinstance(error, RequestTimeoutError):
+                raise
+            raise self._interrupted(error) from error
+        if self._receive(data):
+            self.ended = True
+            await self._body.finish()
+        elif not data:
+            self._stop()
+            self._end()
+        return len(data)
+
+    def _receive(self, data: bytes) -> bool:
+        """Take in what one read brought, b"" at the end of the body; returns whether the stream is done."""
+        if self._buffer is None and self._whole is None:
+            data = self._begin(data)
+        if self._whole is not None:
+            self._whole += data
+            if self._max_event is not None and len(self._whole) > self._max_event:
+                problem = f"the answer, in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
+                raise BodyTooLargeError(problem, limit=self._max_event)
+            if data or not self._whole:
+                return False
+            self._take_whole(bytes(self._whole))
+            return True
+        if self._buffer is None:
+            return False
+        block = self._buffer.feed(data) if data else self._buffer.flush()
+        return bool(block) and self._take(block)
+
+    # ending --------------------------------------------------------------------------------------------------------
+
+    def _interrupted(self, error: TransportError) -> NimError:
+        if self._closed:
+            return StreamInterruptedError("the stream was closed while it was being read")
+        if not self.has_content and isinstance(error, ConnectionLostError):
+            return error  # nothing was handed out yet: the retry loop decides
+        return StreamInterruptedError(f"stream interrupted: {error}")
+
+    def _closed_early(self) -> StreamInterruptedError:
+        return StreamInterruptedError("the stream was closed before the answer was complete")
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error waits to be raised."""
+        return self._broken or self._failure is not None
+
+    def _fail(self, error: BaseException) -> None:
+        self._give_up()
+        if isinstance(error, NimError):
+            self._annotate(error)
+
+    def _give_up(self) -> None:
+        """Close the connection; an answer that is not complete must not look so."""
+        self._broken = self._broken or not (self.ended or self.is_complete)
+        self._stop()
+
+    def _stop(self) -> None:
+        self.ended = True
+        self._body.abort()
+
+    async def close(self) -> None:
+        """Give the connection up."""
+        self._closed = True
+        self._give_up()
+
+    def abandon(self) -> None:
+        """`close` for finalizers."""
+        self._body.abandon()
+
+    def meta(self) -> ResponseMeta:
+        """What is known of the response, with its timings so far."""
+        return self._exchange.meta()
+
+
+class AnswerReader(Reader[C], Generic[C, A]):
+    """Reads a streamed answer of chat or of text completions. `choices`: how many it will have."""
+
+    __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_sample", "_times")
 
     def __init__(
         self,
@@ -67,171 +297,86 @@ class Reader(Generic[C, A]):
         max_event: int | None,
         accumulator: Accumulator[A],
         chunk: Callable[[JsonDict, str, ResponseMeta], C],
+        choices: int = 1,
     ) -> None:
-        self._exchange = exchange
-        self._clock = exchange.clock
+        super().__init__(exchange, max_event)
         self._head = exchange.meta()
-        self._body = exchange.body
-        self._max_event = max_event
-        self._plain: bytearray | None = None  # the body of a server that ignores `stream` …
-        self._sse: SSEDecoder | None = None  # … or what is made of one that does not; neither before the first byte
         self._accumulator = accumulator
         self._chunk = chunk
+        self._choices = choices
+        self._joiner = SurrogateJoiner()
+        self._sample = b""  # the first bytes, until it is known what they are
         self._times = array("d")  # when a read brought content …
         self._counts = array("L")  # … and how many events with content
-        self._closed = False
-        self._broken = False  # closed or cancelled before the answer was complete
-        self._failure: BaseException | None = None
-        self.ready: deque[C] = deque()
-        self.ended = False
-        self.exhausted = False
 
     @property
-    def failed(self) -> bool:
-        """Whether an error waits to be raised."""
-        return self._broken or self._failure is not None
+    def has_content(self) -> bool:
+        """See Reader."""
+        return bool(self._times)
 
     @property
-    def url(self) -> str:
-        """Where the stream comes from."""
-        return self._head.url
+    def is_complete(self) -> bool:
+        """See Reader: every choice that was asked for has its finish_reason."""
+        return self._accumulator.finished and self._accumulator.count >= self._choices
 
-    async def read_first(self) -> None:
-        """Read until there is content, or the end. Raises what a retry may mend."""
-        limit = self._exchange.timeouts.first_event
-        deadline = None if limit is None else self._clock() + limit
-        try:
-            while not self._times and not self.ended:
-                await self._read("first_event", deadline)
-        except BaseException as error:
-            self._fail(error)
-            raise
+    def _begin(self, data: bytes) -> bytes:
+        """A stream, or the JSON body of a server that ignores `stream`; white space says nothing yet."""
+        begun = self._sample + data
+        if data and (begun.isspace() or BOM.startswith(begun)):
+            self._sample = begun[-_SAMPLE:]
+            return b""
+        if is_plain(begun):
+            self._whole = bytearray()
+        else:
+            self._buffer = EventBuffer(self._max_event)
+        self._sample = begun[:_SAMPLE]
+        return begun
 
-    async def refill(self) -> None:
-        """Read until there is a chunk, or the end. An error waits until the chunks that came before it are handed out."""
-        if self._failure is not None:
-            raise self._failure
-        if self._broken:
-            raise StreamInterruptedError(
-                "the stream was closed before the answer was complete", partial=cast(Any, self.partial())
-            )
-        limit = self._exchange.timeouts.idle
-        deadline = None if limit is None else self._clock() + limit
-        try:
-            while not self.ready and not self.ended:
-                await self._read("idle", deadline)
-        except NimError as error:
-            self._fail(error)
-            self._failure = error
-            if not self.ready:
-                raise
-        except BaseException as error:
-            self._fail(error)
-            raise
+    def _take_whole(self, data: bytes) -> None:
+        self._add(self._accumulator.adopt(plain_answer(data, self._head)))
 
-    def _fail(self, error: BaseException) -> None:
-        """Close the connection; the error carries what has arrived."""
-        self._give_up()
-        if isinstance(error, TransportError):
-            error.attempts = self._head.attempts
-        if isinstance(error, NimError):
-            error.partial = cast(Any, self.partial())
-            self._exchange.redact(error)
+    def _take(self, block: bytes) -> bool:
+        return self._add(decode_events(block, self._joiner))
 
-    def _give_up(self) -> None:
-        """Close the connection; an answer that is not complete must not look so."""
-        self._broken = self._broken or not (self.ended or self._accumulator.finished)
-        self.ended = True
-        self._body.abort()
-
-    async def _read(self, phase: Any, deadline: float | None) -> None:
-        try:
-            data = await self._body.read(phase, deadline)
-        except RequestTimeoutError:
-            raise
-        except TransportError as error:
-            raise self._interrupted(error) from error
-        if self._sse is None:
-            if data.isspace():  # before the answer begins
-                return
-            if self._plain is not None or is_plain(data):
-                await self._read_plain(data)
-                return
-            self._sse = SSEDecoder(self._max_event)
-        done = self._take(self._sse.feed(data) if data else self._sse.flush())
-        if done:
-            await self._finish()
-        elif not data:
-            self._end_without_done()
-
-    async def _read_plain(self, data: bytes) -> None:
-        """Collect a body that is one JSON object; at its end make the chunks of it."""
-        self._plain = self._plain or bytearray()
-        self._plain += data
-        if self._max_event is not None and len(self._plain) > self._max_event:
-            problem = f"the answer, in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
-            raise BodyTooLargeError(problem, limit=self._max_event)
-        if not data:
-            self._add(self._accumulator.adopt(plain_answer(bytes(self._plain))))
-            await self._finish()
-
-    def _interrupted(self, error: TransportError) -> NimError:
-        if self._closed:
-            return StreamInterruptedError("the stream was closed while it was being read")
-        if not self._times and isinstance(error, ConnectionLostError):
-            return error  # nothing was handed out yet: the retry loop decides
-        return StreamInterruptedError(f"the stream broke off: {error}")
-
-    def _end_without_done(self) -> None:
-        """Complete with a finish_reason for every choice; else a truncated answer, which must not look complete."""
-        self.ended = True
-        self._body.abort()
-        if not self._accumulator.finished:
-            raise StreamInterruptedError(
-                "the stream ended before the answer was complete (no finish_reason, no [DONE])"
-            )
-
-    async def _finish(self) -> None:
-        self.ended = True
-        await self._body.finish()
-
-    def _take(self, events: list[bytes | Event]) -> bool:
-        """Make chunks of events; returns whether the stream says that it is done."""
-        if not events:
-            return False
-        done = False
-        if DONE in events:
-            events = events[: events.index(DONE)]
-            done = True
-        return self._add(decode_events(events)) or done
-
-    def _add(self, events: Iterable[JsonDict | None]) -> bool:
+    def _add(self, events: Any) -> bool:
         """Make chunks of decoded events, also of those before a broken one; returns whether [DONE] was among them."""
-        done = False
         content = 0
-        add, make, meta = self._accumulator.add, self._chunk, self._head
-        append = self.ready.append
+        add, make, head, append = self._accumulator.add, self._chunk, self._head, self.ready.append
         try:
-            for data in events:
-                if data is None:
-                    done = True
-                    break
-                if ("choices" not in data or "error" in data) and is_fault_event(data):
-                    raise stream_fault(data)
-                if "choices" in data:  # else an annotation: nothing of the answer
-                    text, has_content = add(data)
+            for event in events:
+                if event is None:
+                    return True
+                if (added := add(event)) is not None:  # else an annotation: nothing of the answer
+                    text, has_content = added
                     content += has_content
-                    append(make(data, text, meta))
+                    append(make(event, text, head))
         finally:
             if content:
-                self._times.append(self._clock())
+                self._times.append(self.clock())
                 self._counts.append(content)
-        return done
+        return False
+
+    def _end(self) -> None:
+        """Complete with a finish_reason for every choice; else a truncated answer, which must not look complete."""
+        if self._accumulator.finished:
+            return
+        if not self._accumulator.count and self._sample.strip() and not is_event_stream(self._sample):
+            raise not_an_answer(self._head, self._sample)
+        raise StreamInterruptedError("the stream ended before the answer was complete (no finish_reason, no [DONE])")
+
+    def _annotate(self, error: NimError) -> None:
+        error.partial = cast(Any, self.partial())
+        super()._annotate(error)
+
+    def _closed_early(self) -> StreamInterruptedError:
+        error = super()._closed_early()
+        error.partial = cast(Any, self.partial())
+        return error
 
     # results -----------------------------------------------------------------------------------------------------
 
     def meta(self) -> ResponseMeta:
-        """The exchange with its timings so far."""
+        """What is known of the response, with its timings so far."""
         ttft = self._times[0] - self._exchange.sent if self._times else None
         return self._exchange.meta(ttft, self._gaps())
 
@@ -257,11 +402,49 @@ class Reader(Generic[C, A]):
             raise StreamInterruptedError("the stream ended without an answer in it")
         return completion
 
-    async def close(self) -> None:
-        """Give the connection up."""
-        self._closed = True
-        self._give_up()
 
-    def abandon(self) -> None:
-        """`close` for finalizers."""
-        self._body.abandon()
+class UntypedReader(Reader[Json]):
+    """Reads a stream of any route: the decoded data of events, the one value of a JSON body, anything else as bytes."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
+        super().__init__(exchange, max_event)
+        self._begun = False
+        kind = exchange.head.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind == "text/event-stream":
+            self._buffer = EventBuffer(max_event)
+        elif kind.endswith(("/json", "+json")):
+            self._whole = bytearray()
+
+    @property
+    def has_content(self) -> bool:
+        """See Reader."""
+        return self._begun
+
+    def _begin(self, data: bytes) -> bytes:
+        if data:
+            self._add(data)
+        return b""
+
+    def _take(self, block: bytes) -> bool:
+        for value in decode_untyped(block):
+            if value is None:
+                return True
+            self._add(value)
+        return False
+
+    def _take_whole(self, data: bytes) -> None:
+        self._add(loads(data))
+
+    def _add(self, value: Json) -> None:
+        self._begun = True
+        self.ready.append(value)
+
+    def _end(self) -> None:
+        """Whether an answer is complete only its route can tell."""
+
+
+def _timeout(phase: Phase, limit: float | None) -> RequestTimeoutError:
+    shown = "" if limit is None else f" of {limit:g} s"
+    return RequestTimeoutError(f"timed out: the {phase} limit{shown} was reached", phase=phase, seconds=limit)

@@ -7,24 +7,23 @@ the very end needs no blank line after it.
 
 from __future__ import annotations
 
-from attrs import frozen
+from typing import NamedTuple
 
 from nimclient.errors import BodyTooLargeError
 
 _BOM = b"\xef\xbb\xbf"
 
 
-@frozen
-class Event:
-    """An event that is more than one line of data. `data` lines are joined by LF; `name` is the `event:` field."""
+class Event(NamedTuple):
+    """`data` lines are joined by LF; `name` is the `event:` field; `comment` is kept where there is a name."""
 
     data: bytes
     name: str = ""
     comment: str = ""
 
 
-class SSEDecoder:
-    """Feed bytes, get events. An event that is one data line and nothing else, as nearly all are, is given as its bytes.
+class EventBuffer:
+    """Feed bytes, get the whole events among them, as one block with LF for every line end and no blank line at its end.
 
     `max_event` bounds, in bytes, what is held of an event that is not complete yet.
     """
@@ -37,7 +36,7 @@ class SSEDecoder:
         self._skip_lf = False  # the last byte was CR: a LF that follows belongs to it
         self._started = False
 
-    def feed(self, data: bytes) -> list[bytes | Event]:
+    def feed(self, data: bytes) -> bytes:
         """The events that these bytes complete. Raises BodyTooLargeError above the cap."""
         if not self._started:
             data = self._start(data)
@@ -51,7 +50,7 @@ class SSEDecoder:
             else:
                 held += data
                 self._check_cap(len(held))
-                return []
+                return b""
         else:
             block, rest = data[:end], data[end + 2 :]
             if held:
@@ -59,23 +58,13 @@ class SSEDecoder:
                 block = bytes(held)
         self._held = bytearray(rest)
         self._check_cap(len(rest))
-        return self._events(block)
+        return block
 
-    def flush(self) -> list[bytes | Event]:
+    def flush(self) -> bytes:
         """What the end of the stream completes: an event that has no blank line after it."""
         block = bytes(self._held).rstrip(b"\n")
         self._held = bytearray()
-        return self._events(block)
-
-    def _events(self, block: bytes) -> list[bytes | Event]:
-        events: list[bytes | Event] = []
-        for lines in block.split(b"\n\n"):
-            if lines[:6] == b"data: " and b"\n" not in lines:
-                if payload := lines[6:]:
-                    events.append(payload)
-            elif (event := _parse_event(lines)) is not None:
-                events.append(event)
-        return events
+        return block
 
     def _start(self, data: bytes) -> bytes:
         """Drop a byte-order mark at the very beginning, which may come in pieces."""
@@ -102,7 +91,20 @@ class SSEDecoder:
             raise BodyTooLargeError(problem, limit=self._max_event)
 
 
-def _parse_event(block: bytes) -> bytes | Event | None:
+def plain_data(block: bytes) -> list[bytes] | None:
+    """The data of events that are one `data: ` line each and nothing else, as nearly all are; None for any other block."""
+    if block[:6] != b"data: ":
+        return None
+    data = block[6:].split(b"\n\ndata: ")
+    return data if block.count(b"\n") == 2 * len(data) - 2 else None
+
+
+def parse_events(block: bytes) -> list[Event]:
+    """The events of any form in a block."""
+    return [event for lines in block.split(b"\n\n") if (event := _parse_event(lines)) is not None]
+
+
+def _parse_event(block: bytes) -> Event | None:
     """One event of any form; None where there is nothing to hand out (comments only, empty data without a name)."""
     data: list[bytes] = []
     comments: list[str] = []
@@ -119,4 +121,4 @@ def _parse_event(block: bytes) -> bytes | Event | None:
     payload = b"\n".join(data)
     if name:
         return Event(payload, name, "\n".join(comments))
-    return payload or None
+    return Event(payload) if payload else None

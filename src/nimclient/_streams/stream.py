@@ -6,24 +6,25 @@ any task.
 from __future__ import annotations
 
 import warnings
-from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from nimclient._base.callbacks import run_callback
 from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._http.tasks import LoopRef
-from nimclient._streams.accumulate import ChatAccumulator
-from nimclient._streams.completion_accumulator import CompletionAccumulator
-from nimclient._streams.reader import A, C, Reader
+from nimclient._streams.accumulate import ChatAccumulator, CompletionAccumulator
+from nimclient._streams.reader import A, AnswerReader, Chunk
 from nimclient.errors import StreamInterruptedError
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
 
 if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange, Receive
+    from nimclient._engine.engine import Exchange
+
+C = TypeVar("C", bound=Chunk)
 
 
 class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
@@ -31,14 +32,18 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
+
+    `on_end` is called with the whole answer when it has been read, with None when that will not happen any more.
     """
 
     __reduce__ = unpicklable
 
-    def __init__(self, start: Callable[[Receive[None]], Awaitable[None]], max_event: int | None) -> None:
-        self._start = start
-        self._max_event = max_event
-        self._state: Reader[C, A] | None = None
+    def __init__(
+        self, open: Callable[[], Awaitable[AnswerReader[C, A]]], on_end: Callable[[A | None], None] | None = None
+    ) -> None:
+        self._open = open
+        self._on_end = on_end
+        self._reader: AnswerReader[C, A] | None = None
         self._opening: Callable[[], None] | None = None  # cancels it, from any loop
         self._reading = False
         self._closed = False
@@ -52,71 +57,77 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         await self._opened()
         return self
 
-    async def _opened(self) -> Reader[C, A]:
+    async def _opened(self) -> AnswerReader[C, A]:
         """The reader; opens the stream if nobody did."""
-        if self._state is None:
-            if self._closed:
-                raise StreamInterruptedError("the stream was closed before it was opened")
-            if self._opening is not None:
-                raise RuntimeError("the stream is being opened by another task")
-            from anyio import CancelScope
+        if self._reader is not None:
+            return self._reader
+        if self._closed:
+            raise StreamInterruptedError("the stream was closed before it was opened")
+        if self._opening is not None:
+            raise RuntimeError("the stream is being opened by another task")
+        from anyio import CancelScope
 
+        reader: AnswerReader[C, A] | None = None
+        try:
             with CancelScope() as scope:  # for aclose() from another task
                 self._opening = partial(LoopRef().soon, scope.cancel)
-                try:
-                    await self._start(self._receive)
-                finally:
-                    self._opening = None
-            if self._state is None:
+                reader = await self._open()
+            if reader is None:
                 raise StreamInterruptedError("the stream was closed while it was being opened")
-        return self._state
-
-    async def _receive(self, exchange: Exchange) -> None:
-        """One attempt: read until there is content."""
-        reader = self._new_reader(exchange)
-        await reader.read_first()
-        self._state = reader
-        if self._closed:  # closed from another task while it was opening
+        except BaseException:
+            self._finish(None)
+            raise
+        finally:
+            self._opening = None
+        self._reader = reader
+        if self._closed:  # from another task, while it was opening
             await reader.close()
-
-    @abstractmethod
-    def _new_reader(self, exchange: Exchange) -> Reader[C, A]:
-        """What reads this kind of answer."""
+        return reader
 
     # reading ---------------------------------------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
-        if self._state is not None and self._state.exhausted:
+        if self._reader is not None and self._reader.exhausted:
             raise RuntimeError("the stream has been read to its end; await final() gives the whole answer")
         return self
 
     async def __anext__(self) -> C:
-        state = self._state
-        if state is not None and state.ready:
-            return state.ready.popleft()
+        reader = self._reader
+        if reader is not None and reader.ready and reader.clock() < reader.next_check:
+            return reader.ready.popleft()
         if await self.wait():
             return self.ready.popleft()
         raise StopAsyncIteration
 
     async def wait(self) -> bool:
         """Read until there are chunks in `ready`, True, or until the end, False. For callers to whom each await is dear."""
-        state = await self._opened()
-        if not state.ready:
-            await self._refill(state)
-        state.exhausted = state.ended and not state.ready
-        return not state.exhausted
+        reader = self._reader or await self._opened()
+        if not reader.exhausted:
+            await self._refill(reader)
+            if reader.ended and not reader.ready:
+                reader.exhausted = True
+                self._finish(None if self._on_end is None else reader.partial())
+        return not reader.exhausted
 
     @property
     def ready(self) -> deque[C]:
         """The chunks that have been read and not handed out; always the same queue once the stream is open."""
-        return self._state.ready if self._state is not None else deque()
+        return self._reader.ready if self._reader is not None else deque()
 
-    async def _refill(self, state: Reader[C, A]) -> None:
+    @property
+    def is_late(self) -> bool:
+        """Whether the time of the whole call is up: `wait` raises what that means, whatever is `ready`."""
+        return self._reader is not None and self._reader.is_late
+
+    async def _refill(self, reader: AnswerReader[C, A]) -> None:
         if self._reading:
             raise RuntimeError("the stream is being read by another task")
         self._reading = True
         try:
-            await state.refill()
+            await reader.refill()
+        except BaseException:
+            self._finish(None)
+            raise
         finally:
             self._reading = False
 
@@ -127,40 +138,48 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     async def final(self) -> A:
         """Read the rest and return the whole answer, as `create` would have."""
-        state = await self._opened()
-        while True:
-            state.ready.clear()
-            if state.exhausted or (state.ended and not state.failed):
+        reader = await self._opened()
+        while not reader.exhausted:
+            reader.ready.clear()
+            if reader.ended and not reader.failed:
                 break
-            await self._refill(state)
-        state.exhausted = True
-        return state.completed()
+            await self._refill(reader)
+        reader.exhausted = True
+        answer = reader.completed()
+        self._finish(answer)
+        return answer
+
+    def _finish(self, answer: A | None) -> None:
+        if self._on_end is not None:
+            run_callback(self._on_end, answer)
 
     # state -----------------------------------------------------------------------------------------------------
 
     @property
     def meta(self) -> ResponseMeta | None:
         """The exchange with its timings so far; None before the stream is open."""
-        return self._state.meta() if self._state is not None else None
+        return self._reader.meta() if self._reader is not None else None
 
     @property
     def partial(self) -> A | None:
         """What has arrived so far."""
-        return self._state.partial() if self._state is not None else None
+        return self._reader.partial() if self._reader is not None else None
 
     async def aclose(self) -> None:
         """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
         self._closed = True
-        if self._state is not None:
-            await self._state.close()
-        elif self._opening is not None:
+        if self._opening is not None:
             self._opening()
+            return
+        if self._reader is not None:
+            await self._reader.close()
+        self._finish(None)
 
     def __del__(self, _warn: Callable[..., None] = warnings.warn) -> None:
-        state = getattr(self, "_state", None)
-        if state is not None and not state.ended:
-            _warn(f"a stream from {state.url} was not closed", ResourceWarning, source=self)
-            state.abandon()
+        reader = getattr(self, "_reader", None)
+        if reader is not None and not reader.ended:
+            _warn(f"a stream from {reader.url} was not closed", ResourceWarning, source=self)
+            reader.abandon()
 
 
 class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
@@ -170,15 +189,27 @@ class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
     """
 
-    def _new_reader(self, exchange: Exchange) -> Reader[ChatChunk, ChatCompletion]:
-        return Reader(exchange, self._max_event, ChatAccumulator(), ChatChunk)
-
 
 class CompletionStream(AnswerStream[CompletionChunk, Completion]):
     """A streamed text completion; used like a ChatStream. `.partial` of its errors is a Completion."""
 
-    def _new_reader(self, exchange: Exchange) -> Reader[CompletionChunk, Completion]:
-        return Reader(exchange, self._max_event, CompletionAccumulator(), CompletionChunk)
+
+async def read_chat(
+    exchange: Exchange, max_event: int | None, choices: int = 1
+) -> AnswerReader[ChatChunk, ChatCompletion]:
+    """The reader of a streamed chat answer of so many choices, when its first event with content has arrived."""
+    reader = AnswerReader(exchange, max_event, ChatAccumulator(), ChatChunk, choices)
+    await reader.read_first()
+    return reader
+
+
+async def read_completion(
+    exchange: Exchange, max_event: int | None, choices: int = 1
+) -> AnswerReader[CompletionChunk, Completion]:
+    """The same of a text completion."""
+    reader = AnswerReader(exchange, max_event, CompletionAccumulator(), CompletionChunk, choices)
+    await reader.read_first()
+    return reader
 
 
 class TextStream(AsyncIterator[str]):

@@ -81,7 +81,8 @@ class Chat(Mirror[AsyncChat]):
         **options: Any,
     ) -> SyncConversation:
         """See AsyncChat.conversation."""
-        return SyncConversation(self._async, system, store, session_id, model, options)
+        chat = self._async
+        return SyncConversation(chat.create, chat._opener, system, store, session_id, model, options)
 
 
 class Completions(Mirror[AsyncCompletions]):
@@ -244,6 +245,8 @@ class Client(Mirror[AsyncClient]):
         self.close()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_async"):  # its construction failed, and a debugger shows it
+            return f"<{type(self).__name__} that was not made>"
         urls = self.base_urls
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, Self, TypeVar
 
 from nimclient._base.types import Closing, Json, unpicklable
@@ -24,27 +24,32 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
 
     __reduce__ = unpicklable
 
-    def __init__(self, stream: AnswerStream[C, A]) -> None:
+    def __init__(self, stream: AnswerStream[C, A], begin: Callable[[], None] | None = None) -> None:
         self._async = stream
+        self._begin = begin  # called before it is opened, in the caller's thread, until it has once succeeded
         self._ready: deque[C] = deque()  # that of the reader, once there is one
 
     def __enter__(self) -> Self:
+        self._start()
         PORTAL.run(self._async.__aenter__)
         return self
+
+    def _start(self) -> None:
+        if self._begin is not None:
+            self._begin()
+            self._begin = None
 
     def __iter__(self) -> Self:
         aiter(self._async)
         return self
 
     def __next__(self) -> C:
-        while True:
-            try:
-                return self._ready.popleft()
-            except IndexError:
-                pass
+        if not self._ready or self._async.is_late:
+            self._start()
             if not PORTAL.run(self._async.wait):
                 raise StopIteration
             self._ready = self._async.ready
+        return self._ready.popleft()
 
     @property
     def text_stream(self) -> Iterator[str]:
@@ -63,6 +68,7 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
 
     def final(self) -> A:
         """Read the rest and return the whole answer, as `create` would have."""
+        self._start()
         return PORTAL.run(self._async.final)
 
     def close(self) -> None:

@@ -1,9 +1,13 @@
-"""The pytest plugin: fixtures that give tests a NIM to talk to. It comes with the package and is loaded by pytest."""
+"""The pytest plugin: fixtures that give tests a NIM to talk to. It comes with the package and is loaded by pytest.
+
+The simulator runs in a thread of its own, so the fixtures need no plugin for async tests and work under every event loop:
+pytest-asyncio in either mode, `pytest.mark.anyio`, none at all. Nothing is imported until a test asks for a fixture.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,28 +15,17 @@ if TYPE_CHECKING:
     from nimclient.simulator import Simulator
 
 
-def _async_fixture() -> Callable[[Callable[..., Any]], Any]:
-    """pytest-asyncio's decorator; pytest's own where it is not installed and there are no async tests to serve."""
-    try:
-        from pytest_asyncio import fixture
-    except ImportError:
-        return pytest.fixture
-    return fixture
+@pytest.fixture
+def nim_simulator() -> Iterator[Simulator]:
+    """A running simulator, for async tests and others: `AsyncClient(base_url=nim_simulator.base_url)`."""
+    from nimclient.simulator import Simulator, SimulatorThread
 
-
-@_async_fixture()
-async def nim_simulator() -> AsyncIterator[Simulator]:
-    """A simulator in the test's own event loop: `AsyncClient(base_url=nim_simulator.base_url)`."""
-    from nimclient.simulator import Simulator
-
-    async with Simulator() as simulator:
+    simulator = Simulator()
+    with SimulatorThread(simulator):
         yield simulator
 
 
 @pytest.fixture
-def nim_simulator_url() -> Iterator[str]:
-    """The base URL of a simulator in a thread of its own, for code that blocks: `Client(base_url=nim_simulator_url)`."""
-    from nimclient.simulator import SimulatorThread
-
-    with SimulatorThread() as url:
-        yield url
+def nim_simulator_url(nim_simulator: Simulator) -> str:
+    """The base URL of that simulator: `Client(base_url=nim_simulator_url)`."""
+    return nim_simulator.base_url

@@ -202,10 +202,10 @@ def _tokens(answer: Answered) -> float:
 
 
 def _stops_the_job(error: NimError) -> bool:
-    """Whether every other request would meet it, too: the key, or a server that is not there or refuses for capacity."""
+    """Whether every other request would meet it, too: the key, or a server that is not there or is throttled."""
     kind = classify(error)
     unsent = kind.retryable and kind.state is RequestState.NOT_SENT
-    return unsent or isinstance(error, (AuthenticationError, ClientClosedError))
+    return unsent or kind.outage or isinstance(error, (AuthenticationError, ClientClosedError))
 
 
 class _Requests(AsyncIterator[Request]):

@@ -16,7 +16,7 @@ from nimclient._base.types import JsonDict
 from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._client import AsyncClient
 from nimclient._sync.client import Client
-from nimclient.errors import ConfigurationError, JobError
+from nimclient.errors import ConfigurationError, JobError, JobMismatchError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow
 from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
@@ -128,6 +128,7 @@ class _Run:
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
         self._resumed = 0
+        self._earlier: list[str] = []  # models that earlier runs have vectors of
         self._total: int | None = None
         self._sent = Progress(0, None, 0, 0, 0.0)
         self._started = anyio.current_time()
@@ -170,6 +171,7 @@ class _Run:
             await self._worker.do(self._store.learn, {"content": asdict(content)})
             self._total = content.rows
         self._resumed = self._store.succeeded + self._store.failed
+        self._earlier = self._store.served_models
         return model
 
     async def _embed(self, model: str) -> None:
@@ -215,9 +217,10 @@ class _Run:
         runs = [run for runs, _ in finished for run in runs]
         lost = [row for _, rows in finished for row in rows]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
+        served = self._checked_models(batches)
         try:
             with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
-                await self._worker.do(self._store.keep, runs, lost, dimensions)
+                await self._worker.do(self._store.keep, runs, lost, dimensions, served)
         except JobError as error:
             rows = [row for run in runs for row in run.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
@@ -225,6 +228,24 @@ class _Run:
             raise
         for batch in batches:
             feed.landed(batch)
+
+    def _checked_models(self, batches: list[EmbeddedBatch]) -> list[str]:
+        """The models that these vectors are of, as the server names them.
+
+        Another one than in earlier runs is told once, and is a JobMismatchError of a strict client. Within a run the
+        embed stream looks after that.
+        """
+        served = list(dict.fromkeys(batch.vectors.model for batch in batches if batch.vectors.model))
+        other = [name for name in served if name not in self._earlier] if self._earlier else []
+        if other:
+            problem = (
+                f"vectors of the model {other[0]!r}, where those that {self._job.output} holds are of "
+                f"{', '.join(map(repr, self._earlier))}: they do not compare"
+            )
+            if self._client._config.strict:
+                raise JobMismatchError(problem)
+            self._client._engine.core.warn_once(problem)
+        return served
 
     def _window(self, progress: Progress) -> int:
         """As many texts as may be under way at once."""

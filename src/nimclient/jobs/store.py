@@ -163,14 +163,32 @@ class Store:
         """The next rows, up to a thousand stretches of them, that need not be sent again."""
         return self._checkpoint.done_after(row)
 
-    def keep(self, runs: Sequence[RowSpan], lost: Sequence[FailedRow], dimensions: int | None) -> None:
-        """Make durable what came back of a slice. Raises JobStoreError, and JobMismatchError for vectors of another width."""
+    @property
+    def served_models(self) -> list[str]:
+        """The models that the vectors are of, as the server has named them."""
+        models: list[str] = self._facts.get("served_models", [])
+        return models
+
+    def keep(
+        self,
+        runs: Sequence[RowSpan],
+        lost: Sequence[FailedRow],
+        dimensions: int | None,
+        served: Sequence[str] = (),
+    ) -> None:
+        """Make durable what came back of a slice; `served`: the models of the vectors.
+
+        Raises JobStoreError, and JobMismatchError for vectors of another width.
+        """
         known = self.dimensions
         if dimensions is not None and known not in (None, dimensions):
             raise JobMismatchError(
                 f"the vectors have {dimensions} dimensions now; those that {self.folder} holds have {known}"
             )
-        facts = {"dimensions": dimensions} if dimensions is not None and known is None else {}
+        facts: JsonDict = {"dimensions": dimensions} if dimensions is not None and known is None else {}
+        models = self.served_models
+        if not set(models).issuperset(served):
+            facts["served_models"] = list(dict.fromkeys((*models, *served)))
         spool = self._spool(self._part) if runs else None
         kept = [
             SpooledSpan(run.rows, run.ids, spool.append(run.vectors), run.digest) for run in runs if spool is not None
@@ -279,6 +297,7 @@ class Store:
             "format": self._format,
             "dtype": "float32",
             "dimensions": self.dimensions,
+            "served_models": self.served_models,
             "total": self._facts.get("total"),
             "succeeded": self.succeeded,
             "failed": self.failed,

@@ -5,11 +5,14 @@ Servers differ in what they send, so only the spine of an answer is strict; a wr
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
+
+_MAX_DIGITS = 19  # a longer number is no count
 
 
 def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
@@ -70,6 +73,34 @@ def text_or_none(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def int_or_none(value: Json) -> int | None:
-    """An int as it is (a bool is none), anything else as None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+def whole_number(value: Json) -> int | None:
+    """A whole number as servers write it (12, 12.0, "12"); None for anything else, a boolean too."""
+    if type(value) is int:
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
+        return int(value)
+    return None
+
+
+def pop_number(data: JsonDict, name: str) -> int | None:
+    """Take a whole number out of an object. What cannot be read as one stays there, for `extra`."""
+    number = whole_number(data.get(name))
+    if number is not None or data.get(name) is None:
+        data.pop(name, None)
+    return number
+
+
+def pop_count(data: JsonDict, name: str) -> int | None:
+    """`pop_number` for what cannot be negative."""
+    number = whole_number(data.get(name))
+    return None if number is not None and number < 0 else pop_number(data, name)
+
+
+def pop_time(data: JsonDict, name: str) -> int | None:
+    """`pop_number` for Unix seconds, of which some servers send fractions."""
+    value = data.get(name)
+    if isinstance(value, float) and math.isfinite(value):
+        data[name] = math.floor(value)
+    return pop_number(data, name)

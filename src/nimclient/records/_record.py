@@ -85,6 +85,8 @@ def _cut(texts: list[str], count: int) -> str:
 def _as_json(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
+    if isinstance(value, float) and value != value:  # NaN, which JSON has not
+        return None
     if is_array(value):
         return [_as_json(item) for item in cast(list[Any], value)]
     return value

@@ -8,21 +8,24 @@ parser (split off; `.extra["raw_content"]` keeps the text as it came); `stop_rea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from attrs import evolve, field, frozen
 
-from nimclient._base.types import Json, JsonDict
+from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
-    int_or_none,
     object_or_empty,
     objects,
+    pop_number,
+    pop_time,
     text_or_none,
+    whole_number,
     wrong,
 )
 from nimclient.records._record import Record, TopRecord, WireRecord
@@ -59,16 +62,19 @@ class Message(WireRecord):
         """The text of the content: of a list, its text parts joined; never None."""
         if isinstance(self.content, str):
             return self.content
-        parts = self.content if isinstance(self.content, Sequence) else ()
-        return "".join(_text_of_part(part) for part in parts)
+        return text_of_parts(self.content if isinstance(self.content, Sequence) else ())
+
+
+def _none_if_nan(number: float) -> float | None:
+    return None if math.isnan(number) else number
 
 
 @frozen(repr=False)
 class TokenLogprob(WireRecord):
-    """One token with its log probability (natural logarithm; vLLM clamps minus infinity to −9999)."""
+    """One token with its log probability (natural logarithm; NaN: not told; vLLM clamps minus infinity to −9999)."""
 
     token: str
-    logprob: float
+    logprob: float = field(eq=_none_if_nan)
     bytes: tuple[int, ...] | None = None
     top_logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -202,13 +208,13 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
     if "choices" not in data:
         raise wrong("there is none", "choices", meta)
     choices = as_list(data.pop("choices"), "choices", meta)
-    usage = decode_usage(data.pop("usage", None))
+    usage = decode_usage(data.pop("usage", None)) or usage_of_choices(choices)
     return ChatCompletion(
         id=text_or_none(data.pop("id", None)),
         model=text_or_none(data.pop("model", None)),
         choices=tuple(_decode_choice(choice, position, meta) for position, choice in enumerate(choices)),
         usage=usage,
-        created=int_or_none(data.pop("created", None)),
+        created=pop_time(data, "created"),
         object=text_or_none(data.pop("object", None)),
         system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
         extra=data,
@@ -221,7 +227,7 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
     message = data.pop("message", None)
     if not isinstance(message, dict):
         raise wrong("there is no message", f"choices[{position}].message", meta)
-    index = int_or_none(data.pop("index", None))
+    index = pop_number(data, "index")
     finish_reason = text_or_none(data.pop("finish_reason", None))
     decoded = decode_message(object_or_empty(message))
     if finish_reason == "length":
@@ -247,6 +253,8 @@ def decode_message(value: JsonDict) -> Message:
     data.pop("reasoning", None)
     role = text_or_none(data.pop("role", None)) or "assistant"
     content = data.pop("content", None)
+    if role == "assistant" and reasoning is None and isinstance(content, list):
+        reasoning = reasoning_of_parts(cast(list[Any], content)) or None
     if role == "assistant" and isinstance(content, str) and reasoning is None and (split := split_tags(content)):
         data[RAW_CONTENT] = content
         reasoning, content = split[0] or None, split[1]
@@ -263,8 +271,8 @@ def decode_message(value: JsonDict) -> Message:
 
 
 def reasoning_of(data: JsonDict) -> str | None:
-    """The reasoning text of a message or delta under either of its names."""
-    return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content"))
+    """The reasoning text of a message or delta under either of its names; None where it is empty."""
+    return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content")) or None
 
 
 def decode_logprobs(value: Json) -> Logprobs | None:
@@ -276,25 +284,36 @@ def decode_logprobs(value: Json) -> Logprobs | None:
 
 
 def _decode_tokens(value: Json) -> tuple[TokenLogprob, ...]:
-    return tuple(_decode_token(item) for item in objects(value))
+    return tuple(decode_token(item) for item in objects(value))
 
 
-def _decode_token(value: JsonDict) -> TokenLogprob:
+def decode_token(value: JsonDict) -> TokenLogprob:
+    """One token with its log probability and those of its alternatives."""
     data = dict(value)
     raw = data.pop("bytes", None)
     return TokenLogprob(
         token=text_or_none(data.pop("token", None)) or "",
-        logprob=data.pop("logprob", 0.0),
+        logprob=_pop_logprob(data),
         bytes=tuple(cast(list[int], raw)) if isinstance(raw, list) else None,
         top_logprobs=_decode_tokens(data.pop("top_logprobs", None)),
         extra=data,
     )
 
 
+def _pop_logprob(data: JsonDict) -> float:
+    """NaN where there is none: 0.0 would say that the token was certain. What is no number stays for `extra`."""
+    value: Json = data.pop("logprob", None)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value
+    if value is not None:
+        data["logprob"] = value
+    return math.nan
+
+
 def _decode_chunk_choice(value: JsonDict) -> ChunkChoice:
     data = object_or_empty(value.get("delta"))
     return ChunkChoice(
-        index=int_or_none(value.get("index")) or 0,
+        index=whole_number(value.get("index")) or 0,
         delta=Delta(
             role=text_or_none(data.get("role")),
             content=text_or_none(data.get("content")),
@@ -314,15 +333,41 @@ def _decode_tool_deltas(value: Json) -> tuple[ToolCallDelta, ...]:
 def _decode_tool_delta(value: JsonDict) -> ToolCallDelta:
     data = object_or_empty(value.get("function"))
     return ToolCallDelta(
-        index=int_or_none(value.get("index")),
+        index=whole_number(value.get("index")),
         id=text_or_none(value.get("id")),
         name=text_or_none(data.get("name")),
         arguments=text_or_none(data.get("arguments")) or "",
     )
 
 
+def text_of_parts(parts: Iterable[Any]) -> str:
+    """The text of a content list."""
+    return "".join(map(_text_of_part, parts))
+
+
+def reasoning_of_parts(parts: Iterable[Any]) -> str:
+    """The reasoning in a content list: the parts of type "thinking" (Mistral), each a text or a list of text parts."""
+    found = [object_or_empty(part).get("thinking") for part in parts if object_or_empty(part).get("type") == "thinking"]
+    return "".join(item if isinstance(item, str) else text_of_parts(as_parts(item)) for item in found)
+
+
+def as_parts(value: Json) -> list[Any]:
+    """A content list as it is, anything else as an empty one."""
+    return cast(list[Any], value) if isinstance(value, list) else []
+
+
+def is_text_part(part: Any) -> bool:
+    """Whether a part of a content list is text."""
+    return isinstance(part, str) or (is_object(part) and part.get("type") in _TEXT_PARTS)
+
+
+def usage_of_choices(choices: Iterable[Any]) -> Usage | None:
+    """The usage that some servers put into a choice."""
+    found = (decode_usage(object_or_empty(choice).get("usage")) for choice in choices)
+    return next((usage for usage in found if usage is not None), None)
+
+
 def _text_of_part(part: Any) -> str:
     if isinstance(part, str):
         return part
-    data = object_or_empty(part)
-    return text_or_none(data.get("text")) or "" if data.get("type") in _TEXT_PARTS else ""
+    return text_or_none(object_or_empty(part).get("text")) or "" if is_text_part(part) else ""

@@ -16,12 +16,15 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
-    int_or_none,
     object_or_empty,
+    objects,
+    pop_number,
+    pop_time,
     text_or_none,
     wrong,
 )
 from nimclient.records._record import TopRecord, WireRecord
+from nimclient.records.chat import decode_token
 from nimclient.records.usage import Usage, decode_usage
 
 
@@ -118,7 +121,7 @@ def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completi
         model=text_or_none(data.pop("model", None)),
         choices=tuple(_decode_choice(choice, position) for position, choice in enumerate(choices)),
         usage=decode_usage(data.pop("usage", None)),
-        created=int_or_none(data.pop("created", None)),
+        created=pop_time(data, "created"),
         object=text_or_none(data.pop("object", None)),
         system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
         extra=data,
@@ -128,7 +131,7 @@ def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completi
 
 def _decode_choice(value: JsonDict, position: int) -> CompletionChoice:
     data = dict(value)
-    index = int_or_none(data.pop("index", None))
+    index = pop_number(data, "index")
     return CompletionChoice(
         index=position if index is None else index,
         text=text_or_none(data.pop("text", None)) or "",
@@ -147,11 +150,24 @@ def decode_logprobs(value: Json) -> CompletionLogprobs | None:
     if not isinstance(value, dict):
         return None
     data = dict(object_or_empty(value))
+    if "content" in data and "tokens" not in data:
+        return _of_chat_form(data)
     return CompletionLogprobs(
         tokens=_tuple_or_none(data.pop("tokens", None)) or (),
         token_logprobs=_tuple_or_none(data.pop("token_logprobs", None)) or (),
         top_logprobs=_tuple_or_none(data.pop("top_logprobs", None)) or (),
         text_offset=_tuple_or_none(data.pop("text_offset", None)) or (),
+        extra=data,
+    )
+
+
+def _of_chat_form(data: JsonDict) -> CompletionLogprobs:
+    """Log probabilities as chat completions have them, one object a token (llama-server). No text offsets come with them."""
+    tokens = [decode_token(item) for item in objects(data.pop("content"))]
+    return CompletionLogprobs(
+        tokens=tuple(token.token for token in tokens),
+        token_logprobs=tuple(token.logprob for token in tokens),
+        top_logprobs=tuple({top.token: top.logprob for top in token.top_logprobs} for token in tokens),
         extra=data,
     )
 

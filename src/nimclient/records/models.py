@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient.records._decode import as_list, as_object, int_or_none, text_or_none, wrong
+from nimclient.records._decode import as_list, as_object, pop_count, pop_time, text_or_none, wrong
 from nimclient.records._record import TopRecord
 
 ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]
@@ -121,8 +121,8 @@ def _decode_model(model_id: str, entry: JsonDict) -> Model:
         id=model_id,
         owned_by=text_or_none(entry.pop("owned_by", None)),
         parent=text_or_none(entry.pop("parent", None)),
-        max_model_len=int_or_none(entry.pop("max_model_len", None)),
-        created=int_or_none(entry.pop("created", None)),
+        max_model_len=pop_count(entry, "max_model_len"),
+        created=pop_time(entry, "created"),
         listed=True,
         extra=entry,
     )

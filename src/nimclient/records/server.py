@@ -11,9 +11,9 @@ from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import (
     as_list,
     as_object,
-    int_or_none,
     object_or_empty,
     objects,
+    pop_count,
     text_or_none,
     wrong,
 )
@@ -114,12 +114,12 @@ def decode_tokenization(value: Json, meta: ResponseMeta | None = None) -> Tokeni
     """`{"count", "max_model_len", "tokens", "token_strs"}`; the tokens are the spine."""
     data = dict(as_object(value, "body", meta))
     tokens = _tokens(data.pop("tokens", None), meta)
-    count = int_or_none(data.pop("count", None))
+    count = pop_count(data, "count")
     texts = data.pop("token_strs", None)
     return Tokenization(
         count=len(tokens) if count is None else count,
         tokens=tokens,
-        max_model_len=int_or_none(data.pop("max_model_len", None)),
+        max_model_len=pop_count(data, "max_model_len"),
         token_strs=tuple(str(text) for text in cast(list[Any], texts)) if isinstance(texts, list) else (),
         extra=data,
         meta=meta,

@@ -24,7 +24,7 @@ class ToolCall(WireRecord):
     cut_off: bool = field(default=False, kw_only=True)  # the answer ended at its token limit with this call
 
     def parse(self) -> JsonDict:
-        """The arguments decoded. An empty text means none. Raises ToolError when they are cut off or not an object."""
+        """The arguments decoded. Empty text and null mean none. Raises ToolError when they are cut off or not an object."""
         arguments: Json = self.arguments
         for _ in range(2):  # vLLM before 0.18 encodes some schemas' arguments twice
             if not isinstance(arguments, str):
@@ -37,6 +37,8 @@ class ToolCall(WireRecord):
                 arguments = _json.loads(arguments.encode("utf-8", "surrogatepass"), f"tool call {self.name!r}")
             except DecodeError as error:
                 raise ToolError(f"the arguments of tool call {self.name!r} are incomplete or not JSON") from error
+        if arguments is None:
+            return {}
         if not isinstance(arguments, dict):
             raise ToolError(f"the arguments of tool call {self.name!r} are not a JSON object")
         return object_or_empty(arguments)

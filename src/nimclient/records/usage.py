@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import int_or_none, object_or_empty
+from nimclient.records._decode import object_or_empty, pop_count
 from nimclient.records._record import WireRecord
 
 
@@ -29,14 +29,14 @@ class Usage(WireRecord):
 
 
 def decode_usage(value: Json) -> Usage | None:
-    """Token counts, or None."""
+    """Token counts, or None. What is no count, such as a negative number, stays in `extra`."""
     if not isinstance(value, dict):
         return None
     data = dict(object_or_empty(value))
     return Usage(
-        prompt_tokens=int_or_none(data.pop("prompt_tokens", None)) or 0,
-        completion_tokens=int_or_none(data.pop("completion_tokens", None)) or 0,
-        total_tokens=int_or_none(data.pop("total_tokens", None)) or 0,
+        prompt_tokens=pop_count(data, "prompt_tokens") or 0,
+        completion_tokens=pop_count(data, "completion_tokens") or 0,
+        total_tokens=pop_count(data, "total_tokens") or 0,
         prompt_tokens_details=data.pop("prompt_tokens_details", None),
         completion_tokens_details=data.pop("completion_tokens_details", None),
         extra=data,

@@ -3,22 +3,22 @@
 from typing import Any, Final
 
 from .fields import Fields
-from .refusals import bad_field
-from .wire import PlainAnswer
+from .rejections import bad_field
+from .wire import PlainResponse
 
 _KINDS: Final = ("protein", "dna", "rna")
 _RISE: Final = 3.8  # Å from one residue to the next
 _COLUMNS: Final = ("group_PDB", "id", "label_atom_id", "label_comp_id", "label_asym_id", "label_seq_id", "Cartn_x")
 
 
-def structures(fields: Fields) -> PlainAnswer:
+def structures(fields: Fields) -> PlainResponse:
     """One structure of the polymers, and how sure it is of it."""
     polymers = fields.objects("polymers")
     if not polymers:
         raise fields.missing("polymers")
     chains = [_sequence(Fields(polymer, f"polymers.{at}")) for at, polymer in enumerate(polymers)]
     structure: dict[str, Any] = {"format": "mmcif", "name": "simulated", "structure": _mmcif(chains)}
-    return PlainAnswer(
+    return PlainResponse(
         {"structures": [structure], "confidence_scores": [0.5], "metrics": {"residues": sum(map(len, chains))}}
     )
 

@@ -1,10 +1,11 @@
-"""The models the simulator serves: every id of the catalog that comes with nimclient, and those it is given by name.
+"""The models the simulator serves: those it is given by name, else every id of the catalog that comes with nimclient.
 
-Aliases are names of the client's, not of a server, and are not served. A model given by name answers every route and
-makes no difference between queries and passages.
+Aliases are names of the client's, not of a server, and are not served. A model that the catalog does not know answers
+every route, takes every kind of media and makes no difference between queries and passages.
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,14 @@ from urllib.parse import urlsplit
 ANY_KIND: Final = "any"
 INPUT_TYPES: Final = ("query", "passage")
 
+_MEDIA: Final = frozenset({"image", "video", "audio"})
+_LISTENS: Final = re.compile(r"omni|phi-4-multimodal|gemma-3n|voxtral|audio")
+# Families whose chat template reasons unless it is told not to (their model cards).
+_REASONS: Final = re.compile(
+    r"nemotron-3(?:\.\d)?-(?!embed)|nemotron-nano-(?:9b|12b)-v2|super-49b-v1\.5|qwq|qwen3(?!.*(?:instruct|coder|embed|rerank))"
+    r"|deepseek-(?:r1|v4)|gpt-oss|kimi-k2(?:-thinking|\.\d)|glm-?[45]|minimax-m\d|seed-oss|step-3|magistral|reasoning|thinking",
+    re.IGNORECASE,
+)
 _SHORT_TOKENS: Final = 512
 _LONG_TOKENS: Final = 8192
 
@@ -24,13 +33,24 @@ class ServedModel:
     """One model: its id, what it is for, and what its embedding side asks for.
 
     `token_limit` is the longest input of an embedding or ranking model, in tokens; chat models have the simulator's.
+    `media` is what it takes beside text: "image", "video", "audio".
     """
 
     id: str
     kind: str = ANY_KIND
     symmetric: bool = True
-    images: bool = False
+    media: frozenset[str] = _MEDIA
     token_limit: int = _LONG_TOKENS
+
+    @property
+    def images(self) -> bool:
+        """Whether it takes images."""
+        return "image" in self.media
+
+    @property
+    def reasons(self) -> bool:
+        """Whether it reasons when the request does not say."""
+        return _REASONS.search(self.id) is not None
 
 
 def _from_entry(entry: dict[str, Any]) -> ServedModel:
@@ -40,9 +60,13 @@ def _from_entry(entry: dict[str, Any]) -> ServedModel:
         id=name,
         kind=entry["kind"],
         symmetric=entry["kind"] != "embedding" or bool(entry.get("symmetric")),
-        images=bool(entry.get("images")),
+        media=_media(name) if entry.get("images") else frozenset(),
         token_limit=_SHORT_TOKENS if short else _LONG_TOKENS,
     )
+
+
+def _media(name: str) -> frozenset[str]:
+    return _MEDIA if _LISTENS.search(name) else _MEDIA - {"audio"}
 
 
 _ROUTES: Final = {"chat": "chat", "vlm": "chat", "embedding": "embeddings", "ranking": "ranking"}
@@ -73,9 +97,18 @@ def models_with_assets() -> frozenset[str]:
 
 
 def served_models(given: Iterable[str] = ()) -> dict[str, ServedModel]:
-    """The table of models by id: those given first, then the catalog in its own order."""
+    """The table of models by id: those given, else the catalog in its own order."""
     catalog = {model.id: model for model in _catalog()}
-    return {name: catalog.get(name, ServedModel(name)) for name in given} | catalog
+    return {name: catalog.get(name, ServedModel(name)) for name in given} or catalog
+
+
+def route_of(model: ServedModel, body: dict[str, Any]) -> str:
+    """The route that serves a model's kind; the body tells it for a model of any kind."""
+    if model.kind in _ROUTES:
+        return _ROUTES[model.kind]
+    if "query" in body:
+        return "ranking"
+    return "embeddings" if "input" in body else "completions" if "prompt" in body else "chat"
 
 
 def find_model(models: dict[str, ServedModel], name: str) -> tuple[ServedModel | None, str | None]:

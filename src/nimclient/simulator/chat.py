@@ -4,21 +4,30 @@ Knows the rules of `/v1/chat/completions` as NIM 2.x (vLLM) applies them; the an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from .extract import Material, Turn, answer, take_apart, thought, wants_thinking
+from .catalog import ServedModel
+from .extract import Material, Message, answer, take_apart, thought, wants_thinking
 from .fields import Fields
-from .refusals import bad_field, invalid_field
+from .prompt_schemas import without_schemas
+from .rejections import Rejection, bad_field, invalid_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
-from .structured import Constraint, constrained_text, read_constraint
+from .structured import Constraint, constrained_text, in_words, read_constraint
 from .text import count_tokens, pieces
-from .toolcalls import ToolCall, ToolOffer, call_tool, read_tools
+from .toolcalls import ToolCall, ToolOffer, call_tools, read_tools
+from .wire import Usage
 
-MOST_TOP_LOGPROBS: Final = 20  # vLLM's --max-logprobs
+MAX_TOP_LOGPROBS: Final = 20  # vLLM's --max-logprobs
 
 _TOKENS_PER_MESSAGE: Final = 4
 _TEXT_PARTS: Final = ("text", "input_text", "output_text")
+_SILENT_PARTS: Final = ("refusal", "thinking")
+_MEDIA_PARTS: Final = {
+    **dict.fromkeys(("image_url", "input_image", "image_embeds"), "image"),
+    **dict.fromkeys(("input_audio", "audio_url", "audio_embeds"), "audio"),
+    **dict.fromkeys(("video_url", "video_embeds"), "video"),
+}
 _NO_THINKING: Final = ("none", "minimal")
 
 
@@ -26,7 +35,7 @@ _NO_THINKING: Final = ("none", "minimal")
 class ChatRequest:
     """A checked request. `top_logprobs` None is no logprobs at all; `seed` is the simulator's plus the request's."""
 
-    turns: tuple[Turn, ...]
+    messages: tuple[Message, ...]
     sampling: Sampling
     offer: ToolOffer
     constraint: Constraint | None = None
@@ -36,79 +45,103 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatChoice:
-    """One reply as tokens: reasoning first, then either content or the arguments of a tool call."""
+    """One answer as tokens: reasoning first, then either content or tool calls."""
 
     reasoning: tuple[str, ...]
     content: tuple[str, ...]
-    call: ToolCall | None
+    calls: tuple[ToolCall, ...]
     finish_reason: str
     stop_reason: str | None
 
     @property
-    def call_tokens(self) -> tuple[str, ...]:
-        """The tokens of the call's arguments."""
-        return () if self.call is None else tuple(pieces(self.call.arguments))
-
-    @property
     def token_count(self) -> int:
-        """How many tokens the reply took; naming a tool takes one."""
-        call = 0 if self.call is None else 1 + len(self.call_tokens)
-        return len(self.reasoning) + len(self.content) + call
+        """How many tokens the answer took; naming a tool takes one."""
+        return len(self.reasoning) + len(self.content) + sum(1 + len(call.tokens) for call in self.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatAnswer:
-    """All choices of one request and the tokens of its prompt."""
+    """All choices of one request, the tokens of its prompt, and how many of them the prefix cache held."""
 
     choices: tuple[ChatChoice, ...]
     prompt_tokens: int
+    cached_tokens: int = 0
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest choice."""
+        return max(choice.token_count for choice in self.choices)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens of the prompt and of all choices."""
+        tokens = sum(choice.token_count for choice in self.choices)
+        reasons = tuple(choice.finish_reason for choice in self.choices)
+        return Usage(self.prompt_tokens, tokens, reasons, self.cached_tokens)
 
 
-def read_turns(fields: Fields) -> tuple[Turn, ...]:
-    """The messages of a request; text parts are put together, other parts are ignored."""
+def read_messages(fields: Fields, model: ServedModel | None = None) -> tuple[Message, ...]:
+    """The messages of a request; text parts are put together. Rejection (400) for media that the model does not take."""
     messages = fields.objects("messages")
     if messages is None:
         raise fields.missing("messages")
     if not messages:
         raise invalid_field("messages", "too_short", "List should have at least 1 item after validation, not 0")
-    return tuple(_turn(Fields(message, f"messages.{at}")) for at, message in enumerate(messages))
+    return tuple(_message(Fields(message, f"messages.{at}"), model) for at, message in enumerate(messages))
 
 
-def _turn(message: Fields) -> Turn:
+def _message(message: Fields, model: ServedModel | None) -> Message:
     role = message.need_text("role")
-    content = message.given("content")
-    if isinstance(content, list):
-        return Turn(role, "\n".join(_part_text(message, part) for part in message.objects("content") or ()).strip())
-    return Turn(role, message.text("content") or "")
+    calls = tuple(_called(call) for call in message.objects("tool_calls") or ())
+    if not isinstance(message.given("content"), list):
+        return Message(role, message.text("content") or "", calls)
+    texts = [_part_text(Fields(part, message.path("content")), model) for part in message.objects("content") or ()]
+    return Message(role, "\n".join(texts).strip(), calls)
 
 
-def _part_text(message: Fields, part: dict[str, Any]) -> str:
-    inner = Fields(part, message.path("content"))
-    kind = inner.text("type") or "text"
-    return inner.need_text("text") if kind in _TEXT_PARTS else ""
+def _called(call: dict[str, Any]) -> str:
+    function = Fields(call, "messages.tool_calls").object("function") or {}
+    return str(function.get("name", ""))
 
 
-def prompt_tokens(turns: Sequence[Turn]) -> int:
+def _part_text(part: Fields, model: ServedModel | None) -> str:
+    """The text of one content part, "" for media."""
+    kind = part.text("type") or next((name for name in _MEDIA_PARTS if part.given(name) is not None), "text")
+    if kind in _TEXT_PARTS:
+        return part.need_text("text")
+    if kind in _SILENT_PARTS:
+        return ""
+    media = _MEDIA_PARTS.get(kind)
+    if media is None:
+        raise Rejection(400, f"Unknown part type: {kind}", param=part.path("type"))
+    if model is not None and not model.media:
+        raise Rejection(400, f"{model.id} is not a multimodal model", param=part.path("type"))
+    if model is not None and media not in model.media:
+        raise Rejection(400, f"At most 0 {media}(s) may be provided in one prompt.", param=part.path("type"))
+    return ""
+
+
+def prompt_tokens(messages: Sequence[Message]) -> int:
     """The tokens of a prompt: those of the texts and a few around each message."""
-    return sum(count_tokens(turn.text) + _TOKENS_PER_MESSAGE for turn in turns)
+    return sum(count_tokens(message.text) + _TOKENS_PER_MESSAGE for message in messages)
 
 
-def read_chat(fields: Fields) -> ChatRequest:
-    """Check and collect a request; Refusal (400) names what is wrong."""
-    turns = read_turns(fields)
+def read_chat(fields: Fields, model: ServedModel | None = None) -> ChatRequest:
+    """Check and collect a request; Rejection (400) names what is wrong."""
+    messages = read_messages(fields, model)
     if fields.flag("add_generation_prompt") and fields.flag("continue_final_message"):
         raise bad_field("continue_final_message", "cannot be set together with `add_generation_prompt`.")
     return ChatRequest(
-        turns=turns,
+        messages=messages,
         sampling=read_sampling(fields, default_max=None),
         offer=read_tools(fields),
-        constraint=read_constraint(fields),
-        thinking=_thinking(fields, turns),
+        constraint=in_words(read_constraint(fields), [message.text for message in messages]),
+        thinking=_thinking(fields, messages, default=model is not None and model.reasons),
         top_logprobs=_top_logprobs(fields),
     )
 
 
-def _thinking(fields: Fields, turns: Sequence[Turn]) -> bool:
+def _thinking(fields: Fields, messages: Sequence[Message], *, default: bool) -> bool:
     kwargs = fields.object("chat_template_kwargs") or {}
     effort = fields.text("reasoning_effort")
     if fields.given("include_reasoning") is False:
@@ -118,55 +151,77 @@ def _thinking(fields: Fields, turns: Sequence[Turn]) -> bool:
             return bool(kwargs[switch])
     if "thinking_mode" in kwargs:
         return bool(kwargs["thinking_mode"] == "enabled")
-    return effort not in _NO_THINKING if effort is not None else wants_thinking(turns)
+    return effort not in _NO_THINKING if effort is not None else wants_thinking(messages, default=default)
 
 
 def _top_logprobs(fields: Fields) -> int | None:
     wanted = fields.flag("logprobs")
-    top = fields.integer("top_logprobs", least=-1, most=MOST_TOP_LOGPROBS)
+    top = fields.integer("top_logprobs", min=-1, max=MAX_TOP_LOGPROBS)
     if top and not wanted:
         raise bad_field("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true.")
     if not wanted:
         return None
-    return MOST_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; twenty is all the simulator makes up
+    return MAX_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; twenty is all the simulator makes up
 
 
 def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnswer:
     """Write the answer to a request; equal requests under equal seeds have equal answers."""
-    count = prompt_tokens(request.turns)
+    count = prompt_tokens(request.messages)
     check_context(count, request.sampling.room_needed, max_model_len)
-    material = take_apart(request.turns)
-    answered = request.turns[-1].role == "tool"
-    call = call_tool(request.offer, material.request, answered=answered)
+    material = take_apart(_without_schemas(request))
+    calls = call_tools(request.offer, material.request, called=_calls_so_far(request.messages))
     start = seed + request.sampling.seed
-    return ChatAnswer(tuple(_choice(request, material, call, start + at) for at in range(request.sampling.n)), count)
+    return ChatAnswer(tuple(_choice(request, material, calls, start + at) for at in range(request.sampling.n)), count)
 
 
-def _choice(request: ChatRequest, material: Material, call: ToolCall | None, variant: int) -> ChatChoice:
+def _without_schemas(request: ChatRequest) -> Sequence[Message]:
+    """The messages without what they say of the JSON to write, which is not what they are about."""
+    if request.constraint is None or request.constraint.kind not in ("json", "json_object"):
+        return request.messages
+    messages = [replace(message, text=without_schemas(message.text)) for message in request.messages]
+    return [message for message in messages if message.text] or request.messages
+
+
+def _calls_so_far(messages: Sequence[Message]) -> list[str]:
+    """The tools that were called since the last user message."""
+    names: list[str] = []
+    for message in messages:
+        names = [] if message.role == "user" else [*names, *message.calls]
+        if message.role == "tool" and not names:
+            names = [""]  # a result of a call that the history leaves out
+    return names
+
+
+def _choice(request: ChatRequest, material: Material, calls: tuple[ToolCall, ...], variant: int) -> ChatChoice:
     limit = request.sampling.max_tokens
     reasoning = pieces(thought(material)) if request.thinking else []
     if limit is not None and len(reasoning) >= limit:
-        return ChatChoice(tuple(reasoning[:limit]), (), None, "length", None)
+        return ChatChoice(tuple(reasoning[:limit]), (), (), "length", None)
     room = None if limit is None else limit - len(reasoning)
-    if call is not None:
-        return _calling(request, tuple(reasoning), call, room)
+    if calls:
+        return _calling(request, tuple(reasoning), calls, room)
     cut = _content(request, material, variant, room)
-    return ChatChoice(tuple(reasoning), cut.tokens, None, cut.finish_reason, cut.stop_reason)
+    return ChatChoice(tuple(reasoning), cut.tokens, (), cut.finish_reason, cut.stop_reason)
 
 
-def _calling(request: ChatRequest, reasoning: tuple[str, ...], call: ToolCall, room: int | None) -> ChatChoice:
-    tokens = pieces(call.arguments)
-    if room is not None and len(tokens) + 1 > room:
-        short = ToolCall(call.name, "".join(tokens[: room - 1]))
-        return ChatChoice(reasoning, (), short, "length", None)
+def _calling(
+    request: ChatRequest, reasoning: tuple[str, ...], calls: tuple[ToolCall, ...], room: int | None
+) -> ChatChoice:
+    kept: list[ToolCall] = []
+    for call in calls:
+        if room is not None and len(call.tokens) + 1 > room:
+            short = [ToolCall(call.name, "".join(call.tokens[: room - 1]))] if room else []
+            return ChatChoice(reasoning, (), (*kept, *short), "length", None)
+        kept.append(call)
+        room = None if room is None else room - len(call.tokens) - 1
     # vLLM reports "stop", not "tool_calls", when the caller named the tool.
-    return ChatChoice(reasoning, (), call, "stop" if request.offer.choice == "named" else "tool_calls", None)
+    return ChatChoice(reasoning, (), tuple(kept), "stop" if request.offer.choice == "named" else "tool_calls", None)
 
 
 def _content(request: ChatRequest, material: Material, variant: int, room: int | None) -> Cut:
     if request.constraint is None:
         return cut_text(answer(material, variant), request.sampling, room)
-    text = constrained_text(request.constraint, material.request, lambda: answer(material, variant))
+    text = constrained_text(request.constraint, material.everything, lambda: answer(material, variant))
     tokens = pieces(text)  # neither stop strings nor padding may break what the grammar allows
     if room is not None and len(tokens) > room:
         return Cut(tuple(tokens[:room]), "length")

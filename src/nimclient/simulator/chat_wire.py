@@ -30,15 +30,15 @@ class ChatWriter:
 
     def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
         """The usage record; the tokens so far may be given, else it is that of the whole answer."""
-        choices = self.answer.choices
-        complete = sum(choice.token_count for choice in choices) if completion_tokens is None else completion_tokens
+        choices, whole = self.answer.choices, self.answer.usage
+        complete = whole.completion_tokens if completion_tokens is None else completion_tokens
         usage: dict[str, Any] = {
-            "prompt_tokens": self.answer.prompt_tokens,
-            "total_tokens": self.answer.prompt_tokens + complete,
+            "prompt_tokens": whole.prompt_tokens,
+            "total_tokens": whole.prompt_tokens + complete,
             "completion_tokens": complete,
         }
-        if not self.shape.nulls:
-            usage["prompt_tokens_details"] = {"cached_tokens": 0}
+        if whole.cached_tokens or not self.shape.nulls:  # vLLM has no details for a prompt without cached tokens
+            usage["prompt_tokens_details"] = {"cached_tokens": whole.cached_tokens}
         if completion_tokens is None and any(choice.reasoning for choice in choices):
             usage["completion_tokens_details"] = {"reasoning_tokens": sum(len(choice.reasoning) for choice in choices)}
         return usage
@@ -69,13 +69,14 @@ class ChatWriter:
             "function_call": None,
             self.shape.reasoning: "".join(choice.reasoning) or None,
         }
-        if choice.call is not None:
+        if choice.calls:
             message["tool_calls"] = [
                 {
-                    "id": self._call_id(at),
+                    "id": self._call_id(at, place),
                     "type": "function",
-                    "function": {"name": choice.call.name, "arguments": choice.call.arguments},
+                    "function": {"name": call.name, "arguments": call.arguments},
                 }
+                for place, call in enumerate(choice.calls)
             ]
         return {
             "index": at,
@@ -88,7 +89,7 @@ class ChatWriter:
 
     def _is_empty(self, choice: ChatChoice) -> bool:
         """Whether content is null: beside a tool call, and when the tokens ran out during the reasoning."""
-        return choice.call is not None or (bool(choice.reasoning) and choice.finish_reason == "length")
+        return bool(choice.calls) or (bool(choice.reasoning) and choice.finish_reason == "length")
 
     def _logprobs(self, tokens: Sequence[str], start: int) -> dict[str, Any] | None:
         top = self.request.top_logprobs
@@ -96,8 +97,8 @@ class ChatWriter:
             return None
         return {"content": [chat_entry(token, start + at, top) for at, token in enumerate(tokens)]}
 
-    def _call_id(self, at: int) -> str:
-        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at}'.encode()):08x}"
+    def _call_id(self, at: int, place: int) -> str:
+        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {place}'.encode()):08x}"
 
     def frames(self) -> Iterator[Frame]:
         """The stream; the token of number k (from 0) of every choice is due at the same moment."""
@@ -125,12 +126,12 @@ class ChatWriter:
             yield _delta({self.shape.reasoning: token})
         for place, token in enumerate(choice.content):
             yield _delta({"content": token}, self._logprobs([token], place))
-        if choice.call is not None:
-            name = {"name": choice.call.name, "arguments": ""}
-            first = {"index": 0, "id": self._call_id(at), "type": "function", "function": name}
+        for place, call in enumerate(choice.calls):
+            name = {"name": call.name, "arguments": ""}
+            first = {"index": place, "id": self._call_id(at, place), "type": "function", "function": name}
             yield _delta({"tool_calls": [first]})
-            for token in choice.call_tokens:
-                more = {"index": 0, "function": {"arguments": token}}
+            for token in call.tokens:
+                more = {"index": place, "function": {"arguments": token}}
                 yield _delta({"tool_calls": [more]})
 
     def _finish(self, at: int) -> dict[str, Any]:

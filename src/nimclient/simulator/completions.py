@@ -14,16 +14,16 @@ from typing import Any, Final, cast
 from .dialects import CREATED
 from .fields import Fields
 from .logprobs import completion_logprobs
-from .refusals import Refusal, bad_field
+from .rejections import Rejection, bad_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
 from .text import count_tokens, pieces
 from .vocabulary import Vocabulary
-from .wire import DONE, Frame, event
+from .wire import DONE, Frame, Usage, event
 
 DEFAULT_TOKENS: Final = 16
-MOST_PROMPTS: Final = 1024
-MOST_LOGPROBS: Final = 20
+MAX_PROMPTS: Final = 1024
+MAX_LOGPROBS: Final = 20
 
 _FALLBACK: Final = "the simulator writes on and on because nobody gave it any words to go by"
 
@@ -40,7 +40,7 @@ class CompletionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Continuation:
     """One continuation: the tokens of the prompt when they are echoed, and those of the text after it."""
 
     echoed: tuple[str, ...]
@@ -48,16 +48,16 @@ class Completion:
 
 
 def read_completion(fields: Fields, vocabulary: Vocabulary) -> CompletionRequest:
-    """Check and collect a request; Refusal (400) names what is wrong."""
+    """Check and collect a request; Rejection (400) names what is wrong."""
     if fields.given("suffix") is not None:
-        raise Refusal(400, "suffix is not currently supported", param="suffix")  # as in vLLM up to 0.25
+        raise Rejection(400, "suffix is not currently supported", param="suffix")  # as in vLLM up to 0.25
     echo = fields.flag("echo")
-    logprobs = fields.integer("logprobs", least=-1, most=MOST_LOGPROBS)
+    logprobs = fields.integer("logprobs", min=-1, max=MAX_LOGPROBS)
     return CompletionRequest(
         prompts=_prompts(fields, vocabulary),
-        sampling=read_sampling(fields, default_max=DEFAULT_TOKENS, least_max=0 if echo else 1),
+        sampling=read_sampling(fields, default_max=DEFAULT_TOKENS, min_max_tokens=0 if echo else 1),
         echo=echo,
-        logprobs=MOST_LOGPROBS if logprobs == -1 else logprobs,
+        logprobs=MAX_LOGPROBS if logprobs == -1 else logprobs,
         constraint=read_constraint(fields),
     )
 
@@ -72,8 +72,8 @@ def _prompts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
     prompts = fields.array("prompt") or []
     if prompts and all(isinstance(item, int) for item in prompts):
         prompts = [prompts]
-    if not 1 <= len(prompts) <= MOST_PROMPTS:
-        raise bad_field("prompt", f"must hold between 1 and {MOST_PROMPTS} prompts, got {len(prompts)}.")
+    if not 1 <= len(prompts) <= MAX_PROMPTS:
+        raise bad_field("prompt", f"must hold between 1 and {MAX_PROMPTS} prompts, got {len(prompts)}.")
     return tuple(_prompt(prompt, vocabulary) for prompt in prompts)
 
 
@@ -86,7 +86,7 @@ def _prompt(prompt: Any, vocabulary: Vocabulary) -> str:
     return vocabulary.text_of(ids)
 
 
-def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[Completion]:
+def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[Continuation]:
     """All continuations, those of the first prompt first; equal requests under equal seeds have equal answers."""
     sampling = request.sampling
     for prompt in request.prompts:
@@ -98,13 +98,13 @@ def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[
     ]
 
 
-def _complete(request: CompletionRequest, prompt: str, seed: int) -> Completion:
+def _complete(request: CompletionRequest, prompt: str, seed: int) -> Continuation:
     limit = DEFAULT_TOKENS if request.sampling.max_tokens is None else request.sampling.max_tokens
     echoed = tuple(pieces(prompt)) if request.echo else ()
     if request.constraint is None:
-        return Completion(echoed, cut_text(continuation(prompt, limit, seed), request.sampling, limit))
+        return Continuation(echoed, cut_text(continuation(prompt, limit, seed), request.sampling, limit))
     text = constrained_text(request.constraint, prompt, lambda: continuation(prompt, limit, seed))
-    return Completion(echoed, cut_text(text, Sampling(), limit))
+    return Continuation(echoed, cut_text(text, Sampling(), limit))
 
 
 def continuation(prompt: str, tokens: int, seed: int) -> str:
@@ -129,14 +129,20 @@ class CompletionWriter:
     """Writes the answer to one request; `request_id` becomes part of its id."""
 
     request: CompletionRequest
-    completions: Sequence[Completion]
+    completions: Sequence[Continuation]
     model: str
     request_id: str
 
-    def usage(self) -> dict[str, Any]:
-        """The usage record of the whole answer; echoed tokens are the prompt's."""
+    def tokens(self) -> Usage:
+        """The tokens of the whole answer; echoed tokens are the prompt's."""
         prompt = sum(map(count_tokens, self.request.prompts))
         complete = sum(len(completion.cut.tokens) for completion in self.completions)
+        return Usage(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
+
+    def usage(self) -> dict[str, Any]:
+        """The usage record of the whole answer."""
+        tokens = self.tokens()
+        prompt, complete = tokens.prompt_tokens, tokens.completion_tokens
         return {"prompt_tokens": prompt, "total_tokens": prompt + complete, "completion_tokens": complete}
 
     def body(self) -> dict[str, Any]:
@@ -150,7 +156,7 @@ class CompletionWriter:
             "kv_transfer_params": None,
         }
 
-    def _choice(self, at: int, completion: Completion) -> dict[str, Any]:
+    def _choice(self, at: int, completion: Continuation) -> dict[str, Any]:
         tokens = (*completion.echoed, *completion.cut.tokens)
         return {
             "index": at,
@@ -190,7 +196,7 @@ class CompletionWriter:
             yield Frame(last, event({**self._head(), "choices": [], "usage": self.usage()}))
         yield Frame(last, DONE)
 
-    def _texts(self, completion: Completion) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    def _texts(self, completion: Continuation) -> Iterator[tuple[str, dict[str, Any] | None]]:
         start = len(completion.echoed)
         offset = len("".join(completion.echoed))
         if completion.echoed:

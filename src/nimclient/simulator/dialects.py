@@ -11,15 +11,24 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 from .catalog import ServedModel, hosted_paths, models_with_assets
-from .refusals import Refusal
+from .functions import is_invocation
+from .metrics import DYNAMO_METRICS, VLLM_METRICS
+from .rejections import Rejection
 from .wire import DONE, event
 
 # All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
 CREATED: Final = 1_767_225_600
 
+_KEY: Final = re.compile(r"Bearer nvapi-[\w-]+")
 _INLINE: Final = re.compile(r";base64,([A-Za-z0-9+/=]+)")
 _INLINE_LIMIT: Final = 180_000
 _OF_NIM: Final = frozenset({"ranking", "infer", "ocr", "boltz2"})
+_COMMON_POSTS: Final = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+}
 _RETRIEVER_ROUTES: Final = frozenset({"embeddings", "ranking"})
 
 
@@ -39,9 +48,7 @@ class NimDialect:
 
     name = "nim"
     posts: ClassVar[Mapping[str, str]] = {
-        "/v1/chat/completions": "chat",
-        "/v1/completions": "completions",
-        "/v1/embeddings": "embeddings",
+        **_COMMON_POSTS,
         "/v1/ranking": "ranking",
         "/v1/infer": "infer",
         "/v1/ocr": "ocr",
@@ -55,33 +62,42 @@ class NimDialect:
         "/v1/health/ready": "ready",
         "/v1/metadata": "metadata",
         "/v1/version": "version",
+        "/v1/metrics": "metrics",
+        "/metrics": "metrics",
     }
-    generates: Final = frozenset({"chat", "completions", "embeddings", "ranking", "rerank", "infer", "ocr", "boltz2"})
+    generates: Final = frozenset(
+        {"chat", "completions", "responses", "embeddings", "ranking", "rerank", "infer", "ocr", "boltz2", "function"}
+    )
     shape = ChatShape()
     one_model = True
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
     """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
-    bare_rankings = False
+    metric_names: ClassVar[Mapping[str, str]] = VLLM_METRICS
+    plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Raise Refusal for what this server refuses before it looks at the values."""
+        """Raise Rejection for what this server rejects before it looks at the values."""
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
-        """The error body. Retriever routes are flat, the others nested; an unknown model is nested everywhere."""
-        if route in _RETRIEVER_ROUTES and refusal.status == 400:
+    def route(self, path: str) -> str | None:
+        """The route that POST requests to a path are for."""
+        return self.posts.get(path)
+
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
+        """The error body, a str for plain text. Retriever routes are flat, others nested; unknown models nested."""
+        if route in _RETRIEVER_ROUTES and rejection.status == 400:
             return {
                 "object": "error",
-                "message": refusal.message,
+                "message": rejection.message,
                 "detail": {},
                 "type": "invalid_request_error",
             }
-        return _nested(refusal)
+        return _nested(rejection)
 
-    def stream_error(self, refusal: Refusal) -> bytes:
-        """The events of a refusal inside a stream whose head has gone out already."""
-        return event(_nested(refusal)) + DONE
+    def stream_error(self, rejection: Rejection) -> bytes:
+        """The events of a rejection inside a stream whose head has gone out already."""
+        return event(_nested(rejection)) + DONE
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
         """Status and body beyond the limit, as the hosted catalog sends them: no detail, and no Retry-After beside it."""
@@ -148,18 +164,19 @@ class VllmDialect(NimDialect):
         "/health": "ready",
         "/ping": "live",
         "/version": "version",
+        "/metrics": "metrics",
     }
     one_model = False
     input_types = False
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The nested error; a field of the wrong type is named below `body`, as pydantic reports it.
 
         A model that pooling routes do not know is not named as the field at fault.
         """
-        if refusal.status == 404 and route in ("rerank", "embeddings"):
-            return _nested(Refusal(404, refusal.message, type=refusal.type))
-        return _nested(_as_pydantic(refusal) if refusal.type == "Bad Request" and refusal.param else refusal)
+        if rejection.status == 404 and route in ("rerank", "embeddings"):
+            return _nested(Rejection(404, rejection.message, type=rejection.type))
+        return _nested(_as_pydantic(rejection) if rejection.type == "Bad Request" and rejection.param else rejection)
 
     def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
         """One entry of the model list, with the permissions that nobody reads."""
@@ -188,37 +205,43 @@ class DynamoDialect(NimDialect):
 
     name = "dynamo"
     posts: ClassVar[Mapping[str, str]] = {
-        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        **_COMMON_POSTS,
         "/v1/rerank": "rerank",
     }
-    gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models", "/health": "ready", "/live": "live"}
+    gets: ClassVar[Mapping[str, str]] = {
+        "/v1/models": "models",
+        "/health": "ready",
+        "/live": "live",
+        "/metrics": "metrics",
+    }
+    metric_names: ClassVar[Mapping[str, str]] = DYNAMO_METRICS
     shape = ChatShape("reasoning_content", nulls=False, role_event=False)
     input_types = False
-    bare_rankings = True
+    plain_list_rerank = True
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Refuse unknown fields and roles, and an empty list of tools."""
+        """Reject unknown fields and roles, and an empty list of tools."""
         known = _DYNAMO_FIELDS.get(route)
         if known is not None and (unknown := sorted(body.keys() - known)):
             names = ", ".join(f"`{name}`" for name in unknown)
-            raise Refusal(400, f"Validation: Unsupported parameter(s): {names}")
+            raise Rejection(400, f"Validation: Unsupported parameter(s): {names}")
         if body.get("tools") == []:
-            raise Refusal(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
+            raise Rejection(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
         for role in _roles(body.get("messages")):
             if role not in _DYNAMO_ROLES:
                 names = ", ".join(f"`{name}`" for name in _DYNAMO_ROLES)
                 problem = f"unknown variant `{role}`, expected one of {names}"
-                raise Refusal(400, f"Failed to deserialize the JSON body into the target type: {problem}")
+                raise Rejection(400, f"Failed to deserialize the JSON body into the target type: {problem}")
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The flat error: the type is the status in words."""
-        if refusal.status == 404:
+        if rejection.status == 404:
             return _flat(404, "Model not found")
-        return _flat(refusal.status, refusal.message)
+        return _flat(rejection.status, rejection.message)
 
-    def stream_error(self, refusal: Refusal) -> bytes:
+    def stream_error(self, rejection: Rejection) -> bytes:
         """An event that is named error, has its text in a comment and no data, and ends the stream without [DONE]."""
-        comment = "".join(f": {line}\n" for line in refusal.message.splitlines())
+        comment = "".join(f": {line}\n" for line in rejection.message.splitlines())
         return f"event: error\n{comment}\n".encode()
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
@@ -252,7 +275,7 @@ class HostedDialect(NimDialect):
 
     name = "hosted"
     posts: ClassVar[Mapping[str, str]] = {
-        **{path: NimDialect.posts[path] for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")},
+        **_COMMON_POSTS,
         "/v1/ranking": "ranking",
         "/v1/cv/nvidia/nemoretriever-page-elements-v2": "infer",
         "/v1/cv/nvidia/nemoretriever-ocr": "ocr",
@@ -263,38 +286,59 @@ class HostedDialect(NimDialect):
     gets: ClassVar[Mapping[str, str]] = {"/v1/models": "models"}
     one_model = False
 
+    def route(self, path: str) -> str | None:
+        """Beside the others the platform's functions by their ids."""
+        return "function" if is_invocation(path) else super().route(path)
+
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Refuse a call without a key, and large images inside a message for a model that wants them uploaded."""
-        if not headers.get("authorization", "").startswith("Bearer "):
-            raise Refusal(401, "Header of type `authorization` was missing", type="Unauthorized")
+        """Reject a call without a key, and large images inside a message for a model that wants them uploaded."""
+        check_key(headers)
         inline = _INLINE.findall(str(body.get("messages"))) if body.get("model") in models_with_assets() else ()
         if any(len(found) > _INLINE_LIMIT for found in inline):
-            raise Refusal(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
+            raise Rejection(400, "An image has more than 180 KB; upload it as an asset and refer to that.")
 
-    def refusal(self, refusal: Refusal, route: str) -> dict[str, Any]:
-        """The gateway's problem JSON for a key or a model that is not there; else what the NIM behind it says."""
-        if refusal.status == 401:
-            return {"status": 401, "title": "Unauthorized", "detail": refusal.message}
-        if refusal.status == 404 and refusal.type == "Asset":
-            return {"status": 404, "title": "Not Found", "detail": refusal.message}
-        if refusal.status == 404:
+    def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
+        """One entry of the model list: no length, and the vendor as its owner."""
+        return {"id": model.id, "object": "model", "created": 735790403, "owned_by": model.id.partition("/")[0]}
+
+    def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
+        """The gateway's text for a missing key, its problem JSON for a wrong one or a model that is not there; else what
+        the NIM behind it says.
+        """
+        if rejection.type == "MissingKey":
+            return rejection.message
+        if rejection.status == 401:
+            return {"status": 401, "title": "Unauthorized", "detail": rejection.message}
+        if rejection.status == 404 and rejection.type in ("Asset", "Function"):
+            return {"status": 404, "title": "Not Found", "detail": rejection.message}
+        if rejection.status == 404:
             detail = "Function '00000000-0000-0000-0000-000000000000': Not found for account 'simulator'"
             return {"status": 404, "title": "Not Found", "detail": detail}
-        return super().refusal(refusal, route)
+        return super().error_body(rejection, route)
 
     def no_such_route(self, method: str, path: str) -> str:
         """The gateway's plain text."""
         return "404 page not found"
 
 
-def _nested(refusal: Refusal) -> dict[str, Any]:
-    return {"error": {"message": refusal.message, "type": refusal.type, "param": refusal.param, "code": refusal.status}}
+def check_key(headers: Mapping[str, str]) -> None:
+    """Raise Rejection (401) for a request without a key, or with one that is none of NVIDIA's: "Bearer nvapi-…"."""
+    given = headers.get("authorization")
+    if not given:
+        raise Rejection(401, "Header of type `authorization` was missing", type="MissingKey")
+    if _KEY.fullmatch(given) is None:
+        raise Rejection(401, "Authentication failed", type="Unauthorized")
 
 
-def _as_pydantic(refusal: Refusal) -> Refusal:
-    item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", refusal.message.strip("[]"))
+def _nested(rejected: Rejection) -> dict[str, Any]:
+    error = {"message": rejected.message, "type": rejected.type, "param": rejected.param, "code": rejected.status}
+    return {"error": error}
+
+
+def _as_pydantic(rejection: Rejection) -> Rejection:
+    item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", rejection.message.strip("[]"))
     message = f"1 validation error:\n  {item}"
-    return Refusal(refusal.status, message, type=refusal.type, param=f"body.{refusal.param}")
+    return Rejection(rejection.status, message, type=rejection.type, param=f"body.{rejection.param}")
 
 
 def _roles(messages: Any) -> list[str]:

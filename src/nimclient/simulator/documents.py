@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from .dialects import NimDialect
 from .endpoints import Endpoints
-from .refusals import unknown_model
+from .rejections import unknown_model
 
 _ONE_MODEL: Final = "/v1/models/"
 
@@ -15,7 +15,7 @@ def is_document(path: str, dialect: NimDialect) -> bool:
 
 
 def document(path: str, dialect: NimDialect, endpoints: Endpoints) -> dict[str, Any] | str:
-    """The document at a path; a str is plain text. Raises Refusal (404) for an unknown model."""
+    """The document at a path; a str is plain text. Raises Rejection (404) for an unknown model."""
     match dialect.gets.get(path):
         case "models":
             entries = [dialect.model(model, endpoints.max_model_len(model)) for model in endpoints.models.values()]

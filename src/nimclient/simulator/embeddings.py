@@ -1,6 +1,6 @@
 """`/v1/embeddings` as a NeMo Retriever NIM answers it, with hashed n-gram features for vectors.
 
-Asymmetric models want an `input_type` (or the model's name with its suffix); too long texts are refused unless
+Asymmetric models want an `input_type` (or the model's name with its suffix); too long texts are rejected unless
 `truncate` says which end to give up. Shortened vectors are a prefix brought back to length one; the integer types
 are scaled by the vector's largest component, the binary ones pack one sign bit a component.
 """
@@ -16,7 +16,7 @@ from typing import Any, Final
 from .catalog import INPUT_TYPES, ServedModel
 from .features import Features, shortened
 from .fields import Fields
-from .refusals import Refusal, bad_field
+from .rejections import Rejection, bad_field
 from .text import pieces
 
 TRUNCATE: Final = ("NONE", "START", "END")
@@ -39,14 +39,14 @@ class EmbeddingRequest:
     type: str
 
 
-def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, most: int) -> EmbeddingRequest:
-    """Check and collect a request; `named_type` came with the model's name, `most` is the full size of a vector."""
+def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, dimensions: int) -> EmbeddingRequest:
+    """Check and collect a request; `named_type` came with the model's name, `dimensions` is the full size of a vector."""
     _check_modality(fields)
     return EmbeddingRequest(
         texts=_texts(fields, model),
         input_type=_input_type(fields, model, named_type),
         truncate=fields.one_of("truncate", TRUNCATE) or "NONE",
-        dimensions=fields.integer("dimensions", least=1, most=most) or most,
+        dimensions=fields.integer("dimensions", min=1, max=dimensions) or dimensions,
         encoding=fields.one_of("encoding_format", _ENCODINGS) or "float",
         type=fields.one_of("embedding_type", _TYPES) or "float",
     )
@@ -72,7 +72,7 @@ def without_images(text: str) -> str:
 def _input_type(fields: Fields, model: ServedModel, named_type: str | None) -> str:
     given = fields.one_of("input_type", INPUT_TYPES) or named_type
     if given is None and not model.symmetric:
-        raise Refusal(400, "'input_type' parameter is required for this model.", param="input_type")
+        raise Rejection(400, "'input_type' parameter is required for this model.", param="input_type")
     return given if given and not model.symmetric else ""
 
 
@@ -83,12 +83,12 @@ def _check_modality(fields: Fields) -> None:
 
 
 def fitted(text: str, limit: int, truncate: str) -> tuple[str, int]:
-    """A text that fits the limit and its number of tokens; Refusal (400) when it is too long and may not be cut."""
+    """A text that fits the limit and its number of tokens; Rejection (400) when it is too long and may not be cut."""
     tokens = pieces(text)
     if len(tokens) <= limit:
         return text, len(tokens)
     if truncate == "NONE":
-        raise Refusal(400, f"Input length {len(tokens)} exceeds maximum allowed token size {limit}", param="input")
+        raise Rejection(400, f"Input length {len(tokens)} exceeds maximum allowed token size {limit}", param="input")
     kept = tokens[-limit:] if truncate == "START" else tokens[:limit]
     return "".join(kept), limit
 
@@ -109,7 +109,7 @@ def embed(request: EmbeddingRequest, model: ServedModel, features: Features) -> 
 
 
 def _embedding(text: str, request: EmbeddingRequest, features: Features) -> Any:
-    vector = features.unit_vector(text, request.input_type)
+    vector = features.embedding(text, request.input_type)
     if request.dimensions < len(vector):
         vector = shortened(vector, request.dimensions)
     numbers = as_type(vector, request.type)

@@ -1,6 +1,6 @@
 """What each route answers, as functions of the request's JSON: the simulator without its server.
 
-Holds the models, the features and the vocabulary; knows neither HTTP nor time. Every method raises `Refusal` for a
+Holds the models, the features and the vocabulary; knows neither HTTP nor time. Every method raises `Rejection` for a
 request it will not serve.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from .biology import structures
 from .catalog import ANY_KIND, ServedModel, find_model, served_models
-from .chat import answer_chat, read_chat
+from .chat import ChatAnswer, ChatRequest, answer_chat, read_chat
 from .chat_wire import ChatWriter
 from .completions import CompletionWriter, complete, read_completion
 from .dialects import NimDialect
@@ -18,11 +18,14 @@ from .embeddings import embed, read_embedding
 from .features import Features
 from .fields import Fields
 from .pictures import artifacts
-from .ranking import bare_rerank, rank, read_ranking, read_rerank, rerank
-from .refusals import Refusal, unknown_model
+from .prefix_cache import PrefixCache
+from .ranking import rank, read_ranking, read_rerank, rerank, sglang_rerank
+from .rejections import Rejection, unknown_model
+from .responses import ResponseWriter, chat_body
+from .text import pieces
 from .vision import page_elements, texts
 from .vocabulary import Vocabulary, detokenize, tokenize
-from .wire import Answer, PlainAnswer, StreamedAnswer
+from .wire import PlainResponse, Response, StreamedResponse, Usage
 
 _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 
@@ -45,17 +48,20 @@ class Endpoints:
         self._features = Features(dimensions, seed)
         self._max_model_len = max_model_len
         self._vocabulary = Vocabulary()
+        self._prefix_cache = PrefixCache()
 
     def max_model_len(self, model: ServedModel) -> int:
         """The longest input of a model, in tokens."""
         return model.token_limit if model.kind in _RETRIEVER_KINDS else self._max_model_len
 
-    def answer(self, route: str, body: dict[str, Any], request_id: str) -> Answer:
+    def respond(self, route: str, body: dict[str, Any], request_id: str) -> Response:
         """The answer of one POST route to a body."""
         fields = Fields(body)
         match route:
             case "chat":
                 return self._chat(fields, request_id)
+            case "responses":
+                return self._responses(body, request_id)
             case "completions":
                 return self._completions(fields, request_id)
             case "embeddings":
@@ -71,9 +77,9 @@ class Endpoints:
             case "boltz2":
                 return structures(fields)
             case "tokenize":
-                return PlainAnswer(tokenize(fields, self._vocabulary, self._max_model_len))
+                return PlainResponse(tokenize(fields, self._vocabulary, self._max_model_len))
             case _:
-                return PlainAnswer(detokenize(fields, self._vocabulary))
+                return PlainResponse(detokenize(fields, self._vocabulary))
 
     def _model(self, fields: Fields, route: str, *kinds: str) -> tuple[ServedModel, str | None]:
         name = fields.need_text("model")
@@ -81,41 +87,61 @@ class Endpoints:
         if model is None:
             raise unknown_model(name)
         if model.kind not in (ANY_KIND, *kinds):
-            raise Refusal(400, f"The model `{name}` does not support {route}.", param="model")
+            raise Rejection(400, f"The model `{name}` does not support {route}.", param="model")
         return model, input_type
 
-    def _chat(self, fields: Fields, request_id: str) -> Answer:
+    def _chat(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "chat completions", "chat", "vlm")
-        request = read_chat(fields)
-        answer = answer_chat(request, self._seed, self._max_model_len)
+        request = read_chat(fields, model)
+        answer = self._answer(request, model, fields)
         writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape)
         if request.sampling.stream:
-            return StreamedAnswer(writer.frames())
-        return PlainAnswer(writer.body(), max(choice.token_count for choice in answer.choices))
+            return StreamedResponse(writer.frames(), answer.usage)
+        return PlainResponse(writer.body(), answer.longest, answer.usage)
 
-    def _completions(self, fields: Fields, request_id: str) -> Answer:
+    def _responses(self, body: dict[str, Any], request_id: str) -> Response:
+        fields = Fields(chat_body(body))
+        model, _ = self._model(fields, "responses", "chat", "vlm")
+        request = read_chat(fields, model)
+        answer = self._answer(request, model, fields)
+        writer = ResponseWriter(body, answer, model.id, request_id)
+        if request.sampling.stream:
+            return StreamedResponse(writer.frames(), answer.usage)
+        return PlainResponse(writer.response(), answer.longest, answer.usage)
+
+    def _answer(self, request: ChatRequest, model: ServedModel, fields: Fields) -> ChatAnswer:
+        """The answer to a checked request, with what the prefix cache held of its prompt."""
+        answer = answer_chat(request, self._seed, self._max_model_len)
+        tokens = [token for message in request.messages for token in (message.role, *pieces(message.text))]
+        cached = self._prefix_cache.take(tokens, f"{model.id} {fields.given('cache_salt')}")
+        return replace(answer, cached_tokens=cached)
+
+    def _completions(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "completions", "chat", "vlm", "completions")
         request = read_completion(fields, self._vocabulary)
         completions = complete(request, self._seed, self._max_model_len)
         writer = CompletionWriter(request, completions, model.id, request_id)
+        usage = writer.tokens()
         if request.sampling.stream:
-            return StreamedAnswer(writer.frames())
-        return PlainAnswer(writer.body(), max(len(completion.cut.tokens) for completion in completions))
+            return StreamedResponse(writer.frames(), usage)
+        return PlainResponse(writer.body(), max(len(completion.cut.tokens) for completion in completions), usage)
 
-    def _embeddings(self, fields: Fields, request_id: str) -> Answer:
+    def _embeddings(self, fields: Fields, request_id: str) -> Response:
         model, named_type = self._model(fields, "embeddings", "embedding")
         if not self._dialect.input_types:
             model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
         request = read_embedding(fields, model, named_type, self._features.dimensions)
-        return PlainAnswer(self._dialect.embeddings(embed(request, model, self._features), request_id))
+        body = self._dialect.embeddings(embed(request, model, self._features), request_id)
+        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
 
-    def _ranking(self, fields: Fields) -> Answer:
+    def _ranking(self, fields: Fields) -> Response:
         model, _ = self._model(fields, "ranking", "ranking")
-        return PlainAnswer(rank(read_ranking(fields, model), model, self._features))
+        body = rank(read_ranking(fields, model), model, self._features)
+        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
 
-    def _rerank(self, fields: Fields, request_id: str) -> Answer:
+    def _rerank(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "rerank", "ranking")
         request = read_rerank(fields, model)
-        if self._dialect.bare_rankings:
-            return PlainAnswer(bare_rerank(request, model, self._features))
-        return PlainAnswer(rerank(request, model, self._features, request_id))
+        if self._dialect.plain_list_rerank:
+            return PlainResponse(sglang_rerank(request, model, self._features))
+        return PlainResponse(rerank(request, model, self._features, request_id))

@@ -17,7 +17,7 @@ from .text import content_stems, sentences
 OPENINGS: Final = ("Based on the text given: ", "The text given says: ", "According to the text given: ")
 IGNORANCE: Final = "This is a simulator, not a model, and nothing in the messages answers: "
 
-_MOST_QUOTED: Final = 3
+_MAX_QUOTED: Final = 3
 _NEARLY_AS_GOOD: Final = 0.7
 _PAIR_BONUS: Final = 0.5
 _LABEL: Final = re.compile(r"^\s*(?:question|q|context|text|passages?|documents?|input)\s*:\s*", re.IGNORECASE)
@@ -26,11 +26,12 @@ _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One message: its role and its text parts put together."""
+class Message:
+    """One message: its role, its text parts put together, and the names of the tools it calls."""
 
     role: str
     text: str
+    calls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +46,26 @@ class Material:
     fallback: tuple[str, ...] = ()
     request: str = ""
 
+    @property
+    def everything(self) -> str:
+        """The whole last user message, and after it what else there is to answer from."""
+        return "\n".join([self.request, *(source for source in self.sources if source not in self.request)])
 
-def take_apart(turns: Sequence[Turn]) -> Material:
+
+def take_apart(messages: Sequence[Message]) -> Material:
     """The question is what the last user message asks; everything else is what it can be answered from.
 
     After tool results the answer comes from them, and falls back on them even when no word is shared.
     """
-    last_user = next((at for at in range(len(turns) - 1, -1, -1) if turns[at].role == "user"), None)
+    last_user = next((at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user"), None)
     if last_user is None:
-        return Material("", _statements(turn.text for turn in turns if turn.role != "assistant"))
-    request = _SWITCH.sub("", turns[last_user].text)
+        return Material("", _statements(message.text for message in messages if message.role != "assistant"))
+    request = _SWITCH.sub("", messages[last_user].text)
     question, rest = split_question(request)
-    results = _statements(turn.text for turn in turns[last_user + 1 :] if turn.role == "tool")
+    results = _statements(message.text for message in messages[last_user + 1 :] if message.role == "tool")
     if results:
         return Material(question, results, results, request)
-    earlier = (turn.text for turn in turns[:last_user] if not turn.text.startswith(_OWN_WORDS))
+    earlier = (message.text for message in messages[:last_user] if not message.text.startswith(_OWN_WORDS))
     own = _statements([rest])
     return Material(question, tuple(dict.fromkeys((*_statements(earlier), *own))), own, request)
 
@@ -93,7 +99,7 @@ def closest(question: str, sources: Sequence[str]) -> list[str]:
     best = max(scores, default=0.0)
     if best <= 0.0:
         return []
-    ranked = sorted(range(len(sources)), key=lambda at: (-scores[at], at))[:_MOST_QUOTED]
+    ranked = sorted(range(len(sources)), key=lambda at: (-scores[at], at))[:_MAX_QUOTED]
     return [sources[at] for at in sorted(ranked) if scores[at] >= _NEARLY_AS_GOOD * best]
 
 
@@ -109,7 +115,7 @@ def _score(
 
 def answer(material: Material, variant: int) -> str:
     """The reply to a conversation; `variant` picks the opening words."""
-    quoted = closest(material.question, material.sources) or list(material.fallback[:_MOST_QUOTED])
+    quoted = closest(material.question, material.sources) or list(material.fallback[:_MAX_QUOTED])
     if not quoted:
         return f"{IGNORANCE}{material.question}" if material.question else f"{IGNORANCE}(no question)"
     return OPENINGS[variant % len(OPENINGS)] + " ".join(quoted)
@@ -123,11 +129,11 @@ def thought(material: Material) -> str:
     )
 
 
-def wants_thinking(turns: Iterable[Turn]) -> bool:
-    """Whether a message switches reasoning on in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
-    wanted = False
-    for turn in turns:
-        if turn.role in ("system", "user"):
-            for switch in _SWITCH.findall(turn.text):
+def wants_thinking(messages: Iterable[Message], *, default: bool = False) -> bool:
+    """Whether a message switches reasoning on or off in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
+    wanted = default
+    for message in messages:
+        if message.role in ("system", "user"):
+            for switch in _SWITCH.findall(message.text):
                 wanted = switch.lower() in ("detailed thinking on", "/think")
     return wanted

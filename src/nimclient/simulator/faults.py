@@ -1,4 +1,4 @@
-"""What the hosted platform does beside answering: accept and make wait, refuse, move results elsewhere. By name.
+"""What the hosted platform does beside answering: accept and make wait, reject, move results elsewhere. By name.
 
 A fault is `NAME`, for every generating request, or `NAME=N`, for the first N of them.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 
-class FaultReply(NamedTuple):
+class FaultResponse(NamedTuple):
     """An answer in place of the one that was asked for; no body is an empty one."""
 
     status: int
@@ -25,8 +25,8 @@ MODIFIERS: Final = {
     "deprecated": "a Deprecation header beside the answer",
 }
 REPLIES: Final = {
-    "busy": FaultReply(429, {"status": 429, "title": "Too Many Requests"}),
-    "overloaded": FaultReply(
+    "busy": FaultResponse(429, {"status": 429, "title": "Too Many Requests"}),
+    "overloaded": FaultResponse(
         503,
         {
             "error": {
@@ -36,13 +36,13 @@ REPLIES: Final = {
             }
         },
     ),
-    "offline": FaultReply(
+    "offline": FaultResponse(
         503,
         {"status": 503, "title": "Service Unavailable", "detail": "The model is not available."},
         {"Retry-After": "10800"},
     ),
-    "cancelled": FaultReply(504, None, {"NVCF-STATUS": "errored"}),
-    "broken": FaultReply(
+    "cancelled": FaultResponse(504, None, {"NVCF-STATUS": "errored"}),
+    "broken": FaultResponse(
         500,
         {
             "type": "urn:inference-service:problem-details:internal-server-error",
@@ -51,7 +51,7 @@ REPLIES: Final = {
             "detail": "Inference error",
         },
     ),
-    "gone": FaultReply(
+    "gone": FaultResponse(
         410,
         {
             "type": "about:blank",
@@ -60,8 +60,8 @@ REPLIES: Final = {
             "detail": "The model has reached its end of life on 2026-01-01 and is no longer available.",
         },
     ),
-    "forbidden": FaultReply(403, {"status": 403, "title": "Forbidden", "detail": "Authorization failed"}),
-    "unavailable": FaultReply(
+    "forbidden": FaultResponse(403, {"status": 403, "title": "Forbidden", "detail": "Authorization failed"}),
+    "unavailable": FaultResponse(
         404,
         {
             "status": 404,
@@ -98,6 +98,6 @@ class Faults:
         self._left[name] = left - 1
         return True
 
-    def reply(self) -> FaultReply | None:
+    def response(self) -> FaultResponse | None:
         """The first answer that is due in place of the real one."""
         return next((REPLIES[name] for name in self._left if name in REPLIES and self.take(name)), None)

@@ -1,7 +1,8 @@
 """Hashed n-gram features: what stands in for an embedding model.
 
 A text becomes the signed, hashed sum of its words, its pairs of neighbouring words and the character 3- to 5-grams
-inside its words, so texts that share words or spellings really are near. It knows nothing of meaning: "car" and
+inside its words, so texts that share words or spellings really are near. Embeddings have
+each of these features spread over all their dimensions. It knows nothing of meaning: "car" and
 "automobile" are strangers. Hashing is CRC-32, the same in every process. Only the first `WORDS_READ` words count.
 """
 
@@ -10,7 +11,7 @@ import zlib
 from collections import Counter
 from functools import lru_cache
 from itertools import pairwise
-from operator import mul
+from operator import add, mul, sub
 from typing import Final, NamedTuple
 
 from .text import STOP_WORDS, stem, words
@@ -22,6 +23,7 @@ _PAIR_WEIGHT: Final = 0.5
 _SPELLING_WEIGHT: Final = 0.5
 _MARK_WEIGHT: Final = 0.1
 _MARK_BUCKETS: Final = 8
+_SPREAD_STEPS: Final = 10  # 1024 dimensions
 _LETTERS_READ: Final = 24
 _WORDS_CACHED: Final = 1 << 15
 _SIGN_BIT: Final = 1 << 31
@@ -57,6 +59,10 @@ class Features:
             for bucket, weight in self._mark(mark):
                 vector[bucket] += weight * reach
         return normalised(vector)
+
+    def embedding(self, text: str, mark: str = "") -> list[float]:
+        """The unit vector with every feature spread over all dimensions, as a model's vectors are; cosines stay."""
+        return normalised(spread(self.unit_vector(text, mark)))
 
     def raw_vector(self, text: str) -> list[float]:
         """The text's features summed up, before they are brought to length one; never all zero."""
@@ -120,6 +126,18 @@ def normalised(vector: list[float]) -> list[float]:
         return [1.0] + [0.0] * (len(vector) - 1)
     scale = 1.0 / length
     return [value * scale for value in vector]
+
+
+def spread(vector: list[float]) -> list[float]:
+    """The vector turned so that each component goes into up to 1024 others; angles stay (a Walsh–Hadamard transform).
+
+    Of a size that is 2^k x an odd number, each goes into 2^k others: all for 1024, none for an odd size.
+    """
+    turned = vector
+    for _ in range(min(_SPREAD_STEPS, (len(vector) & -len(vector)).bit_length() - 1)):
+        left, right = turned[::2], turned[1::2]
+        turned = [*map(add, left, right), *map(sub, left, right)]
+    return turned
 
 
 def shortened(vector: list[float], dimensions: int) -> list[float]:

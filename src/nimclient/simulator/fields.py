@@ -1,17 +1,17 @@
-"""Reading the fields of a JSON request, with a refusal that names the field when its type or range is wrong.
+"""Reading the fields of a JSON request, with a rejection that names the field when its type or range is wrong.
 
 JSON null counts as "not given", as it does in vLLM. Types are exact: unlike pydantic's lax mode, the number "5" in
-quotes is refused, so that a client's mistake shows.
+quotes is rejected, so that a client's mistake shows.
 """
 
 from collections.abc import Collection
 from typing import Any, cast
 
-from .refusals import Refusal, bad_field, invalid_field
+from .rejections import Rejection, bad_field, invalid_field
 
 
 class Fields:
-    """The known fields of one JSON object. Every method raises `Refusal` (400) when the field is not as it must be."""
+    """The known fields of one JSON object. Every method raises `Rejection` (400) when the field is not as it must be."""
 
     def __init__(self, body: dict[str, Any], within: str = "") -> None:
         self._body = body
@@ -29,11 +29,11 @@ class Fields:
         """The object without these fields."""
         return Fields({key: value for key, value in self._body.items() if key not in names}, self._within)
 
-    def missing(self, name: str) -> Refusal:
-        """The refusal for a required field that is not there."""
+    def missing(self, name: str) -> Rejection:
+        """The rejection for a required field that is not there."""
         return invalid_field(self.path(name), "missing", "Field required")
 
-    def _wrong(self, name: str, kind: str, wanted: str) -> Refusal:
+    def _wrong(self, name: str, kind: str, wanted: str) -> Rejection:
         return invalid_field(self.path(name), kind, f"Input should be a valid {wanted}")
 
     def text(self, name: str) -> str | None:
@@ -57,31 +57,31 @@ class Fields:
             return bool(value)
         raise self._wrong(name, "bool_type", "boolean")
 
-    def integer(self, name: str, *, least: int | None = None, most: int | None = None) -> int | None:
+    def integer(self, name: str, *, min: int | None = None, max: int | None = None) -> int | None:
         """An integer within its bounds, or None."""
         value = self._body.get(name)
         if value is None:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong(name, "int_type", "integer")
-        self._within_bounds(name, value, least, most)
+        self._within_bounds(name, value, min, max)
         return value
 
-    def number(self, name: str, *, least: float | None = None, most: float | None = None) -> float | None:
+    def number(self, name: str, *, min: float | None = None, max: float | None = None) -> float | None:
         """An integer or a float within its bounds, or None."""
         value = self._body.get(name)
         if value is None:
             return None
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._wrong(name, "float_type", "number")
-        self._within_bounds(name, value, least, most)
+        self._within_bounds(name, value, min, max)
         return float(value)
 
-    def _within_bounds(self, name: str, value: float, least: float | None, most: float | None) -> None:
-        if least is not None and value < least:
-            raise bad_field(self.path(name), f"must be at least {least}, got {value}.")
-        if most is not None and value > most:
-            raise bad_field(self.path(name), f"must be at most {most}, got {value}.")
+    def _within_bounds(self, name: str, value: float, min: float | None, max: float | None) -> None:
+        if min is not None and value < min:
+            raise bad_field(self.path(name), f"must be at least {min}, got {value}.")
+        if max is not None and value > max:
+            raise bad_field(self.path(name), f"must be at most {max}, got {value}.")
 
     def one_of(self, name: str, allowed: Collection[str]) -> str | None:
         """One of the allowed strings, or None."""

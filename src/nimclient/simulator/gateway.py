@@ -17,23 +17,25 @@ from uuid import UUID
 
 import orjson
 
+from .dialects import check_key
 from .faults import Faults
 from .records import StoredAsset
-from .refusals import Refusal
+from .rejections import Rejection
 from .wire import encoded
 
-LARGEST_BODY: Final = 26_214_400
-LARGEST_RESULT: Final = 5 * 2**20
-DEFAULT_WINDOW, DEFAULT_POLL, MOST_SECONDS = 300, 60, 3600
-LEAST_PATIENCE: Final = 10.0
+MAX_BODY: Final = 26_214_400
+MAX_RESULT: Final = 5 * 2**20
+DEFAULT_WINDOW, DEFAULT_POLL, MAX_SECONDS = 300, 60, 3600
+MIN_PATIENCE: Final = 10.0
 _STATUS: Final = re.compile(r"/v1/status/([^/]+)|/v2/nvcf/pexec/status/([^/]+)")
 _ASSETS: Final = "/v2/nvcf/assets"
+_FUNCTIONS: Final = "/v2/nvcf/functions"
 _STORAGE: Final = "/storage/"
 _REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]+)")
 
 
 @dataclass(slots=True)
-class Reply:
+class RawResponse:
     """An answer of the platform."""
 
     status: int
@@ -47,46 +49,55 @@ class _Job:
     """Work that somebody will ask for."""
 
     task: "asyncio.Future[None]"
-    reply: Reply
+    response: RawResponse
     asked: float
     patience: float
 
 
-def problem(status: int, title: str, detail: str) -> Reply:
-    """The platform's way to refuse (RFC 7807)."""
+def problem(status: int, title: str, detail: str) -> RawResponse:
+    """The platform's way to reject (RFC 7807)."""
     body = encoded({"type": "about:blank", "title": title, "status": status, "detail": detail})
-    return Reply(status, body, "application/problem+json")
+    return RawResponse(status, body, "application/problem+json")
 
 
 class Gateway:
-    """State and answers of the platform. `clock` gives seconds."""
+    """State and responses of the platform. `functions` is its list of functions; `clock` gives seconds."""
 
-    def __init__(self, faults: Faults, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, faults: Faults, functions: dict[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.assets: dict[str, StoredAsset] = {}
         self._faults = faults
+        self._functions = functions or {"functions": []}
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
-        self._results: dict[str, Reply] = {}
+        self._results: dict[str, RawResponse] = {}
         self._made = 0
 
     def serves(self, path: str) -> bool:
         """Whether a path is one of the platform's own."""
-        return _STATUS.fullmatch(path) is not None or path.startswith((_ASSETS, _STORAGE))
+        return _STATUS.fullmatch(path) is not None or path == _FUNCTIONS or path.startswith((_ASSETS, _STORAGE))
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
-    ) -> Reply:
+    ) -> RawResponse:
         """The answer of one of its own paths. `root` is the simulator's address."""
         if path.startswith(_STORAGE):  # another server, which knows nothing of the platform's ids
-            reply = self._storage(method, path, query, headers, data)
+            response = self._storage(method, path, query, headers, data)
             unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
-            return Reply(reply.status, reply.body, reply.content_type, unmarked)
-        if not headers.get("authorization", "").startswith("Bearer "):
+            return RawResponse(response.status, response.body, response.content_type, unmarked)
+        try:
+            check_key(headers)
+        except Rejection:
             return problem(401, "Unauthorized", "Authentication failed")
+        if path == _FUNCTIONS:
+            return _json(self._functions)
         if found := _STATUS.fullmatch(path):
             request_id = found[1] or found[2]
-            reply = await self._poll(request_id, headers, root)
-            return Reply(reply.status, reply.body, reply.content_type, {"NVCF-REQID": request_id, **reply.headers})
+            response = await self._poll(request_id, headers, root)
+            return RawResponse(
+                response.status, response.body, response.content_type, {"NVCF-REQID": request_id, **response.headers}
+            )
         return self._assets(method, path.removeprefix(_ASSETS).removeprefix("/"), data, root)
 
     def close(self) -> None:
@@ -98,25 +109,30 @@ class Gateway:
     # work ---------------------------------------------------------------------------------------------------------
 
     async def deliver(
-        self, request_id: str, work: Callable[[], Awaitable[None]], reply: Reply, headers: Mapping[str, str], root: str
-    ) -> Reply:
-        """The reply when the work is done in time, else 202. Refusal (400) for a time that is none."""
+        self,
+        request_id: str,
+        work: Callable[[], Awaitable[None]],
+        response: RawResponse,
+        headers: Mapping[str, str],
+        root: str,
+    ) -> RawResponse:
+        """The response when the work is done in time, else 202. Rejection (400) for a time that is none."""
         window = _seconds(headers, DEFAULT_WINDOW)
         if self._faults.take("unnamed"):
-            return Reply(202, headers={"NVCF-REQID": ""})
+            return RawResponse(202, headers={"NVCF-REQID": ""})
         stuck = self._faults.take("stuck")
-        run_inline = self._faults.take("accepted") or stuck
+        deferred = self._faults.take("accepted") or stuck
         task = asyncio.ensure_future(_run(work, for_ever=stuck))
-        if not run_inline and await _done(task, window):
-            return self._finished(request_id, reply, root)
-        self._jobs[request_id] = _Job(task, reply, self._clock(), max(2.0 * window, LEAST_PATIENCE))
+        if not deferred and await _done(task, window):
+            return self._finished(request_id, response, root)
+        self._jobs[request_id] = _Job(task, response, self._clock(), max(2.0 * window, MIN_PATIENCE))
         return _accepted()
 
-    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> Reply:
+    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> RawResponse:
         try:
             seconds = _seconds(headers, DEFAULT_POLL)
-        except Refusal as refusal:
-            return problem(refusal.status, "Bad Request", refusal.message)
+        except Rejection as rejection:
+            return problem(rejection.status, "Bad Request", rejection.message)
         job = self._jobs.get(request_id)
         if job is not None and self._clock() - job.asked > job.patience:
             self._jobs.pop(request_id).task.cancel()
@@ -125,36 +141,36 @@ class Gateway:
             return problem(404, "Not Found", f"Invocation request {request_id} is not known, or its result was read")
         if self._faults.take("shaky"):
             return problem(502, "Bad Gateway", "Upstream request failed.")
-        job.patience = max(2.0 * seconds, LEAST_PATIENCE)
+        job.patience = max(2.0 * seconds, MIN_PATIENCE)
         done = await _done(job.task, seconds, keep=True)
         job.asked = self._clock()
         if not done:
             return _accepted()
         self._jobs.pop(request_id, None)
-        return self._finished(request_id, job.reply, root)
+        return self._finished(request_id, job.response, root)
 
-    def _finished(self, request_id: str, reply: Reply, root: str) -> Reply:
-        """The reply itself, or where it lies."""
+    def _finished(self, request_id: str, response: RawResponse, root: str) -> RawResponse:
+        """The response itself, or where it lies."""
         zipped = self._faults.take("zipped")
-        if not (zipped or self._faults.take("moved") or len(reply.body) > LARGEST_RESULT):
-            return reply
-        self._results[request_id] = _archive(request_id, reply) if zipped else reply
+        if not (zipped or self._faults.take("moved") or len(response.body) > MAX_RESULT):
+            return response
+        self._results[request_id] = _archive(request_id, response) if zipped else response
         location = f"{root}{_STORAGE}results/{request_id}?X-Amz-Signature=simulated"
-        return Reply(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
+        return RawResponse(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
 
     # assets -------------------------------------------------------------------------------------------------------
 
     def check_assets(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raise Refusal for a body that refers to an asset which its header does not name, or that is not there."""
+        """Raise Rejection for a body that refers to an asset which its header does not name, or that is not there."""
         named = [name for name in headers.get("nvcf-input-asset-references", "").split(",") if name]
         for name in named:
             if name not in self.assets or self.assets[name].data is None:
-                raise Refusal(404, f"Asset '{name}' not found", type="Asset")
+                raise Rejection(404, f"Asset '{name}' not found", type="Asset")
         for name in map(bytes.decode, _REFERENCE.findall(body) if b";asset_id," in body else ()):
             if name not in named:
-                raise Refusal(400, f"Asset '{name}' is not among the NVCF-INPUT-ASSET-REFERENCES")
+                raise Rejection(400, f"Asset '{name}' is not among the NVCF-INPUT-ASSET-REFERENCES")
 
-    def _assets(self, method: str, name: str, data: bytes, root: str) -> Reply:
+    def _assets(self, method: str, name: str, data: bytes, root: str) -> RawResponse:
         if not name:
             if method == "POST":
                 return self._make_asset(data, root)
@@ -163,10 +179,10 @@ class Gateway:
             return problem(404, "Not Found", f"Asset '{name}' not found")
         if method == "DELETE":
             del self.assets[name]
-            return Reply(204)
+            return RawResponse(204)
         return _json({"asset": self.assets[name].describe()})
 
-    def _make_asset(self, data: bytes, root: str) -> Reply:
+    def _make_asset(self, data: bytes, root: str) -> RawResponse:
         fields: Any = None
         with suppress(orjson.JSONDecodeError):
             fields = orjson.loads(data)
@@ -182,7 +198,7 @@ class Gateway:
 
     def _storage(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes
-    ) -> Reply:
+    ) -> RawResponse:
         """What lies at a signed address. It is as strict as S3: the signature and nothing else opens it."""
         kind, _, name = path.removeprefix(_STORAGE).partition("/")
         if "authorization" in headers:
@@ -200,15 +216,15 @@ class Gateway:
         if signed != (asset.content_type, asset.description):
             return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
         asset.data = data
-        return Reply(200, content_type="application/xml")
+        return RawResponse(200, content_type="application/xml")
 
 
 def _seconds(headers: Mapping[str, str], default: int) -> int:
     given = headers.get("nvcf-poll-seconds")
     if given is None:
         return default
-    if not given.isdecimal() or not 1 <= int(given) <= MOST_SECONDS:
-        raise Refusal(400, f"NVCF-POLL-SECONDS must be a number from 1 to {MOST_SECONDS}")
+    if not given.isdecimal() or not 1 <= int(given) <= MAX_SECONDS:
+        raise Rejection(400, f"NVCF-POLL-SECONDS must be a number from 1 to {MAX_SECONDS}")
     return int(given)
 
 
@@ -229,21 +245,21 @@ async def _run(work: Callable[[], Awaitable[None]], *, for_ever: bool) -> None:
         await asyncio.Event().wait()
 
 
-def _accepted() -> Reply:
-    return Reply(202, headers={"NVCF-STATUS": "in-progress"})
+def _accepted() -> RawResponse:
+    return RawResponse(202, headers={"NVCF-STATUS": "in-progress"})
 
 
-def _archive(request_id: str, reply: Reply) -> Reply:
+def _archive(request_id: str, response: RawResponse) -> RawResponse:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(f"{request_id}.response", reply.body)
-    return Reply(200, buffer.getvalue(), "application/zip")
+        archive.writestr(f"{request_id}.response", response.body)
+    return RawResponse(200, buffer.getvalue(), "application/zip")
 
 
-def _json(body: dict[str, Any]) -> Reply:
-    return Reply(200, encoded(body))
+def _json(body: dict[str, Any]) -> RawResponse:
+    return RawResponse(200, encoded(body))
 
 
-def _xml(status: int, code: str, message: str) -> Reply:
+def _xml(status: int, code: str, message: str) -> RawResponse:
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return Reply(status, body.encode(), "application/xml")
+    return RawResponse(status, body.encode(), "application/xml")

@@ -1,20 +1,23 @@
-"""A minimal JSON value that fits a JSON schema: what structured output and tool arguments are filled with.
+"""A JSON value that fits a JSON schema: what structured output and tool arguments are filled with.
 
-Values come from hints (numbers and names of the question) where they fit, so that a tool call looks sensible. A
-schema it cannot satisfy honestly is `Unsatisfiable`. Two shortcuts: `oneOf` is read as `anyOf`, and `const` and `enum`
+Values come from the text where one is there for the property; optional properties are filled where that is possible. A
+schema that it cannot satisfy is `Unsatisfiable`. Two shortcuts: `oneOf` is read as `anyOf`, and `const` and `enum`
 win over the keywords beside them.
 """
 
 import math
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, cast
 
-from .hints import Hints
 from .keywords import Unsatisfiable, bounds, merged, type_of
+from .values import Values
 
-_MOST_STEPS: Final = 20_000
-_MOST_ITEMS: Final = 10_000
+_MAX_STEPS: Final = 20_000
+_MAX_ITEMS: Final = 10_000
+_MAX_LISTED: Final = 20
+_MAX_OPTIONAL_DEPTH: Final = 5  # below it only what is required
 _UNSUPPORTED: Final = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames")
 _FORMATS: Final = {
     "date": "2026-01-01",
@@ -28,7 +31,7 @@ _FORMATS: Final = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-# Tried in turn against a `pattern`; a pattern none of them fits is not satisfiable here.
+# Tried in message against a `pattern`; a pattern none of them fits is not satisfiable here.
 _SAMPLES: Final = (
     "",
     "a",
@@ -49,51 +52,59 @@ _SAMPLES: Final = (
 )
 
 
-def instance(schema: Any, hints: Hints | None = None) -> Any:
-    """A value that fits `schema`, with only its required parts. Raises `Unsatisfiable`."""
+def instance(schema: Any, values: Values | None = None) -> Any:
+    """A value that fits `schema`, filled from `values`. Raises `Unsatisfiable`."""
     try:
-        return _Builder(schema, hints or Hints()).build(schema)
+        return _Builder(schema, values or Values()).build(schema)
     except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, re.error) as error:
         raise Unsatisfiable(f"the schema is malformed: {error}") from error
 
 
 class _Builder:
-    def __init__(self, root: Any, hints: Hints) -> None:
+    def __init__(self, root: Any, values: Values) -> None:
         self._root = root
-        self._hints = hints
+        self._values = values
         self._expanding: list[str] = []
         self._steps = 0
+        self._depth = 0
+        self._found = 0  # values that the text had
+        self._missing = 0  # values that it did not have
 
-    def build(self, schema: Any) -> Any:
-        return self._build(_as_object(schema))
+    def _count(self, *, found: bool) -> None:
+        self._found += found
+        self._missing += not found
 
-    def _build(self, schema: dict[str, Any]) -> Any:
+    def build(self, schema: Any, name: str = "") -> Any:
+        """A value for the property `name`; "" is the whole."""
+        return self._build(_as_object(schema), name)
+
+    def _build(self, schema: dict[str, Any], name: str) -> Any:
         self._steps += 1
-        if self._steps > _MOST_STEPS:
-            raise Unsatisfiable(f"building it takes more than {_MOST_STEPS} steps")
+        if self._steps > _MAX_STEPS:
+            raise Unsatisfiable(f"building it takes more than {_MAX_STEPS} steps")
         for keyword in _UNSUPPORTED:
             if keyword in schema:
                 raise Unsatisfiable(f"the keyword {keyword!r} is not supported")
         if "$ref" in schema:
-            return self._referred(schema)
+            return self._referred(schema, name)
         if "const" in schema:
             return schema["const"]
         if "enum" in schema:
             return self._first_of(schema["enum"])
         if "allOf" in schema:
-            return self._all_of(schema)
+            return self._all_of(schema, name)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
-                return self._any_of(schema, keyword)
-        return self._typed(schema)
+                return self._any_of(schema, keyword, name)
+        return self._typed(schema, name)
 
     def _first_of(self, values: list[Any]) -> Any:
         if not values:
             raise Unsatisfiable("an empty enum")
-        named = (value for value in values if isinstance(value, str) and value.lower() in self._hints.question)
-        return next(named, values[0])
+        named = self._values.named([value for value in values if isinstance(value, str)])
+        return values[0] if named is None else named
 
-    def _referred(self, schema: dict[str, Any]) -> Any:
+    def _referred(self, schema: dict[str, Any], name: str) -> Any:
         """The target of a reference, which fails inside itself: so a linked list ends at its first node."""
         reference: str = schema["$ref"]
         if reference in self._expanding:
@@ -101,7 +112,7 @@ class _Builder:
         rest = {key: value for key, value in schema.items() if key != "$ref"}
         self._expanding.append(reference)
         try:
-            return self._build(merged(self._target(reference), rest))
+            return self._build(merged(self._target(reference), rest), name)
         finally:
             self._expanding.pop()
 
@@ -118,94 +129,140 @@ class _Builder:
             raise Unsatisfiable(f"the reference {reference!r} points to no object")
         return cast("dict[str, Any]", found)
 
-    def _all_of(self, schema: dict[str, Any]) -> Any:
+    def _all_of(self, schema: dict[str, Any], name: str) -> Any:
         whole = {key: value for key, value in schema.items() if key != "allOf"}
         for part in schema["allOf"]:
             plain = _as_object(part)
             whole = merged(self._target(plain["$ref"]) if "$ref" in plain else plain, whole)
-        return self._build(whole)
+        return self._build(whole, name)
 
-    def _any_of(self, schema: dict[str, Any], keyword: str) -> Any:
+    def _any_of(self, schema: dict[str, Any], keyword: str, name: str) -> Any:
         rest = {key: value for key, value in schema.items() if key != keyword}
         problem = Unsatisfiable(f"{keyword} without a choice")
         for option in schema[keyword]:
             try:
-                return self._build(merged(rest, _as_object(option)))
+                return self._build(merged(rest, _as_object(option)), name)
             except Unsatisfiable as error:
                 problem = error
         raise problem
 
-    def _typed(self, schema: dict[str, Any]) -> Any:
+    def _typed(self, schema: dict[str, Any], name: str) -> Any:
         match type_of(schema):
             case "object":
                 return self._object(schema)
             case "array":
-                return self._array(schema)
+                return self._array(schema, name)
             case "string":
-                return self._string(schema)
+                return self._string(schema, name)
             case "integer":
-                return int(self._number(schema, whole=True))
+                return int(self._number(schema, name, whole=True))
             case "number":
-                number = float(self._number(schema, whole=False))
+                number = float(self._number(schema, name, whole=False))
                 return int(number) if number.is_integer() else number
             case "boolean":
-                return False
+                return self._values.is_true(name)
             case "null":
                 return None
             case "any":
-                return self._hints.fallback
+                return self._any(name)
             case other:
                 raise Unsatisfiable(f"the type {other!r} is not known")
 
+    def _any(self, name: str) -> Any:
+        """A value for a property without a type: its number when one stands beside its name, else its text."""
+        if not name:
+            return self._values.fallback
+        return self._build({"type": "number" if self._values.knows_number(name) else "string"}, name)
+
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
         properties: dict[str, Any] = schema.get("properties", {})
-        names: list[str] = list(schema.get("required", ()))
-        others = [name for name in properties if name not in names]
-        names += others[: max(0, schema.get("minProperties", 0) - len(names))]
-        if len(names) < schema.get("minProperties", 0):
+        required: list[str] = list(schema.get("required", ()))
+        low: int = schema.get("minProperties", 0)
+        if low > len({*required, *properties}):
             raise Unsatisfiable("minProperties asks for more properties than are named")
         extra = schema.get("additionalProperties", True)
-        return {name: self.build(properties.get(name, extra)) for name in names}
+        names = list(dict.fromkeys([*properties, *required]))[: schema.get("maxProperties")]
+        self._depth += 1
+        found: dict[str, Any] = {}
+        for name in sorted(names, key=lambda name: (name not in required, not self._values.knows(name))):
+            if name in required or len(found) < low:
+                found[name] = self.build(properties.get(name, extra), name)
+            elif self._depth <= _MAX_OPTIONAL_DEPTH and self._steps < _MAX_STEPS // 2:
+                with suppress(Unsatisfiable):
+                    found[name] = self.build(properties[name], name)
+        self._depth -= 1
+        return {name: found[name] for name in names if name in found}
 
-    def _array(self, schema: dict[str, Any]) -> list[Any]:
+    def _array(self, schema: dict[str, Any], name: str) -> list[Any]:
         prefix: list[Any] = schema.get("prefixItems", [])
-        most: float = schema.get("maxItems", math.inf)
-        least: int = schema.get("minItems", min(len(prefix), most))
-        if least > most:
+        high: float = schema.get("maxItems", math.inf)
+        low: int = schema.get("minItems", min(len(prefix), high))
+        if low > high:
             raise Unsatisfiable("minItems is more than maxItems")
-        if least > _MOST_ITEMS:
-            raise Unsatisfiable(f"more than {_MOST_ITEMS} items")
-        items = [self.build(part) for part in prefix[:least]]
-        items += [self.build(schema.get("items", True)) for _ in range(least - len(items))]
+        if low > _MAX_ITEMS:
+            raise Unsatisfiable(f"more than {_MAX_ITEMS} items")
+        items = [self.build(part, name) for part in prefix[:low]]
+        rest = schema.get("items", True)
+        if "items" in schema and not prefix:
+            items += self._listed(_as_object(rest), name, low, min(high, _MAX_ITEMS))
+        items += [self.build(rest, name) for _ in range(low - len(items))]
         if schema.get("uniqueItems") and any(item in items[:at] for at, item in enumerate(items)):
             raise Unsatisfiable("uniqueItems with more than one item")
         return items
 
-    def _string(self, schema: dict[str, Any]) -> str:
-        least: int = schema.get("minLength", 0)
-        most: int | None = schema.get("maxLength")
+    def _listed(self, schema: dict[str, Any], name: str, low: int, high: float) -> list[Any]:
+        """The items that the text lists for an array; else one, and more objects as long as the text fills them."""
+        listed = [text for text in self._values.items(name) if _is_plain_text(schema)][: int(high)]
+        if listed:
+            for text in listed:
+                self._values.use(text)
+            return listed
+        if low or not high or self._depth > _MAX_OPTIONAL_DEPTH or self._steps > _MAX_STEPS // 2:
+            return []
+        items: list[Any] = []
+        with suppress(Unsatisfiable):
+            items.append(self._build(schema, name))
+            while isinstance(items[0], dict) and len(items) < min(high, _MAX_LISTED):
+                found, missing = self._found, self._missing
+                item = self._build(schema, name)
+                if self._missing > missing or self._found == found:
+                    break
+                items.append(item)
+        return items
+
+    def _string(self, schema: dict[str, Any], name: str) -> str:
+        low: int = schema.get("minLength", 0)
+        high: int | None = schema.get("maxLength")
         pattern: str | None = schema.get("pattern")
-        if least > _MOST_ITEMS:
-            raise Unsatisfiable(f"a string of more than {_MOST_ITEMS} characters")
-        if "format" in schema and schema["format"] in _FORMATS:
-            candidates: Iterable[str] = (_FORMATS[schema["format"]],)
-        else:
-            candidates = (*self._hints.names, self._hints.fallback, *_SAMPLES, "a" * least)
-        for text in candidates:
-            fits = least <= len(text) and (most is None or len(text) <= most)
+        if low > _MAX_ITEMS:
+            raise Unsatisfiable(f"a string of more than {_MAX_ITEMS} characters")
+        for text in self._candidates(schema, name, low, high):
+            fits = low <= len(text) and (high is None or len(text) <= high)
             if fits and (pattern is None or re.search(pattern, text)):
-                if text in self._hints.names:
-                    self._hints.names.remove(text)
+                self._count(found=self._values.use(text))
                 return text
         raise Unsatisfiable(f"no text was found for the string with {pattern or schema}")
 
-    def _number(self, schema: dict[str, Any], *, whole: bool) -> float:
+    def _candidates(self, schema: dict[str, Any], name: str, low: int, high: int | None) -> Iterable[str]:
+        form, pattern = schema.get("format"), schema.get("pattern")
+        if form == "date" and (date := self._values.date()):
+            return (date,)
+        if form in _FORMATS:
+            written = self._values.texts(form)[:1] if form in ("email", "uri") else []
+            return (*(text for text in written if text != self._values.fallback), _FORMATS[form])
+        found = self._values.texts(name)
+        matching = self._values.matching(pattern) if pattern else []
+        return (*matching, *found, found[-1][:high].strip(), *_SAMPLES, "a" * low)
+
+    def _number(self, schema: dict[str, Any], name: str, *, whole: bool) -> float:
         low, high = bounds(schema, whole=whole)
         step: float = schema.get("multipleOf", 1 if whole else 0)
-        for number in self._hints.numbers:
+        for number in self._values.numbers(name):
             if low <= number <= high and (not step or (number / step).is_integer()) and (not whole or number % 1 == 0):
-                self._hints.numbers.remove(number)
+                self._values.use_number(number)
+                self._count(found=True)
                 return number
+        self._count(found=False)
         number = min(max(0.0, low), high)
         if step and low <= high:
             number = math.ceil(number / step) * step
@@ -213,6 +270,10 @@ class _Builder:
         if not low <= number <= high:
             raise Unsatisfiable("no number lies between the bounds")
         return number
+
+
+def _is_plain_text(schema: dict[str, Any]) -> bool:
+    return schema.keys() <= {"type", "title", "description", "examples"} and schema.get("type") == "string"
 
 
 def _as_object(schema: Any) -> dict[str, Any]:

@@ -7,25 +7,25 @@ from hashlib import sha256
 from typing import Any, Final
 
 from .fields import Fields
-from .refusals import bad_field
-from .wire import PlainAnswer
+from .rejections import bad_field
+from .wire import PlainResponse
 
 _MODES: Final = ("base", "canny", "depth")
 
 
-def artifacts(fields: Fields) -> PlainAnswer:
+def artifacts(fields: Fields) -> PlainResponse:
     """Images as base64, each with the seed that makes it again."""
     prompt = fields.need_text("prompt")
     if not prompt.strip():
         raise bad_field("prompt", "must not be empty.")
-    width = fields.integer("width", least=16, most=2048) or 1024
-    height = fields.integer("height", least=16, most=2048) or 1024
-    samples = fields.integer("samples", least=1, most=4) or 1
-    seed = fields.integer("seed", least=0, most=2**32 - 1) or 0
-    fields.integer("steps", least=1, most=100)
-    fields.number("cfg_scale", least=0)
+    width = fields.integer("width", min=16, max=2048) or 1024
+    height = fields.integer("height", min=16, max=2048) or 1024
+    samples = fields.integer("samples", min=1, max=4) or 1
+    seed = fields.integer("seed", min=0, max=2**32 - 1) or 0
+    fields.integer("steps", min=1, max=100)
+    fields.number("cfg_scale", min=0)
     fields.one_of("mode", _MODES)
-    return PlainAnswer({"artifacts": [_artifact(prompt, seed + at, width, height) for at in range(samples)]})
+    return PlainResponse({"artifacts": [_artifact(prompt, seed + at, width, height) for at in range(samples)]})
 
 
 def _artifact(prompt: str, seed: int, width: int, height: int) -> dict[str, Any]:

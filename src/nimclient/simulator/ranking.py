@@ -13,10 +13,10 @@ from .catalog import ServedModel
 from .embeddings import fitted, without_images
 from .features import Features, dot
 from .fields import Fields
-from .refusals import bad_field
+from .rejections import bad_field
 from .text import content_stems
 
-MOST_PASSAGES: Final = 512
+MAX_PASSAGES: Final = 512
 
 _TRUNCATE: Final = ("NONE", "END")
 _COSINE_SHARE: Final = 0.6
@@ -33,7 +33,7 @@ class RankingRequest:
 
 
 def read_ranking(fields: Fields, model: ServedModel) -> RankingRequest:
-    """Check and collect a request; Refusal (400) names what is wrong."""
+    """Check and collect a request; Rejection (400) names what is wrong."""
     query = fields.object("query")
     if query is None:
         raise fields.missing("query")
@@ -43,8 +43,8 @@ def read_ranking(fields: Fields, model: ServedModel) -> RankingRequest:
     passages = fields.objects("passages")
     if passages is None:
         raise fields.missing("passages")
-    if not 1 <= len(passages) <= MOST_PASSAGES:
-        raise bad_field("passages", f"must hold between 1 and {MOST_PASSAGES} passages, got {len(passages)}.")
+    if not 1 <= len(passages) <= MAX_PASSAGES:
+        raise bad_field("passages", f"must hold between 1 and {MAX_PASSAGES} passages, got {len(passages)}.")
     return RankingRequest(
         query=text,
         passages=tuple(_passage(Fields(passage, f"passages.{at}"), model) for at, passage in enumerate(passages)),
@@ -74,7 +74,7 @@ def read_rerank(fields: Fields, model: ServedModel) -> RankingRequest:
         query=query,
         passages=tuple(_document(document, f"documents.{at}", model) for at, document in enumerate(documents)),
         truncate="END",
-        top_n=fields.integer("top_n", least=0) or None,
+        top_n=fields.integer("top_n", min=0) or None,
     )
 
 
@@ -122,7 +122,7 @@ def rerank(request: RankingRequest, model: ServedModel, features: Features, requ
     }
 
 
-def bare_rerank(request: RankingRequest, model: ServedModel, features: Features) -> list[dict[str, Any]]:
+def sglang_rerank(request: RankingRequest, model: ServedModel, features: Features) -> list[dict[str, Any]]:
     """Dynamo's answer, which is SGLang's: a list without anything around it, and raw scores."""
     order, logits, _ = _ranked(request, model, features)
     return [{"score": logits[at], "index": at, "document": request.passages[at]} for at in order[: request.top_n]]

@@ -9,11 +9,11 @@ from itertools import cycle, islice
 from typing import Final
 
 from .fields import Fields
-from .refusals import Refusal, bad_field
+from .rejections import Rejection, bad_field
 from .text import pieces
 
-MOST_CHOICES: Final = 128
-MOST_STOPS: Final = 4  # VLLM_MAX_STOP_STRINGS
+MAX_CHOICES: Final = 128
+MAX_STOPS: Final = 4  # VLLM_MAX_STOP_STRINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +45,24 @@ class Cut:
     stop_reason: str | None = None
 
 
-def read_sampling(fields: Fields, *, default_max: int | None, least_max: int = 1) -> Sampling:
-    """Check and collect the options; Refusal (400) names the one that is wrong."""
-    for name, least, most in (
+def read_sampling(fields: Fields, *, default_max: int | None, min_max_tokens: int = 1) -> Sampling:
+    """Check and collect the options; Rejection (400) names the one that is wrong."""
+    for name, low, high in (
         ("temperature", 0, None),
         ("frequency_penalty", -2, 2),
         ("presence_penalty", -2, 2),
         ("min_p", 0, 1),
         ("repetition_penalty", 0, None),
     ):
-        fields.number(name, least=least, most=most)
-    fields.integer("top_k", least=-1)
-    top_p = fields.number("top_p", most=1)
+        fields.number(name, min=low, max=high)
+    fields.integer("top_k", min=-1)
+    top_p = fields.number("top_p", max=1)
     if top_p is not None and top_p <= 0:
         raise bad_field("top_p", f"must be in (0, 1], got {top_p}.")
-    max_tokens = fields.integer("max_completion_tokens", least=least_max)
-    older = fields.integer("max_tokens", least=least_max)
+    max_tokens = fields.integer("max_completion_tokens", min=min_max_tokens)
+    older = fields.integer("max_tokens", min=min_max_tokens)
     max_tokens = next((limit for limit in (max_tokens, older) if limit is not None), default_max)
-    min_tokens = fields.integer("min_tokens", least=0) or 0
+    min_tokens = fields.integer("min_tokens", min=0) or 0
     if max_tokens is not None and min_tokens > max_tokens:
         raise bad_field("min_tokens", f"must be less than or equal to max_tokens={max_tokens}, got {min_tokens}.")
     if fields.flag("ignore_eos") and max_tokens is not None:
@@ -70,7 +70,7 @@ def read_sampling(fields: Fields, *, default_max: int | None, least_max: int = 1
     stream = fields.flag("stream")
     usage = _stream_options(fields, stream)
     return Sampling(
-        n=fields.integer("n", least=1, most=MOST_CHOICES) or 1,
+        n=fields.integer("n", min=1, max=MAX_CHOICES) or 1,
         max_tokens=max_tokens,
         min_tokens=min_tokens,
         stop=_stop_strings(fields),
@@ -91,8 +91,8 @@ def _stream_options(fields: Fields, stream: bool) -> Fields:
 
 def _stop_strings(fields: Fields) -> tuple[str, ...]:
     stops = fields.texts("stop") or []
-    if len(stops) > MOST_STOPS:
-        raise bad_field("stop", f"at most {MOST_STOPS} stop strings are allowed, got {len(stops)}.")
+    if len(stops) > MAX_STOPS:
+        raise bad_field("stop", f"at most {MAX_STOPS} stop strings are allowed, got {len(stops)}.")
     if "" in stops:
         raise bad_field("stop", "cannot contain an empty string.")
     return tuple(stops)
@@ -128,16 +128,16 @@ def _padded(text: str, min_tokens: int) -> list[str]:
 
 
 def check_context(prompt_tokens: int, room_needed: int, max_model_len: int) -> None:
-    """Refuse (400) a prompt that leaves no room, in vLLM's words."""
+    """Reject (400) a prompt that leaves no room, in vLLM's words."""
     if prompt_tokens >= max_model_len:
-        raise Refusal(
+        raise Rejection(
             400,
             f"This model's maximum context length is {max_model_len} tokens. However, your request has "
             f"{prompt_tokens} input tokens. Please reduce the length of the input messages.",
             param="input_tokens",
         )
     if prompt_tokens + room_needed > max_model_len:
-        raise Refusal(
+        raise Rejection(
             400,
             f"'max_tokens' or 'max_completion_tokens' is too large: {room_needed}. This model's maximum context length "
             f"is {max_model_len} tokens and your request has {prompt_tokens} input tokens.",

@@ -19,15 +19,17 @@ from .dialects import dialect_named
 from .documents import document, is_document
 from .endpoints import Endpoints
 from .faults import DEPRECATED_UNTIL, Faults
-from .gateway import LARGEST_BODY, Gateway, Reply
+from .functions import function_list, invoked
+from .gateway import MAX_BODY, Gateway, RawResponse
 from .load import MinuteBucket, Pace, Slots
+from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
-from .refusals import GenerationRefusal, Refusal, invalid_field
-from .wire import Answer, Frame, PlainAnswer, StreamedAnswer, encoded
+from .rejections import GenerationRejection, Rejection, invalid_field
+from .wire import Frame, PlainResponse, Response, StreamedResponse, encoded
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
-_LARGEST_BODY: Final = 64 * 2**20
-_LARGEST_WRITE: Final = 64 * 2**10
+_MAX_BODY: Final = 64 * 2**20
+_MAX_WRITE: Final = 64 * 2**10
 _SHUTDOWN_SECONDS: Final = 0.05
 
 
@@ -80,7 +82,9 @@ class Simulator:
         self._faults = Faults(faults)
         if self._faults and self._dialect.name != "hosted":
             raise ValueError('faults are those of the hosted platform: they need dialect="hosted"')
-        self._gateway = Gateway(self._faults) if self._dialect.name == "hosted" else None
+        hosted = self._dialect.name == "hosted"
+        self._gateway = Gateway(self._faults, function_list(self._endpoints.models.values())) if hosted else None
+        self._metrics = Metrics(self._dialect.metric_names)
         self._ttft = ttft
         self._itl = itl
         self._slot_count = slots
@@ -97,7 +101,7 @@ class Simulator:
         """Begin to listen on the running loop. OSError when the port is taken, RuntimeError when started already."""
         if self._runner is not None:
             raise RuntimeError("the simulator is running already")
-        application = web.Application(client_max_size=_LARGEST_BODY)
+        application = web.Application(client_max_size=_MAX_BODY)
         application.router.add_route("*", "/{path:.*}", self._serve)
         runner = web.AppRunner(
             application,
@@ -172,69 +176,76 @@ class Simulator:
     async def _dispatch(self, request: web.Request, record: RequestRecord, request_id: str) -> web.StreamResponse:
         if self._gateway is not None and self._gateway.serves(record.path):
             return await self._platform(self._gateway, request, record, request_id)
-        route = self._dialect.posts.get(record.path)
+        route = self._dialect.route(record.path)
         if route is None:
             return self._document(record, request_id)
         if record.method != "POST":
-            return self._reply(record, request_id, 405, self._dialect.wrong_method())
+            return self._send_body(record, request_id, 405, self._dialect.wrong_method())
         generates = route in self._dialect.generates
         extra = {"Deprecation": DEPRECATED_UNTIL} if generates and self._faults.take("deprecated") else {}
         try:
-            body = await _read_json(request, record, None if self._gateway is None else LARGEST_BODY)
+            body = await _read_json(request, record, None if self._gateway is None else MAX_BODY)
             if generates and self._bucket is not None and not self._bucket.take():
-                return self._reply(record, request_id, *self._dialect.too_many_requests())
+                return self._send_body(record, request_id, *self._dialect.too_many_requests())
             self._dialect.check(route, body, record.headers)
-            if generates and (fault := self._faults.reply()) is not None:
-                return self._reply(record, request_id, fault.status, fault.body, fault.headers)
+            if generates and (fault := self._faults.response()) is not None:
+                return self._send_body(record, request_id, fault.status, fault.body, fault.headers)
             if self._gateway is not None:
                 self._gateway.check_assets(await request.read(), record.headers)
-            answer = self._answer(route, body, request_id)
-            if isinstance(answer, StreamedAnswer):
+            if route == "function":
+                route, body = invoked(record.path, body, self._endpoints.models)
+            answer = self._respond(route, body, request_id)
+            if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
             if not generates:
-                return self._reply(record, request_id, 200, answer.body)
+                return self._send_body(record, request_id, 200, answer.body)
             if self._gateway is None:
-                await self._wait(answer)
-                return self._reply(record, request_id, 200, answer.body)
-            reply = Reply(200, encoded(answer.body), headers=extra)
-            work = partial(self._wait, answer)
+                await self._wait(answer, _model_of(body))
+                return self._send_body(record, request_id, 200, answer.body)
+            raw = RawResponse(200, encoded(answer.body), headers=extra)
+            work = partial(self._wait, answer, _model_of(body))
             return self._send(
-                record, request_id, await self._gateway.deliver(request_id, work, reply, record.headers, self._root)
+                record, request_id, await self._gateway.deliver(request_id, work, raw, record.headers, self._root)
             )
-        except Refusal as refusal:
-            return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, route))
+        except Rejection as rejection:
+            return self._send_body(record, request_id, rejection.status, self._dialect.error_body(rejection, route))
 
     async def _platform(
         self, gateway: Gateway, request: web.Request, record: RequestRecord, request_id: str
     ) -> web.Response:
         """The answer of one of the platform's own paths."""
         data = await request.read()
-        reply = await gateway.answer(record.method, record.path, request.query, record.headers, data, self._root)
-        return self._send(record, request_id, reply)
+        raw = await gateway.answer(record.method, record.path, request.query, record.headers, data, self._root)
+        return self._send(record, request_id, raw)
 
     @property
     def _root(self) -> str:
         return self.base_url.removesuffix("/v1")
 
-    def _answer(self, route: str, body: dict[str, Any], request_id: str) -> Answer:
+    def _respond(self, route: str, body: dict[str, Any], request_id: str) -> Response:
         """The answer, which may be a stream of nothing but an error."""
         try:
-            return self._endpoints.answer(route, body, request_id)
-        except GenerationRefusal as refusal:
+            return self._endpoints.respond(route, body, request_id)
+        except GenerationRejection as rejection:
             if body.get("stream") is not True:
                 raise
-            return StreamedAnswer(iter([Frame(0, self._dialect.stream_error(refusal))]))
+            return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainAnswer) -> None:
+    async def _wait(self, answer: PlainResponse, model: str) -> None:
+        arrived = time.perf_counter()
         async with self._slots.one():
-            await Pace(self._ttft, self._itl).until(answer.tokens)
+            pace = Pace(self._ttft, self._itl)
+            await pace.until(0)
+            first = time.perf_counter() - arrived
+            await pace.until(answer.tokens)
+        self._metrics.observe(model, answer.usage, first, time.perf_counter() - arrived)
 
     async def _stream(
         self,
         request: web.Request,
         record: RequestRecord,
         request_id: str,
-        answer: StreamedAnswer,
+        streamed: StreamedResponse,
         extra: Mapping[str, str],
     ) -> web.StreamResponse:
         headers = self._headers(200, request_id, extra)
@@ -242,49 +253,59 @@ class Simulator:
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
         record.status = 200
+        arrived, first = time.perf_counter(), None
         await response.prepare(request)  # vLLM sends the head before the request has its turn
         async with self._slots.one():
             pace = Pace(self._ttft, self._itl)
             due = bytearray()
-            for frame in answer.frames:
-                if due and (len(due) > _LARGEST_WRITE or not pace.is_due(frame.step)):
+            for frame in streamed.frames:
+                if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
                     await response.write(bytes(due))
                     due.clear()
                 await pace.until(frame.step)
+                first = time.perf_counter() - arrived if first is None else first
                 due += frame.data
             await response.write(bytes(due))
         await response.write_eof()
+        whole = time.perf_counter() - arrived
+        self._metrics.observe(_model_of(record.json), streamed.usage, whole if first is None else first, whole)
         return response
 
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
         """The answer of a GET route."""
         if not is_document(record.path, self._dialect):
-            return self._reply(record, request_id, 404, self._dialect.no_such_route(record.method, record.path))
+            return self._send_body(record, request_id, 404, self._dialect.no_such_route(record.method, record.path))
         if record.method != "GET":
-            return self._reply(record, request_id, 405, self._dialect.wrong_method())
+            return self._send_body(record, request_id, 405, self._dialect.wrong_method())
         try:
-            return self._reply(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
-        except Refusal as refusal:
-            return self._reply(record, request_id, refusal.status, self._dialect.refusal(refusal, "models"))
+            if self._dialect.gets.get(record.path) == "metrics":
+                return self._send(record, request_id, RawResponse(200, self._metrics_text().encode(), CONTENT_TYPE))
+            return self._send_body(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
+        except Rejection as rejection:
+            return self._send_body(record, request_id, rejection.status, self._dialect.error_body(rejection, "models"))
 
-    def _reply(
+    def _metrics_text(self) -> str:
+        model = next(iter(self._endpoints.models))
+        return self._metrics.text(model, self._slots.running, self._slots.waiting)
+
+    def _send_body(
         self, record: RequestRecord, request_id: str, status: int, body: Any, extra: Mapping[str, str] = NO_HEADERS
     ) -> web.Response:
         """An answer: JSON, a str as plain text, None as an empty body."""
         if body is None:
-            return self._send(record, request_id, Reply(status, b"", "", dict(extra)))
+            return self._send(record, request_id, RawResponse(status, b"", "", dict(extra)))
         if isinstance(body, str):
-            return self._send(record, request_id, Reply(status, body.encode(), "text/plain", dict(extra)))
-        return self._send(record, request_id, Reply(status, encoded(body), headers=dict(extra)))
+            return self._send(record, request_id, RawResponse(status, body.encode(), "text/plain", dict(extra)))
+        return self._send(record, request_id, RawResponse(status, encoded(body), headers=dict(extra)))
 
-    def _send(self, record: RequestRecord, request_id: str, reply: Reply) -> web.Response:
-        record.status = reply.status
-        headers = self._headers(reply.status, request_id, reply.headers)
-        if not reply.body and not reply.content_type.startswith("text/"):
-            return web.Response(status=reply.status, headers=headers)
-        charset = "utf-8" if reply.content_type.startswith("text/") else None
+    def _send(self, record: RequestRecord, request_id: str, raw: RawResponse) -> web.Response:
+        record.status = raw.status
+        headers = self._headers(raw.status, request_id, raw.headers)
+        if not raw.body and not raw.content_type.startswith("text/"):
+            return web.Response(status=raw.status, headers=headers)
+        charset = "utf-8" if raw.content_type.startswith("text/") else None
         return web.Response(
-            body=reply.body, status=reply.status, content_type=reply.content_type, charset=charset, headers=headers
+            body=raw.body, status=raw.status, content_type=raw.content_type, charset=charset, headers=headers
         )
 
     def _headers(self, status: int, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
@@ -295,20 +316,25 @@ class Simulator:
         return {name: value for name, value in {**headers, **extra}.items() if value}
 
 
-async def _read_json(request: web.Request, record: RequestRecord, most: int | None = None) -> dict[str, Any]:
-    """The body of a request, which is also put on its record; Refusal when it is no JSON object, or above `most` bytes."""
-    if most is not None and (request.content_length or 0) > most:
-        raise Refusal(400, f"Please make sure your payload is below {most} bytes", type="invalid_request_error")
+def _model_of(body: dict[str, Any]) -> str:
+    """The model of a request; routes of a single model have none in their body."""
+    return str(body.get("model", "simulator"))
+
+
+async def _read_json(request: web.Request, record: RequestRecord, max_bytes: int | None = None) -> dict[str, Any]:
+    """The body of a request, which is also put on its record; Rejection when it is no JSON object, or above `max_bytes`."""
+    if max_bytes is not None and (request.content_length or 0) > max_bytes:
+        raise Rejection(400, f"Please make sure your payload is below {max_bytes} bytes", type="invalid_request_error")
     try:
         data = await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise Refusal(413, f"The body is larger than {_LARGEST_BODY} bytes.", type="RequestEntityTooLarge") from None
+        raise Rejection(413, f"The body is larger than {_MAX_BODY} bytes.", type="RequestEntityTooLarge") from None
     try:
         record.json = body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise invalid_field(str(error.pos), "json_invalid", "JSON decode error") from None
     if request.content_type != "application/json":
-        raise Refusal(400, "Unsupported Media Type: Only 'application/json' is allowed", type="Bad Request")
+        raise Rejection(400, "Unsupported Media Type: Only 'application/json' is allowed", type="Bad Request")
     if not isinstance(body, dict):
-        raise Refusal(400, "The body must be a JSON object.", type="Bad Request")
+        raise Rejection(400, "The body must be a JSON object.", type="Bad Request")
     return cast("dict[str, Any]", body)

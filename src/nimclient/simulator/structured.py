@@ -5,17 +5,18 @@ The older spellings (`guided_json` and its kin, `nvext`) are ignored without a w
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import orjson
 
 from .fields import Fields
-from .hints import Hints
 from .instances import instance
 from .keywords import Unsatisfiable
-from .refusals import GenerationRefusal, Refusal, bad_field
+from .prompt_schemas import asks_for_json, schema_described, schema_written
+from .rejections import GenerationRejection, Rejection, bad_field
+from .values import Values
 
 _QUOTED: Final = re.compile(r"""['"`](\w+)['"`]""")
 _KEYS: Final = re.compile(r"\b(keys?|fields?|properties|property)\b", re.IGNORECASE)
@@ -32,7 +33,7 @@ class Constraint:
 
 
 def read_constraint(fields: Fields) -> Constraint | None:
-    """The constraint of a request, or None for free text. Refusal (400) for a wrong or an unsupported one."""
+    """The constraint of a request, or None for free text. Rejection (400) for a wrong or an unsupported one."""
     outputs = fields.object("structured_outputs")
     if outputs is not None:
         return _structured_outputs(Fields(outputs, "structured_outputs"))
@@ -91,12 +92,26 @@ def _decoded(text: str) -> Any:
         raise bad_field("structured_outputs.json", "is not valid JSON.") from None
 
 
-def _unsupported(name: str, kind: str) -> Refusal:
+def _unsupported(name: str, kind: str) -> Rejection:
     return bad_field(name, f"the simulator does not support {kind}.")
 
 
+def in_words(constraint: Constraint | None, texts: Sequence[str]) -> Constraint | None:
+    """The constraint with what the messages ask for in words: a schema, an example or keys for a free JSON object.
+
+    Without any constraint a schema in a message counts when the message also tells the model to answer in JSON.
+    """
+    if constraint is None:
+        schema = schema_written(texts) if asks_for_json(texts) else None
+    elif constraint.kind == "json_object":
+        schema = schema_written(texts) or schema_described(texts)
+    else:
+        return constraint
+    return constraint if schema is None else Constraint("json", schema)
+
+
 def constrained_text(constraint: Constraint, question: str, free_answer: Callable[[], str]) -> str:
-    """The shortest honest text under the constraint; Refusal (400) when none can be built.
+    """The shortest honest text under the constraint; Rejection (400) when none can be built.
 
     Strings that no name of the question fits are filled with what the free answer would have been.
     """
@@ -107,11 +122,12 @@ def constrained_text(constraint: Constraint, question: str, free_answer: Callabl
             return _chosen(cast("tuple[str, ...]", constraint.value), f"{question} {free_answer()}")
         case "regex":
             schema: Any = {"type": "string", "pattern": rf"^(?:{constraint.value})$"}
-            return str(_built(schema, Hints(question, "text")))
+            return str(_built(schema, Values(question, "text")))
         case _:
-            return json.dumps(_built(constraint.value, Hints(question, free_answer())), ensure_ascii=False)
+            return json.dumps(_built(constraint.value, Values(question, free_answer())), ensure_ascii=False)
 
 
+<<<<<<< HEAD
 def _named_keys(question: str) -> list[str]:
     """The words in quotes of a question that speaks of keys; what has no such name is the answer."""
     named = _QUOTED.findall(question) if _KEYS.search(question) else []
@@ -119,10 +135,13 @@ def _named_keys(question: str) -> list[str]:
 
 
 def _built(schema: Any, hints: Hints) -> Any:
+=======
+def _built(schema: Any, values: Values) -> Any:
+>>>>>>> main
     try:
-        return instance(schema, hints)
+        return instance(schema, values)
     except Unsatisfiable as error:
-        raise GenerationRefusal(400, f"The simulator cannot build an answer: {error}") from None
+        raise GenerationRejection(400, f"The simulator cannot build an answer: {error}") from None
 
 
 def _chosen(choices: tuple[str, ...], text: str) -> str:

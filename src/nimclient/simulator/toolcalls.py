@@ -1,19 +1,21 @@
-"""Tool calls: which tool is called, and with what arguments.
+"""Tool calls: which tools are called, and with what arguments.
 
-With `tool_choice` "required" or a name a tool is always called. With "auto" one is called when its name or its
-description shares a word with the question and no tool has answered yet: a rule of the simulator's own.
+With `tool_choice` "required" or a name a tool is always called, one that was not called yet where there is one. With
+"auto" one is called when its name or its description shares a word with the question and no tool was called yet: a rule
+of the simulator's own. Several are called at once for a series of names and for several tools named in the question.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from .fields import Fields
-from .hints import Hints
 from .instances import instance
 from .keywords import Unsatisfiable
-from .refusals import Refusal, bad_field
-from .text import content_stems
+from .rejections import Rejection, bad_field
+from .text import content_stems, pieces
+from .values import Values, one_by_one
 
 _CHOICES: Final = ("auto", "none", "required")
 
@@ -33,6 +35,7 @@ class ToolOffer:
 
     tools: tuple[Tool, ...] = ()
     choice: str = "none"
+    parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,29 @@ class ToolCall:
     name: str
     arguments: str
 
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of the arguments."""
+        return pieces(self.arguments)
+
 
 def read_tools(fields: Fields) -> ToolOffer:
-    """The tools and the choice among them; Refusal (400) by vLLM's rules."""
+    """The tools and the choice among them; Rejection (400) by vLLM's rules."""
     specs = fields.objects("tools")
     if specs == []:
         raise bad_field("tools", "must not be an empty list; leave it out instead.")
     tools = tuple(_read_tool(spec) for spec in specs or ())
     choice = fields.given("tool_choice")
+    parallel = fields.given("parallel_tool_calls") is None or fields.flag("parallel_tool_calls")
     if choice is None:
-        return ToolOffer(tools, "auto" if tools else "none")
+        return ToolOffer(tools, "auto" if tools else "none", parallel)
     if not tools and choice != "none":
         raise bad_field("tool_choice", "When using `tool_choice`, `tools` must be set.")
     if isinstance(choice, dict):
-        return ToolOffer((_named(tools, cast("dict[str, Any]", choice)),), "named")
+        return ToolOffer((_named(tools, cast("dict[str, Any]", choice)),), "named", parallel)
     if choice not in _CHOICES:
         raise bad_field("tool_choice", f"must be one of {', '.join(_CHOICES)} or name a function, got {choice}.")
-    return ToolOffer(tools, choice)
+    return ToolOffer(tools, choice, parallel)
 
 
 def _read_tool(spec: dict[str, Any]) -> Tool:
@@ -77,21 +86,55 @@ def _named(tools: tuple[Tool, ...], choice: dict[str, Any]) -> Tool:
     raise bad_field("tool_choice", f"the tool {name} is not among `tools`.")
 
 
-def call_tool(offer: ToolOffer, question: str, *, answered: bool) -> ToolCall | None:
-    """The call the reply makes, or None for a reply in words. `answered`: a tool's result ends the conversation."""
+def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[ToolCall, ...]:
+    """The calls an answer makes, none for an answer in words. `called` are the tools called since the question."""
+    if offer.choice == "none" or (offer.choice == "auto" and called):
+        return ()
     asked = set(content_stems(question))
-    overlap = [len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) for tool in offer.tools]
-    best = max(overlap, default=0)
-    if offer.choice == "none" or (offer.choice == "auto" and (answered or not best)):
-        return None
-    tool = offer.tools[overlap.index(best)]
-    return ToolCall(tool.name, _arguments(tool, question))
+    shared = [len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) for tool in offer.tools]
+    if offer.choice == "auto" and not any(shared):
+        return ()
+    at = min(range(len(shared)), key=lambda at: (called.count(offer.tools[at].name), -shared[at]))
+    tools = [offer.tools[at]]
+    if offer.parallel and offer.choice != "named" and not called:
+        tools += _also_named(offer.tools, tools[0], asked)
+    return tuple(call for tool in tools for call in _calls_of(tool, question, parallel=offer.parallel))
+
+
+def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
+    """The other tools whose names share a word with the question that no tool before them shares."""
+    named = set(content_stems(best.name))
+    others: list[Tool] = []
+    for tool in tools:
+        own = asked.intersection(content_stems(tool.name)) - named
+        if tool is not best and own:
+            others.append(tool)
+            named |= own
+    return others
+
+
+def _calls_of(tool: Tool, question: str, *, parallel: bool) -> list[ToolCall]:
+    """One call; one for each name of a series ("Paris and Rome") when the tool takes a single text."""
+    questions = one_by_one(question) if parallel and _takes_one_text(tool) else [question]
+    return [ToolCall(tool.name, _arguments(tool, question)) for question in questions]
+
+
+def _takes_one_text(tool: Tool) -> bool:
+    parameters: dict[str, Any] = tool.parameters or {}
+    properties: dict[str, Any] = parameters.get("properties") or {}
+    wanted = [properties.get(name) for name in parameters.get("required") or properties]
+    return (
+        len(wanted) == 1
+        and isinstance(wanted[0], dict)
+        and wanted[0].get("type") == "string"
+        and "enum" not in wanted[0]
+    )
 
 
 def _arguments(tool: Tool, question: str) -> str:
     if tool.parameters is None:
         return "{}"
     try:
-        return json.dumps(instance({"type": "object", **tool.parameters}, Hints(question)), ensure_ascii=False)
+        return json.dumps(instance({"type": "object", **tool.parameters}, Values(question)), ensure_ascii=False)
     except Unsatisfiable as error:
-        raise Refusal(400, f"The simulator cannot build arguments for {tool.name}: {error}", param="tools") from None
+        raise Rejection(400, f"The simulator cannot build arguments for {tool.name}: {error}", param="tools") from None

@@ -9,8 +9,8 @@ import re
 from typing import Any, Final
 
 from .fields import Fields
-from .refusals import bad_field
-from .wire import PlainAnswer
+from .rejections import bad_field
+from .wire import PlainResponse
 
 _DATA_URL: Final = re.compile(r"data:image/(?:png|jpe?g);(base64|asset_id),(.+)", re.S)
 _ELEMENTS: Final = ("table", "chart", "title", "infographic")
@@ -18,14 +18,14 @@ _WORDS: Final = ("invoice", "total", "page", "date", "figure", "summary", "of", 
 _MERGE_LEVELS: Final = ("word", "sentence", "paragraph")
 
 
-def page_elements(fields: Fields) -> PlainAnswer:
+def page_elements(fields: Fields) -> PlainResponse:
     """Bounding boxes by kind of element, as shares of the page."""
     images = _images(fields)
     data = [{"index": index, "bounding_boxes": _elements(image)} for index, image in enumerate(images)]
-    return PlainAnswer({"data": data, "usage": _usage(images)})
+    return PlainResponse({"data": data, "usage": _usage(images)})
 
 
-def texts(fields: Fields) -> PlainAnswer:
+def texts(fields: Fields) -> PlainResponse:
     """The texts of each image; `merge_levels`, one for each image, says how much of the text a box holds."""
     images = _images(fields)
     levels = fields.texts("merge_levels") or ["paragraph"] * len(images)
@@ -38,7 +38,7 @@ def texts(fields: Fields) -> PlainAnswer:
         {"index": index, "text_detections": _detections(image, level)}
         for index, (image, level) in enumerate(zip(images, levels, strict=True))
     ]
-    return PlainAnswer({"data": data, "usage": _usage(images)})
+    return PlainResponse({"data": data, "usage": _usage(images)})
 
 
 def _images(fields: Fields) -> list[bytes]:

@@ -8,9 +8,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Any, cast
 
-from .chat import read_turns
+from .chat import read_messages
 from .fields import Fields
-from .refusals import bad_field
+from .rejections import bad_field
 from .text import pieces
 
 
@@ -27,7 +27,7 @@ class Vocabulary:
         return [number for number, _ in numbered]
 
     def text_of(self, ids: Iterable[int]) -> str:
-        """The text of some numbers; Refusal (400) for one that was never handed out."""
+        """The text of some numbers; Rejection (400) for one that was never handed out."""
         try:
             return "".join(self._pieces[number] for number in ids)
         except KeyError as error:
@@ -38,7 +38,7 @@ def tokenize(fields: Fields, vocabulary: Vocabulary, max_model_len: int) -> dict
     """The body of `/tokenize` for a prompt or for messages, whose texts stand one after another."""
     prompt = fields.text("prompt")
     if prompt is None:
-        prompt = "\n".join(turn.text for turn in read_turns(fields))
+        prompt = "\n".join(message.text for message in read_messages(fields))
     tokens = pieces(prompt)
     return {
         "count": len(tokens),

@@ -17,21 +17,36 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PlainAnswer:
+class Usage:
+    """The tokens of one request, of which `cached_tokens` of the prompt came from the cache, and why each choice ended."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    finish_reasons: tuple[str, ...] = ()
+    cached_tokens: int = 0
+
+
+NOTHING_USED: Final = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class PlainResponse:
     """One body; `tokens` is how many tokens the longest choice took, each of which is waited for."""
 
     body: dict[str, Any] | list[dict[str, Any]]
     tokens: int = 0
+    usage: Usage = NOTHING_USED
 
 
 @dataclass(frozen=True, slots=True)
-class StreamedAnswer:
+class StreamedResponse:
     """A stream of server-sent events."""
 
     frames: Iterator[Frame]
+    usage: Usage = NOTHING_USED
 
 
-Answer = PlainAnswer | StreamedAnswer
+Response = PlainResponse | StreamedResponse
 
 
 def encoded(body: Any) -> bytes:
@@ -39,6 +54,7 @@ def encoded(body: Any) -> bytes:
     return orjson.dumps(body)
 
 
-def event(chunk: dict[str, Any]) -> bytes:
-    """A chunk as one server-sent event."""
-    return b"data: %b\n\n" % orjson.dumps(chunk)
+def event(chunk: dict[str, Any], name: str = "") -> bytes:
+    """A chunk as one server-sent event, which may have a name."""
+    head = f"event: {name}\n".encode() if name else b""
+    return b"%bdata: %b\n\n" % (head, orjson.dumps(chunk))

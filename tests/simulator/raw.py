@@ -1,4 +1,4 @@
-"""A hand that talks to a simulator with plain aiohttp, and names the tests share."""
+"""A client that talks to a simulator with plain aiohttp, and names the tests share."""
 
 import json
 from typing import Any, NamedTuple
@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from nimclient.simulator import Simulator
+from nimclient.simulator.catalog import served_models
 
+CATALOG = list(served_models())
 CHAT = "meta/llama-3.1-8b-instruct"
 EMBED = "nvidia/nv-embedqa-e5-v5"
 SYMMETRIC = "baai/bge-m3"
@@ -20,7 +22,7 @@ class Answer(NamedTuple):
     headers: Any
 
 
-class Hand:
+class RawClient:
     """Sends requests to one simulator and decodes what comes."""
 
     def __init__(self, sim: Simulator, session: aiohttp.ClientSession) -> None:

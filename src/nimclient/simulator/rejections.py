@@ -1,7 +1,7 @@
-"""What a server says no with: one exception that every check raises and every dialect spells in its own JSON."""
+"""How a server says no: one exception that every check raises and every dialect writes as its own JSON."""
 
 
-class Refusal(Exception):
+class Rejection(Exception):
     """A request the simulator will not serve.
 
     `status` is the HTTP status, `message` the words, `type` the error's name in vLLM's vocabulary and `param` the
@@ -16,21 +16,21 @@ class Refusal(Exception):
         self.param = param
 
 
-class GenerationRefusal(Refusal):
-    """One that comes up when the answer is written, after a stream's head has gone out: it is told inside the stream."""
+class GenerationRejection(Rejection):
+    """A rejection that comes up while the answer is generated; a stream that has started carries it as an error event."""
 
 
-def bad_field(name: str, problem: str) -> Refusal:
+def bad_field(name: str, problem: str) -> Rejection:
     """A 400 that names the field and what is wrong with it."""
-    return Refusal(400, f"{name}: {problem}", param=name)
+    return Rejection(400, f"{name}: {problem}", param=name)
 
 
-def invalid_field(name: str, kind: str, problem: str) -> Refusal:
+def invalid_field(name: str, kind: str, problem: str) -> Rejection:
     """A 400 in the words of vLLM's request validation, which names the field in a `loc`."""
     message = f"[{{'type': '{kind}', 'loc': ('body', '{name}'), 'msg': '{problem}'}}]"
-    return Refusal(400, message, type="Bad Request", param=name)
+    return Rejection(400, message, type="Bad Request", param=name)
 
 
-def unknown_model(name: str) -> Refusal:
+def unknown_model(name: str) -> Rejection:
     """vLLM's answer to a model it does not serve."""
-    return Refusal(404, f"The model `{name}` does not exist.", type="NotFoundError", param="model")
+    return Rejection(404, f"The model `{name}` does not exist.", type="NotFoundError", param="model")

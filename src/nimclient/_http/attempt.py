@@ -1,0 +1,267 @@
+"""One request in flight: its slot, its connection, its time limits; then the body of its response."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+import aiohttp
+from aiohttp.http import StreamWriter
+
+from nimclient._base.config import Timeouts
+from nimclient._base.values import BodyPhase, Headers, HttpHead, HttpRequest
+from nimclient._http.connection import Protocol, acknowledge_at_once
+from nimclient._http.errors import closed_during_the_call, translate
+from nimclient._http.watchdog import Watchdog
+from nimclient.errors import (
+    BodyTooLargeError,
+    ClientClosedError,
+    ConnectionLostError,
+    Phase,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from nimclient._http.head import Prepared
+    from nimclient._http.pool import Pool
+
+DRAIN_SECONDS = 0.05
+DRAIN_BYTES = 64 * 1024
+HELD_BACK = 2**16  # a server that has sent more of a body than this along with its head is not held back by Nagle
+READ_BUFFER = 2**18
+SEND_PIECE = 2**18
+_SWITCHING = 101
+_NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
+
+
+class Attempt:
+    """Sends one request and is the Body of its response; see there."""
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_content",
+        "_has_slot",
+        "_on_end",
+        "_over",
+        "_phase",
+        "_pool",
+        "_reused",
+        "_timeouts",
+        "_upload",
+        "watchdog",
+    )
+
+    def __init__(
+        self, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
+    ) -> None:
+        self._pool = pool
+        self._timeouts = timeouts
+        self._on_end = on_end
+        self.watchdog = Watchdog(pool.loop, total, timeouts.total)
+        self._phase: Phase = "pool"
+        self._reused = False
+        self._has_slot = False
+        self._over = False
+        self._connection: aiohttp.connector.Connection | None = None
+        self._content: aiohttp.StreamReader
+        self._upload: asyncio.Task[None] | None = None
+        pool.attempts.add(self)
+
+    # the request -------------------------------------------------------------------------------------------------
+
+    async def open(self, request: HttpRequest) -> HttpHead:
+        """Send the request; the head of its response."""
+        try:
+            queue = await self._take_slot()
+            return await self._send(request, queue)
+        except BaseException as error:  # noqa: BLE001  # _fail raises what it means
+            self._fail(error, self._phase)
+
+    async def _take_slot(self) -> float:
+        """Wait for a free slot of the pool; how many seconds that took."""
+        slots = self._pool.slots
+        began = 0.0
+        if slots.locked():
+            began = time.monotonic()
+            self._enter("pool", self._timeouts.pool)
+        await slots.acquire()
+        self._has_slot = True
+        return time.monotonic() - began if began else 0.0
+
+    async def _send(self, request: HttpRequest, queue: float) -> HttpHead:
+        pool = self._pool
+        prepared = pool.heads.of(request)
+        began = self._enter("connect", self._timeouts.connect)
+        self._connection = await pool.connector.connect(prepared.destination, [], _NO_LIMITS)
+        protocol = self._connection.protocol
+        assert isinstance(protocol, Protocol)
+        connect = None
+        if protocol.is_new:
+            protocol.is_new = False
+            connect = time.monotonic() - began
+        else:
+            self._reused = True
+        self._enter("headers", self._timeouts.headers)
+        protocol.set_response_params(
+            read_until_eof=True, read_bufsize=READ_BUFFER, skip_payload=request.method == "HEAD"
+        )
+        self._write(protocol, prepared, request.body)
+        while True:
+            message, content = await protocol.read()
+            if message.code >= 200 or message.code == _SWITCHING:
+                break
+        self.watchdog.disarm()
+        self._content = content
+        protocol.watch(content)
+        if not content.at_eof() and content.total_bytes < HELD_BACK:
+            acknowledge_at_once(protocol.transport)
+        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
+
+    def _write(self, protocol: Protocol, prepared: Prepared, body: bytes | None) -> None:
+        """Send a small request in one piece, in this turn of the loop; a large one while its response is waited for."""
+        transport = protocol.transport
+        if transport is None or transport.is_closing():
+            raise aiohttp.ClientConnectionResetError("the connection was lost before it was used")
+        if body is None or len(body) <= SEND_PIECE:
+            transport.write(prepared.head_for(body) + (body or b""))
+        else:
+            self._upload = self._pool.loop.create_task(
+                _upload(protocol, self._pool.loop, prepared.head_for(body), body)
+            )
+
+    def _enter(self, phase: Phase, seconds: float | None) -> float:
+        """Begin a phase and its time limit; when that was."""
+        now = time.monotonic()
+        self._phase = phase
+        self.watchdog.arm(phase, None if seconds is None else now + seconds, seconds)
+        return now
+
+    def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
+        """Close the connection and raise what the error means."""
+        self.watchdog.disarm()
+        if isinstance(error, asyncio.CancelledError):
+            meant = self.watchdog.translate_cancellation(error)
+            self.abort()
+            raise meant from None
+        self.abort()
+        if self._pool.closed:
+            raise closed_during_the_call() from error
+        meant = translate(error, phase, self._reused)
+        raise meant from None if meant is error else error
+
+    # the body ----------------------------------------------------------------------------------------------------
+
+    async def read(self, phase: BodyPhase, deadline: float | None) -> bytes:
+        """See Body."""
+        if not self._pool.is_here():
+            self.abandon()
+            raise ConnectionLostError("it was opened in another event loop, and can only be read there", phase="body")
+        try:
+            self.watchdog.arm(phase, deadline, getattr(self._timeouts, phase, None))
+            data = await self._content.readany()
+        except BaseException as error:  # noqa: BLE001  # _fail raises what it means
+            self._reused = False  # it has answered: it was not stale
+            self._fail(error, "body")
+        self.watchdog.disarm()
+        if not data:
+            self._release()
+        return data
+
+    async def read_all(self, max_bytes: int | None) -> bytes:
+        """See Body."""
+        idle, content = self._timeouts.idle, self._content
+        pieces: list[bytes] = []
+        size = 0
+        while not content.at_eof():
+            piece = await self.read("idle", None if idle is None else time.monotonic() + idle)
+            pieces.append(piece)
+            size += len(piece)
+            if max_bytes is not None and size > max_bytes:
+                self.abort()
+                raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
+        self._release()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def read_some(self, max_bytes: int, seconds: float) -> bytes:
+        """See Body."""
+        deadline = time.monotonic() + seconds
+        data = b""
+        with contextlib.suppress(TransportError, ClientClosedError):
+            while len(data) <= max_bytes and (piece := await self.read("body", deadline)):
+                data += piece
+        await self._end(None)
+        return data[:max_bytes]
+
+    async def finish(self) -> None:
+        """See Body."""
+        await self._end(time.monotonic() + DRAIN_SECONDS)
+
+    async def _end(self, deadline: float | None) -> None:
+        """Give the connection back if the body is over, or is by this deadline; else close it."""
+        left = DRAIN_BYTES
+        with contextlib.suppress(TransportError, ClientClosedError):  # then read has closed it
+            while deadline is not None and left > 0 and not self._over and not self._content.at_eof():
+                left -= len(await self.read("body", deadline))
+        if self._content.at_eof():
+            self._release()
+        else:
+            self.abort()
+
+    def _release(self) -> None:
+        """Give the connection back; one whose request was not sent to its end is of no use."""
+        if self._upload is not None and not self._upload.done():
+            self.abort()
+        elif not self._over and self._connection is not None:
+            self._connection.release()
+            self._ended()
+
+    def abort(self) -> None:
+        """See Body."""
+        if self._over:
+            return
+        if not self._pool.is_here():
+            self.abandon()
+            return
+        if self._upload is not None:
+            self._upload.cancel()
+        if self._connection is not None:
+            self._connection.close()
+        self._ended()
+
+    def abandon(self) -> None:
+        """See Body."""
+        if self._over:
+            return
+        if self._pool.is_orphan():
+            if self._connection is not None:
+                self._connection.close()
+            with contextlib.suppress(RuntimeError):  # whoever waits for the slot waits in a closed loop
+                self._ended()
+        else:
+            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+                self._pool.loop.call_soon_threadsafe(self.abort)
+
+    def _ended(self) -> None:
+        """Give the slot back, stop the watch, tell that it is over."""
+        self._over = True
+        self._connection = None
+        self._pool.attempts.discard(self)
+        self.watchdog.close()
+        if self._on_end is not None:
+            self._on_end()
+        if self._has_slot:
+            self._pool.slots.release()
+
+
+async def _upload(protocol: Protocol, loop: asyncio.AbstractEventLoop, head: bytes, body: bytes) -> None:
+    """Send a large body in pieces and without a copy, as fast as the peer takes it. Whoever reads learns what goes wrong."""
+    writer = StreamWriter(protocol, loop)
+    view = memoryview(body)
+    with contextlib.suppress(OSError, aiohttp.ClientError):
+        await writer.write(head)
+        for start in range(0, len(view), SEND_PIECE):
+            await writer.write(view[start : start + SEND_PIECE])

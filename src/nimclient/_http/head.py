@@ -1,0 +1,124 @@
+"""The head of a request as bytes, and where it goes. Both are made once and looked up by the requests that are like it."""
+
+from __future__ import annotations
+
+import re
+from asyncio import AbstractEventLoop
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+from attrs import field, frozen
+from yarl import URL
+
+from nimclient._base.values import HttpRequest
+from nimclient.errors import ConfigurationError
+
+MAX_KEPT = 512
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_WITHOUT_LENGTH = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+@frozen
+class Prepared:
+    """What the requests of one method, URL, proxy and set of headers have in common.
+
+    `destination` tells aiohttp's connector where to go, `head` is what is sent, up to the length of the body. It holds the
+    key: it shows in no repr, and stands in no variable where an error may be raised.
+    """
+
+    destination: aiohttp.ClientRequest
+    head: bytes = field(repr=False)
+    has_length: bool
+
+    def head_for(self, body: bytes | None) -> bytes:
+        """The whole head."""
+        if body is None and not self.has_length:
+            return self.head + b"\r\n"
+        return b"%bContent-Length: %d\r\n\r\n" % (self.head, 0 if body is None else len(body))
+
+
+class Heads:
+    """The prepared heads of one pool."""
+
+    def __init__(self, loop: AbstractEventLoop, anonymous_ssl: Any) -> None:
+        self._loop = loop
+        self._anonymous_ssl = anonymous_ssl
+        self._prepared: dict[object, Prepared] = {}
+        self._destinations: dict[object, aiohttp.ClientRequest] = {}
+
+    def of(self, request: HttpRequest) -> Prepared:
+        """What is prepared for requests like this one. ConfigurationError for a request that cannot be sent."""
+        key = (request.method, request.url, request.proxy, request.anonymous, tuple(request.headers.items()))
+        found = self._prepared.get(key)
+        if found is None:
+            if len(self._prepared) >= MAX_KEPT:
+                self._prepared.clear()
+            found = self._prepared[key] = self._prepare(request)
+        return found
+
+    def _prepare(self, request: HttpRequest) -> Prepared:
+        url = _checked(request.url, "the URL", encoded=True)
+        destination = self.destination(url, request.proxy, anonymous=request.anonymous)
+        host = url.host_port_subcomponent or ""
+        target = url.raw_path_qs
+        headers: Mapping[str, str] = request.headers
+        if request.proxy is not None and url.scheme == "http":
+            target = f"http://{host}{target}"
+            headers = {**headers, **_proxy_authorization(request.proxy)}
+        has_length = request.method not in _WITHOUT_LENGTH
+        return Prepared(destination, request_head(request.method, target, host, headers), has_length)
+
+    def destination(self, url: URL, proxy: str | None, *, anonymous: bool) -> aiohttp.ClientRequest:
+        """A request that is never sent: aiohttp's connector wants one to know where to go, and how."""
+        key = (url.origin(), proxy, anonymous)
+        if key not in self._destinations:
+            if len(self._destinations) >= MAX_KEPT:
+                self._destinations.clear()
+            self._destinations[key] = aiohttp.ClientRequest(
+                "GET",
+                url.origin(),
+                loop=self._loop,
+                proxy=None if proxy is None else _proxy_url(proxy),
+                ssl=self._anonymous_ssl if anonymous else True,
+            )
+        return self._destinations[key]
+
+
+def request_head(method: str, target: str, host: str, headers: Mapping[str, str]) -> bytes:
+    """Request line and headers, without the length of the body and the empty line at the end.
+
+    Of a header that is there twice, in whatever case, the last counts. Raises ConfigurationError for control characters:
+    whatever is in a value, it stays one header of one request.
+    """
+    texts = (method, target, host, *headers, *headers.values())
+    if any(map(_CONTROL.search, texts)) or " " in method or " " in target:
+        raise ConfigurationError(
+            "the method, URL or a header of the request has a line break or control character in it"
+        )
+    last = {name.lower(): f"{name}: {value}\r\n" for name, value in {"Host": host, **headers}.items()}
+    return f"{method} {target} HTTP/1.1\r\n{''.join(last.values())}".encode()
+
+
+def _proxy_authorization(proxy: str) -> dict[str, str]:
+    url = _proxy_url(proxy)
+    if url.user is None and url.password is None:
+        return {}
+    return {"Proxy-Authorization": aiohttp.encode_basic_auth(url.user or "", url.password or "")}
+
+
+def _proxy_url(text: str) -> URL:
+    url = _checked(text, "the proxy", encoded=False)
+    if ":" in (url.user or ""):
+        raise ConfigurationError("the user name of the proxy has a colon in it")
+    return url
+
+
+def _checked(text: str, what: str, *, encoded: bool) -> URL:
+    try:
+        url = URL(text, encoded=encoded)
+        if url.scheme in ("http", "https") and url.raw_host and url.port is not None:
+            return url
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{what} cannot be used: it needs http:// or https://, a host, and a port that exists")

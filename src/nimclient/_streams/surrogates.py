@@ -1,0 +1,70 @@
+"""Characters beyond U+FFFF whose two halves (surrogates) a server sends in two events, as byte-level tokenizers make them.
+
+JSON writes them as `\ud83d` and `\ude00`. The first half is kept until the next event brings the second to the same place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from nimclient._base.types import JsonDict, is_array, is_object
+from nimclient.records._decode import object_or_empty, objects, whole_number
+
+Path: TypeAlias = tuple[object, ...]
+
+
+class SurrogateJoiner:
+    """Feed the events of a stream in order, while `waiting` or when one has a lone half in it."""
+
+    __slots__ = ("_halves",)
+
+    def __init__(self) -> None:
+        self._halves: dict[Path, str] = {}
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a first half is kept."""
+        return bool(self._halves)
+
+    def join(self, event: JsonDict) -> JsonDict:
+        """The event with whole characters. A half that finds no other becomes U+FFFD, at its choice's end at the latest."""
+        joined: JsonDict = self._join(event, ())
+        for choice in objects(joined.get("choices")):
+            if choice.get("finish_reason"):
+                self._end(choice)
+        return joined
+
+    def _join(self, value: Any, path: Path) -> Any:
+        if isinstance(value, str):
+            text = self._halves.pop(path, "") + value
+            if "\ud800" <= text[-1:] <= "\udbff":
+                self._halves[path] = text[-1]
+                text = text[:-1]
+            return _whole(text)
+        if is_object(value):
+            return {_whole(key): self._join(item, (*path, key)) for key, item in value.items()}
+        if is_array(value):
+            return [self._join(item, (*path, _place(item, position))) for position, item in enumerate(value)]
+        return value
+
+    def _end(self, choice: JsonDict) -> None:
+        """Write what is still kept of a choice's text or reasoning as U+FFFD."""
+        start = ("choices", whole_number(choice.get("index")) or 0)
+        for path in [path for path in self._halves if path[:2] == start]:
+            del self._halves[path]
+            part = choice if len(path) == 3 else object_or_empty(choice.get("delta")) if path[2] == "delta" else {}
+            name = str(path[-1])
+            if isinstance(part.get(name), str):
+                part[name] += "\ufffd"
+            elif len(path) == 4:
+                choice["delta"] = {**part, name: "\ufffd"}
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _place(item: Any, position: int) -> int:
+    """The place of a choice or a tool call: its own index, else its position."""
+    index = whole_number(object_or_empty(item).get("index"))
+    return position if index is None else index

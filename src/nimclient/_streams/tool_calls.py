@@ -1,0 +1,143 @@
+"""Pieces of tool calls → the calls. Servers disagree on how pieces belong together: by index, by id, by order.
+
+An id decides where there is one: a new id at a used index is a new call, and a known id under a new index is the known
+call as long as its arguments are not complete JSON. Without ids the index decides, but a name that follows complete
+arguments begins another call: some servers send all parallel calls under one index. Without an index the last call goes on.
+"""
+
+from __future__ import annotations
+
+from nimclient._base.json import dumps
+from nimclient._base.types import JsonDict
+from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.records._decode import object_or_empty, text_or_none, whole_number
+
+MAX_TOOL_CALLS = 2**14
+"""Calls of one message: far above what any model asks for at once."""
+
+
+class ToolCallAccumulator:
+    """Tool calls of one choice."""
+
+    __slots__ = ("_by_id", "_by_index", "_calls", "_last")
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._last: _Call | None = None
+        self._by_id: dict[str, _Call] = {}
+        self._by_index: dict[int, _Call] = {}
+
+    def add_all(self, deltas: list[JsonDict]) -> None:
+        """Merge the pieces of one delta."""
+        for delta in deltas:
+            self._add(delta)
+
+    def _add(self, delta: JsonDict) -> None:
+        """Merge a piece. A call's name is set once: vLLM 0.8 repeats it in every delta."""
+        function = object_or_empty(delta.get("function"))
+        name, arguments = text_or_none(function.get("name")) or "", _as_text(function.get("arguments"))
+        index, call_id = whole_number(delta.get("index")), text_or_none(delta.get("id"))
+        here = self._last if index is None else self._by_index.get(index)
+        call = self._of_id(call_id, name, index, here) if call_id else self._of_name(name, arguments, index, here)
+        if call is None:
+            call = self._begin()
+        for key, value in delta.items():
+            if value not in (None, "") and key not in ("index", "function"):
+                call.fields.setdefault(key, value)
+        call.name = call.name or name or (here.name if here is not None and here.repeated else "")
+        call.repeated = bool(name and not arguments)
+        if arguments:
+            call.pieces.append(arguments)
+        if call_id:
+            self._by_id[call_id] = call
+        if index is not None:
+            self._by_index[index] = call
+        self._last = call
+
+    def _of_id(self, call_id: str, name: str, index: int | None, here: _Call | None) -> _Call | None:
+        """The call that a piece with an id belongs to; None: a new one."""
+        known = self._by_id.get(call_id)
+        if index is None:
+            return known
+        if here is not None and here.fields.get("id") in (None, call_id):
+            return here
+        goes_on = known is not None and name in ("", known.name) and not known.is_complete
+        return known if goes_on else None
+
+    def _of_name(self, name: str, arguments: str, index: int | None, here: _Call | None) -> _Call | None:
+        """The call that a piece without an id belongs to; None: a new one."""
+        if here is None or not here.name:
+            return here
+        if not name:
+            return None if here.repeated and arguments.strip() and here.is_complete else here
+        if index is None:
+            return here if name == here.name and here.is_unfinished else None
+        if "id" in here.fields or (name == here.name and not (arguments and here.is_complete)):
+            return here
+        return None
+
+    def _begin(self) -> _Call:
+        if len(self._calls) >= MAX_TOOL_CALLS:
+            raise DecodeError(f"the answer has more than {MAX_TOOL_CALLS} tool calls", path="tool_calls")
+        call = _Call()
+        self._calls.append(call)
+        return call
+
+    def as_list(self) -> list[JsonDict]:
+        """The calls as a plain answer has them. One that was sent twice, under one id, is one. Missing ids are made up."""
+        found: dict[object, JsonDict] = {}
+        for position, call in enumerate(self._calls):
+            function = {"name": call.name, "arguments": "".join(call.pieces)}
+            call_id = call.fields.get("id")
+            key = position if call_id is None else (call_id, call.name, function["arguments"])
+            found.setdefault(key, {"id": f"call_{position}", "type": "function", **call.fields, "function": function})
+        return list(found.values())
+
+
+class _Call:
+    """What has arrived of one call."""
+
+    __slots__ = ("_depth", "_escaped", "_in_text", "_read", "fields", "name", "pieces", "repeated")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.pieces: list[str] = []
+        self.fields: JsonDict = {}
+        self.repeated = False  # whether its name has just come without arguments: for the first time, or once more
+        self._read = 0  # how many pieces have been looked at by is_complete, and where that has led
+        self._depth = 0
+        self._in_text = self._escaped = False
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether its arguments have begun and are not complete."""
+        return bool(self.pieces) and not self.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the arguments are a whole JSON object, as far as its brackets tell. Each piece is looked at once."""
+        for piece in self.pieces[self._read :]:
+            for character in piece:
+                self._look(character)
+        self._read = len(self.pieces)
+        return bool(self.pieces) and self._depth == 0 and not self._in_text
+
+    def _look(self, character: str) -> None:
+        if self._escaped:
+            self._escaped = False
+        elif character == "\\":
+            self._escaped = self._in_text
+        elif character == '"':
+            self._in_text = not self._in_text
+        elif not self._in_text:
+            self._depth += (character in "{[") - (character in "}]")
+
+
+def _as_text(arguments: object) -> str:
+    """The text of arguments; some servers send the object itself."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    try:
+        return dumps(arguments).decode()
+    except ConfigurationError as error:
+        raise DecodeError(f"the arguments of a tool call cannot be read: {error}", path="tool_calls") from None

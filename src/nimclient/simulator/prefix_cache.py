@@ -1,0 +1,31 @@
+"""The prefix cache: how many tokens of a prompt were in an earlier one, counted in whole blocks as vLLM counts them."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final
+
+BLOCK: Final = 16  # vLLM's block size
+_MAX_BLOCKS: Final = 100_000
+
+
+class PrefixCache:
+    """The blocks of tokens that were seen, the oldest forgotten first. `salt` keeps callers apart (`cache_salt`)."""
+
+    def __init__(self) -> None:
+        self._blocks: OrderedDict[int, None] = OrderedDict()
+
+    def take(self, tokens: Sequence[str], salt: str = "") -> int:
+        """How many tokens at the start of a prompt are known; afterwards the whole prompt is.
+
+        The last token is always computed, so a prompt that is known as a whole has its last block counted as new.
+        """
+        known, chain, unbroken = 0, hash(salt), True
+        for start in range(0, len(tokens) - BLOCK + 1, BLOCK):
+            chain = hash((chain, *tokens[start : start + BLOCK]))
+            unbroken = unbroken and chain in self._blocks and start + BLOCK < len(tokens)
+            known += BLOCK * unbroken
+            self._blocks[chain] = None
+            self._blocks.move_to_end(chain)
+        while len(self._blocks) > _MAX_BLOCKS:
+            self._blocks.popitem(last=False)
+        return known
