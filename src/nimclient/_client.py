@@ -336,6 +336,15 @@ class AsyncClient(AsyncClosing):
         copy._owns_core = False
         return copy
 
+    async def warm(self, connections: int) -> int:
+        """Open so many connections now, TLS and proxy included, spread over the replicas; returns how many are open.
+
+        The first calls are then spared a handshake. One that is not used within four seconds is closed, as any that is idle.
+        What cannot be opened within `Timeouts.connect` is not counted, and raises nothing. A transport of your own is
+        warmed where it has a method for that: `warm(requests, timeouts)`.
+        """
+        return await self._engine.warm(connections)
+
     async def aclose(self) -> None:
         """Close all connections. Calls under way end with ClientClosedError, later ones raise it. May be called again."""
         if self._owns_core:

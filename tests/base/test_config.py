@@ -351,6 +351,19 @@ def test_a_callable_key_goes_with_the_pickle(monkeypatch):
         ({"all_proxy": "http://p:1", "no_proxy": "example.test"}, "http://badexample.test", "http://p:1"),
         ({"all_proxy": "http://p:1", "no_proxy": "a, localhost ,b"}, "http://localhost:8000", None),
         ({"all_proxy": "http://p:1", "no_proxy": "localhost"}, "http://host", "http://p:1"),
+        ({"all_proxy": "http://p:1", "no_proxy": "a\nlocalhost\r\n  b"}, "http://localhost:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://127.3.2.1:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8,10.0.0.0/8"}, "http://10.1.2.3", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.1/8"}, "http://127.3.2.1", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://128.0.0.1", "http://p:1"),
+        ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://127.example.test", "http://p:1"),
+        ({"all_proxy": "http://p:1", "no_proxy": "fd00::/8"}, "http://[fd12::1]:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "[::1]:8000"}, "http://[::1]:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "[::1]:8000"}, "http://[::1]:9000", "http://p:1"),
+        ({"all_proxy": "http://p:1", "no_proxy": "10.0.0.1:80/8, 10.0.0.1"}, "http://10.0.0.1", None),
+        ({"all_proxy": "http://p:1", "no_proxy": "*.example.test"}, "http://A.example.TEST", None),
+        ({"all_proxy": "socks5://p:1", "no_proxy": "host"}, "http://host", None),
+        ({"all_proxy": "socks5://p:1", "http_proxy": "http://p:2"}, "http://host", "http://p:2"),
     ],
 )
 def test_proxies_of_the_environment(monkeypatch, environment, url, proxy):
@@ -358,6 +371,15 @@ def test_proxies_of_the_environment(monkeypatch, environment, url, proxy):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert proxy_for(url) == proxy
+
+
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "SOCKS4", "ftp"])
+def test_proxies_that_do_not_speak_http(monkeypatch, scheme):
+    """A SOCKS proxy of the environment is one error that says so, without its credentials."""
+    monkeypatch.setenv("all_proxy", f"{scheme}://user:word@p:1080")
+    with pytest.raises(ConfigurationError, match="no SOCKS") as caught:
+        proxy_for("https://host:8443")
+    assert "word" not in str(caught.value)
 
 
 # other settings --------------------------------------------------------------------------------------------------------

@@ -440,6 +440,17 @@ async def test_a_proxy_from_the_environment(
     assert server.requests[2].path == "/v1/chat/completions"
 
 
+async def test_a_socks_proxy_of_the_environment(
+    server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent where the environment names a SOCKS proxy: one ConfigurationError, at the first call, not retried."""
+    monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{server.port}")
+    client = make_client("http://nim.test")
+    with pytest.raises(ConfigurationError, match="only HTTP proxies are supported, no SOCKS"):
+        await client.chat.create("hi")
+    assert server.connections == 0
+
+
 async def test_a_proxy_that_refuses_the_connection(make_client: MakeClient, free_port: int) -> None:
     """A proxy that is not there is ConnectError of kind proxy, without its credentials in the text."""
     client = make_client("http://nim.test", proxy=f"http://user:word@127.0.0.1:{free_port}")

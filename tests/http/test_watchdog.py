@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
+from nimclient import Limits, Timeouts
+from nimclient._base.values import HttpRequest
 from nimclient._http import watchdog
+from nimclient._http.aiohttp import AiohttpTransport
+from nimclient._http.base import TransportSettings
 from nimclient._http.watchdog import Watchdog
 from nimclient.errors import RequestTimeoutError
+from support.server import FaultServer, Flood, Stall
+from support.wire import chunk, head
 
 
 def watch(total: float | None = None) -> Watchdog:
@@ -203,3 +209,44 @@ async def test_a_long_limit_is_kept_by_a_timer_that_rings_now_and_then(monkeypat
         await wait(dog, 10)
     assert time.monotonic() - began >= 0.1
     dog.close()
+
+
+async def test_a_limit_that_has_passed_is_seen_when_a_wait_begins() -> None:
+    """Where the time is up already nothing is waited for, whether the phase's or the call's."""
+    dog = watch()
+    with pytest.raises(RequestTimeoutError) as caught:
+        arm(dog, 0)
+    assert (caught.value.phase, caught.value.seconds) == ("idle", 0)
+    dog = watch(0)
+    with pytest.raises(RequestTimeoutError) as caught:
+        dog.arm("idle", None, None)
+    assert caught.value.phase == "total"
+
+
+@pytest.mark.parametrize("limit", ["total", "idle"])
+async def test_data_that_keeps_coming_puts_no_limit_off(server: FaultServer, limit: str) -> None:
+    """A body that floods in is read up to the limit, although no read of it ever waits long, and no further."""
+    server.script([head(), Flood(chunk(b": comment\n\n" * 100), 1_000_000)])
+    transport = AiohttpTransport(TransportSettings(Limits(), True, None))
+    request = HttpRequest("GET", server.url, {})
+    soon = time.monotonic() + 0.1
+    _, body = await transport.open(request, Timeouts(idle=0.1, total=0.1), soon if limit == "total" else None)
+    with pytest.raises(RequestTimeoutError) as caught:
+        while await body.read("idle", soon if limit == "idle" else time.monotonic() + 60):
+            pass
+    assert caught.value.phase == limit
+    await transport.aclose()
+
+
+async def test_time_spent_between_reads_counts(server: FaultServer) -> None:
+    """The limit of the call is judged when the next read begins, although its data is there."""
+    server.script([head() + chunk(b"a"), chunk(b"b"), Stall()])
+    transport = AiohttpTransport(TransportSettings(Limits(), True, None))
+    deadline = time.monotonic() + 0.05
+    _, body = await transport.open(HttpRequest("GET", server.url, {}), Timeouts(total=0.05), deadline)
+    assert await body.read("idle", None)
+    time.sleep(0.06)  # noqa: ASYNC251 - the user's code blocks the loop
+    with pytest.raises(RequestTimeoutError) as caught:
+        await body.read("idle", None)
+    assert caught.value.phase == "total"
+    await transport.aclose()

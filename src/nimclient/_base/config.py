@@ -3,6 +3,7 @@ environment. Everything is checked here, when it is set, and nothing here does I
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -244,7 +245,10 @@ def is_nvidia(origin: str) -> bool:
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for this URL (http_proxy, https_proxy, all_proxy, no_proxy), or None."""
+    """The proxy that the environment names for this URL (http_proxy, https_proxy, all_proxy, no_proxy), or None.
+
+    ConfigurationError for one that does not speak HTTP: SOCKS proxies are not supported.
+    """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
     from urllib.parse import urlsplit
@@ -252,10 +256,33 @@ def proxy_for(url: str) -> str | None:
 
     parts = urlsplit(url)
     proxies = getproxies()
-    if proxy_bypass(parts.netloc):
+    proxy = (proxies.get(parts.scheme) or proxies.get("all") or "").strip()
+    if not proxy or goes_direct(parts.hostname or "", parts.port, proxies.get("no", "")) or proxy_bypass(parts.netloc):
         return None
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    scheme, mark, _ = proxy.partition("://")
+    if mark and scheme.lower() not in ("http", "https"):
+        raise ConfigurationError(
+            f"the environment names a {scheme[:10]} proxy for {parts.scheme}://{parts.hostname}, and only HTTP proxies are "
+            "supported, no SOCKS: set https_proxy to one, add the host to no_proxy, or pass trust_env=False"
+        )
+    return proxy if mark else f"http://{proxy}"
+
+
+def goes_direct(host: str, port: int | None, no_proxy: str) -> bool:
+    """Whether `no_proxy` names a host: itself, a domain above it, host:port, a network (10.0.0.0/8), or * for all."""
+    return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().replace(",", " ").split())
+
+
+def _names(entry: str, host: str, port: int | None) -> bool:
+    from ipaddress import ip_address, ip_network
+
+    with contextlib.suppress(ValueError):
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    name, mark, number = entry.rpartition(":")
+    if mark and number.isdigit():
+        return port == int(number) and _names(name, host, port)
+    domain = entry.lstrip("*").lstrip(".")
+    return not domain or host == domain or host.endswith(f".{domain}")
 
 
 @frozen(kw_only=True)

@@ -161,6 +161,14 @@ class Engine:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
 
+    async def warm(self, connections: int) -> int:
+        """Open so many connections, spread over the replicas; how many are open then."""
+        warm = getattr(await self.core.transport(), "warm", None)
+        if self.core.closed:
+            raise ClientClosedError("the client is closed")
+        bases = (self._bases[number % len(self._bases)] for number in range(connections))
+        return 0 if warm is None else await warm(list(map(self._requests.opening, bases)), self.config.timeouts)
+
     def endpoint_of(self, model: str) -> str | None:
         """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
         return self._requests.endpoint_of(model)

@@ -97,6 +97,10 @@ class Requests:
         """A request with nothing of the client's in it, for an address that a server has named."""
         return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
 
+    def opening(self, base: BaseURL) -> HttpRequest:
+        """A request that is never sent: it says where a connection goes."""
+        return HttpRequest("GET", base.api, {}, None, self._proxy(base.origin))
+
     async def _headers(self, call: Call[Any], origin: str) -> dict[str, str]:
         """What every request of a call to this origin has."""
         headers = {

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import weakref
+from collections.abc import Sequence
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import HttpHead, HttpRequest
@@ -37,6 +38,16 @@ class AiohttpTransport:
         """See Transport."""
         attempt = Attempt(await self._pool(), timeouts, total, request.on_end)
         return await attempt.open(request), attempt
+
+    async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
+        """See Transport."""
+        pool = await self._pool()
+        attempts = [Attempt(pool, timeouts, None, None) for _ in requests]
+        try:
+            return sum(await asyncio.gather(*map(Attempt.connect_only, attempts, requests)))
+        finally:
+            for attempt in attempts:
+                attempt.release()
 
     async def aclose(self) -> None:
         """Close the pool of this loop now, and those of other loops in their own threads."""

@@ -49,6 +49,7 @@ class Attempt:
         "_over",
         "_phase",
         "_pool",
+        "_protocol",
         "_reused",
         "_timeouts",
         "_upload",
@@ -67,6 +68,7 @@ class Attempt:
         self._has_slot = False
         self._over = False
         self._connection: aiohttp.connector.Connection | None = None
+        self._protocol: Protocol
         self._content: aiohttp.StreamReader
         self._upload: asyncio.Task[None] | None = None
         pool.attempts.add(self)
@@ -92,19 +94,31 @@ class Attempt:
         self._has_slot = True
         return time.monotonic() - began if began else 0.0
 
-    async def _send(self, request: HttpRequest, queue: float) -> HttpHead:
-        pool = self._pool
-        prepared = pool.heads.of(request)
+    async def connect_only(self, request: HttpRequest) -> bool:
+        """Have a connection for a request that is not sent; whether there is one."""
+        with contextlib.suppress(TransportError):
+            try:
+                await self._connect(self._pool.heads.of(request))
+            except BaseException as error:  # noqa: BLE001  # _fail raises what it means
+                self._fail(error, "connect")
+            self.watchdog.disarm()
+        return self._connection is not None
+
+    async def _connect(self, prepared: Prepared) -> float | None:
+        """Have a connection, idle or new; how many seconds a new one took."""
         began = self._enter("connect", self._timeouts.connect)
-        self._connection = await pool.connector.connect(prepared.destination, [], _NO_LIMITS)
+        self._connection = await self._pool.connector.connect(prepared.destination, [], _NO_LIMITS)
         protocol = self._connection.protocol
         assert isinstance(protocol, Protocol)
-        connect = None
-        if protocol.is_new:
-            protocol.is_new = False
-            connect = time.monotonic() - began
-        else:
-            self._reused = True
+        self._protocol = protocol
+        self._reused = not protocol.is_new
+        protocol.is_new = False
+        return None if self._reused else time.monotonic() - began
+
+    async def _send(self, request: HttpRequest, queue: float) -> HttpHead:
+        prepared = self._pool.heads.of(request)
+        connect = await self._connect(prepared)
+        protocol = self._protocol
         self._enter("headers", self._timeouts.headers)
         protocol.set_response_params(
             read_until_eof=True, read_bufsize=READ_BUFFER, skip_payload=request.method == "HEAD"
@@ -168,7 +182,7 @@ class Attempt:
             self._fail(error, "body")
         self.watchdog.disarm()
         if not data:
-            self._release()
+            self.release()
         return data
 
     async def read_all(self, max_bytes: int | None) -> bytes:
@@ -183,7 +197,7 @@ class Attempt:
             if max_bytes is not None and size > max_bytes:
                 self.abort()
                 raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
-        self._release()
+        self.release()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_some(self, max_bytes: int, seconds: float) -> bytes:
@@ -207,11 +221,11 @@ class Attempt:
             while deadline is not None and left > 0 and not self._over and not self._content.at_eof():
                 left -= len(await self.read("body", deadline))
         if self._content.at_eof():
-            self._release()
+            self.release()
         else:
             self.abort()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Give the connection back; one whose request was not sent to its end is of no use."""
         if self._upload is not None and not self._upload.done():
             self.abort()

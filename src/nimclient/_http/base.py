@@ -53,6 +53,9 @@ class Transport(Protocol):
 
     A client takes one as `transport=`, shares it with its `with_options` copies, and closes it. Time limits,
     `Limits.concurrency`, `verify` and `cert` are the transport's to keep. A client pickles where its transport does.
+
+    One more method is optional: `async def warm(requests, timeouts) -> int` opens a connection for each of these requests,
+    sends nothing, raises nothing, and returns how many are open.
     """
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Body]:

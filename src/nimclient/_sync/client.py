@@ -184,6 +184,7 @@ class Client(Mirror[AsyncClient]):
     detokenize = blocking(AsyncClient.detokenize)
     infer = blocking(AsyncClient.infer)
     infer_raw = blocking(AsyncClient.infer_raw)
+    warm = blocking(AsyncClient.warm)
     close = blocking(AsyncClient.aclose)
 
     @overload
