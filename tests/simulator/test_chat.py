@@ -403,18 +403,6 @@ async def test_json_objects_hold_the_answer(raw: RawClient, options: Any) -> Non
     assert json.loads(content) == {"answer": SAID}
 
 
-<<<<<<< HEAD
-async def test_json_objects_have_the_keys_that_are_asked_for(hand: Hand) -> None:
-    """A question that speaks of keys gets those that it names in quotes."""
-    question = "Tell a joke. Answer as JSON with 'setup' and 'punchline' keys."
-    content = (await hand.chat(question, response_format={"type": "json_object"})).body["choices"][0]["message"][
-        "content"
-    ]
-    assert json.loads(content).keys() == {"setup", "punchline"}
-
-
-async def test_structured_answers_obey_the_length_limit(hand: Hand) -> None:
-=======
 TEXT = "Ada Lovelace is 36 years old and lives in London."
 FIELDS = {"name": {"type": "string"}, "age": {"type": "integer"}}
 PERSON = json.dumps({"type": "object", "properties": FIELDS, "required": ["name", "age"]})
@@ -453,7 +441,6 @@ async def test_json_asked_for_in_words(raw: RawClient, instruction: str, free: b
 
 
 async def test_structured_answers_obey_the_length_limit(raw: RawClient) -> None:
->>>>>>> main
     """JSON that does not fit the limit is cut, as a real server cuts it."""
     choice = (await raw.chat(response_format={"type": "json_object"}, max_tokens=2)).body["choices"][0]
     assert choice["finish_reason"] == "length"

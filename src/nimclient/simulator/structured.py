@@ -18,8 +18,6 @@ from .prompt_schemas import asks_for_json, schema_described, schema_written
 from .rejections import GenerationRejection, Rejection, bad_field
 from .values import Values
 
-_QUOTED: Final = re.compile(r"""['"`](\w+)['"`]""")
-_KEYS: Final = re.compile(r"\b(keys?|fields?|properties|property)\b", re.IGNORECASE)
 _FORMATS: Final = ("text", "json_object", "json_schema", "structural_tag")
 _CONSTRAINTS: Final = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 
@@ -117,7 +115,7 @@ def constrained_text(constraint: Constraint, question: str, free_answer: Callabl
     """
     match constraint.kind:
         case "json_object":
-            return json.dumps(dict.fromkeys(_named_keys(question), free_answer()), ensure_ascii=False)
+            return json.dumps({"answer": free_answer()}, ensure_ascii=False)
         case "choice":
             return _chosen(cast("tuple[str, ...]", constraint.value), f"{question} {free_answer()}")
         case "regex":
@@ -127,17 +125,7 @@ def constrained_text(constraint: Constraint, question: str, free_answer: Callabl
             return json.dumps(_built(constraint.value, Values(question, free_answer())), ensure_ascii=False)
 
 
-<<<<<<< HEAD
-def _named_keys(question: str) -> list[str]:
-    """The words in quotes of a question that speaks of keys; what has no such name is the answer."""
-    named = _QUOTED.findall(question) if _KEYS.search(question) else []
-    return named or ["answer"]
-
-
-def _built(schema: Any, hints: Hints) -> Any:
-=======
 def _built(schema: Any, values: Values) -> Any:
->>>>>>> main
     try:
         return instance(schema, values)
     except Unsatisfiable as error:
