@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The 'max_tokens' parameter:Depre
 
 TOOLS_MODEL = "nvidia/nemotron-3-nano-30b-a3b"
 OTHER_MODEL = "meta/llama-3.3-70b-instruct"
-EYES_MODEL = "nvidia/nemotron-3.5-super-vl-120b-a12b"
+OMNI_MODEL = "nvidia/nemotron-3-nano-omni-30b-a3b-reasoning"
 
 
 @pytest.fixture(scope="module")
@@ -154,10 +154,11 @@ class TestChatFunctionCalling(SimulatedChat):
         return {"method": "function_calling"}
 
 
-class TestChatWithEyes(SimulatedChat):
-    """A model that reads images and hears audio."""
+@pytest.mark.filterwarnings("ignore:Model .* is not known to support:UserWarning")
+class TestChatWithEyesAndEars(SimulatedChat):
+    """A model that reads images and hears audio; the table does not say what else it can do, which warns."""
 
-    model_name = EYES_MODEL
+    model_name = OMNI_MODEL
 
     @property
     def supports_image_inputs(self) -> bool:
