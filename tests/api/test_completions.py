@@ -276,7 +276,7 @@ def test_chunks_add_up_to_the_plain_answer(specs: Any, usage: Any, data: st.Data
     accumulator = CompletionAccumulator()
     text = ""
     for index in order:
-        assert not accumulator.finished or index not in accumulator._choices
+        assert not accumulator.finished or index not in accumulator.choices
         text += accumulator.add({**head, "choices": [next(queues[index])]})[0]
     assert accumulator.finished
     accumulator.add({**head, "choices": [], "usage": usage})

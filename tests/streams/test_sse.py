@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nimclient._streams import sse
-from nimclient._streams.sse import Event, EventBuffer, parse_events, plain_data
+from nimclient._streams.sse import Event, EventBuffer, parse_events, plain_array
 from nimclient.errors import BodyTooLargeError
 
 BOM = b"\xef\xbb\xbf"
@@ -48,8 +48,8 @@ def decode(*pieces, flush=True, max_event=None):
 def events_of(block):
     """The events of a block; the short way gives the same where it can be taken."""
     events = parse_events(block)
-    data = plain_data(block)
-    assert data is None or [Event(part) for part in data if part] == events
+    plain = plain_array(block, b"\x00|\x00")
+    assert plain is None or [Event(data) for data in plain[0][1:-1].split(b"\x00|\x00") if data] == events
     return events
 
 
@@ -161,8 +161,8 @@ def test_only_cr_and_lf_end_a_line(character):
 def test_plain_data_is_taken_from_ordinary_blocks_only():
     """A block of events that are one data line each needs no closer look; any other does."""
     buffer = EventBuffer()
-    assert plain_data(buffer.feed(b"data: a\n\ndata: b\n")) == [b"a"]
-    assert plain_data(buffer.feed(b"\ndata: c\n\ndata: d\n\nda")) == [b"b", b"c", b"d"]
+    assert plain_array(buffer.feed(b"data: a\n\ndata: b\n"), b",") == (b"[a]", 1)
+    assert plain_array(buffer.feed(b"\ndata: c\n\ndata: d\n\nda"), b",") == (b"[b,c,d]", 3)
     for block in (
         b"",
         b"data:a",
@@ -171,7 +171,7 @@ def test_plain_data_is_taken_from_ordinary_blocks_only():
         b"data: a\n\nid: 1\ndata: b",
         b"event: a\ndata: b",
     ):
-        assert plain_data(block) is None
+        assert plain_array(block, b",") is None
     assert buffer.feed(b"ta: x\n\n") == b"data: x"
 
 

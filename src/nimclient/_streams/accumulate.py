@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from nimclient._base.json import is_deep
 from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
@@ -45,7 +46,7 @@ _PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
 class Accumulator(Generic[A]):
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
-    __slots__ = ("_choices", "_finished", "_names", "_top", "_whole", "finished")
+    __slots__ = ("_finished", "_names", "_top", "_whole", "choices", "finished")
 
     _choice: ClassVar[Callable[[], ChoiceState]]
     _decode: ClassVar[Callable[..., Any]]
@@ -53,16 +54,11 @@ class Accumulator(Generic[A]):
     def __init__(self) -> None:
         self._top: JsonDict = {}
         self._names: object = None  # the fields of an event that adds nothing but its choice
-        self._choices: dict[int, Any] = {}
+        self.choices: dict[int, Any] = {}  # by index
         self._finished = 0  # how many of them have their finish_reason
         self._whole: JsonDict | None = None  # a plain answer, where that is what came
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
-
-    @property
-    def count(self) -> int:
-        """How many choices have begun."""
-        return len(self._choices)
 
     @abstractmethod
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
@@ -76,6 +72,8 @@ class Accumulator(Generic[A]):
         """`add` for events of any form."""
         if ("choices" not in event or "error" in event) and is_fault_event(event):
             raise stream_fault(event)
+        if is_deep(event):
+            raise DecodeError("an event of the stream is nested too deeply")
         if "choices" not in event:
             if not is_object(event.get("usage")):
                 return None
@@ -84,7 +82,7 @@ class Accumulator(Generic[A]):
         content = False
         for choice in objects(event["choices"]):
             index = whole_number(choice.get("index")) or 0
-            state = self._choices.get(index) or self._begin(index)
+            state = self.choices.get(index) or self._begin(index)
             piece, has_content = state.add(choice)
             content = content or has_content
             if not index:
@@ -94,15 +92,15 @@ class Accumulator(Generic[A]):
                 self._finished += 1
             if "usage" in choice and event.get("usage") is None:
                 event["usage"] = choice["usage"]
-        self.finished = 0 < len(self._choices) == self._finished
-        self._names = None if "error" in event else event.keys()
+        self.finished = 0 < len(self.choices) == self._finished
+        self._names = None if "error" in event else tuple(event)
         self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
         return text, content
 
     def _begin(self, index: int) -> ChoiceState:
-        if len(self._choices) >= MAX_CHOICES:
+        if len(self.choices) >= MAX_CHOICES:
             raise DecodeError(f"the answer has more than {MAX_CHOICES} choices", path="choices")
-        state = self._choices[index] = type(self)._choice()
+        state = self.choices[index] = type(self)._choice()
         return state
 
     def adopt(self, answer: JsonDict) -> list[JsonDict]:
@@ -115,9 +113,9 @@ class Accumulator(Generic[A]):
         """The plain answer so far, None where no choice has begun."""
         if self._whole is not None:
             return self._whole
-        if not self._choices:
+        if not self.choices:
             return None
-        return {**self._top, "choices": [state.as_choice(index) for index, state in sorted(self._choices.items())]}
+        return {**self._top, "choices": [state.as_choice(index) for index, state in sorted(self.choices.items())]}
 
     def completion(self, meta: ResponseMeta | None = None) -> A | None:
         """The record of the same."""
@@ -331,13 +329,13 @@ class ChatAccumulator(Accumulator[ChatCompletion]):
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
-        if event.keys() == self._names and event.get("usage") is None:
+        if tuple(event) == self._names and event.get("usage") is None:
             choices = event["choices"]
             choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
             if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
                 delta, index = choice.get("delta"), choice.get("index")
                 if type(delta) is dict and len(delta) == 1 and type(index) is int:
-                    piece, state = delta.get("content"), self._choices.get(index)
+                    piece, state = delta.get("content"), self.choices.get(index)
                     if type(piece) is str and piece and state is not None and state.splitter is None:
                         state.text.append(piece)
                         return ("" if index else piece), True
@@ -358,13 +356,13 @@ class CompletionAccumulator(Accumulator[Completion]):
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
-        if event.keys() == self._names and event.get("usage") is None:
+        if tuple(event) == self._names and event.get("usage") is None:
             choices = event["choices"]
             choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
             if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
                 piece, index = choice.get("text"), choice.get("index")
                 if type(piece) is str and piece and type(index) is int:
-                    state = self._choices.get(index)
+                    state = self.choices.get(index)
                     if state is not None:
                         state.text.append(piece)
                         return ("" if index else piece), True

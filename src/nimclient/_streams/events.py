@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
-from nimclient._base.json import excerpt, loads, loads_many
+from nimclient._base.json import SEPARATOR, excerpt, loads, loads_many
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import refuse_plain_fault, stream_fault
-from nimclient._streams.sse import Event, parse_events, plain_data
+from nimclient._streams.sse import Event, parse_events, plain_array
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
 DONE = b"[DONE]"
+_LAST = b"\n\ndata: [DONE]"
 BOM = b"\xef\xbb\xbf"
 SURROGATE = b"\\ud"
 _FIELDS = (b"data", b"event", b":", b"id:", b"retry:")
@@ -86,15 +87,14 @@ def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | 
 
     The events that one read brought are parsed together where they are of the ordinary form.
     """
-    data = plain_data(block)
-    if data is not None and not joiner.waiting:
-        done = data[-1] == DONE
-        if done:
-            data.pop()
-        values = loads_many(data) if data else []
-        if values is not None and {dict}.issuperset(map(type, values)):
-            return [*values, None] if done else values
-    return _decode_each(block, joiner)
+    done = block.endswith(_LAST)
+    plain = None if joiner.halves else plain_array(block[: -len(_LAST)] if done else block, SEPARATOR)
+    values = None if plain is None else loads_many(*plain)
+    if values is None or not {dict}.issuperset(map(type, values)):
+        return _decode_each(block, joiner)
+    if done:
+        values.append(None)
+    return values
 
 
 def decode_untyped(block: bytes) -> Iterator[Json]:
@@ -117,7 +117,7 @@ def _decode_each(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | N
     for event in parse_events(block):
         for value in _values(event, keep_surrogates=True):
             if is_object(value):
-                yield joiner.join(value) if joiner.waiting or SURROGATE in event.data.lower() else value
+                yield joiner.join(value) if joiner.halves or SURROGATE in event.data.lower() else value
             elif value is None:
                 yield None
             else:

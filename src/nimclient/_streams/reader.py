@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from nimclient._base.json import loads
@@ -81,6 +81,8 @@ class Reader(Generic[C]):
         "clock",
         "ended",
         "exhausted",
+        "has_content",
+        "is_complete",
         "next_check",
         "ready",
         "url",
@@ -101,20 +103,12 @@ class Reader(Generic[C]):
         self._deadline = _NEVER if total is None else exchange.started + total
         self.next_check = min(self.clock() + TURN, self._deadline)
         self.ready: deque[C] = deque()
+        self.has_content = False
+        self.is_complete = False  # the answer is whole: nothing has to follow
         self.ended = False
         self.exhausted = False
 
     # what kinds of streams differ in -------------------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def has_content(self) -> bool:
-        """Whether an event with content has come."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether the answer is whole, so that nothing has to follow."""
-        return False
 
     @abstractmethod
     def _begin(self, data: bytes) -> bytes:
@@ -309,16 +303,6 @@ class AnswerReader(Reader[C], Generic[C, A]):
         self._times = array("d")  # when a read brought content …
         self._counts = array("L")  # … and how many events with content
 
-    @property
-    def has_content(self) -> bool:
-        """See Reader."""
-        return bool(self._times)
-
-    @property
-    def is_complete(self) -> bool:
-        """See Reader: every choice that was asked for has its finish_reason."""
-        return self._accumulator.finished and self._accumulator.count >= self._choices
-
     def _begin(self, data: bytes) -> bytes:
         """A stream, or the JSON body of a server that ignores `stream`; white space says nothing yet."""
         begun = self._sample + data
@@ -338,8 +322,8 @@ class AnswerReader(Reader[C], Generic[C, A]):
     def _take(self, block: bytes) -> bool:
         return self._add(decode_events(block, self._joiner))
 
-    def _add(self, events: Any) -> bool:
-        """Make chunks of decoded events, also of those before a broken one; returns whether [DONE] was among them."""
+    def _add(self, events: Iterable[JsonDict | None]) -> bool:
+        """Make chunks of events, also of those before a broken one; returns whether [DONE] was among them."""
         content = 0
         add, make, head, append = self._accumulator.add, self._chunk, self._head, self.ready.append
         try:
@@ -352,15 +336,17 @@ class AnswerReader(Reader[C], Generic[C, A]):
                     append(make(event, text, head))
         finally:
             if content:
+                self.has_content = True
                 self._times.append(self.clock())
                 self._counts.append(content)
+            self.is_complete = self._accumulator.finished and len(self._accumulator.choices) >= self._choices
         return False
 
     def _end(self) -> None:
         """Complete with a finish_reason for every choice; else a truncated answer, which must not look complete."""
         if self._accumulator.finished:
             return
-        if not self._accumulator.count and self._sample.strip() and not is_event_stream(self._sample):
+        if not self._accumulator.choices and self._sample.strip() and not is_event_stream(self._sample):
             raise not_an_answer(self._head, self._sample)
         raise StreamInterruptedError("the stream ended before the answer was complete (no finish_reason, no [DONE])")
 
@@ -406,21 +392,15 @@ class AnswerReader(Reader[C], Generic[C, A]):
 class UntypedReader(Reader[Json]):
     """Reads a stream of any route: the decoded data of events, the one value of a JSON body, anything else as bytes."""
 
-    __slots__ = ("_begun",)
+    __slots__ = ()
 
     def __init__(self, exchange: Exchange, max_event: int | None) -> None:
         super().__init__(exchange, max_event)
-        self._begun = False
         kind = exchange.head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
             self._buffer = EventBuffer(max_event)
         elif kind.endswith(("/json", "+json")):
             self._whole = bytearray()
-
-    @property
-    def has_content(self) -> bool:
-        """See Reader."""
-        return self._begun
 
     def _begin(self, data: bytes) -> bytes:
         if data:
@@ -438,7 +418,7 @@ class UntypedReader(Reader[Json]):
         self._add(loads(data))
 
     def _add(self, value: Json) -> None:
-        self._begun = True
+        self.has_content = True
         self.ready.append(value)
 
     def _end(self) -> None:

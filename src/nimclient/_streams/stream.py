@@ -96,7 +96,8 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         if reader is not None and reader.ready and reader.clock() < reader.next_check:
             return reader.ready.popleft()
         if await self.wait():
-            return self.ready.popleft()
+            assert self._reader is not None
+            return self._reader.ready.popleft()
         raise StopAsyncIteration
 
     async def wait(self) -> bool:

@@ -14,17 +14,12 @@ Path: TypeAlias = tuple[object, ...]
 
 
 class SurrogateJoiner:
-    """Feed the events of a stream in order, while `waiting` or when one has a lone half in it."""
+    """Feed the events of a stream in order, while there are `halves`, and when one has a lone half in it."""
 
-    __slots__ = ("_halves",)
+    __slots__ = ("halves",)
 
     def __init__(self) -> None:
-        self._halves: dict[Path, str] = {}
-
-    @property
-    def waiting(self) -> bool:
-        """Whether a first half is kept."""
-        return bool(self._halves)
+        self.halves: dict[Path, str] = {}  # first halves that wait for the second, by place
 
     def join(self, event: JsonDict) -> JsonDict:
         """The event with whole characters. A half that finds no other becomes U+FFFD, at its choice's end at the latest."""
@@ -36,9 +31,9 @@ class SurrogateJoiner:
 
     def _join(self, value: Any, path: Path) -> Any:
         if isinstance(value, str):
-            text = self._halves.pop(path, "") + value
+            text = self.halves.pop(path, "") + value
             if "\ud800" <= text[-1:] <= "\udbff":
-                self._halves[path] = text[-1]
+                self.halves[path] = text[-1]
                 text = text[:-1]
             return _whole(text)
         if is_object(value):
@@ -50,8 +45,8 @@ class SurrogateJoiner:
     def _end(self, choice: JsonDict) -> None:
         """Write what is still kept of a choice's text or reasoning as U+FFFD."""
         start = ("choices", whole_number(choice.get("index")) or 0)
-        for path in [path for path in self._halves if path[:2] == start]:
-            del self._halves[path]
+        for path in [path for path in self.halves if path[:2] == start]:
+            del self.halves[path]
             part = choice if len(path) == 3 else object_or_empty(choice.get("delta")) if path[2] == "delta" else {}
             name = str(path[-1])
             if isinstance(part.get(name), str):

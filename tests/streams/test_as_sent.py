@@ -1,0 +1,352 @@
+"""Answers in pieces as servers and gateways send them: a stream, a blocking one and a plain call read them alike."""
+
+import json
+from typing import Any
+
+import pytest
+
+from nimclient import AsyncClient, Client, RetryPolicy
+from nimclient.errors import DecodeError, NimError, ServerError
+from nimclient.records import ChatCompletion
+from nimclient.testing import FakeTransport
+
+DONE = "data: [DONE]"
+ONCE = RetryPolicy(attempts=1)
+
+
+def data(*events: dict[str, Any] | str, end: str = "\n\n") -> bytes:
+    """The events, each on a line, as a body."""
+    lines = [event if isinstance(event, str) else f"data: {json.dumps(event)}" for event in events]
+    return "".join(line + end for line in lines).encode()
+
+
+def delta(finish: str | None = None, index: int = 0, **fields: Any) -> dict[str, Any]:
+    return {"id": "c", "model": "m", "choices": [{"index": index, "delta": fields, "finish_reason": finish}]}
+
+
+def body(text: bytes, content_type: str = "text/event-stream") -> tuple[int, dict[str, str], bytes]:
+    return (200, {"Content-Type": content_type}, text)
+
+
+async def read(text: bytes) -> ChatCompletion:
+    """What a stream makes of a body; a blocking stream and a plain call make the same, and chunks add up to it."""
+    client = AsyncClient(base_url="http://fake", model="m", transport=FakeTransport([body(text), body(text)]))
+    stream = client.chat.stream("hi")
+    chunks = [chunk async for chunk in stream]
+    final = await stream.final()
+    assert "".join(chunk.text for chunk in chunks) == final.text
+    assert "".join(chunk.reasoning or "" for chunk in chunks) == (final.reasoning or "")
+    assert next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None) == final.usage
+    assert await client.chat.create("hi") == final
+    blocking = Client(base_url="http://fake", model="m", transport=FakeTransport([body(text)]))
+    with blocking.chat.stream("hi") as pieces:
+        assert "".join(pieces.text_stream) == final.text
+        assert pieces.final() == final
+    return final
+
+
+def part(kind: str, text: str) -> dict[str, Any]:
+    return {"type": kind, "text": text}
+
+
+@pytest.mark.parametrize(
+    ("contents", "text", "reasoning"),
+    [
+        ([[{"type": "thinking", "thinking": [part("text", "A")]}], [part("text", "Hello")]], "Hello", "A"),
+        ([[{"type": "thinking", "thinking": "A"}], "Hel", [part("text", "lo")]], "Hello", "A"),
+        (["Hel", [part("text", "l"), part("output_text", "o")], []], "Hello", None),
+        ([[{"type": "thinking", "thinking": "A"}, part("text", "Hello")]], "Hello", "A"),
+        ([["Hel", "lo"]], "Hello", None),
+    ],
+)
+async def test_content_as_a_list_of_parts(contents: list[Any], text: str, reasoning: str | None) -> None:
+    """Text parts are text and thinking parts reasoning (Mistral), mixed with plain pieces."""
+    final = await read(data(*[delta(content=content) for content in contents], delta("stop"), DONE))
+    assert (final.text, final.reasoning) == (text, reasoning)
+
+
+async def test_parts_that_are_no_text_are_kept() -> None:
+    """An image among the parts stays in the content of the message."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    final = await read(data(delta(content="See "), delta(content=[image, part("text", "this")]), delta("stop"), DONE))
+    assert final.text == "See this"
+    assert final.message is not None
+    assert final.message.content == [part("text", "See this"), image]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        (("tool_calls", "stop"), "tool_calls"),
+        (("length", "stop"), "length"),
+        (("stop", "length"), "length"),
+        (("length", "content_filter"), "content_filter"),
+        (("stop", "stop"), "stop"),
+    ],
+)
+async def test_a_second_finish_reason(reasons: tuple[str, str], expected: str) -> None:
+    """`stop` at the very end does not make a cut answer look whole."""
+    final = await read(data(delta(content="a"), delta(reasons[0]), delta(content="b"), delta(reasons[1]), DONE))
+    assert (final.text, final.finish_reason) == ("ab", expected)
+
+
+async def test_lists_and_objects_in_pieces() -> None:
+    """Lists grow; audio data and transcript, and the arguments of an old function call, are joined."""
+    final = await read(
+        data(
+            delta(
+                reasoning_details=[{"text": "a"}], annotations=[1], audio={"id": "x", "data": "AA", "transcript": "H"}
+            ),
+            delta(thinking_blocks=[{"thinking": "t"}], function_call={"name": "f", "arguments": '{"a"'}),
+            delta(reasoning_details=[{"text": "b"}], annotations=[2], audio={"data": "BB", "transcript": "i"}),
+            delta(thinking_blocks=[{"signature": "s"}], function_call={"arguments": ":1}"}, audio={"expires_at": 5}),
+            delta("stop"),
+            DONE,
+        )
+    )
+    assert final.message is not None
+    assert final.message.extra == {
+        "reasoning_details": [{"text": "a"}, {"text": "b"}],
+        "annotations": [1, 2],
+        "audio": {"id": "x", "data": "AABB", "transcript": "Hi", "expires_at": 5},
+        "thinking_blocks": [{"thinking": "t"}, {"signature": "s"}],
+        "function_call": {"name": "f", "arguments": '{"a":1}'},
+    }
+
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        [delta("stop"), {"usage": USAGE}],
+        [delta("stop"), {"choices": None, "usage": USAGE}],
+        [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]}],
+        [delta("stop"), {"choices": [], "usage": {name: float(count) for name, count in USAGE.items()}}],
+        [delta("stop"), {"choices": [], "usage": {name: str(count) for name, count in USAGE.items()}}],
+    ],
+)
+async def test_usage_in_any_place(last: list[Any]) -> None:
+    """Usage without choices, inside a choice, and counts as floats or texts are read, by chunks too."""
+    final = await read(data(delta(content="a"), *last, DONE))
+    assert final.usage is not None
+    assert (final.usage.prompt_tokens, final.usage.completion_tokens, final.usage.total_tokens) == (1, 2, 3)
+    assert final.usage.extra == {}
+
+
+async def test_usage_inside_a_choice_of_a_plain_answer() -> None:
+    """The same where the answer comes in one piece; a float `created` is read as well."""
+    choice = {"message": {"content": "a"}, "finish_reason": "stop", "usage": USAGE}
+    transport = FakeTransport([{"choices": [choice], "created": 1790000000.7}])
+    reply = await AsyncClient(base_url="http://fake", model="m", transport=transport).chat.create("hi")
+    assert reply.usage is not None
+    assert (reply.usage.total_tokens, reply.created) == (3, 1790000000)
+
+
+def split(field: str, *pieces: str) -> bytes:
+    """A stream with JSON texts as they are: `\\ud83d` is an escape."""
+    events = [f'data: {{"choices": [{{"index": 0, "delta": {{"{field}": "{piece}"}}}}]}}' for piece in pieces]
+    return data(*events, delta("stop"), DONE)
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning", "reasoning_content"])
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (("a\\ud83d", "\\ude00b"), "a😀b"),
+        (("a\\uD83D", "\\uDE00", "\\ud83d", "\\ude01"), "a😀😁"),
+        (("a\\ud83d\\ude00b", "c"), "a😀bc"),
+        (("a\\ud83d", "b"), "a\ufffdb"),
+        (("a\\ude00", "b"), "a\ufffdb"),
+        (("a", "b\\ud83d"), "ab\ufffd"),
+        (("\\ud83d",), "\ufffd"),
+    ],
+)
+async def test_halves_of_a_character_in_two_events(field: str, pieces: tuple[str, ...], text: str) -> None:
+    """A character that was cut in two is put together; a lone half is one replacement character."""
+    final = await read(split(field, *pieces))
+    assert (final.text if field == "content" else final.reasoning) == text
+
+
+async def test_halves_of_a_character_in_tool_arguments() -> None:
+    """The same in the arguments of a call."""
+    events = [
+        '{"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "'
+        + piece
+        + '"}}]}}]}'
+        for piece in ('{\\"x\\": \\"\\ud83d', '\\ude00\\"}')
+    ]
+    final = await read(data(*[f"data: {event}" for event in events], delta("tool_calls"), DONE))
+    assert final.tool_calls[0].parse() == {"x": "😀"}
+
+
+async def test_message_instead_of_delta() -> None:
+    """Events whose choices have a `message` are read as if it were the delta; the whole message at the end adds nothing."""
+    pieces = [{"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}]} for text in ("Hel", "lo")]
+    end = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    assert (await read(data(*pieces, delta("stop"), DONE))).text == "Hello"
+    assert (await read(data(*pieces, end, DONE))).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("deltas", "text", "reasoning"),
+    [
+        ([{"reasoning_content": "a"}, {"reasoning": "b"}, {"content": "c"}], "c", "ab"),
+        ([{"reasoning": "a"}, {"reasoning_content": "b"}, {"content": "c"}], "c", "ab"),
+        ([{"reasoning": "a", "reasoning_content": "a"}, {"content": "c"}], "c", "a"),
+        ([{"reasoning_content": "", "content": "<think>a</think>c"}], "c", "a"),
+        ([{"reasoning": "", "reasoning_content": None, "content": "<think>a"}, {"content": "b</think>c"}], "c", "ab"),
+    ],
+)
+async def test_reasoning_under_changing_names(deltas: list[Any], text: str, reasoning: str) -> None:
+    """Reasoning that changes its name is one; an empty one does not hide the tags in the text."""
+    final = await read(data(*[delta(**fields) for fields in deltas], delta("stop"), DONE))
+    assert (final.text, final.reasoning) == (text, reasoning)
+
+
+def call(index: int | None, call_id: str | None, name: str | None, arguments: str | None) -> dict[str, Any]:
+    function = {key: value for key, value in (("name", name), ("arguments", arguments)) if value is not None}
+    found = {"index": index, "id": call_id, "function": function}
+    return delta(tool_calls=[{key: value for key, value in found.items() if value is not None}])
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([(0, "a", "f", '{"x"'), (1, "a", None, ":1}")], [("f", '{"x":1}')]),
+        ([(0, "a", "f", '{"x":1}'), (1, "a", "f", '{"x":1}')], [("f", '{"x":1}')]),
+        ([(0, "a", "f", '{"x":1}'), (1, "a", "f", '{"x":2}')], [("f", '{"x":1}'), ("f", '{"x":2}')]),
+        ([(0, "a", "f", "{}"), (1, "a", "g", '{"x"'), (1, "a", None, ":2}")], [("f", "{}"), ("g", '{"x":2}')]),
+        ([(0, None, "f", '{"x":1}'), (0, None, "g", '{"y":2}')], [("f", '{"x":1}'), ("g", '{"y":2}')]),
+        (
+            [(0, None, "f", '{"x":1}'), (0, None, "f", '{"y"'), (0, None, None, ":2}")],
+            [("f", '{"x":1}'), ("f", '{"y":2}')],
+        ),
+        (
+            [(0, None, "f", ""), (0, None, None, '{"x":1}'), (0, None, "f", ""), (0, None, None, '{"y":2}')],
+            [("f", '{"x":1}'), ("f", '{"y":2}')],
+        ),
+        ([(0, None, "f", '{"x"'), (0, None, "f", ":1}")], [("f", '{"x":1}')]),
+        ([(0, "a", "f", ""), (0, "a", "f", '{"x"'), (0, "a", "f", ":1}"), (0, "a", "f", "")], [("f", '{"x":1}')]),
+        (
+            [(None, None, "f", '{"x"'), (None, None, None, ":1}"), (None, None, "g", "{}")],
+            [("f", '{"x":1}'), ("g", "{}")],
+        ),
+        ([(0, None, "f", '{"x": "}'), (0, None, "f", '"}')], [("f", '{"x": "}"}')]),
+    ],
+)
+async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, str]]) -> None:
+    """Pieces come together by id, by index, or by whether the arguments are complete."""
+    final = await read(data(*[call(*piece) for piece in calls], delta("tool_calls"), DONE))
+    assert [(found.name, found.arguments) for found in final.tool_calls] == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        data(delta(content="Hel"), delta(content="lo"), delta("stop"), DONE, end="\n"),
+        data(delta(content="Hel"), "data: : OPENROUTER PROCESSING", delta(content="lo"), delta("stop"), DONE),
+        data(delta(content="Hel"), ": ping", "event: ping", "data:", delta(content="lo"), delta("stop"), DONE),
+        b"data: " + json.dumps(delta("stop", content="Hello"), indent=1).replace("\n", "\ndata: ").encode() + b"\n\n",
+        b"\xef\xbb\xbf" + data(delta(content="Hello"), delta("stop"), DONE),
+    ],
+    ids=[
+        "one LF between events",
+        "a comment as data",
+        "comments and empty events",
+        "pretty-printed",
+        "a byte-order mark",
+    ],
+)
+async def test_events_in_odd_lines(text: bytes) -> None:
+    """One line end between events, comments in data lines, JSON over many lines: the answer is there."""
+    assert (await read(text)).text == "Hello"
+
+
+@pytest.mark.parametrize("text", [b'data: {"choices": [}\n\n', b'data: {"a": 1}\ndata: {"choices": [}\n\n'])
+async def test_broken_json_is_an_error(text: bytes) -> None:
+    """What is no JSON, and not line by line, is a DecodeError."""
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([body(text)]))
+    with pytest.raises(DecodeError):
+        await client.chat.stream("hi").final()
+
+
+PLAIN = json.dumps({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}).encode()
+
+
+async def test_a_json_body_with_a_byte_order_mark_answers_a_stream() -> None:
+    """The mark before a plain answer to a stream is passed over."""
+    transport = FakeTransport([body(b"\xef\xbb\xbf" + PLAIN, "application/json")])
+    client = AsyncClient(base_url="http://fake", model="m", transport=transport)
+    assert (await client.chat.stream("hi").final()).text == "Hello"
+
+
+@pytest.mark.parametrize(
+    ("text", "content_type", "shown"),
+    [
+        (b"<html><body>Sign in</body></html>", "text/html; charset=utf-8", "text/html.*<html><body>Sign in"),
+        (b"upstream timed out", "text/plain", "text/plain.*upstream timed out"),
+        (b'[{"generated_text": "Hello"}]', "application/json", "application/json.*generated_text"),
+        (b"oops", "", "no content type.*oops"),
+    ],
+)
+async def test_what_is_no_answer_is_shown(text: bytes, content_type: str, shown: str) -> None:
+    """A page, a text or a list answered to a stream: the error says the content type and the first words."""
+    client = AsyncClient(
+        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([body(text, content_type)])
+    )
+    with pytest.raises(DecodeError, match=shown):
+        await client.chat.stream("hi").final()
+
+
+async def test_an_error_object_with_status_200_is_the_error_of_its_code() -> None:
+    """A stream answered by `{"error": {"code": 503}}` is retried like a 503, and is one in the end."""
+    fault = body(json.dumps({"error": {"message": "busy", "code": 503}}).encode(), "application/json")
+    transport = FakeTransport([fault, body(PLAIN, "application/json"), fault, fault])
+    retry = RetryPolicy(attempts=2, first_delay=0)
+    client = AsyncClient(base_url="http://fake", model="m", transport=transport, retry=retry)
+    assert (await client.chat.stream("hi").final()).text == "Hello"
+    with pytest.raises(ServerError, match="busy"):
+        await client.chat.stream("hi").final()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"choices": [{"delta": {"tool_calls": [{"index": "9" * 5000, "function": {"name": "f"}}]}}]},
+        {"error": {"message": "no", "code": "9" * 5000}},
+        '{"choices": [{"delta": {"content": "a", "x": ' + "[" * 900 + "]" * 900 + "}}]}",
+        '{"choices": [{"delta": {"tool_calls": [{"function": {"arguments": ' + "[" * 400 + "]" * 400 + "}}]}}]}",
+        '{"choices": [], "usage": ' + '{"a":' * 800 + "{}" + "}" * 801,
+    ],
+)
+async def test_hostile_events_are_errors_of_ours_or_nothing(event: Any) -> None:
+    """Numbers of thousands of digits and values nested hundreds of levels deep raise nothing raw."""
+    text = data(f"data: {event}" if isinstance(event, str) else event, delta("stop", content="a"), DONE)
+    for create in (False, True):
+        client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([body(text)]))
+        try:
+            reply = await (client.chat.create("hi") if create else client.chat.stream("hi").final())
+        except NimError:
+            continue
+        assert reply.text == "a"
+        assert repr(reply)
+
+
+def test_many_tool_calls_and_choices_take_linear_work_and_have_a_cap() -> None:
+    """Twice as many calls or choices cost twice as much; above the cap there is an error of ours."""
+    from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
+    from nimclient._streams.tool_calls import MAX_TOOL_CALLS
+
+    accumulator = ChatAccumulator()
+    for number in range(MAX_TOOL_CALLS):
+        accumulator.add(call(None, f"id-{number}", "f", "{}"))
+    with pytest.raises(DecodeError, match="tool calls"):
+        accumulator.add(call(None, "one more", "f", "{}"))
+    accumulator = ChatAccumulator()
+    for number in range(MAX_CHOICES):
+        accumulator.add(delta("stop", number))
+    assert accumulator.finished
+    with pytest.raises(DecodeError, match="choices"):
+        accumulator.add(delta("stop", MAX_CHOICES))
