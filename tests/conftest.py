@@ -5,6 +5,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
@@ -25,6 +26,9 @@ KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
 
+
+# A shell that starts the tests in the background has them, and the programs that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What takes long on a loaded machine is no failure.
 settings.register_profile("nimclient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

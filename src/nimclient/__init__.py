@@ -10,7 +10,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from nimclient._base.config import Limits, RetryPolicy, Timeouts
-    from nimclient._base.values import AttemptEvent
     from nimclient._bulk.workers import AsCompleted
     from nimclient._client import AsyncClient
     from nimclient._resources.conversation import Conversation
@@ -58,12 +57,13 @@ if TYPE_CHECKING:
         Vectors,
         Video,
     )
+    from nimclient.records.attempt import AttemptEvent
 
 _HOMES = {
     "AsCompleted": "nimclient._bulk.workers",
     "Asset": "nimclient.records",
     "AsyncClient": "nimclient._client",
-    "AttemptEvent": "nimclient._base.values",
+    "AttemptEvent": "nimclient.records.attempt",
     "Audio": "nimclient.records",
     "Blob": "nimclient.records",
     "ChatChunk": "nimclient.records",

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from nimclient._api.messages import Messages
     from nimclient._api.ranking import Document
     from nimclient._base.types import Json
-    from nimclient._base.values import AttemptEvent
     from nimclient._engine.engine import Engine
     from nimclient._engine.shared_state import SharedState
     from nimclient._http.base import Transport
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from nimclient._resources.health import AsyncHealth
     from nimclient._resources.models import AsyncModels
     from nimclient._streams.event_stream import EventStream
+    from nimclient.records.attempt import AttemptEvent
     from nimclient.records.files import Asset, Blob
     from nimclient.records.models import Model
     from nimclient.records.params import CallOptions, TokenizeOptions
@@ -193,10 +193,19 @@ class AsyncClient(AsyncClosing):
         has no route for reranking, else TransportError or APIStatusError. Of several slices the error has `.index`, the
         first document of the failing one, and `.completed`, pairs (index of the first document, Ranking).
         """
-        from nimclient._resources.ranking import AsyncRanking
+        from nimclient._resources.base import Resource
+        from nimclient._resources.ranking import rerank
 
-        return await AsyncRanking(self._engine).rerank(
-            query, documents, model, top_n, truncate, batch_size, concurrency, options
+        return await rerank(
+            Resource(self._engine),
+            query,
+            documents,
+            model=model,
+            top_n=top_n,
+            truncate=truncate,
+            batch_size=batch_size,
+            concurrency=concurrency,
+            options=options,
         )
 
     async def metadata(self, **options: Unpack[CallOptions]) -> Metadata:
@@ -204,9 +213,10 @@ class AsyncClient(AsyncClosing):
 
         Raises NotFoundError where it has none of them (Dynamo, the hosted catalog), else what every call raises.
         """
-        from nimclient._resources.server import AsyncServer
+        from nimclient._resources.base import Resource
+        from nimclient._resources.server import metadata
 
-        return await AsyncServer(self._engine).metadata(options)
+        return await metadata(Resource(self._engine), options)
 
     async def tokenize(
         self, text_or_messages: Messages, *, model: str | None = None, **options: Unpack[TokenizeOptions]
@@ -216,17 +226,19 @@ class AsyncClient(AsyncClosing):
         Without a model, here or for the client, the server takes its own. Raises NotFoundError where the server has no
         such route, TypeError for an unknown option, else what every call raises.
         """
-        from nimclient._resources.server import AsyncServer
+        from nimclient._resources.base import Resource
+        from nimclient._resources.server import tokenize
 
-        return await AsyncServer(self._engine).tokenize(text_or_messages, model, options)
+        return await tokenize(Resource(self._engine), text_or_messages, model, options)
 
     async def detokenize(
         self, tokens: Sequence[int], *, model: str | None = None, **options: Unpack[CallOptions]
     ) -> Detokenization:
         """The text of token ids: POST /detokenize (vLLM, NIM 2.x). Errors as in `tokenize`."""
-        from nimclient._resources.server import AsyncServer
+        from nimclient._resources.base import Resource
+        from nimclient._resources.server import detokenize
 
-        return await AsyncServer(self._engine).detokenize(tokens, model, options)
+        return await detokenize(Resource(self._engine), tokens, model, options)
 
     async def infer(
         self,
@@ -246,9 +258,9 @@ class AsyncClient(AsyncClosing):
         Raises DecodeError for an answer that is no JSON (it is kept as the error's `.blob`), ConfigurationError for what
         cannot be sent, else what every call raises.
         """
-        from nimclient._resources.infer import AsyncInfer
+        from nimclient._resources.infer import infer
 
-        return await AsyncInfer(self._engine).infer(path_or_url, json, assets, options)
+        return await infer(self._engine, path_or_url, json, assets, options)
 
     async def infer_raw(
         self,
@@ -259,9 +271,9 @@ class AsyncClient(AsyncClosing):
         **options: Unpack[CallOptions],
     ) -> Blob:
         """Like `infer`, for an answer taken as it comes: images, audio, the zip archives of large results."""
-        from nimclient._resources.infer import AsyncInfer
+        from nimclient._resources.infer import infer_raw
 
-        return await AsyncInfer(self._engine).infer_raw(path_or_url, json, assets, options)
+        return await infer_raw(self._engine, path_or_url, json, assets, options)
 
     @overload
     async def request(
@@ -289,10 +301,9 @@ class AsyncClient(AsyncClosing):
         body is not changed by it, so put what your route wants ("stream": true) there. GET, HEAD, PUT, DELETE and OPTIONS are
         repeated like a pure function, POST and PATCH like a generation.
         """
-        from nimclient._resources.infer import AsyncInfer
+        from nimclient._resources.infer import request, request_stream
 
-        infer = AsyncInfer(self._engine)
-        return await (infer.stream if stream else infer.request)(method, path_or_url, json, options)
+        return await (request_stream if stream else request)(self._engine, method, path_or_url, json, options)
 
     # settings and life ------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,16 +77,30 @@ def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimErr
     return error
 
 
+class Attempt(NamedTuple):
+    """One attempt of a call: an entry of the `.history` of an error.
+
+    `outcome` is the HTTP status, or the name of the error class where no response came or it could not be used; `seconds`
+    is how long the attempt took.
+    """
+
+    base_url: str
+    outcome: int | str
+    seconds: float
+
+
 class NimError(Exception):
     """Base of every error that nimclient raises on purpose.
 
     `.partial` is what had arrived of a streamed answer (of a text completion, a Completion), `.index` the position of the
-    failing item of a call over many items, `.completed` the results that were finished by then.
+    failing item of a call over many items, `.completed` the results that were finished by then. `.history` has an Attempt
+    for each attempt of the call that the error ended, oldest first.
     """
 
     partial: ChatCompletion | None = None
     index: int | None = None
     completed: Sequence[Any] = ()
+    history: Sequence[Attempt] = ()
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.translate(_UNPRINTABLE).split()))

@@ -1,6 +1,7 @@
 """Text completions as pure functions: prompts → calls, chunks → the completion that the plain call would have returned."""
 
 import itertools
+import math
 import pickle
 from typing import Any
 
@@ -332,3 +333,27 @@ def test_a_plain_answer_is_adopted() -> None:
     assert events[1]["usage"] == ANSWER["usage"]
     with pytest.raises(DecodeError):
         accumulator.adopt({"choices": [{"message": {}}]})
+
+
+CHAT_LOGPROBS = {
+    "content": [
+        {"id": 1, "token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -1.5}]},
+        {"id": 2, "token": "b", "bytes": [98], "logprob": None, "top_logprobs": []},
+    ]
+}
+
+
+def test_log_probabilities_in_the_form_of_a_chat() -> None:
+    """llama-server answers completions with the log probabilities of a chat: read all the same, in a stream too."""
+    plain = decode_completion({"choices": [{"text": "ab", "logprobs": CHAT_LOGPROBS}]})
+    pieces = [
+        event(index=0, text=token["token"], logprobs={"content": [token]}, finish_reason=None)
+        for token in CHAT_LOGPROBS["content"]
+    ]
+    for answer in (plain, collect(*pieces)):
+        assert answer is not None
+        assert answer.logprobs is not None
+        assert answer.logprobs.tokens == ("a", "b")
+        assert answer.logprobs.token_logprobs[0] == -0.5
+        assert math.isnan(answer.logprobs.token_logprobs[1] or 0)
+        assert answer.logprobs.top_logprobs == ({"b": -1.5}, {})

@@ -1,4 +1,4 @@
-"""What kind of server answers is told from signs that only one kind gives, and what is known is not unlearned."""
+"""The server type is detected by signs that only one type gives, and what is known is not unlearned."""
 
 import json
 from typing import Any
@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from nimclient._api.server_types import (
     Dialects,
-    dialect_of_answer,
-    dialect_of_headers,
-    dialect_of_refusal,
+    type_of_answer,
+    type_of_error,
+    type_of_headers,
+    type_of_health,
 )
 from nimclient._base.values import Headers
 from nimclient._retry.faults import status_error
@@ -31,12 +32,17 @@ def refusal(status: int, body: Any) -> Any:
         ([(b"nvcf-status", b"errored")], "hosted"),
         ([(b"x-dynamo-request-id", b"x")], "dynamo"),
         ([(b"x-request-id", b"x"), (b"server", b"uvicorn")], None),
+        ([(b"Server", b"llama.cpp")], "llama.cpp"),
+        ([(b"x-litellm-version", b"1.106.0")], "litellm"),
+        ([(b"x-litellm-call-id", b"x"), (b"llm_provider-nvcf-reqid", b"y")], "litellm"),
+        ([(b"x-compute-type", b"cpu"), (b"x-inference-time", b"3")], "tei"),
+        ([(b"x-compute-type", b"cpu")], None),
         ([], None),
     ],
 )
 def test_headers(headers, dialect):
-    """NVCF and Dynamo mark their answers; an X-Request-Id or uvicorn may be anybody's."""
-    assert dialect_of_headers(Headers(headers)) == dialect
+    """Gateways and some servers mark their responses; an X-Request-Id or uvicorn may be anybody's."""
+    assert type_of_headers(Headers(headers)) == dialect
 
 
 VLLM = {"id": "m", "object": "model", "owned_by": "vllm", "root": "/m", "parent": None, "max_model_len": 9}
@@ -52,6 +58,10 @@ DYNAMO = {"id": "m", "object": "model", "owned_by": "nvidia", "context_window": 
         ("/models", {"data": [DYNAMO]}, "dynamo"),
         ("/models", {"data": [{"id": "a/b", "owned_by": "nvidia"}]}, None),
         ("/models", {"data": [{"id": "a", "owned_by": "system"}]}, None),
+        ("/models", {"data": [{"id": "m", "owned_by": "llamacpp", "meta": {}}], "models": []}, "llama.cpp"),
+        ("/models", {"data": [{"id": "m", "owned_by": "infinity", "capabilities": ["embed"]}]}, "infinity"),
+        ("/models", {"data": [{"id": "m", "owned_by": "sglang"}]}, "sglang"),
+        ("/models", {"data": [{"id": "m", "owned_by": "openai"}, {"id": "n", "owned_by": ["vllm"]}]}, None),
         ("/models", {"data": []}, None),
         ("/models", [], None),
         ("/models/m", VLLM, "vllm"),
@@ -75,7 +85,7 @@ DYNAMO = {"id": "m", "object": "model", "owned_by": "nvidia", "context_window": 
 )
 def test_answers(path, value, dialect):
     """Lists of models, versions, ids and fingerprints give away who made them."""
-    assert dialect_of_answer(path, value) == dialect
+    assert type_of_answer(path, value) == dialect
 
 
 @pytest.mark.parametrize(
@@ -99,7 +109,7 @@ def test_answers(path, value, dialect):
 )
 def test_refusals(error, dialect):
     """Dynamo's three fields and NVCF's own words; what several kinds of servers send says nothing."""
-    assert dialect_of_refusal(error) == dialect
+    assert type_of_error(error) == dialect
 
 
 def test_what_is_known_stays():
@@ -117,14 +127,19 @@ def test_what_is_known_stays():
     assert known.get(HERE) == "nim"
 
 
-def test_headers_are_looked_at_once():
-    """The first answer of a server; later ones cost nothing."""
+def test_headers_of_the_first_responses_are_looked_at():
+    """A 404 may have fewer headers than what follows; later ones cost nothing."""
     known = Dialects()
     known.inspect_headers(HERE, {})
-    known.inspect_headers(HERE, {"nvcf-reqid": "x"})
-    assert known.get(HERE) is None
-    known.inspect_headers("http://other/v1", {"nvcf-reqid": "x"})
-    assert known.get("http://other") == "hosted"
+    known.inspect_headers(HERE, {"x-litellm-version": "1"})
+    assert (known.type_of(HERE), known.get(HERE)) == ("litellm", None)
+    late = Dialects()
+    for _ in range(16):
+        late.inspect_headers(HERE, {})
+    late.inspect_headers(HERE, {"nvcf-reqid": "x"})
+    assert late.type_of(HERE) is None
+    late.inspect_headers("http://other/v1", {"nvcf-reqid": "x"})
+    assert late.get("http://other") == late.type_of("http://other") == "hosted"
 
 
 def test_bodies_are_looked_at_while_it_is_open():
@@ -141,20 +156,41 @@ def test_bodies_are_looked_at_while_it_is_open():
     assert other.get(HERE) == "dynamo"
 
 
+DYNAMO_HEALTH = b'{"status": "healthy", "endpoints": [], "instances": [{"component": "backend"}]}'
+
+
 @pytest.mark.parametrize(
-    ("path", "type_", "dialect"),
+    ("path", "kind", "body", "server_type"),
     [
-        ("/health/ready", "", "nim"),
-        ("/health", "", "vllm"),
-        ("/health", "application/json", "dynamo"),
-        ("/live", "application/json", "dynamo"),
+        ("/health/ready", "application/json", b'{"message": "Service is ready."}', "nim"),
+        ("/health/live", "", b"", "nim"),
+        ("/health/ready", "text/html", b"<html>", None),
+        ("/health", "", b"", None),
+        ("/health", "application/json", b'{"status": "ok"}', None),
+        ("/health", "application/json", b'{"unix": 1762.5}', None),
+        ("/health", "application/json", b"not json", None),
+        ("/health", "application/json", b"[1]", None),
+        ("/health", "application/json", DYNAMO_HEALTH, "dynamo"),
+        ("/health/readiness", "application/json", b'{"status": "connected"}', None),
+        ("/health/liveliness", "application/json", b'"I\'m alive!"', None),
     ],
 )
-def test_health_routes(path, type_, dialect):
-    """A NIM's are its own; below the root vLLM's body is empty and Dynamo's is JSON."""
+def test_health_routes(path, kind, body, server_type):
+    """A NIM's are its own; what is below the root may be anybody's, unless its body lists Dynamo's instances."""
+    headers = {"content-type": kind} if kind else {}
+    assert type_of_health(path, headers, body) == server_type
     known = Dialects()
-    known.inspect_health(HERE, path, {"content-type": type_} if type_ else {})
-    assert known.get(HERE) == dialect
+    known.inspect_health(HERE, path, headers, body)
+    assert known.type_of(HERE) == server_type
+
+
+def test_where_health_was_told_is_remembered():
+    """By origin and question."""
+    known = Dialects()
+    assert known.health_path(HERE, "ready") is None
+    known.learn_health_path(HERE, "ready", "/health")
+    assert known.health_path("http://nim:8000/v1/x", "ready") == "/health"
+    assert known.health_path(HERE, "live") is known.health_path("http://nim:8001", "ready") is None
 
 
 json_values = st.recursive(
@@ -175,5 +211,5 @@ json_values = st.recursive(
 @given(json_values, st.sampled_from(["/models", "/models/x", "/metadata", "/version", "/embeddings", "/x"]))
 def test_no_answer_makes_the_look_fail(value, path):
     """Any JSON of any route can be looked at."""
-    assert dialect_of_answer(path, value) in (None, "nim", "vllm", "dynamo", "hosted")
-    assert dialect_of_refusal(refusal(400, value)) in (None, "dynamo", "hosted")
+    assert type_of_answer(path, value) in (None, "nim", "vllm", "dynamo", "hosted", "llama.cpp", "infinity", "sglang")
+    assert type_of_error(refusal(400, value)) in (None, "dynamo", "hosted")

@@ -5,10 +5,12 @@ import warnings
 
 import pytest
 
+from nimclient import AsyncClient
 from nimclient._api import catalog
 from nimclient._api.chat import chat_call
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message
+from nimclient.testing import FakeTransport
 
 HYBRID = "nvidia/nemotron-3-nano-30b-a3b"
 KIMI = "moonshotai/kimi-k2.6"
@@ -16,6 +18,7 @@ MINIMAX = "minimaxai/minimax-m3"
 EFFORT = "mistralai/mistral-small-4-119b-2603"
 DETAILED = "nvidia/llama-3.3-nemotron-super-49b-v1"
 SLASH = "nvidia/nvidia-nemotron-nano-9b-v2"
+ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}]}
 USER = {"role": "user", "content": "hi"}
 
 
@@ -80,14 +83,31 @@ def test_a_model_that_is_not_found_yet_gets_no_switch(body):
 @pytest.mark.parametrize("thinking", [True, False])
 def test_a_model_without_a_switch_gets_none_and_a_warning(body, thinking):
     """A model that the catalog knows to have no switch is asked as it is."""
-    with pytest.warns(UserWarning, match=f"has no switch for thinking; thinking={thinking} is not sent"):
-        assert body("meta/llama-3.1-8b-instruct", thinking=thinking) == {"messages": [USER]}
+    name = "meta/llama-3.1-8b-instruct"
+    assert body(name, thinking=thinking) == {"messages": [USER]}
+    call = chat_call("chat.create", "hi", name, {"thinking": thinking}, stream=False)
+    assert call.warnings == (f"model {name!r} has no switch for thinking; thinking={thinking} is not sent",)
 
 
 def test_an_unknown_model_gets_the_most_common_switch_and_a_warning(body):
     """A model that is not in the catalog is asked by enable_thinking."""
-    with pytest.warns(UserWarning, match=r"'my-model' is not in the catalog; .* chat_template_kwargs\.enable_thinking"):
-        assert body("my-model", thinking=False) == kwargs(enable_thinking=False)
+    assert body("my-model", thinking=False) == kwargs(enable_thinking=False)
+    (warning,) = chat_call("chat.create", "hi", "my-model", {"thinking": False}, stream=False).warnings
+    assert warning.startswith("model 'my-model' is not in the catalog; thinking=False is sent as chat_template_kwargs.")
+
+
+async def test_the_warning_points_at_the_callers_line():
+    """It comes once a client, at the line that makes the call, plain or streamed."""
+    client = AsyncClient("k", "http://nim:8000", model="my-model", transport=FakeTransport([ANSWER] * 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        await client.chat.create("hi", thinking=True)
+        await client.chat.create("hi", thinking=True)
+    assert [warning.filename for warning in caught] == [__file__]
+    again = client.with_options(model="other-model")
+    with pytest.warns(UserWarning, match="is not in the catalog") as caught:
+        await again.chat.stream("hi", thinking=True).final()
+    assert [warning.filename for warning in caught] == [__file__]
 
 
 @pytest.mark.parametrize("where", ["option", "extra_body"])
@@ -152,6 +172,5 @@ def test_only_the_first_system_message_is_changed(body):
 
 def test_without_thinking_nothing_is_warned_of(body):
     """A model that nobody knows is asked in silence."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert body("my-model") == {"messages": [USER]}
+    assert body("my-model") == {"messages": [USER]}
+    assert chat_call("chat.create", "hi", "my-model", {}, stream=False).warnings == ()

@@ -4,8 +4,8 @@ import pickle
 
 import pytest
 
+from nimclient import AttemptEvent
 from nimclient._base.values import (
-    AttemptEvent,
     Headers,
     HttpHead,
     HttpRequest,

@@ -21,7 +21,7 @@ async def in_line(gate: Gate, name: str, order: list[str], *, again: bool = Fals
     """A task that stands in the line by the time this returns."""
 
     async def pass_gate() -> None:
-        assert await gate.enter(Ticket(place=1 if again else 0), None) == 0.0
+        assert await gate.acquire(Ticket(place=1 if again else 0), None) == 0.0
         order.append(name)
 
     task = asyncio.create_task(pass_gate())
@@ -33,7 +33,7 @@ async def test_refused_slices_go_first_each_line_in_its_order() -> None:
     """Who was sent before goes before who was not; a place that is given back lets exactly one in."""
     gate = make_gate(1)
     order: list[str] = []
-    assert await gate.enter(Ticket(), None) == 0.0
+    assert await gate.acquire(Ticket(), None) == 0.0
     tasks = [await in_line(gate, "new 1", order), await in_line(gate, "new 2", order)]
     tasks += [await in_line(gate, "refused 1", order, again=True), await in_line(gate, "refused 2", order, again=True)]
     for expected in (["refused 1"], ["refused 2"], ["new 1"], ["new 2"]):
@@ -49,8 +49,8 @@ async def test_a_refused_slice_holds_no_place() -> None:
     gate = make_gate(2)
     order: list[str] = []
     turn = Ticket()
-    await gate.enter(turn, None)
-    assert gate.refused(turn, LATER) == pytest.approx(0.05, abs=0.01)
+    await gate.acquire(turn, None)
+    assert gate.throttled(turn, LATER) == pytest.approx(0.05, abs=0.01)
     assert gate.pacer.in_flight == 0
     tasks = [await in_line(gate, "new", order), await in_line(gate, "refused", order, again=True)]
     assert order == []
@@ -63,7 +63,7 @@ async def test_a_cancelled_wait_leaves_the_line() -> None:
     """The head of the line that is cancelled hands the turn on."""
     gate = make_gate(1)
     order: list[str] = []
-    await gate.enter(Ticket(), None)
+    await gate.acquire(Ticket(), None)
     first, second = await in_line(gate, "first", order), await in_line(gate, "second", order)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -78,13 +78,13 @@ async def test_a_wait_ends_with_the_deadline() -> None:
     gate = make_gate(1)
     loop = asyncio.get_running_loop()
     turn = Ticket()
-    await gate.enter(turn, None)
+    await gate.acquire(turn, None)
     began = loop.time()
-    assert await gate.enter(Ticket(), began + 0.05) == inf
+    assert await gate.acquire(Ticket(), began + 0.05) == inf
     assert 0.04 < loop.time() - began < 1.0
-    gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
+    gate.throttled(turn, RateLimitError("later", status=429, retry_after=5))
     began = loop.time()
-    assert await gate.enter(turn, began + 0.2) == pytest.approx(5, abs=0.1)
+    assert await gate.acquire(turn, began + 0.2) == pytest.approx(5, abs=0.1)
     assert loop.time() - began < 0.1
 
 
@@ -99,7 +99,7 @@ async def test_the_gate_tells_the_pacer_how_much_was_done() -> None:
 
     gate = Gate(Listening(RetryPolicy(), 3), lambda: 0.0, lambda: 0.0, work=len)
     turn = Ticket()
-    await gate.enter(turn, None)
+    await gate.acquire(turn, None)
     gate.succeeded(turn, "four")
     assert told == [4]
     assert gate.width() == 3

@@ -23,6 +23,7 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator
 from support.cancelling import cancel_everywhere
+from support.held import Held
 from support.leaks import assert_idle, assert_no_strays
 from support.server import FaultServer, Pause, Stall
 from support.wire import answer, chat, chat_body, error
@@ -114,22 +115,14 @@ async def test_a_conversation_may_be_an_iterator(echoing: FaultServer, client: A
 
 
 async def test_at_most_concurrency_requests_at_once(make_client: MakeClient, server: FaultServer) -> None:
-    """`concurrency` bounds the requests under way; without it there are sixteen at first, and more while that pays."""
-    running = most = 0
-
-    async def enter() -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.01)
-        running -= 1
-
-    server.script([enter, chat()])
+    """`concurrency` bounds the requests in flight; without it there are 16 at first, one more for each that is answered."""
+    held = Held()
+    server.script([held.hold, chat()])
     client = make_client()
-    await client.chat.batch(["x"] * 10, concurrency=3)
-    assert most == 3
-    await client.chat.batch(["x"] * 40)
-    assert 16 < most < 40
+    await held.answer_each(server, client.chat.batch(["x"] * 10, concurrency=3), 10, lambda answered: 3)
+    assert held.most == 3
+    await held.answer_each(server, client.chat.batch(["x"] * 40), 40, lambda answered: 16 + answered)
+    assert held.most == 16 + 12
 
 
 async def test_the_default_model_is_looked_up_once() -> None:

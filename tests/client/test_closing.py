@@ -258,7 +258,7 @@ async def test_a_wait_for_a_server_ends(
     server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """wait_ready ends between two of its questions."""
-    monkeypatch.setattr("nimclient._resources.health.FIRST_PAUSE", 30.0)
+    monkeypatch.setattr("nimclient._resources.health.FIRST_DELAY", 30.0)
     server.script(error(503))
     client = make_client()
     waiting = asyncio.create_task(client.health.wait_ready())

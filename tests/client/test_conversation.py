@@ -16,6 +16,7 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
+from nimclient.testing import FakeTransport
 from support.server import FaultServer, Pause, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, answer, chat, chat_body, chunk, error, head, stream, token
 
@@ -452,3 +453,32 @@ def test_other_text_is_no_conversation(client: AsyncClient, text: str, kind: typ
     """Text that to_json did not write is refused."""
     with pytest.raises(kind):
         Conversation.from_json(text, client)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ('{"path": "a', "{}"),
+        ("{", "{}"),
+        ("", "{}"),
+        ("null", "{}"),
+        ("[1]", "{}"),
+        ('{"a":1}', '{"a":1}'),
+        ('"{\\"a\\":1}"', '{"a":1}'),
+    ],
+)
+async def test_unusable_arguments_do_not_end_a_conversation(arguments: str, sent: str) -> None:
+    """Arguments that a server would refuse in the history go back as `{}`; the record keeps what the model wrote."""
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    reply = {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    transport = FakeTransport(lambda request: reply)
+    client = AsyncClient(base_url="http://fake", model="m", transport=transport)
+    talk = client.chat.conversation()
+    first = await talk.send("hi")
+    assert first.tool_calls[0].arguments == arguments
+    result = {"role": "tool", "tool_call_id": "a", "content": "none"}
+    await talk.send(result)
+    assert first.message is not None
+    await client.chat.create([("user", "hi"), first.message, result])
+    for request in transport.requests[1:]:
+        assert request.json["messages"][1]["tool_calls"][0]["function"]["arguments"] == sent

@@ -360,14 +360,11 @@ async def test_one_bad_text_is_isolated(server: FaultServer, client: AsyncClient
     assert all(not batch.failures for batch in batches[1:])
 
 
-async def test_return_is_like_collect(server: FaultServer, client: AsyncClient) -> None:
-    """There is no place for an error among vectors: on_error="return" puts it into the failures, too."""
-    server.script(refusing("1"))
-    (batch,) = await read(client.embeddings.embed_stream(texts(3), on_error="return"))
-    assert (batch.indexes, [f.index for f in batch.failures]) == ((0, 2), [1])
-    server.script(refusing("3"))
-    (batch,) = await read(client.embeddings.embed_stream(texts(4), on_error="return"))
-    assert (batch.indexes, [f.index for f in batch.failures]) == (range(3), [3])
+async def test_errors_are_collected_and_not_returned(client: AsyncClient) -> None:
+    """There is no place for an error among vectors, so that on_error="return" is not offered; the text says what is."""
+    settings: Any = {"on_error": "return"}
+    with pytest.raises(ConfigurationError, match="on_error is 'return'; choose one of raise, collect"):
+        client.embeddings.embed_stream(texts(3), **settings)
 
 
 async def test_raise_gives_the_error_of_the_text(server: FaultServer, client: AsyncClient) -> None:

@@ -20,6 +20,7 @@ from nimclient.errors import (
     RequestTimeoutError,
     ServiceUnavailableError,
 )
+from support.held import Held
 from support.server import Close, FaultServer, Pause, Request, Stall
 from support.wire import MODEL, answer, embedded, error, vectors
 
@@ -104,22 +105,12 @@ async def test_documents_are_cut_by_count_and_size(server: FaultServer, client: 
 async def test_the_server_sees_no_more_than_the_concurrency(
     server: FaultServer, client: AsyncClient, concurrency: int | None
 ) -> None:
-    """At most `concurrency` slices are in flight; where nothing is said 16 at first, and more while the server keeps up."""
-    now = most = 0
-
-    def script(request: Request) -> Any:
-        async def enter() -> None:
-            nonlocal now, most
-            now += 1
-            most = max(most, now)
-            await asyncio.sleep(0.01)
-            now -= 1
-
-        return [enter, reply(request)]
-
-    server.script(script)
-    await client.embeddings.embed_documents(texts(40), batch_size=1, concurrency=concurrency)
-    assert most == concurrency if concurrency else 16 < most < 40
+    """`concurrency` slices are in flight; where nothing is said 16 at first, and one more for each that is answered."""
+    held = Held()
+    server.script(lambda request: [held.hold, reply(request)])
+    call = client.embeddings.embed_documents(texts(40), batch_size=1, concurrency=concurrency)
+    await held.answer_each(server, call, 40, lambda answered: concurrency or 16 + answered)
+    assert held.most == (concurrency or 16 + 12)
 
 
 async def test_progress_is_told(server: FaultServer, client: AsyncClient) -> None:
@@ -344,8 +335,8 @@ async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_clien
     client = make_client()
     gate = client._engine.gate(1)
     turn = Ticket()
-    assert await gate.enter(turn, None) == 0.0
-    gate.refused(turn, RateLimitError("later", status=429, retry_after=5))
+    assert await gate.acquire(turn, None) == 0.0
+    gate.throttled(turn, RateLimitError("later", status=429, retry_after=5))
     call = embeddings_call(
         "x", ["a"], MODEL, input_type=None, truncate=None, dimensions=None, encoding_format=None, options={}
     )

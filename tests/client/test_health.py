@@ -21,6 +21,7 @@ async def test_it_waits_until_the_server_is_ready(server: FaultServer, client: A
     """503, 500, a lost connection and a 404 of a proxy are all states that pass."""
     server.script(error(503, "loading"), error(500), [Close()], answer({}, 404), answer({"status": "ready"}))
     server.script(answer({}, 404), path="/health")
+    server.script(answer({}, 404), path="/v1/models")
     assert await client.health.wait_ready(timeout=20) is None
     assert server.count("/v1/health/ready") == 5
     assert server.count("/health") == 1
@@ -128,11 +129,12 @@ def test_the_blocking_client_waits_too() -> None:
 
 @pytest.mark.parametrize("dialect", ["nim", "vllm", "dynamo"])
 async def test_each_kind_of_server_is_asked_where_it_answers(dialect: str) -> None:
-    """The first answer tells whose health route it was, and the next question goes straight there."""
+    """The first question tells which health route the server has, and the next one goes straight there."""
     async with Simulator(dialect=dialect) as sim, AsyncClient(base_url=sim.base_url) as client:
         assert client.dialect is None
         await client.health.wait_ready(timeout=10)
-        assert client.dialect == dialect
+        assert client.dialect == (None if dialect == "vllm" else dialect)  # an empty 200 may be anybody's
+        assert await client.health.live()
         before = len(sim.requests)
         assert await client.health.ready()
         assert await client.health.live()

@@ -184,7 +184,8 @@ async def test_a_vllm_server(server: FaultServer, make_client: MakeClient, statu
     server.script(http(b"", 404))
     server.script(http(b"", status, type=None), path="/prefix/health")
     assert await client.health.ready() is ready
-    assert [r.path for r in server.requests] == ["/prefix/v1/health/ready", "/prefix/health"]
+    asked = ["/prefix/v1/health/ready", "/prefix/health", *(["/prefix/v1/models"] if status == 404 else [])]
+    assert [r.path for r in server.requests] == asked
 
 
 async def test_a_peer_that_is_no_server(server: FaultServer, client: AsyncClient) -> None:

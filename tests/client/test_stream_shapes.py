@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
-from nimclient._base.values import Headers, HttpHead
-from nimclient._engine.engine import Exchange
+from nimclient._base.values import Headers, HttpHead, HttpRequest
 from nimclient._streams.accumulate import ChatAccumulator, joined
 from nimclient._streams.events import is_plain, is_streamed
+from nimclient._streams.response import Response
 from nimclient._streams.stream import read_chat
 from nimclient.errors import (
     BadRequestError,
@@ -73,8 +73,20 @@ def streamed(reads: list[bytes]) -> ChatStream:
 
     began = time.monotonic()
     head = HttpHead(200, Headers(), 0.0, None, False)
-    exchange = Exchange(head, Reads(reads), "http://x/v1", 1, Timeouts(), began, began, time.monotonic, "")
-    return ChatStream(partial(read_chat, exchange, None))
+    response = Response(
+        head=head,
+        body=Reads(reads),
+        request=HttpRequest("POST", "http://x/v1", {}),
+        base_url="http://x/v1",
+        number=1,
+        earlier=(),
+        timeouts=Timeouts(),
+        limits=Limits(max_event=None),
+        started=began,
+        sent=began,
+        clock=time.monotonic,
+    )
+    return ChatStream(partial(read_chat, response))
 
 
 @st.composite

@@ -61,8 +61,9 @@ def ranking(form: Any, model: str = "m") -> Call[Any]:
     return ranking_call(form, "q", TEXT, model, top_n=None, truncate=None, options={})
 
 
-READY, HEALTH = health_calls("ready", None)
-LIVE_OF_DYNAMO, LIVE = health_calls("live", "dynamo")
+READY, HEALTH, _ = health_calls("ready", None)
+LIVE, _, _ = health_calls("live", None)
+(LIVE_OF_DYNAMO, _) = health_calls("live", "dynamo")
 METADATA, VERSION, VERSION_OF_VLLM = metadata_calls()
 ROUTES: dict[str, Call[Any]] = {
     "/v1/chat/completions": chat_call("chat.create", "hi", "m", {}, stream=False),
@@ -108,13 +109,13 @@ async def test_what_goes_over_the_wire(server: FaultServer, make_client: MakeCli
     prefix = "/a/b" if "/a/b" in form else ""
     server.script(answer({}, 404))
     server.script(chat(), path=prefix + "/v1/chat/completions")
-    server.script(answer({"tokens": []}), path=prefix + "/tokenize")
+    server.script(answer({"tokens": [1]}), path=prefix + "/tokenize")
     server.script(answer({"data": []}), path=prefix + "/v1/models")
     await client.chat.create("hi")
     await client.tokenize("hi")
     await client.models.list()
-    assert not await client.health.ready()
-    expected = ["/v1/chat/completions", "/tokenize", "/v1/models", "/v1/health/ready", "/health"]
+    assert await client.health.ready()
+    expected = ["/v1/chat/completions", "/tokenize", "/v1/models", "/v1/health/ready", "/health", "/v1/models"]
     assert [request.path for request in server.requests] == [prefix + path for path in expected]
     assert {request.headers["host"] for request in server.requests} == {
         form.format(server.port).partition("://")[2].partition("/")[0].lower()

@@ -14,15 +14,15 @@ from nimclient._api.urls import parse_base_url
 from nimclient._engine.replicas import (
     FAILURES,
     FIRST_EJECTION,
-    FIRST_PAUSE,
+    FIRST_THROTTLE,
     FORGETTING,
-    MOST_EJECTION,
-    MOST_PAUSE,
-    Alone,
+    MAX_EJECTION,
+    MAX_THROTTLE,
     Lease,
     Replica,
+    ReplicaRouting,
     Replicas,
-    Route,
+    SingleEndpoint,
 )
 from nimclient.errors import (
     ConnectError,
@@ -56,11 +56,11 @@ class Books:
         self.replicas = Replicas(bases(count), self.clock, random.Random(1).random)
         self.members: list[Replica] = self.replicas._members
 
-    def way(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> Route:
-        return self.replicas.way(kind, stream=stream, may_probe=may_probe)
+    def way(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> ReplicaRouting:
+        return self.replicas.routing(kind, stream=stream, may_probe=may_probe)
 
     def take(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> Lease:
-        return self.way(kind, stream=stream, may_probe=may_probe).take()
+        return self.way(kind, stream=stream, may_probe=may_probe).acquire()
 
     def place(self, lease: Lease) -> int:
         return next(i for i, member in enumerate(self.members) if member.base is lease.base)
@@ -250,7 +250,7 @@ def test_an_ejection_doubles_and_is_forgotten() -> None:
         assert until is not None
         lengths.append(until - books.clock.now)
         books.clock.now = until
-    assert lengths == [1, 2, 4, 8, 16, 32, MOST_EJECTION, MOST_EJECTION, MOST_EJECTION]
+    assert lengths == [1, 2, 4, 8, 16, 32, MAX_EJECTION, MAX_EJECTION, MAX_EJECTION]
     books.at(0, *[None] * 7, seconds=0)
     books.at(0, REFUSED, seconds=0)
     assert books.members[0].ejected_until == books.clock.now + 4
@@ -306,15 +306,15 @@ def test_pauses_double() -> None:
     lengths = []
     for _ in range(10):
         books.at(0, BUSY, BUSY, seconds=0)
-        lengths.append(member.paused_until - books.clock.now)
+        lengths.append(member.throttled_until - books.clock.now)
         books.at(0, None, seconds=0)  # was under way
-        books.clock.now = member.paused_until
-    assert lengths == [min(FIRST_PAUSE * 2**n, MOST_PAUSE) for n in range(10)]
+        books.clock.now = member.throttled_until
+    assert lengths == [min(FIRST_THROTTLE * 2**n, MAX_THROTTLE) for n in range(10)]
     books.at(0, None, BUSY, seconds=0)
-    assert member.paused_until == books.clock.now + FIRST_PAUSE
-    books.clock.now = member.paused_until
+    assert member.throttled_until == books.clock.now + FIRST_THROTTLE
+    books.clock.now = member.throttled_until
     books.at(0, RateLimitError("tomorrow", status=429, retry_after=86_400), seconds=0)
-    assert member.paused_until == books.clock.now + MOST_PAUSE
+    assert member.throttled_until == books.clock.now + MAX_THROTTLE
 
 
 def test_a_replica_that_loads_is_not_probed_by_every_call() -> None:
@@ -324,7 +324,7 @@ def test_a_replica_that_loads_is_not_probed_by_every_call() -> None:
     books.clock.now += FIRST_EJECTION
     end(books.take(), BUSY)
     assert books.takers() == {1}
-    books.clock.now += FIRST_PAUSE
+    books.clock.now += FIRST_THROTTLE
     assert books.takers() == {0, 1}
 
 
@@ -337,7 +337,7 @@ def test_a_retry_goes_elsewhere() -> None:
     way = books.way()
     places = []
     for left in (True, True, False):
-        lease = way.take()
+        lease = way.acquire()
         places.append(books.place(lease))
         end(lease, BROKEN)
         assert way.has_another() is left
@@ -352,7 +352,7 @@ def test_no_retry_goes_to_a_replica_that_is_out() -> None:
     books.at(0, REFUSED)
     books.at(1, BUSY)
     way = books.way()
-    lease = way.take()
+    lease = way.acquire()
     assert books.place(lease) == 2
     assert not way.has_another()
 
@@ -380,8 +380,8 @@ def test_a_stream_is_outstanding_until_it_ends() -> None:
 def test_one_server_alone() -> None:
     """With one server there is nothing to choose, nothing to note, and nowhere else to go."""
     base = bases(1)[0]
-    way = Alone(base)
-    with way.take() as lease:
+    way = SingleEndpoint(base)
+    with way.acquire() as lease:
         assert lease.base is base
     lease.end()
     way.waited()
@@ -425,10 +425,10 @@ class World:
             nonlocal left
             if left:
                 left -= 1
-                attempt(caller, books[caller % clients].way("chat", stream=False, may_probe=True), clock.now, 1)
+                attempt(caller, books[caller % clients].routing("chat", stream=False, may_probe=True), clock.now, 1)
 
-        def attempt(caller: int, way: Route, began: float, number: int) -> None:
-            lease = way.take()
+        def attempt(caller: int, way: ReplicaRouting, began: float, number: int) -> None:
+            lease = way.acquire()
             place = urls.index(lease.base)
             is_dead = self.dies is not None and clock.now >= self.dies and place == last
 

@@ -296,7 +296,7 @@ def test_a_forked_child_begins_anew() -> None:
     """What a parent has under way is not outstanding in a forked child."""
     with ServerThread() as one, ServerThread() as two, Client(base_url=urls([one, two]), model="m") as client:
         replicas = client._async._core.replicas
-        lease = replicas.way("chat", stream=False, may_probe=True).take()
+        lease = replicas.routing("chat", stream=False, may_probe=True).acquire()
         read, write = os.pipe()
         if (child := os.fork()) == 0:  # pragma: no cover  # in the child
             found = client._async._core.replicas

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import struct
 import subprocess
 import sys
 from array import array
@@ -198,11 +199,69 @@ def test_no_texts_give_no_vectors():
     [("int8", [-128, 127]), ("uint8", [0, 255]), ("binary", [-128, 127]), ("ubinary", [0, 255])],
 )
 def test_integer_types_are_read(dtype, numbers):
-    """NIM's embedding_type: rows of bytes, as numbers or base64; packed bits have another length than `dimensions`."""
+    """NIM's embedding_type: rows of bytes, as numbers or base64; of packed bits eight dimensions are a number."""
     code = "b" if dtype in ("int8", "binary") else "B"
     for row in (numbers, b64encode(array(code, numbers).tobytes()).decode()):
-        answer = decode(body(row), dtype=dtype, dimensions=16)
+        answer = decode(body(row), dtype=dtype, dimensions=16 if "binary" in dtype else 2)
         assert (answer.vectors.dtype, answer.vectors.dimensions, answer.vectors.tolist()) == (dtype, 2, [numbers])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dimensions"), [("int8", 3), ("uint8", 1), ("binary", 2), ("ubinary", 17), ("float32", 2)]
+)
+def test_dimensions_are_checked_for_every_type(dtype, dimensions):
+    """A server that ignores `dimensions` is found out whatever type was asked for."""
+    with pytest.raises(EmbeddingMismatchError, match=f"dimensions where {dimensions} were asked for"):
+        decode(body(b64encode(bytes(4 if dtype == "float32" else 2)).decode()), dtype=dtype, dimensions=dimensions)
+
+
+UNIT = [math.sin(i) / 8 for i in range(128)]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "binary", "ubinary"])
+def test_floats_where_bytes_were_asked_for_are_a_mismatch(dtype):
+    """A server that ignores embedding_type sends float32: four times too wide, and no vector of bytes."""
+    with pytest.raises(EmbeddingMismatchError, match=f"float32 numbers where {dtype} was asked for"):
+        decode(body(b64encode(array("f", UNIT).tobytes()).decode()), dtype=dtype)
+
+
+@pytest.mark.parametrize("form", ["e", "d"], ids=["float16", "float64"])
+def test_floats_of_another_size_are_a_mismatch(form):
+    """float16 and float64 in base64 are not read as float32, also where no dimensions were asked for."""
+    row = b64encode(struct.pack(f"<{len(UNIT)}{form}", *UNIT)).decode()
+    with pytest.raises(EmbeddingMismatchError):
+        decode(body(row))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "binary", "ubinary"])
+@given(st.binary(min_size=64, max_size=64))
+def test_rows_of_bytes_are_not_taken_for_floats(dtype, row):
+    """Bytes as quantized embeddings have them, large and small, pass."""
+    answer = decode(body(b64encode(bytes(b ^ (i * 37 % 256) for i, b in enumerate(row))).decode()), dtype=dtype)
+    assert len(answer.vectors.buffer) == 64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("row", [[True, False], [1, True], [1, "2"], [[1]], [None]])
+def test_what_is_no_number_is_a_mismatch(dtype, row):
+    """Booleans, texts and nulls are no numbers of a vector."""
+    with pytest.raises(EmbeddingMismatchError, match="not a vector"):
+        decode(body(row), dtype=dtype)
+
+
+def test_vectors_of_zeros_are_told():
+    """A vector that is zero throughout is allowed, and `zeros` says where it is."""
+    answer = decode({"data": [{"embedding": row} for row in ([0.0, 0.0], [0.0, 1.0], [0, 0])]})
+    assert answer.vectors.zeros == (0, 2)
+    assert answer.vectors[1:].zeros == (1,)
+    assert decode({"data": []}).vectors.zeros == ()
+
+
+def test_an_index_of_megabytes_makes_a_short_error():
+    """What a server sends as an index is shown in part only."""
+    with pytest.raises(EmbeddingMismatchError) as caught:
+        decode({"data": [{"index": "9" * 5_000_000, "embedding": [1.0]}]})
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class FaultServer:
     ) -> None:
         await self.stop()
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 2.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for something that the client's doings bring about soon."""
         async with asyncio.timeout(seconds):
             while not condition():

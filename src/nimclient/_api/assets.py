@@ -39,7 +39,15 @@ _DATA_URL = re.compile(r"data:(image/[\w.+-]+);base64,")
 def make_call(
     url: str, data: bytes, content_type: object, description: object, options: Mapping[str, Any]
 ) -> Call[Upload]:
-    """The first step: the asset is described, and gets an id and a signed address."""
+    """The first step: the asset is described, and gets an id and a signed address.
+
+    Args:
+        url: Where the platform keeps assets.
+        data: The bytes, for their format.
+        content_type: None: recognized from the bytes.
+        description: None: ours.
+        options: CallOptions.
+    """
     check_names("assets.upload", options, _OPTIONS)
     if not data:
         raise ConfigurationError("data is empty")

@@ -30,7 +30,9 @@ class Call(Generic[T]):
     of `fields` that we added and that are dropped when the server rejects them. `accumulator` makes the plain answer
     where a server sends events unasked. `raw` is a body that is no JSON. `follow`: whether the result may lie elsewhere
     (302); `allow_plain_202`: whether a 202 without a request id is an answer like any other; `bare`: nothing of the
-    client's is sent along, neither key nor headers; `uploads`: images that have to become assets before it is sent.
+    client's is sent along, neither key nor headers; `uploads`: images that have to become assets before it is sent;
+    `kind`: of the model that it needs (chat, completions, embedding, ranking), "" where it needs none;
+    `warnings`: what the caller is told, once, when it is sent.
     """
 
     method: str
@@ -51,6 +53,8 @@ class Call(Generic[T]):
     allow_plain_202: bool = False
     bare: bool = False
     uploads: tuple[Image, ...] = field(default=(), repr=False)
+    warnings: tuple[str, ...] = ()
+    kind: str = ""
 
     body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
 
@@ -63,6 +67,10 @@ class Call(Generic[T]):
     def shown_path(self) -> str:
         """The path for people: without its query, which may hold a signature."""
         return self.path.partition("?")[0]
+
+    def with_model(self, model: str) -> Call[T]:
+        """The same for another model, encoded anew."""
+        return evolve(self, model=model, fields={**(self.fields or {}), "model": model})
 
     @property
     def choices(self) -> int:

@@ -5,6 +5,7 @@ A name that is not in the table is used as it is: the table can only ever know y
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -14,6 +15,7 @@ from attrs import evolve
 
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
+from nimclient._base.types import is_array
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
 
@@ -35,6 +37,26 @@ _SERVES: dict[str, tuple[str, ...]] = {
     "ranking": ("ranking",),
 }
 """Which kinds of model a kind of call may name."""
+
+_CAPABILITIES = {
+    "embed": "embedding",
+    "embedding": "embedding",
+    "embeddings": "embedding",
+    "feature-extraction": "embedding",
+    "rerank": "ranking",
+    "score": "ranking",
+    "text-ranking": "ranking",
+    "chat": "chat",
+    "completion": "chat",
+    "completions": "chat",
+    "generate": "chat",
+    "text-generation": "chat",
+}
+_NAMES = (
+    (re.compile(r"rerank|ranker|cross-?encoder", re.I), "ranking"),
+    (re.compile(r"embed|(?:^|[/_-])(?:e5|bge|gte|minilm|mpnet|colbert|splade)(?:[_-]|$)", re.I), "embedding"),
+    (re.compile(r"whisper|(?:^|[/_-])tts(?:[_-]|$)|guard(?:[_-]|$)", re.I), "other"),
+)
 
 
 @cache
@@ -156,12 +178,15 @@ class Catalog:
 
         A server of many kinds gives the hosted default where it has it, and nothing deprecated where it has a choice.
         An adapter (vLLM marks it with `parent`; `root` is the model's path and marks nothing) is never the default, nor
-        is a model of unknown kind that the server does not list.
+        is a model of unknown kind that the server does not list, or whose name tells of another kind.
         """
         bases = [model for model in models if model.parent is None]
-        fitting = [m for m in bases if m.kind in _SERVES[kind]] or [
-            m for m in bases if m.kind == "unknown" and m.listed
-        ]
+        unknown = [m for m in bases if m.kind == "unknown" and m.listed]
+        fitting = (
+            [m for m in bases if m.kind in _SERVES[kind]]
+            or [m for m in unknown if _named_kind(m.id) == kind]
+            or [m for m in unknown if _named_kind(m.id) is None]
+        )
         if not fitting:
             return None
         default = hosted_default(kind)
@@ -184,7 +209,7 @@ class Catalog:
             )
         base = None if model.parent is None else self.own.get(model.parent) or lookup(model.parent)
         if base is None:
-            return evolve(model, callable=callable)
+            return evolve(model, kind=_stated_kind(model) or model.kind, callable=callable)
         return evolve(
             model,
             kind=base.kind,
@@ -195,6 +220,18 @@ class Catalog:
             thinking_switch=base.thinking_switch,
             callable=callable,
         )
+
+
+def _stated_kind(model: Model) -> str | None:
+    """The kind that a server says a model is of: infinity's and llama-server's `capabilities`, or a `task`."""
+    stated: Any = model.extra.get("capabilities", model.extra.get("task"))
+    words = stated if is_array(stated) else [stated]
+    return next((kind for word in words if isinstance(word, str) and (kind := _CAPABILITIES.get(word.lower()))), None)
+
+
+def _named_kind(name: str) -> str | None:
+    """The kind that a model's name tells: most rerankers and embedding models say so."""
+    return next((kind for pattern, kind in _NAMES if pattern.search(name)), None)
 
 
 def read_endpoints(endpoints: object) -> dict[str, Model]:

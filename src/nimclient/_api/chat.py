@@ -35,8 +35,15 @@ def chat_call(
 ) -> Call[ChatCompletion]:
     """The call for these messages. TypeError for an unknown option; ConfigurationError for input that cannot be sent.
 
-    `hosted`: whether it goes to NVIDIA's catalog, which wants assets named in a header and takes bodies of 25 MiB;
-    `developer`: whether the server knows the role of that name; `switch`: how the caller says this model is told to think.
+    Args:
+        method: The name of the public method, for errors.
+        messages: A str or a list of messages.
+        model: None while it is not known yet.
+        options: ChatOptions.
+        stream: Whether the answer is to come as it is written.
+        hosted: It goes to NVIDIA's catalog, which wants assets named in a header and takes bodies of 25 MiB.
+        developer: The server knows the role of that name.
+        switch: How the caller says this model is told to think.
     """
     check_names(method, options, CHAT_OPTIONS)
     check_numbers(options)
@@ -55,8 +62,8 @@ def chat_call(
             fields["stream_options"] = {"include_usage": True}
             droppable_fields = ("stream", "stream_options")
     merge_fields(fields, options, not_sent=_NOT_SENT)
-    if (thinking := options.get("thinking")) is not None:
-        switch_thinking(fields, model, thinking, switch)
+    thinking = options.get("thinking")
+    warning = None if thinking is None else switch_thinking(fields, model, thinking, switch)
     call = Call(
         "POST",
         "/chat/completions",
@@ -68,6 +75,8 @@ def chat_call(
         stream=stream,
         headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
         accumulator=ChatAccumulator,
+        warnings=() if warning is None else (warning,),
+        kind="chat",
     )
     if hosted:
         check_body_size(call.body)

@@ -27,7 +27,15 @@ _NOT_SENT = frozenset({"stream_usage"})
 def completion_call(
     method: str, prompt: object, model: str | None, options: Mapping[str, Any], *, stream: bool
 ) -> Call[Completion]:
-    """The call for this prompt. TypeError for an unknown option; ConfigurationError for a prompt that cannot be sent."""
+    """The call for this prompt. TypeError for an unknown option; ConfigurationError for a prompt that cannot be sent.
+
+    Args:
+        method: The name of the public method, for errors.
+        prompt: A text, token ids, or a list of either; None beside `prompt_embeds`.
+        model: None while it is not known yet.
+        options: CompletionOptions.
+        stream: Whether the answer is to come as it is written.
+    """
     check_names(method, options, COMPLETION_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
     if prompt is not None or options.get("prompt_embeds") is None:
@@ -50,6 +58,7 @@ def completion_call(
         replay=Replay.ONCE,
         stream=stream,
         accumulator=CompletionAccumulator,
+        kind="completions",
     )
 
 

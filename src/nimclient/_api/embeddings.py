@@ -50,7 +50,17 @@ def embeddings_call(
 ) -> Call[Embeddings]:
     """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input.
 
-    `check` looks at the answer, too: what it raises is as if the answer could not be decoded.
+    Args:
+        method: The name of the public method, for errors.
+        texts: The input, a list of str.
+        model: None while it is not known yet.
+        input_type: "query" or "passage", as NIM wants to know.
+        truncate: What NIM does with a text that is too long.
+        dimensions: How many numbers a vector is to have.
+        encoding_format: None: base64, or float where the server rejects it.
+        options: EmbeddingOptions.
+        input_type_is_ours: The caller has not chosen it, so that it may be dropped.
+        check: Looks at the answer, too: what it raises is as if the answer could not be decoded.
     """
     check_names(method, options, EMBEDDING_OPTIONS)
     checked = check_texts("texts", texts)
@@ -80,7 +90,14 @@ def embeddings_call(
         check=check,
     )
     return Call(
-        "POST", "/embeddings", decode, fields, model=model, droppable_fields=droppable_fields, parse=loads_embeddings
+        "POST",
+        "/embeddings",
+        decode,
+        fields,
+        model=model,
+        droppable_fields=droppable_fields,
+        parse=loads_embeddings,
+        kind="embedding",
     )
 
 

@@ -25,7 +25,16 @@ _AGAIN_IS_THE_SAME = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # i
 def infer_call(
     name: str, path_or_url: str, json: Json, assets: object, options: Mapping[str, Any], accept: str
 ) -> Call[Blob]:
-    """A POST of JSON whose answer is taken as it comes, from wherever it lies."""
+    """A POST of JSON whose answer is taken as it comes, from wherever it lies.
+
+    Args:
+        name: The name of the public method, for errors.
+        path_or_url: Below the root, or absolute.
+        json: The body.
+        assets: Assets that the body refers to, as records or ids.
+        options: CallOptions.
+        accept: The value of that header.
+    """
     check_names(name, options, _OPTIONS)
     headers = {} if assets is None else named_assets(assets, options.get("extra_headers"))
     return Call(
@@ -42,7 +51,15 @@ def infer_call(
 
 
 def request_call(method: str, path_or_url: str, json: Json, options: Mapping[str, Any], *, stream: bool) -> Call[Blob]:
-    """Any request. What it may not be repeated for is told by its method."""
+    """Any request. Whether it may be repeated is told by its method.
+
+    Args:
+        method: Of HTTP.
+        path_or_url: Below the root, or absolute.
+        json: The body; None sends none.
+        options: CallOptions.
+        stream: Whether the response is read event by event.
+    """
     check_names("request", options, _OPTIONS)
     if not isinstance(method, str) or method.upper() not in _METHODS:
         raise ConfigurationError(f"method is {method!r:.40}; choose one of {', '.join(_METHODS)}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from nimclient._api.call import Call
-from nimclient._base.config import Dialect
+from nimclient._api.server_types import ServerType
 from nimclient._base.types import Json
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import ConfigurationError
@@ -27,14 +28,49 @@ def get_call(model_id: str) -> Call[Model]:
     return Call("GET", "/models/" + quote(model_id, safe="/:@!$&'()*+,;=~-._"), decode_model)
 
 
-def health_calls(what: str, dialect: Dialect | None) -> tuple[Call[None], Call[None]]:
-    """Where "ready" or "live" may be asked, the likelier route first: NIM has /v1/health/…, vLLM /health, Dynamo /health
-    and /live, these below the root.
+_HEALTH_ROUTES: Mapping[str, Mapping[ServerType | None, tuple[str, ...]]] = {
+    "ready": {
+        None: ("/v1/health/ready", "/health"),
+        "nim": ("/v1/health/ready", "/health"),
+        "litellm": ("/health/readiness",),
+        "sglang": ("/ready", "/health"),
+    },
+    "live": {
+        None: ("/v1/health/live", "/health"),
+        "nim": ("/v1/health/live", "/health"),
+        "litellm": ("/health/liveliness",),
+        "sglang": ("/ping", "/health"),
+        "dynamo": ("/live",),
+    },
+}
+"""Below the root: where a server of this type tells it, the likeliest route first; of others /health, then NIM's."""
+
+
+def health_calls(what: str, server_type: ServerType | None, found: str | None = None) -> tuple[Call[None], ...]:
+    """Where to ask whether a server is "ready" or "live", the likeliest route first. The last one lists its models.
+
+    `found` is the route at which this server has told it before. `/health` is no route for servers that it costs work:
+    LiteLLM calls every model behind it, SGLang generates a token.
     """
-    nim = Call("GET", f"/health/{what}", _nothing)
-    path = "/live" if dialect == "dynamo" and what == "live" else "/health"
-    root = Call("GET", path, _nothing, at_root=True)
-    return (root, nim) if dialect in ("vllm", "dynamo") else (nim, root)
+    routes = _HEALTH_ROUTES[what].get(server_type, ("/health", f"/v1/health/{what}"))
+    ordered = dict.fromkeys([*([found] if found else ()), *routes, "/v1/models"])
+    return tuple(_health_call(route) for route in ordered)
+
+
+def _health_call(route: str) -> Call[None]:
+    below_api = route.startswith("/v1/")
+    return Call("GET", route.removeprefix("/v1") if below_api else route, _nothing, at_root=not below_api)
+
+
+def health_route(call: Call[None]) -> str:
+    """The route of a call for health, below the root."""
+    return call.path if call.at_root else f"/v1{call.path}"
+
+
+def is_health_answer(call: Call[None], headers: Mapping[str, str]) -> bool:
+    """Whether a 200 to such a call comes from an inference server: none answers with a page, and models are JSON."""
+    kind = headers.get("content-type", "")
+    return "json" in kind if call.path == "/models" else "html" not in kind
 
 
 def metadata_calls() -> tuple[Call[Metadata], ...]:

@@ -15,10 +15,11 @@ from attrs import evolve, frozen
 
 from nimclient._api.call import Call
 from nimclient._api.options import check_names, check_text, check_whole, check_word, merge_fields, names_of
+from nimclient._api.server_types import ServerType
 from nimclient._base.config import Dialect
 from nimclient._base.types import Json, JsonDict, is_items
 from nimclient._base.values import ResponseMeta
-from nimclient.errors import ConfigurationError, RerankMismatchError
+from nimclient.errors import APIStatusError, ConfigurationError, NimError, RerankMismatchError
 from nimclient.records.chat import Usage
 from nimclient.records.media import Image
 from nimclient.records.params import CallOptions
@@ -35,20 +36,28 @@ SLICE_BYTES = 16_000_000  # the hosted gateway takes 25 MiB
 
 @frozen
 class Form:
-    """A way to ask: NIM's or not, and where."""
+    """A way to ask: NIM's or not, where, and what the field of the documents is called.
+
+    `asks_all`: `top_n` is sent also where all are wanted, since the server would give fewer by itself.
+    """
 
     path: str
     nim: bool = False
     at_root: bool = False
+    field: str = "documents"
+    asks_all: bool = False
 
-    def is_of(self, call: Call[Any]) -> bool:
-        """Whether a call is in this form."""
-        return (call.path, call.at_root) == (self.path, self.at_root)
+    @property
+    def takes_truncate(self) -> bool:
+        """Whether the form has a field for what is done with texts that are too long."""
+        return self.nim or self.field == "texts"
 
 
 NIM = Form("/ranking", nim=True)
 RERANK = Form("/rerank")
 RERANK_AT_ROOT = Form("/rerank", at_root=True)
+TEXTS = Form("/rerank", at_root=True, field="texts")
+"""That of text-embeddings-inference."""
 
 
 @frozen
@@ -65,7 +74,7 @@ class Passage:
         return len(self.text or "") + len(self.image or "")
 
 
-def forms(told: Dialect | None, known: Dialect | None, endpoint: str | None = None) -> tuple[Form, ...]:
+def forms(told: Dialect | None, known: ServerType | None, endpoint: str | None = None) -> tuple[Form, ...]:
     """The forms worth trying, the likeliest first.
 
     A URL of the model's own says by its end which form it takes, and what is certain (`told`: the caller's word, or
@@ -81,14 +90,35 @@ def forms(told: Dialect | None, known: Dialect | None, endpoint: str | None = No
         case "nim" | "hosted":
             return (NIM,)
         case None:
-            rerank_first = known in ("vllm", "dynamo")
-            return (RERANK, RERANK_AT_ROOT, NIM) if rerank_first else (NIM, RERANK, RERANK_AT_ROOT)
+            if known == "tei":
+                return TEXTS, RERANK
+            nim_first = known in (None, "nim", "hosted")
+            return (NIM, RERANK, RERANK_AT_ROOT) if nim_first else (RERANK, RERANK_AT_ROOT, NIM)
+
+
+def other_form(form: Form, error: NimError, top_n: int | None) -> Form | None:
+    """The form in which a server that answers so may do better: one that names another field, or gives fewer ranks."""
+    if form.nim or form == TEXTS:
+        return None
+    if isinstance(error, APIStatusError) and error.status in (400, 422) and error.param == TEXTS.field:
+        return TEXTS
+    if isinstance(error, RerankMismatchError) and top_n is None and not form.asks_all:
+        return evolve(form, asks_all=True)
+    return None
 
 
 def check_ranking(
     query: object, documents: object, top_n: int | None, truncate: str | None, options: Mapping[str, Any]
 ) -> list[Passage]:
-    """The documents, checked. TypeError for a str where a list belongs, ConfigurationError for bad input."""
+    """The documents, checked. TypeError for a str where a list belongs, ConfigurationError for bad input.
+
+    Args:
+        query: What to rank by.
+        documents: Texts, images or both.
+        top_n: How many of the best are wanted.
+        truncate: What NIM does with a text that is too long.
+        options: CallOptions.
+    """
     check_names("rerank", options, RANKING_OPTIONS)
     check_text("query", query)
     check_whole("top_n", top_n, 1)
@@ -144,7 +174,17 @@ def ranking_call(
     truncate: str | None,
     options: Mapping[str, Any],
 ) -> Call[Ranking]:
-    """The call for passages that are checked already. `truncate` exists in NIM's form only, `top_n` in the other."""
+    """The call for passages that are checked already.
+
+    Args:
+        form: How this server is asked.
+        query: What to rank by.
+        passages: The documents.
+        model: None: the server takes its own.
+        top_n: How many of the best are wanted; NIM's form and TEI's have no field for it, the cut is made here.
+        truncate: A field of NIM's form and TEI's only.
+        options: CallOptions.
+    """
     fields: JsonDict = {} if model is None else {"model": model}
     if form.nim:
         fields["query"] = {"text": query}
@@ -154,12 +194,16 @@ def ranking_call(
         top_n = None
     else:
         fields["query"] = query
-        fields["documents"] = [_document(passage) for passage in passages]
-        if top_n is not None:
-            fields["top_n"] = top_n = min(top_n, len(passages))
+        fields[form.field] = [_document(passage) for passage in passages]
+        if form == TEXTS:
+            top_n = None
+            if truncate is not None:
+                fields["truncate"] = truncate != "NONE"
+        elif top_n is not None or form.asks_all:
+            fields["top_n"] = top_n = min(top_n or len(passages), len(passages))
     merge_fields(fields, options)
     decode = partial(_decode, documents=[passage.document for passage in passages], top_n=top_n)
-    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root)
+    return Call("POST", form.path, decode, fields, model=model, at_root=form.at_root, kind="ranking")
 
 
 def _nim_passage(passage: Passage) -> JsonDict:

@@ -1,72 +1,110 @@
-"""Which kind of server answers: what the headers and bodies of its answers say of it. Nothing is asked to find out.
+"""How the server type is detected: by what the headers and bodies of its responses say. Nothing is requested to find out.
 
-A sign is taken only where one kind of server gives it. NIM 2.x LLM containers are vLLM behind another front door, so what
-looks like vLLM turns out to be a NIM when a route of NIM answers; no other verdict is changed.
+A sign counts only where one server type gives it; a server that shows none stays unknown. NIM 2.x LLM containers are vLLM
+behind another proxy, so what looks like vLLM turns out to be a NIM when a route of NIM answers; no other verdict changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Literal, TypeAlias
 
 from nimclient._api.urls import BaseURL
 from nimclient._base import json as _json
-from nimclient._base.config import Dialect
+from nimclient._base.config import DIALECTS, Dialect
 from nimclient._base.types import Json, is_object
 from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
+ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei"]
+"""Servers whose ways are known here, but that `dialect=` has no word for."""
+
+ServerType: TypeAlias = Dialect | ForeignType
+
+_INSPECTED_RESPONSES = 16
+_LITELLM_POLICY = "frame-ancestors 'none'"
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
+_OWNERS: Mapping[str, ServerType] = {
+    "vllm": "vllm",
+    "llamacpp": "llama.cpp",
+    "infinity": "infinity",
+    "sglang": "sglang",
+}
+"""`owned_by` of a listed model, where it names the server."""
 
 
 class Dialects:
     """What a client has found out about the servers it talks to, by origin."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Dialect] = {}
-        self._greeted: set[str] = set()
+        self._known: dict[str, ServerType] = {}
+        self._inspected: dict[str, int] = {}
+        self._suspected: set[str] = set()
+        self._health_paths: dict[tuple[str, str], str] = {}
 
     def get(self, url: str) -> Dialect | None:
-        """The kind of server behind a URL, None while it has not shown."""
-        return self._known.get(_origin(url))
+        """The server type behind a URL, as `dialect=` has a word for it; None while it is not known."""
+        return _as_dialect(self._known.get(_origin(url)))
 
     def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
-        """The kind of server that replicas are: what the first of them has shown that has shown anything."""
+        """The server type of replicas: that of the first one whose type is known."""
         for base in bases:
-            if (known := self._known.get(base.origin)) is not None:
+            if (known := _as_dialect(self._known.get(base.origin))) is not None:
                 return known
         return None
 
-    def learn(self, url: str, dialect: Dialect | None) -> None:
-        """Remember what an answer of this URL has shown, if it has shown anything."""
-        if dialect is not None:
+    def type_of(self, url: str) -> ServerType | None:
+        """The server type behind a URL, foreign ones included."""
+        return self._known.get(_origin(url))
+
+    def type_for_health(self, url: str) -> ServerType | None:
+        """The same, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be asked."""
+        return self.type_of(url) or ("litellm" if _origin(url) in self._suspected else None)
+
+    def learn(self, url: str, server_type: ServerType | None) -> None:
+        """Remember what a response of this URL has shown, if it has shown anything."""
+        if server_type is not None:
             origin = _origin(url)
             known = self._known.get(origin)
-            if known is None or (known == "vllm" and dialect == "nim"):
-                self._known[origin] = dialect
+            if known is None or (known == "vllm" and server_type == "nim"):
+                self._known[origin] = server_type
 
     def inspect_headers(self, url: str, headers: Mapping[str, str]) -> None:
-        """Look at the headers of the first answer of a server."""
+        """Look at the headers of the first few responses of a server: a 404 may have fewer than others."""
         origin = _origin(url)
-        if origin not in self._greeted:
-            self._greeted.add(origin)
-            self.learn(url, dialect_of_headers(headers))
+        seen = self._inspected.get(origin, 0)
+        if seen < _INSPECTED_RESPONSES:
+            self._inspected[origin] = seen + 1
+            if origin not in self._known:
+                self.learn(url, type_of_headers(headers))
+                if headers.get("content-security-policy") == _LITELLM_POLICY and "server" not in headers:
+                    self._suspected.add(origin)
 
     def read(self, url: str, path: str, value: Json) -> None:
-        """Look at the body of an answer, while it is open who gave it or vLLM may still turn out to be a NIM."""
+        """Look at the body of a response, while the type is unknown or vLLM may still turn out to be a NIM."""
         if self._known.get(_origin(url)) in (None, "vllm"):
-            self.learn(url, dialect_of_answer(path, value))
+            self.learn(url, type_of_answer(path, value))
 
-    def inspect_health(self, url: str, path: str, headers: Mapping[str, str]) -> None:
-        """Remember whose health route has answered: vLLM's body is empty, Dynamo's is JSON."""
-        if path.startswith("/health/"):
-            self.learn(url, "nim")
-        else:
-            self.learn(url, "dynamo" if "json" in headers.get("content-type", "") else "vllm")
+    def inspect_health(self, url: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+        """Remember whose health route has answered."""
+        self.learn(url, type_of_health(path, headers, body))
 
     def inspect_error(self, url: str, error: APIStatusError) -> None:
-        """Look at a refusal, while it is open who gave it."""
+        """Look at an error response, while the type is unknown."""
         if _origin(url) not in self._known:
-            self.learn(url, dialect_of_refusal(error))
+            self.learn(url, type_of_error(error))
+
+    def health_path(self, url: str, what: str) -> str | None:
+        """The path at which this server has been found to tell whether it is "ready" or "live"."""
+        return self._health_paths.get((_origin(url), what))
+
+    def learn_health_path(self, url: str, what: str, path: str) -> None:
+        """Remember where a server tells it."""
+        self._health_paths[_origin(url), what] = path
+
+
+def _as_dialect(server_type: ServerType | None) -> Dialect | None:
+    return next((known for known in DIALECTS if known == server_type), None)
 
 
 def _origin(url: str) -> str:
@@ -75,14 +113,34 @@ def _origin(url: str) -> str:
     return url if end < 0 else url[:end]
 
 
-def dialect_of_headers(headers: Mapping[str, str]) -> Dialect | None:
-    """NVCF marks nearly every answer with its ids; Dynamo may name its own."""
+def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
+    """NVCF marks nearly every response with its ids, LiteLLM and TEI mark theirs, Dynamo may; llama-server names itself."""
     if "nvcf-reqid" in headers or "nvcf-status" in headers:
         return "hosted"
-    return "dynamo" if "x-dynamo-request-id" in headers else None
+    if "x-dynamo-request-id" in headers:
+        return "dynamo"
+    if "x-litellm-version" in headers or "x-litellm-call-id" in headers:
+        return "litellm"
+    if headers.get("server") == "llama.cpp":
+        return "llama.cpp"
+    return "tei" if "x-compute-type" in headers and "x-inference-time" in headers else None
 
 
-def dialect_of_answer(path: str, value: Json) -> Dialect | None:
+def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> ServerType | None:
+    """Only NIM has health routes below /v1; Dynamo's body lists its instances. An empty 200 may be anybody's."""
+    kind = headers.get("content-type", "")
+    if path in ("/health/ready", "/health/live"):
+        return None if "html" in kind else "nim"
+    if "json" not in kind:
+        return None
+    try:
+        data = object_or_empty(_json.loads(body))
+    except DecodeError:
+        return None
+    return "dynamo" if "instances" in data and "status" in data else None
+
+
+def type_of_answer(path: str, value: Json) -> ServerType | None:
     """What the JSON of a 200 says: who owns the listed models, the ids of embeddings, the fingerprint of a completion."""
     if not is_object(value):
         return None
@@ -91,7 +149,7 @@ def dialect_of_answer(path: str, value: Json) -> Dialect | None:
     if path == "/embeddings":
         return "vllm" if _starts(value.get("id"), "embd-") else None
     if path == "/models":
-        return next((kind for entry in objects(value.get("data")) if (kind := _of_model(entry))), None)
+        return next((found for entry in objects(value.get("data")) if (found := _of_model(entry))), None)
     if path.startswith("/models/"):
         return _of_model(value)
     if path == "/metadata":
@@ -101,16 +159,17 @@ def dialect_of_answer(path: str, value: Json) -> Dialect | None:
     return None
 
 
-def _of_model(entry: Mapping[str, Json]) -> Dialect | None:
-    """vLLM and NIM 1.x own what they serve; Dynamo gives a context_window where vLLM gives max_model_len."""
-    if entry.get("owned_by") == "vllm":
-        return "vllm"
-    if entry.get("owned_by") == "system" and "root" in entry:
-        return "nim"
-    return "dynamo" if "context_window" in entry and entry.get("owned_by") == "nvidia" else None
+def _of_model(entry: Mapping[str, Json]) -> ServerType | None:
+    """Most servers own what they serve; Dynamo gives a context_window where vLLM gives max_model_len."""
+    owner = entry.get("owned_by")
+    if owner == "system":
+        return "nim" if "root" in entry else None
+    if owner == "nvidia":
+        return "dynamo" if "context_window" in entry else None
+    return _OWNERS.get(owner) if isinstance(owner, str) else None
 
 
-def dialect_of_refusal(error: APIStatusError) -> Dialect | None:
+def type_of_error(error: APIStatusError) -> ServerType | None:
     """NVCF's problems name it; Dynamo's errors have exactly three fields, the code being the status."""
     try:
         data = object_or_empty(_json.loads(error.body.encode()))

@@ -7,7 +7,6 @@ Switches by family: `enable_thinking` Qwen3, Nemotron 3, GLM; `thinking` DeepSee
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -28,29 +27,27 @@ _SYSTEM_LINES = {
 _SYSTEM_ROLES = ("system", "developer")
 
 
-def switch_thinking(fields: JsonDict, model: str | None, thinking: object, switch: str | None = None) -> None:
-    """Put the model's own switch into the fields of a chat call.
+def switch_thinking(fields: JsonDict, model: str | None, thinking: object, switch: str | None = None) -> str | None:
+    """Put the model's own switch into the fields of a chat call. Returns what the caller should be warned of, if anything.
 
     Keys of `chat_template_kwargs`, a `reasoning_effort` and a switch in the system message that are there already stay as
-    they are. A model of the catalog that has no switch gets none, with a UserWarning; a model that the catalog does not
-    know gets `enable_thinking`, the most common one, with a UserWarning; one that is not found yet (None) gets none.
-    `switch`: the one that the caller has said this model has.
-    ConfigurationError for anything but a bool.
+    they are. A model of the catalog that has no switch gets none, and a warning; a model that the catalog does not know
+    gets `enable_thinking`, the most common one, and a warning; one that is not found yet (None) gets none.
+    `switch`: the one that the caller has said this model has. ConfigurationError for anything but a bool.
     """
     if not isinstance(thinking, bool):
         raise ConfigurationError(f"thinking takes True or False, not {type(thinking).__name__}")
     if model is None:
-        return
+        return None
     switch = switch or thinking_switch(model)
     if switch is None and lookup_weights(model) is not None:
-        warnings.warn(f"model {model!r} has no switch for thinking; thinking={thinking} is not sent", stacklevel=2)
-        return
+        return f"model {model!r} has no switch for thinking; thinking={thinking} is not sent"
+    warning = None
     if switch is None:
         switch = "enable_thinking"
-        warnings.warn(
+        warning = (
             f"model {model!r} is not in the catalog; thinking={thinking} is sent as chat_template_kwargs.{switch} "
-            f"(if its switch is another, pass chat_template_kwargs instead)",
-            stacklevel=2,
+            f"(if its switch is another, pass chat_template_kwargs instead)"
         )
     choice = 0 if thinking else 1
     if switch in _TEMPLATE_KEYS:
@@ -59,6 +56,7 @@ def switch_thinking(fields: JsonDict, model: str | None, thinking: object, switc
         _add_system_line(fields, _SYSTEM_LINES[switch], choice)
     else:
         fields.setdefault("reasoning_effort", _EFFORTS[choice])
+    return warning
 
 
 def _add_template_key(fields: JsonDict, key: str, value: Any) -> None:

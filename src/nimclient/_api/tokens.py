@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_names, merge_fields, names_of
-from nimclient._base.types import JsonDict, is_items
+from nimclient._api.server_types import ServerType
+from nimclient._base.types import Json, JsonDict, is_items
+from nimclient._base.values import ResponseMeta
 from nimclient._schema.tools import wire_tools
-from nimclient.errors import ConfigurationError
+from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.records._decode import object_or_empty
 from nimclient.records.params import CallOptions, TokenizeOptions
 from nimclient.records.server import Detokenization, Tokenization, decode_detokenization, decode_tokenization
 
@@ -20,19 +24,51 @@ _NOT_SENT = frozenset({"tools"})
 
 
 def tokenize_call(
-    text_or_messages: object, model: str | None, options: Mapping[str, Any], *, developer: bool = True
+    text_or_messages: object,
+    model: str | None,
+    options: Mapping[str, Any],
+    *,
+    developer: bool = True,
+    server_type: ServerType | None = None,
 ) -> Call[Tokenization]:
-    """A str is a text as it is; a list is a chat, put into the model's template by the server."""
+    """A str is a text as it is; a list is a chat, put into the model's template by the server.
+
+    Args:
+        text_or_messages: What to count.
+        model: None: the server takes its own.
+        options: TokenizeOptions.
+        developer: The server knows the role of that name.
+        server_type: llama-server calls the text `content`; to `prompt` it answers 200 with no tokens.
+    """
     check_names("tokenize", options, TOKENIZE_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
-    if isinstance(text_or_messages, str):
-        fields["prompt"] = text_or_messages
+    text = text_or_messages if isinstance(text_or_messages, str) else None
+    if text is not None:
+        fields["content" if server_type == "llama.cpp" else "prompt"] = text
     else:
         fields["messages"] = wire_messages(text_or_messages, developer=developer)
     if tools := wire_tools(options.get("tools") or ()):
         fields["tools"] = tools
     merge_fields(fields, options, not_sent=_NOT_SENT)
-    return Call("POST", "/tokenize", decode_tokenization, fields, model=model, at_root=True)
+    decode = partial(_decode_tokens, is_empty=text == "", is_text=text is not None)
+    return Call("POST", "/tokenize", decode, fields, model=model, at_root=True)
+
+
+def _decode_tokens(value: Json, meta: ResponseMeta, *, is_empty: bool, is_text: bool) -> Tokenization:
+    found = decode_tokenization(value, meta)
+    if found.count == 0 and not is_empty:
+        where = "a text that is not empty" if is_text else "the messages; it may take only a text here"
+        raise DecodeError(f"the server counted no tokens in {where}", path="tokens", status=meta.status)
+    return found
+
+
+def _decode_text(value: Json, meta: ResponseMeta) -> Detokenization:
+    """llama-server calls the text `content`."""
+    data = object_or_empty(value)
+    if "prompt" not in data and "content" in data:
+        value = {**data, "prompt": data["content"]}
+        del value["content"]
+    return decode_detokenization(value, meta)
 
 
 def detokenize_call(tokens: Sequence[int], model: str | None, options: Mapping[str, Any]) -> Call[Detokenization]:
@@ -47,4 +83,4 @@ def detokenize_call(tokens: Sequence[int], model: str | None, options: Mapping[s
     fields: JsonDict = {} if model is None else {"model": model}
     fields["tokens"] = ids
     merge_fields(fields, options)
-    return Call("POST", "/detokenize", decode_detokenization, fields, model=model, at_root=True)
+    return Call("POST", "/detokenize", _decode_text, fields, model=model, at_root=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
 
-from nimclient._base.values import AttemptEvent, RedactedStr
+from nimclient._base.values import RedactedStr
 from nimclient.errors import ConfigurationError
 
 HOSTED_BASE_URL = "https://integrate.api.nvidia.com/v1"
@@ -307,7 +307,7 @@ class ClientConfig:
     trust_env: bool
     catalog: Mapping[str, object]
     strict: bool
-    on_attempt: Callable[[AttemptEvent], object] | None
+    on_attempt: Callable[[Any], object] | None
     transport: object = None
 
     def portable(self) -> ClientConfig:

@@ -10,8 +10,6 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from nimclient.errors import NimError
-
 
 class Headers(Mapping[str, str]):
     """Response headers: a mapping that ignores case, built when first looked at; repeats are joined by a comma."""
@@ -122,18 +120,6 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 def printable_id(value: str) -> str:
     """An id without anything that could break a line of a log, 200 characters at most."""
     return "".join(c for c in value if c.isprintable())[:200]
-
-
-@frozen
-class AttemptEvent:
-    """One attempt of one call, as `on_attempt` is told: where, which one, how it ended, after how many seconds."""
-
-    method: str
-    url: str
-    attempt: int
-    status: int | None
-    error: NimError | None
-    seconds: float
 
 
 def path_of(url: str) -> str:

@@ -1,7 +1,7 @@
-"""The gate before the server that all slices of one call pass: where they wait when the pacer says so.
+"""The gate that all slices of one call pass before they are sent: where they wait when the pacer says so.
 
-Who waits stands in line, refused slices first. Only the head of the line asks the pacer, and who leaves the line wakes the
-next: nothing is polled, and nobody rushes when the gate opens. It decides nothing itself.
+What waits stands in a queue, throttled slices first. Only the head of the queue asks the pacer, and what leaves it wakes the
+next: nothing is polled, and no burst follows when the gate opens. It decides nothing itself.
 """
 
 from __future__ import annotations
@@ -39,63 +39,63 @@ class Gate:
         self._random = random
         self._work = work
         self._sleep = sleep
-        self._refused: deque[anyio.Event] = deque()
-        self._line: deque[anyio.Event] = deque()
+        self._throttled: deque[anyio.Event] = deque()
+        self._queue: deque[anyio.Event] = deque()
 
     def width(self) -> int:
         """How many slices may be in flight now: as many workers are worth having."""
         return self.pacer.limit
 
-    async def enter(self, turn: Ticket, deadline: float | None) -> float:
-        """Wait for a place and take it: returns 0, or the seconds it would take where that is behind the deadline.
+    async def acquire(self, ticket: Ticket, deadline: float | None) -> float:
+        """Wait for a slot and take it: returns 0, or the seconds it would take where that is behind the deadline.
 
         A slice that has been sent before goes before those that have not.
         """
-        if not self._line and not self._refused and not self.pacer.enter(self._clock(), turn):
+        if not self._queue and not self._throttled and not self.pacer.enter(self._clock(), ticket):
             return 0.0
         mine = anyio.Event()
-        line = self._refused if turn.place else self._line
-        line.append(mine)
+        queue = self._throttled if ticket.place else self._queue
+        queue.append(mine)
         try:
             while True:
                 now = self._clock()
-                pause = self.pacer.enter(now, turn) if self._head() is mine else inf
-                if not pause:
+                delay = self.pacer.enter(now, ticket) if self._head() is mine else inf
+                if not delay:
                     return 0.0
                 left = inf if deadline is None else deadline - now
-                if left <= 0.0 or left <= pause < inf:
-                    return pause
-                if pause < inf:
-                    await self._sleep(pause)  # it ends when the client is closed
+                if left <= 0.0 or left <= delay < inf:
+                    return delay
+                if delay < inf:
+                    await self._sleep(delay)  # it ends when the client is closed
                 else:
-                    with anyio.move_on_after(left):  # so do those whose places are waited for
+                    with anyio.move_on_after(left):  # so do those whose slots are waited for
                         await mine.wait()
                 if mine.is_set():
-                    line[line.index(mine)] = mine = anyio.Event()
+                    queue[queue.index(mine)] = mine = anyio.Event()
         finally:
-            line.remove(mine)
+            queue.remove(mine)
             self._wake()
 
-    def succeeded(self, turn: Ticket, result: Any) -> None:
-        """Give the place back: see Pacer.succeeded."""
-        self.pacer.succeeded(self._clock(), turn, self._work(result))
+    def succeeded(self, ticket: Ticket, result: Any) -> None:
+        """Give the slot back: see Pacer.succeeded."""
+        self.pacer.succeeded(self._clock(), ticket, self._work(result))
         self._wake()
 
-    def refused(self, turn: Ticket, error: NimError) -> float | None:
-        """Give the place back: see Pacer.refused."""
-        pause = self.pacer.refused(self._clock(), turn, error, self._random)
+    def throttled(self, ticket: Ticket, error: NimError) -> float | None:
+        """Give the slot back: see Pacer.refused. Returns the delay before the next attempt, None where patience is spent."""
+        delay = self.pacer.refused(self._clock(), ticket, error, self._random)
         self._wake()
-        return pause
+        return delay
 
     def left(self) -> None:
-        """Give the place back: see Pacer.left."""
+        """Give the slot back: see Pacer.left."""
         self.pacer.left()
         self._wake()
 
     def _head(self) -> anyio.Event | None:
-        for line in (self._refused, self._line):
-            if line:
-                return line[0]
+        for queue in (self._throttled, self._queue):
+            if queue:
+                return queue[0]
         return None
 
     def _wake(self) -> None:
@@ -103,10 +103,8 @@ class Gate:
             head.set()
 
 
-def too_long(pause: float, total: float | None, number: int) -> RequestTimeoutError:
-    """The error of a request that would have to wait until its time is over, after `number` attempts."""
-    wait = (
-        "there is no room for another request" if pause == inf else f"the next {pause:.3g} s belong to other requests"
-    )
+def too_long(delay: float, total: float | None) -> RequestTimeoutError:
+    """The error of a request that would have to wait until its time is over."""
+    wait = "no slot for another request is free" if delay == inf else f"the next {delay:.3g} s belong to other requests"
     problem = f"{wait}; the total limit of {total} s would be reached"
-    return RequestTimeoutError(problem, phase="total", seconds=total, attempts=number)
+    return RequestTimeoutError(problem, phase="total", seconds=total)

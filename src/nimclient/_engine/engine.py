@@ -1,5 +1,5 @@
-"""The engine joins protocol and transport: it builds the request of a call, sends it under a deadline, and holds THE
-retry loop. It owns the clock and the randomness; it knows no route and no field of any body.
+"""The engine joins the pure core and the transport: it builds the request of a call, sends it under a deadline, and holds
+THE retry loop. It owns the clock and the randomness; it knows no route and no field of any body.
 """
 
 from __future__ import annotations
@@ -7,36 +7,24 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from attrs import define, evolve, field
+from attrs import evolve
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
+from nimclient._api.server_types import ServerType
 from nimclient._base.callbacks import run_callback
-from nimclient._base.config import (
-    ClientConfig,
-    Dialect,
-    Timeouts,
-    check_headers,
-    resolve_timeouts,
-)
+from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.types import Clock
-from nimclient._base.values import (
-    AttemptEvent,
-    HttpHead,
-    HttpRequest,
-    ResponseMeta,
-    Timings,
-    path_of,
-    request_id_of,
-)
+from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
-from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
-from nimclient._engine.requests import USER_AGENT, Requests
+from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
+from nimclient._engine.call_state import CallState
+from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
@@ -46,18 +34,12 @@ from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_e
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
-from nimclient.errors import (
-    APIStatusError,
-    ClientClosedError,
-    ConnectionLostError,
-    DecodeError,
-    NimError,
-    RedirectError,
-    TransportError,
-)
+from nimclient._streams.response import Response, attempt_of, with_history
+from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostError, NimError, RedirectError
+from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
-    from nimclient._http.base import Body
+    pass
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -65,52 +47,8 @@ R = TypeVar("R")
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 
-
-@define
-class Exchange:
-    """An attempt whose response has begun: what a receiver makes its result of. Times are monotonic seconds."""
-
-    head: HttpHead
-    body: Body
-    url: str
-    number: int
-    timeouts: Timeouts
-    started: float
-    sent: float
-    clock: Clock
-    secrets: tuple[str, ...]
-
-    def redact(self, error: NimError) -> None:
-        """Take the key out of an error."""
-        redact(error, self.secrets)
-
-    def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
-        """What is known of the exchange, with the timings up to now."""
-        head = self.head
-        timings = Timings(head.queue, head.connect, ttft, self.clock() - self.started, inter_token)
-        return ResponseMeta(head.status, head.headers, self.url, self.number, timings)
-
-
-Receive: TypeAlias = Callable[[Exchange], Awaitable[R]]
-"""Reads the response of one attempt. It may be called again for the next one."""
-
-
-@define
-class CallState:
-    """One call on its way through the retry loop. `deadline` is in monotonic seconds, `total` the limit that set it."""
-
-    way: Routing
-    attempts: RetryState
-    gate: Gate | None
-    deadline: float | None
-    total: float | None
-    turn: Ticket = field(factory=Ticket)
-    number: int = 0
-    fresh_tried: bool = False
-
-    def in_time(self, moment: float) -> bool:
-        """Whether that is before the deadline."""
-        return self.deadline is None or moment < self.deadline
+Read: TypeAlias = Callable[[Response], Awaitable[R]]
+"""Makes the result of an open response: the reader of a stream, the bytes of a body. Called once an attempt."""
 
 
 class Engine:
@@ -122,7 +60,7 @@ class Engine:
         self.catalog = Catalog(config.catalog)
         self._requests = Requests(config, self.catalog, core.proxies)
         self._bases = self._requests.bases
-        self._alone = SingleEndpoint(self._bases[0])
+        self._single = SingleEndpoint(self._bases[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.config.portable(),)  # `client.chat` and its methods travel like the client
@@ -137,7 +75,7 @@ class Engine:
         return self._requests.url_of(call)
 
     def dialect_for(self, model: str | None = None) -> Dialect | None:
-        """What the server behind a model is: as the client was told, by its host, else as its answers have shown."""
+        """The server type behind a model: as the client was told, by its host, else as its responses have shown."""
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.endpoint_of(model)
@@ -155,11 +93,20 @@ class Engine:
         """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
 
+    def server_type_for(self, model: str | None = None) -> ServerType | None:
+        """The same for all server types, those included that `dialect=` has no word for."""
+        url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
+        return self.dialect_for(model) or self.core.dialects.type_of(url)
+
     def per_replica(self) -> list[Engine]:
         """An engine for each replica alone: for what is asked of every one of them."""
         if len(self._bases) == 1:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
+
+    def with_attempts(self, attempts: int) -> Engine:
+        """The same with another number of attempts."""
+        return Engine(evolve(self.config, retry=evolve(self.config.retry, attempts=attempts)), self.core)
 
     async def warm(self, connections: int) -> int:
         """Open so many connections, spread over the replicas; how many are open then."""
@@ -178,246 +125,313 @@ class Engine:
     ) -> Gate:
         """The gate that all slices of one call share. `patience`: for a policy that names none. `work`: see Gate."""
         pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
-        return Gate(pacer, time.monotonic, random.random, work, self._sleep)
+        return Gate(pacer, time.monotonic, random.random, work, self.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so long. ClientClosedError as soon as the client is closed."""
+        if seconds > 0:
+            await self.core.sleep(seconds)
+
+    # the retry loop ------------------------------------------------------------------------------------------------
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
+        result: T = await self._run(self._begin(call, options, gate), None)
+        return result
 
-        async def receive(exchange: Exchange) -> T:
-            data = await exchange.body.read_all(self.config.limits.max_body)
-            if call.accumulator is not None and is_streamed(data):
-                return call.decode(joined(data, call.accumulator()), exchange.meta())
-            value = call.parse(data)
-            refuse_plain_fault(value, exchange.meta(), f"{call.method} {path_of(exchange.url)}")
-            self.core.dialects.read(exchange.url, call.path, value)
-            return call.decode(value, exchange.meta())
+    async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
+        """Send a call and return what `read` makes of its open response. Raises what `read` raises, too."""
+        result: R = await self._run(self._begin(call, options, None), read)
+        return result
 
-        return await self.run(call, options, receive, gate)
+    def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
+        config, core = self.config, self.core
+        for text in call.warnings:
+            core.warn_once(text)
+        started = time.monotonic()
+        timeouts, headers = config.timeouts, None
+        if options:
+            timeouts = resolve_timeouts(timeouts, options.get("timeout"))
+            headers = options.get("extra_headers")
+        return CallState(
+            call=call,
+            headers=check_headers(headers, "extra_headers") if headers is not None else {},
+            timeouts=timeouts,
+            started=started,
+            deadline=None if timeouts.total is None else started + timeouts.total,
+            routing=self._routing(call),
+            retries=RetryState(config.retry, call.replay, core.budget, random.random),
+            gate=gate,
+        )
 
-    async def once(self, call: Call[Any], options: Mapping[str, Any], receive: Receive[R]) -> R:
-        """Like `run`, with a single attempt."""
-        config = evolve(self.config, retry=evolve(self.config.retry, attempts=1))
-        return await Engine(config, self.core).run(call, options, receive)
-
-    async def run(
-        self, call: Call[Any], options: Mapping[str, Any], receive: Receive[R], gate: Gate | None = None
-    ) -> R:
-        """THE retry loop: attempts until `receive` succeeds or a failure is the call's own.
+    async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+        """THE retry loop: attempts until one has a result or a failure is the call's own.
 
         A retry goes to another replica where there is one, and then at once. Beside the attempts of the policy there are
-        two free ones: without a field of ours that the server objects to, and on a fresh connection when a pooled one
-        turns out to be dead.
+        two free ones: without a droppable field that the server rejects, and on a fresh connection when a pooled one
+        turns out to be stale.
         """
-        core = self.core
-        timeouts = resolve_timeouts(self.config.timeouts, options.get("timeout"))
-        started = time.monotonic()
-        deadline = None if timeouts.total is None else started + timeouts.total
-        way = self._way(call)
-        await core.transport()  # the time of importing aiohttp is no replica's latency
-        headers = check_headers(options.get("extra_headers"), "extra_headers")
-        attempts = RetryState(self.config.retry, call.replay, core.budget, random.random)
-        course = CallState(way, attempts, gate, deadline, timeouts.total)
+        if not self.core.is_ready:
+            await self.core.transport()  # the time of importing aiohttp is no replica's latency
         while True:
-            await self._acquire_slot(course)
-            course.number += 1
-            lease = way.take()
-            url = self._requests.url_of(call, lease.base)
-            call = core.without_refused(url, call)
+            await self._acquire_slot(state)
+            sent = time.monotonic()
             try:
-                with lease:
-                    if call.is_large and self.is_platform(url):
-                        check_body_size(call.body)
-                    result = await self._attempt(
-                        call, url, headers, timeouts, started, deadline, course.number, receive, lease
-                    )
+                result = await self._attempt(state, read)
             except NimError as error:
-                call = await self._next_attempt(course, call, url, error)
+                state.history.append(attempt_of(state.base_url, error, time.monotonic() - sent))
+                await self._prepare_next(state, error)
             except BaseException:
-                if gate is not None:
-                    gate.left()
+                if state.gate is not None:
+                    state.gate.left()
                 raise
             else:
-                attempts.succeeded()
-                if gate is not None:
-                    gate.succeeded(course.turn, result)
+                state.retries.succeeded()
+                if state.gate is not None:
+                    state.gate.succeeded(state.ticket, result)
+                if log.isEnabledFor(logging.DEBUG):
+                    _log_call(state, result, None)
                 return result
 
-    async def _next_attempt(self, course: CallState, call: Call[T], url: str, error: NimError) -> Call[T]:
-        """The call for the next attempt, after the wait that its failure asks for; raises one that is the call's own."""
-        core, gate, attempts = self.core, course.gate, course.attempts
+    async def _prepare_next(self, state: CallState[Any], error: NimError) -> None:
+        """Make the state ready for the next attempt, after the wait that the failure asks for; raise a final failure."""
+        core, gate, retries = self.core, state.gate, state.retries
         now = time.monotonic()
         kind = classify(error)
-        other = course.way.has_another() and course.in_time(now)  # is there, to go to at once
-        moves = other and kind.is_throttled and attempts.may_fail_over(kind)
-        at_the_gate = gate is not None and kind.outage and not moves
+        is_free = self._retries_free(state, error)
+        reachable = not is_free and state.routing.has_another() and state.in_time(now)  # another replica, at once
+        failover = reachable and retries.may_fail_over(kind)
+        at_gate = gate is not None and kind.outage and not (is_free or failover)
         delay = None
-        if gate is not None and at_the_gate:
-            delay = gate.refused(course.turn, error)
+        if gate is not None and at_gate:
+            delay = gate.throttled(state.ticket, error)
         elif gate is not None:
             gate.left()
         if core.closed and not isinstance(error, ClientClosedError):
-            raise ClientClosedError("the client was closed during the call") from error
-        if refused := core.learn(url, call, error):
-            log.info("%s refuses %s; sending without from now on", url, ", ".join(sorted(refused)))
-            return call.without(refused)
-        if not course.fresh_tried and isinstance(error, ConnectionLostError) and error.reused:
-            course.fresh_tried = True
-            return call
-        if moves or (other and not kind.is_throttled and attempts.may_fail_over(kind)):
-            log.info("attempt %d failed (%s); the next one at another replica", course.number, error)
-            return call
-        if not at_the_gate:
-            delay = attempts.delay_after(error, kind)
-        if delay is None or not course.in_time(now + delay):
-            _count(error, course.number)
-            raise error
-        log.info("attempt %d failed (%s); the next one in %.2f s", course.number, error, delay)
-        if not at_the_gate:  # there the wait is for a place as well
-            await self._sleep(delay)
-        course.way.waited()
-        return call
+            closed = ClientClosedError("the client was closed during the call")
+            raise self._final(state, closed) from error
+        if is_free:
+            return
+        if failover:
+            log.info("attempt %d failed (%s); the next one at another replica", state.number, error)
+            return
+        if not at_gate:
+            delay = retries.delay_after(error, kind)
+        if delay is None or not state.in_time(now + delay):
+            raise self._final(state, error)
+        log.info("attempt %d failed (%s); the next one in %.2f s", state.number, error, delay)
+        if not at_gate:  # there the wait is for a slot as well
+            await self.sleep(delay)
+        state.routing.waited()
 
-    async def _acquire_slot(self, course: CallState) -> None:
-        """Wait until the next attempt may be sent: for the call's turn at the gate, or under the rate."""
-        core, gate = self.core, course.gate
+    def _retries_free(self, state: CallState[Any], error: NimError) -> bool:
+        """Whether the next attempt is free: without a field that the server rejects, or after a stale connection."""
+        if rejected := self.core.learn_rejected(state.url, state.call, error):
+            log.info("%s rejects %s; sending without from now on", state.shown_url, ", ".join(sorted(rejected)))
+            state.call = state.call.without(rejected)
+            return True
+        if not state.stale_retried and isinstance(error, ConnectionLostError) and error.reused:
+            state.stale_retried = True
+            return True
+        return False
+
+    def _final(self, state: CallState[Any], error: NimError) -> NimError:
+        """The error that ends the call, with the history of its attempts."""
+        with_history(error, tuple(state.history))
+        if log.isEnabledFor(logging.DEBUG):
+            _log_call(state, None, error)
+        return error
+
+    async def _acquire_slot(self, state: CallState[Any]) -> None:
+        """Wait until the next attempt may be sent: for the call's turn at the gate, or under the rate limit."""
+        core, gate = self.core, state.gate
+        wait = 0.0
         if gate is not None:
-            if pause := await gate.enter(course.turn, course.deadline):
-                raise too_long(pause, course.total, course.number)
-        elif core.rate is not None and (pause := core.rate.reserve(time.monotonic())):
-            if not course.in_time(time.monotonic() + pause):
-                raise too_long(pause, course.total, course.number)
-            await self._sleep(pause)
+            wait = await gate.acquire(state.ticket, state.deadline)
+        elif core.rate is not None and (delay := core.rate.reserve(time.monotonic())):
+            if state.in_time(time.monotonic() + delay):
+                await self.sleep(delay)
+            else:
+                wait = delay
+        if wait:
+            raise self._final(state, too_long(wait, state.timeouts.total))
         if core.closed:
             if gate is not None:
                 gate.left()
-            raise ClientClosedError("the client is closed")
+            raise self._final(state, ClientClosedError("the client is closed"))
 
-    async def _attempt(
-        self,
-        call: Call[Any],
-        url: str,
-        extra: Mapping[str, str],
-        timeouts: Timeouts,
-        started: float,
-        deadline: float | None,
-        number: int,
-        receive: Receive[R],
-        lease: Lease | SingleEndpoint,
-    ) -> R:
-        """One attempt: send, look at the status, receive. The connection is given back or closed in every case."""
-        request = await self._requests.make(call, url, extra)
+    # one attempt ---------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+        """One attempt, at the replica that is chosen for it."""
+        state.number += 1
+        state.lease = state.routing.acquire()
+        state.url = self._requests.url_of(state.call, state.lease.base)
+        state.call = self.core.without_rejected(state.url, state.call)
+        with state.lease:
+            if state.call.is_large and self.is_platform(state.url):
+                check_body_size(state.call.body)
+            return await self._exchange(state, read)
+
+    async def _exchange(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+        """Send, look at the status, read. The connection is given back or closed in every case."""
+        call, core = state.call, self.core
+        request = await self._requests.make(call, state.url, state.headers)
         if call.stream:
-            request.on_end = lease.end
-        secrets = secrets_of(request.headers, request.proxy)
+            request.on_end = state.lease.end
         sent = time.monotonic()
-        status: int | None = None
-        failure: NimError | None = None
+        response: Response | None = None
         try:
-            head, body = await self._opened(call, request, extra, timeouts, deadline)
-            status = head.status
-            self.core.dialects.inspect_headers(url, head.headers)
+            response = await self._response(state, request, sent)
+            core.dialects.inspect_headers(state.url, response.head.headers)
             try:
-                self.core.note_deprecation(call, head)
-                if not 200 <= status < 300:
-                    raise await self._refusal(call, request, extra, head, body, secrets)
-                where = request.shown_url
-                return await receive(
-                    Exchange(head, body, where, number, timeouts, started, sent, time.monotonic, secrets)
-                )
+                core.note_deprecation(call, response.head)
+                if not 200 <= response.head.status < 300:
+                    raise await self._rejection(state, response)
+                result = await (self._read_json(state, response) if read is None else read(response))
             except BaseException:
-                body.abort()
+                response.body.abort()
                 raise
         except NimError as error:
-            redact(error, secrets)
+            redact(error, secrets_of(request.headers, request.proxy))
             if isinstance(error, APIStatusError):
-                self.core.dialects.inspect_error(url, error)
-            failure = error
+                core.dialects.inspect_error(state.url, error)
+            self._note(state, request, sent, response, error)
             raise
-        finally:
-            if call.model is not None:
-                self.core.note_call(call.model, status, failure)
-            if self.config.on_attempt is not None:
-                event = AttemptEvent(call.method, request.shown_url, number, status, failure, time.monotonic() - sent)
-                run_callback(_listen, self.config.on_attempt, event)
+        except BaseException:
+            self._note(state, request, sent, response, None)
+            raise
+        self._note(state, request, sent, response, result)
+        return result
 
-    async def _opened(
-        self,
-        call: Call[Any],
-        request: HttpRequest,
-        extra: Mapping[str, str],
-        timeouts: Timeouts,
-        deadline: float | None,
-    ) -> tuple[HttpHead, Body]:
-        """The response with the answer in it, which need not be the first one."""
+    def _note(
+        self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
+    ) -> None:
+        """Remember what the attempt has shown of the model, and tell `on_attempt` of it."""
+        call = state.call
+        error = result if isinstance(result, NimError) else None
+        status = None if response is None else response.head.status
+        if call.model is not None:
+            self.core.note_call(call.model, status, error)
+        if self.config.on_attempt is None:
+            return
+        meta = None if response is None else response.meta()
+        event = AttemptEvent(
+            method=call.method,
+            url=request.shown_url,
+            attempt=state.number,
+            status=status,
+            error=error,
+            seconds=time.monotonic() - sent,
+            kind=call.kind,
+            model=call.model,
+            usage=getattr(result, "usage", None),
+            request_id=None if meta is None else meta.request_id,
+            timings=None if meta is None else meta.timings,
+        )
+        run_callback(_call_on_attempt, self.config.on_attempt, event)
+
+    async def _read_json(self, state: CallState[T], response: Response) -> T:
+        """The record of a JSON body, or of the events that some servers send unasked."""
+        call = state.call
+        data = await response.body.read_all(self.config.limits.max_body)
+        if call.accumulator is not None and is_streamed(data):
+            return call.decode(joined(data, call.accumulator()), response.meta())
+        value = call.parse(data)
+        if type(value) is dict:
+            refuse_plain_fault(value, response.meta(), f"{call.method} {path_of(response.url)}")
+        self.core.dialects.read(response.url, call.path, value)
+        return call.decode(value, response.meta())
+
+    async def _response(self, state: CallState[Any], request: HttpRequest, sent: float) -> Response:
+        """The response with the result in it, which need not be the first one."""
+        call = state.call
         transport = await self.core.transport()
         began = time.monotonic()
-        head, body = await transport.open(request, timeouts, deadline)
-        if head.status in (200, 201) or (head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers)):
-            return head, body
+        head, body = await transport.open(request, state.timeouts, state.deadline)
+        if head.status not in (200, 201) and not (
+            head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers)
+        ):
+            delivery = Delivery(
+                transport=transport,
+                request=request,
+                timeouts=state.timeouts,
+                began=began,
+                deadline=state.deadline,
+                poll=partial(self._requests.poll, call, request.url, state.headers),
+                fetch=self._requests.fetch,
+                clock=time.monotonic,
+                sleep=self.sleep,
+            )
+            head, body = await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
+        return Response(
+            head=head,
+            body=body,
+            request=request,
+            base_url=state.base_url,
+            number=state.number,
+            earlier=state.history,
+            timeouts=state.timeouts,
+            limits=self.config.limits,
+            started=state.started,
+            sent=sent,
+            clock=time.monotonic,
+        )
 
-        async def poll(request_id: str, seconds: int) -> HttpRequest:
-            return await self._requests.poll(call, request.url, extra, request_id, seconds)
-
-        def fetch(address: str) -> HttpRequest:
-            return self._requests.bare("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
-
-        delivery = Delivery(transport, request, timeouts, began, deadline, poll, fetch, time.monotonic, self._sleep)
-        return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
-
-    async def _refusal(
-        self,
-        call: Call[Any],
-        request: HttpRequest,
-        extra: Mapping[str, str],
-        head: HttpHead,
-        body: Body,
-        secrets: tuple[str, ...],
-    ) -> NimError:
+    async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
+        """The error for a status that is no success."""
+        head, body, request = response.head, response.body, response.request
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
-            where = host or "nowhere"
-            return RedirectError(
-                f"the server redirects to {where} (status {head.status}); nothing was sent there", host=host
-            )
+            problem = f"the server redirects to {host}" if host else "the server sent a redirect without a Location"
+            return RedirectError(f"{problem} (status {head.status}); nothing was sent there", host=host)
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
-        text = hide(text.decode("utf-8", "replace"), secrets).encode()
+        text = hide(text.decode("utf-8", "replace"), secrets_of(request.headers, request.proxy)).encode()
         return status_error(
             head.status,
             head.headers,
             text,
             where=f"{request.method} {path_of(request.url)}",
             request_id=request_id_of(head.headers),
-            keyless=call.bare or head.keyless,
-            key=self._requests.key_note(request, extra),
+            keyless=state.call.bare or head.keyless,
+            key=self._requests.key_note(request, state.headers),
         )
 
-    def _way(self, call: Call[Any]) -> Routing:
-        """The way of a call through the replicas. Only what a model computes is measured: the rest says nothing of that."""
+    def _routing(self, call: Call[Any]) -> Routing:
+        """Where the attempts of a call go. Only what a model computes is measured: the rest says nothing of that."""
         if len(self._bases) == 1 or self._requests.own_url(call) is not None:
-            return self._alone
+            return self._single
         route = call.path.split("/", 2)[1]  # not what follows: it may be an id
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
-        return self.core.replicas.way(kind, stream=call.stream, may_probe=may_probe)
-
-    async def _sleep(self, seconds: float) -> None:
-        if seconds > 0:
-            await self.core.sleep(seconds)
+        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe)
 
 
-def _listen(listener: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
+def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
     try:
-        listener(event)
-    except Exception:  # a listener's fault must not become the call's
+        callback(event)
+    except Exception:  # a fault of the callback must not become the call's
         log.exception("on_attempt raised")
+
+
+def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:
+    """One DEBUG line a call: what was asked of whom, and what it came to; no content, no secret."""
+    call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
+    failed = None if error is None or not state.history else state.history[-1].outcome
+    log.debug(
+        "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
+        call.method,
+        path_of(state.url),
+        call.model,
+        getattr(meta, "status", failed),
+        time.monotonic() - state.started,
+        getattr(usage, "total_tokens", None),
+        state.number,
+        getattr(meta, "request_id", getattr(error, "request_id", None)),
+    )
 
 
 def _restored(config: ClientConfig) -> Engine:
     config = config.completed()
     return Engine(config, SharedState(config))
-
-
-def _count(error: NimError, number: int) -> None:
-    if isinstance(error, (TransportError, APIStatusError, DecodeError)):
-        error.attempts = number

@@ -25,8 +25,8 @@ FORGETTING = (
     10.0  # seconds without a sample after which half of what sets a replica apart from the fastest is forgotten
 )
 FAILURES = 3  # in a row; then the replica is ejected (at once where it cannot even be connected to)
-FIRST_EJECTION, MOST_EJECTION = 1.0, 60.0  # seconds
-FIRST_PAUSE, MOST_PAUSE = 0.25, 60.0  # seconds
+FIRST_EJECTION, MAX_EJECTION = 1.0, 60.0  # seconds
+FIRST_THROTTLE, MAX_THROTTLE = 0.25, 60.0  # seconds
 
 
 class Tier(IntEnum):
@@ -54,14 +54,14 @@ class Replica:
     ejections: int = 0
     ejected_until: float | None = None
     probe: int | None = None
-    refusals: int = 0
-    paused_until: float = 0.0
+    throttles: int = 0
+    throttled_until: float = 0.0
 
     def tier(self, now: float) -> Tier:
         """How welcome it is now."""
         if self.ejected_until is not None:
             return Tier.HALF_OPEN if now >= self.ejected_until and self.probe is None else Tier.EJECTED
-        return Tier.THROTTLED if now < self.paused_until else Tier.OPEN
+        return Tier.THROTTLED if now < self.throttled_until else Tier.OPEN
 
     def latency(self, kind: str, fastest: float, now: float) -> float:
         """Smoothed seconds of a call of this kind; as fast as the fastest where nothing is known, or not any more."""
@@ -75,35 +75,35 @@ class Replica:
         self.latencies[kind] = known + SMOOTHING * (seconds - known)
         self.measured = now
 
-    def works(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         """It answers: an ejection is over, and the next one will be shorter."""
         self.failures = 0
         self.ejected_until = None
         self.ejections = max(self.ejections - 1, 0)
-        if now >= self.paused_until:  # else the request was under way when another one was refused
-            self.refusals = 0
+        if now >= self.throttled_until:  # else the request was under way when another one was refused
+            self.throttles = 0
 
-    def failed(self, now: float, *, unreachable: bool) -> None:
+    def record_failure(self, now: float, *, unreachable: bool) -> None:
         """Eject it when that is due. What was under way when it was ejected does not count again."""
         if self.ejected_until is not None and now < self.ejected_until:
             return
         self.failures += 1
         if unreachable or self.failures >= FAILURES or self.ejected_until is not None:
-            self.ejected_until = now + min(FIRST_EJECTION * 2.0**self.ejections, MOST_EJECTION)
+            self.ejected_until = now + min(FIRST_EJECTION * 2.0**self.ejections, MAX_EJECTION)
             self.ejections = min(self.ejections + 1, 60)
             self.failures = 0
             self.latencies.clear()  # it may come back as another server
 
-    def refused(self, now: float, asked: float | None) -> None:
-        """Pass it over for as long as it asks for, else for a pause that doubles. A burst of refusals counts once.
+    def record_throttle(self, now: float, asked: float | None) -> None:
+        """Pass it over for as long as it asks for, else for a pause that doubles. A burst of throttles counts once.
 
         It answers, so that an ejection is over: a container that starts refuses until its model is loaded.
         """
         self.ejected_until = None
-        if now >= self.paused_until:
-            pause = FIRST_PAUSE * 2.0 ** min(self.refusals, 60) if asked is None else asked
-            self.refusals += 1
-            self.paused_until = now + min(pause, MOST_PAUSE)
+        if now >= self.throttled_until:
+            pause = FIRST_THROTTLE * 2.0 ** min(self.throttles, 60) if asked is None else asked
+            self.throttles += 1
+            self.throttled_until = now + min(pause, MAX_THROTTLE)
 
 
 class Lease:
@@ -147,15 +147,15 @@ class Lease:
             case HealthSignal.OK:
                 if self._kind:
                     replica.sample(self._kind, seconds, now)
-                replica.works(now)
+                replica.record_success(now)
             case HealthSignal.REJECTED:  # how fast a bad request is refused says nothing
-                replica.works(now)
+                replica.record_success(now)
             case HealthSignal.THROTTLED:
-                replica.refused(now, getattr(error, "retry_after", None))
+                replica.record_throttle(now, getattr(error, "retry_after", None))
             case HealthSignal.FAILING:
-                replica.failed(now, unreachable=False)
+                replica.record_failure(now, unreachable=False)
             case HealthSignal.UNREACHABLE:
-                replica.failed(now, unreachable=True)
+                replica.record_failure(now, unreachable=True)
             case HealthSignal.UNKNOWN:  # the caller gave up: it takes at least that long
                 if self._kind and seconds > replica.latencies.get(self._kind, seconds):
                     replica.sample(self._kind, seconds, now)
@@ -172,7 +172,7 @@ class Lease:
 class Routing(Protocol):
     """Where the attempts of one call go."""
 
-    def take(self) -> Lease | SingleEndpoint:
+    def acquire(self) -> Lease | SingleEndpoint:
         """The place of the next attempt."""
         ...
 
@@ -193,16 +193,16 @@ class SingleEndpoint:
     def __init__(self, base: BaseURL) -> None:
         self.base = base
 
-    def take(self) -> SingleEndpoint:
-        """See Way."""
+    def acquire(self) -> SingleEndpoint:
+        """See Routing."""
         return self
 
     def has_another(self) -> bool:
-        """See Way."""
+        """See Routing."""
         return False
 
     def waited(self) -> None:
-        """See Way."""
+        """See Routing."""
 
     def __enter__(self) -> Self:
         return self
@@ -222,7 +222,7 @@ class Replicas:
         self._clock = clock
         self._random = random
 
-    def way(self, kind: str, *, stream: bool, may_probe: bool) -> ReplicaRouting:
+    def routing(self, kind: str, *, stream: bool, may_probe: bool) -> ReplicaRouting:
         """The way of one call. `kind` names calls of like duration; "" is not measured.
 
         `may_probe`: it will be repeated elsewhere if the replica turns out to be broken still.
@@ -253,7 +253,7 @@ class ReplicaRouting:
         self._may_probe = may_probe
         self._tried: list[Replica] = []
 
-    def take(self) -> Lease:
+    def acquire(self) -> Lease:
         """The best replica for the next attempt."""
         now, kind = self._clock(), self._kind
         fastest = min((replica.latencies[kind] for replica in self._members if kind in replica.latencies), default=1.0)
@@ -270,10 +270,10 @@ class ReplicaRouting:
         return Lease(best, kind, self._clock, stream=self._stream, probe=best.tier(now) is Tier.HALF_OPEN)
 
     def has_another(self) -> bool:
-        """See Way."""
+        """See Routing."""
         now = self._clock()
         return any(replica not in self._tried and replica.tier(now) is Tier.OPEN for replica in self._members)
 
     def waited(self) -> None:
-        """See Way."""
+        """See Routing."""
         self._tried.clear()

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import field, frozen
+
 from nimclient import __version__
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
@@ -18,8 +20,18 @@ from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
 
 USER_AGENT = f"nimclient/{__version__}"
+MAX_PREPARED = 256
 _OF_THE_CALL = frozenset(map(str.lower, (POLL_HEADER, ASSETS_HEADER, OLD_ASSETS_HEADER, "Content-Type")))
 """Headers that a poll for the result of a call does not have, or has with a value of its own."""
+
+
+@frozen
+class _Prepared:
+    """What the requests to one URL have in common. `secret`: a key that a function of the caller's gives each time."""
+
+    headers: Mapping[str, str] = field(repr=False)
+    secret: Secret | None
+    proxy: str | None
 
 
 class Requests:
@@ -35,6 +47,7 @@ class Requests:
         own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
+        self._prepared: dict[tuple[str, str, bool, bool], _Prepared] = {}
 
     def is_nvidias(self, url: str) -> bool:
         """Whether a URL is on one of NVIDIA's own hosts."""
@@ -67,16 +80,36 @@ class Requests:
     async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
         """The request of a call. `extra` are the caller's headers for this call: they come last."""
         if call.bare:
-            return self.bare(call.method, url, call.headers, call.body)
+            return self.unauthenticated(call.method, url, call.headers, call.body)
+        key = (url, call.accept, call.stream, call.body is not None)
+        prepared = self._prepared.get(key) or self._prepare(key)
+        headers = dict(prepared.headers)
+        if prepared.secret is not None:  # headers of the caller's own come after it
+            headers = {"Authorization": await call_user(prepared.secret.bearer), **headers}
+        if call.headers:
+            headers.update(call.headers)
+        if extra:
+            headers.update(extra)
+        return HttpRequest(call.method, url, headers, call.body, prepared.proxy)
+
+    def _prepare(self, key: tuple[str, str, bool, bool]) -> _Prepared:
+        """What the requests to a URL have in common: made once, and looked up from then on."""
+        url, accept, stream, has_body = key
         origin = self.origin(url)
-        headers = await self._headers(call, origin)
-        if call.body is not None:
+        secret = self._secret(origin)
+        headers = _headers(accept, stream=stream)
+        if secret is not None and secret.is_literal:
+            headers["Authorization"] = secret.bearer()
+        if has_body:
             headers["Content-Type"] = "application/json"
         if self._is_ours(origin):
             headers.update(self._config.headers)
-        headers.update(call.headers)
-        headers.update(extra)
-        return HttpRequest(call.method, url, headers, call.body, self._proxy(origin))
+        asked_each_time = None if secret is None or secret.is_literal else secret
+        made = _Prepared(headers, asked_each_time, self._proxy(origin))
+        if len(self._prepared) >= MAX_PREPARED:  # URLs with ids in them
+            self._prepared.clear()
+        self._prepared[key] = made
+        return made
 
     async def poll(
         self, call: Call[Any], url: str, extra: Mapping[str, str], request_id: str, seconds: int
@@ -86,32 +119,26 @@ class Requests:
         base = self.base_of(url) or self.bases[0]
         status = status_url(url, origin, base.root, request_id, nvidia=is_nvidia(origin))
         there = self.origin(status)
-        headers = await self._headers(call, there)
+        headers = _headers(call.accept, stream=call.stream)
+        if (secret := self._secret(there)) is not None:
+            headers["Authorization"] = secret.bearer() if secret.is_literal else await call_user(secret.bearer)
         if there == origin:
             own = {**(self._config.headers if self._is_ours(origin) else {}), **extra}
             headers.update((name, value) for name, value in own.items() if name.lower() not in _OF_THE_CALL)
         headers[POLL_HEADER] = str(seconds)
         return HttpRequest("GET", status, headers, None, self._proxy(there))
 
-    def bare(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
+    def fetch(self, address: str) -> HttpRequest:
+        """What fetches a result from where a response says that it lies."""
+        return self.unauthenticated("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
+
+    def unauthenticated(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
         """A request with nothing of the client's in it, for an address that a server has named."""
         return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
 
     def opening(self, base: BaseURL) -> HttpRequest:
         """A request that is never sent: it says where a connection goes."""
         return HttpRequest("GET", base.api, {}, None, self._proxy(base.origin))
-
-    async def _headers(self, call: Call[Any], origin: str) -> dict[str, str]:
-        """What every request of a call to this origin has."""
-        headers = {
-            "Accept": "text/event-stream" if call.stream else call.accept,
-            "Accept-Encoding": "identity" if call.stream else "gzip, deflate",
-            "User-Agent": USER_AGENT,
-        }
-        secret = self._secret(origin)
-        if secret is not None:
-            headers["Authorization"] = secret.bearer() if secret.is_literal else await call_user(secret.bearer)
-        return headers
 
     def key_note(self, request: HttpRequest, extra: Mapping[str, str]) -> str:
         """Which key a request was sent with, or why with none, for the advice after a 401."""
@@ -151,3 +178,12 @@ class Requests:
         if origin not in self._secrets:
             self._secrets[origin] = self._config.credentials.for_origin(origin, self.bases[0].origin, self._origins)
         return self._secrets[origin]
+
+
+def _headers(accept: str, *, stream: bool) -> dict[str, str]:
+    """What every request has."""
+    return {
+        "Accept": "text/event-stream" if stream else accept,
+        "Accept-Encoding": "identity" if stream else "gzip, deflate",
+        "User-Agent": USER_AGENT,
+    }

@@ -65,10 +65,15 @@ class SharedState:
         self._warnings: set[str] = set()
         self._transport = cast("Transport | None", config.transport)
         self._sleeper = Sleeper()
-        self.refused_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
+        self.rejected_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
-        self._refused: dict[tuple[str, str | None], frozenset[str]] = {}
+        self._rejected: dict[tuple[str, str | None], frozenset[str]] = {}
         self.proxies: dict[str, str | None] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a transport."""
+        return self._transport is not None
 
     async def transport(self) -> Transport:
         """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
@@ -119,19 +124,19 @@ class SharedState:
             self._warnings.add(subject or text)
             run_callback(warn_caller, text, category)
 
-    def without_refused(self, url: str, call: Call[T]) -> Call[T]:
-        """The call without the fields of ours that this endpoint has refused before."""
-        refused = self._refused.get((url, call.model))
-        return call.without(refused) if refused and not refused.isdisjoint(call.droppable_fields) else call
+    def without_rejected(self, url: str, call: Call[T]) -> Call[T]:
+        """The call without the droppable fields that this endpoint has rejected before."""
+        rejected = self._rejected.get((url, call.model)) if self._rejected else None
+        return call.without(rejected) if rejected and not rejected.isdisjoint(call.droppable_fields) else call
 
-    def learn(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
-        """Remember which fields of ours a 400 or 422 objects to."""
+    def learn_rejected(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
+        """Remember which droppable fields a 400 or 422 objects to."""
         if not isinstance(error, APIStatusError):
             return frozenset()
         named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
         if named:
             key = (url, call.model)
-            self._refused[key] = self._refused.get(key, frozenset()) | named
+            self._rejected[key] = self._rejected.get(key, frozenset()) | named
         return named
 
     def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:

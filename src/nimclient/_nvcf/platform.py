@@ -41,10 +41,17 @@ def no_id(where: str) -> DecodeError:
 
 
 def status_url(url: str, origin: str, root: str, request_id: str, *, nvidia: bool) -> str:
-    """Where the result of a request to `url` is asked for.
+    """Where the result of a request is asked for.
 
     NVIDIA's per-model hosts have a route for it, integrate.api.nvidia.com leaves it to api.nvcf.nvidia.com. A server of
-    one's own is asked below its API root, never anybody else: `root` is the base URL without /v1.
+    one's own is asked below its API root, never anybody else.
+
+    Args:
+        url: That of the request.
+        origin: scheme://host:port of it.
+        root: The base URL without /v1.
+        request_id: What the 202 named.
+        nvidia: It is one of NVIDIA's own hosts.
     """
     if nvidia:
         return (

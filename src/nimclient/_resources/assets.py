@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar, Unpack, cast
 
 from anyio import move_on_after, to_thread
-from attrs import evolve
+from attrs import evolve, field, frozen
 
 from nimclient._api.assets import delete_call, make_call, send_call, with_assets
 from nimclient._api.call import Call
 from nimclient._bulk.workers import run_all
-from nimclient._engine.engine import Engine, Exchange
+from nimclient._engine.engine import Engine
 from nimclient._nvcf.media import asset_id
 from nimclient._resources.base import Resource
+from nimclient._streams.response import Response
 from nimclient.errors import ConfigurationError, NimError
 from nimclient.records.files import Asset, Upload
 from nimclient.records.media import Image
 from nimclient.records.params import CallOptions
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 AT_ONCE = 4
@@ -51,64 +52,72 @@ class AsyncAssets(Resource):
         held = await _held(data)
         url = self._engine.assets_url()
         call = make_call(url, held, content_type, description, options)
-        return await self._upload(call, held, url, options, lambda asset: None)
+        return await self._upload(call, held, url, options, [])
 
     async def delete(self, asset: Asset | str, **options: Unpack[CallOptions]) -> None:
         """Delete an asset, given as its record or its id. Raises NotFoundError where there is none (any more)."""
         call = delete_call(self._engine.assets_url(), asset_id(asset), options)
-        await self._engine.run(call, options, _finish)
+        await self._engine.open(call, options, _finish)
 
     async def _upload(
-        self, call: Call[Upload], data: bytes, source: str, options: Mapping[str, Any], made: Callable[[Asset], None]
+        self, call: Call[Upload], data: bytes, source: str, options: Mapping[str, Any], made: list[Asset]
     ) -> Asset:
-        """Both steps; `made` is told of the asset as soon as it has to be deleted."""
+        """Both steps; the asset is in `made` as soon as it has to be deleted."""
         upload = await self._engine.send(call, options)
         described = call.fields or {}
         asset = evolve(upload.asset, content_type=upload.asset.content_type or described["contentType"])
-        made(asset)
-        await self._engine.run(send_call(upload, data, described, source), {"timeout": options.get("timeout")}, _finish)
+        made.append(asset)
+        sending = send_call(upload, data, described, source)
+        await self._engine.open(sending, {"timeout": options.get("timeout")}, _finish)
         return asset
 
 
-async def with_uploads(
-    engine: Engine, call: Call[T], options: Mapping[str, Any], send: Callable[[Call[T]], Awaitable[R]]
-) -> R:
-    """Send a call whose large images are uploaded before and deleted after, also where it fails or is cancelled.
+@asynccontextmanager
+async def uploaded(engine: Engine, call: Call[T], options: Mapping[str, Any]) -> AsyncGenerator[Call[T]]:
+    """The call with its large images as assets, which are deleted at the end, also where it fails or is cancelled.
 
     The platform gives a worker its assets when the work begins: of a stream they are not needed once it is open.
     """
-    if not call.uploads:
-        return await send(call)
-    resource = AsyncAssets(engine)
     url = engine.assets_url(engine.url_of(call))
-    own = {name: options.get(name) for name in ("timeout", "extra_headers")}
-    made: list[Asset] = []
-    assets: dict[int, Asset] = {}
-
-    async def upload(image: Image) -> Asset:
-        assert isinstance(image.source, bytes)
-        creation = make_call(url, image.source, image.media_type, None, {})
-        return await resource._upload(creation, image.source, url, own, made.append)
-
+    uploads = _Uploads(engine, url, {name: options.get(name) for name in ("timeout", "extra_headers")})
     try:
-        await run_all(call.uploads, upload, lambda: AT_ONCE, assets.__setitem__)
-        return await send(with_assets(call, [assets[place] for place in sorted(assets)]))
+        await run_all(call.uploads, uploads.upload, uploads.width, uploads.assets.__setitem__)
+        yield with_assets(call, [uploads.assets[place] for place in sorted(uploads.assets)])
     finally:
         with move_on_after(DELETE_SECONDS, shield=True):
-            for asset in made:
+            for asset in uploads.made:
                 await _delete(engine, url, asset)
+
+
+@frozen
+class _Uploads:
+    """The uploads of one call: the assets by the position of their image, and all that have to be deleted."""
+
+    engine: Engine
+    url: str
+    options: Mapping[str, Any]
+    assets: dict[int, Asset] = field(factory=dict[int, Asset])
+    made: list[Asset] = field(factory=list[Asset])
+
+    def width(self) -> int:
+        return AT_ONCE
+
+    async def upload(self, image: Image) -> Asset:
+        assert isinstance(image.source, bytes)
+        creation = make_call(self.url, image.source, image.media_type, None, {})
+        return await AsyncAssets(self.engine)._upload(creation, image.source, self.url, self.options, self.made)
 
 
 async def _delete(engine: Engine, url: str, asset: Asset) -> None:
     """Delete an asset of ours, as well as it goes: the call it was for has its own result."""
     try:
-        await engine.run(delete_call(url, asset.id, {}), {}, _finish)
+        await engine.open(delete_call(url, asset.id, {}), {}, _finish)
     except NimError as error:
         log.warning("asset %s was not deleted: %s", asset.id, error)
 
 
-async def _finish(exchange: Exchange) -> None:
-    await exchange.body.finish()
+async def _finish(response: Response) -> None:
+    await response.body.finish()
 
 
 async def _held(data: object) -> bytes:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
 from nimclient._api.models import list_call
-from nimclient._engine.engine import Engine
+from nimclient._bulk.gate import Gate
+from nimclient._engine.engine import Engine, Read
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
 from nimclient.records.models import ModelList
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+class DefaultModel(str):
+    """A model that the caller did not name: the first of its kind that the server lists. It may be another one later."""
+
+    __slots__ = ()
 
 
 class Resource:
@@ -22,42 +29,28 @@ class Resource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _send(
-        self, kind: str, model: str | None, build: Callable[[str | None], Call[T]], options: Mapping[str, Any]
-    ) -> T:
-        """Build the call for the model and send it."""
-        return await self._with_model(kind, model, build, lambda call: self._engine.send(call, options), options)
+    async def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+        """Send a call; where its default model is not there any more, send it once more for the one that is now."""
+        try:
+            return await self._engine.send(call, options, gate)
+        except ModelNotFoundError:
+            model = await self._new_default(call, options)
+            if model is None:
+                raise
+        return await self._engine.send(call.with_model(model), options, gate)
 
-    async def _with_model(
-        self,
-        kind: str,
-        model: str | None,
-        build: Callable[[str | None], Call[T]],
-        send: Callable[[Call[T]], Awaitable[R]],
-        options: Mapping[str, Any],
-    ) -> R:
-        """Send the call for `model`, or for the default model of its kind.
-
-        A default that was found by listing the server is looked up again once when the server no longer knows it.
-        """
-        name = self._known_model(kind, model)
-        if name is not None:
-            return await send(build(name))
-        build(None)  # bad input must be found before anything is sent, even before the models are listed
-        defaults = self._engine.core.default_models
-        found = defaults.get(kind)
-        if found is not None:
-            try:
-                return await send(build(found))
-            except ModelNotFoundError:
-                if await self._find_default(kind, options) == found:
-                    raise
-        else:
-            await self._find_default(kind, options)
-        return await send(build(defaults[kind]))
+    async def _open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
+        """The same for a response that is read while it is open."""
+        try:
+            return await self._engine.open(call, options, read)
+        except ModelNotFoundError:
+            model = await self._new_default(call, options)
+            if model is None:
+                raise
+        return await self._engine.open(call.with_model(model), options, read)
 
     def _known_model(self, kind: str, model: str | None) -> str | None:
-        """The model that the caller named here or for the client, or the hosted default; None: ask the server."""
+        """The model of a call: the caller's, named here or for the client, else the default; None: the server is asked."""
         configured = self._engine.config.models
         name = model if model is not None else configured.get(kind, configured.get("*"))
         if name is not None:
@@ -67,7 +60,7 @@ class Resource:
             self._engine.catalog.check_kind(name, kind)
             return name
         if not self._engine.is_hosted:
-            return None
+            return self._engine.core.default_models.get(kind)
         default = catalog.hosted_default(kind)
         if default is None:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
@@ -106,13 +99,8 @@ class Resource:
             self._engine.core.warn_once(f"model {name!r} is {fate}", ModelDeprecationWarning, f"deprecation of {name}")
         return known.id
 
-    async def _ensure_default(self, kind: str, options: Mapping[str, Any]) -> None:
-        """Find the default model of a kind, if it is not known: once before a call over many items, not once for each."""
-        if kind not in self._engine.core.default_models:
-            await self._find_default(kind, options)
-
-    async def _find_default(self, kind: str, options: Mapping[str, Any]) -> str:
-        """Ask the server, within the time and with the headers of the call that needs to know."""
+    async def _default_model(self, kind: str, options: Mapping[str, Any]) -> str:
+        """The first model of a kind that the server lists, asked within the time and with the headers of the call."""
         own = {name: options.get(name) for name in ("timeout", "extra_headers")}
         engine = self._engine
         models = self._described(await engine.send(list_call(), own))
@@ -120,5 +108,12 @@ class Resource:
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"
             raise ConfigurationError(f"the server lists no model of kind {kind} (it lists {listed}); pass model=")
-        self._engine.core.default_models[kind] = found
-        return found
+        default = engine.core.default_models[kind] = DefaultModel(found)
+        return default
+
+    async def _new_default(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
+        """The default model that has come into the place of the call's; None where there is none, or it was no default."""
+        if not isinstance(call.model, DefaultModel) or call.fields is None:
+            return None
+        found = await self._default_model(call.kind, options)
+        return None if found == call.model else found

@@ -6,15 +6,17 @@ A list is looked through before anything is sent; of any other source an item is
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from anyio import lowlevel
+from attrs import frozen
 
-from nimclient._api.call import Call
 from nimclient._api.chat import CHAT_OPTIONS
 from nimclient._api.messages import Messages, settled, wire_messages
 from nimclient._api.options import check_names, check_whole, check_word
 from nimclient._base.types import is_items
+from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted, Source, located
 from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 Conversations: TypeAlias = Iterable[Messages] | AsyncIterable[Messages]
-OnError: TypeAlias = Literal["raise", "return", "collect"]
 
 _AT_ONCE = 100  # items looked through without giving other tasks a turn
 
@@ -50,33 +51,48 @@ def as_completed(
         raise TypeError(f"{method} takes a list of conversations, or another iterable of them, not {kind}")
     if isinstance(source, (list, tuple)):
         source = [settled(item) for item in source]
-    known = chat._known_model("chat", model)
     gate = chat._engine.gate(concurrency, work=_tokens)
+    batch = _Batch(chat, method, on_error, model, options, gate)
+    prepare = partial(batch.prepare, source, chat._known_model("chat", model))
+    return AsCompleted(source, batch.answer, gate.width, prepare)
 
-    def build(item: Any, name: str | None) -> Call[ChatCompletion]:
-        return chat._call(method, item, name, options, stream=False)
 
-    async def prepare() -> None:
+@frozen
+class _Batch:
+    """What the items of one call have in common."""
+
+    chat: AsyncChat
+    method: str
+    on_error: str
+    model: str | None
+    options: Mapping[str, Any]
+    gate: Gate
+
+    async def prepare(self, source: Source[Any], model: str | None) -> None:
+        """Before the first item is sent: look through a list, find the default model once."""
         if isinstance(source, list):
             if not source:
                 return
-            if on_error == "raise":
-                await _look_through(source, lambda item: build(item, known))
-        if known is None:  # find the default once, not once for every item
-            await chat._ensure_default("chat", options)
+            if self.on_error == "raise":
+                await _look_through(cast(list[Any], source), partial(self._check, model))
+        if model is None:
+            await self.chat._default_model("chat", self.options)
 
-    async def answer(index: int, item: Any) -> ChatCompletion | NimError | Failure:
+    def _check(self, model: str | None, item: Any) -> None:
+        self.chat._call_for(self.method, item, model, self.options)
+
+    async def answer(self, index: int, item: Any) -> ChatCompletion | NimError | Failure:
+        """The answer to one item, or its error in the form that the caller wants."""
         item = settled(item)
         try:
-            return await chat._ask(model, lambda name: build(item, name), options, gate)
+            call = await self.chat._call(self.method, item, self.model, self.options)
+            return await self.chat._ask(call, self.options, self.gate)
         except (NimError, TypeError) as error:
             located(error, index)
-            if on_error == "raise" or isinstance(error, ClientClosedError):
+            if self.on_error == "raise" or isinstance(error, ClientClosedError):
                 raise
             ours = error if isinstance(error, NimError) else _as_ours(error, index)
-            return ours if on_error == "return" else Failure(index, None, ours, _text_of(item))
-
-    return AsCompleted(source, answer, gate.width, prepare)
+            return ours if self.on_error == "return" else Failure(index, None, ours, _text_of(item))
 
 
 async def _look_through(items: Iterable[Any], check: Callable[[Any], object]) -> None:

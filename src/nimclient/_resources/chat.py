@@ -16,7 +16,7 @@ from nimclient._api.messages import Messages, settled
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources import batch, parsing, tool_loop
-from nimclient._resources.assets import with_uploads
+from nimclient._resources.assets import uploaded
 from nimclient._resources.base import Resource
 from nimclient._resources.batch import Conversations
 from nimclient._resources.conversation import Conversation
@@ -48,12 +48,8 @@ class AsyncChat(Resource):
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
         APIStatusError or DecodeError when the call fails.
         """
-        messages = settled(messages)
-
-        def build(name: str | None) -> Call[ChatCompletion]:
-            return self._call("chat.create", messages, name, options, stream=False)
-
-        return await self._ask(model, build, options)
+        call = await self._call("chat.create", settled(messages), model, options)
+        return await self._ask(call, options)
 
     @overload
     async def parse(
@@ -138,7 +134,6 @@ class AsyncChat(Resource):
         also be awaited, or iterated over at once. `stream_usage=False` leaves out `stream_options`. Bad input raises
         here, everything else when the stream is opened or read.
         """
-
         return ChatStream(self._opener("chat.stream", settled(messages), model, options))
 
     @overload
@@ -262,51 +257,25 @@ class AsyncChat(Resource):
         """
         return Conversation(self.create, self._opener, system, store, session_id, model, options)
 
-    async def _ask(
-        self,
-        model: str | None,
-        build: Callable[[str | None], Call[ChatCompletion]],
-        options: Mapping[str, Any],
-        gate: Gate | None = None,
-    ) -> ChatCompletion:
-        """Build the call for the model and send it, its large images beside it."""
+    async def _call(
+        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
+    ) -> Call[ChatCompletion]:
+        """The call, for a model that is found by asking the server where nobody named one."""
+        name = self._known_model("chat", model)
+        call = self._call_for(method, messages, name, options, stream=stream)
+        if name is not None:
+            return call  # else bad input was found before the server is asked
+        name = await self._default_model("chat", options)
+        return self._call_for(method, messages, name, options, stream=stream)
 
-        async def send(call: Call[ChatCompletion]) -> ChatCompletion:
-            return await with_uploads(self._engine, call, options, lambda c: self._engine.send(c, options, gate))
-
-        return await self._with_model("chat", model, build, send, options)
-
-    async def _open(
-        self, model: str | None, build: Callable[[str | None], Call[ChatCompletion]], options: Mapping[str, Any]
-    ) -> AnswerReader[ChatChunk, ChatCompletion]:
-        """The same for a stream."""
-        max_event = self._engine.config.limits.max_event
-
-        async def send(call: Call[ChatCompletion]) -> AnswerReader[ChatChunk, ChatCompletion]:
-            read = partial(read_chat, max_event=max_event, choices=call.choices)
-            return await with_uploads(self._engine, call, options, lambda c: self._engine.run(c, options, read))
-
-        return await self._with_model("chat", model, build, send, options)
-
-    def _opener(
-        self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
-    ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
-        """What opens a stream of this call. Bad input raises here."""
-
-        def build(name: str | None) -> Call[ChatCompletion]:
-            return self._call(method, messages, name, options, stream=True)
-
-        build(self._known_model("chat", model))
-        return partial(self._open, model, build, options)
-
-    def _call(
-        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool
+    def _call_for(
+        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
         """The call in the form that the server behind this model takes."""
-        dialect = self._engine.dialect_for(model)
+        engine = self._engine
+        dialect = engine.dialect_for(model)
         hosted = dialect == "hosted"
-        developer = not hosted and dialect != "dynamo"
-        own = self._engine.catalog.own.get(model or "")
+        own = engine.catalog.own.get(model or "")
         uploads: tuple[Image, ...] = ()
         if hosted and model is not None and takes_assets(model):
             messages, uploads = with_pending(messages)
@@ -317,7 +286,35 @@ class AsyncChat(Resource):
             options,
             stream=stream,
             hosted=hosted,
-            developer=developer,
+            developer=not hosted and dialect != "dynamo",
             switch=None if own is None else own.thinking_switch,
         )
         return evolve(call, uploads=uploads) if uploads else call
+
+    async def _ask(
+        self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None = None
+    ) -> ChatCompletion:
+        """Send a call, its large images beside it."""
+        if not call.uploads:
+            return await self._send(call, options, gate)
+        async with uploaded(self._engine, call, options) as complete:
+            return await self._send(complete, options, gate)
+
+    def _opener(
+        self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
+    ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
+        """What opens a stream of this call. Bad input raises here."""
+        name = self._known_model("chat", model)
+        call = self._call_for(method, messages, name, options, stream=True)
+        return partial(self._open_stream, call, method, messages, options)
+
+    async def _open_stream(
+        self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]
+    ) -> AnswerReader[ChatChunk, ChatCompletion]:
+        if call.model is None:
+            call = await self._call(method, messages, None, options, stream=True)
+        read = partial(read_chat, choices=call.choices)
+        if not call.uploads:
+            return await self._open(call, options, read)
+        async with uploaded(self._engine, call, options) as complete:
+            return await self._open(complete, options, read)

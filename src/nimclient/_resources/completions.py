@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Unpack
+from typing import Any, Unpack
 
 from nimclient._api.call import Call
 from nimclient._api.completions import Prompt, completion_call
@@ -30,10 +31,7 @@ class AsyncCompletions(Resource):
         or mixed, with the place; TransportError, APIStatusError or DecodeError when the call fails.
         """
 
-        def build(name: str | None) -> Call[Completion]:
-            return completion_call("completions.create", prompt, name, options, stream=False)
-
-        return await self._send("completions", model, build, options)
+        return await self._send(await self._call("completions.create", prompt, model, options), options)
 
     def stream(
         self, prompt: Prompt | None, *, model: str | None = None, **options: Unpack[CompletionOptions]
@@ -44,16 +42,21 @@ class AsyncCompletions(Resource):
         `prompt_logprobs` is refused by vLLM in a stream; with `echo` and `logprobs` the prompt's are in the first events.
         """
 
-        def build(name: str | None) -> Call[Completion]:
-            return completion_call("completions.stream", prompt, name, options, stream=True)
+        known = self._known_model("completions", model)
+        call = completion_call("completions.stream", prompt, known, options, stream=True)
+        return CompletionStream(partial(self._open_stream, call, prompt, options))
 
-        async def open() -> AnswerReader[CompletionChunk, Completion]:
-            return await self._with_model("completions", model, build, send, options)
+    async def _call(
+        self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool = False
+    ) -> Call[Completion]:
+        """The call, for a model that is found by asking the server where nobody named one."""
+        name = self._known_model("completions", model)
+        call = completion_call(method, prompt, name, options, stream=stream)
+        return call if name is not None else call.with_model(await self._default_model("completions", options))
 
-        async def send(call: Call[Completion]) -> AnswerReader[CompletionChunk, Completion]:
-            max_event = self._engine.config.limits.max_event
-            read = partial(read_completion, max_event=max_event, choices=call.choices)
-            return await self._engine.run(call, options, read)
-
-        build(self._known_model("completions", model))
-        return CompletionStream(open)
+    async def _open_stream(
+        self, call: Call[Completion], prompt: Prompt | None, options: Mapping[str, Any]
+    ) -> AnswerReader[CompletionChunk, Completion]:
+        if call.model is None:
+            call = await self._call("completions.stream", prompt, None, options, stream=True)
+        return await self._open(call, options, partial(read_completion, choices=call.choices))

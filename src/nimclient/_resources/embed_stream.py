@@ -14,10 +14,11 @@ from typing import Any, Self, TypeAlias, cast
 from attrs import evolve
 
 from nimclient._api.call import Call
-from nimclient._api.embeddings import check_batch, embeddings_call
+from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm
 from nimclient._api.options import check_text, check_word
 from nimclient._base.callbacks import run_callback
 from nimclient._base.types import AsyncClosing, is_items, unpicklable
+from nimclient._bulk.gate import Gate
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import (
     BODY_BYTES,
@@ -50,6 +51,24 @@ Answer: TypeAlias = tuple[range, Embeddings]
 """The places in a slice, and their vectors."""
 
 
+async def send_embedding(
+    resource: Resource, call: Call[Embeddings], options: Mapping[str, Any], gate: Gate | None = None
+) -> Embeddings:
+    """Send a call, for a model that is found by asking the server where nobody named one; warn of what is ignored."""
+    if call.model is None:
+        call = call.with_model(await resource._default_model("embedding", options))
+    _warn_if_ignored(resource, call, options)
+    answer = await resource._send(call, options, gate)
+    _warn_if_ignored(resource, call, options)  # the response itself may have told the server type
+    return answer
+
+
+def _warn_if_ignored(resource: Resource, call: Call[Embeddings], options: Mapping[str, Any]) -> None:
+    if resource._engine.dialect_for(call.model) == "vllm":
+        for option, instead in ignored_by_vllm(call, options.get("prefix")):
+            resource._warn_ignored(option, instead)
+
+
 class EmbedRun:
     """A call over many texts: its options, checked, and its state."""
 
@@ -71,7 +90,7 @@ class EmbedRun:
         options: Mapping[str, Any],
     ) -> None:
         check_batch(batch_size, concurrency)
-        check_word("on_error", on_error, ("raise", "return", "collect"))
+        check_word("on_error", on_error, ("raise", "collect"))
         self._resource = resource
         self._engine = resource._engine
         self._method = method
@@ -165,7 +184,7 @@ class EmbedRun:
     async def _prepare(self) -> None:
         self.tally.start(time.monotonic())
         if self._known is None and self.tally.total != 0:  # find the default once, not once per slice
-            await self._resource._ensure_default("embedding", self._options)
+            await self._resource._default_model("embedding", self._options)
 
     async def _embed(self, _: int, piece: Slice) -> EmbeddedBatch:
         batch = await self._vectors_of(piece)
@@ -210,14 +229,9 @@ class EmbedRun:
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally
+        call = self._call(texts, self._resource._known_model("embedding", self._model))
         try:
-            answer = await self._resource._with_model(
-                "embedding",
-                self._model,
-                lambda name: self._call(texts, name),
-                lambda call: self._engine.send(call, self._options, self._gate),
-                self._options,
-            )
+            answer = await send_embedding(self._resource, call, self._options, self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 0 if isinstance(error, ConfigurationError) else 1))
             raise

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Unpack
 
 from attrs import evolve
 
-from nimclient._api.call import Call
-from nimclient._api.embeddings import check_query, embeddings_call, ignored_by_vllm
+from nimclient._api.embeddings import check_query, embeddings_call
 from nimclient._api.options import check_texts
-from nimclient._resources.base import R, Resource, T
-from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of
+from nimclient._resources.base import Resource
+from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
 from nimclient.records._numbers import zeroed_buffer
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
@@ -23,27 +22,6 @@ from nimclient.records.usage import Usage
 
 class AsyncEmbeddings(Resource):
     """Embeddings (POST /v1/embeddings)."""
-
-    async def _with_model(
-        self,
-        kind: str,
-        model: str | None,
-        build: Callable[[str | None], Call[T]],
-        send: Callable[[Call[T]], Awaitable[R]],
-        options: Mapping[str, Any],
-    ) -> R:
-        async def minded(call: Call[T]) -> R:
-            self._warn_if_ignored(call, options.get("prefix"))
-            answer = await send(call)
-            self._warn_if_ignored(call, options.get("prefix"))  # the answer itself may have told who gave it
-            return answer
-
-        return await super()._with_model(kind, model, build, minded, options)
-
-    def _warn_if_ignored(self, call: Call[Any], prefix: str | None) -> None:
-        if self._engine.dialect_for(call.model) == "vllm":
-            for option, instead in ignored_by_vllm(call, prefix):
-                self._warn_ignored(option, instead)
 
     async def create(
         self,
@@ -65,19 +43,17 @@ class AsyncEmbeddings(Resource):
         str; EmbeddingMismatchError when the vectors do not fit the texts; TransportError or APIStatusError.
         """
 
-        def build(name: str | None) -> Call[Embeddings]:
-            return embeddings_call(
-                "embeddings.create",
-                texts,
-                name,
-                input_type=input_type,
-                truncate=truncate,
-                dimensions=dimensions,
-                encoding_format=encoding_format,
-                options=options,
-            )
-
-        return await self._send("embedding", model, build, options)
+        call = embeddings_call(
+            "embeddings.create",
+            texts,
+            self._known_model("embedding", model),
+            input_type=input_type,
+            truncate=truncate,
+            dimensions=dimensions,
+            encoding_format=encoding_format,
+            options=options,
+        )
+        return await send_embedding(self, call, options)
 
     async def embed_query(
         self,
@@ -91,20 +67,18 @@ class AsyncEmbeddings(Resource):
         """Embed one text as a query (`input_type="query"`, dropped for servers that refuse it). Errors as in `create`."""
         check_query(text)
 
-        def build(name: str | None) -> Call[Embeddings]:
-            return embeddings_call(
-                "embeddings.embed_query",
-                [text],
-                name,
-                input_type="query",
-                truncate=truncate,
-                dimensions=dimensions,
-                encoding_format=None,
-                options=options,
-                input_type_is_ours=True,
-            )
-
-        return (await self._send("embedding", model, build, options)).vectors[0]
+        call = embeddings_call(
+            "embeddings.embed_query",
+            [text],
+            self._known_model("embedding", model),
+            input_type="query",
+            truncate=truncate,
+            dimensions=dimensions,
+            encoding_format=None,
+            options=options,
+            input_type_is_ours=True,
+        )
+        return (await send_embedding(self, call, options)).vectors[0]
 
     async def embed_documents(
         self,
@@ -160,7 +134,7 @@ class AsyncEmbeddings(Resource):
         batch_size: int | None = None,
         concurrency: int | None = None,
         ordered: bool = True,
-        on_error: Literal["raise", "return", "collect"] = "raise",
+        on_error: Literal["raise", "collect"] = "raise",
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> EmbedStream:
@@ -176,8 +150,8 @@ class AsyncEmbeddings(Resource):
         A slice that is refused (400, 413, 422) or whose vectors do not fit is halved until the text at fault is found, for
         at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the batches before
         it; `.completed` has pairs (index of the first text, Vectors) of what was finished beyond them. "collect" puts a
-        Failure for it into the `.failures` of its batch and goes on; so does "return"; both also halve slices that end
-        with a 5xx, a time limit or a lost connection, which "raise" raises at once. A wrong model, key or option, a
+        Failure for it into the `.failures` of its batch and goes on; it also halves slices that end with a 5xx, a time
+        limit or a lost connection, which "raise" raises at once. A wrong model, key or option, a
         server that cannot be reached, and a refusal for capacity that outlasts `RetryPolicy.patience` end the stream in
         any case; so do three slices' worth of texts (at least 100) that fail in a row with none taken: BatchError.
 

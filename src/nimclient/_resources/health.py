@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Container
+from functools import partial
+
 import anyio
 
 from nimclient._api.call import Call
-from nimclient._api.models import health_calls
+from nimclient._api.models import health_calls, health_route, is_health_answer
 from nimclient._api.options import check_seconds
-from nimclient._engine.engine import Exchange
+from nimclient._base.json import excerpt
+from nimclient._base.values import Headers
 from nimclient._resources.base import Resource
+from nimclient._retry.classify import is_no_route
+from nimclient._streams.response import Response
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
     ConnectError,
     ConnectionLostError,
+    DecodeError,
     NimError,
     RequestTimeoutError,
 )
 
 PROBE_SECONDS = 10.0
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
+FIRST_DELAY = 0.1
+MAX_DELAY = 2.0
+MAX_BODY = 64 * 1024
+BODY_SECONDS = 2.0
 
 
 class AsyncHealth(Resource):
-    """Health of a NIM container (GET /v1/health/…); of vLLM and Dynamo, which have none there, `/health` below the root.
+    """Health of a NIM container (GET /v1/health/…); of other servers at the route they have, else by their list of models.
 
     Of several replicas one is enough: calls go around the others.
     """
@@ -46,7 +55,7 @@ class AsyncHealth(Resource):
         """
         check_seconds("timeout", timeout)
         started = anyio.current_time()
-        pause, tries = FIRST_PAUSE, 0
+        delay, tries = FIRST_DELAY, 0
         while True:
             left = None if timeout is None else max(started + timeout - anyio.current_time(), 0.0)
             failure = await self._any("ready", PROBE_SECONDS if left is None else min(PROBE_SECONDS, left))
@@ -58,12 +67,12 @@ class AsyncHealth(Resource):
             ):
                 raise failure
             left = None if timeout is None else started + timeout - anyio.current_time()
-            if left is not None and left <= pause:
-                await self._engine._sleep(max(left, 0.0))
+            if left is not None and left <= delay:
+                await self._engine.sleep(max(left, 0.0))
                 problem = f"the server was not ready within {timeout:g} s; last: {failure.message}"
                 raise RequestTimeoutError(problem, phase="total", seconds=timeout, attempts=tries) from failure
-            await self._engine._sleep(pause)  # it ends when the client is closed
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await self._engine.sleep(delay)  # it ends when the client is closed
+            delay = min(2 * delay, MAX_DELAY)
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
         """None when a replica is as asked, else why the first is not. All are asked at once; nobody waits for the slowest."""
@@ -71,37 +80,74 @@ class AsyncHealth(Resource):
         if len(engines) == 1:
             return await self._ask(what, timeout)
         failures: dict[int, NimError | None] = {}
-
-        async def ask(position: int) -> None:
-            try:
-                failures[position] = await AsyncHealth(engines[position])._ask(what, timeout)
-            except NimError as error:
-                failures[position] = error
-            if failures[position] is None:
-                group.cancel_scope.cancel()
-
         async with anyio.create_task_group() as group:
-            for position in range(len(engines)):
-                group.start_soon(ask, position)
+            for position, engine in enumerate(engines):
+                ask = partial(AsyncHealth(engine)._ask, what, timeout)
+                group.start_soon(_ask_one, ask, position, failures, group.cancel_scope)
         return None if None in failures.values() else failures[0]
 
     async def _ask(self, what: str, timeout: float | None) -> NimError | None:
-        """None from a server that is as asked, else why it is not: of one try, at the route that the server has."""
+        """None from a server that is as asked, else why it is not: of one try, at the route that the server has.
+
+        Which one that is comes out as it answers; `timeout` is for all of them together.
+        """
+        deadline = None if timeout is None else anyio.current_time() + timeout
         failure: NimError | None = None
-        for call in health_calls(what, self._engine.dialect_for()):
-            failure = await self._failure(call, timeout)
-            if not isinstance(failure, APIStatusError) or failure.status != 404:
+        tried: set[str] = set()
+        while (call := self._next_call(what, tried)) is not None:
+            tried.add(health_route(call))
+            left = None if deadline is None else max(deadline - anyio.current_time(), 0.0)
+            failure = await self._failure(call, what, left)
+            if what == "live" and call.path == "/models" and isinstance(failure, AuthenticationError):
+                return None  # it answers, which is all that is asked
+            if not _has_no_such_route(failure):
                 break
         return failure
 
-    async def _failure(self, call: Call[None], timeout: float | None) -> NimError | None:
-        """The body says nothing that the status does not: NIMs differ in it, vLLM's is empty."""
+    def _next_call(self, what: str, tried: Container[str]) -> Call[None] | None:
+        """The likeliest route that was not asked yet; the answers to the others may have told what server this is."""
+        engine = self._engine
+        (first, *_) = health_calls(what, None)
+        url, dialects = engine.url_of(first), engine.core.dialects
+        server_type = engine.dialect_for() or dialects.type_for_health(url)
+        calls = health_calls(what, server_type, dialects.health_path(url, what))
+        return next((call for call in calls if health_route(call) not in tried), None)
 
-        async def receive(exchange: Exchange) -> None:
-            exchange.body.abort()
-            self._engine.core.dialects.inspect_health(exchange.url, call.path, exchange.head.headers)
-
+    async def _failure(self, call: Call[None], what: str, timeout: float | None) -> NimError | None:
+        """None where this route answers, else why it does not."""
+        engine = self._engine.with_attempts(1)
         try:
-            return await self._engine.once(call, {"timeout": timeout}, receive)
+            url, headers, body = await engine.open(call, {"timeout": timeout}, _read_health)
         except (APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError) as error:
             return error
+        if not is_health_answer(call, headers):
+            kind = headers.get("content-type", "nothing").partition(";")[0]
+            problem = f"GET {health_route(call)} is answered with {kind}, which no inference server does"
+            return DecodeError(problem, excerpt=excerpt(body))
+        engine.core.dialects.inspect_health(url, call.path, headers, body)
+        engine.core.dialects.learn_health_path(url, what, health_route(call))
+        return None
+
+
+def _has_no_such_route(failure: NimError | None) -> bool:
+    return isinstance(failure, DecodeError) or (isinstance(failure, APIStatusError) and is_no_route(failure))
+
+
+async def _ask_one(
+    ask: Callable[[], Awaitable[NimError | None]],
+    position: int,
+    failures: dict[int, NimError | None],
+    siblings: anyio.CancelScope,
+) -> None:
+    """Ask one of several replicas; where it is as asked, the others need not be."""
+    try:
+        failures[position] = await ask()
+    except NimError as error:
+        failures[position] = error
+    if failures[position] is None:
+        siblings.cancel()
+
+
+async def _read_health(response: Response) -> tuple[str, Headers, bytes]:
+    body = await response.body.read_some(MAX_BODY, BODY_SECONDS)
+    return response.url, response.head.headers, body

@@ -11,7 +11,6 @@ from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
-from nimclient._resources.assets import with_uploads
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
     FORM_NAMES,
@@ -68,27 +67,28 @@ async def _ask(
     model: str | None,
     options: Mapping[str, Any],
 ) -> ChatCompletion:
-    """Send the messages in the first form that the endpoint does not refuse."""
-    engine = chat._engine
+    """Send the messages in the first form that the endpoint does not reject."""
+    first = via or FORMS[0]
+    call = await _call(chat, wire, output, first, model, options)
+    rejected = cast(dict[Any, set[Via]], chat._engine.core.rejected_forms).setdefault(
+        (chat._engine.url_of(call), call.model), set()
+    )
+    forms: list[Via] = [via] if via else [form for form in FORMS if form not in rejected]
+    for form in forms:
+        if form != first:
+            call = await _call(chat, wire, output, form, model, options)
+        try:
+            return await chat._ask(call, options)
+        except APIStatusError as error:
+            if form == forms[-1] or not rejects_form(error, FORM_NAMES[form]):
+                raise
+            rejected.add(form)
+    raise AssertionError("the last form returns or raises")
 
-    def build(name: str | None, form: Via = via or FORMS[0]) -> Call[ChatCompletion]:
-        asked = {**options, **form_fields(form, output, options)}
-        return chat._call("chat.parse", form_messages(form, output, wire), name, asked, stream=False)
 
-    async def post(call: Call[ChatCompletion]) -> ChatCompletion:
-        return await engine.send(call, options)
-
-    async def send(call: Call[ChatCompletion]) -> ChatCompletion:
-        key = (engine.url_of(call), call.model)
-        refused = cast(dict[Any, set[Via]], engine.core.refused_forms).setdefault(key, set())
-        forms: list[Via] = [via] if via else [form for form in FORMS if form not in refused]
-        for form in forms[:-1]:
-            try:
-                return await with_uploads(engine, build(call.model, form), options, post)
-            except APIStatusError as error:
-                if not rejects_form(error, FORM_NAMES[form]):
-                    raise
-                refused.add(form)
-        return await with_uploads(engine, build(call.model, forms[-1]), options, post)
-
-    return await chat._with_model("chat", model, build, send, options)
+async def _call(
+    chat: AsyncChat, wire: list[JsonDict], output: Output, form: Via, model: str | None, options: Mapping[str, Any]
+) -> Call[ChatCompletion]:
+    """The call that asks for the output in this form."""
+    asked = {**options, **form_fields(form, output, options)}
+    return await chat._call("chat.parse", form_messages(form, output, wire), model, asked)

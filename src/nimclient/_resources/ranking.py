@@ -5,123 +5,162 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import define, evolve, field
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import hosted_ranking_url
 from nimclient._api.embeddings import check_batch
-from nimclient._api.ranking import Document, Form, Passage, check_ranking, forms, merged, ranking_call, slices
+from nimclient._api.ranking import (
+    Document,
+    Form,
+    Passage,
+    check_ranking,
+    forms,
+    merged,
+    other_form,
+    ranking_call,
+    slices,
+)
 from nimclient._bulk.gate import Gate
+from nimclient._bulk.slicing import Sizes
 from nimclient._bulk.workers import run_all
 from nimclient._resources.base import Resource
-from nimclient._retry.classify import is_no_route
+from nimclient._retry.classify import is_no_route, is_status, max_texts, rejects_count
 from nimclient._retry.faults import no_route
-from nimclient.errors import APIStatusError, NimError
+from nimclient.errors import APIStatusError, NimError, RerankMismatchError
 from nimclient.records.ranking import Ranking
 
 
-class AsyncRanking(Resource):
-    """Reranking (NIM's POST /v1/ranking, vLLM's and others' /v1/rerank). `AsyncClient.rerank` is its public face."""
-
-    async def rerank(
-        self,
-        query: str,
-        documents: Sequence[Document],
-        model: str | None,
-        top_n: int | None,
-        truncate: str | None,
-        batch_size: int | None,
-        concurrency: int | None,
-        options: Mapping[str, Any],
-    ) -> Ranking:
-        """Check, send in slices side by side, merge, cut."""
-        passages = check_ranking(query, documents, top_n, truncate, options)
-        check_batch(batch_size, concurrency)
-        spans = list(slices(passages, batch_size))
-        gate = self._engine.gate(concurrency, work=lambda part: len(part.results))
-        run = _Run(self, query, passages, model, top_n, truncate, options, gate if len(spans) > 1 else None)
-        name = self._known_model("ranking", model)
-        if name is None:  # find the default once, not once per slice
-            run.build(spans[0], None)
-            await self._ensure_default("ranking", options)
-        try:
-            if len(spans) > 1 and len(self.forms(name)) > 1 and self._engine.core.ranking_form is None:
-                run.parts[0] = await run.rank(spans.pop(0))  # the first one finds out how this server is asked
-            await run_all(spans, run.rank, gate.width, lambda at, part: run.parts.update({spans[at].start: part}))
-        except NimError as error:
-            error.completed = tuple(sorted(run.parts.items()))
-            raise
-        ranking = merged(run.parts)
-        return ranking if top_n is None else evolve(ranking, results=ranking.results[:top_n])
-
-    def forms(self, model: str | None) -> Sequence[Form]:
-        """The forms in which to ask for a ranking of this model; the one that has worked before comes first."""
-        engine = self._engine
-        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
-        endpoint = None if model is None else engine.endpoint_of(model)
-        if endpoint is None and engine.is_hosted and model is not None:
-            endpoint = hosted_ranking_url(model)
-        found = forms(told, engine.dialect_for(model), endpoint)
-        worked = engine.core.ranking_form
-        return sorted(found, key=lambda form: form != worked) if worked is not None else found
+async def rerank(
+    resource: Resource,
+    query: str,
+    documents: Sequence[Document],
+    *,
+    model: str | None,
+    top_n: int | None,
+    truncate: str | None,
+    batch_size: int | None,
+    concurrency: int | None,
+    options: Mapping[str, Any],
+) -> Ranking:
+    """See AsyncClient.rerank: check, send in slices side by side, merge, cut."""
+    passages = check_ranking(query, documents, top_n, truncate, options)
+    check_batch(batch_size, concurrency)
+    gate = resource._engine.gate(concurrency, work=_documents)
+    run = _Run(resource, query, passages, top_n, truncate, options, gate)
+    run.model = resource._known_model("ranking", model)
+    spans = list(slices(passages, batch_size))
+    if run.model is None:
+        run.call(spans[0])  # bad input must be found before the server is asked
+        run.model = await resource._default_model("ranking", options)
+    if (most := run.sizes().texts) is not None:
+        spans = list(slices(passages, min(batch_size or most, most)))
+    if len(spans) == 1:
+        run.gate = None
+    try:
+        if len(spans) > 1 and len(run.forms()) > 1 and resource._engine.core.ranking_form is None:
+            await run.rank(spans.pop(0))  # the first one finds out how this server is asked
+        await run_all(spans, run.rank, gate.width, _note)
+    except NimError as error:
+        error.completed = tuple(sorted(run.parts.items()))
+        raise
+    ranking = merged(run.parts)
+    return ranking if top_n is None else evolve(ranking, results=ranking.results[:top_n])
 
 
-@frozen
+def _documents(part: Ranking) -> float:
+    """How much work a ranking was."""
+    return float(len(part.results))
+
+
+def _note(_: int, __: None) -> None:
+    """A slice is ranked: its run keeps the ranking."""
+
+
+@define
 class _Run:
     """One call of `rerank`: what is asked, and the rankings of its slices by the position of their first document."""
 
-    resource: AsyncRanking
+    resource: Resource
     query: str
     passages: Sequence[Passage]
-    model: str | None
     top_n: int | None
     truncate: str | None
     options: Mapping[str, Any]
     gate: Gate | None
+    model: str | None = None
     parts: dict[int, Ranking] = field(factory=dict[int, Ranking])
 
-    def build(self, span: range, name: str | None, form: Form | None = None) -> Call[Ranking]:
+    def forms(self) -> Sequence[Form]:
+        """The forms in which to ask for a ranking of the model; the one that has worked before comes first."""
+        engine, model = self.resource._engine, self.model
+        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
+        endpoint = None if model is None else engine.endpoint_of(model)
+        if endpoint is None and engine.is_hosted and model is not None:
+            endpoint = hosted_ranking_url(model)
+        found = forms(told, engine.server_type_for(model), endpoint)
+        worked = engine.core.ranking_form
+        if worked is None or endpoint is not None:
+            return found
+        return (worked, *(form for form in found if form != evolve(worked, asks_all=False)))
+
+    def call(self, span: range, form: Form | None = None) -> Call[Ranking]:
         """The call for a slice, in the likeliest form unless another is given."""
-        form = form or self.resource.forms(name)[0]
+        form = form or self.forms()[0]
         chosen = self.passages[span.start : span.stop]
-        if name is not None and any(passage.image is not None for passage in chosen):
-            self.resource._engine.catalog.check_images(name)
-        if self.truncate is not None and not form.nim:
+        if self.model is not None and any(passage.image is not None for passage in chosen):
+            self.resource._engine.catalog.check_images(self.model)
+        if self.truncate is not None and not form.takes_truncate:
             self.resource._warn_ignored("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead")
         return ranking_call(
-            form, self.query, chosen, name, top_n=self.top_n, truncate=self.truncate, options=self.options
+            form, self.query, chosen, self.model, top_n=self.top_n, truncate=self.truncate, options=self.options
         )
 
-    async def rank(self, span: range) -> Ranking:
-        """The ranking of a slice. An error has the position of its first document, where there are several."""
-
-        async def send(call: Call[Ranking]) -> Ranking:
-            return await self._in_some_form(span, call)
-
+    async def rank(self, span: range) -> None:
+        """Rank a slice; one that the server says is too large in pieces. An error has the position of its first document."""
         try:
-            return await self.resource._with_model(
-                "ranking", self.model, lambda name: self.build(span, name), send, self.options
-            )
+            self.parts[span.start] = await self._in_some_form(span)
         except NimError as error:
+            if len(span) > 1 and (rejects_count(error) or is_status(error, 413)):
+                await self._rank_in_pieces(span, error)
+                return
             if self.gate is not None:
                 error.index = span.start
             raise
 
-    async def _in_some_form(self, span: range, call: Call[Ranking]) -> Ranking:
-        """Send in one form after the other, until the server has a route for it; remember the one that it had."""
+    async def _rank_in_pieces(self, span: range, error: NimError) -> None:
+        """Rank a slice in pieces of the size that the server says it takes, else in halves; remember what it took."""
+        size = min(max_texts(error, len(span)) or (len(span) + 1) // 2, len(span) - 1)
+        for start in range(span.start, span.stop, size):
+            await self.rank(range(start, min(start + size, span.stop)))
+        if rejects_count(error):
+            self.sizes().learn(error, size, 0)
+
+    def sizes(self) -> Sizes:
+        """What the server was found to take at once."""
         engine = self.resource._engine
+        call = self.call(range(1))
+        return engine.core.sizes.setdefault((engine.url_of(call), call.model), Sizes())
+
+    async def _in_some_form(self, span: range) -> Ranking:
+        """Send in one form after the other, until the server has a route for it; remember the one that it had."""
         missing: APIStatusError | None = None
-        for form in self.resource.forms(call.model):
-            tried = call if form.is_of(call) else self.build(span, call.model, form)
+        waiting = list(self.forms())
+        while waiting:
+            form = waiting.pop(0)
             try:
-                ranking = await engine.send(tried, self.options, self.gate)
-            except APIStatusError as error:
-                if not is_no_route(error):
+                ranking = await self.resource._send(self.call(span, form), self.options, self.gate)
+            except (APIStatusError, RerankMismatchError) as error:
+                other = other_form(form, error, self.top_n)
+                if other is not None:
+                    waiting.insert(0, other)
+                elif isinstance(error, APIStatusError) and is_no_route(error):
+                    missing = error
+                else:
                     raise
-                missing = error
             else:
                 if form.path.startswith("/"):  # not the URL of one model
-                    engine.core.ranking_form = form
+                    self.resource._engine.core.ranking_form = form
                 return ranking
         assert missing is not None
         raise no_route(missing, "the server has no route for reranking") from missing

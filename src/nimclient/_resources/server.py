@@ -1,4 +1,4 @@
-"""What a client asks of the server itself: metadata, version, tokenizer. `AsyncClient` is their public face."""
+"""What a client asks of the server itself: metadata, version, tokenizer. AsyncClient is their face."""
 
 from __future__ import annotations
 
@@ -12,47 +12,65 @@ from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient._resources.base import Resource, T
 from nimclient._retry.classify import is_no_route
 from nimclient._retry.faults import no_route
-from nimclient.errors import APIStatusError
+from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records.server import Detokenization, Metadata, Tokenization
 
 
-class AsyncServer(Resource):
-    """Routes that are no inference."""
-
-    async def metadata(self, options: Mapping[str, Any]) -> Metadata:
-        """See AsyncClient.metadata."""
-        missing: APIStatusError | None = None
-        for call in metadata_calls():
-            try:
-                return await self._engine.send(call, options)
-            except APIStatusError as error:
-                if not is_no_route(error):
-                    raise
-                missing = missing or error
-        assert missing is not None
-        raise no_route(missing, "the server has no route that tells its version (NIM and vLLM have one)") from missing
-
-    async def tokenize(self, text_or_messages: Messages, model: str | None, options: Mapping[str, Any]) -> Tokenization:
-        """See AsyncClient.tokenize."""
-        content = settled(text_or_messages)
-        name = self._named(model)
-        developer = self._engine.dialect_for(name) not in ("dynamo", "hosted")
-        return await self._root(tokenize_call(content, name, options, developer=developer), options)
-
-    async def detokenize(self, tokens: Sequence[int], model: str | None, options: Mapping[str, Any]) -> Detokenization:
-        """See AsyncClient.detokenize."""
-        return await self._root(detokenize_call(tokens, self._named(model), options), options)
-
-    def _named(self, model: str | None) -> str | None:
-        """The model that the caller named here or for the client; without one the server takes its own."""
-        configured = self._engine.config.models
-        name = model if model is not None else configured.get("chat", configured.get("*"))
-        return None if name is None else self._resolved(name)
-
-    async def _root(self, call: Call[T], options: Mapping[str, Any]) -> T:
+async def metadata(resource: Resource, options: Mapping[str, Any]) -> Metadata:
+    """See AsyncClient.metadata."""
+    missing: APIStatusError | None = None
+    for call in metadata_calls():
         try:
-            return await self._engine.send(call, options)
+            return await resource._engine.send(call, options)
         except APIStatusError as error:
-            if is_no_route(error):
-                raise no_route(error, f"the server has no {call.path} (vLLM and NIM 2.x have one)") from error
+            if not is_no_route(error):
+                raise
+            missing = missing or error
+    assert missing is not None
+    raise no_route(missing, "the server has no route that tells its version (NIM and vLLM have one)") from missing
+
+
+async def tokenize(
+    resource: Resource, text_or_messages: Messages, model: str | None, options: Mapping[str, Any]
+) -> Tokenization:
+    """See AsyncClient.tokenize."""
+    content = settled(text_or_messages)
+    name = _named(resource, model)
+    engine = resource._engine
+    developer = engine.dialect_for(name) not in ("dynamo", "hosted")
+    call = tokenize_call(content, name, options, developer=developer)
+    known = engine.server_type_for(name)
+    if known is not None:
+        call = tokenize_call(content, name, options, developer=developer, server_type=known)
+    try:
+        return await _send(resource, call, options)
+    except DecodeError:
+        found = engine.server_type_for(name)  # as the response has shown
+        if found == known:
             raise
+        return await _send(
+            resource, tokenize_call(content, name, options, developer=developer, server_type=found), options
+        )
+
+
+async def detokenize(
+    resource: Resource, tokens: Sequence[int], model: str | None, options: Mapping[str, Any]
+) -> Detokenization:
+    """See AsyncClient.detokenize."""
+    return await _send(resource, detokenize_call(tokens, _named(resource, model), options), options)
+
+
+def _named(resource: Resource, model: str | None) -> str | None:
+    """The model that the caller named here or for the client; without one the server takes its own."""
+    configured = resource._engine.config.models
+    name = model if model is not None else configured.get("chat", configured.get("*"))
+    return None if name is None else resource._resolved(name)
+
+
+async def _send(resource: Resource, call: Call[T], options: Mapping[str, Any]) -> T:
+    try:
+        return await resource._engine.send(call, options)
+    except APIStatusError as error:
+        if is_no_route(error):
+            raise no_route(error, f"the server has no {call.path} (vLLM and NIM 2.x have one)") from error
+        raise

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve
 
-from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
@@ -45,12 +44,10 @@ async def run_tools(
     history: list[JsonDict | Message] = []
     history += wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
 
-    def build(name: str | None) -> Call[ChatCompletion]:
-        return chat._call("chat.run_tools", history, name, asked, stream=False)
-
     try:
         for number in range(1, max_rounds + 1):
-            completion = await chat._ask(model, build, asked)
+            call = await chat._call("chat.run_tools", history, model, asked)
+            completion = await chat._ask(call, asked)
             calls = _with_ids(completion.tool_calls, number)
             history.append(_answer(completion, calls))
             if not calls:
@@ -88,17 +85,18 @@ def _choose_freely(asked: dict[str, Any]) -> None:
 async def _results(known: Mapping[str, Tool], calls: Sequence[ToolCall], on_tool_error: OnToolError) -> list[Message]:
     """Run the calls side by side. Returns their results in the order of the calls."""
     results = [""] * len(calls)
-
-    async def run(call: ToolCall) -> str:
-        try:
-            return await _run(known, call)
-        except ToolError as error:
-            if on_tool_error == "raise":
-                raise
-            return f"Error: {error}"
-
-    await run_all(calls, run, calls.__len__, results.__setitem__)
+    await run_all(calls, partial(_result, known, on_tool_error), calls.__len__, results.__setitem__)
     return [Message("tool", text, tool_call_id=call.id) for call, text in zip(calls, results, strict=True)]
+
+
+async def _result(known: Mapping[str, Tool], on_tool_error: OnToolError, call: ToolCall) -> str:
+    """What the model is told of a call: its result, or what went wrong."""
+    try:
+        return await _run(known, call)
+    except ToolError as error:
+        if on_tool_error == "raise":
+            raise
+        return f"Error: {error}"
 
 
 async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:

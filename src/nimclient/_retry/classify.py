@@ -112,6 +112,8 @@ _STATUSES = {
 def classify(error: NimError) -> FailureKind:
     """The row of a failure of one attempt, before anything of the answer was handed out."""
     match error:
+        case ContextLengthError():
+            return REJECTED  # llama-server says so with a 500
         case APIStatusError(status=status) | StreamFaultError(status=int() as status):
             return classify_status(status)
         case ConnectError(kind=kind):

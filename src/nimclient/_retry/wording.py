@@ -56,8 +56,9 @@ BAD_KEY = re.compile(r"api[ _-]?key|authori[sz]ation|authenticat|credential", re
 """A 400 or 422 that is about the API key."""
 
 TOO_MANY_TEXTS = re.compile(
-    r"batch.{0,3}size|too many (inputs?|items|texts|documents|strings|elements|prompts|rows)|array too long"
-    r"|(number|amount) of (inputs?|items|texts|documents)|list should have at most|at most \d+ (items|inputs|texts)",
+    r"batch.{0,3}size|too many (inputs?|items|texts|documents|passages|strings|elements|prompts|rows)|array too long"
+    r"|(number|amount) of (inputs?|items|texts|documents|passages)|list should have at most"
+    r"|at most \d+ (items|inputs|texts|documents|passages)",
     re.I,
 )
 """The request holds more texts than the server takes at once."""

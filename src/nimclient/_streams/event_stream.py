@@ -5,14 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from nimclient._base.types import AsyncClosing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._streams.reader import UntypedReader
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange
+from nimclient._streams.response import Response
 
 
 class EventStream(AsyncIterator[Json], AsyncClosing):
@@ -25,8 +23,8 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
 
     __reduce__ = unpicklable
 
-    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
-        self._reader = UntypedReader(exchange, max_event)
+    def __init__(self, response: Response) -> None:
+        self._reader = UntypedReader(response)
         self._reading = False
 
     @property

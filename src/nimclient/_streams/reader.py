@@ -9,7 +9,7 @@ from abc import abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from nimclient._base.json import loads
 from nimclient._base.types import Json, JsonDict
@@ -24,6 +24,7 @@ from nimclient._streams.events import (
     not_an_answer,
     plain_answer,
 )
+from nimclient._streams.response import Response
 from nimclient._streams.sse import EventBuffer
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
@@ -35,9 +36,6 @@ from nimclient.errors import (
     StreamInterruptedError,
     TransportError,
 )
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange
 
 GRACE = 1.0
 """Seconds that a complete answer waits for its usage and [DONE]: some servers send neither and keep the socket open."""
@@ -74,9 +72,9 @@ class Reader(Generic[C]):
         "_buffer",
         "_closed",
         "_deadline",
-        "_exchange",
         "_failure",
         "_max_event",
+        "_response",
         "_whole",
         "clock",
         "ended",
@@ -88,19 +86,19 @@ class Reader(Generic[C]):
         "url",
     )
 
-    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
-        self._exchange = exchange
-        self._body = exchange.body
-        self._max_event = max_event
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._body = response.body
+        self._max_event = response.limits.max_event
         self._buffer: EventBuffer | None = None  # for a stream of events …
         self._whole: bytearray | None = None  # … or the bytes of one JSON value; neither for anything else
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: NimError | None = None
-        self.url = exchange.url
-        self.clock = exchange.clock
-        total = exchange.timeouts.total
-        self._deadline = _NEVER if total is None else exchange.started + total
+        self.url = response.url
+        self.clock = response.clock
+        total = response.timeouts.total
+        self._deadline = _NEVER if total is None else response.started + total
         self.next_check = min(self.clock() + TURN, self._deadline)
         self.ready: deque[C] = deque()
         self.has_content = False
@@ -128,9 +126,7 @@ class Reader(Generic[C]):
 
     def _annotate(self, error: NimError) -> None:
         """Put on an error what it has to carry."""
-        if isinstance(error, TransportError):
-            error.attempts = self._exchange.number
-        self._exchange.redact(error)
+        self._response.annotate(error)
 
     @property
     def is_late(self) -> bool:
@@ -169,7 +165,7 @@ class Reader(Generic[C]):
     async def _read_until(self, phase: Literal["first_event", "idle"]) -> None:
         """Read until there is what a phase waits for, within its limit and the call's, and let other tasks run."""
         now = self.clock()
-        limit: float | None = getattr(self._exchange.timeouts, phase)
+        limit: float | None = getattr(self._response.timeouts, phase)
         deadline = _NEVER if limit is None else now + limit
         grace: float | None = None
         while True:
@@ -192,7 +188,7 @@ class Reader(Generic[C]):
     async def _give_turn(self, now: float) -> None:
         """Let other tasks run, unless the time of the call is up."""
         if now >= self._deadline and not self.ended:
-            raise _timeout("total", self._exchange.timeouts.total)
+            raise _timeout("total", self._response.timeouts.total)
         from anyio.lowlevel import checkpoint
 
         await checkpoint()
@@ -277,7 +273,7 @@ class Reader(Generic[C]):
 
     def meta(self) -> ResponseMeta:
         """What is known of the response, with its timings so far."""
-        return self._exchange.meta()
+        return self._response.meta()
 
 
 class AnswerReader(Reader[C], Generic[C, A]):
@@ -287,14 +283,13 @@ class AnswerReader(Reader[C], Generic[C, A]):
 
     def __init__(
         self,
-        exchange: Exchange,
-        max_event: int | None,
+        response: Response,
         accumulator: Accumulator[A],
         chunk: Callable[[JsonDict, str, ResponseMeta], C],
         choices: int = 1,
     ) -> None:
-        super().__init__(exchange, max_event)
-        self._head = exchange.meta()
+        super().__init__(response)
+        self._head = response.meta()
         self._accumulator = accumulator
         self._chunk = chunk
         self._choices = choices
@@ -363,8 +358,8 @@ class AnswerReader(Reader[C], Generic[C, A]):
 
     def meta(self) -> ResponseMeta:
         """What is known of the response, with its timings so far."""
-        ttft = self._times[0] - self._exchange.sent if self._times else None
-        return self._exchange.meta(ttft, self._gaps())
+        ttft = self._times[0] - self._response.sent if self._times else None
+        return self._response.meta(ttft, self._gaps())
 
     def _gaps(self) -> array[float]:
         """Seconds between events with content: those that one read brought have none between them."""
@@ -394,11 +389,11 @@ class UntypedReader(Reader[Json]):
 
     __slots__ = ()
 
-    def __init__(self, exchange: Exchange, max_event: int | None) -> None:
-        super().__init__(exchange, max_event)
-        kind = exchange.head.headers.get("content-type", "").partition(";")[0].strip().lower()
+    def __init__(self, response: Response) -> None:
+        super().__init__(response)
+        kind = response.head.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "text/event-stream":
-            self._buffer = EventBuffer(max_event)
+            self._buffer = EventBuffer(self._max_event)
         elif kind.endswith(("/json", "+json")):
             self._whole = bytearray()
 

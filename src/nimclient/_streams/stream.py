@@ -9,7 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from nimclient._base.callbacks import run_callback
 from nimclient._base.types import AsyncClosing, unpicklable
@@ -17,12 +17,10 @@ from nimclient._base.values import ResponseMeta
 from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import ChatAccumulator, CompletionAccumulator
 from nimclient._streams.reader import A, AnswerReader, Chunk
+from nimclient._streams.response import Response
 from nimclient.errors import StreamInterruptedError
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
-
-if TYPE_CHECKING:
-    from nimclient._engine.engine import Exchange
 
 C = TypeVar("C", bound=Chunk)
 
@@ -195,20 +193,16 @@ class CompletionStream(AnswerStream[CompletionChunk, Completion]):
     """A streamed text completion; used like a ChatStream. `.partial` of its errors is a Completion."""
 
 
-async def read_chat(
-    exchange: Exchange, max_event: int | None, choices: int = 1
-) -> AnswerReader[ChatChunk, ChatCompletion]:
+async def read_chat(response: Response, choices: int = 1) -> AnswerReader[ChatChunk, ChatCompletion]:
     """The reader of a streamed chat answer of so many choices, when its first event with content has arrived."""
-    reader = AnswerReader(exchange, max_event, ChatAccumulator(), ChatChunk, choices)
+    reader = AnswerReader(response, ChatAccumulator(), ChatChunk, choices)
     await reader.read_first()
     return reader
 
 
-async def read_completion(
-    exchange: Exchange, max_event: int | None, choices: int = 1
-) -> AnswerReader[CompletionChunk, Completion]:
+async def read_completion(response: Response, choices: int = 1) -> AnswerReader[CompletionChunk, Completion]:
     """The same of a text completion."""
-    reader = AnswerReader(exchange, max_event, CompletionAccumulator(), CompletionChunk, choices)
+    reader = AnswerReader(response, CompletionAccumulator(), CompletionChunk, choices)
     await reader.read_first()
     return reader
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from nimclient._api.call import Call
 from nimclient._api.options import check_whole
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.workers import run_all
@@ -167,13 +168,8 @@ class _Run:
         tally = self._tally
         tally.in_flight += 1
         try:
-            answer = await self._resource._with_model(
-                request.route.kind,
-                request.model or self._job.model,
-                request.call,
-                lambda call: self._engine.send(call, {}, self._gate),
-                {},
-            )
+            call = await self._call(request, request.route.kind)
+            answer = await self._resource._send(call, {}, self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             if isinstance(error, (NotFoundError, GoneError)):
@@ -183,6 +179,11 @@ class _Run:
             tally.in_flight -= 1
         tally.answered(answer.meta.attempts, _usage(answer, "total_tokens"), answer.meta.timings.total or 0.0)
         return answer
+
+    async def _call(self, request: Request, kind: str) -> Call[Answered]:
+        """The call of a request, for a model that is found by asking the server where nobody named one."""
+        model = self._resource._known_model(kind, request.model or self._job.model)
+        return request.call(model if model is not None else await self._resource._default_model(kind, {}))
 
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:

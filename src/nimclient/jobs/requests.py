@@ -84,6 +84,7 @@ class Request:
             fields if text is None else None,
             model=model,
             replay=route.replay,
+            kind=route.kind,
             at_root=route.at_root,
             raw=text,
         )

@@ -38,10 +38,7 @@ async def model_of(client: AsyncClient, kind: str, model: str | None) -> str:
     """The model that a call of this kind would go to: named here or for the client, else the first that the server lists."""
     resource = Resource(client._engine)
     name = resource._known_model(kind, model)
-    if name is None:
-        await resource._ensure_default(kind, {})
-        name = client._engine.core.default_models[kind]
-    return name
+    return name if name is not None else await resource._default_model(kind, {})
 
 
 class SerialWorker:

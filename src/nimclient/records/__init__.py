@@ -1,7 +1,8 @@
 """What comes back: frozen records, one decoder function each. Public."""
 
-from nimclient._base.values import AttemptEvent, Headers, ResponseMeta, Timings
+from nimclient._base.values import Headers, ResponseMeta, Timings
 from nimclient.records.answers import Parsed, ToolRun
+from nimclient.records.attempt import AttemptEvent
 from nimclient.records.batch import Failure
 from nimclient.records.chat import (
     ChatChunk,

@@ -27,6 +27,11 @@ _WRONG = 255
 _VALUES = bytes(_ALPHABET.find(c) % 256 for c in range(256))  # find gives -1, that is 255, for what is not in it
 _LARGE = 2**23  # bytes
 _MANY = 2**16  # bytes: below, NumPy takes longer to begin than the work does without it
+_TELLING = 16  # numbers
+_SMALL = bytes(top for top in range(256) if top & 0x7F < 0x38)
+_ORDINARY = bytes(top for top in range(256) if 0x30 <= top & 0x7F <= 0x47 or top in (0, 0x80))
+_NOT_HUGE = bytes(top for top in range(256) if top & 0x7F < 0x60)
+"""Top bytes of float32 numbers: below 2^-15; between 2^-31 and 2^17, or zero; below 2^65."""
 _AT_ONCE = 2**18  # characters: more would not stay in the cache from one step to the next
 
 
@@ -92,6 +97,25 @@ def first_not_finite(buffer: bytes | bytearray) -> int | None:
         return None
     values = memoryview(buffer).cast("f")
     return next((i for i, value in enumerate(values) if not math.isfinite(value)), None)
+
+
+def misread(row: bytes, dtype: str) -> str | None:
+    """What a vector is instead of what was asked for, where its bytes tell; None where they do not.
+
+    A server that ignores `embedding_type` sends float32, some send float16 or float64 as base64. The top byte of a
+    float32 is its sign and most of its exponent: real embeddings are between 2^-31 and 2^17, their largest number is above
+    2^-15. Pairs of float16 look like numbers around 2^-40, halves of float64 like numbers of any size. Too few numbers
+    tell nothing.
+    """
+    top = row[3::4]
+    if len(row) % 4 or len(top) < _TELLING or not any(row):
+        return None
+    looks_float32 = not top.translate(None, _ORDINARY) and bool(top.translate(None, _SMALL))
+    if dtype != "float32":
+        return f"float32 numbers where {dtype} was asked for" if looks_float32 else None
+    if not top.translate(None, _SMALL) or top.translate(None, _NOT_HUGE):
+        return "the numbers make no sense as float32: it may be float16 or float64"
+    return None
 
 
 def zeroed_buffer(size: int) -> memoryview:

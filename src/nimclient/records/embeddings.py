@@ -17,7 +17,7 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
-from nimclient.records._numbers import b64decode, decode_rows, first_not_finite
+from nimclient.records._numbers import b64decode, decode_rows, first_not_finite, misread
 from nimclient.records._record import TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
@@ -34,6 +34,7 @@ _FORMATS: dict[DType, Literal["f", "b", "B"]] = {
     "binary": "b",
     "ubinary": "B",
 }
+_NUMBERS = frozenset({int, float})
 _NUMPY = {"float32": "<f4", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
 
@@ -135,6 +136,11 @@ class Vectors(Sequence[Vector]):
     def buffer(self) -> memoryview:
         """All bytes, row after row."""
         return self._buffer
+
+    @property
+    def zeros(self) -> tuple[int, ...]:
+        """The positions of vectors that are zero throughout: no search finds them, and their cosine is not defined."""
+        return tuple(i for i, row in enumerate(self._rows(range(len(self)))) if not any(row))
 
     @property
     def extra(self) -> JsonDict:
@@ -298,6 +304,8 @@ def decode_embeddings(
     model = text_or_none(data.pop("model", None))
     width = len(rows[0]) if rows else 0
     _check_widths(rows, width, dimensions, dtype, meta)
+    if problem := misread(rows[0] if rows else b"", dtype):
+        raise wrong(problem, "data[0].embedding", meta, EmbeddingMismatchError)
     per_row = width // 4 if dtype == "float32" else width
     if dtype == "float32" and (bad := first_not_finite(buffer)) is not None:
         raise wrong("NaN or infinity in the vector", f"data[{bad // per_row}]", meta, EmbeddingMismatchError)
@@ -321,7 +329,7 @@ def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:
     placed: list[Any] = [None] * len(items)
     for position, (index, item) in enumerate(zip(indexes, items, strict=True)):
         if type(index) is not int or not 0 <= index < len(items) or placed[index] is not None:
-            problem = f"index {index!r} is repeated, out of range or not a whole number"
+            problem = f"index {index!r:.40} is repeated, out of range or not a whole number"
             raise wrong(problem, f"data[{position}].index", meta, EmbeddingMismatchError)
         placed[index] = item
     return placed
@@ -333,6 +341,8 @@ def _decode_row(item: Json, position: int, dtype: DType, meta: ResponseMeta | No
         if isinstance(row, str):
             return b64decode(row)
         if isinstance(row, list):
+            if not _NUMBERS.issuperset(map(type, cast(list[Any], row))):
+                raise TypeError("not all of it are numbers")
             return array(_FORMATS[dtype], cast(list[Any], row)).tobytes()
     except (ValueError, TypeError, OverflowError) as error:
         problem = f"not a vector of {dtype} numbers ({error})"
@@ -345,12 +355,14 @@ def _check_widths(
     rows: list[bytes], width: int, dimensions: int | None, dtype: DType, meta: ResponseMeta | None
 ) -> None:
     size = 4 if dtype == "float32" else 1
-    if set(map(len, rows)) == {width} and width and width % size == 0 and dimensions in (None, width // size):
+    per_byte = 8 if dtype in ("binary", "ubinary") else 1
+    wanted = None if dimensions is None else -(-dimensions // per_byte) * size
+    if set(map(len, rows)) == {width} and width and width % size == 0 and wanted in (None, width):
         return
     for position, row in enumerate(rows):
         if len(row) != width or not width or width % size:
             problem = f"{len(row)} bytes where the first vector has {width}"
             raise wrong(problem, f"data[{position}].embedding", meta, EmbeddingMismatchError)
-    if rows and dimensions is not None and dtype == "float32" and width != dimensions * size:
-        problem = f"{width // size} dimensions where {dimensions} were asked for"
+    if rows:
+        problem = f"{width // size * per_byte} dimensions where {dimensions} were asked for"
         raise wrong(problem, "data[0].embedding", meta, EmbeddingMismatchError)

@@ -1,0 +1,57 @@
+"""One call on its way through the retry loop, and the attempt of it that runs: what both share, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+from nimclient._api.call import Call
+from nimclient._base.config import Timeouts
+from nimclient._bulk.gate import Gate
+from nimclient._bulk.pacer import Ticket
+from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
+from nimclient._retry.policy import RetryState
+from nimclient.errors import Attempt
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class CallState(Generic[T]):
+    """A call: what it sends, what limits it, what its attempts came to.
+
+    `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
+    has rejected. `lease` and `url` belong to the attempt that runs.
+    """
+
+    call: Call[T]
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+    started: float
+    deadline: float | None
+    routing: Routing
+    retries: RetryState
+    gate: Gate | None
+    ticket: Ticket = field(factory=Ticket)
+    history: list[Attempt] = field(factory=list[Attempt])
+    stale_retried: bool = False
+    number: int = 0
+    lease: Lease | SingleEndpoint = field(init=False)
+    url: str = ""
+
+    @property
+    def shown_url(self) -> str:
+        """Where the attempt goes, for people: without a query, which may hold a signature."""
+        return self.url.partition("?")[0]
+
+    @property
+    def base_url(self) -> str:
+        """The base URL of the attempt; the whole URL where a model, or a route, has one of its own."""
+        base = self.lease.base
+        return base.api if self.url.startswith(base.root) else self.shown_url
+
+    def in_time(self, moment: float) -> bool:
+        """Whether that is before the deadline."""
+        return self.deadline is None or moment < self.deadline

@@ -1,0 +1,68 @@
+"""The response of one attempt while it is open: its head, its body, and what an error of its reader has to carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from attrs import define
+
+from nimclient._base.config import Limits, Timeouts
+from nimclient._base.redaction import redact, secrets_of
+from nimclient._base.types import Clock
+from nimclient._base.values import HttpHead, HttpRequest, ResponseMeta, Timings
+from nimclient.errors import APIStatusError, Attempt, DecodeError, NimError, TransportError
+
+if TYPE_CHECKING:
+    from nimclient._http.base import Body
+
+
+@define
+class Response:
+    """An attempt whose response has begun. Times are monotonic seconds.
+
+    `number` counts the attempts of the call, `earlier` are those before this one. `started` is when the call began, `sent`
+    when this attempt did.
+    """
+
+    head: HttpHead
+    body: Body
+    request: HttpRequest
+    base_url: str
+    number: int
+    earlier: Sequence[Attempt]
+    timeouts: Timeouts
+    limits: Limits
+    started: float
+    sent: float
+    clock: Clock
+
+    @property
+    def url(self) -> str:
+        """Where it comes from, for people."""
+        return self.request.shown_url
+
+    def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
+        """What is known of the exchange, with the timings up to now."""
+        head = self.head
+        timings = Timings(head.queue, head.connect, ttft, self.clock() - self.started, inter_token)
+        return ResponseMeta(head.status, head.headers, self.request.shown_url, self.number, timings)
+
+    def annotate(self, error: NimError) -> None:
+        """Complete an error that its reader raises: no key in it, the attempts so far on it."""
+        redact(error, secrets_of(self.request.headers, self.request.proxy))
+        seconds = self.clock() - self.sent
+        with_history(error, (*self.earlier, attempt_of(self.base_url, error, seconds)))
+
+
+def attempt_of(base_url: str, error: NimError, seconds: float) -> Attempt:
+    """The entry of a failed attempt in `.history`."""
+    outcome = error.status if isinstance(error, APIStatusError) else type(error).__name__
+    return Attempt(base_url, outcome, seconds)
+
+
+def with_history(error: NimError, history: tuple[Attempt, ...]) -> None:
+    """Put the attempts of a call on the error that ends it."""
+    error.history = history
+    if isinstance(error, (TransportError, APIStatusError, DecodeError)):
+        error.attempts = len(history)
