@@ -431,6 +431,7 @@ LANGCHAIN = (
         ("Return JSON with the keys `name` and `age`.", False),
         ("Give me JSON. Keys: name (string), age (integer)", False),
         ("Extract the name and age as JSON.", False),
+        ("Return the result as a JSON with 'name' and 'age' keys. Return nothing other than JSON.", False),
     ],
 )
 async def test_json_asked_for_in_words(raw: RawClient, instruction: str, free: bool) -> None:
