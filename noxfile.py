@@ -122,6 +122,15 @@ def frameworks(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize("group", ["clients", "llama-index"])  # they want different versions of openai
+def clients(session: nox.Session, group: str) -> None:
+    """Smoke tests of other people's clients against the simulator."""
+    install(session, "test", group)
+    environment = {"NIMCLIENT_TEST_CLIENTS": "1", "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    session.run("pytest", "tests/clients", "-W", "ignore", *session.posargs, env=environment)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks side by side with the raw floor and with peers; writes JSON."""
     install(session, "bench")

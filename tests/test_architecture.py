@@ -225,3 +225,14 @@ def test_callbacks_are_called_where_they_may_block() -> None:
                 calls.append((path.name, name.lstrip("_")))
     assert {"on_progress", "on_attempt"} <= callbacks
     assert [call for call in calls if call[1] in callbacks] == []
+
+
+def test_jobs_stand_on_the_public_client_and_one_internal_face() -> None:
+    """Of the package's inside they import one module, which names all that they use of it."""
+    inside = {
+        name.rpartition(".")[0]
+        for path in (PACKAGE / "jobs").glob("*.py")
+        for name, _ in imports(path)
+        if name.startswith(("nimclient._", "nimclient.records._"))
+    }
+    assert inside == {"nimclient._resources.bulk"}

@@ -42,7 +42,7 @@ def test_a_line():
     """A line has what is done, the rates, requests in flight, latencies, what went wrong, and the time that is left."""
     assert sentence(MIDDLE, RATES, "texts") == (
         "1,200 of 5,000 texts (24.0 %), 100 texts/s, 2,400 tokens/s, 7 of 12 in flight, p50 35 ms, p95 12.5 s, "
-        "2 failed, 3 refused, 1 retried, 0:00:38 left"
+        "2 failed, 3 throttled, 1 retried, 0:00:38 left"
     )
     assert sentence(EARLY, NOTHING, "texts") == "0 texts, 0 texts/s, 0 tokens/s, 0 in flight, p50 –, p95 –"
 
@@ -76,7 +76,7 @@ def test_lines():
     lines.show(None, 61.0)
     lines.show(EARLY, 62.0)
     lines.close()
-    lines.word("report", "done", {"status": "complete"})
+    lines.message("report", "done", {"status": "complete"})
     assert stream.getvalue().splitlines() == [
         "embedding ab: starting (0:01:01)",
         "embedding ab: 0 texts, 0 texts/s, 0 tokens/s, 0 in flight, p50 –, p95 –",
@@ -91,7 +91,7 @@ def test_events():
     for progress in (None, MIDDLE, MIDDLE):
         events.show(progress, 1.0)
     events.close()
-    events.word("report", "done", {"status": "complete"})
+    events.message("report", "done", {"status": "complete"})
     progress, report = map(json.loads, stream.getvalue().splitlines())
     assert progress["event"] == "progress"
     assert {"done", "total", "texts_per_second", "tokens_per_second", "eta", "limit"} <= progress.keys()
@@ -113,7 +113,7 @@ def test_the_live_table(console: Console):
     assert lines[2:] == [
         ["texts/s", "100", "in", "flight", "7"],
         ["tokens/s", "2,400", "limit", "12"],
-        ["requests", "40", "refusals", "3"],
+        ["requests", "40", "throttled", "3"],
         ["failed", "2", "retries", "1"],
         ["p50", "35", "ms", "p95", "12.5", "s"],
     ]
@@ -135,7 +135,7 @@ def test_the_table_is_drawn_in_place(console: Console):
     table.show(None, 0.0)
     table.show(MIDDLE, 1.0)
     table.close()
-    table.word("report", "all\x1b done", {})
+    table.message("report", "all\x1b done", {})
     assert console.export_text().rstrip().splitlines()[-1] == "all done"
 
 

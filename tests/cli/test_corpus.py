@@ -17,7 +17,7 @@ def documents() -> list[Document]:
 def test_it_is_several_thousand_texts(documents):
     """The standard library has several thousand docstrings, each text short enough for an embedding model."""
     assert len(documents) > 3000
-    assert all(len(document.text) <= corpus.LONGEST for document in documents)
+    assert all(len(document.text) <= corpus.MAX_CHARACTERS for document in documents)
 
 
 def test_it_is_the_same_every_time(documents):

@@ -86,7 +86,7 @@ def test_every_kind_of_server(run, monkeypatch, dialect, kind, version, path, me
 def test_the_hosted_catalog(run, monkeypatch):
     """Of the hosted catalog every kind is tried with its default, and a request that worked shows that the key is valid."""
     monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
-    monkeypatch.setattr("nimclient.cli.examination.is_hosted", lambda _: True)
+    monkeypatch.setattr("nimclient.cli.diagnosis.is_hosted", lambda _: True)
     with SimulatorThread(Simulator(dialect="hosted")) as url:
         ran = run("doctor", "--base-url", url)
         facts = found(run("doctor", "--base-url", url, "--json"))
@@ -132,7 +132,7 @@ def test_a_wrong_key(run, server, tmp_path):
     ran = run("doctor", "--base-url", server.url, "--api-key-file", "key")
     assert ran.code == 1
     assert KEY not in ran.out + ran.err
-    assert "the one of --api-key-file is refused" in ran.out
+    assert "the one of --api-key-file is rejected" in ran.out
     assert len(server.requests) == 1
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -223,7 +223,7 @@ def test_a_server_that_refuses_base64(run, server):
     server.script(choosy, path="/v1/embeddings")
     facts = found(run("doctor", "--base-url", server.url, "--json"))
     assert (facts["embeddings"]["base64"], facts["embeddings"]["dimensions"]) == (False, 2)
-    assert "refused" in facts["embeddings"]["text"]
+    assert "rejected" in facts["embeddings"]["text"]
 
 
 def test_a_server_that_ignores_base64(run, server):
@@ -306,6 +306,85 @@ def test_a_list_that_is_empty(run, server):
     assert {facts[name]["state"] for name in ("models", "chat", "embeddings", "reranking")} == {"note"}
 
 
+def test_a_web_application_with_a_health_route_is_called_one(run, server):
+    """It is healthy, and nothing that a model does was tried: that is no success, and no "everything works"."""
+    server.script(error(404), path="/v1/models")
+    server.script(answer({"status": "up"}), path="/health")
+    server.script(http(), path="/v1/health/ready")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "this is a web server, but no inference server" in ran.out
+    assert "everything works" not in ran.out
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["requests"]["state"] == "failed"
+
+
+def test_a_web_server_that_has_a_page_for_everything_is_called_one(run, server):
+    """HTML with status 200 on every path, as single-page applications have it."""
+    page = http(b"<!doctype html><html>app</html>", type="text/html")
+    server.script(page)
+    server.script(page, path="/v1/models")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "this is a web server, but no inference server" in ran.out
+
+
+def test_routes_without_v1_are_found(run, server):
+    """A server whose routes lie at its root is told from one that has none."""
+    server.script(error(404), path="/v1/models")
+    server.script(answer(LIST), path="/models")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "the routes of this server lie at its root, without /v1" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "no"), (403, "no"), (400, "Authentication Error, Invalid API key")]
+)
+def test_a_wrong_key_that_only_inference_finds_out(run, server, monkeypatch, status, words):
+    """The list is open to everybody; gateways say 400 as well."""
+    monkeypatch.setenv("NVIDIA_NIM_API_KEY", KEY)
+    for path in ("/v1/chat/completions", "/v1/embeddings", "/v1/rerank", "/v1/ranking"):
+        server.script(error(status, words), path=path)
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "the one of NVIDIA_NIM_API_KEY is rejected" in ran.out
+    assert ran.out.endswith("one thing is wrong\n")
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 422, 500, 501])
+def test_a_server_of_one_purpose_is_healthy(run, server, status):
+    """An embedding server whose chat route is missing, or rejects its model: what works, and what it does not serve."""
+    server.script(error(status, "this model does not chat"), path="/v1/chat/completions")
+    server.script(answer(embedded(["1"])), path="/v1/embeddings")
+    ran = run("doctor", "--base-url", server.url)
+    assert (ran.code, ran.err) == (0, "")
+    assert "FAILED" not in ran.out
+    assert ran.out.endswith("embeddings works; not served, or not tried: chat, reranking\n")
+    assert json.loads(run("doctor", "--base-url", server.url, "--json").out)["works"] == ["embeddings"]
+
+
+@pytest.mark.parametrize("listing", [error(500, "oops"), error(404), http(b"Model type: reranker", type="text/plain")])
+def test_a_server_whose_list_cannot_be_read_is_tried_all_the_same(run, server, listing):
+    """A reranker that lists no models ranks."""
+    server.script(listing, path="/v1/models")
+    server.script(
+        answer({"results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]}),
+        path="/v1/rerank",
+    )
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 0
+    assert "the models are not listed" in ran.out
+    assert ran.out.endswith("reranking works; not served, or not tried: chat, embeddings\n")
+
+
+def test_models_that_answer_nothing_are_no_success(run, server):
+    """A list alone shows nothing: the model has not answered."""
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "nothing was tried that a model has answered" in ran.out
+
+
 # TLS and proxies ---------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +433,7 @@ def test_tls_where_the_second_look_says_nothing(run, secure, monkeypatch):
     """A connection that works is fine even where nothing more is known of its certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", secure[1])
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
-    monkeypatch.setattr("nimclient.cli.examination.shake_hands", lambda *_: None)
+    monkeypatch.setattr("nimclient.cli.diagnosis.tls_handshake", lambda *_: None)
     facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
     assert facts["state"] == "ok"
     assert facts["text"].startswith("TLS, certificate valid")

@@ -1,5 +1,6 @@
-"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and going on."""
+"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and resuming."""
 
+import gzip
 import io
 import json
 import os
@@ -89,6 +90,37 @@ def test_embedding_again_sends_nothing(run, sim, docs):
     assert (Path("vectors") / "part-00000.parquet").exists()
 
 
+def test_without_pyarrow_the_parts_are_npy(run, sim, docs, monkeypatch):
+    """And it is said, once; a prefix is put before every text."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    ran = run("embed", docs, "--out", "vectors", "--base-url", sim.base_url, "--prefix", "passage: ")
+    assert ran.code == 0
+    assert "pyarrow is not installed: writing npy" in ran.err
+    assert (Path("vectors") / "part-00000.npy").exists()
+    assert sim.requests[-1].json["input"][0].startswith("passage: text")
+
+
+def test_a_wrong_field_is_a_usage_error(run, sim, docs):
+    """It names the fields of the first row and the option, and nothing is sent."""
+    ran = run("embed", docs, "--out", "vectors", "--base-url", sim.base_url, "--text", "content", "--format", "npy")
+    assert ran.code == 2
+    assert (
+        "there is no field 'content'; the first row (line 1) has 'id', 'text', 'body': name one of them with --text"
+        in ran.err
+    )
+    assert not [request for request in sim.requests if request.path == "/v1/embeddings"]
+
+
+def test_a_compressed_source(run, sim, docs):
+    """.gz is read as it is; .zst says which pipe reads it."""
+    Path("docs.jsonl.gz").write_bytes(gzip.compress(Path(docs).read_bytes()))
+    assert run("embed", "docs.jsonl.gz", "--out", "v", "--base-url", sim.base_url, "--format", "npy").code == 0
+    Path("docs.jsonl.zst").touch()
+    ran = run("embed", "docs.jsonl.zst", "--out", "v", "--base-url", sim.base_url, "--format", "npy")
+    assert ran.code == 2
+    assert "zstdcat docs.jsonl.zst | nimclient embed -" in ran.err
+
+
 def test_embed_events(run, url, docs):
     """--json is one event a line: progress, then the report."""
     ran = run("embed", docs, "--out", "vectors", "--base-url", url, "--json", "--format", "npy")
@@ -165,7 +197,7 @@ def test_a_server_that_is_not_there(run, docs):
 
 
 def test_an_error_in_the_middle(run, docs):
-    """What stops a job in the middle tells what is kept, and how to go on."""
+    """What stops a job in the middle tells what is kept, and how to resume it."""
     with ServerThread() as server:
         server.script(answer(embedded(["1"] * 64)), error(401))
         ran = run(
@@ -183,7 +215,7 @@ def test_an_error_in_the_middle(run, docs):
             "npy",
         )
     assert ran.code == 1
-    assert "64 texts are done and kept: to go on, run the same command again" in ran.err
+    assert "64 texts are done and kept: to resume, run the same command again" in ran.err
 
 
 # batch -------------------------------------------------------------------------------------------------------------
@@ -217,7 +249,7 @@ def test_a_batch_that_cannot_work(run, url, requests, argv):
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 200
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -233,7 +265,7 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
         process = spawn(*argv)
         until(lambda: len(thread.simulator.requests) >= 4)
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=200)
         assert (process.returncode, out) == (130, "")
         assert "are done and kept" in err
         assert "Traceback" not in err
@@ -276,7 +308,7 @@ run_job(args, Slow, Wording("x", "texts", "v"))
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(200) == 130
     process.communicate()
 
 
@@ -293,11 +325,11 @@ def test_a_signal_as_an_event(spawn, docs):
         process = spawn("embed", docs, "--out", "v", "--base-url", server.url, "--model", "m", "--json")
         until(lambda: len(server.requests) > 0)
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     event = events(out)[-1]
     assert (event["event"], event["signal"], event["done"]) == ("stopped", "SIGTERM", None)
-    assert event["text"].startswith("stopped; what is done is kept. To go on, ")
+    assert event["text"].startswith("stopped; what is done is kept. To resume it, ")
 
 
 def test_a_signal_while_standard_input_waits(environment, url):
@@ -309,7 +341,7 @@ def test_a_signal_while_standard_input_waits(environment, url):
     assert "starting" in process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(20) == 130
+    assert process.wait(200) == 130
     assert "with the same input" in process.stderr.read()
     process.stdin.close()
     process.stderr.close()
@@ -344,7 +376,7 @@ def test_the_live_table_on_a_terminal(environment, docs):
         except OSError:  # the other side is closed
             pass
         os.close(master)
-        assert process.wait(20) == 0
+        assert process.wait(200) == 0
     text = shown.getvalue().decode()
     assert "\x1b[" in text
     for words in (
@@ -352,7 +384,7 @@ def test_the_live_table_on_a_terminal(environment, docs):
         "texts/s",
         "in flight",
         "limit",
-        "refusals",
+        "throttled",
         "p95",
         "300 of 300 texts (100 %)",
     ):

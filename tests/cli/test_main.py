@@ -195,12 +195,12 @@ def test_ctrl_c_in_the_middle_of_a_call(spawn):
     thread = SimulatorThread(Simulator(ttft=60))
     with thread as url:
         process = spawn("chat", "hi", "--base-url", url, "--model", "meta/llama-3.1-8b-instruct")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 200
         while not any(request.method == "POST" for request in thread.simulator.requests):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert out == ""
     assert err == "nimclient: interrupted\n"
@@ -212,7 +212,7 @@ def test_a_reader_that_leaves(spawn, url):
     assert process.stdout is not None
     process.stdout.close()
     process.stdout = None
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert err == ""
 
@@ -253,6 +253,40 @@ def test_replicas(run, sim):
     for _ in range(3):
         ran = run("chat", "hi", "--no-stream", "--base-url", NOWHERE, "--base-url", sim.base_url)
         assert (ran.code, ran.err) == (0, "")
-    ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", "localhost")
+    ran = run("chat", "hi", "--base-url", NOWHERE, "--base-url", "nonsense")
     assert ran.code == 2
     assert ran.err.startswith("nimclient: --base-url [1] must look like")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["chat", "hi", "--sytem", "x"], "usage: nimclient chat"),
+        (["chat", "hi", "--sytem", "x"], "unknown options: --sytem; did you mean --system?"),
+        (["embed", "a.txt", "--out", "v", "--batchsize=3"], "did you mean --batch-size?"),
+        (["rerank", "q", "a", "--qqqqqq"], "unknown options: --qqqqqq\n"),
+    ],
+)
+def test_an_unknown_option_has_a_suggestion(run, argv, words):
+    """And the usage of the command that was meant."""
+    ran = run(*argv)
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "127.0.0.1:8000/v1", "localhost", "gpu-node:8000", "nim.example.com/v1"]
+)
+def test_a_base_url_without_a_scheme_has_a_suggestion(run, url):
+    """The one with http:// before it; what might be a key is not repeated."""
+    ran = run("models", "--base-url", url)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"did you mean http://{url}?" in ran.err
+    assert KEY not in run("models", "--base-url", KEY).err
+
+
+def test_verbose_is_a_line_an_attempt(run, sim):
+    """Method, URL, status and milliseconds, on standard error; standard output stays as it is."""
+    ran = run("models", "-v", "--base-url", sim.base_url)
+    assert ran.out == run("models", "--base-url", sim.base_url).out
+    assert f"GET {sim.base_url}/models: 200, " in ran.err

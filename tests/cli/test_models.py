@@ -124,3 +124,23 @@ def test_no_documents(run, url, monkeypatch, tmp_path, argv, stdin, words):
     assert (ran.code, ran.out) == (2, "")
     assert words in ran.err
     assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("way", ["file", "pipe"])
+def test_documents_are_lines_that_end_at_line_feeds(run, sim, monkeypatch, tmp_path, way):
+    """Form feeds and Unicode's separators are part of a document; a byte-order mark is not."""
+    data = "\ufeffa\fb\vc\x1cd\x85e\u2028f\u2029g\r\n\nsecond\n".encode()
+    (tmp_path / "docs.txt").write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data if way == "pipe" else b""), "utf-8"))
+    argv = ["--file", "docs.txt"] if way == "file" else ["-"]
+    assert run("rerank", "query", *argv, "--base-url", sim.base_url).code == 0
+    passages = [passage["text"] for passage in sim.requests[-1].json["passages"]]
+    assert passages == ["a\fb\vc\x1cd\x85e\u2028f\u2029g", "second"]
+
+
+def test_documents_of_utf_16_are_named(run, url, tmp_path):
+    """A usage error, before anything is sent."""
+    (tmp_path / "docs.txt").write_bytes("a\nb\n".encode("utf-16"))
+    ran = run("rerank", "query", "--file", "docs.txt", "--base-url", url)
+    assert ran.code == 2
+    assert "--file docs.txt is UTF-16 text" in ran.err

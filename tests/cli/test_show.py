@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from nimclient.cli.show import Hit, Plain, progress_line, writer_for
-from nimclient.cli.show_rich import Rich
+from nimclient.cli.show_rich import MarkdownWriter, Rich, end_of_block
 
 HITS = [Hit("csv", 0.8, "Read and write."), Hit("csv.writer", 0.25, "Writes. " * 30)]
 ROWS = [("texts", "1,000"), ("time to first token", "2.0 ms")]
@@ -187,3 +187,56 @@ def test_findings(console: Console):
     assert lines[0].startswith("  –       models")
     assert all(line.startswith(" " * 20) for line in lines[1:])
     assert "→ do something" in lines[-1]
+
+
+HOSTILE = "a\x1b[31mred\x07\x9b2J \u202eevil\u2066 b"
+
+
+def test_escape_and_direction_controls_do_not_reach_a_terminal(console: Console) -> None:
+    """Of a server's text nothing moves the cursor, rings, or turns the order of letters; right-to-left text itself stays."""
+    terminal = Terminal()
+    plain = Plain(terminal)
+    plain.line(HOSTILE)
+    plain.finding("failed", "x", HOSTILE, HOSTILE)
+    plain.columns(["a"], [[HOSTILE]])
+    plain.hits([Hit(HOSTILE, 0.5, HOSTILE)])
+    plain.table([("a", HOSTILE)])
+    rich = Rich(console)
+    rich.line(HOSTILE)
+    rich.heading(HOSTILE)
+    rich.finding("failed", "x", HOSTILE, HOSTILE)
+    rich.columns(["a"], [[HOSTILE]])
+    rich.hits([Hit(HOSTILE, 0.5, HOSTILE)])
+    rich.table([("a", HOSTILE)])
+    for text in (terminal.getvalue(), console.export_text(styles=False)):
+        assert not set("\x1b\x07\x9b\u202e\u2066") & set(text)
+    plain.line("\u05e9\u05dc\u05d5\u05dd\u200f")
+    assert "\u05e9\u05dc\u05d5\u05dd\u200f" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "end"),
+    [
+        ("one\n\ntwo", 5),
+        ("one\ntwo", None),
+        ("```py\na\n\nb\n```\n\nrest", 16),
+        ("```py\na\n\nb\n", None),
+        ("~~~~\n```\n\n~~~~\n\nrest", 16),
+        ("text\n\n```\n\n```\n", 6),
+    ],
+)
+def test_markdown_is_cut_between_blocks(text: str, end: int | None) -> None:
+    """A blank line ends a block, but not within a fence."""
+    assert end_of_block(text) == end
+
+
+def test_markdown_is_rendered_as_it_comes(console: Console) -> None:
+    """Whatever the pieces, each block is on the screen once in its last state."""
+    writer = MarkdownWriter(console)
+    for piece in ("# He", "ad\n", "\nsome **bo", "ld** text\n\n- a\n- b", "\n"):
+        writer.piece(piece)
+    writer.line()
+    text = console.export_text()
+    assert "Head" in text
+    assert "some bold text" in text
+    assert "**" not in text.splitlines()[-1]

@@ -37,6 +37,8 @@ from nimclient.simulator.pictures import png
 from support.server import Close, FaultServer
 from support.wire import answer, chat, error, http
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 KEY = "nvapi-canary-0123456789"
 CHAT = "meta/llama-3.1-8b-instruct"
 VLM = "google/paligemma"

@@ -144,7 +144,7 @@ async def test_two_columns_of_one_name_are_an_error(tmp_path: Path, name: str) -
 MARKED = {
     "a.txt": b"one\ntwo\n",
     "a.jsonl": b'{"text": "one"}\n{"text": "two"}\n',
-    "a.csv": b"text\none\ntwo\n",
+    "a.csv": b'"text","id"\none,1\ntwo,2\n',
 }
 
 

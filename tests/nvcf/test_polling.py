@@ -27,6 +27,8 @@ from nimclient.errors import (
 from support.server import Close, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, chat_body, error, head, http
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 KEY = "nvapi-canary-0123456789"
 CHAT = "/v1/chat/completions"

@@ -62,7 +62,7 @@ class Attempt:
         self._pool = pool
         self._timeouts = timeouts
         self._on_end = on_end
-        self.watchdog = Watchdog(pool.loop, total, timeouts.total)
+        self.watchdog = Watchdog(pool.alarm, total, timeouts.total)
         self._phase: Phase = "pool"
         self._reused = False
         self._has_slot = False
@@ -131,7 +131,7 @@ class Attempt:
         self.watchdog.disarm()
         self._content = content
         protocol.watch(content)
-        if not content.at_eof() and content.total_bytes < HELD_BACK:
+        if content.total_bytes < HELD_BACK and not content.is_eof():
             acknowledge_at_once(protocol.transport)
         return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
 
@@ -175,8 +175,11 @@ class Attempt:
             self.abandon()
             raise ConnectionLostError("it was opened in another event loop, and can only be read there", phase="body")
         try:
-            self.watchdog.arm(phase, deadline, getattr(self._timeouts, phase, None))
-            data = await self._content.readany()
+            self.watchdog.limit(phase, deadline, getattr(self._timeouts, phase, None))
+            data = self._content.read_nowait()
+            if not data and not self._content.is_eof():
+                self.watchdog.wait()
+                data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._reused = False  # it has answered: it was not stale
             self._fail(error, "body")
@@ -264,7 +267,7 @@ class Attempt:
         self._over = True
         self._connection = None
         self._pool.attempts.discard(self)
-        self.watchdog.close()
+        self.watchdog.disarm()
         if self._on_end is not None:
             self._on_end()
         if self._has_slot:

@@ -61,7 +61,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """A warning is a line, like an error."""
-    print(f"nimclient: {message}", file=sys.stderr)
+    from nimclient.cli.show import writer_for
+
+    writer_for(sys.stderr).line(f"nimclient: {message}")
 
 
 def _discard_output() -> None:

@@ -1,15 +1,17 @@
-"""What the command line looks like: every command and option. What their help says at length is in `prose`."""
+"""What the command line looks like: every command and option. What their help says at length is in `help_text`."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from nimclient import __version__
-from nimclient.cli import prose
+from nimclient.cli import help_text
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -17,22 +19,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     What it does not know is named without its values: somebody's key may be among them.
     """
-    parser = build_parser()
+    parser, commands = _build()
     given = sys.argv[1:] if argv is None else list(argv)
     args, unknown = parser.parse_known_args(given)
     args.argv = given
     if urls := getattr(args, "base_url", None):
         args.base_url = urls[0] if len(urls) == 1 else urls
     if unknown:
-        names = " ".join(text.partition("=")[0] for text in unknown if text.startswith("-"))
-        parser.error(f"unknown options: {names}" if names else "too many arguments; put quotes around a text")
+        command = commands[args.command]
+        names = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+        command.error(_unknown(names, command) if names else "too many arguments; put quotes around a text")
     return args
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `command` in its result names the module that runs it."""
+def _unknown(names: Sequence[str], command: argparse.ArgumentParser) -> str:
+    """What to say of options that a command does not have: those that are spelled alike."""
+    known = sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_help())))
+    close = dict.fromkeys(match for name in names for match in get_close_matches(name, known, 1, 0.6))
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return f"unknown options: {' '.join(names)}{hint}"
+
+
+def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole command line, and those of the commands; `command` in the result names the module to run."""
     parser = argparse.ArgumentParser(
-        "nimclient", description=prose.DESCRIPTION, epilog=prose.EPILOG, formatter_class=_Help, allow_abbrev=False
+        "nimclient",
+        description=help_text.DESCRIPTION,
+        epilog=help_text.EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"nimclient {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
@@ -44,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_doctor(commands)
     _add_simulate(commands)
-    return parser
+    return parser, dict(commands.choices)
 
 
 KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
@@ -61,7 +76,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def _add_demo(commands: _Commands) -> None:
     summary = "embed, search and chat over the documentation of Python itself"
-    demo = _command(commands, "demo", summary, prose.DEMO, prose.DEMO_EPILOG)
+    demo = _command(commands, "demo", summary, help_text.DEMO, help_text.DEMO_EPILOG)
     demo.add_argument("--query", type=_text, metavar="TEXT", help="search for this and ask it, instead of the examples")
     demo.add_argument(
         "--texts",
@@ -83,17 +98,37 @@ def _add_demo(commands: _Commands) -> None:
 
 
 def _add_chat(commands: _Commands) -> None:
-    chat = _command(commands, "chat", "ask one question", prose.CHAT, prose.CHAT_EPILOG)
-    chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: read it from standard input')
+    summary = "ask a question, or talk with a model"
+    chat = _command(commands, "chat", summary, help_text.CHAT, help_text.CHAT_EPILOG)
+    chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: it is what is piped in')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
+    chat.add_argument("--continue", action="store_true", dest="continued", help="resume the last conversation")
+    chat.add_argument(
+        "--image", type=_text, action="append", default=[], metavar="FILE|URL", help="send an image; may be repeated"
+    )
+    chat.add_argument("--schema", type=_text, metavar="FILE", help="answer in the form of this JSON Schema")
     chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
     chat.add_argument("--temperature", type=_number(float, 0), metavar="X", help="0 is the most likely answer")
+    chat.add_argument(
+        "--thinking",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the model reasons before it answers",
+    )
+    chat.add_argument(
+        "-o",
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other option of the request, such as top_p=0.9; may be repeated",
+    )
     chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
 
 
 def _add_embed(commands: _Commands) -> None:
-    embed = _command(commands, "embed", "embed a file of texts, however large", prose.EMBED, prose.EMBED_EPILOG)
+    embed = _command(commands, "embed", "embed a file of texts, however large", help_text.EMBED, help_text.EMBED_EPILOG)
     embed.add_argument(
         "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
@@ -105,8 +140,7 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--format",
         choices=["parquet", "npy", "jsonl"],
-        default="parquet",
-        help="what the parts are (default: %(default)s)",
+        help="what the parts are (default: parquet; npy where pyarrow is not installed)",
     )
     embed.add_argument(
         "--input-type",
@@ -117,6 +151,7 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
     )
+    embed.add_argument("--prefix", metavar="TEXT", help="put this before every text, for servers without input types")
     embed.add_argument("--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that can")
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
@@ -126,7 +161,9 @@ def _add_embed(commands: _Commands) -> None:
 
 
 def _add_batch(commands: _Commands) -> None:
-    batch = _command(commands, "batch", "send a file of requests, however large", prose.BATCH, prose.BATCH_EPILOG)
+    batch = _command(
+        commands, "batch", "send a file of requests, however large", help_text.BATCH, help_text.BATCH_EPILOG
+    )
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
     _add_concurrency(batch)
@@ -140,7 +177,7 @@ def _add_concurrency(parser: argparse.ArgumentParser) -> None:
 
 def _add_rerank(commands: _Commands) -> None:
     rerank = _command(
-        commands, "rerank", "sort documents by how well they answer a query", prose.RERANK, prose.RERANK_EPILOG
+        commands, "rerank", "sort documents by how well they answer a query", help_text.RERANK, help_text.RERANK_EPILOG
     )
     rerank.add_argument("query", metavar="QUERY", type=_text, help="what the documents should answer")
     rerank.add_argument(
@@ -152,17 +189,20 @@ def _add_rerank(commands: _Commands) -> None:
     rerank.add_argument("--file", type=_text, metavar="FILE", help="the documents are the lines of this file")
     rerank.add_argument("--top", type=_number(int, 1), metavar="N", help="print the best N only")
     rerank.add_argument("--truncate", choices=["NONE", "END"], help="what to do with pairs that are too long (NIM)")
+    rerank.add_argument("--batch-size", type=_number(int, 1), metavar="N", help="documents a request (default: all)")
     _add_server_options(rerank, "reranker (default: the server's first)", "print the ranking as JSON")
 
 
 def _add_models(commands: _Commands) -> None:
-    models = _command(commands, "models", "list the models of the server", prose.MODELS, prose.MODELS_EPILOG)
+    models = _command(commands, "models", "list the models of the server", help_text.MODELS, help_text.MODELS_EPILOG)
     models.add_argument("--kind", choices=KINDS, help="only models of this kind")
     _add_server_options(models, "only this model, by id or alias", "print the list as JSON")
 
 
 def _add_doctor(commands: _Commands) -> None:
-    doctor = _command(commands, "doctor", "find out what works and what does not", prose.DOCTOR, prose.DOCTOR_EPILOG)
+    doctor = _command(
+        commands, "doctor", "find out what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG
+    )
     _add_server_options(
         doctor, "try this model only", "print all findings as one JSON object", "one request may take (default: 10)"
     )
@@ -170,7 +210,7 @@ def _add_doctor(commands: _Commands) -> None:
 
 def _add_simulate(commands: _Commands) -> None:
     summary = "run a NIM-like server on this machine"
-    simulate = _command(commands, "simulate", summary, prose.SIMULATE, prose.SIMULATE_EPILOG)
+    simulate = _command(commands, "simulate", summary, help_text.SIMULATE, help_text.SIMULATE_EPILOG)
     seconds = _number(float, 0)
     count = _number(int, 1)
     simulate.add_argument(
@@ -234,9 +274,10 @@ def _add_server_options(
     )
     server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help=f"seconds that {seconds}")
     parser.add_argument("--json", action="store_true", help=json)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say on standard error what each request was")
 
 
-def _number(kind: Callable[[str], float], least: float, most: float = math.inf) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
     """A type of argparse: a number of that kind within limits."""
 
     def convert(text: str) -> float:
@@ -244,8 +285,8 @@ def _number(kind: Callable[[str], float], least: float, most: float = math.inf) 
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (least <= value <= most and math.isfinite(value)):
-            limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+        if not (minimum <= value <= maximum and math.isfinite(value)):
+            limits = f"of at least {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {'whole ' if kind is int else ''}number {limits}")
         return value
 

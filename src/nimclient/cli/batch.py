@@ -1,4 +1,4 @@
-"""`nimclient batch`: a file of requests in OpenAI's batch format, run against a live server; run again, it goes on."""
+"""`nimclient batch`: a file of requests in OpenAI's batch format, run against a live server; run again, it resumes."""
 
 from __future__ import annotations
 

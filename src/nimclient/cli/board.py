@@ -60,7 +60,7 @@ class Board(Protocol):
         """How far it is, `seconds` after its start; None before anything has come of it."""
         ...
 
-    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+    def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """What is to be said at the end: a line for people; for machines an event of that kind, with the facts."""
         ...
 
@@ -87,7 +87,7 @@ class Lines:
         else:
             self._say(f"{self._label}: {sentence(progress, self._pace.rates(progress, seconds), self._unit)}")
 
-    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+    def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """The text."""
         self._say(text)
 
@@ -109,12 +109,12 @@ class Events:
         self._last: Progress | None = None
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """All that a Progress tells, once."""
+        """All of a Progress, once."""
         if progress is not None and progress is not self._last:
             self._last = progress
             self._say({"event": "progress", **progress.to_dict()})
 
-    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+    def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """An event of its own kind."""
         self._say({"event": kind, "text": text, **facts})
 
@@ -147,7 +147,7 @@ def sentence(progress: Progress, rates: Rates, unit: str) -> str:
         f"{in_flight(progress)} in flight",
         f"p50 {latency(progress.latency_p50)}, p95 {latency(progress.latency_p95)}",
     ]
-    for number, name in ((progress.failed, "failed"), (progress.refusals, "refused"), (progress.retries, "retried")):
+    for number, name in ((progress.failed, "failed"), (progress.refusals, "throttled"), (progress.retries, "retried")):
         if number:
             parts.append(f"{number:,} {name}")
     if rates.eta is not None:
@@ -170,7 +170,7 @@ def percent(progress: Progress) -> str:
 
 
 def in_flight(progress: Progress) -> str:
-    """Requests under way, and the limit if there is one."""
+    """Requests in flight, and the limit if there is one."""
     return f"{progress.in_flight}" + (f" of {progress.limit}" if progress.limit is not None else "")
 
 

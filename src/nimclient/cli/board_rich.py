@@ -44,7 +44,7 @@ class LiveTable:
         width = min(BAR_WIDTH, max(self._console.width - BESIDE_BAR, 5))
         self._live.update(drawn(self._label, self._unit, progress, rates, seconds, width), refresh=True)
 
-    def word(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
+    def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """A line."""
         self._console.print(Text(printable(text)))
 
@@ -81,7 +81,7 @@ def _numbers(unit: str, progress: Progress, rates: Rates) -> Table:
             "limit",
             "–" if progress.limit is None else str(progress.limit),
         ),
-        ("requests", f"{progress.requests:,}", "refusals", f"{progress.refusals:,}"),
+        ("requests", f"{progress.requests:,}", "throttled", f"{progress.refusals:,}"),
         ("failed", f"{progress.failed:,}", "retries", f"{progress.retries:,}"),
         ("p50", latency(progress.latency_p50), "p95", latency(progress.latency_p95)),
     )

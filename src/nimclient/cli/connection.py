@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from attrs import frozen
@@ -14,7 +17,10 @@ from nimclient import AsyncClient, AttemptEvent, RetryPolicy
 from nimclient._api.urls import parse_base_urls
 from nimclient._base.config import HOSTED_BASE_URL, Credentials, environment_base_url
 from nimclient.cli.failures import UsageError, in_options
+from nimclient.cli.show import writer_for
 from nimclient.errors import ConfigurationError
+
+_HOST = re.compile(r"(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:\d))(?::\d+)?(?:/[\w./-]*)?")
 
 
 def make_client(
@@ -25,23 +31,47 @@ def make_client(
     retry: RetryPolicy | None = None,
     on_attempt: Callable[[AttemptEvent], object] | None = None,
 ) -> AsyncClient:
-    """The client that the options describe; `simulator` is the URL of an embedded one, reached without any proxy.
+    """The client that the options describe.
 
-    Raises UsageError for settings that cannot work.
+    Args:
+        args: The options of the command.
+        simulator: The URL of an embedded simulator, which is reached without any proxy.
+        model: The default model, or one for each kind.
+        retry: The retry policy; None: the client's own.
+        on_attempt: Called after each attempt; None: `--verbose` has a line written for it.
+
+    Raises:
+        UsageError: For settings that cannot work.
     """
-    key = None if args.api_key_file is None else read_key(args.api_key_file)
+    key, base_url, settings = client_settings(args)
+    if simulator is not None:
+        base_url, settings["trust_env"] = simulator, False
+    if on_attempt is not None:
+        settings["on_attempt"] = on_attempt
     try:
-        return AsyncClient(
-            key,
-            simulator or args.base_url,
-            model=model,
-            timeouts=args.timeout,
-            retry=retry,
-            trust_env=simulator is None,
-            on_attempt=on_attempt,
-        )
+        return AsyncClient(key, base_url, model=model, retry=retry, **settings)
     except ConfigurationError as error:
         raise UsageError(in_options(str(error))) from error
+
+
+def client_settings(args: argparse.Namespace) -> tuple[str | None, str | Sequence[str] | None, dict[str, Any]]:
+    """The key, the base URL and the other settings of a client. UsageError where the options cannot be read."""
+    key = None if args.api_key_file is None else read_key(args.api_key_file)
+    for url in [args.base_url] if isinstance(args.base_url, str) else args.base_url or []:
+        if _HOST.fullmatch(url):
+            raise UsageError(f"--base-url {url} has no scheme; did you mean http://{url}?")
+    return (
+        key,
+        args.base_url,
+        {"timeouts": args.timeout, "on_attempt": _say_attempt if getattr(args, "verbose", False) else None},
+    )
+
+
+def _say_attempt(event: AttemptEvent) -> None:
+    """One attempt in a line on standard error, for --verbose."""
+    outcome = event.status if event.error is None or event.status else type(event.error).__name__
+    line = f"{event.method} {event.url}: {outcome}, {event.seconds * 1000:,.0f} ms"
+    writer_for(sys.stderr).line(line if event.attempt == 1 else f"{line}, attempt {event.attempt}")
 
 
 @frozen

@@ -20,7 +20,7 @@ from types import BuiltinFunctionType, MethodDescriptorType, ModuleType
 
 from attrs import frozen
 
-LONGEST = 1200
+MAX_CHARACTERS = 1200
 """Characters of a text: about 300 tokens, so that it fits an embedding model that reads 512."""
 
 _SHORTEST = 20
@@ -56,12 +56,12 @@ class Document:
         """What is embedded: the names from the module down, and the docstring."""
         parts = self.name.split(".")
         path = " > ".join(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-        return f"{path}: {self.docstring}"[:LONGEST]
+        return f"{path}: {self.docstring}"[:MAX_CHARACTERS]
 
     @property
     def excerpt(self) -> str:
         """What a model reads: the name and the docstring."""
-        return f"{self.name}: {self.docstring}"[:LONGEST]
+        return f"{self.name}: {self.docstring}"[:MAX_CHARACTERS]
 
     @property
     def summary(self) -> str:

@@ -26,7 +26,8 @@ from nimclient.cli.failures import CommandError, explain
 from nimclient.cli.report import Report, rows, to_json
 from nimclient.cli.search import Index
 from nimclient.cli.show import Hit, Writer, writer_for
-from nimclient.errors import APIStatusError, ConfigurationError
+from nimclient.errors import APIStatusError, ConfigurationError, JobStoreError
+from nimclient.jobs.files import write_whole
 
 QUERIES = (
     "measure the execution time of a code snippet",
@@ -132,10 +133,10 @@ async def _embed_queries(client: AsyncClient, queries: Sequence[str]) -> list[Ve
     return [await client.embeddings.embed_query(query, truncate="END") for query in queries]
 
 
-def _read(most: int | None, words: Writer) -> list[Document]:
+def _read(max_texts: int | None, words: Writer) -> list[Document]:
     with words.progress(f"reading Python {platform.python_version()}", "files") as advance:
         documents = read_corpus(advance)
-    chosen = choose(documents, most)
+    chosen = choose(documents, max_texts)
     taken = "all of them" if len(chosen) == len(documents) else f"{len(chosen):,} of them (--texts N changes that)"
     words.line(f"The standard library has {len(documents):,} docstrings. Embedding {taken}.")
     return chosen
@@ -154,13 +155,12 @@ def _keep(out: Path, documents: Sequence[Document], vectors: Vectors, words: Wri
     """Write vectors, texts and what they are; the buffer goes to disk as it is."""
     meta = {"model": vectors.model, "dimensions": vectors.dimensions, "count": len(vectors)}
     try:
-        with (out / "vectors.f32").open("wb") as file:
-            file.write(vectors.buffer)
-        with (out / "texts.jsonl").open("w", encoding="utf-8", errors="replace") as file:
-            file.writelines(f"{document.to_json()}\n" for document in documents)
-        (out / "meta.json").write_text(json.dumps(meta) + "\n", "utf-8")
-    except OSError as error:
-        raise CommandError(f"cannot write to {out} ({error.strerror}); choose another folder with --out") from error
+        write_whole(out / "vectors.f32", lambda file: file.write(vectors.buffer))
+        lines = (f"{document.to_json()}\n".encode(errors="replace") for document in documents)
+        write_whole(out / "texts.jsonl", lambda file: file.writelines(lines))
+        write_whole(out / "meta.json", lambda file: file.write(f"{json.dumps(meta)}\n".encode()))
+    except JobStoreError as error:
+        raise CommandError(f"{error.message.partition(';')[0]}; choose another folder with --out") from error
     size = len(vectors.buffer) / 1e6
     words.line(f"Kept in {out}/: {len(vectors):,} vectors of {vectors.dimensions:,} float32 numbers ({size:,.1f} MB).")
 

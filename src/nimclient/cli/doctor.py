@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 
 import anyio
 
 from nimclient import RetryPolicy
-from nimclient._base.types import is_array
 from nimclient.cli.connection import key_for, make_client, named_by
-from nimclient.cli.examination import Diagnosis
+from nimclient.cli.diagnosis import Diagnosis
 from nimclient.cli.findings import Finding, summary
 from nimclient.cli.show import writer_for
 
 SECONDS = 10.0
 ONCE = RetryPolicy(attempts=1)
+REQUESTS = ("chat", "embeddings", "reranking")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -24,35 +25,46 @@ def run(args: argparse.Namespace) -> int:
     if args.timeout is None:
         args.timeout = SECONDS
     make_client(args)  # what cannot work as a whole
-    urls: list[str | None] = args.base_url if is_array(args.base_url) else [args.base_url]
+    urls: list[str | None] = args.base_url if isinstance(args.base_url, list) else [args.base_url]
     return max(_examine(args, url) for url in urls)
 
 
 def _examine(args: argparse.Namespace, url: str | None) -> int:
     args.base_url = url
-    examination = Diagnosis(
-        lambda listener: make_client(args, retry=ONCE, on_attempt=listener), key_for(args), args.model, args.timeout
+    diagnosis = Diagnosis(
+        lambda record: make_client(args, retry=ONCE, on_attempt=record), key_for(args), args.model, args.timeout
     )
-    base_url = examination.client.base_url
+    base_url = diagnosis.client.base_url
     if args.json:
-        findings = anyio.run(_collect, examination)
-        print(json.dumps({"base_url": base_url, "named_by": named_by(args), **summary(findings)}))
+        findings = anyio.run(_collect, diagnosis)
+        head = {"base_url": base_url, "named_by": named_by(args), "works": diagnosis.worked}
+        print(json.dumps({**head, **summary(findings)}))
     else:
         writer_for(sys.stdout).line(f"{base_url} (from {named_by(args)})")
-        findings = anyio.run(_show, examination)
+        findings = anyio.run(_show, diagnosis)
     return int(any(one.state == "failed" for one in findings))
 
 
-async def _collect(examination: Diagnosis) -> list[Finding]:
-    return [one async for one in examination.findings()]
+async def _collect(diagnosis: Diagnosis) -> list[Finding]:
+    return [one async for one in diagnosis.findings()]
 
 
-async def _show(examination: Diagnosis) -> list[Finding]:
+async def _show(diagnosis: Diagnosis) -> list[Finding]:
     data = writer_for(sys.stdout)
     found: list[Finding] = []
-    async for one in examination.findings():
+    async for one in diagnosis.findings():
         found.append(one)
         data.finding(one.state, one.name, one.text, one.remedy)
-    wrong = sum(one.state == "failed" for one in found)
-    data.line("everything works" if not wrong else "one thing is wrong" if wrong == 1 else f"{wrong} things are wrong")
+    data.line(conclusion(found, diagnosis.worked))
     return found
+
+
+def conclusion(findings: Sequence[Finding], worked: Sequence[str]) -> str:
+    """The last line: how many things are wrong, or what works and what this server does not serve."""
+    wrong = sum(one.state == "failed" for one in findings)
+    if wrong:
+        return "one thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+    missing = [name for name in REQUESTS if name not in worked]
+    if not missing:
+        return "everything works"
+    return f"{' and '.join(worked)} {'works' if len(worked) == 1 else 'work'}; not served, or not tried: {', '.join(missing)}"

@@ -1,15 +1,20 @@
-"""`nimclient embed`: the texts of a file become a folder of vectors; run again, it goes on where it was."""
+"""`nimclient embed`: the texts of a file become a folder of vectors; run again, it resumes."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
+from typing import Literal
 
 from nimclient.cli.jobs import Wording, run_job
+from nimclient.cli.show import writer_for
 from nimclient.jobs import EmbedJob
 
 
 def run(args: argparse.Namespace) -> int:
     """Embed, show it, say how it went."""
+    format = args.format or default_format()
 
     def make() -> EmbedJob:
         return EmbedJob(
@@ -18,14 +23,24 @@ def run(args: argparse.Namespace) -> int:
             model=args.model,
             text=args.text,
             id=args.id,
-            format=args.format,
+            format=format,
             input_type=args.input_type,
             truncate=args.truncate,
             dimensions=args.dimensions,
             batch_size=args.batch_size,
             concurrency=args.concurrency,
+            prefix=args.prefix,
         )
 
     is_stdin = args.source == "-"
     label = f"embedding {'standard input' if is_stdin else args.source}"
     return run_job(args, make, Wording(label, "texts", args.out, is_stdin))
+
+
+def default_format() -> Literal["parquet", "npy"]:
+    """Parquet; npy where pyarrow is not installed, which is said."""
+    if find_spec("pyarrow") is not None:
+        return "parquet"
+    words = "pyarrow is not installed: writing npy (nimclient[arrow] brings Parquet, --format npy is silent)"
+    writer_for(sys.stderr).line(f"nimclient: {words}")
+    return "npy"

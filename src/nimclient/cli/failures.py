@@ -34,7 +34,7 @@ _NEXT: tuple[tuple[type[NimError], str], ...] = (
 
 
 class CommandError(Exception):
-    """A command cannot go on; its text is the line to show."""
+    """A command cannot do its work; its text is the line to show."""
 
 
 class UsageError(CommandError):

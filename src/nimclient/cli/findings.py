@@ -70,7 +70,7 @@ _REMEDIES: tuple[tuple[type[NimError], str], ...] = (
     (AuthenticationError, "the key is wrong or missing: check it, or pass another with --api-key-file"),
     (ModelNotFoundError, "name a model that this server and this key may use with --model"),
     (NotFoundError, "check the path in --base-url: it is the root of the server, with or without /v1"),
-    (RateLimitError, "the server works and refuses for capacity: wait a minute and try again"),
+    (RateLimitError, "the server works and is throttled: wait a minute and try again"),
     (ServiceUnavailableError, "the server is starting or overloaded: wait, and look at its log"),
     (ServerError, "the fault is the server's: look at its log"),
     (RequestTimeoutError, "the server does not answer in time: look at its log, or allow more with --timeout"),

@@ -1,4 +1,4 @@
-"""What `nimclient embed` and `nimclient batch` share: a job runs, a board shows it, a signal ends it so that it can go on."""
+"""What `nimclient embed` and `nimclient batch` share: a job runs, a board shows it, and a signal stops it, to be resumed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Wording:
 
 @define
 class _State:
-    """What the tasks of a running job tell each other."""
+    """What the tasks of a running job share."""
 
     progress: Progress | None = None
     report: JobReport | None = None
@@ -79,7 +79,7 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
         try:
             async with client:
                 state.report = await job.run(client, note)
-        except Exception as error:  # noqa: BLE001  # said at the end
+        except Exception as error:  # noqa: BLE001  # reported at the end
             state.error = error
 
     async def tick() -> None:
@@ -120,8 +120,8 @@ def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]
     command = shlex.join(["nimclient", *argv])
     if state.stopped_by is not None and state.error is None:
         kept = "what is done is kept" if done is None else f"{done:,} {wording.unit} are done and kept"
-        text = f"stopped; {kept}. To go on, {again}: {command}"
-        board.word("stopped", text, {"signal": state.stopped_by.name, "done": done, "resume": command})
+        text = f"stopped; {kept}. To resume it, {again}: {command}"
+        board.message("stopped", text, {"signal": state.stopped_by.name, "done": done, "resume": command})
         return INTERRUPTED
     error = state.error
     assert error is not None
@@ -131,8 +131,8 @@ def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]
         raise error
     text = f"nimclient: {explain(error)}"
     if done:
-        text += f"; {done:,} {wording.unit} are done and kept: to go on, {again}"
-    board.word("error", text, {"error": type(error).__name__, "done": done, "resume": command})
+        text += f"; {done:,} {wording.unit} are done and kept: to resume, {again}"
+    board.message("error", text, {"error": type(error).__name__, "done": done, "resume": command})
     return 1
 
 
@@ -144,5 +144,5 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     text = f"{report.status}: {counts} ({', '.join(details)})"
     if report.failed:
         text += f"; {report.failed:,} failed, see {report.failures_path}"
-    board.word("report", text, report.to_dict())
+    board.message("report", text, report.to_dict())
     return _STATUS_CODES[report.status]

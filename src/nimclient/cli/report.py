@@ -45,7 +45,7 @@ class Report:
 
 
 def rows(report: Report) -> list[tuple[str, str]]:
-    """The short table at the end; a dash where there is nothing to tell."""
+    """The short table at the end; a dash where there is nothing to report."""
     p50, p95 = (_milliseconds(percentile(report.inter_token, share)) for share in (0.5, 0.95))
     return [
         ("texts", _count(report.texts)),
@@ -61,7 +61,7 @@ def rows(report: Report) -> list[tuple[str, str]]:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Everything as a JSON object; null where there is nothing to tell."""
+    """Everything as a JSON object; null where there is nothing to report."""
     return {
         "base_url": report.base_url,
         "simulated": report.simulated,

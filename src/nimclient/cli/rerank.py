@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import anyio
 
 from nimclient.cli.connection import make_client
 from nimclient.cli.failures import UsageError
 from nimclient.cli.show import writer_for
+from nimclient.cli.text_input import file_lines, is_terminal, piped_lines
 from nimclient.records import Ranking
 
 
@@ -34,12 +34,9 @@ def documents_of(args: argparse.Namespace) -> list[str]:
     if args.file is not None:
         if given:
             raise UsageError("pass documents as arguments or with --file, not both")
-        lines = _lines(args.file)
-    elif given == ["-"] or (not given and not sys.stdin.isatty()):
-        try:
-            lines = sys.stdin.read().splitlines()
-        except UnicodeDecodeError:
-            raise UsageError("standard input is not UTF-8 text") from None
+        lines = file_lines(args.file, "--file")
+    elif given == ["-"] or (not given and not is_terminal()):
+        lines = piped_lines()
     else:
         lines = given
     documents = [line for line in lines if line.strip()]
@@ -48,15 +45,8 @@ def documents_of(args: argparse.Namespace) -> list[str]:
     return documents
 
 
-def _lines(name: str) -> list[str]:
-    try:
-        return Path(name).read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise UsageError(f"--file {name} is not UTF-8 text") from None
-    except OSError as error:
-        raise UsageError(f"--file {name} cannot be read: {error.strerror}") from None
-
-
 async def _rank(args: argparse.Namespace, documents: list[str]) -> Ranking:
     async with make_client(args, model=args.model) as client:
-        return await client.rerank(args.query, documents, top_n=args.top, truncate=args.truncate)
+        return await client.rerank(
+            args.query, documents, top_n=args.top, truncate=args.truncate, batch_size=args.batch_size
+        )

@@ -20,7 +20,11 @@ NAME_WIDTH = 10
 Advance = Callable[[int, int], None]
 """Tells progress: how many are done, of how many."""
 
-_CONTROLS = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0)) if chr(code) not in "\n\t"}
+_BIDI = (
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)  # embeddings, overrides and isolates reorder what is around them
+_CONTROLS = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), *_BIDI) if chr(code) not in "\n\t"}
 
 
 @frozen
@@ -34,6 +38,15 @@ class Hit:
 
 class Writer(Protocol):
     """Writes to one stream."""
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        ...
+
+    def aside(self, text: str) -> None:
+        """Text like that of `piece` that stands back behind the rest: dimmed on a terminal."""
+        ...
 
     def line(self, text: str = "") -> None:
         """One line."""
@@ -75,6 +88,19 @@ class Plain:
         self._stream = stream
         self._clock = clock
         self._terminal = stream.isatty()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        return self._terminal
+
+    def aside(self, text: str) -> None:
+        """Text as it is, dimmed on a terminal."""
+        if self._terminal:
+            self._stream.write(f"\x1b[2m{printable(text)}\x1b[0m")
+            self._stream.flush()
+        else:
+            self.piece(text)
 
     def line(self, text: str = "") -> None:
         """One line."""
@@ -142,6 +168,18 @@ def writer_for(stream: TextIO) -> Writer:
     return Plain(stream)
 
 
+def answer_writer(stream: TextIO) -> Writer:
+    """A writer for the answer of a model: its Markdown is rendered on a terminal with rich, else it is written as it is."""
+    if stream.isatty():
+        try:
+            from nimclient.cli.show_rich import MarkdownWriter
+        except ImportError:
+            pass
+        else:
+            return MarkdownWriter.on(stream)
+    return writer_for(stream)
+
+
 def progress_line(label: str, unit: str, done: int, total: int, seconds: float) -> str:
     """How far it is, in words."""
     rate = f", {done / seconds:,.0f} {unit}/s" if seconds > 0 else ""
@@ -149,5 +187,5 @@ def progress_line(label: str, unit: str, done: int, total: int, seconds: float) 
 
 
 def printable(text: str) -> str:
-    """Text without control characters other than line breaks and tabs."""
+    """Text without control characters other than line breaks and tabs, and without those that change its direction."""
     return text.translate(_CONTROLS)

@@ -10,6 +10,8 @@ from typing import Self, TextIO
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.live import Live
+from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +34,15 @@ class Rich:
     def on(cls, stream: TextIO) -> Self:
         """A writer for a terminal."""
         return cls(Console(file=stream, highlight=False))
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads it."""
+        return self._console.is_terminal
+
+    def aside(self, text: str) -> None:
+        """Text as it comes, dimmed."""
+        self._console.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
 
     def line(self, text: str = "") -> None:
         """One line, wrapped between words; it ends the pieces before it."""
@@ -81,7 +92,7 @@ class Rich:
         table.add_column()
         table.add_column(justify="right", style="cyan")
         for name, value in rows:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(printable(name)), Text(printable(value)))
         self._console.print(table)
 
     def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -123,3 +134,61 @@ class Rich:
                 bar.update(task, completed=done, total=total, rate=f"({speed:,.0f}/s)" if speed else "")
 
             yield advance
+
+
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.M)
+_BLANK = re.compile(r"\n[ \t]*\n")
+
+
+def end_of_block(text: str) -> int | None:
+    """Where the first block of Markdown ends: behind a blank line that is in no fence; None while it may go on."""
+    fence = _FENCE.search(text)
+    blank = _BLANK.search(text)
+    while blank is not None:
+        if fence is None or blank.start() < fence.start():
+            return blank.end()
+        closing = re.compile(rf"^ {{0,3}}{fence[1]}[`~]*[ \t]*$", re.M).search(text, fence.end())
+        if closing is None:
+            return None
+        fence = _FENCE.search(text, closing.end())
+        blank = _BLANK.search(text, closing.end())
+    return None
+
+
+class MarkdownWriter(Rich):
+    """Renders Markdown that comes in pieces: a block is drawn anew as it grows, and stays when the next one begins."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._block = ""
+        self._live: Live | None = None
+
+    def piece(self, text: str) -> None:
+        """A piece of Markdown."""
+        self._block += printable(text)
+        while (end := end_of_block(self._block)) is not None:
+            self._finish(self._block[:end])
+            self._block = self._block[end:]
+        if self._block.strip():
+            self._draw(self._block)
+
+    def line(self, text: str = "") -> None:
+        """The end of the Markdown, and a line behind it."""
+        if text:
+            self.piece(text)
+        if self._block.strip():
+            self._finish(self._block)
+        self._block = ""
+
+    def _draw(self, block: str) -> None:
+        if self._live is None:
+            self._live = Live(console=self._console, refresh_per_second=8, vertical_overflow="visible")
+            self._live.start()
+        self._live.update(Markdown(block))
+
+    def _finish(self, block: str) -> None:
+        self._draw(block)
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        self._console.print()

@@ -1,6 +1,6 @@
 """Durable jobs: many texts or requests through one server, written down as they finish, resumed after whatever stopped them.
 
-A wing: it stands on the public client, and nothing of the client knows it.
+They stand on the public client, and nothing of the client knows them.
 """
 
 from nimclient.jobs.batch import BatchJob

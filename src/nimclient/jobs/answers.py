@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, JobStoreError, NimError
 from nimclient.jobs.files import lock, open_regular, store_errors, sync, write_whole
 from nimclient.jobs.requests import Answered, Request
@@ -32,7 +32,7 @@ def answer_line(request: Request, answer: Answered) -> bytes:
 
 
 def failure_line(request: Request, error: NimError) -> bytes:
-    """The line of a failure: a refusal has the server's status and words, anything else a code and a message."""
+    """The line of a failure: a rejection has the server's status and words, anything else a code and a message."""
     if isinstance(error, APIStatusError):
         try:
             body = _json.loads(error.body.encode())
@@ -102,7 +102,7 @@ class Answers:
         self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
 
     def begin(self, current: Mapping[str, str]) -> None:
-        """Go on with what is there: torn last lines are cut off, failures that another attempt may mend are forgotten.
+        """Resume what is there: torn last lines are cut off, failures that another attempt may mend are forgotten.
 
         `current`: the ids of the requests by custom_id. A failure of one that is not there any more, or is another
         request now, is forgotten as well.

@@ -13,17 +13,9 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from nimclient._api.call import Call
-from nimclient._api.options import check_whole
-from nimclient._bulk.progress import Tally
-from nimclient._bulk.workers import run_all
-from nimclient._client import AsyncClient
-from nimclient._resources.base import Resource
-from nimclient._retry.classify import RequestState, classify
-from nimclient._sync.client import Client
+from nimclient import AsyncClient, Client
+from nimclient._resources.bulk import BulkClient, Tally, check_whole, object_or_empty, run_all, stops_everything
 from nimclient.errors import (
-    AuthenticationError,
-    ClientClosedError,
     ConfigurationError,
     GoneError,
     JobStoreError,
@@ -34,7 +26,6 @@ from nimclient.jobs.answers import Answers, answer_line, failure_line, failures_
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
-from nimclient.records._decode import object_or_empty
 
 _REQUESTS_AT_ONCE = 16  # read ahead
 
@@ -42,12 +33,20 @@ _REQUESTS_AT_ONCE = 16  # read ahead
 class BatchJob:
     """Sends every line of a batch file and appends its answer to another: run it again, and it sends what is missing.
 
-    `source`: JSON lines {"custom_id", "method": "POST", "url", "body"}; urls are /v1/chat/completions, /v1/completions,
-    /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are; one without a model gets `model`, else
-    the client's. `output`: lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"} in the
-    order in which they come; failures go to `<output>.errors.jsonl` beside it. `concurrency`: requests at once.
+    Answers are lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}, in the order in which
+    they come; failures go to `<output>.errors.jsonl` beside them (answers.errors.jsonl for answers.jsonl). A failure is not
+    an answer: its line may be corrected, or taken out, and the job run again.
 
-    Raises ConfigurationError or TypeError for what cannot work.
+    Args:
+        source: JSON lines {"custom_id", "method": "POST", "url", "body"}, also as .gz. Urls are /v1/chat/completions,
+            /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are.
+        output: The file of the answers.
+        model: The model of bodies that name none; None: the client's, else the first of its kind that the server lists.
+        concurrency: Requests in flight; None: found out.
+
+    Raises:
+        ConfigurationError: For what cannot work, before anything is sent.
+        TypeError: For what is no path.
     """
 
     def __init__(
@@ -86,24 +85,23 @@ class BatchJob:
         for each of its requests. `on_progress` is called with a Progress when an answer is on the disk.
 
         Raises ConfigurationError for lines without a custom_id and for those that repeat one; AuthenticationError; the
-        refusal for capacity that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
+        throttling or outage that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
         of another request of that name; JobStoreError. What is finished is kept, and when the run is cancelled, too.
         """
-        return await _Run(self, patient(client), on_progress).run()
+        return await _BatchRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
         """`run` for blocking code. Ctrl-C keeps what is finished."""
         return run_blocking(self.run, client, on_progress)
 
 
-class _Run:
+class _BatchRun:
     """One run of a job."""
 
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
-        self._resource = Resource(client._engine)
-        self._engine = client._engine
-        self._gate = client._engine.gate(job.concurrency, work=_tokens)
+        self._bulk = BulkClient(client)
+        self._gate = self._bulk.gate(job.concurrency, _tokens)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._answers = Answers(job.output)
@@ -151,7 +149,7 @@ class _Run:
                 raise request.problem
             answer = await self._send(request)
         except NimError as error:
-            if _stops_the_job(error):
+            if stops_everything(error):
                 raise
             write, line, failed = self._answers.fail, failure_line(request, error), 1
         else:
@@ -168,8 +166,8 @@ class _Run:
         tally = self._tally
         tally.in_flight += 1
         try:
-            call = await self._call(request, request.route.kind)
-            answer = await self._resource._send(call, {}, self._gate)
+            model = await self._bulk.model_of(request.route.kind, request.model or self._job.model)
+            answer = await self._bulk.send(request.call(model), self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             if isinstance(error, (NotFoundError, GoneError)):
@@ -179,11 +177,6 @@ class _Run:
             tally.in_flight -= 1
         tally.answered(answer.meta.attempts, _usage(answer, "total_tokens"), answer.meta.timings.total or 0.0)
         return answer
-
-    async def _call(self, request: Request, kind: str) -> Call[Answered]:
-        """The call of a request, for a model that is found by asking the server where nobody named one."""
-        model = self._resource._known_model(kind, request.model or self._job.model)
-        return request.call(model if model is not None else await self._resource._default_model(kind, {}))
 
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:
@@ -200,13 +193,6 @@ def _usage(answer: Answered, name: str) -> int:
 def _tokens(answer: Answered) -> float:
     """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
     return max(_usage(answer, "completion_tokens"), 1)
-
-
-def _stops_the_job(error: NimError) -> bool:
-    """Whether every other request would meet it, too: the key, or a server that is not there or is throttled."""
-    kind = classify(error)
-    unsent = kind.retryable and kind.state is RequestState.NOT_SENT
-    return unsent or kind.outage or isinstance(error, (AuthenticationError, ClientClosedError))
 
 
 class _Requests(AsyncIterator[Request]):

@@ -1,7 +1,7 @@
 """What a job has finished, in one SQLite file: durable row by row, whatever happens to the process.
 
 Every finished slice is one transaction. SQLite's write-ahead log makes it whole or absent: a process that is killed
-loses nothing that was recorded, a power cut at most what came after the last sync. Here stands that rows are done, and
+loses nothing that was recorded, a power cut at most what came after the last sync. It holds which rows are done, and
 where their vectors lie; the vectors themselves are in a spool until they are in a part.
 """
 
@@ -18,11 +18,11 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_array, is_object
+from nimclient._resources.bulk import JsonDict, is_array, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import DecodeError, JobStoreError
 from nimclient.jobs.files import store_errors
-from nimclient.jobs.spool import Place
+from nimclient.jobs.spool import SpoolSpan
 
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -49,11 +49,11 @@ class RowSpan:
 
 @frozen
 class SpooledSpan:
-    """A run whose vectors lie in the spool of a part."""
+    """Rows whose vectors lie in the spool of a part."""
 
     rows: range
     ids: Sequence[str]
-    place: Place
+    place: SpoolSpan
     digest: bytes | None = None
 
 
@@ -125,7 +125,7 @@ def _spooled_span(
     _check(is_array(names) and len(names) == stop - start and all(isinstance(n, str) for n in names), "a list of ids")
     _check(size == 4 * dimensions * (stop - start), "the size of vectors")
     _check(is_count(place) and is_count(checksum), "the place of vectors")
-    return SpooledSpan(range(start, stop), names, Place(place, size, checksum), digest)
+    return SpooledSpan(range(start, stop), names, SpoolSpan(place, size, checksum), digest)
 
 
 def _part(number: Any, rows: Any, files: Any) -> Part:
@@ -147,7 +147,7 @@ class Checkpoint:
     def __init__(self, path: Path, *, has_locks: bool = True) -> None:
         """`has_locks`: whether the file system has the locks that SQLite takes. The folder is ours without them."""
         self.path = path
-        self._turn = threading.RLock()
+        self._mutex = threading.RLock()
         for name in (path.name, f"{path.name}-wal", f"{path.name}-journal"):
             _check_regular(path.with_name(name))
         address = f"{path.absolute().as_uri()}?nolock={int(not has_locks)}"
@@ -242,7 +242,7 @@ class Checkpoint:
         return held
 
     def kept(self, part: int, dimensions: int) -> Iterator[SpooledSpan]:
-        """What goes into a part, in the order of the rows. Other threads have their turn in between."""
+        """What goes into a part, in the order of the rows. The lock is free in between."""
         last = -1
         query = """
             SELECT start, stop, digest, ids, place, size, sum FROM runs
@@ -302,7 +302,7 @@ class Checkpoint:
 
     @contextmanager
     def _errors(self, what: str) -> Generator[None, None, None]:
-        with self._turn:
+        with self._mutex:
             try:
                 yield
             except sqlite3.Error as error:

@@ -1,7 +1,7 @@
 """CSV as RFC 4180 has it, read so that a malformed record costs its own row and no other.
 
 A quote that is never closed would take the rest of the file into one field, and a stray one would change a text. Such a
-record fails by the line that it begins in, and reading goes on with the next line. Where the broken line leaves a quote
+record fails by the line that it begins in, and reading resumes at the next line. Where the broken line leaves a quote
 open, the lines up to the next odd quote may belong to it: they are rows only with as many fields as the header has.
 """
 
@@ -76,7 +76,7 @@ def csv_rows(path: Path, fields: Fields, check_columns: Callable[[Path, Iterable
         lines = _Lines(file)
         header = _header(path, lines)
         check_columns(path, header, fields)
-        is_open = False  # a broken record may go on
+        is_open = False  # a broken record may reach to here
         while (first := lines.first()) is not None:
             if not first.rstrip("\r\n"):
                 continue

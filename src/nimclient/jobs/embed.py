@@ -1,4 +1,4 @@
-"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped goes on where it was."""
+"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped is resumed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ import anyio
 from anyio import to_thread
 from attrs import asdict, evolve
 
-from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
-from nimclient._api.options import check_names, check_whole, check_word
-from nimclient._base.types import JsonDict
-from nimclient._bulk.slicing import SLICE_TEXTS
-from nimclient._client import AsyncClient
-from nimclient._sync.client import Client
+from nimclient import AsyncClient, Client
+from nimclient._resources.bulk import (
+    EMBEDDING_OPTIONS,
+    INPUT_TYPES,
+    SLICE_TEXTS,
+    TRUNCATES,
+    BulkClient,
+    JsonDict,
+    check_batch,
+    check_names,
+    check_whole,
+    check_word,
+)
 from nimclient.errors import ConfigurationError, JobError, JobMismatchError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow
 from nimclient.jobs.feeding import TextFeed
@@ -23,7 +30,7 @@ from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, Format
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import Fields
-from nimclient.jobs.running import OnProgress, SerialWorker, model_of, patient, run_blocking
+from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.embedded import EmbeddedBatch
@@ -34,14 +41,28 @@ _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the v
 
 
 class EmbedJob:
-    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it goes on.
+    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it resumes.
 
-    `source`: a .jsonl, .csv, .parquet or .txt file (a text a line), "-" for standard input, or an iterable of texts, of
-    pairs (id, text), or of mappings. `text` and `id` name the fields; without `id` a row's id is its number. Blank lines
-    are no rows. `output`: the folder. `format`: "parquet" (needs nimclient[arrow]), "npy" or "jsonl". `model`: else the
-    client's. `batch_size` and `concurrency` as in `embed_stream`; they and `timeout` may change between runs, nothing else.
+    Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are no rows.
 
-    Raises ConfigurationError or TypeError for what cannot work, before anything is sent.
+    Args:
+        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz; "-" for standard input;
+            or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a byte-order mark.
+        output: The folder, made where it is not there.
+        model: The embedding model; None: the client's, else the first that the server lists.
+        text: The field of a record that holds the text.
+        id: The field that holds the id; None: a row's id is its number, counted from 0.
+        format: What the parts are: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
+        input_type: "passage" or "query", for models that tell them apart; None: not sent.
+        truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
+        dimensions: Shorter vectors, for models that can make them.
+        batch_size: Texts a request; None: 64, or 256 kB.
+        concurrency: Requests in flight; None: found out.
+        **options: As in `embeddings.embed_documents`.
+
+    Raises:
+        ConfigurationError: For what cannot work, before anything is sent.
+        TypeError: For what is no source, and for options that there are not.
     """
 
     def __init__(
@@ -96,11 +117,11 @@ class EmbedJob:
         with a Progress when a slice is on the disk.
 
         Raises what stops the job as a whole, and keeps what is finished: AuthenticationError, ModelNotFoundError and
-        other errors that every request would meet; the refusal for capacity that outlasted `RetryPolicy.patience` (None:
+        other errors that every request would meet; the throttling or outage that outlasted `RetryPolicy.patience` (None:
         900 s); JobMismatchError for another input, model or parameters; JobStoreError for what the disk or another
         process denies; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
         """
-        return await _Run(self, patient(client), on_progress).run()
+        return await _EmbedRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
         """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps what is finished."""
@@ -118,12 +139,13 @@ class EmbedJob:
         }
 
 
-class _Run:
+class _EmbedRun:
     """One run of a job."""
 
     def __init__(self, job: EmbedJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
         self._client = client
+        self._bulk = BulkClient(client)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
@@ -162,7 +184,7 @@ class _Run:
     async def _begin(self, facts: JsonDict) -> str:
         """See that it is the same job, and how much of it is done; returns the model."""
         job = self._job
-        model = await model_of(self._client, "embedding", job.model)
+        model = await self._bulk.model_of("embedding", job.model)
         content: Content | None = None
         if (path := job._rows.path) is not None:
             content = await to_thread.run_sync(content_of, path, facts.get("content"), abandon_on_cancel=True)
@@ -196,7 +218,7 @@ class _Run:
                     self._sent = stream.progress
                     feed.allow(self._window(self._sent))
                     await self._keep(feed, [batch, *stream.take_ready()])
-                    self._tell()
+                    self._report_progress()
             except JobError:
                 raise
             except BaseException:
@@ -209,20 +231,20 @@ class _Run:
         await self._lose(feed.without_text())
         self._total = feed.count
         await self._worker.do(self._store.learn, {"total": feed.count})
-        self._tell()
+        self._report_progress()
 
     async def _keep(self, feed: TextFeed, batches: list[EmbeddedBatch]) -> None:
         """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
         finished = [feed.finished(batch) for batch in batches]
-        runs = [run for runs, _ in finished for run in runs]
+        spans = [span for spans, _ in finished for span in spans]
         lost = [row for _, rows in finished for row in rows]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         served = self._checked_models(batches)
         try:
             with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
-                await self._worker.do(self._store.keep, runs, lost, dimensions, served)
+                await self._worker.do(self._store.keep, spans, lost, dimensions, served)
         except JobError as error:
-            rows = [row for run in runs for row in run.rows]
+            rows = [row for span in spans for row in span.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
             error.completed = tuple(zip(rows, vectors, strict=True))
             raise
@@ -242,13 +264,13 @@ class _Run:
                 f"vectors of the model {other[0]!r}, where those that {self._job.output} holds are of "
                 f"{', '.join(map(repr, self._earlier))}: they do not compare"
             )
-            if self._client._config.strict:
+            if self._bulk.is_strict:
                 raise JobMismatchError(problem)
-            self._client._engine.core.warn_once(problem)
+            self._bulk.warn_once(problem)
         return served
 
     def _window(self, progress: Progress) -> int:
-        """As many texts as may be under way at once."""
+        """As many texts as may be in flight at once."""
         return (progress.limit or 1) * (self._job.batch_size or SLICE_TEXTS)
 
     async def _done_after(self, row: int) -> list[DoneSpan]:
@@ -257,8 +279,8 @@ class _Run:
     async def _lose(self, lost: list[FailedRow]) -> None:
         await self._worker.do(self._store.keep, (), lost, None)
 
-    def _tell(self) -> None:
-        """Tell how far the job is: what counts is what is on the disk."""
+    def _report_progress(self) -> None:
+        """Call `on_progress` with how far the job is: what counts is what is on the disk."""
         if self._on_progress is not None:
             store = self._store
             progress = evolve(

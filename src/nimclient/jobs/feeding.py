@@ -44,7 +44,7 @@ class TextFeed(AsyncIterator[str]):
     `done_after` tells of the rows that are; `keep` writes down rows that have no text, when they are many. With `watched`
     (a source whose content was not known beforehand) rows that are done are compared, stretch by stretch, with what they
     were when they were sent. Raises JobMismatchError where they differ. It waits while as many texts as `allow` says are
-    under way or not on the disk yet.
+    in flight or not on the disk yet.
     """
 
     def __init__(

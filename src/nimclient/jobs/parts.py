@@ -11,7 +11,7 @@ from typing import IO, Literal, TypeAlias
 
 from attrs import frozen
 
-from nimclient._base import json as _json
+from nimclient._resources.bulk import json as _json
 from nimclient.jobs.files import write_whole
 from nimclient.jobs.parquet import write_parquet
 from nimclient.records.embeddings import Vectors

@@ -1,4 +1,4 @@
-"""What a job tells when it has ended."""
+"""The report of a job that has ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import asdict, frozen
 
-from nimclient._base.types import JsonDict
+from nimclient._resources.bulk import JsonDict
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
 

@@ -15,11 +15,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from nimclient._api.call import Call
-from nimclient._base import json as _json
-from nimclient._base.types import Json, JsonDict, is_object
-from nimclient._base.values import ResponseMeta
-from nimclient._retry.policy import Replay
+from nimclient._resources.bulk import Call, Json, JsonDict, Replay, ResponseMeta, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import numbered, open_lines

@@ -72,7 +72,7 @@ def text_row(text: object, name: str | None, line: int | None) -> Row:
     if not isinstance(text, str):
         return Row(None, name, line, ConfigurationError(f"the text is no text but {_kind(text)}"))
     if not text:
-        return Row(None, name, line, ConfigurationError("the text is empty; servers refuse empty texts"))
+        return Row(None, name, line, ConfigurationError("the text is empty; servers reject empty texts"))
     if not text.isascii():
         try:
             text.encode()

@@ -1,4 +1,4 @@
-"""What both kinds of job need to run: the client with a job's patience, the model, threads for the disk, blocking callers."""
+"""What both kinds of job need to run: the client with a job's patience, threads for the disk, blocking callers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 from attrs import evolve
 
-from nimclient._client import AsyncClient
-from nimclient._resources.base import Resource
-from nimclient._sync.client import Client
+from nimclient import AsyncClient, Client
+from nimclient._resources.bulk import BulkClient
 from nimclient.records.progress import Progress
 
 R = TypeVar("R")
@@ -22,7 +21,7 @@ OnProgress: TypeAlias = Callable[[Progress], object]
 """What is called with a Progress when something is on the disk."""
 
 PATIENCE = 900.0
-"""Seconds that a request of a job waits in all while the server refuses for capacity or is not there."""
+"""Seconds that a request of a job waits in all while the server is throttled or not there."""
 
 
 def patient(client: AsyncClient) -> AsyncClient:
@@ -30,15 +29,8 @@ def patient(client: AsyncClient) -> AsyncClient:
     if not isinstance(client, AsyncClient):
         hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
         raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
-    policy = client._config.retry
+    policy = BulkClient(client).retry
     return client if policy.patience is not None else client.with_options(retry=evolve(policy, patience=PATIENCE))
-
-
-async def model_of(client: AsyncClient, kind: str, model: str | None) -> str:
-    """The model that a call of this kind would go to: named here or for the client, else the first that the server lists."""
-    resource = Resource(client._engine)
-    name = resource._known_model(kind, model)
-    return name if name is not None else await resource._default_model(kind, {})
 
 
 class SerialWorker:

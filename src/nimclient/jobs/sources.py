@@ -18,8 +18,8 @@ import anyio
 from anyio import lowlevel, to_thread
 from attrs import frozen
 
-from nimclient._base import json as _json
-from nimclient._base.types import is_items, is_object
+from nimclient._resources.bulk import is_items, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors

@@ -18,8 +18,8 @@ from nimclient.jobs.files import open_regular, store_errors, sync
 
 
 @frozen
-class Place:
-    """Where a piece lies: the byte it begins at, how many there are, and their check sum."""
+class SpoolSpan:
+    """Where a piece lies in the file: the byte it begins at, how many there are, and their check sum."""
 
     start: int
     size: int
@@ -40,7 +40,7 @@ class Spool:
             self._descriptor = open_regular(self.path, os.O_CREAT | os.O_APPEND)
             self._end = os.fstat(self._descriptor).st_size
 
-    def append(self, piece: memoryview | bytes) -> Place:
+    def append(self, piece: memoryview | bytes) -> SpoolSpan:
         """Add a piece, all of it or nothing."""
         start = self._end
         with store_errors(f"cannot write {self.path}"):
@@ -53,19 +53,19 @@ class Spool:
                     os.ftruncate(self._descriptor, start)
                 raise
         self._end += len(piece)
-        return Place(start, len(piece), crc32(piece))
+        return SpoolSpan(start, len(piece), crc32(piece))
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: SpoolSpan) -> bytes:
         """The bytes of a piece, as they were written."""
         if (piece := self._read(place)) is None:
             raise JobStoreError(f"{self.path} is damaged: run the same job again, which sends what it misses")
         return piece
 
-    def holds(self, place: Place) -> bool:
+    def holds(self, place: SpoolSpan) -> bool:
         """Whether a piece is there as it was written."""
         return self._read(place) is not None
 
-    def _read(self, place: Place) -> bytes | None:
+    def _read(self, place: SpoolSpan) -> bytes | None:
         with store_errors(f"cannot read {self.path}"):
             piece = os.pread(self._descriptor, place.size, place.start)
         return piece if len(piece) == place.size and crc32(piece) == place.check else None

@@ -15,8 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nimclient._base import json as _json
-from nimclient._base.types import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
@@ -51,7 +51,7 @@ class Store:
         self.succeeded = self.failed = 0
 
     def open(self) -> JsonDict:
-        """Make the folder or go on with it; returns what is known of its job, {} of a new one.
+        """Make the folder or open the one that is there; returns what is known of its job, {} of a new one.
 
         Raises JobStoreError, and ConfigurationError for a file. It is to be closed in every case.
         """
@@ -97,7 +97,7 @@ class Store:
                     raise JobStoreError(f"{path} {problem}: restore it, or start anew in another folder")
 
     def begin(self, identity: JsonDict) -> None:
-        """Start a job of this identity, or go on with it if it is the one that is here: JobMismatchError if it is not.
+        """Start a job of this identity, or resume it if it is the one that is here: JobMismatchError if it is not.
 
         Failures that another attempt may mend are forgotten: their rows are not done.
         """

@@ -60,34 +60,44 @@ SIMULATE_EPILOG = """\
 examples:
   nimclient simulate
   nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
-  nimclient simulate --rpm 40                             refuses as the hosted catalog does
+  nimclient simulate --rpm 40                             throttles as the hosted catalog does
   nimclient simulate --dialect hosted --fault accepted    answers 202 first, as for slow models
   nimclient simulate --port 0 --json                      a free port, its URL as JSON
 
 exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.
 """
 
-CHAT = "Ask one question and print the answer as it is written."
+CHAT = """\
+Ask one question and print the answer as it is written; or, on a terminal without a question, talk with a
+model: /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the conversation.
+
+What is piped in beside a question is sent below it. On a terminal reasoning is dimmed and, with
+nimclient[cli], Markdown is rendered; a pipe gets the text of the answer and nothing else.
+"""
 
 CHAT_EPILOG = (
     """\
 examples:
   nimclient chat "Why is the sky blue?"
+  nimclient chat                                        a conversation; --continue resumes the last one
   nimclient chat --base-url http://localhost:8000 --system "Answer in one sentence." "What is a NIM?"
-  git diff | nimclient chat --system "Review this change."
+  git diff | nimclient chat "Review this change."
+  nimclient chat "What is in this picture?" --image photo.jpg --model meta/llama-3.2-11b-vision-instruct
   nimclient chat "Name three colours" --json | python -m json.tool
 
+An answer that the token limit cut off ends with exit code 1.
 """
     + KEYS
 )
 
 DOCTOR = """\
-Find out what is at the base URL and whether everything works with it: kind and version of the
+Find out what is at the base URL and what works with it: type and version of the
 server, proxy and TLS, models, context length, one small request to a model of each kind, and
 whether the key is good. Each thing that is wrong comes with what to do about it.
 
 A dozen requests are sent and none is repeated. Three of them ask a model: for one token, for the
 vector of one text, for the order of two passages. On the hosted catalog they count like any other.
+What a server does not serve is no fault; a server on which no model has answered anything is one.
 """
 
 DOCTOR_EPILOG = (
@@ -139,12 +149,13 @@ examples:
 )
 
 EMBED = """\
-Embed the texts of a file into a folder, however many there are. Stopped by whatever (Ctrl-C, a crash,
-a server that is gone), the same command goes on where it was, and sends only what is missing.
+Embed the texts of a file into a folder, however many there are. Whatever stops it (Ctrl-C, a crash,
+a server that is gone), the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, or "-" for such lines (JSON objects or texts) on standard input. A text that the server
-refuses is written to failures.jsonl with the server's words; the others go on.
+a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard
+input. A text that the server rejects is written to failures.jsonl with the server's words; the others
+are embedded.
 """
 
 EMBED_EPILOG = (
@@ -153,7 +164,7 @@ examples:
   nimclient embed docs.jsonl --out vectors
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
-  zcat docs.jsonl.gz | nimclient embed - --out vectors --json
+  zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
 or part-00000.jsonl; DIR/manifest.json; DIR/failures.jsonl; the checkpoint.
@@ -165,8 +176,8 @@ or part-00000.jsonl; DIR/manifest.json; DIR/failures.jsonl; the checkpoint.
 
 BATCH = """\
 Send every request of a file in OpenAI's batch format (custom_id, method, url, body) to a live server
-and append each answer to another file in OpenAI's output format. Stopped by whatever, the same
-command sends only those that have no answer yet.
+and append each answer to another file in OpenAI's output format. Whatever stops it, the same
+command resumes it, and sends only those that have no answer yet.
 
 Chat, completions, embeddings and reranking may be mixed: /v1/chat/completions, /v1/completions,
 /v1/embeddings, /v1/ranking, /v1/rerank. Failures go to another file beside the answers

@@ -1,9 +1,10 @@
-"""What the doctor looks at, in this order: the way to the server, the server, its models, one small request of each kind,
-and the key, which only these requests can judge. What makes the rest pointless ends it.
+"""What the doctor looks at, in this order: the connection, the server, its models, one small request of each kind, and the
+key, which only these requests can judge. A server that cannot be reached ends it. What no model has answered is no success.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -17,15 +18,20 @@ from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
     ConfigurationError,
-    NotFoundError,
+    DecodeError,
+    ModelNotFoundError,
     RequestTimeoutError,
+    StreamError,
 )
 from nimclient.records import Metadata, ModelList
 
 SERVERS = {"nim": "NIM", "vllm": "vLLM", "dynamo": "NVIDIA Dynamo", "hosted": "NVIDIA's hosted catalog"}
 EXPIRES_SOON = 14  # days
 REASON_SECONDS = 0.3
-_NOT_SERVED = (400, 404, 405, 422, 501)
+PLACEHOLDER = "default"  # the model of a server that lists none: some serve one model under any name
+_NO_ROUTE = (404, 405, 501)
+_NOT_ITS_KIND = (400, 422, 500)  # what servers say to a request that their model is not made for
+_KEY = re.compile(r"\b(api[ _-]?key|authenticat|unauthori[sz]ed|token)", re.I)
 _KINDS = {"chat": ("chat", "vlm"), "embedding": ("embedding",), "ranking": ("ranking",)}
 
 Probe = Callable[[str | None], Awaitable[Finding]]
@@ -41,51 +47,74 @@ class Diagnosis:
         model: str | None,
         seconds: float,
     ) -> None:
-        self.client = make(self._heard)
+        self.client = make(self._record)
         self._key = key
         self._model = model
         self._seconds = seconds
         self._events: list[AttemptEvent] = []
         self._models = ModelList([])
-        self._refused = False  # the key, or that there is none
+        self._listed = True
+        self._unlisted: NimError | None = None  # why the models are not listed
+        self._rejected_key = False  # or the server wants one and got none
         self._chatted: str | None = None  # the model that has answered
-        self._served = 0  # requests that a model has answered
+        self._results: dict[str, str] = {}  # of the requests: "works", "no route", "failed" or "not tried"
 
-    def _heard(self, event: AttemptEvent) -> None:
+    def _record(self, event: AttemptEvent) -> None:
         self._events.append(event)
 
     async def findings(self) -> AsyncGenerator[Finding]:
         """All findings, as they come."""
         async with self.client:
-            connection, goes_on = await self._connection()
+            connection, is_reached = await self._connection()
             yield connection
-            if not goes_on:
-                if self._refused:
+            if not is_reached:
+                if self._rejected_key:
                     yield self._key_finding()
                 return
-            yield await self._server()
+            server = await self._server()
+            yield server
             yield self._models_finding()
-            yield await self._probed("chat", "chat", self._chat)
+            chat = await self._probed("chat", "chat", self._chat)
+            yield chat
             yield self._context()
-            yield await self._probed("embeddings", "embedding", self._embeddings)
-            yield await self._probed("reranking", "ranking", self._reranking)
+            embeddings = await self._probed("embeddings", "embedding", self._embeddings)
+            yield embeddings
+            reranking = await self._probed("reranking", "ranking", self._reranking)
+            yield reranking
+            if not self.worked and not self._rejected_key:
+                is_clear = all(one.state != "failed" for one in (server, chat, embeddings, reranking))
+                if is_clear or self._has_no_route:
+                    yield await self._nothing_works()
             yield self._key_finding()
 
-    # the way to the server -----------------------------------------------------------------------------------------
+    @property
+    def _has_no_route(self) -> bool:
+        """Whether the server has neither a list of models nor a route for any of the requests."""
+        return not self._listed and set(self._results.values()) == {"no route"}
+
+    @property
+    def worked(self) -> list[str]:
+        """The requests that a model has answered."""
+        return [name for name, result in self._results.items() if result == "works"]
+
+    # the connection ------------------------------------------------------------------------------------------------
 
     async def _connection(self) -> tuple[Finding, bool]:
-        """List the models, and tell how that was reached; False where nothing else can work."""
+        """List the models, and how the server was reached; False where nothing else can work."""
         url = self.client.base_url
         proxy = proxy_of(url)
         way = f"through the proxy {proxy}" if proxy else "no proxy"
         facts: dict[str, Any] = {"proxy": proxy, "tls": None}
         try:
             self._models = await self.client.models.list()
-        except NotFoundError as error:
-            return await self._without_models(error, way, facts)
         except AuthenticationError as error:
-            self._refused = True
+            self._rejected_key = True
             return Finding("connection", "ok", f"{way}; the server asks for a key ({error.status})", facts=facts), False
+        except (APIStatusError, DecodeError) as error:
+            self._listed = False
+            self._unlisted = error
+            reason = f"{error.status}" if isinstance(error, APIStatusError) else "what answers is no JSON"
+            return (await self._secured(way, f"the models are not listed ({reason})", facts)), True
         except NimError as error:
             return failed("connection", error, **facts), False
         meta = self._models.meta
@@ -108,39 +137,33 @@ class Diagnosis:
         remedy = "renew the server's certificate soon" if tls.days < EXPIRES_SOON else ""
         return Finding("connection", "ok", text, remedy, facts)
 
-    async def _without_models(self, error: NotFoundError, way: str, facts: dict[str, Any]) -> tuple[Finding, bool]:
-        """A server without a list of models: some NIMs have none; else the path is wrong."""
-        try:
-            ready = await self.client.health.ready(timeout=self._seconds)
-        except NimError:
-            ready = False
-        if ready:
-            return Finding("connection", "ok", f"{way}; healthy, but it lists no models", facts=facts), True
-        remedy = "check the path in --base-url: it is the root of the server, with or without /v1"
-        return failed("connection", error, remedy, **facts), False
-
     # the server ------------------------------------------------------------------------------------------------------
 
     async def _server(self) -> Finding:
-        """Which kind of server, which version, and whether it is ready."""
+        """Which server type, which version, and whether it is ready."""
         metadata = await self._metadata()
         kind = self.client.dialect or (metadata.server if metadata else None)
         version = metadata.version if metadata else None
         facts: dict[str, Any] = {"kind": kind, "version": version, "ready": None}
-        named = SERVERS.get(kind or "", "an OpenAI-compatible server of unknown kind") + (
-            f" {version}" if version else ""
-        )
+        unknown = "an OpenAI-compatible server of unknown kind" if self._listed else "an HTTP server of unknown kind"
+        named = SERVERS.get(kind or "", unknown) + (f" {version}" if version else "")
         if kind == "hosted":
             return Finding("server", "ok", named, facts=facts)
         missing = await self._not_ready()
         facts["ready"] = missing is None
         if missing is None:
             return Finding("server", "ok", f"{named}, ready", facts=facts)
-        if isinstance(missing, APIStatusError) and missing.status == 404:
+        if self._says_nothing(missing):
             facts["ready"] = None
-            return Finding("server", "ok", f"{named}; it has no route that tells whether it is ready", facts=facts)
+            return Finding("server", "ok", f"{named}; it has no route that says whether it is ready", facts=facts)
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
+
+    def _says_nothing(self, missing: BaseException) -> bool:
+        """Whether there is no route for it: a 404, or once more what the list of models has said, which stands for one."""
+        status = getattr(missing, "status", None)
+        same = type(missing) is type(self._unlisted) and status == getattr(self._unlisted, "status", None)
+        return status == 404 or (same and status not in (502, 503, 504))
 
     async def _not_ready(self) -> BaseException | None:
         """Why the server is not ready."""
@@ -186,7 +209,7 @@ class Diagnosis:
         )
         if chosen is None:
             return Finding(
-                "context", "note", "the server does not tell how long an input may be", facts={"tokens": None}
+                "context", "note", "the server does not say how long an input may be", facts={"tokens": None}
             )
         length = told[chosen]
         return Finding("context", "ok", f"{length:,} tokens ({chosen})", facts={"tokens": length, "model": chosen})
@@ -196,27 +219,63 @@ class Diagnosis:
     async def _probed(self, name: str, kind: str, probe: Probe) -> Finding:
         """The finding of one small request, for the model that was named or the server's own."""
         facts: dict[str, Any] = {"model": None}
-        asked = self._asked(kind)
-        if self._refused:
+        serves = self._serves(kind)
+        self._results[name] = "not tried"
+        if self._rejected_key:
             return Finding(name, "note", "not tried without a good key", facts=facts)
-        if asked is False:
+        if serves is False:
             return Finding(name, "note", "no model for it", facts=facts)
         self._events.clear()
         try:
-            found = await probe(self._model)
+            found = await probe(self._model or (None if self._listed else PLACEHOLDER))
         except ConfigurationError as error:  # no model of the kind, or the named one is of another
             return Finding(name, "note", str(error).removesuffix("; pass model="), facts=facts)
-        except AuthenticationError as error:
-            self._refused = True
-            return Finding(name, "note", f"not without a good key ({error.status})", facts=facts)
         except NimError as error:
-            if asked is None and isinstance(error, APIStatusError) and error.status in _NOT_SERVED:
-                return Finding(name, "note", f"not served ({error.status})", facts=facts)
-            return failed(name, error, **facts)
-        self._served += 1
+            return self._unserved(name, error, serves, facts)
+        self._results[name] = "works"
         return found
 
-    def _asked(self, kind: str) -> bool | None:
+    def _unserved(self, name: str, error: NimError, serves: bool | None, facts: dict[str, Any]) -> Finding:
+        """The finding of a request that was not answered by a model. Of a server that may not serve it that is no fault."""
+        status = error.status if isinstance(error, APIStatusError) else None
+        if isinstance(error, AuthenticationError) or (status == 400 and _KEY.search(error.message)):
+            self._rejected_key = True
+            return Finding(name, "note", f"not without a good key ({status})", facts=facts)
+        if not self._listed and isinstance(error, ModelNotFoundError):
+            text = f"not tried: the server lists no models, and has none called {PLACEHOLDER!r}"
+            return Finding(name, "note", text, "name a model with --model", facts)
+        if serves is None and status in _NO_ROUTE:
+            self._results[name] = "no route"
+            return Finding(name, "note", f"not served ({status})", facts=facts)
+        if serves is None and (status in _NOT_ITS_KIND or isinstance(error, (DecodeError, StreamError))):
+            self._results[name] = "no route" if status is None else "not tried"
+            return Finding(name, "note", f"not served: {error}", facts=facts)
+        self._results[name] = "failed"
+        return failed(name, error, **facts)
+
+    async def _nothing_works(self) -> Finding:
+        """What to say where no model has answered anything, and nothing is wrong otherwise."""
+        if not self._has_no_route:
+            text = "nothing was tried that a model has answered"
+            remedy = "name a model with --model" if self._model is None else "name another model with --model"
+            return Finding("requests", "failed", text, remedy)
+        if await self._is_without_v1():
+            text = "the routes of this server lie at its root, without /v1; nimclient asks below /v1"
+            remedy = "put a gateway before it that adds /v1, or name the URL of the model (`endpoints=` in Python)"
+            return Finding("requests", "failed", text, remedy)
+        text = "this is a web server, but no inference server: it has no list of models, and no route for any request"
+        remedy = "check the path in --base-url: it is the root of the server, with or without /v1; check host and port"
+        return Finding("requests", "failed", text, remedy)
+
+    async def _is_without_v1(self) -> bool:
+        root = self.client.base_url.removesuffix("/v1")
+        try:
+            models = await self.client.request("GET", f"{root}/models")
+        except NimError:
+            return False
+        return isinstance(models, dict) and isinstance(models.get("data"), list)
+
+    def _serves(self, kind: str) -> bool | None:
         """Whether the server has a model of this kind; None: perhaps, it has one of unknown kind."""
         kinds = {model.kind for model in self._models if self._model in (None, model.id)}
         if is_hosted(self.client.base_url) and self._model is None:
@@ -249,11 +308,11 @@ class Diagnosis:
 
     async def _base64(self, model: str | None) -> str:
         """Whether the server sends vectors in base64: the client takes what comes, so that it is asked once more."""
-        refused = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
-        if "encoding_format" in refused:
-            return "refused"
+        rejected = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
+        if "encoding_format" in rejected:
+            return "rejected"
         fields = {"model": model, "input": ["ok"], "encoding_format": "base64", "input_type": "passage"}
-        answer = await self.client.infer("/v1/embeddings", {k: v for k, v in fields.items() if k not in refused})
+        answer = await self.client.infer("/v1/embeddings", {k: v for k, v in fields.items() if k not in rejected})
         return "accepted" if isinstance(answer["data"][0]["embedding"], str) else "ignored"
 
     async def _reranking(self, model: str | None) -> Finding:
@@ -273,16 +332,19 @@ class Diagnosis:
         """Whether the key is good: only a request that needs one can tell."""
         key = self._key
         facts = {"source": key.source, "sent": key.sent, "valid": None}
-        if self._refused:
+        if self._rejected_key:
             facts["valid"] = False
             if key.sent:
-                return Finding("key", "failed", f"the one of {key.source} is refused", key.remedy, facts)
+                return Finding("key", "failed", f"the one of {key.source} is rejected", key.remedy, facts)
             return Finding(
                 "key", "failed", f"none was sent, and the server wants one{key.held_back}", key.remedy, facts
             )
+        if not key.sent and not self.worked:
+            text = f"none was sent; nothing has shown whether one is needed{key.held_back}"
+            return Finding("key", "note", text, facts=facts)
         if not key.sent:
             return Finding("key", "ok", f"none was sent, and none is needed{key.held_back}", facts=facts)
-        if not self._served:
+        if not self.worked:
             return Finding(
                 "key", "note", f"the one of {key.source} was sent; nothing has shown whether it is valid", facts=facts
             )

@@ -1,0 +1,107 @@
+"""The one internal face that `nimclient.jobs` stands on, beside the public client: what durable work over many items needs of
+a client and its methods do not offer. `BulkClient` sends calls as they are through a gate; the rest is named, not made, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from nimclient._api.call import Call
+from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
+from nimclient._api.options import check_names, check_whole, check_word
+from nimclient._base import json
+from nimclient._base.config import RetryPolicy
+from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
+from nimclient._base.values import ResponseMeta
+from nimclient._bulk.gate import Gate
+from nimclient._bulk.progress import Tally
+from nimclient._bulk.slicing import SLICE_TEXTS
+from nimclient._bulk.workers import run_all
+from nimclient._engine.engine import Engine
+from nimclient._resources.base import Resource
+from nimclient._retry.classify import RequestState, classify
+from nimclient._retry.policy import Replay
+from nimclient.errors import AuthenticationError, ClientClosedError, NimError
+from nimclient.records._decode import object_or_empty
+
+__all__ = [
+    "EMBEDDING_OPTIONS",
+    "INPUT_TYPES",
+    "SLICE_TEXTS",
+    "TRUNCATES",
+    "BulkClient",
+    "Call",
+    "Json",
+    "JsonDict",
+    "Replay",
+    "ResponseMeta",
+    "Tally",
+    "check_batch",
+    "check_names",
+    "check_whole",
+    "check_word",
+    "is_array",
+    "is_items",
+    "is_object",
+    "json",
+    "object_or_empty",
+    "run_all",
+    "stops_everything",
+]
+
+T = TypeVar("T")
+
+
+class HasEngine(Protocol):
+    """An AsyncClient."""
+
+    @property
+    def _engine(self) -> Engine: ...
+
+
+class BulkClient:
+    """A client as a job sees it."""
+
+    def __init__(self, client: HasEngine) -> None:
+        self._engine = client._engine
+        self._resource = Resource(self._engine)
+
+    @property
+    def retry(self) -> RetryPolicy:
+        """The policy of the client. Its `patience` is how long a slice waits for throttling and outages to end."""
+        return self._engine.config.retry
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether what is ignored or doubtful is an error."""
+        return self._engine.config.strict
+
+    def warn_once(self, text: str) -> None:
+        """Warn at the caller's line, unless this client has warned of it before."""
+        self._engine.core.warn_once(text)
+
+    def gate(self, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
+        """The gate that all calls of one job pass. `work`: how much of the whole a result is, in any unit."""
+        return self._engine.gate(concurrency, work=work)
+
+    async def model_of(self, kind: str, model: str | None) -> str:
+        """The model that a call of this kind goes to: named here or for the client, else the first that the server lists."""
+        name = self._resource._known_model(kind, model)
+        return name if name is not None else await self._resource._default_model(kind, {})
+
+    async def send(self, call: Call[T], gate: Gate) -> T:
+        """Send a call through the gate, where throttling and outages are waited for within the client's patience.
+
+        A default model that is not there any more is found anew, once. Raises what the call ends with.
+        """
+        if call.raw is not None:  # encoded already: another model cannot be put into it
+            return await self._engine.send(call, {}, gate)
+        return await self._resource._send(call, {}, gate)
+
+
+def stops_everything(error: NimError) -> bool:
+    """Whether every other request would meet it, too: the key, or a server that is not there or is throttled."""
+    kind = classify(error)
+    unsent = kind.retryable and kind.state is RequestState.NOT_SENT
+    return unsent or kind.outage or isinstance(error, (AuthenticationError, ClientClosedError))

@@ -1,0 +1,64 @@
+"""The last conversation of `nimclient chat`, kept for `--continue` in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from attrs import define, field
+
+from nimclient.cli.failures import UsageError
+
+
+@define
+class Saved:
+    """Messages as they go over the wire, and the name of their session."""
+
+    messages: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
+    session_id: str = field(factory=lambda: uuid4().hex)
+
+    def messages_under(self, system: str | None) -> list[dict[str, Any]]:
+        """The messages, with a system message that stands for one that is there."""
+        if system is None:
+            return self.messages
+        rest = [message for message in self.messages if message.get("role") != "system"]
+        return [{"role": "system", "content": system}, *rest]
+
+
+def state_folder() -> Path:
+    """Where the state of the command line lies: $XDG_STATE_HOME/nimclient, else ~/.local/state/nimclient."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "nimclient"
+
+
+def load_last() -> Saved:
+    """The last conversation. UsageError where there is none that can be read."""
+    path = state_folder() / "conversation.json"
+    try:
+        record = json.loads(path.read_bytes())
+        messages, session_id = record["messages"], record["session_id"]
+    except FileNotFoundError:
+        raise UsageError("there is no conversation to continue; begin one: nimclient chat") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read ({type(error).__name__}); remove it to begin anew") from None
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+        raise UsageError(f"{path} holds no messages; remove it to begin anew")
+    return Saved(messages, str(session_id))
+
+
+def save_last(saved: Saved) -> None:
+    """Keep a conversation in place of the last one; a disk that refuses is no reason to end it."""
+    folder = state_folder()
+    temporary = folder / f"conversation.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            json.dump({"session_id": saved.session_id, "messages": saved.messages}, file)
+        temporary.replace(folder / "conversation.json")
+    except OSError:
+        return

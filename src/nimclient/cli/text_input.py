@@ -1,0 +1,41 @@
+"""Text that comes in by standard input or in files: UTF-8, with or without a byte-order mark; anything else is named."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from nimclient.cli.failures import UsageError, in_options
+from nimclient.errors import ConfigurationError
+from nimclient.jobs.lines import text_lines
+
+
+def is_terminal() -> bool:
+    """Whether a person types on standard input."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def piped_lines() -> list[str]:
+    """The lines of standard input; of a terminal until Ctrl-D. UsageError for what is no UTF-8 text."""
+    if sys.stdin is None:
+        return []
+    try:
+        data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+    except OSError:  # closed, or taken away from us
+        return []
+    return _lines(data, "standard input")
+
+
+def file_lines(path: str, option: str) -> list[str]:
+    """The lines of the file that an option names. UsageError where it cannot be read."""
+    try:
+        return _lines(Path(path).read_bytes(), f"{option} {path}")
+    except OSError as error:
+        raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from None
+
+
+def _lines(data: bytes, what: str) -> list[str]:
+    try:
+        return text_lines(data, what)
+    except ConfigurationError as error:
+        raise UsageError(in_options(str(error))) from None

@@ -1,0 +1,133 @@
+"""`nimclient chat` on a terminal: a conversation, in a process of its own on a pseudo-terminal."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nimclient.simulator import Simulator, SimulatorThread
+
+FACT = "Paris is the capital of France. What is the capital of France?"
+PROMPT = b"\n> "
+ESCAPES = re.compile(rb"\x1b(\[[0-9;?]*[A-Za-z]|[=>])")
+
+
+class Terminal:
+    """A process on a pseudo-terminal, typed into and read up to the next prompt."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self._fd, inner = pty.openpty()
+        self.process = subprocess.Popen(
+            command, stdin=inner, stdout=inner, stderr=inner, env=environment, start_new_session=True
+        )
+        os.close(inner)
+        self.shown = b""
+
+    def until(self, mark: bytes) -> str:
+        """What was shown until this came. AssertionError where the process ends before."""
+        start = len(self.shown)
+        while mark not in (text := ESCAPES.sub(b"", self.shown[start:]).replace(b"\r", b"")):
+            try:
+                piece = os.read(self._fd, 65536)
+            except OSError:
+                piece = b""
+            assert piece, f"the process ended, having shown {self.shown!r}"
+            self.shown += piece
+        return text.decode()
+
+    def ask(self, line: str) -> str:
+        """Type a line and read what is shown until the next prompt."""
+        os.write(self._fd, line.encode() + b"\n")
+        return self.until(PROMPT)
+
+    def end(self) -> int:
+        """Type Ctrl-D; the exit code."""
+        os.write(self._fd, b"\x04")
+        try:
+            while os.read(self._fd, 65536):
+                pass
+        except OSError:
+            pass
+        os.close(self._fd)
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def terminals(environment, tmp_path: Path) -> Iterator[list[Terminal]]:
+    made: list[Terminal] = []
+    yield made
+    for terminal in made:
+        if terminal.process.poll() is None:
+            terminal.process.kill()
+            terminal.process.wait()
+
+
+@pytest.fixture
+def open_chat(environment, tmp_path: Path, terminals: list[Terminal]):
+    """Start `nimclient chat` on a terminal and wait for its prompt."""
+
+    def open_chat(url: str, *argv: str) -> Terminal:
+        variables = {**environment, "TERM": "xterm", "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "100"}
+        terminal = Terminal([sys.executable, "-m", "nimclient", "chat", "--base-url", url, *argv], variables)
+        terminals.append(terminal)
+        terminal.until(PROMPT)
+        return terminal
+
+    return open_chat
+
+
+def test_turns_follow_each_other(open_chat, sim: Simulator, tmp_path: Path) -> None:
+    """Each turn knows the ones before it; the model that has answered is named; Ctrl-D ends it with 0."""
+    terminal = open_chat(sim.base_url, "--system", "Be brief.")
+    assert "/clear" in terminal.ask("/help")
+    shown = terminal.ask(FACT)
+    assert "Paris is the capital" in shown
+    model = sim.requests[-1].json["model"]
+    assert model in shown
+    assert "there is no command /nope" in terminal.ask("/nope")
+    terminal.ask("And of Italy?")
+    sent = sim.requests[-1].json["messages"]
+    assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
+    assert (sent[0]["content"], sent[1]["content"]) == ("Be brief.", FACT)
+    assert terminal.end() == 0
+    saved = json.loads((tmp_path / "nimclient" / "conversation.json").read_text())
+    assert [message["role"] for message in saved["messages"]][-2:] == ["user", "assistant"]
+    again = open_chat(sim.base_url, "--continue")
+    again.ask("And of Spain?")
+    assert len(sim.requests[-1].json["messages"]) == 6
+    again.ask("/clear")
+    again.ask("hello")
+    assert len(sim.requests[-1].json["messages"]) == 1
+    assert again.end() == 0
+
+
+def test_ctrl_c_stops_the_answer_and_not_the_program(open_chat) -> None:
+    """The turn that was stopped is not kept; at the prompt it throws the line away."""
+    with SimulatorThread(thread := Simulator(itl=0.2)) as url:
+        terminal = open_chat(url)
+        os.write(terminal._fd, FACT.encode() + b"\n")
+        terminal.until(b"Based")
+        os.kill(terminal.process.pid, signal.SIGINT)
+        assert "stopped; this turn is not kept" in terminal.until(PROMPT)
+        os.kill(terminal.process.pid, signal.SIGINT)
+        terminal.until(PROMPT)
+        terminal.ask("/clear")
+        assert terminal.end() == 0
+        assert len(thread.requests[-1].json["messages"]) == 1
+
+
+def test_an_error_ends_the_turn_and_not_the_program(open_chat, url: str) -> None:
+    """It is one line; the next question is asked."""
+    terminal = open_chat(url)
+    terminal.ask("/model no/such-model")
+    assert "nimclient: " in terminal.ask("hello")
+    terminal.ask("/model meta/llama-3.1-8b-instruct")
+    assert "llama-3.1" in terminal.ask(FACT)
+    assert terminal.end() == 0
