@@ -80,6 +80,13 @@ def vllm(session: nox.Session) -> None:
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
+@nox.session(python="3.11")
+def servers(session: nox.Session) -> None:
+    """Ten calls each to LiteLLM's proxy and `transformers serve`: minutes to install the first time, else skipped."""
+    install(session, "test")
+    session.run("pytest", "tests/servers/test_foreign.py", "-v", *session.posargs, env={"NIMCLIENT_TEST_SERVERS": "1"})
+
+
 @nox.session
 def kill(session: nox.Session) -> None:
     """Jobs that are killed with SIGKILL at 200 random moments; the slow tests do it 20 times."""
@@ -112,6 +119,15 @@ def frameworks(session: nox.Session) -> None:
             session.run("apt-get", *command, external=True, silent=True, success_codes=[0, 100])
     install(session, "test", "frameworks")
     session.run("pytest", "tests/frameworks", *session.posargs, env={"NIMCLIENT_TEST_FRAMEWORKS": "1"})
+
+
+@nox.session
+@nox.parametrize("group", ["clients", "llama-index"])  # they want different versions of openai
+def clients(session: nox.Session, group: str) -> None:
+    """Smoke tests of other people's clients against the simulator."""
+    install(session, "test", group)
+    environment = {"NIMCLIENT_TEST_CLIENTS": "1", "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    session.run("pytest", "tests/clients", "-W", "ignore", *session.posargs, env=environment)
 
 
 @nox.session

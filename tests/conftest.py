@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from nimclient import AsyncClient, RetryPolicy
 from support.leaks import assert_idle, assert_no_strays, pools, set_heap_aside
 from support.server import FaultServer
 from support.session import SessionTransport
+from support.virtual_time import jumping
 from support.wire import MODEL
 
 KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
@@ -45,6 +47,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No key, base URL or proxy of the machine reaches a test."""
     for name in (*KEYS, *PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def virtual_time(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Waiting takes no time: for modules of tests about limits and delays (`pytest.mark.usefixtures("virtual_time")`)."""
+    of_a_loop = inspect.iscoroutinefunction(request.function) and not request.node.get_closest_marker("real_time")
+    with jumping(asyncio.get_running_loop()) if of_a_loop else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session")

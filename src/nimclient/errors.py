@@ -13,7 +13,7 @@
     │   ├── RedirectError                    the server wanted to send the request elsewhere
     │   ├── BodyTooLargeError                the answer exceeds a limit of the client
     │   └── RequestTimeoutError (TimeoutError)   .phase names the limit that was reached
-    ├── APIStatusError                       the server refused: a status of 400 or above
+    ├── APIStatusError                       the server rejected the request: a status of 400 or above
     │   ├── BadRequestError 400
     │   │   └── ContextLengthError           the input is longer than the model takes
     │   ├── AuthenticationError 401
@@ -163,7 +163,7 @@ class ConnectError(TransportError):
 
 
 class ConnectionLostError(TransportError):
-    """The connection broke after the request was under way. `.reused` tells that it came out of the pool."""
+    """The connection broke after the request was sent, or while it was. `.reused` tells that it came out of the pool."""
 
     reused: bool
 
@@ -173,7 +173,7 @@ class ConnectionLostError(TransportError):
 
 
 class ProtocolError(TransportError):
-    """What came back is not well-formed HTTP/1.1 (garbage, a broken chunk, contradictory lengths)."""
+    """What came back is not well-formed HTTP/1.1 (malformed, a broken chunk, contradictory lengths)."""
 
 
 class RedirectError(TransportError):
@@ -210,7 +210,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class APIStatusError(NimError):
-    """The server refused the request.
+    """The server rejected the request.
 
     `.status` the HTTP status; `.code`, `.type`, `.param` as the server's error object has them; `.detail` a validation
     list or problem text; `.request_id`; `.retry_after` in seconds; `.body` the text as received (at most 64 KiB);

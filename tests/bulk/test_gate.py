@@ -10,6 +10,8 @@ from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient.errors import RateLimitError
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 LATER = RateLimitError("later", status=429, retry_after=0.05)
 
 

@@ -20,7 +20,7 @@ def test_it_serves_until_sigterm(run, spawn):
     ran = run("chat", "Rome is in Italy. Where is Rome?", "--base-url", base_url, "--model", "mine/own")
     assert "Rome is in Italy" in ran.out
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 0
     assert "not a model" in err
     assert "Traceback" not in err
@@ -33,7 +33,7 @@ def test_ctrl_c_ends_it(spawn):
     assert line.startswith("http://127.0.0.1:")
     assert "nimclient chat" in line
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=200)
     assert process.returncode == 130
     assert "Traceback" not in err
 
@@ -97,7 +97,7 @@ def test_it_plays_the_hosted_platform(run, spawn):
             client.chat.create("hi")
         assert client.chat.create("Rome is in Italy. Where is Rome?").text
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+    process.communicate(timeout=200)
     ran = run("simulate", "--dialect", "hosted", "--fault", "nonsense")
     assert (ran.code, ran.out) == (2, "")
     assert "offline" in ran.err

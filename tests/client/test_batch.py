@@ -28,6 +28,8 @@ from support.leaks import assert_idle, assert_no_strays
 from support.server import FaultServer, Pause, Stall
 from support.wire import answer, chat, chat_body, error
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 
@@ -236,6 +238,7 @@ async def test_a_waiting_reader_ends_when_another_task_closes(echoing: FaultServ
         await reader
 
 
+@pytest.mark.real_time
 async def test_forgotten_it_warns_and_cancels(echoing: FaultServer, client: AsyncClient) -> None:
     """An iterator that is dropped while requests are under way gives a ResourceWarning and ends them."""
     replies: AsCompleted[Any] | None = client.chat.as_completed(["a", "stall"])
@@ -251,7 +254,7 @@ async def test_forgotten_it_warns_and_cancels(echoing: FaultServer, client: Asyn
 def _busy(client: AsyncClient) -> bool:
     from support.leaks import pools
 
-    return any(pool.limiter.statistics().borrowed_tokens for pool in pools(client))
+    return not all(pool.is_idle() for pool in pools(client))
 
 
 async def test_read_to_its_end_it_needs_no_closing(echoing: FaultServer, client: AsyncClient) -> None:
@@ -265,6 +268,7 @@ async def test_read_to_its_end_it_needs_no_closing(echoing: FaultServer, client:
         gc.collect()
 
 
+@pytest.mark.real_time
 async def test_cancelled_anywhere_nothing_is_left(echoing: FaultServer, client: AsyncClient) -> None:
     """Cancelled at each of its suspensions, a batch leaves no task and no slot."""
 

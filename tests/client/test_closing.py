@@ -15,6 +15,8 @@ from support.leaks import assert_idle
 from support.server import FaultServer, Request, Stall
 from support.wire import DONE, answer, chat, chunk, embedded, error, head, http, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 PATIENT = RetryPolicy(attempts=5, max_retry_after=60)
 

@@ -12,6 +12,8 @@ from nimclient.errors import ConfigurationError, ModelNotFoundError, NimError, R
 from support.server import FaultServer, Pause, Request, Stall
 from support.wire import HELLO, answer, chat, embedded, error
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 CHAT = "meta/llama-3.1-8b-instruct"
 EMBED = "nvidia/nv-embedqa-e5-v5"

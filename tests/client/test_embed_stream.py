@@ -32,6 +32,8 @@ from support.leaks import assert_idle, assert_no_strays, pools
 from support.server import Close, FaultServer, Pause, Request, Stall
 from support.wire import MODEL, answer, embedded, error
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 
@@ -78,7 +80,7 @@ async def eventually(condition: Callable[[], bool]) -> None:
 
 
 def busy(client: AsyncClient) -> bool:
-    return any(pool.limiter.statistics().borrowed_tokens for pool in pools(client))
+    return not all(pool.is_idle() for pool in pools(client))
 
 
 # the good days --------------------------------------------------------------------------------------------------------
@@ -294,6 +296,7 @@ async def test_leaving_the_block_ends_what_is_under_way(server: FaultServer, cli
         await anext(batches)
 
 
+@pytest.mark.real_time
 async def test_forgotten_it_warns_and_cancels(server: FaultServer, client: AsyncClient) -> None:
     """A stream that is dropped half read gives a ResourceWarning and ends its requests."""
     server.script(lambda r: embed(r) if r.json["input"] == ["0"] else [Stall()])
@@ -320,6 +323,7 @@ async def test_read_to_its_end_it_needs_no_closing(server: FaultServer, client: 
         gc.collect()
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("bad", [(), ("3",)])
 async def test_cancelled_anywhere_nothing_is_left(
     server: FaultServer, client: AsyncClient, bad: tuple[str, ...]
@@ -745,6 +749,7 @@ async def test_every_dialects_refusals(dialect: Any) -> None:
 # progress -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real_time
 async def test_progress(server: FaultServer, make_client: MakeClient) -> None:
     """on_progress is told after each slice: counts that grow, what failed, refusals apart from retries, latencies."""
     client = make_client(retry=RetryPolicy(attempts=2, first_delay=0.01, max_delay=0.02))

@@ -24,6 +24,8 @@ from support.held import Held
 from support.server import Close, FaultServer, Pause, Request, Stall
 from support.wire import MODEL, answer, embedded, error, vectors
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 
@@ -113,6 +115,7 @@ async def test_the_server_sees_no_more_than_the_concurrency(
     assert held.most == (concurrency or 16 + 12)
 
 
+@pytest.mark.real_time
 async def test_progress_is_told(server: FaultServer, client: AsyncClient) -> None:
     """on_progress is called after each slice with counts that only grow."""
     seen: list[Progress] = []

@@ -14,6 +14,8 @@ from nimclient.simulator import Simulator
 from support.server import Close, FaultServer, ServerThread, Stall
 from support.wire import answer, error, http
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 

@@ -25,6 +25,8 @@ from support.leaks import open_files
 from support.server import Close, FaultServer, ServerThread, Stall
 from support.wire import answer, chat, chunk, embedded, error, head, http, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 CANARY = "nvapi-canary-0123456789"
 VECTOR = answer(embedded(["1"]))
@@ -248,6 +250,7 @@ async def test_the_key_goes_to_every_replica(
     assert [server.requests[1].headers.get("authorization") for server in pair] == [None, None]
 
 
+@pytest.mark.real_time
 async def test_each_replica_is_learned_by_itself(make_client: MakeClient) -> None:
     """A field of ours that one replica refuses is still sent to the other."""
     async with FaultServer() as old, FaultServer() as new:

@@ -31,6 +31,8 @@ from support.leaks import open_files, pools
 from support.server import Close, FaultServer, Reset, Stall
 from support.wire import chat, chunk, head, http, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 ONCE = RetryPolicy(attempts=1)
 

@@ -19,6 +19,8 @@ from nimclient.errors import (
 from support.server import Close, Drip, FaultServer, HalfClose, Pause, Reset, Stall
 from support.wire import answer, chat, chat_body, embedded, error, http
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 OK = b"HTTP/1.1 200 OK\r\n"
 ONCE = RetryPolicy(attempts=1)

@@ -18,6 +18,8 @@ from nimclient.errors import (
 from support.server import Close, FaultServer, Pause, Request, Reset, Stall
 from support.wire import DONE, HELLO, MODEL, answer, chat, chunk, embedded, error, head, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 ONCE = RetryPolicy(attempts=1)
 

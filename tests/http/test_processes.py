@@ -163,7 +163,7 @@ async def main():
     await stream.aclose()
     started = time.monotonic()
     while (await client.chat.create("How many connections are open?")).text != "1":
-        assert time.monotonic() - started < 1, "the server still has the stream's connection"
+        assert time.monotonic() - started < 60, "the server still has the stream's connection"
         await asyncio.sleep(0.01)
     os.close(write)
     await asyncio.to_thread(wait, child)

@@ -66,7 +66,7 @@ async def test_it_is_done_for_answers_that_go_on(
     """A stream is acknowledged once, at its head."""
     seen: list[Any] = []
     monkeypatch.setattr(attempt, "acknowledge_at_once", seen.append)
-    server.script([head() + chunk(token("a")), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"])
+    server.script([head() + chunk(token("a")), Pause(0.05), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"])
     client: AsyncClient = make_client()
     assert (await client.chat.stream("hi").final()).text == "a"
     assert len(seen) == 1

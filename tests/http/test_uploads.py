@@ -14,6 +14,8 @@ from support.leaks import open_files
 from support.server import Close, Early, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, embedded, error
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 LARGE = "x" * 20_000_000
 

@@ -2,24 +2,24 @@
 
 import asyncio
 import time
+from math import inf
 from typing import Any
 
 import pytest
 
 from nimclient import Limits, Timeouts
 from nimclient._base.values import HttpRequest
-from nimclient._http import watchdog
 from nimclient._http.aiohttp import AiohttpTransport
 from nimclient._http.base import TransportSettings
-from nimclient._http.watchdog import Watchdog
+from nimclient._http.watchdog import Alarm, Watchdog
 from nimclient.errors import RequestTimeoutError
 from support.server import FaultServer, Flood, Stall
 from support.wire import chunk, head
 
 
 def watch(total: float | None = None) -> Watchdog:
-    deadline = None if total is None else time.monotonic() + total
-    return Watchdog(asyncio.get_running_loop(), deadline, total)
+    deadline = inf if total is None else time.monotonic() + total
+    return Watchdog(Alarm(asyncio.get_running_loop()), deadline, total)
 
 
 async def wait(dog: Watchdog, seconds: float) -> None:
@@ -46,7 +46,7 @@ async def test_it_names_the_phase() -> None:
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
-    dog.close()
+    dog.disarm()
 
 
 async def test_the_total_wins_when_it_is_earlier() -> None:
@@ -70,22 +70,25 @@ async def test_a_wait_without_a_limit() -> None:
     await wait(dog, 0)
     dog.arm("idle", None, None)
     await wait(dog, 0.05)
-    dog.close()
+    dog.disarm()
 
 
-async def test_waits_in_time_set_one_timer() -> None:
-    """A hundred waits that end in time arm the loop's timer once; a disarmed watchdog does not fire."""
-    dog = watch()
-    arm(dog, 5)
-    timer = dog._timer
-    for _ in range(100):
-        arm(dog, 5)
-        await wait(dog, 0)
-    assert dog._timer is timer
-    dog.close()
-    dog.close()
-    assert timer is not None
-    assert timer.cancelled()
+async def test_waits_in_time_set_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred waits that end in time, of ten calls, arm the loop's timer once; a disarmed watchdog does not fire."""
+    loop = asyncio.get_running_loop()
+    alarm = Alarm(loop)
+    timers: list[asyncio.TimerHandle] = []
+    later = loop.call_later
+    monkeypatch.setattr(loop, "call_later", lambda *args: timers.append(later(*args)) or timers[-1])
+    for dog in [Watchdog(alarm, inf, None) for _ in range(10)]:
+        for _ in range(10):
+            arm(dog, 5)
+            assert alarm.waiting == {dog}
+            dog.disarm()
+    assert len(timers) == 1
+    assert not alarm.waiting
+    alarm.close()
+    assert timers[0].cancelled()
 
 
 async def test_an_earlier_deadline_moves_the_timer() -> None:
@@ -131,23 +134,46 @@ async def test_a_result_that_is_there_when_time_is_up_wins() -> None:
     assert await arrived == "in time"
     dog.disarm()
     await asyncio.sleep(0)
-    dog.close()
+    dog.disarm()
 
 
 async def test_expiry_belongs_to_its_own_wait() -> None:
     """Between ringing and expiring a new wait may begin: it is not ended in place of the old one."""
     dog = watch()
     arm(dog, 0.01)
+    first = dog.waits
     time.sleep(0.02)  # noqa: ASYNC251 - the deadline passes while the loop is blocked
-    asyncio.get_running_loop().call_soon(dog._ring)
-    await asyncio.sleep(0)
+    dog.disarm()
     arm(dog, 0.05)
+    dog.expire(first)
     await wait(dog, 0.01)
     arm(dog, 0.01)
-    asyncio.get_running_loop().call_soon(dog._expire, 0)
+    dog.expire(first)
     with pytest.raises(RequestTimeoutError):
         await wait(dog, 1)
-    dog._expire(0)  # nothing is armed
+    dog.expire(dog.waits)  # nothing is armed
+
+
+async def test_one_alarm_for_many() -> None:
+    """Each of many waits ends by its own limit, whichever was set first; those without one are left alone."""
+    alarm = Alarm(asyncio.get_running_loop())
+    order: list[float] = []
+
+    async def work(seconds: float) -> None:
+        dog = Watchdog(alarm, inf, None)
+        arm(dog, seconds)
+        with pytest.raises(RequestTimeoutError) as caught:
+            await wait(dog, 5)
+        order.append(caught.value.seconds or 0)
+
+    async def unlimited() -> None:
+        dog = Watchdog(alarm, inf, None)
+        dog.arm("idle", None, None)
+        await wait(dog, 0.3)
+
+    await asyncio.gather(unlimited(), *map(work, [0.1, 0.05, 0.2, 0.15, 0.0501]))
+    assert sorted(order) == [0.05, 0.0501, 0.1, 0.15, 0.2]
+    assert not alarm.waiting
 
 
 async def test_a_cancellation_of_somebody_else_passes() -> None:
@@ -163,7 +189,7 @@ async def test_a_cancellation_of_somebody_else_passes() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    dog.close()
+    dog.disarm()
 
 
 async def test_a_cancellation_at_the_same_moment_wins() -> None:
@@ -177,11 +203,11 @@ async def test_a_cancellation_at_the_same_moment_wins() -> None:
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
     time.sleep(0.03)  # noqa: ASYNC251 - the deadline passes while the loop is blocked
-    dog._expire(dog._armed)
+    dog.expire(dog.waits)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    dog.close()
+    dog.disarm()
 
 
 async def test_inside_somebody_elses_timeout() -> None:
@@ -196,19 +222,7 @@ async def test_inside_somebody_elses_timeout() -> None:
         async with asyncio.timeout(1):
             arm(dog, 0.02)
             await wait(dog, 1)
-    dog.close()
-
-
-async def test_a_long_limit_is_kept_by_a_timer_that_rings_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timer is set anew until the limit is reached, and not before."""
-    monkeypatch.setattr(watchdog, "LONGEST", 0.02)
-    dog = watch()
-    began = time.monotonic()
-    arm(dog, 0.1)
-    with pytest.raises(RequestTimeoutError, match=r"idle limit of 0\.1 s"):
-        await wait(dog, 10)
-    assert time.monotonic() - began >= 0.1
-    dog.close()
+    dog.disarm()
 
 
 async def test_a_limit_that_has_passed_is_seen_when_a_wait_begins() -> None:

@@ -63,7 +63,7 @@ class Killer:
                 process.join(self._chance.uniform(0.0, 0.1))
                 self.left -= process.is_alive()
                 process.kill()
-            process.join(30)
+            process.join(250)
             self.runs += 1
             if process.exitcode == 0:
                 return range(first, self.runs)
@@ -85,7 +85,8 @@ def check_sent(runs: range, sent: dict[int, list[str]], everything: set[str], wi
     return again
 
 
-def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: Path, kills: int) -> None:
     """The rows of all parts equal those of an unbroken run, and only what was under way was sent again."""
     source = tmp_path / "docs.jsonl"
     documents = write_documents(source, DOCUMENTS)
@@ -94,7 +95,7 @@ def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: 
     killer.run(run_embed_job, source, tmp_path / "unbroken", "npy")
     unbroken = table_of(tmp_path / "unbroken")
     assert [(index, name) for index, name, _ in unbroken] == [(i, d["id"]) for i, d in enumerate(documents)]
-    killer.left = KILLS
+    killer.left = kills
     jobs = again = 0
     while killer.left:
         folder = tmp_path / f"killed-{jobs}"
@@ -103,11 +104,12 @@ def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: 
         assert table_of(folder) == unbroken
         assert json.loads((folder / "manifest.json").read_text())["status"] == "complete"
         again += check_sent(runs, texts_by_run(simulator.requests), texts, CONCURRENCY * BATCH_SIZE)
-    assert again > 0, "no kill came while anything was under way"
-    print(f"{KILLS} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")
+    assert again > 0 or kills < 10, "no kill came while anything was under way"
+    print(f"{kills} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")
 
 
-def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [2, pytest.param(max(KILLS // 2, 1), marks=pytest.mark.slow)])
+def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path, kills: int) -> None:
     """Every request has its one answer, whole, and only what was under way was sent again."""
     source = tmp_path / "requests.jsonl"
     questions = [f"What is {number}?" for number in range(400)]
@@ -115,7 +117,7 @@ def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path) -> 
     common = {"method": "POST", "url": "/v1/chat/completions"}
     lines = [{"custom_id": f"r{number}", **common, "body": body} for number, body in enumerate(bodies)]
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    killer = Killer(simulator, max(KILLS // 2, 1))
+    killer = Killer(simulator, kills)
     batches = again = 0
     while killer.left:
         output = tmp_path / f"answers-{batches}.jsonl"
@@ -127,5 +129,5 @@ def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path) -> 
             question = questions[int(record["custom_id"][1:])]
             assert question in record["response"]["body"]["choices"][0]["message"]["content"]
         again += check_sent(runs, questions_by_run(simulator.requests), set(questions), CONCURRENCY)
-    assert again > 0, "no kill came while anything was under way"
-    print(f"{max(KILLS // 2, 1)} kills in {batches} batches of {len(lines)} requests; {again} were sent again")
+    assert again > 0 or kills < 10, "no kill came while anything was under way"
+    print(f"{kills} kills in {batches} batches of {len(lines)} requests; {again} were sent again")

@@ -341,6 +341,13 @@ async def test_several_tools_are_called_at_once(raw: RawClient) -> None:
     assert [json.loads(text) for text in joined.values()] == [arguments for _, arguments in calls]
 
 
+async def test_a_tool_is_called_for_what_the_text_has(raw: RawClient) -> None:
+    """With "auto" a value that is surely one of a tool's arguments is enough, though no word is shared with its name."""
+    parameters = {"type": "object", "properties": FIELDS, "required": ["name", "age"]}
+    tool = {"type": "function", "function": {"name": "Somebody", "parameters": parameters}}
+    assert _called((await raw.chat(TEXT, tools=[tool])).body) == [("Somebody", {"name": "Ada Lovelace", "age": 36})]
+
+
 async def test_a_required_tool_is_not_the_same_for_ever(raw: RawClient) -> None:
     """With "required" each tool has its turn before one is called again."""
     messages: list[Any] = [{"role": "user", "content": "Add 1 and 2."}]
@@ -424,6 +431,7 @@ LANGCHAIN = (
         ("Return JSON with the keys `name` and `age`.", False),
         ("Give me JSON. Keys: name (string), age (integer)", False),
         ("Extract the name and age as JSON.", False),
+        ("Return the result as a JSON with 'name' and 'age' keys. Return nothing other than JSON.", False),
     ],
 )
 async def test_json_asked_for_in_words(raw: RawClient, instruction: str, free: bool) -> None:

@@ -3,8 +3,10 @@ import math
 from array import array
 from typing import Any
 
+import aiohttp
 import pytest
 
+from nimclient.simulator import Simulator
 from nimclient.simulator.embeddings import little_endian
 from nimclient.simulator.text import count_tokens
 
@@ -171,3 +173,21 @@ def test_bytes_are_little_endian_on_every_host() -> None:
     swapped = little_endian(numbers, "big")
     assert swapped == b"".join(here[at : at + 4][::-1] for at in (0, 4))
     assert numbers.tolist() == [1.0, -2.5]
+
+
+@pytest.mark.parametrize("dialect", ["vllm", "dynamo"])
+async def test_what_other_servers_ignore(session: aiohttp.ClientSession, dialect: str) -> None:
+    """vLLM and Dynamo ignore input_type, truncate and embedding_type; token ids are taken, and vLLM's truncation."""
+    async with Simulator(dialect=dialect, embedding_dimensions=64) as sim:
+        raw = RawClient(sim, session)
+        plain = (await raw.embed("the event loop", input_type=None)).body["data"][0]["embedding"]
+        options = {"input_type": "nonsense", "truncate": "END", "embedding_type": "int8", "modality": "smell"}
+        assert (await raw.embed("the event loop", **options)).body["data"][0]["embedding"] == plain
+        assert (await raw.embed("word " * 600, input_type="passage", truncate="END")).status == 400
+        cut = await raw.embed("word " * 600 + "the event loop", truncate_prompt_tokens=4)
+        whole = await raw.embed("the event loop", truncate_prompt_tokens=-1)
+        assert cut.body["usage"]["prompt_tokens"] == 4
+        assert whole.body["data"][0]["embedding"] == plain
+        for tokens, count in (([1, 2, 3], 1), ([[1, 2], [3]], 2)):
+            assert len((await raw.embed(tokens)).body["data"]) == count
+        assert (await raw.embed([[1], ["a"]])).status == 400

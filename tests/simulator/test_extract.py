@@ -3,6 +3,7 @@ import pytest
 from nimclient.simulator.extract import (
     IGNORANCE,
     OPENINGS,
+    WELCOME,
     Material,
     Message,
     answer,
@@ -56,6 +57,16 @@ def test_several_good_sentences_are_quoted_in_their_order() -> None:
 def test_without_anything_shared_it_says_what_it_is() -> None:
     """When nothing answers, the reply says that it comes from a simulator and repeats the question."""
     assert _answer(("system", "You are kind."), ("user", "Why is the sky blue?")) == f"{IGNORANCE}Why is the sky blue?"
+
+
+@pytest.mark.parametrize(("text", "opening"), [("hello", "Hello!"), ("Say hello.", "Hello!"), ("Hi there!", "Hi!")])
+def test_a_greeting_is_returned(text: str, opening: str) -> None:
+    """Who greets is greeted, and told whom he talks to; that is nothing to quote later."""
+    greeted = _answer(("user", text))
+    assert greeted == f"{opening[:-1]}{WELCOME}"
+    assert (
+        _answer(("user", text), ("assistant", greeted), ("user", "What is a model?")) == f"{IGNORANCE}What is a model?"
+    )
 
 
 def test_instructions_fall_back_on_the_text_beside_them() -> None:

@@ -16,6 +16,8 @@ from nimclient.simulator.gateway import Gateway, RawResponse
 
 from .raw import CHAT, PARIS
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 KEY = {"Authorization": "Bearer nvapi-x"}
 BODY = {"model": CHAT, "messages": [{"role": "user", "content": PARIS}]}
 PATH = "/v1/chat/completions"

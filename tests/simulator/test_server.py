@@ -10,6 +10,8 @@ from nimclient.simulator import RequestRecord, Simulator, server
 
 from .raw import CHAT, EMBED, PARIS, RANK, RawClient
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MESSAGES = [{"role": "user", "content": PARIS}]
 
 
@@ -241,6 +243,7 @@ async def test_metrics_count_what_was_answered(
     assert success == ["2"]
 
 
+@pytest.mark.real_time
 async def test_requests_beyond_the_slots_queue_in_order(session: aiohttp.ClientSession) -> None:
     """With one slot requests finish one after another in the order they came, documents at once."""
     async with Simulator(slots=1, ttft=0.03) as sim:

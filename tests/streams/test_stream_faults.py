@@ -24,6 +24,8 @@ from nimclient.errors import (
 from support.server import Close, Drip, FaultServer, Flood, HalfClose, Pause, Reset, ServerThread, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 BEGIN = head() + chunk(ROLE) + chunk(token("Hel"))
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -320,6 +322,7 @@ async def test_the_total_limit_ends_a_stream_that_lives(server: FaultServer, mak
     assert caught.value.partial.text
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize("block", [0.15, 0.3])
 async def test_a_blocked_loop_is_no_idle_stream(make_client: MakeClient, block: float) -> None:
     """Bytes that arrived while the caller held up the loop are read before any time limit is judged."""

@@ -70,6 +70,11 @@ class Engine:
         """Whether the base URL is one of NVIDIA's own hosts."""
         return self._requests.is_hosted
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key of the client's goes to its base URL."""
+        return self._requests.has_key
+
     def url_of(self, call: Call[Any]) -> str:
         """Where a call goes; of several replicas, where it would go to the first."""
         return self._requests.url_of(call)

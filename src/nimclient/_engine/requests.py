@@ -49,6 +49,11 @@ class Requests:
         self._secrets: dict[str, Secret | None] = {}
         self._prepared: dict[tuple[str, str, bool, bool], _Prepared] = {}
 
+    @property
+    def has_key(self) -> bool:
+        """Whether a key goes to the base URL."""
+        return self._secret(self.bases[0].origin) is not None
+
     def is_nvidias(self, url: str) -> bool:
         """Whether a URL is on one of NVIDIA's own hosts."""
         return is_nvidia(self.origin(url))

@@ -16,7 +16,7 @@ from nimclient._http.connection import Connector
 from nimclient._http.errors import closed_during_the_call
 from nimclient._http.head import Heads
 from nimclient._http.tls import anonymous_setting
-from nimclient._http.watchdog import Watchdog
+from nimclient._http.watchdog import Alarm, Watchdog
 
 UNBOUNDED = 2**31
 
@@ -38,6 +38,7 @@ class Pool:
         self.connector = Connector(self.loop, ssl)
         self.heads = Heads(self.loop, anonymous_setting(settings.verify, settings.cert))
         self.slots = asyncio.Semaphore(settings.limits.concurrency or UNBOUNDED)
+        self.alarm = Alarm(self.loop)
         self.attempts: set[InFlight] = set()
         self.closed = False
         self._holder: AsyncGenerator[None] | None = None
@@ -64,6 +65,7 @@ class Pool:
         self.closed = True
         for attempt in list(self.attempts):
             attempt.watchdog.interrupt(closed_during_the_call())
+        self.alarm.close()
         holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
         if holder is not None:
             await holder.aclose()

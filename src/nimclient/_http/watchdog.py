@@ -1,86 +1,113 @@
-"""One timer for one call: whatever phase is armed when its time is up is cancelled and named.
+"""Time limits: a watchdog for each call, and one timer for all that wait in a loop.
 
-A timer of the loop costs more than a comparison, so it is armed lazily: moving the deadline only stores it; when the
-timer rings too early it is set again. A scope per read would cost 60 % of a token.
+A timer of the loop for each request would cost more than its connector. So the alarm rings when the earliest limit is
+reached; limits that are moved on or done with by then cost a comparison. A scope per read would cost 60 % of a token.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from math import inf
+
+from attrs import define, field
 
 from nimclient.errors import NimError, Phase, RequestTimeoutError
 
-LONGEST = 30.0  # seconds: a timer that rings now and then need not be set anew for a phase with a shorter limit
+SHORTEST = 0.01  # seconds between two rings, however many limits are reached one after another
 
 
-class Watchdog:
-    """Armed while a task of ours waits. `translate_cancellation` tells its own cancellation from anybody else's."""
+@define(eq=False)
+class Alarm:
+    """The timer of one loop, and the watchdogs that wait."""
 
-    __slots__ = (
-        "_armed",
-        "_cancelling",
-        "_deadline",
-        "_loop",
-        "_phase",
-        "_reason",
-        "_rings_at",
-        "_seconds",
-        "_task",
-        "_timer",
-        "_total",
-        "_total_seconds",
-    )
+    loop: asyncio.AbstractEventLoop
+    waiting: set[Watchdog] = field(factory=set)
+    rings_at: float = inf
+    _timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, total: float | None, total_seconds: float | None) -> None:
-        self._loop = loop
-        self._total = total
-        self._total_seconds = total_seconds
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[object] | None = None
-        self._deadline: float | None = None
-        self._phase: Phase = "total"
-        self._seconds: float | None = None
-        self._rings_at = 0.0
-        self._cancelling = 0
-        self._armed = 0
-        self._reason: NimError | None = None
+    def ring_by(self, deadline: float) -> None:
+        """Ring at this moment (monotonic seconds), unless it does so earlier anyway."""
+        if deadline < self.rings_at:
+            self.close()
+            self.rings_at = deadline
+            self._timer = self.loop.call_later(max(deadline - time.monotonic(), 0.0), self.ring)
 
-    def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """From now on the running task is cancelled at `deadline` (monotonic seconds), or at the call's own if earlier.
-
-        RequestTimeoutError where that has passed already: data that keeps coming must not put a limit off.
-        """
-        if self._total is not None and (deadline is None or self._total < deadline):
-            phase, deadline, seconds = "total", self._total, self._total_seconds
-        self._phase = phase
-        self._seconds = seconds
-        self._deadline = deadline
-        self._armed += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._cancelling = task.cancelling()
-        if deadline is None:
-            return
-        if time.monotonic() >= deadline:
-            raise self._reached()
-        if self._timer is None or deadline < self._rings_at:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._set_timer(deadline)
-
-    def disarm(self) -> None:
-        """The wait is over."""
-        self._deadline = None
-        self._task = None
+    def ring(self) -> None:
+        """Limits may be reached. Bytes that arrived while the loop was blocked get one turn of it to be read first."""
+        self.close()
+        now = time.monotonic()
+        following = inf
+        for watchdog in self.waiting:
+            if watchdog.deadline > now:
+                following = min(following, watchdog.deadline)
+            else:
+                self.loop.call_soon(watchdog.expire, watchdog.waits)
+        if following < inf:
+            self.ring_by(max(following, now + SHORTEST))
 
     def close(self) -> None:
-        """No more waits."""
-        self.disarm()
+        """Ring no more, until a limit is set."""
+        self.rings_at = inf
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+@define(eq=False)
+class Watchdog:
+    """Armed while a task of ours waits. `translate_cancellation` tells its own cancellation from anybody else's.
+
+    `total` is the deadline of the call and `total_seconds` the limit that set it; `deadline` is that of the present wait,
+    `waits` counts them.
+    """
+
+    _alarm: Alarm
+    _total: float
+    _total_seconds: float | None
+    deadline: float = inf
+    waits: int = 0
+    _phase: Phase = "total"
+    _seconds: float | None = None
+    _task: asyncio.Task[object] | None = None
+    _cancelling: int = 0
+    _reason: NimError | None = None
+
+    def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
+        """`limit` and `wait`."""
+        self.limit(phase, deadline, seconds)
+        self.wait()
+
+    def limit(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
+        """What comes now must be over at `deadline` (monotonic seconds), or at the call's own if that is earlier.
+
+        RequestTimeoutError where it has passed already: data that keeps coming must not put a limit off.
+        """
+        if deadline is None:
+            deadline = inf
+        if self._total < deadline:
+            phase, deadline, seconds = "total", self._total, self._total_seconds
+        self._phase = phase
+        self._seconds = seconds
+        self.deadline = deadline
+        if deadline < inf and time.monotonic() >= deadline:
+            raise self._reached()
+
+    def wait(self) -> None:
+        """The running task waits from now on: it is cancelled when the limit is reached."""
+        self.waits += 1
+        if self._task is None:
+            self._task = task = asyncio.current_task()
+            assert task is not None
+            self._cancelling = task.cancelling()
+            self._alarm.waiting.add(self)
+        if self.deadline < self._alarm.rings_at:
+            self._alarm.ring_by(self.deadline)
+
+    def disarm(self) -> None:
+        """The wait is over."""
+        self._task = None
+        self._alarm.waiting.discard(self)
 
     def translate_cancellation(self, error: asyncio.CancelledError) -> BaseException:
         """What this cancellation means: our reason if it is ours alone, else the cancellation itself."""
@@ -91,36 +118,15 @@ class Watchdog:
         return reason
 
     def interrupt(self, reason: NimError) -> None:
-        """End the wait that is under way, if there is one, for this reason."""
+        """End the present wait, if there is one, for this reason."""
         if self._task is not None and self._reason is None:
-            self._deadline = None
             self._reason = reason
             self._task.cancel()
 
-    def _set_timer(self, deadline: float) -> None:
-        now = time.monotonic()
-        self._rings_at = min(deadline, now + LONGEST)
-        self._timer = self._loop.call_later(max(self._rings_at - now, 0.0), self._ring)
-
-    def _ring(self) -> None:
-        """Time may be up. Bytes that arrived while the loop was blocked get one turn of the loop to be read first."""
-        self._timer = None
-        deadline = self._deadline
-        if deadline is None:
-            return
-        if time.monotonic() < deadline:
-            self._set_timer(deadline)
-        else:
-            self._loop.call_soon(self._expire, self._armed)
-
-    def _expire(self, armed: int) -> None:
-        if self._deadline is None or self._task is None:
-            return
-        if armed != self._armed:  # a later wait: its own time counts
-            if self._timer is None:
-                self._set_timer(self._deadline)
-            return
-        self.interrupt(self._reached())
+    def expire(self, waits: int) -> None:
+        """The limit of this wait was reached. A later wait has a limit of its own, which the alarm knows."""
+        if waits == self.waits:
+            self.interrupt(self._reached())
 
     def _reached(self) -> RequestTimeoutError:
         limit = "" if self._seconds is None else f" of {self._seconds:g} s"

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from nimclient._api.messages import settled
+from nimclient._api.messages import materialized
 from nimclient._base.config import Dialect
 from nimclient._base.types import Json, is_array
 from nimclient._client import AsyncClient
@@ -46,7 +46,7 @@ class Chat(Mirror[AsyncChat]):
         if is_lazy(list_of_messages):
             return in_order(self._completed("chat.batch", list_of_messages, **settings))
         if is_array(list_of_messages):
-            list_of_messages = [settled(messages) for messages in list_of_messages]
+            list_of_messages = [materialized(messages) for messages in list_of_messages]
         run: Any = self._async.batch
         return PORTAL.run(run, list_of_messages, **settings)
 

@@ -11,13 +11,14 @@ import sys
 import zlib
 from array import array
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .catalog import INPUT_TYPES, ServedModel
 from .features import Features, shortened
 from .fields import Fields
 from .rejections import Rejection, bad_field
 from .text import pieces
+from .vocabulary import Vocabulary
 
 TRUNCATE: Final = ("NONE", "START", "END")
 
@@ -50,6 +51,40 @@ def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, d
         encoding=fields.one_of("encoding_format", _ENCODINGS) or "float",
         type=fields.one_of("embedding_type", _TYPES) or "float",
     )
+
+
+def read_openai_embedding(
+    fields: Fields, model: ServedModel, vocabulary: Vocabulary, dimensions: int
+) -> EmbeddingRequest:
+    """The same for a server that knows OpenAI's fields and vLLM's `truncate_prompt_tokens`, and ignores those of NIM.
+
+    `input` may hold token ids. What is cut off is the beginning, as in vLLM.
+    """
+    keep = fields.integer("truncate_prompt_tokens", min=-1)
+    texts = _token_texts(fields, vocabulary) or _texts(fields, model)
+    if keep is not None and keep > 0:
+        texts = tuple("".join(pieces(text)[-keep:]) for text in texts)
+    return EmbeddingRequest(
+        texts=texts,
+        input_type="",
+        truncate="NONE" if keep is None else "START",
+        dimensions=fields.integer("dimensions", min=1, max=dimensions) or dimensions,
+        encoding=fields.one_of("encoding_format", _ENCODINGS) or "float",
+        type="float",
+    )
+
+
+def _token_texts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The texts of an input of token ids, one list or several; none for an input of texts."""
+    given = fields.given("input")
+    ids = cast("list[Any]", given) if isinstance(given, list) else []
+    lists = [ids] if _is_token_list(ids) else ids
+    return tuple(map(vocabulary.words_of, lists)) if all(map(_is_token_list, lists)) else ()
+
+
+def _is_token_list(item: Any) -> bool:
+    numbers = cast("list[Any]", item) if isinstance(item, list) else []
+    return bool(numbers) and all(isinstance(number, int) for number in numbers)
 
 
 def _texts(fields: Fields, model: ServedModel) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from .chat import ChatAnswer, ChatRequest, answer_chat, read_chat
 from .chat_wire import ChatWriter
 from .completions import CompletionWriter, complete, read_completion
 from .dialects import NimDialect
-from .embeddings import embed, read_embedding
+from .embeddings import embed, read_embedding, read_openai_embedding
 from .features import Features
 from .fields import Fields
 from .pictures import artifacts
@@ -128,9 +128,11 @@ class Endpoints:
 
     def _embeddings(self, fields: Fields, request_id: str) -> Response:
         model, named_type = self._model(fields, "embeddings", "embedding")
-        if not self._dialect.input_types:
-            model, fields = replace(model, symmetric=True), fields.without("input_type", "truncate")
-        request = read_embedding(fields, model, named_type, self._features.dimensions)
+        if self._dialect.input_types:
+            request = read_embedding(fields, model, named_type, self._features.dimensions)
+        else:
+            model = replace(model, symmetric=True)
+            request = read_openai_embedding(fields, model, self._vocabulary, self._features.dimensions)
         body = self._dialect.embeddings(embed(request, model, self._features), request_id)
         return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
 

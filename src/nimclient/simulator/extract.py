@@ -15,6 +15,7 @@ from typing import Final
 from .text import content_stems, sentences
 
 OPENINGS: Final = ("Based on the text given: ", "The text given says: ", "According to the text given: ")
+WELCOME: Final = "! This is a simulator, not a model: it answers with sentences from the messages."
 IGNORANCE: Final = "This is a simulator, not a model, and nothing in the messages answers: "
 
 _MAX_QUOTED: Final = 3
@@ -22,6 +23,9 @@ _NEARLY_AS_GOOD: Final = 0.7
 _PAIR_BONUS: Final = 0.5
 _LABEL: Final = re.compile(r"^\s*(?:question|q|context|text|passages?|documents?|input)\s*:\s*", re.IGNORECASE)
 _SWITCH: Final = re.compile(r"detailed thinking (?:on|off)|/(?:no_)?think\b", re.IGNORECASE)
+_GREETING: Final = re.compile(
+    r"(?:please )?(?:say )?(hello|hi|hey|good (?:morning|day|evening))(?: there)?[.!]*", re.IGNORECASE
+)
 _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 
@@ -65,9 +69,14 @@ def take_apart(messages: Sequence[Message]) -> Material:
     results = _statements(message.text for message in messages[last_user + 1 :] if message.role == "tool")
     if results:
         return Material(question, results, results, request)
-    earlier = (message.text for message in messages[:last_user] if not message.text.startswith(_OWN_WORDS))
+    earlier = (message.text for message in messages[:last_user] if not _is_own(message.text))
     own = _statements([rest])
     return Material(question, tuple(dict.fromkeys((*_statements(earlier), *own))), own, request)
+
+
+def _is_own(text: str) -> bool:
+    """Whether a text is one of the simulator's, which is nothing to answer from."""
+    return text.startswith(_OWN_WORDS) or WELCOME in text
 
 
 def split_question(text: str) -> tuple[str, str]:
@@ -114,7 +123,9 @@ def _score(
 
 
 def answer(material: Material, variant: int) -> str:
-    """The reply to a conversation; `variant` picks the opening words."""
+    """The answer to a conversation; `variant` picks the opening words. A greeting is returned."""
+    if greeting := _GREETING.fullmatch(material.request.strip()):
+        return f"{greeting[1].capitalize()}{WELCOME}"
     quoted = closest(material.question, material.sources) or list(material.fallback[:_MAX_QUOTED])
     if not quoted:
         return f"{IGNORANCE}{material.question}" if material.question else f"{IGNORANCE}(no question)"

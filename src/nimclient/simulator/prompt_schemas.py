@@ -23,6 +23,11 @@ _AS_JSON: Final = re.compile(
     rf"({_KEY}(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+){_KEY}){{0,40}})\s+(?:as|in) (?:a )?JSON",
     re.IGNORECASE,
 )
+_QUOTED: Final = r"[`\"'“][A-Za-z_][\w-]*[`\"'”]"
+_QUOTED_BEFORE: Final = re.compile(
+    rf"({_QUOTED}(?:(?:\s*,\s*(?:and\s+)?|\s+and\s+){_QUOTED}){{0,40}})\s+(?:keys?|fields?|propert(?:y|ies)|attributes?)\b",
+    re.IGNORECASE,
+)
 _ONE_KEY: Final = re.compile(r"[`\"'“]?([A-Za-z_][\w-]*)[`\"'”]?(?: *\(([^()]*)\))?")
 _NO_KEYS: Final = frozenset(
     {"and", "only", "the", "as", "in", "json", "below", "above", "must", "should", "for", "from"}
@@ -117,7 +122,8 @@ def _schema_of(example: Any) -> dict[str, Any]:
 
 def _keys(text: str) -> dict[str, Any]:
     """The keys that a text asks for, each with the type named in parentheses behind it."""
-    lists = [found[1] for pattern in (_KEYS, _AS_JSON) for found in pattern.finditer(text)]
+    lists = [found[1] for found in _QUOTED_BEFORE.finditer(text)]  # "with 'a' and 'b' keys" leaves nothing to guess
+    lists = lists or [found[1] for pattern in (_KEYS, _AS_JSON) for found in pattern.finditer(text)]
     named = [match for part in lists for match in _ONE_KEY.finditer(part) if match[1].lower() not in _NO_KEYS]
     return {match[1]: _type_of(match[2] or "") for match in named}
 

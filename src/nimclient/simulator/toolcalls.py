@@ -1,8 +1,9 @@
 """Tool calls: which tools are called, and with what arguments.
 
 With `tool_choice` "required" or a name a tool is always called, one that was not called yet where there is one. With
-"auto" one is called when its name or its description shares a word with the question and no tool was called yet: a rule
-of the simulator's own. Several are called at once for a series of names and for several tools named in the question.
+"auto", by a rule of the simulator's own, one is called when no tool was called yet and its name or its description shares
+a word with the question, or the question surely has a value for one of its arguments. Several are called at once for a
+series of names and for several tools named in the question.
 """
 
 import json
@@ -26,7 +27,7 @@ class Tool:
 
     name: str
     description: str
-    parameters: Any
+    parameters: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     if offer.choice == "none" or (offer.choice == "auto" and called):
         return ()
     asked = set(content_stems(question))
-    shared = [len(asked.intersection(content_stems(f"{tool.name} {tool.description}"))) for tool in offer.tools]
+    values = Values(question)
+    shared = [_fit(tool, asked, values) for tool in offer.tools]
     if offer.choice == "auto" and not any(shared):
         return ()
     at = min(range(len(shared)), key=lambda at: (called.count(offer.tools[at].name), -shared[at]))
@@ -99,6 +101,12 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     if offer.parallel and offer.choice != "named" and not called:
         tools += _also_named(offer.tools, tools[0], asked)
     return tuple(call for tool in tools for call in _calls_of(tool, question, parallel=offer.parallel))
+
+
+def _fit(tool: Tool, asked: set[str], values: Values) -> int:
+    """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
+    shared = asked.intersection(content_stems(f"{tool.name} {tool.description}"))
+    return len(shared) + any(map(values.knows, _properties(tool)))
 
 
 def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
@@ -119,16 +127,18 @@ def _calls_of(tool: Tool, question: str, *, parallel: bool) -> list[ToolCall]:
     return [ToolCall(tool.name, _arguments(tool, question)) for question in questions]
 
 
+def _properties(tool: Tool) -> dict[str, Any]:
+    """The properties of a tool's parameters, none where they are not as they must be."""
+    found = (tool.parameters or {}).get("properties")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
 def _takes_one_text(tool: Tool) -> bool:
-    parameters: dict[str, Any] = tool.parameters or {}
-    properties: dict[str, Any] = parameters.get("properties") or {}
-    wanted = [properties.get(name) for name in parameters.get("required") or properties]
-    return (
-        len(wanted) == 1
-        and isinstance(wanted[0], dict)
-        and wanted[0].get("type") == "string"
-        and "enum" not in wanted[0]
-    )
+    properties = _properties(tool)
+    required = cast("list[Any]", (tool.parameters or {}).get("required") or list(properties))
+    wanted = properties.get(required[0]) if len(required) == 1 else None
+    schema = cast("dict[str, Any]", wanted) if isinstance(wanted, dict) else {}
+    return schema.get("type") == "string" and "enum" not in schema
 
 
 def _arguments(tool: Tool, question: str) -> str:

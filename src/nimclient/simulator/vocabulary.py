@@ -33,6 +33,10 @@ class Vocabulary:
         except KeyError as error:
             raise bad_field("tokens", f"the token id {error.args[0]} was not handed out by this simulator.") from None
 
+    def words_of(self, ids: Iterable[int]) -> str:
+        """The text of some numbers, where a number of somebody else's vocabulary is a word of its own."""
+        return "".join(self._pieces.get(number, f" token{number}") for number in ids)
+
 
 def tokenize(fields: Fields, vocabulary: Vocabulary, max_model_len: int) -> dict[str, Any]:
     """The body of `/tokenize` for a prompt or for messages, whose texts stand one after another."""

@@ -80,6 +80,42 @@ async def test_streamed_tool_calls_survive_the_next_turn(canned_chat: Any) -> No
     ]
 
 
+@pytest.mark.parametrize("version", [None, "v1"])
+def test_reasoning_text_and_calls_of_one_stream_stay_apart(canned_chat: Any, version: Any) -> None:
+    """C03: reasoning, text and two calls of one streamed answer are four blocks, whatever the output version."""
+    deltas: list[dict[str, Any]] = [
+        {"reasoning_content": "I "},
+        {"reasoning_content": "add."},
+        {"content": "Adding"},
+        {"tool_calls": [{"index": 0, **tool_call("add", '{"a": ')}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]},
+        {"tool_calls": [{"index": 1, **tool_call("add", '{"a": 2}', id="call_2")}]},
+    ]
+    chat, _ = canned_chat([*map(event, deltas), event({}, "tool_calls")], output_version=version)
+    answer = whole(list(chat.stream("add")))
+    assert [call["args"] for call in answer.tool_calls] == [{"a": 1}, {"a": 2}]
+    assert [block["type"] for block in answer.content_blocks] == ["reasoning", "text", "tool_call", "tool_call"]
+    assert answer.content_blocks[0]["reasoning"] == "I add."
+
+
+def test_calls_without_an_index_are_told_apart_by_their_ids(canned_chat: Any) -> None:
+    """C03: a server that sends no index, repeats the id and goes on with empty names gives whole calls."""
+    pieces = [
+        ("call_1", "add", ""),
+        ("call_1", "", ""),
+        ("", "", '{"a": 2, '),
+        (None, None, '"b": 3}'),
+        ("call_2", "add", '{"a": 1}'),
+    ]
+    deltas = [{"tool_calls": [{"id": id, "function": {"name": name, "arguments": text}}]} for id, name, text in pieces]
+    chat, _ = canned_chat([*map(event, deltas), event({}, "tool_calls")])
+    calls = whole(list(chat.stream("add"))).tool_calls
+    assert [(call["id"], call["name"], call["args"]) for call in calls] == [
+        ("call_1", "add", {"a": 2, "b": 3}),
+        ("call_2", "add", {"a": 1}),
+    ]
+
+
 @pytest.mark.parametrize("kind", ["chat", "embeddings", "rerank", "completions"])
 def test_a_time_limit_holds_everywhere_and_is_in_no_body(kind: str) -> None:
     """C04: 0.2 s against a server that takes long raises, for each class, and the body says nothing of it."""

@@ -130,6 +130,7 @@ class ChunkReader:
         self._usage: Usage | None = None
         self._reasoned = False
         self._calls: dict[int, str | None] = {}
+        self._blocks: list[str] = []  # what came before the calls: stretches of reasoning and of text
 
     def read(self, chunk: ChatChunk) -> ChatGenerationChunk | None:
         """What an event adds, None where it adds nothing that a user would see."""
@@ -143,6 +144,8 @@ class ChunkReader:
         more = self._reasoning(chunk, choice.delta.reasoning)
         if choice.delta.refusal:
             more["refusal"] = choice.delta.refusal
+        if chunk.text or choice.delta.reasoning:
+            self._count_block("text" if chunk.text else "reasoning")
         info = _generation_info(None, choice.logprobs)
         calls = [self._call(delta) for delta in choice.delta.tool_calls]
         if not (chunk.text or more or calls or info):
@@ -196,15 +199,24 @@ class ChunkReader:
         return more
 
     def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
-        """A piece of a call; a server that numbers none begins a new one with each id."""
+        """A piece of a call; a server that numbers none begins a new one with each new id."""
         index = delta.index
         if index is None:
-            index = len(self._calls) if delta.id else max(len(self._calls) - 1, 0)
+            is_new = bool(delta.id) and delta.id not in self._calls.values()
+            index = len(self._calls) if is_new else max(len(self._calls) - 1, 0)
         known = index in self._calls
         self._calls.setdefault(index, delta.id)
         return tool_call_chunk(
-            name=None if known else delta.name, args=delta.arguments, id=None if known else delta.id, index=index
+            name=None if known else delta.name,
+            args=delta.arguments,
+            id=None if known else delta.id,
+            index=index + len(self._blocks),
         )
+
+    def _count_block(self, kind: str) -> None:
+        """Content blocks and calls share one row of indexes (output_version "v1"): equal ones would be merged."""
+        if not self._calls and self._blocks[-1:] != [kind]:
+            self._blocks.append(kind)
 
 
 def _raw_delta(chunk: ChatChunk) -> JsonDict:
