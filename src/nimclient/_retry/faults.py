@@ -289,15 +289,8 @@ def is_fault(data: JsonDict) -> bool:
     )
 
 
-def refuse_fault(value: Json) -> None:
-    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object."""
-    data = object_or_empty(value)
-    if is_fault(data):
-        raise stream_fault(data)
-
-
 def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
-    """The same for a plain call: the error of the status that its code says, else StreamFaultError.
+    """Raise where the body of a 200 is an error object: the error of the status that its code says, else StreamFaultError.
 
     `where` is the method and path. Gateways answer 200 before they know what the server behind them says.
     """
