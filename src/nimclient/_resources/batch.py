@@ -13,7 +13,7 @@ from anyio import lowlevel
 from attrs import frozen
 
 from nimclient._api.chat import CHAT_OPTIONS
-from nimclient._api.messages import Messages, settled, wire_messages
+from nimclient._api.messages import Messages, materialized, wire_messages
 from nimclient._api.options import check_names, check_whole, check_word
 from nimclient._base.types import is_items
 from nimclient._bulk.gate import Gate
@@ -50,7 +50,7 @@ def as_completed(
         kind = type(source).__name__
         raise TypeError(f"{method} takes a list of conversations, or another iterable of them, not {kind}")
     if isinstance(source, (list, tuple)):
-        source = [settled(item) for item in source]
+        source = [materialized(item) for item in source]
     gate = chat._engine.gate(concurrency, work=_tokens)
     batch = _Batch(chat, method, on_error, model, options, gate)
     prepare = partial(batch.prepare, source, chat._known_model("chat", model))
@@ -83,7 +83,7 @@ class _Batch:
 
     async def answer(self, index: int, item: Any) -> ChatCompletion | NimError | Failure:
         """The answer to one item, or its error in the form that the caller wants."""
-        item = settled(item)
+        item = materialized(item)
         try:
             call = await self.chat._call(self.method, item, self.model, self.options)
             return await self.chat._ask(call, self.options, self.gate)

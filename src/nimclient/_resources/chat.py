@@ -12,7 +12,7 @@ from nimclient._api.assets import with_pending
 from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
-from nimclient._api.messages import Messages, settled
+from nimclient._api.messages import Messages, materialized
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources import batch, parsing, tool_loop
@@ -48,7 +48,7 @@ class AsyncChat(Resource):
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
         APIStatusError or DecodeError when the call fails.
         """
-        call = await self._call("chat.create", settled(messages), model, options)
+        call = await self._call("chat.create", materialized(messages), model, options)
         return await self._ask(call, options)
 
     @overload
@@ -134,7 +134,7 @@ class AsyncChat(Resource):
         also be awaited, or iterated over at once. `stream_usage=False` leaves out `stream_options`. Bad input raises
         here, everything else when the stream is opened or read.
         """
-        return ChatStream(self._opener("chat.stream", settled(messages), model, options))
+        return ChatStream(self._opener("chat.stream", materialized(messages), model, options))
 
     @overload
     async def batch(
