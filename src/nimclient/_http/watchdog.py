@@ -22,7 +22,7 @@ class Alarm:
     """The timer of one loop, and the watchdogs that wait."""
 
     loop: asyncio.AbstractEventLoop
-    waiting: set[Watchdog] = field(factory=set)
+    waiting: set[Watchdog] = field(factory=set["Watchdog"])
     rings_at: float = inf
     _timer: asyncio.TimerHandle | None = None
 
