@@ -57,6 +57,9 @@ ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resource
 Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
 
 
+_MAX_TEXT = 8192
+"""Characters of an error's text: what a server sends may be as long as it likes."""
+
 _UNPRINTABLE = {
     code: " " if code < 0xA0 else None if code < 0xD800 else "\ufffd"
     for codes in (
@@ -103,7 +106,8 @@ class NimError(Exception):
     history: Sequence[Attempt] = ()
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.translate(_UNPRINTABLE).split()))
+        text = " ".join(message[: 2 * _MAX_TEXT].translate(_UNPRINTABLE).split())
+        super().__init__(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
 
     @property
     def message(self) -> str:

@@ -132,7 +132,7 @@ def _redacted(value: Any, secrets: Sequence[_Secret], depth: int = 0) -> Any:
     if is_array(value) and type(value) in (list, tuple):
         items = type(value)(_redacted(item, secrets, depth + 1) for item in value)
         return items if items != value else value
-    if has(type(value)):
+    if has(cast(type[Any], type(value))):
         return _redacted_record(value, secrets, depth)
     return value
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._api.messages import materialized
 from nimclient._base.config import Dialect
-from nimclient._base.types import Json, is_array
+from nimclient._base.types import Closing, Json, is_array
 from nimclient._client import AsyncClient
 from nimclient._resources import batch
 from nimclient._resources.assets import AsyncAssets
@@ -132,7 +131,7 @@ class Assets(Mirror[AsyncAssets]):
     delete = blocking(AsyncAssets.delete)
 
 
-class Client(Mirror[AsyncClient]):
+class Client(Mirror[AsyncClient], Closing):
     """The blocking client: every method, option, record and error of AsyncClient, over one background loop.
 
     It works in scripts, in threads, and where a loop is running already (Jupyter). Use it with `with`, or call `close`.
@@ -236,14 +235,6 @@ class Client(Mirror[AsyncClient]):
     def with_options(self, **settings: Any) -> Client:
         """See AsyncClient.with_options."""
         return Client._over(self._async.with_options(**settings))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_async"):  # its construction failed, and a debugger shows it

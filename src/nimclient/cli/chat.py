@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -85,12 +85,12 @@ def schema_of(args: argparse.Namespace) -> Mapping[str, Any] | None:
     if args.schema is None:
         return None
     try:
-        schema = json.loads("\n".join(file_lines(args.schema, "--schema")))
+        schema: Any = json.loads("\n".join(file_lines(args.schema, "--schema")))
     except ValueError as error:
         raise UsageError(f"--schema {args.schema} is not JSON: {error}") from None
     if not isinstance(schema, dict):
         raise UsageError(f"--schema {args.schema} is no JSON Schema, which is an object")
-    return schema
+    return cast(dict[str, Any], schema)
 
 
 def note_on(completion: ChatCompletion) -> str:

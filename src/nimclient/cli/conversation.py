@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -185,7 +185,7 @@ _COMMANDS: Mapping[str, Callable[[_Talk, str], str]] = {
 
 
 @contextmanager
-def _line_editor() -> Iterator[None]:
+def _line_editor() -> Generator[None]:
     """Arrow keys and the lines of earlier conversations, where Python has readline."""
     try:
         readline = import_module("readline")

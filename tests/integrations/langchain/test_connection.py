@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
+import nimclient.integrations.langchain
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import (
     NVIDIA,
@@ -121,6 +122,21 @@ def test_fields_are_read_at_the_call() -> None:
     assert transport.requests[1].url == "http://elsewhere.test/v1/chat/completions"
 
 
+def test_the_names_that_may_be_imported() -> None:
+    """Those of langchain-nvidia-ai-endpoints but for its RAG retriever."""
+    assert sorted(nimclient.integrations.langchain.__all__) == [
+        "ChatNVIDIA",
+        "ChatNVIDIADynamo",
+        "Model",
+        "NVIDIA",
+        "NVIDIAEmbeddings",
+        "NVIDIARerank",
+        "get_inference_priority",
+        "inference_priority",
+        "register_model",
+    ]
+
+
 def test_importing_the_package_does_not_import_langchain() -> None:
     """`import nimclient` and its integrations package cost nothing of LangChain; the adapter imports langchain-core only."""
     code = (
@@ -157,9 +173,10 @@ def test_default_models_of_the_catalog(hosted_key: None) -> None:
     ],
 )
 def test_models_that_look_wrong_warn(hosted_key: None, name: str, words: str) -> None:
-    """Old names, deprecated, unknown and other classes' models warn at construction, without a request."""
-    with pytest.warns(UserWarning, match=words):
+    """Old names, deprecated, unknown and other classes' models warn at the line of construction, without a request."""
+    with pytest.warns(UserWarning, match=words) as warned:
         chat = ChatNVIDIA(model=name)
+    assert {warning.filename for warning in warned} == {__file__}
     assert (chat.model == name) is (name != "ai-mixtral-8x7b-instruct")
 
 

@@ -7,7 +7,6 @@ or copying an object opens nothing.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from functools import cache, cached_property
 from typing import Any, ClassVar, Self, cast
@@ -21,6 +20,7 @@ from nimclient import AsyncClient, Client, RetryPolicy, Timeouts, __version__
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import catalog
 from nimclient.integrations.langchain import models as registry
+from nimclient.integrations.langchain.caller import warn
 
 HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
@@ -177,18 +177,14 @@ class Connection(BaseModel):
 
     def _resolve_model(self) -> None:
         if self.is_hosted and not self._has_key:
-            warnings.warn(
-                "An API key is required for the hosted NIM. This will become an error in the future.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn("An API key is required for the hosted NIM. This will become an error in the future.")
         if self.model is None:
             if self.is_hosted:
                 self._set("model", _default_model(self.client_name))
             return
         known = registry.known_model(self.model)
         if known is not None and self.model in (known.aliases or ()):
-            warnings.warn(f"Model {self.model} is deprecated. Using {known.id} instead.", UserWarning, stacklevel=2)
+            warn(f"Model {self.model} is deprecated. Using {known.id} instead.")
             if self.is_hosted:
                 self._set("model", known.id)
         if self.is_hosted:
@@ -197,24 +193,16 @@ class Connection(BaseModel):
     def _warn_of_model(self, name: str, known: registry.Model | None) -> None:
         if known is None:
             if not name.startswith("nvdev/"):
-                warnings.warn(
-                    f"Model {name} is unknown, check `available_models`. Inference may fail.", UserWarning, stacklevel=2
-                )
+                warn(f"Model {name} is unknown, check `available_models`. Inference may fail.")
             return
         if known.deprecated:
-            warnings.warn(
-                f"Model {known.id} on endpoint {self.base_url} is deprecated and may be removed in a future release.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"Model {known.id} on endpoint {self.base_url} is deprecated and may be removed in a future release.")
         if known.client is None:
-            warnings.warn(f"Unable to determine validity of {known.id}", UserWarning, stacklevel=2)
+            warn(f"Unable to determine validity of {known.id}")
         elif known.client != self.client_name:
-            warnings.warn(
+            warn(
                 f"Model {known.id} is incompatible with client {self.client_name}. Please check "
-                f"`{self.client_name}.get_available_models()`.",
-                UserWarning,
-                stacklevel=2,
+                f"`{self.client_name}.get_available_models()`."
             )
 
     @property
