@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
 
-from nimclient import AsyncClient, Client, RetryPolicy, Timeouts, __version__
+from nimclient import AsyncClient, Client, ModelList, RetryPolicy, Timeouts, __version__
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import catalog
 from nimclient.integrations.langchain import models as registry
@@ -91,6 +91,7 @@ class Link:
     def __init__(self, server: Server, options: _Options) -> None:
         self.server = server
         self.options = options
+        self.models: tuple[registry.Model, ...] | None = None  # as they were listed
         self.clients = _clients.get(server) or _clients.setdefault(server, Clients(server))
 
     @cached_property
@@ -267,10 +268,12 @@ class Connection(BaseModel):
 
     @property
     def available_models(self) -> list[registry.Model]:
-        """The models that this class can speak to: what the server lists (one request), in the hosted catalog of this class
-        only, and completed with the table of known models."""
-        listed = self._blocking.models.list()
-        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+        """The models that this class can speak to: what the server lists (one request an object), in the hosted catalog
+        of this class only, and completed with the table of known models."""
+        link = self._now
+        if link.models is None:
+            self._keep_models(link, link.blocking.models.list())
+        return list(link.models or ())
 
     @classmethod
     def get_available_models(cls, **kwargs: Any) -> list[registry.Model]:
@@ -279,8 +282,13 @@ class Connection(BaseModel):
 
     async def aget_available_models(self) -> list[registry.Model]:
         """`available_models` with await."""
-        listed = await self._awaiting.models.list()
-        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+        link = self._now
+        if link.models is None:
+            self._keep_models(link, await link.awaiting.models.list())
+        return list(link.models or ())
+
+    def _keep_models(self, link: Link, listed: ModelList) -> None:
+        link.models = tuple(registry.listed_models(listed, self.client_name if self.is_hosted else None))
 
     # pickles -----------------------------------------------------------------------------------------------------
 

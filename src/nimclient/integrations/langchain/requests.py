@@ -18,7 +18,12 @@ from nimclient.records.params import ChatOptions, CompletionOptions
 CHAT_OPTIONS = frozenset(ChatOptions.__optional_keys__)
 COMPLETION_OPTIONS = frozenset(CompletionOptions.__optional_keys__)
 _MERGED = ("chat_template_kwargs", "nvext", "extra_body", "extra_headers")
-_NOT_SENT = frozenset({"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"})
+_NOT_SENT = frozenset(
+    {"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"}
+    | {"api_key", "nvidia_api_key", "max_retries", "streaming", "verify_ssl"}
+)
+"""Keywords of a call that are no fields of a body; the second row belongs to the constructor."""
+
 _FORM_WORDS = {"response_format": ("response_format", "json_schema"), "guided_json": ("guided_json",)}
 """What an error says that objects to a form; of `nvext` there is nothing left to try."""
 
@@ -163,6 +168,7 @@ def _move_stream_options(wanted: dict[str, Any]) -> None:
 
 
 def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    """The options of a call: what was said of streams, kept in `_stream_options`, is for streams only."""
     taken = dict(options)
     extra = dict(taken.get("extra_body") or {})
     given = extra.pop("_stream_options", None)
