@@ -13,6 +13,7 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._api.messages import Messages, settled
+from nimclient._base import observers
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources import batch, parsing, tool_loop
@@ -186,7 +187,12 @@ class AsyncChat(Resource):
             model=model,
             options=options,
         )
-        return await batch.in_order(results)
+        if not observers.installed:
+            return await batch.in_order(results)
+        with self._whole("chat", model) as observed:
+            replies = await batch.in_order(results)
+            observed.append(replies)
+        return replies
 
     @overload
     def as_completed(
