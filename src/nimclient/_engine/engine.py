@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from attrs import evolve
 
@@ -197,13 +197,14 @@ class Engine:
         except BaseException as error:
             observers.ended(seen, None, error)
             raise
-        meta = result.meta() if isinstance(result, Reader) else getattr(result, "meta", None)
+        reader = _as_reader(result)
+        meta: object = getattr(result, "meta", None) if reader is None else reader.meta()
         status: int = getattr(meta, "status", 200)
         observers.attempted(seen, Attempt(state.base_url, status, time.monotonic() - state.sent))
-        if isinstance(result, Reader):
-            result.observe(seen)
-        else:
+        if reader is None:
             observers.ended(seen, result, None)
+        else:
+            reader.observe(seen)
         return result
 
     async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
@@ -457,6 +458,10 @@ def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptE
         callback(event)
     except Exception:  # a fault of the callback must not become the call's
         log.exception("on_attempt raised")
+
+
+def _as_reader(result: object) -> Reader[Any] | None:
+    return cast(Reader[Any], result) if isinstance(result, Reader) else None
 
 
 def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:

@@ -282,7 +282,9 @@ class Reader(Generic[C]):
     def abandon(self) -> None:
         """`close` for finalizers."""
         self._body.abandon()
-        if self._observations:  # not here: whatever was interrupted by this may hold a lock of theirs
+        if self._observations and self._loop.is_closed:
+            self._tell_end()
+        elif self._observations:  # not here: whatever was interrupted by this may hold a lock of theirs
             self._loop.soon(self._tell_end)
 
     # whoever observes the call ---------------------------------------------------------------------------------------
