@@ -80,6 +80,13 @@ def vllm(session: nox.Session) -> None:
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
+@nox.session(python="3.11")
+def servers(session: nox.Session) -> None:
+    """Ten calls each to LiteLLM's proxy and `transformers serve`: minutes to install the first time, else skipped."""
+    install(session, "test")
+    session.run("pytest", "tests/servers/test_foreign.py", "-v", *session.posargs, env={"NIMCLIENT_TEST_SERVERS": "1"})
+
+
 @nox.session
 def kill(session: nox.Session) -> None:
     """Jobs that are killed with SIGKILL at 200 random moments; the slow tests do it 20 times."""

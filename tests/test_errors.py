@@ -234,3 +234,11 @@ def test_no_server_writes_to_the_terminal(words: str, shown: str) -> None:
 def test_a_code_that_is_no_status(code: str | int | None) -> None:
     """A code of any length that is not three ASCII digits from 400 to 599 is no HTTP status, and no trouble."""
     assert errors.StreamFaultError("m", code=code).status is None
+
+
+def test_no_text_is_endless() -> None:
+    """A value of five megabytes in an error's text is cut: a log line stays one that can be read."""
+    error = errors.DecodeError(f"index {'9' * 5_000_000} is none")
+    assert str(error).startswith("index 999")
+    assert len(str(error)) < 10_000
+    assert str(error).endswith("…")

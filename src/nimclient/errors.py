@@ -13,7 +13,7 @@
     │   ├── RedirectError                    the server wanted to send the request elsewhere
     │   ├── BodyTooLargeError                the answer exceeds a limit of the client
     │   └── RequestTimeoutError (TimeoutError)   .phase names the limit that was reached
-    ├── APIStatusError                       the server refused: a status of 400 or above
+    ├── APIStatusError                       the server rejected the request: a status of 400 or above
     │   ├── BadRequestError 400
     │   │   └── ContextLengthError           the input is longer than the model takes
     │   ├── AuthenticationError 401
@@ -56,6 +56,9 @@ if TYPE_CHECKING:
 ConnectKind = Literal["dns", "refused", "tls", "proxy", "unreachable", "resources"]
 Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "total", "send", "body"]
 
+
+_MAX_TEXT = 8192
+"""Characters of an error's text: what a server sends may be as long as it likes."""
 
 _UNPRINTABLE = {
     code: " " if code < 0xA0 else None if code < 0xD800 else "\ufffd"
@@ -103,7 +106,8 @@ class NimError(Exception):
     history: Sequence[Attempt] = ()
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.translate(_UNPRINTABLE).split()))
+        text = " ".join(message[: 2 * _MAX_TEXT].translate(_UNPRINTABLE).split())
+        super().__init__(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
 
     @property
     def message(self) -> str:
@@ -163,7 +167,7 @@ class ConnectError(TransportError):
 
 
 class ConnectionLostError(TransportError):
-    """The connection broke after the request was under way. `.reused` tells that it came out of the pool."""
+    """The connection broke after the request was sent, or while it was. `.reused` tells that it came out of the pool."""
 
     reused: bool
 
@@ -173,7 +177,7 @@ class ConnectionLostError(TransportError):
 
 
 class ProtocolError(TransportError):
-    """What came back is not well-formed HTTP/1.1 (garbage, a broken chunk, contradictory lengths)."""
+    """What came back is not well-formed HTTP/1.1 (malformed, a broken chunk, contradictory lengths)."""
 
 
 class RedirectError(TransportError):
@@ -210,7 +214,7 @@ class RequestTimeoutError(TransportError, TimeoutError):
 
 
 class APIStatusError(NimError):
-    """The server refused the request.
+    """The server rejected the request.
 
     `.status` the HTTP status; `.code`, `.type`, `.param` as the server's error object has them; `.detail` a validation
     list or problem text; `.request_id`; `.retry_after` in seconds; `.body` the text as received (at most 64 KiB);

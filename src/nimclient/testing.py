@@ -108,7 +108,7 @@ class FakeTransport:
                     f"FakeTransport has no answer left for request {len(self.requests)}: {where}"
                 ) from None
         answer = self._function(request)
-        return await answer if isawaitable(answer) else cast(FakeAnswer, answer)
+        return await answer if isawaitable(answer) else answer
 
 
 class _FakeBody:

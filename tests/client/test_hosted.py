@@ -128,7 +128,7 @@ async def test_202_without_an_id(hosted: Opened) -> None:
 
 async def test_polls_that_meet_a_bad_gateway(hosted: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are repeated by themselves."""
-    monkeypatch.setattr(nvcf, "pauses", lambda: iter(lambda: 0.01, None))
+    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.01, None))
     simulator, client = await hosted("accepted", "shaky=2")
     assert (await client.chat.create("hi")).text
     assert [record.status for record in simulator.requests] == [202, 502, 502, 200]

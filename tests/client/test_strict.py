@@ -9,6 +9,7 @@ import pytest
 from nimclient import AsyncClient
 from nimclient.errors import ConfigurationError
 from nimclient.simulator import Simulator
+from nimclient.testing import FakeTransport
 from support.server import FaultServer
 from support.wire import answer, embedded
 
@@ -117,3 +118,18 @@ async def test_a_field_that_was_dropped(server: FaultServer, make_client: MakeCl
     await client.embeddings.create(["1"])
     await client.embeddings.create(["1"])
     assert client.dialect == "vllm"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_embedding_type(strict: bool) -> None:
+    """embedding_type is NIM's as well: on vLLM it warns, or raises in a strict client before anything is sent."""
+    transport = FakeTransport([{"data": [{"index": 0, "embedding": [1, 2]}]}] * 2)
+    client = AsyncClient("k", "http://host:1", model=MODEL, dialect="vllm", strict=strict, transport=transport)
+    if strict:
+        with pytest.raises(ConfigurationError, match=r"ignores embedding_type.*embed_dtype"):
+            await client.embeddings.create(["a"], embedding_type="int8")
+        assert transport.requests == []
+        return
+    with pytest.warns(UserWarning, match="ignores embedding_type"):
+        await client.embeddings.create(["a"], embedding_type="int8")
+    await client.embeddings.create(["a"], embedding_type="float")  # in silence

@@ -240,7 +240,7 @@ CALLS: dict[str, tuple[Call, Callable[[FaultServer], None], int]] = {
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls follow each other after 3 ms."""
-    monkeypatch.setattr(nvcf, "pauses", lambda: iter(lambda: 0.003, None))
+    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.003, None))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from math import inf
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from support.wire import chunk, head
 
 
 def watch(total: float | None = None) -> Watchdog:
-    deadline = None if total is None else time.monotonic() + total
+    deadline = inf if total is None else time.monotonic() + total
     return Watchdog(Alarm(asyncio.get_running_loop()), deadline, total)
 
 
@@ -79,7 +80,7 @@ async def test_waits_in_time_set_one_timer(monkeypatch: pytest.MonkeyPatch) -> N
     timers: list[asyncio.TimerHandle] = []
     later = loop.call_later
     monkeypatch.setattr(loop, "call_later", lambda *args: timers.append(later(*args)) or timers[-1])
-    for dog in [Watchdog(alarm, None, None) for _ in range(10)]:
+    for dog in [Watchdog(alarm, inf, None) for _ in range(10)]:
         for _ in range(10):
             arm(dog, 5)
             assert alarm.waiting == {dog}
@@ -159,14 +160,14 @@ async def test_one_alarm_for_many() -> None:
     order: list[float] = []
 
     async def work(seconds: float) -> None:
-        dog = Watchdog(alarm, None, None)
+        dog = Watchdog(alarm, inf, None)
         arm(dog, seconds)
         with pytest.raises(RequestTimeoutError) as caught:
             await wait(dog, 5)
         order.append(caught.value.seconds or 0)
 
     async def unlimited() -> None:
-        dog = Watchdog(alarm, None, None)
+        dog = Watchdog(alarm, inf, None)
         dog.arm("idle", None, None)
         await wait(dog, 0.3)
 

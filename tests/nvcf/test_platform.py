@@ -92,8 +92,8 @@ def test_how_long_a_poll_may_take(value: str, seconds: int) -> None:
 
 def test_polls_come_often_enough() -> None:
     """The platform drops a request after twice the poll's seconds, 10 s at least; our pauses stay below that."""
-    assert [nvcf.patience(1), nvcf.patience(5), nvcf.patience(60)] == [10, 10, 120]
-    waits = list(islice(nvcf.pauses(), 20))
+    assert [nvcf.poll_ttl(1), nvcf.poll_ttl(5), nvcf.poll_ttl(60)] == [10, 10, 120]
+    waits = list(islice(nvcf.poll_intervals(), 20))
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
     assert max(waits) == waits[-1] == 5.0
 

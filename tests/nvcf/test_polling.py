@@ -39,8 +39,8 @@ ACCEPTED = http(b"", 202, "NVCF-REQID: req-1", "NVCF-STATUS: in-progress", type=
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls follow each other after 10 ms; the platform's patience is 0.2 s."""
-    monkeypatch.setattr(nvcf, "pauses", lambda: iter(lambda: 0.01, None))
-    monkeypatch.setattr(nvcf, "patience", lambda seconds: 0.2)
+    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.01, None))
+    monkeypatch.setattr(nvcf, "poll_ttl", lambda seconds: 0.2)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nimclient._api.messages import wire_messages
 from nimclient._streams.accumulate import ChatAccumulator
 from nimclient._streams.reasoning import TagSplitter
-from nimclient.records._tags import MOST_SPACE, split_tags
+from nimclient.records._tags import MAX_SPACE, split_tags
 from nimclient.records.chat import ChatChunk, Message, decode_chat, decode_message
 
 WHOLE = [
@@ -27,13 +27,13 @@ WHOLE = [
     ("<think>a</think>b<think>c</think>d", ("a", "b<think>c</think>d")),
     ("<think>a<b</think>c", ("a<b", "c")),
     ("<think>a</think></think>b", ("a", "</think>b")),
-    (" " * MOST_SPACE + "<think>a</think>b", ("a", "b")),
+    (" " * MAX_SPACE + "<think>a</think>b", ("a", "b")),
     ("", None),
     ("plain", None),
     ("rethink>", None),
     ("<thinking>a</thinking>", None),
     ("so <think>a</think>b", None),
-    (" " * (MOST_SPACE + 1) + "<think>a", None),
+    (" " * (MAX_SPACE + 1) + "<think>a", None),
     ("the tag `</think>` ends it", None),
     ("the tag `</think> ends it", None),
     ("the tag </think>` ends it", None),

@@ -443,7 +443,7 @@ async def test_a_closed_stream_does_not_look_complete(server: FaultServer, clien
 async def test_a_stream_whose_reading_was_cancelled_does_not_look_complete(
     server: FaultServer, client: AsyncClient
 ) -> None:
-    """After a wait for the next chunk was cancelled the stream is over, and says that it broke off."""
+    """After a wait for the next chunk was cancelled the stream is over, and says that it was interrupted."""
     server.script([BEGIN, Stall()])
     stream = await client.chat.stream("hi")
     await anext(stream)

@@ -32,7 +32,7 @@ INLINE_LIMIT = 180_000
 """Characters of base64 that models which take assets accept inside a message."""
 
 _OPTIONS = names_of(CallOptions)
-_LONGEST = 256
+_MAX_LENGTH = 256
 _DATA_URL = re.compile(r"data:(image/[\w.+-]+);base64,")
 
 
@@ -85,8 +85,8 @@ def _nothing(value: Json, meta: ResponseMeta) -> None:
 
 def _header_value(name: str, value: object) -> str:
     """A text that the signature of the address can hold."""
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST:
-        raise ConfigurationError(f"{name} must be a str of 1 to {_LONGEST} characters, not {value!r:.80}")
+    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_LENGTH:
+        raise ConfigurationError(f"{name} must be a str of 1 to {_MAX_LENGTH} characters, not {value!r:.80}")
     if not all(" " <= c <= "~" for c in value):
         raise ConfigurationError(f"{name} is sent as a header; it has a character that is not printable ASCII")
     return value.strip()
@@ -138,7 +138,7 @@ def _decoded(url: Any, detail: str | None) -> Image | None:
         return None
     try:
         return Image(b64decode(url[found.end() :], validate=True), detail=detail, media_type=found[1])
-    except ValueError:  # no base64: for the server to refuse
+    except ValueError:  # no base64: for the server to reject
         return None
 
 

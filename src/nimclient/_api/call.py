@@ -1,6 +1,6 @@
 """A call as a value: what is sent, how the answer is read, and how often it may be replayed.
 
-`Body` keeps the fields apart from the encoded bytes, so that a field of ours that a server refuses can be dropped.
+`Body` keeps the fields apart from the encoded bytes, so that a droppable field that a server rejects can be left out.
 """
 
 from __future__ import annotations

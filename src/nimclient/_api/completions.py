@@ -85,7 +85,7 @@ def _text(text: object, path: str) -> str:
     if not isinstance(text, str):
         raise ConfigurationError(f"{path} must be a str like the first one, not {type(text).__name__}", path=path)
     if not text:
-        raise ConfigurationError(f"{path} is empty; servers refuse empty prompts", path=path)
+        raise ConfigurationError(f"{path} is empty; servers reject empty prompts", path=path)
     return text
 
 

@@ -1,7 +1,7 @@
 """Embeddings: arguments → Call (POST /embeddings).
 
 `input_type` and `truncate` are NIM's; vLLM ignores them silently. Answers are asked for in base64, which is less than
-half the bytes and a third of the work of JSON numbers; a server that refuses it is asked for numbers from then on.
+half the bytes and a third of the work of JSON numbers; a server that rejects it is asked for numbers from then on.
 """
 
 from __future__ import annotations

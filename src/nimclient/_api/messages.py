@@ -43,7 +43,7 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
     return result
 
 
-def settled(messages: Any) -> Any:
+def materialized(messages: Any) -> Any:
     """The same messages, to be read more than once: an iterator becomes a list."""
     return list(cast(Iterator[Any], messages)) if isinstance(messages, Iterator) else messages
 
@@ -64,7 +64,7 @@ def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
     wire: JsonDict = {"role": _role(message.role, path), "content": _content(message.content)}
     if message.tool_calls:
         if message.content == "":
-            wire["content"] = None  # NIM refuses the empty string beside tool calls
+            wire["content"] = None  # NIM rejects the empty string beside tool calls
         wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.name is not None:
         wire["name"] = message.name
@@ -85,7 +85,7 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
 
 
 def _tool_call(call: Any) -> Any:
-    """A record without what its server added to it (strict servers refuse that); anything else as it is."""
+    """A record without what its server added to it (strict servers reject that); anything else as it is."""
     if not isinstance(call, ToolCall):
         return call
     return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": sendable_arguments(call)}}

@@ -1,4 +1,4 @@
-"""What a server tells of itself: arguments → Call (models, health, metadata and version, which differ by kind of server)."""
+"""What a server tells of itself: arguments → Call (models, health, metadata and version, which differ by server type)."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def check_text(name: str, text: object) -> str:
     if not isinstance(text, str):
         raise ConfigurationError(f"{name} must be a str, not {_kind(text)}")
     if not text:
-        raise ConfigurationError(f"{name} is empty; servers refuse empty texts")
+        raise ConfigurationError(f"{name} is empty; servers reject empty texts")
     return text
 
 

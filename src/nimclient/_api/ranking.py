@@ -30,7 +30,7 @@ Document: TypeAlias = "str | Image | Mapping[str, str | Image]"
 
 RANKING_OPTIONS = names_of(CallOptions)
 TRUNCATES = ("NONE", "END")
-MOST_PASSAGES = 512
+MAX_PASSAGES = 512
 SLICE_BYTES = 16_000_000  # the hosted gateway takes 25 MiB
 
 
@@ -154,10 +154,10 @@ def _passage(document: object, path: str) -> Passage:
 
 def slices(passages: Sequence[Passage], batch_size: int | None) -> Iterator[range]:
     """Cut into ranges of at most `batch_size` passages (512) and about 16 MB; a larger one is a slice of its own."""
-    most = batch_size or MOST_PASSAGES
+    max_passages = batch_size or MAX_PASSAGES
     start = size = 0
     for position, passage in enumerate(passages):
-        if position > start and (position - start == most or size + passage.weight > SLICE_BYTES):
+        if position > start and (position - start == max_passages or size + passage.weight > SLICE_BYTES):
             yield range(start, position)
             start, size = position, 0
         size += passage.weight
@@ -207,7 +207,7 @@ def ranking_call(
 
 
 def _nim_passage(passage: Passage) -> JsonDict:
-    """Without `text` where there is only an image: NIM 2.0 refuses an empty one."""
+    """Without `text` where there is only an image: NIM 2.0 rejects an empty one."""
     fields = {"text": passage.text, "image": passage.image}
     return {name: value for name, value in fields.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""The caller's own code, where the library runs it: a callable key, listeners, types that are built.
+"""The caller's own code, where the library runs it: a callable key, callbacks, types that are built.
 
 With AsyncClient it runs on the loop, and must not block there. The loop of a blocking Client is not the caller's: there
 it runs in another thread, and may do what it likes, also use the client.
@@ -60,7 +60,7 @@ class CallbackQueue:
         _current.set(self)
 
     def shut(self, inbox: Inbox) -> None:
-        """This thread goes on."""
+        """This thread no longer waits."""
         if self._inbox is inbox:
             self._inbox = None
 

@@ -19,7 +19,7 @@ HOW_TO_GET_A_KEY = "create one at https://build.nvidia.com and set NVIDIA_API_KE
 
 ApiKey: TypeAlias = str | Callable[[], str]
 Dialect: TypeAlias = Literal["nim", "vllm", "dynamo", "hosted"]
-MOST_NUMBER = 1e15
+MAX_NUMBER = 1e15
 DIALECTS: tuple[Dialect, ...] = ("nim", "vllm", "dynamo", "hosted")
 
 
@@ -29,9 +29,9 @@ def _not_negative(instance: object, attribute: Attribute[Any], value: object) ->
     name = f"{type(instance).__name__}({attribute.name}=…)"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ConfigurationError(f"{name} takes a number, not {type(value).__name__}")
-    least: float = attribute.metadata.get("least", 0)
-    if not least <= value <= MOST_NUMBER:  # NaN is neither
-        raise ConfigurationError(f"{name} must be a number of at least {least} (and not beyond {MOST_NUMBER:g})")
+    minimum: float = attribute.metadata.get("minimum", 0)
+    if not minimum <= value <= MAX_NUMBER:  # NaN is neither
+        raise ConfigurationError(f"{name} must be a number of at least {minimum} (and not beyond {MAX_NUMBER:g})")
 
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -64,10 +64,10 @@ class RetryPolicy:
 
     `attempts` counts tries: 1 never repeats. The delay before retry n is drawn from 0 to min(max_delay, first_delay ×
     2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long one slice of a call over many
-    items waits in all while the server refuses for capacity (None: 120 s, in durable jobs 900 s).
+    items waits in all while the server throttles or is out of reach (None: 120 s, in durable jobs 900 s).
     """
 
-    attempts: int = field(default=3, validator=_whole, metadata={"off": False, "least": 1})
+    attempts: int = field(default=3, validator=_whole, metadata={"off": False, "minimum": 1})
     first_delay: float = field(default=0.5, validator=_not_negative, metadata={"off": False})
     max_delay: float = field(default=8.0, validator=_not_negative, metadata={"off": False})
     max_retry_after: float = field(default=60.0, validator=_not_negative, metadata={"off": False})
@@ -82,10 +82,10 @@ class Limits:
     decompression; `max_event` bytes of one event of a stream; `requests_per_minute` sent at most, evenly spaced.
     """
 
-    concurrency: int | None = field(default=1000, validator=_whole, metadata={"least": 1})
-    max_body: int | None = field(default=256 * 2**20, validator=_whole, metadata={"least": 1})
-    max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"least": 1})
-    requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"least": 0.001})
+    concurrency: int | None = field(default=1000, validator=_whole, metadata={"minimum": 1})
+    max_body: int | None = field(default=256 * 2**20, validator=_whole, metadata={"minimum": 1})
+    max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"minimum": 1})
+    requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
 
 
 def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeouts:

@@ -1,6 +1,6 @@
 """JSON in and out of bytes: the only module that knows orjson.
 
-orjson is stricter than the servers and, in one place, laxer than we want to be: it writes NaN as null and refuses lone
+orjson is stricter than the servers and, in one place, laxer than we want to be: it writes NaN as null and rejects lone
 surrogates and a byte-order mark. Both directions are put right here, on the slow path only.
 """
 
@@ -26,11 +26,11 @@ def dumps(value: Any, what: str = "body") -> bytes:
     try:
         data = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
-        _refuse_unsendable(value, what)
+        _reject_unsendable(value, what)
         raise ConfigurationError(f"{what} cannot be written as JSON: {error}", path=what) from None
     # NaN and infinity come out as null, and we never send null of our own: only then is a closer look needed.
     if b"null" in data:
-        _refuse_unsendable(value, what)
+        _reject_unsendable(value, what)
     return data
 
 
@@ -105,7 +105,7 @@ def _loads_leniently(data: bytes, what: str, error: Exception, keep_surrogates: 
         import json
 
         try:
-            value = json.loads(data, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_integer)
+            value = json.loads(data, parse_constant=_reject_constant, parse_float=_finite, parse_int=_integer)
             return value if keep_surrogates else _join_surrogates(value)
         except (ValueError, RecursionError):
             pass
@@ -113,7 +113,7 @@ def _loads_leniently(data: bytes, what: str, error: Exception, keep_surrogates: 
     raise DecodeError(f"{what} is {place}", excerpt=excerpt(data)) from None
 
 
-def _refuse_constant(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
@@ -140,7 +140,7 @@ def _join_surrogates(value: Any) -> Any:
     return value
 
 
-def _refuse_unsendable(value: Any, path: str, depth: int = 0) -> None:
+def _reject_unsendable(value: Any, path: str, depth: int = 0) -> None:
     """Walk `value` and raise ConfigurationError at the first thing that JSON, or a server, cannot take."""
     if depth > _MAX_DEPTH:
         raise ConfigurationError(f"{path[:80]}… is nested too deeply or contains itself", path=path[:200])
@@ -148,10 +148,10 @@ def _refuse_unsendable(value: Any, path: str, depth: int = 0) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ConfigurationError(f"{path} has a key of type {type(key).__name__}, not str", path=path)
-            _refuse_unsendable(item, f"{path}.{key}", depth + 1)
+            _reject_unsendable(item, f"{path}.{key}", depth + 1)
     elif is_array(value):
         for index, item in enumerate(value):
-            _refuse_unsendable(item, f"{path}[{index}]", depth + 1)
+            _reject_unsendable(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
     else:  # orjson has the last word: it also takes dataclasses, UUIDs and dates

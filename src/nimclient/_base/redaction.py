@@ -15,7 +15,7 @@ from nimclient._base.types import is_array, is_object
 from nimclient._base.values import RedactedStr
 from nimclient.errors import NimError
 
-SHORTEST_SECRET = 8
+MIN_SECRET_LENGTH = 8
 """Characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words."""
 
 _HIDDEN = "***"
@@ -28,7 +28,7 @@ def redact(error: BaseException, secrets: Iterable[str]) -> None:
     They are found as they are and with JSON escapes. What an error of another library holds cannot be looked into:
     it is unchained where its text has a secret.
     """
-    found = [_Secret(secret) for secret in dict.fromkeys(secrets) if len(secret) >= SHORTEST_SECRET]
+    found = [_Secret(secret) for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET_LENGTH]
     if found:
         _redact_chain(error, found)
 
@@ -40,7 +40,7 @@ def secrets_of(headers: Mapping[str, str], proxy: str | None) -> tuple[str, ...]
         login = proxy.partition("://")[2].rpartition("@")[0]
         password = login.partition(":")[2]
         held += [password, unquote(password), b64encode(unquote(login).encode()).decode()]
-    return tuple(RedactedStr(secret) for secret in held if len(secret) >= SHORTEST_SECRET)
+    return tuple(RedactedStr(secret) for secret in held if len(secret) >= MIN_SECRET_LENGTH)
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
@@ -64,7 +64,7 @@ class _Secret:
 
     def hidden_in(self, text: str) -> str:
         text = self._pattern.sub(_HIDDEN, text)
-        for size in range(min(len(self._text) - 1, len(text)), SHORTEST_SECRET - 1, -1):
+        for size in range(min(len(self._text) - 1, len(text)), MIN_SECRET_LENGTH - 1, -1):
             if text.endswith(self._text[:size]):
                 return text[:-size] + _HIDDEN
         return text
@@ -132,7 +132,7 @@ def _redacted(value: Any, secrets: Sequence[_Secret], depth: int = 0) -> Any:
     if is_array(value) and type(value) in (list, tuple):
         items = type(value)(_redacted(item, secrets, depth + 1) for item in value)
         return items if items != value else value
-    if has(type(value)):
+    if has(cast(type[Any], type(value))):
         return _redacted_record(value, secrets, depth)
     return value
 

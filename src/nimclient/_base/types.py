@@ -1,4 +1,4 @@
-"""Names shared by all floors: JSON aliases, the clock, and questions about types that checkers want asked by a name."""
+"""Names shared by all layers: JSON aliases, the clock, and questions about types that checkers want asked by a name."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
 
 
 def unpicklable(self: object) -> NoReturn:
-    """`__reduce__` of what is under way in this process."""
-    raise TypeError(f"{type(self).__name__} is under way in this process and cannot be pickled; send what it gives")
+    """`__reduce__` of what is running in this process."""
+    raise TypeError(f"{type(self).__name__} is running in this process and cannot be pickled; send what it gives")
 
 
 class AsyncClosing:

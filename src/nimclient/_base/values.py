@@ -1,4 +1,4 @@
-"""Plain values that pass between the floors: a request, the head of a response, and what is told about an exchange.
+"""Plain values that pass between the layers: a request, the head of a response, and what is told about an exchange.
 
 Nothing here does I/O or knows a library.
 """

@@ -36,13 +36,13 @@ class AiohttpTransport:
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Attempt]:
         """See Transport."""
-        attempt = Attempt(await self._pool(), timeouts, total, request.on_end)
+        attempt = Attempt.begin(await self._pool(), timeouts, total, request.on_end)
         return await attempt.open(request), attempt
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
         """See Transport."""
         pool = await self._pool()
-        attempts = [Attempt(pool, timeouts, None, None) for _ in requests]
+        attempts = [Attempt.begin(pool, timeouts, None, None) for _ in requests]
         try:
             return sum(await asyncio.gather(*map(Attempt.connect_only, attempts, requests)))
         finally:

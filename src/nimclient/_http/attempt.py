@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from math import inf
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
 from aiohttp.http import StreamWriter
+from attrs import define, field
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import BodyPhase, Headers, HttpHead, HttpRequest
@@ -37,41 +39,29 @@ _SWITCHING = 101
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
+@define(eq=False)
 class Attempt:
     """Sends one request and is the Body of its response; see there."""
 
-    __slots__ = (
-        "__weakref__",
-        "_connection",
-        "_content",
-        "_has_slot",
-        "_on_end",
-        "_over",
-        "_phase",
-        "_pool",
-        "_protocol",
-        "_reused",
-        "_timeouts",
-        "_upload",
-        "watchdog",
-    )
+    _pool: Pool
+    _timeouts: Timeouts
+    watchdog: Watchdog
+    _on_end: Callable[[], object] | None
+    _phase: Phase = "pool"
+    _reused: bool = False
+    _has_slot: bool = False
+    _over: bool = False
+    _connection: aiohttp.connector.Connection | None = None
+    _protocol: Protocol = field(init=False)
+    _content: aiohttp.StreamReader = field(init=False)
+    _upload: asyncio.Task[None] | None = None
 
-    def __init__(
-        self, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
-    ) -> None:
-        self._pool = pool
-        self._timeouts = timeouts
-        self._on_end = on_end
-        self.watchdog = Watchdog(pool.alarm, total, timeouts.total)
-        self._phase: Phase = "pool"
-        self._reused = False
-        self._has_slot = False
-        self._over = False
-        self._connection: aiohttp.connector.Connection | None = None
-        self._protocol: Protocol
-        self._content: aiohttp.StreamReader
-        self._upload: asyncio.Task[None] | None = None
-        pool.attempts.add(self)
+    @classmethod
+    def begin(cls, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None) -> Self:
+        """An attempt that the pool knows of until it is over. `total` is the deadline of the call."""
+        attempt = cls(pool, timeouts, Watchdog(pool.alarm, inf if total is None else total, timeouts.total), on_end)
+        pool.attempts.add(attempt)
+        return attempt
 
     # the request -------------------------------------------------------------------------------------------------
 

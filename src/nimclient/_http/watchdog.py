@@ -10,21 +10,21 @@ import asyncio
 import time
 from math import inf
 
+from attrs import define, field
+
 from nimclient.errors import NimError, Phase, RequestTimeoutError
 
 SHORTEST = 0.01  # seconds between two rings, however many limits are reached one after another
 
 
+@define(eq=False)
 class Alarm:
     """The timer of one loop, and the watchdogs that wait."""
 
-    __slots__ = ("_timer", "loop", "rings_at", "waiting")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.waiting: set[Watchdog] = set()
-        self.rings_at = inf
-        self._timer: asyncio.TimerHandle | None = None
+    loop: asyncio.AbstractEventLoop
+    waiting: set[Watchdog] = field(factory=set["Watchdog"])
+    rings_at: float = inf
+    _timer: asyncio.TimerHandle | None = None
 
     def ring_by(self, deadline: float) -> None:
         """Ring at this moment (monotonic seconds), unless it does so earlier anyway."""
@@ -54,36 +54,24 @@ class Alarm:
             self._timer = None
 
 
+@define(eq=False)
 class Watchdog:
     """Armed while a task of ours waits. `translate_cancellation` tells its own cancellation from anybody else's.
 
-    `deadline` is that of the present wait, `waits` counts them.
+    `total` is the deadline of the call and `total_seconds` the limit that set it; `deadline` is that of the present wait,
+    `waits` counts them.
     """
 
-    __slots__ = (
-        "_alarm",
-        "_cancelling",
-        "_phase",
-        "_reason",
-        "_seconds",
-        "_task",
-        "_total",
-        "_total_seconds",
-        "deadline",
-        "waits",
-    )
-
-    def __init__(self, alarm: Alarm, total: float | None, total_seconds: float | None) -> None:
-        self._alarm = alarm
-        self._total = inf if total is None else total
-        self._total_seconds = total_seconds
-        self._task: asyncio.Task[object] | None = None
-        self._phase: Phase = "total"
-        self._seconds: float | None = None
-        self._cancelling = 0
-        self._reason: NimError | None = None
-        self.deadline = inf
-        self.waits = 0
+    _alarm: Alarm
+    _total: float
+    _total_seconds: float | None
+    deadline: float = inf
+    waits: int = 0
+    _phase: Phase = "total"
+    _seconds: float | None = None
+    _task: asyncio.Task[object] | None = None
+    _cancelling: int = 0
+    _reason: NimError | None = None
 
     def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
         """`limit` and `wait`."""

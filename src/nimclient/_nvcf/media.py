@@ -19,7 +19,7 @@ GATEWAY_LIMIT = 26_214_400
 
 ASSETS_HEADER = "NVCF-INPUT-ASSET-REFERENCES"
 OLD_ASSETS_HEADER = "NVCF-FUNCTION-ASSET-IDS"
-LONGEST_ASSETS_HEADER = 370
+MAX_ASSETS_HEADER = 370
 """Characters of the header that the platform takes: nine or ten ids."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -57,15 +57,15 @@ def asset_id(asset: object, where: str = "asset") -> str:
 
 def _named(ids: Iterable[str]) -> str:
     value = ",".join(ids)
-    if len(value) > LONGEST_ASSETS_HEADER:
+    if len(value) > MAX_ASSETS_HEADER:
         raise ConfigurationError(
-            f"the ids of the assets take {len(value)} characters; the platform takes {LONGEST_ASSETS_HEADER}, nine or ten ids"
+            f"the ids of the assets take {len(value)} characters; the platform takes {MAX_ASSETS_HEADER}, nine or ten ids"
         )
     return value
 
 
 def check_body_size(body: bytes | None) -> None:
-    """Raise ConfigurationError for a body that the hosted catalog's gateway would refuse."""
+    """Raise ConfigurationError for a body that the hosted catalog's gateway would reject."""
     if body is not None and len(body) > GATEWAY_LIMIT:
         raise ConfigurationError(
             f"the request has {len(body)} bytes; the hosted catalog takes at most {GATEWAY_LIMIT}. "

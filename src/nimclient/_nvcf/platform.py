@@ -18,9 +18,9 @@ POLL_HEADER = "NVCF-POLL-SECONDS"
 POLL_SECONDS = 30
 """How long a poll asks the platform to wait for the result where the caller says nothing; it takes 1 to 3600 seconds."""
 
-MOST_POLL_SECONDS = 3600
-LEAST_PATIENCE = 10.0
-LONGEST_PAUSE = LEAST_PATIENCE / 2
+MAX_POLL_SECONDS = 3600
+MIN_POLL_TTL = 10.0
+MAX_POLL_INTERVAL = MIN_POLL_TTL / 2
 
 _PLATFORM = "https://api.nvcf.nvidia.com/v2/nvcf"
 _STATUS_HOSTS = frozenset(f"https://{name}.api.nvidia.com" for name in ("ai", "health", "climate", "optimize"))
@@ -74,20 +74,20 @@ def assets_url(origin: str, root: str, *, nvidia: bool) -> str:
 def poll_seconds(headers: Mapping[str, str]) -> int:
     """How long a poll may take: what the caller's headers say, else POLL_SECONDS."""
     given = next((value for name, value in headers.items() if name.lower() == POLL_HEADER.lower()), "").strip()
-    return min(max(int(given), 1), MOST_POLL_SECONDS) if given.isascii() and given.isdecimal() else POLL_SECONDS
+    return min(max(int(given), 1), MAX_POLL_SECONDS) if given.isascii() and given.isdecimal() else POLL_SECONDS
 
 
-def patience(seconds: int) -> float:
+def poll_ttl(seconds: int) -> float:
     """After how many seconds without a poll the platform drops a request whose polls take up to `seconds`."""
-    return max(2.0 * seconds, LEAST_PATIENCE)
+    return max(2.0 * seconds, MIN_POLL_TTL)
 
 
-def pauses() -> Iterator[float]:
+def poll_intervals() -> Iterator[float]:
     """Seconds from one poll to the next: doubling, and short enough for the platform not to drop the request."""
-    pause = 0.1
+    interval = 0.1
     while True:
-        yield min(pause, LONGEST_PAUSE)
-        pause *= 2
+        yield min(interval, MAX_POLL_INTERVAL)
+        interval *= 2
 
 
 def is_transient(status: int, headers: Mapping[str, str]) -> bool:

@@ -60,9 +60,9 @@ class Delivery:
             follow = True
         try:
             if request_id is not None:
-                head, body, source = await self._polled(request_id, head, body)
+                head, body, source = await self._poll_until_done(request_id, head, body)
             if follow and head.status in _ELSEWHERE:
-                head, body = await self._fetched(source, head, body)
+                head, body = await self._fetch_result(source, head, body)
         except TransportError as error:
             error.request_id = request_id or error.request_id
             raise
@@ -70,83 +70,83 @@ class Delivery:
             head = evolve(head, headers=head.headers.with_missing("nvcf-reqid", request_id))
         return head, body
 
-    async def _polled(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body, str]:
+    async def _poll_until_done(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body, str]:
         """Ask until the answer is no 202; where that came from is told, too.
 
-        A server that lets a poll wait is asked again at once, any other after a pause.
+        A server that lets a poll wait is asked again at once, any other after a delay.
         """
         request = self.request
-        pauses = nvcf.pauses()
+        intervals = nvcf.poll_intervals()
         spent = 0.0
         while head.status == 202:
             request_id = nvcf.accepted_id(head.headers) or request_id
-            pause = max(next(pauses) - spent, retry_after(head.headers) or 0.0)
+            delay = max(next(intervals) - spent, retry_after(head.headers) or 0.0)
             await body.finish()
-            await self._pause(pause, request_id)
+            await self._wait(delay, request_id)
             asked = self.clock()
             seconds = nvcf.poll_seconds(self.request.headers)
-            if (left := self._left()) is not None:
+            if (left := self._seconds_left()) is not None:
                 seconds = max(min(seconds, int(left)), 1)
             request = await self.poll(request_id, seconds)
             log.debug("asking for the result of request %s", request_id)
-            head, body = await self._opened(request, nvcf.patience(seconds), request_id)
+            head, body = await self._open_repeatedly(request, nvcf.poll_ttl(seconds), request_id)
             spent = self.clock() - asked
         return head, body, request.url
 
-    async def _fetched(self, source: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
+    async def _fetch_result(self, source: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
         """The result from the address that the response names, if it may be followed; the response as it is if not."""
         address = nvcf.safe_redirect_target(source, head.headers.get("location"))
         if address is None:
             return head, body
         await body.finish()
         request_id = request_id_of(head.headers)
-        fetched, body = await self._opened(self.fetch(address), nvcf.LEAST_PATIENCE, request_id)
+        fetched, body = await self._open_repeatedly(self.fetch(address), nvcf.MIN_POLL_TTL, request_id)
         headers = fetched.headers
         if request_id is not None:  # the place of the result knows nothing of it
             headers = headers.with_missing("nvcf-reqid", request_id)
         return evolve(fetched, headers=headers, keyless=True), body
 
-    async def _opened(self, request: HttpRequest, patience: float, request_id: str | None) -> tuple[HttpHead, Body]:
-        """The response to a request that may be repeated: what fails on the way is tried again for `patience` seconds.
+    async def _open_repeatedly(self, request: HttpRequest, ttl: float, request_id: str | None) -> tuple[HttpHead, Body]:
+        """The response to a request that may be repeated: what fails on the way is tried again for `ttl` seconds.
 
         After that the platform has dropped the work, and it is for the retry loop to say what the failure means.
         """
-        last_chance = self.clock() + patience
-        pauses = nvcf.pauses()
+        last_chance = self.clock() + ttl
+        intervals = nvcf.poll_intervals()
         while True:
-            pause = next(pauses)
-            is_last = self.clock() + pause > last_chance
-            left = self._left()
+            delay = next(intervals)
+            is_last = self.clock() + delay > last_chance
+            left = self._seconds_left()
             timeouts = self.timeouts if left is None else evolve(self.timeouts, headers=max(left, 0.0))
             try:
                 head, body = await self.transport.open(request, timeouts, self.deadline)
             except TransportError as error:
                 if isinstance(error, RequestTimeoutError) and error.phase in ("headers", "total"):
-                    raise self._too_late(request_id) from error
+                    raise self._timed_out(request_id) from error
                 if is_last or not classify(error).retryable:
                     raise
             else:
                 asked = retry_after(head.headers) or 0.0
-                pause = max(pause, asked)
+                delay = max(delay, asked)
                 if is_last or self.clock() + asked > last_chance or not nvcf.is_transient(head.status, head.headers):
                     return head, body
                 body.abort()
-            await self._pause(pause, request_id)
+            await self._wait(delay, request_id)
 
-    async def _pause(self, seconds: float, request_id: str | None) -> None:
-        left = self._left()
+    async def _wait(self, seconds: float, request_id: str | None) -> None:
+        left = self._seconds_left()
         await self.sleep(seconds if left is None else max(min(seconds, left), 0.0))
         if left is not None and seconds >= left:
-            raise self._too_late(request_id)
+            raise self._timed_out(request_id)
 
-    def _left(self) -> float | None:
+    def _seconds_left(self) -> float | None:
         """Seconds until the first of the two limits that polling counts against; None where there is none."""
         limits = [self.deadline] if self.deadline is not None else []
         if self.timeouts.headers is not None:
             limits.append(self.began + self.timeouts.headers)
         return min(limits) - self.clock() if limits else None
 
-    def _too_late(self, request_id: str | None) -> RequestTimeoutError:
+    def _timed_out(self, request_id: str | None) -> RequestTimeoutError:
         headers, total = self.timeouts.headers, self.timeouts.total
         by_total = self.deadline is not None and (headers is None or self.deadline < self.began + headers)
         limit, seconds = ("total", total) if by_total else ("headers", headers)

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from anyio import lowlevel
 from attrs import frozen
 
 from nimclient._api.chat import CHAT_OPTIONS
-from nimclient._api.messages import Messages, settled, wire_messages
+from nimclient._api.messages import Messages, materialized, wire_messages
 from nimclient._api.options import check_names, check_whole, check_word
 from nimclient._base.types import is_items
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted, Source, located
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.chat import ChatCompletion, decode_message
-
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
 
 R = TypeVar("R")
 
@@ -33,7 +31,7 @@ _AT_ONCE = 100  # items looked through without giving other tasks a turn
 
 
 def as_completed(
-    chat: AsyncChat,
+    chat: ChatCalls,
     method: str,
     source: Source[Any],
     *,
@@ -50,7 +48,7 @@ def as_completed(
         kind = type(source).__name__
         raise TypeError(f"{method} takes a list of conversations, or another iterable of them, not {kind}")
     if isinstance(source, (list, tuple)):
-        source = [settled(item) for item in source]
+        source = [materialized(item) for item in source]
     gate = chat._engine.gate(concurrency, work=_tokens)
     batch = _Batch(chat, method, on_error, model, options, gate)
     prepare = partial(batch.prepare, source, chat._known_model("chat", model))
@@ -61,7 +59,7 @@ def as_completed(
 class _Batch:
     """What the items of one call have in common."""
 
-    chat: AsyncChat
+    chat: ChatCalls
     method: str
     on_error: str
     model: str | None
@@ -83,7 +81,7 @@ class _Batch:
 
     async def answer(self, index: int, item: Any) -> ChatCompletion | NimError | Failure:
         """The answer to one item, or its error in the form that the caller wants."""
-        item = settled(item)
+        item = materialized(item)
         try:
             call = await self.chat._call(self.method, item, self.model, self.options)
             return await self.chat._ask(call, self.options, self.gate)

@@ -5,7 +5,7 @@ a client and its methods do not offer. `BulkClient` sends calls as they are thro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from nimclient._api.call import Call
 from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
@@ -53,19 +53,12 @@ __all__ = [
 T = TypeVar("T")
 
 
-class HasEngine(Protocol):
-    """An AsyncClient."""
-
-    @property
-    def _engine(self) -> Engine: ...
-
-
 class BulkClient:
-    """A client as a job sees it."""
+    """A client as a job sees it, by its engine."""
 
-    def __init__(self, client: HasEngine) -> None:
-        self._engine = client._engine
-        self._resource = Resource(self._engine)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._resource = Resource(engine)
 
     @property
     def retry(self) -> RetryPolicy:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nimclient._api.call import Call
-from nimclient._api.messages import Messages, settled
+from nimclient._api.messages import Messages, materialized
 from nimclient._api.models import metadata_calls
 from nimclient._api.tokens import detokenize_call, tokenize_call
 from nimclient._resources.base import Resource, T
@@ -34,7 +34,7 @@ async def tokenize(
     resource: Resource, text_or_messages: Messages, model: str | None, options: Mapping[str, Any]
 ) -> Tokenization:
     """See AsyncClient.tokenize."""
-    content = settled(text_or_messages)
+    content = materialized(text_or_messages)
     name = _named(resource, model)
     engine = resource._engine
     developer = engine.dialect_for(name) not in ("dynamo", "hosted")

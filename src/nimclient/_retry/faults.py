@@ -66,13 +66,13 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """What answers hold that a gateway may send a `code` or `message` beside."""
-_DEEPEST = 3
+_MAX_WORDS_DEPTH = 3
 """How many objects below each other are looked into for the words of an error."""
 
 _MAX_DETAIL_DEPTH = 50
 """A deeper `detail` is kept as text: it could not be pickled or shown."""
 
-_LONGEST_CODE = 200
+_MAX_CODE_LENGTH = 200
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
@@ -178,7 +178,7 @@ def fault_of(value: Json, depth: int = 0) -> Fault:
     """The same of a decoded body, or of the object `depth` levels inside it."""
     if isinstance(value, str):
         return Fault(value)
-    if is_array(value) and value and is_object(value[0]) and depth < _DEEPEST:  # Google's, some gateways'
+    if is_array(value) and value and is_object(value[0]) and depth < _MAX_WORDS_DEPTH:  # Google's, some gateways'
         return fault_of(value[0], depth + 1)
     if not is_object(value):
         return Fault("" if value in (None, [], ()) else _short(value))
@@ -193,7 +193,7 @@ def fault_of(value: Json, depth: int = 0) -> Fault:
         return Fault(words, _code(data), kind, request_id=_request_id(data))
     for name in ("errors", "fault", "error"):
         inner = data.get(name)
-        if (is_array(inner) or is_object(inner)) and inner and depth < _DEEPEST:
+        if (is_array(inner) or is_object(inner)) and inner and depth < _MAX_WORDS_DEPTH:
             return _of_gateway(inner, data, depth)
     return _flat(data, depth)
 
@@ -219,7 +219,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
     message = data.get("message")
     if is_object(message) or is_array(message):
         message = _short(message)
-    if message is None and is_object(detail) and detail and depth < _DEEPEST:
+    if message is None and is_object(detail) and detail and depth < _MAX_WORDS_DEPTH:
         return evolve(fault_of(detail, depth + 1), detail=detail)
     others = (data.get(name) for name in ("title", "msg", "Message", "errorMessage", "reason"))
     words = _word(message) or _detail_text(detail) or next((word for word in map(_word, others) if word), None)
@@ -289,15 +289,8 @@ def is_fault(data: JsonDict) -> bool:
     )
 
 
-def refuse_fault(value: Json) -> None:
-    """Raise StreamFaultError where the body of a 200, or an event of it, is an error object."""
-    data = object_or_empty(value)
-    if is_fault(data):
-        raise stream_fault(data)
-
-
 def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
-    """The same for a plain call: the error of the status that its code says, else StreamFaultError.
+    """Raise where the body of a 200 is an error object: the error of the status that its code says, else StreamFaultError.
 
     `where` is the method and path. Gateways answer 200 before they know what the server behind them says.
     """
@@ -356,7 +349,7 @@ def _code(data: JsonDict) -> str | int | None:
     if isinstance(code, float) and code.is_integer():
         code = int(code) if abs(code) < 2**53 else None
     if isinstance(code, str):
-        return code if len(code) <= _LONGEST_CODE else f"{code[:_LONGEST_CODE]}…"
+        return code if len(code) <= _MAX_CODE_LENGTH else f"{code[:_MAX_CODE_LENGTH]}…"
     if isinstance(code, int) and not isinstance(code, bool):
         return code
     return whole_number(data.get("status"))

@@ -18,7 +18,7 @@ from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._schema.shapes import Book, Misfit, Shape, below, identity, same, shown
 from nimclient.errors import ConfigurationError
 
-_MOST_DEPTH = 200
+_MAX_DEPTH = 200
 
 
 @define(eq=False)
@@ -50,14 +50,14 @@ class _Check:
     def resolved(self, schema: Json) -> Json:
         """What a schema that is only a reference leads to."""
         seen = 0
-        while is_object(schema) and "$ref" in schema and seen < _MOST_DEPTH:
+        while is_object(schema) and "$ref" in schema and seen < _MAX_DEPTH:
             schema = self._target(schema["$ref"])
             seen += 1
         return schema
 
     def check(self, value: Json, schema: Json, path: str, depth: int) -> None:
         """Raise Misfit where the value does not fit."""
-        if depth > _MOST_DEPTH:
+        if depth > _MAX_DEPTH:
             raise Misfit(path, "is nested too deeply for its schema")
         if schema is True:
             return

@@ -1,7 +1,7 @@
 """Structured output: the forms in which servers take a schema, and the way from an answer's text to a value.
 
 `json_schema` is the form that every current server takes. vLLM from 0.12 and NIM 2.x ignore `guided_json` and `nvext` with a
-200 and free text, so those are never tried before a server has refused the first, and every answer is checked here.
+200 and free text, so those are never tried before a server has rejected the first, and every answer is checked here.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from nimclient.records.chat import ChatCompletion
 Via: TypeAlias = Literal["json_schema", "structured_outputs", "guided_json", "nvext", "json_object"]
 
 FORMS: tuple[Via, ...] = ("json_schema", "guided_json", "nvext", "structured_outputs", "json_object")
-"""In the order in which they are tried. A server old enough to refuse the first takes one of the next two: old vLLM
+"""In the order in which they are tried. A server old enough to reject the first takes one of the next two: old vLLM
 ignores `structured_outputs`, which no server has without `json_schema`."""
 
 FORM_NAMES: Mapping[Via, tuple[str, ...]] = {

@@ -197,7 +197,7 @@ def result_text(value: Any) -> str:
 
     Raises ConfigurationError for what has no form in JSON.
     """
-    if isinstance(value, str) and value:  # NIM refuses a tool message without text
+    if isinstance(value, str) and value:  # NIM rejects a tool message without text
         return value
     return _json.dumps(plain(value), "the result").decode()
 

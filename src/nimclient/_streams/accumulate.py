@@ -8,8 +8,8 @@ the end. A token that is text and nothing else costs a list append.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar, cast
 
 from nimclient._base.json import is_deep
 from nimclient._base.types import JsonDict, is_array, is_object
@@ -47,9 +47,6 @@ class Accumulator(Generic[A]):
     """Feed events in order; `completion()` at any time gives what has arrived so far."""
 
     __slots__ = ("_finished", "_names", "_top", "_whole", "choices", "finished")
-
-    _choice: ClassVar[Callable[[], ChoiceState]]
-    _decode: ClassVar[Callable[..., Any]]
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
@@ -100,12 +97,20 @@ class Accumulator(Generic[A]):
     def _begin(self, index: int) -> ChoiceState:
         if len(self.choices) >= MAX_CHOICES:
             raise DecodeError(f"the answer has more than {MAX_CHOICES} choices", path="choices")
-        state = self.choices[index] = type(self)._choice()
+        state = self.choices[index] = self._new_choice()
         return state
+
+    @abstractmethod
+    def _new_choice(self) -> ChoiceState:
+        """The state of a choice that begins."""
+
+    @abstractmethod
+    def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> A:
+        """The record of a plain answer."""
 
     def adopt(self, answer: JsonDict) -> list[JsonDict]:
         """Take a plain answer for the whole of it. Returns the events it amounts to; DecodeError where it is none."""
-        type(self)._decode(answer)
+        self._decode(answer)
         self._whole = answer
         return chunks_of(answer)
 
@@ -120,7 +125,7 @@ class Accumulator(Generic[A]):
     def completion(self, meta: ResponseMeta | None = None) -> A | None:
         """The record of the same."""
         answer = self.answer()
-        return None if answer is None else cast(A, type(self)._decode(answer, meta))
+        return None if answer is None else self._decode(answer, meta)
 
 
 class ChoiceState:
@@ -160,8 +165,7 @@ class ChoiceState:
             self.logprobs = {}
         for name, value in logprobs.items():
             if isinstance(value, list):
-                found = self.logprobs.get(name)
-                self.logprobs[name] = found = found if isinstance(found, list) else []
+                found = self.logprobs[name] = as_parts(self.logprobs.get(name))
                 found.extend(cast(list[Any], value))
             elif value is not None:
                 self.logprobs[name] = value
@@ -230,6 +234,7 @@ class ChatChoiceState(ChoiceState):
         for key, value in delta.items():
             if value is None or (key in _REASONING and isinstance(value, str)):
                 continue
+            content = content or (key != "role" and bool(value))
             if key == "content" and isinstance(value, str):
                 self.text.append(value)
             elif key == "refusal" and isinstance(value, str):
@@ -239,12 +244,10 @@ class ChatChoiceState(ChoiceState):
             elif key in _PIECES and is_object(value):
                 self._add_pieces(key, value)
             elif isinstance(value, list):
-                found = self.message.get(key)
-                self.message[key] = found = found if isinstance(found, list) else []
+                found = self.message[key] = as_parts(self.message.get(key))
                 found.extend(cast(list[Any], value))
             else:
                 self.message[key] = value
-            content = content or (key != "role" and bool(value))
         return content or reasoning is not None
 
     def _add_pieces(self, key: str, value: JsonDict) -> None:
@@ -324,16 +327,21 @@ class ChatAccumulator(Accumulator[ChatCompletion]):
     """
 
     __slots__ = ()
-    _choice = ChatChoiceState
-    _decode = decode_chat
+
+    def _new_choice(self) -> ChatChoiceState:
+        return ChatChoiceState()
+
+    def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> ChatCompletion:
+        return decode_chat(answer, meta)
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
         if tuple(event) == self._names and event.get("usage") is None:
-            choices = event["choices"]
-            choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
+            choices: list[Any] | None = event["choices"]
+            choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
             if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
-                delta, index = choice.get("delta"), choice.get("index")
+                delta: JsonDict | None = choice.get("delta")
+                index: int | None = choice.get("index")
                 if type(delta) is dict and len(delta) == 1 and type(index) is int:
                     piece, state = delta.get("content"), self.choices.get(index)
                     if type(piece) is str and piece and state is not None and state.splitter is None:
@@ -351,14 +359,18 @@ class CompletionAccumulator(Accumulator[Completion]):
     """See Accumulator; for text completions."""
 
     __slots__ = ()
-    _choice = CompletionChoiceState
-    _decode = decode_completion
+
+    def _new_choice(self) -> CompletionChoiceState:
+        return CompletionChoiceState()
+
+    def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> Completion:
+        return decode_completion(answer, meta)
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
         if tuple(event) == self._names and event.get("usage") is None:
-            choices = event["choices"]
-            choice: Any = choices[0] if type(choices) is list and len(choices) == 1 else None
+            choices: list[Any] | None = event["choices"]
+            choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
             if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
                 piece, index = choice.get("text"), choice.get("index")
                 if type(piece) is str and piece and type(index) is int:

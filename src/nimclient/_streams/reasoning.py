@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from nimclient.records._tags import CLOSE, MOST_SPACE, OPEN
+from nimclient.records._tags import CLOSE, MAX_SPACE, OPEN
 
 
 class _Place(Enum):
@@ -59,11 +59,11 @@ class TagSplitter:
         """Whether the opening tag is complete; BEYOND where there will be none."""
         rest = self._held.lstrip()
         space = len(self._held) - len(rest)
-        if space <= MOST_SPACE and rest.startswith(OPEN):
+        if space <= MAX_SPACE and rest.startswith(OPEN):
             self._place = _Place.INSIDE
             self._held = rest[len(OPEN) :]
             return True
-        if space > MOST_SPACE or not OPEN.startswith(rest):
+        if space > MAX_SPACE or not OPEN.startswith(rest):
             self._place = _Place.BEYOND
         return False
 

@@ -7,7 +7,7 @@ the very end needs no blank line after it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from nimclient.errors import BodyTooLargeError
 
@@ -49,7 +49,8 @@ class EventBuffer:
                 block, rest = bytes(held[:-1]), data[1:]
             else:
                 held += data
-                self._check_cap(len(held))
+                if self._max_event is not None and len(held) > self._max_event:
+                    self._exceeded(self._max_event)
                 return b""
         else:
             block, rest = data[:end], data[end + 2 :]
@@ -57,7 +58,8 @@ class EventBuffer:
                 held += block
                 block = bytes(held)
         self._held = bytearray(rest)
-        self._check_cap(len(rest))
+        if self._max_event is not None and len(rest) > self._max_event:
+            self._exceeded(self._max_event)
         return block
 
     def flush(self) -> bytes:
@@ -84,11 +86,10 @@ class EventBuffer:
             self._skip_lf = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _check_cap(self, size: int) -> None:
-        if self._max_event is not None and size > self._max_event:
-            self._held = bytearray()
-            problem = f"an event of the stream exceeds {self._max_event} bytes (Limits.max_event)"
-            raise BodyTooLargeError(problem, limit=self._max_event)
+    def _exceeded(self, limit: int) -> NoReturn:
+        self._held = bytearray()
+        problem = f"an event of the stream exceeds {limit} bytes (Limits.max_event)"
+        raise BodyTooLargeError(problem, limit=limit)
 
 
 def plain_array(block: bytes, separator: bytes) -> tuple[bytes, int] | None:

@@ -2,7 +2,7 @@
 
 An id decides where there is one: a new id at a used index is a new call, and a known id under a new index is the known
 call as long as its arguments are not complete JSON. Without ids the index decides, but a name that follows complete
-arguments begins another call: some servers send all parallel calls under one index. Without an index the last call goes on.
+arguments begins another call: some servers send all parallel calls under one index. Without an index the last call continues.
 """
 
 from __future__ import annotations

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property, partial
-from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from nimclient._api.messages import settled
+from nimclient._api.messages import materialized
 from nimclient._base import observers
 from nimclient._base.config import Dialect
-from nimclient._base.types import Json, is_array
+from nimclient._base.types import Closing, Json, is_array
 from nimclient._client import AsyncClient
 from nimclient._resources import batch
 from nimclient._resources.assets import AsyncAssets
@@ -53,7 +52,7 @@ class Chat(Mirror[AsyncChat]):
                 observed.append(replies)
             return replies
         if is_array(list_of_messages):
-            list_of_messages = [settled(messages) for messages in list_of_messages]
+            list_of_messages = [materialized(messages) for messages in list_of_messages]
         run: Any = self._async.batch
         return PORTAL.run(run, list_of_messages, **settings)
 
@@ -139,7 +138,7 @@ class Assets(Mirror[AsyncAssets]):
     delete = blocking(AsyncAssets.delete)
 
 
-class Client(Mirror[AsyncClient]):
+class Client(Mirror[AsyncClient], Closing):
     """The blocking client: every method, option, record and error of AsyncClient, over one background loop.
 
     It works in scripts, in threads, and where a loop is running already (Jupyter). Use it with `with`, or call `close`.
@@ -243,14 +242,6 @@ class Client(Mirror[AsyncClient]):
     def with_options(self, **settings: Any) -> Client:
         """See AsyncClient.with_options."""
         return Client._over(self._async.with_options(**settings))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_async"):  # its construction failed, and a debugger shows it

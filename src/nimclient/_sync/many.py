@@ -12,7 +12,7 @@ from weakref import WeakMethod
 
 from anyio import Event
 
-from nimclient._api.messages import settled
+from nimclient._api.messages import materialized
 from nimclient._base.callbacks import CallbackQueue
 from nimclient._base.types import Closing, unpicklable
 from nimclient._bulk.workers import AsCompleted
@@ -67,7 +67,7 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
     def _next_item(self) -> tuple[Any, BaseException | None]:
         """The source's next item, or what it raised instead."""
         try:
-            return settled(next(self._items)), None
+            return materialized(next(self._items)), None
         except StopIteration:
             return None, StopAsyncIteration()
         except Exception as error:  # noqa: BLE001  # raised in __next__, after the answers to the items before it

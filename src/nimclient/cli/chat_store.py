@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from attrs import define, field
@@ -44,9 +44,9 @@ def load_last() -> Saved:
         raise UsageError("there is no conversation to continue; begin one: nimclient chat") from None
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(f"{path} cannot be read ({type(error).__name__}); remove it to begin anew") from None
-    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in messages):
+    if not isinstance(messages, list) or not all(isinstance(one, dict) for one in cast(list[Any], messages)):
         raise UsageError(f"{path} holds no messages; remove it to begin anew")
-    return Saved(messages, str(session_id))
+    return Saved(cast(list[dict[str, Any]], messages), str(session_id))
 
 
 def save_last(saved: Saved) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
@@ -15,7 +15,8 @@ from typing import Any
 from attrs import define, field
 
 from nimclient import ChatCompletion, Client, NimError
-from nimclient.cli.chat import CUT_OFF, Shown, content_of, described, options_of, schema_of
+from nimclient.cli.chat_answer import CUT_OFF, Shown, described
+from nimclient.cli.chat_question import content_of, options_of, schema_of
 from nimclient.cli.chat_store import Saved, load_last, save_last, state_folder
 from nimclient.cli.connection import client_settings
 from nimclient.cli.failures import CommandError, UsageError, explain
@@ -185,7 +186,7 @@ _COMMANDS: Mapping[str, Callable[[_Talk, str], str]] = {
 
 
 @contextmanager
-def _line_editor() -> Iterator[None]:
+def _line_editor() -> Generator[None]:
     """Arrow keys and the lines of earlier conversations, where Python has readline."""
     try:
         readline = import_module("readline")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -270,10 +270,10 @@ class Diagnosis:
     async def _is_without_v1(self) -> bool:
         root = self.client.base_url.removesuffix("/v1")
         try:
-            models = await self.client.request("GET", f"{root}/models")
+            models: Any = await self.client.request("GET", f"{root}/models")
         except NimError:
             return False
-        return isinstance(models, dict) and isinstance(models.get("data"), list)
+        return isinstance(models, dict) and isinstance(cast(dict[str, Any], models).get("data"), list)
 
     def _serves(self, kind: str) -> bool | None:
         """Whether the server has a model of this kind; None: perhaps, it has one of unknown kind."""

@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if args.timeout is None:
         args.timeout = SECONDS
     make_client(args)  # what cannot work as a whole
-    urls: list[str | None] = args.base_url if isinstance(args.base_url, list) else [args.base_url]
+    given: str | list[str | None] | None = args.base_url
+    urls = given if isinstance(given, list) else [given]
     return max(_examine(args, url) for url in urls)
 
 

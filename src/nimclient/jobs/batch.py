@@ -100,7 +100,7 @@ class _BatchRun:
 
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
-        self._bulk = BulkClient(client)
+        self._bulk = BulkClient(client._engine)
         self._gate = self._bulk.gate(job.concurrency, _tokens)
         self._on_progress = on_progress
         self._worker = SerialWorker()

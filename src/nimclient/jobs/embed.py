@@ -145,7 +145,7 @@ class _EmbedRun:
     def __init__(self, job: EmbedJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         self._job = job
         self._client = client
-        self._bulk = BulkClient(client)
+        self._bulk = BulkClient(client._engine)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)

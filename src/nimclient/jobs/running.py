@@ -29,7 +29,7 @@ def patient(client: AsyncClient) -> AsyncClient:
     if not isinstance(client, AsyncClient):
         hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
         raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
-    policy = BulkClient(client).retry
+    policy = BulkClient(client._engine).retry
     return client if policy.patience is not None else client.with_options(retry=evolve(policy, patience=PATIENCE))
 
 

@@ -291,9 +291,10 @@ class Store:
                 self.failures_path.unlink(missing_ok=True)
 
     def _describe(self, status: str) -> None:
-        manifest = {
+        identity: JsonDict = self._facts.get("job") or {}
+        manifest: JsonDict = {
             "status": status,
-            **(self._facts.get("job") or {}),
+            **identity,
             "format": self._format,
             "dtype": "float32",
             "dimensions": self.dimensions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from attrs import NOTHING, Attribute, field, fields, frozen
 
@@ -88,5 +88,5 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, float) and value != value:  # NaN, which JSON has not
         return None
     if is_array(value):
-        return [_as_json(item) for item in cast(list[Any], value)]
+        return [_as_json(item) for item in value]
     return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 OPEN = "<think>"
 CLOSE = "</think>"
-MOST_SPACE = 64
+MAX_SPACE = 64
 """How many characters of white space may stand before the opening tag."""
 
 RAW_CONTENT = "raw_content"
@@ -23,7 +23,7 @@ def split_tags(content: str) -> tuple[str, str] | None:
     if "think>" not in content:
         return None
     body = content.lstrip()
-    if body.startswith(OPEN) and len(content) - len(body) <= MOST_SPACE:
+    if body.startswith(OPEN) and len(content) - len(body) <= MAX_SPACE:
         reasoning, _, text = body[len(OPEN) :].partition(CLOSE)
         return reasoning.strip(), text.lstrip()
     reasoning, closed, text = content.partition(CLOSE)

@@ -252,9 +252,9 @@ def decode_message(value: JsonDict) -> Message:
     reasoning = reasoning_of(data)
     data.pop("reasoning", None)
     role = text_or_none(data.pop("role", None)) or "assistant"
-    content = data.pop("content", None)
-    if role == "assistant" and reasoning is None and isinstance(content, list):
-        reasoning = reasoning_of_parts(cast(list[Any], content)) or None
+    content: Json = data.pop("content", None)
+    if role == "assistant" and reasoning is None:
+        reasoning = reasoning_of_parts(as_parts(content)) or None
     if role == "assistant" and isinstance(content, str) and reasoning is None and (split := split_tags(content)):
         data[RAW_CONTENT] = content
         reasoning, content = split[0] or None, split[1]

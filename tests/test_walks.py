@@ -1,0 +1,108 @@
+"""How many calls of Python functions of ours a call takes, from the public method to its result: a count is stable where a
+time is not. The bounds are what is reached; they may only fall.
+"""
+
+import sys
+from array import array
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import nimclient
+from nimclient import AsyncClient
+from nimclient.testing import FakeRequest, FakeTransport
+
+PACKAGE = str(Path(nimclient.__file__).parent)
+CHAT = {
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+}
+
+
+def answer(request: FakeRequest) -> Any:
+    """A chat answer, plain or as 3 tokens, or vectors in base64."""
+    if not request.url.endswith("/embeddings"):
+        return tokens(3) if request.json.get("stream") else CHAT
+    row = b64encode(array("f", [0.5] * 8).tobytes()).decode()
+    data = [{"object": "embedding", "index": i, "embedding": row} for i, _ in enumerate(request.json["input"])]
+    return {"object": "list", "model": "m", "data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+
+
+def tokens(count: int) -> list[Any]:
+    events: list[Any] = [{"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": None}]}] * count
+    return [*events, {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}]
+
+
+class Walk:
+    """The calls of functions of the package while it is counted, those of the fake transport left out."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.files: set[str] = set()
+
+    def note(self, frame: FrameType, event: str, _: object) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(PACKAGE) and not file.endswith("testing.py"):
+            self.count += 1
+            self.files.add(file)
+
+
+@contextmanager
+def counted() -> Iterator[Walk]:
+    walk = Walk()
+    sys.setprofile(walk.note)
+    try:
+        yield walk
+    finally:
+        sys.setprofile(None)
+
+
+def make_client(answers: Any = answer) -> AsyncClient:
+    return AsyncClient("k", "http://fake", model="m", transport=FakeTransport(answers))
+
+
+async def test_a_chat() -> None:
+    """chat.create, whole, the second time."""
+    async with make_client() as client:
+        await client.chat.create("hi")
+        with counted() as walk:
+            await client.chat.create("hi")
+    assert walk.count <= 160
+    assert len(walk.files) <= 28
+
+
+async def test_one_more_token_of_a_stream() -> None:
+    """What each further token costs, all in reads of one event."""
+    counts: list[int] = []
+    for number in (20, 120):
+        events = tokens(number)
+        async with make_client(lambda _, events=events: events) as client:
+            await client.chat.stream("hi").final()
+            with counted() as walk:
+                await client.chat.stream("hi").final()
+        counts.append(walk.count)
+    assert (counts[1] - counts[0]) / 100 <= 34
+
+
+async def test_one_more_text_of_embed_documents() -> None:
+    """What each further text of a slice costs, from the text to its vector."""
+    counts: list[int] = []
+    async with make_client() as client:
+        await client.embeddings.embed_documents(["text"])
+        for number in (10, 60):
+            with counted() as walk:
+                await client.embeddings.embed_documents(["text"] * number)
+            counts.append(walk.count)
+    assert (counts[1] - counts[0]) / 50 <= 2
+
+
+async def test_embedding_64_texts() -> None:
+    """embed_documents of one slice, whole, the second time."""
+    async with make_client() as client:
+        await client.embeddings.embed_documents(["text"] * 64)
+        with counted() as walk:
+            await client.embeddings.embed_documents(["text"] * 64)
+    assert walk.count <= 525
