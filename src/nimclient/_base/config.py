@@ -290,7 +290,8 @@ class ClientConfig:
     """Everything that a client is: what `with_options` copies and what a pickle carries.
 
     `catalog` are the models that the caller gave an endpoint of their own, or described: Model records, which the
-    settings carry without knowing them, like `transport`, a nimclient.testing.Transport in place of aiohttp.
+    settings carry without knowing them, like `transport`, a nimclient.testing.Transport in place of aiohttp. `defaults` are
+    the options of every call, by its kind.
     """
 
     base_urls: tuple[str, ...]
@@ -309,6 +310,7 @@ class ClientConfig:
     strict: bool
     on_attempt: Callable[[Any], object] | None
     transport: object = None
+    defaults: Mapping[str, Mapping[str, Any]] = field(factory=dict[str, Mapping[str, Any]], repr=False)
 
     def portable(self) -> ClientConfig:
         """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
@@ -320,8 +322,9 @@ class ClientConfig:
         return evolve(
             self,
             credentials=self.credentials.portable(),
-            headers={name: value for name, value in self.headers.items() if not is_credential_header(name)},
+            headers=_without_credentials(self.headers),
             proxy=None if self.proxy is None else _without_password(self.proxy),
+            defaults={kind: _portable_options(options) for kind, options in self.defaults.items()},
         )
 
     def completed(self) -> ClientConfig:
@@ -351,6 +354,16 @@ def is_credential_header(name: str) -> bool:
     """Whether a header holds a key, by its name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and the like."""
     name = name.lower()
     return name not in _NO_CREDENTIALS and not _CREDENTIAL_WORDS.isdisjoint(name.replace("_", "-").split("-"))
+
+
+def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if not is_credential_header(name)}
+
+
+def _portable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options without headers that hold credentials."""
+    headers = options.get("extra_headers")
+    return {**options, "extra_headers": _without_credentials(headers)} if headers else options
 
 
 def _without_password(proxy: str) -> str:

@@ -48,8 +48,9 @@ class AsyncChat(Resource):
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
         APIStatusError or DecodeError when the call fails.
         """
-        call = await self._call("chat.create", materialized(messages), model, options)
-        return await self._ask(call, options)
+        given = self._with_defaults("chat", options) if self._engine.config.defaults else options
+        call = await self._call("chat.create", materialized(messages), model, given)
+        return await self._ask(call, given)
 
     @overload
     async def parse(
@@ -124,7 +125,7 @@ class AsyncChat(Resource):
             max_rounds=max_rounds,
             on_tool_error=on_tool_error,
             model=model,
-            options=options,
+            options=self._with_defaults("chat", options),
         )
 
     def stream(self, messages: Messages, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
@@ -255,7 +256,8 @@ class AsyncChat(Resource):
         of wire messages (None: one of its own); a session that is in it goes on. `session_id`: the key in it (None: a
         new one). The options are those of `create`, for every turn.
         """
-        return Conversation(self.create, self._opener, system, store, session_id, model, options)
+        given = self._with_defaults("chat", options)
+        return Conversation(self.create, self._opener, system, store, session_id, model, given)
 
     async def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
@@ -304,9 +306,10 @@ class AsyncChat(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """What opens a stream of this call. Bad input raises here."""
+        given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=True)
-        return partial(self._open_stream, call, method, messages, options)
+        call = self._call_for(method, messages, name, given, stream=True)
+        return partial(self._open_stream, call, method, messages, given)
 
     async def _open_stream(
         self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]
