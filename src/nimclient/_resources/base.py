@@ -70,13 +70,18 @@ class Resource:
 
     def _with_defaults(self, kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The options of a call with the client's defaults for those that it does not name."""
-        defaults = self._engine.config.defaults.get(kind, {})
+        defaults = self._engine.config.defaults.get(kind)
+        if not defaults:
+            return options
         return {**{name: value for name, value in defaults.items() if name not in ARGUMENTS}, **options}
 
-    def _chosen(self, kind: str, **arguments: Any) -> tuple[Any, ...]:
+    def _chosen(self, kind: str, **arguments: Any) -> list[Any]:
         """The arguments in their order, the client's default, else None, for each that is NOT_GIVEN."""
         defaults = self._engine.config.defaults.get(kind, {})
-        return tuple(defaults.get(name) if value is NOT_GIVEN else value for name, value in arguments.items())
+        chosen: list[Any] = []
+        for name, value in arguments.items():
+            chosen.append(defaults.get(name) if value is NOT_GIVEN else value)
+        return chosen
 
     def _described(self, models: ModelList) -> ModelList:
         """A server's list with what is known of its models; a gateway's list does not tell what an account may call."""
