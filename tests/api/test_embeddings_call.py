@@ -6,14 +6,15 @@ from struct import pack
 
 import pytest
 
+from nimclient import ResponseMeta
 from nimclient._api.embeddings import (
     check_batch,
     check_query,
     embeddings_call,
 )
-from nimclient._base.values import Headers, ResponseMeta
 from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
+from nimclient.records import Headers
 
 META = ResponseMeta(200, Headers(), "http://host/v1/embeddings")
 NAMED = {"input_type": None, "truncate": None, "dimensions": None, "encoding_format": None}

@@ -14,8 +14,8 @@ from nimclient._api.server_types import (
     type_of_headers,
     type_of_health,
 )
-from nimclient._base.values import Headers
 from nimclient._retry.faults import status_error
+from nimclient.records import Headers
 
 HERE = "http://nim:8000/v1/models"
 

@@ -5,7 +5,7 @@ from math import inf
 
 import pytest
 
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient.errors import RateLimitError

@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from attrs import define
 
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy
 from nimclient._bulk.pacer import Pacer
 from nimclient._bulk.rate import RateLimit
 from support.slow import mostly_slow

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatStream, Limits, Timeouts
-from nimclient._base.values import Headers, HttpHead, HttpRequest
 from nimclient._streams.accumulate import ChatAccumulator, joined
 from nimclient._streams.events import is_plain, is_streamed
 from nimclient._streams.response import Response
@@ -25,7 +24,9 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
+from nimclient.records import Headers
 from nimclient.records.chat import decode_chat
+from nimclient.testing import HttpHead, HttpRequest
 from support.cutting import cut_into_chunks, cut_into_reads, plain_answers, written
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import (
