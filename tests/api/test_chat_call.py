@@ -52,8 +52,9 @@ def test_the_body_has_only_what_was_set(options, added):
 
 
 def test_without_a_model_none_is_sent():
-    """A call whose model is not known yet has no model field."""
+    """A call whose model is not known yet has no model field, and no switch for thinking."""
     assert body(model=None) == {"messages": USER}
+    assert body(model=None, thinking=True) == {"messages": USER}
 
 
 @pytest.mark.parametrize(
