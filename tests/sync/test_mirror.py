@@ -12,13 +12,13 @@ from nimclient._sync.portal import PORTAL
 
 
 class Greeter:
-    async def inspect_headers(self, pause: float | None) -> str:
+    async def greet(self, pause: float | None) -> str:
         """Say hello."""
         if pause is not None:
             await asyncio.sleep(pause)
         return "hello"
 
-    greet_at_once = run_inline(inspect_headers)
+    greet_at_once = run_inline(greet)
 
 
 def test_a_body_that_awaits_nothing_runs_at_once() -> None:

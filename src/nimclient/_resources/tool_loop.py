@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve
@@ -15,19 +15,17 @@ from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
 from nimclient._bulk.workers import run_all
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient._schema.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
 from nimclient.errors import ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
 
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
-
 OnToolError: TypeAlias = Literal["return", "raise"]
 
 
 async def run_tools(
-    chat: AsyncChat,
+    chat: ChatCalls,
     messages: object,
     tools: Iterable[ToolLike],
     *,
