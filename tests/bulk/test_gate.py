@@ -7,8 +7,8 @@ import pytest
 
 from nimclient import RetryPolicy
 from nimclient._bulk.gate import Gate
-from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient.errors import RateLimitError
+from support.capacity import Pacer, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

@@ -18,9 +18,10 @@ TOKENS = [{"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reaso
 
 @frozen
 class Sent:
-    """The last request of a call, and what was warned of meanwhile."""
+    """The last request of a call, how many there were, and what was warned of meanwhile."""
 
     request: FakeRequest
+    requests: int
     warnings: tuple[str, ...]
 
     @property
@@ -35,7 +36,7 @@ def sent(method: str, *args: Any, dialect: Any = None, **options: Any) -> Sent:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         asyncio.run(_call(AsyncClient("k", BASE, dialect=dialect, transport=transport), method, *args, **options))
-    return Sent(transport.requests[-1], tuple(str(warning.message) for warning in caught))
+    return Sent(transport.requests[-1], len(transport.requests), tuple(str(warning.message) for warning in caught))
 
 
 async def _call(client: AsyncClient, method: str, *args: Any, **options: Any) -> Any:
