@@ -6,7 +6,6 @@ import warnings
 import pytest
 
 from nimclient import AsyncClient
-from nimclient._api import catalog
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message
 from nimclient.testing import FakeTransport
@@ -64,14 +63,6 @@ def test_each_model_has_its_switch(body, model, on, off):
     assert body(model, thinking=True) == on
     assert body(model, thinking=False) == off
     assert body(model, thinking=None) == body(model) == {"messages": [USER]}
-
-
-def test_every_switch_of_the_catalog_is_known(body):
-    """No model of the table has a switch that is not sent."""
-    for model in catalog.catalog().values():
-        if model.supports_thinking:
-            assert body(model.id, thinking=True) != {"messages": [USER]}
-            assert body(model.id, thinking=True) != body(model.id, thinking=False)
 
 
 def test_the_switch_of_a_model_that_has_to_be_found(body):
