@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, Unpack, overload
 
 from nimclient._api.messages import Messages, materialized
+from nimclient._base import observers
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources import batch, parsing, tool_loop
 from nimclient._resources.batch import Conversations
@@ -175,7 +176,12 @@ class AsyncChat(ChatCalls):
             model=model,
             options=options,
         )
-        return await batch.in_order(results)
+        if not observers.installed:
+            return await batch.in_order(results)
+        with self._whole("chat", model) as observed:
+            replies = await batch.in_order(results)
+            observed.append(replies)
+        return replies
 
     @overload
     def as_completed(
