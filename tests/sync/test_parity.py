@@ -13,8 +13,10 @@ import pytest
 
 import nimclient
 from nimclient import AsyncClient, Client
-from nimclient._resources.chat import AsyncChat
-from nimclient._sync.client import Chat
+from nimclient._base.types import Closing
+
+AsyncChat: Any = type(AsyncClient(base_url="http://x").chat)
+Chat: Any = type(Client(base_url="http://x").chat)
 
 RENAMED = {
     "aclose": "close",
@@ -207,7 +209,7 @@ def another_signature(self: Any, query: str) -> None:
             "SyncConversation.shout is mis",
         ),
         (lambda patch: patch.delattr(Chat, "create"), "Chat.create is missing"),
-        (lambda patch: patch.delattr(Client, "__enter__"), "Client.__enter__ is missing"),
+        (lambda patch: patch.delattr(Closing, "__enter__"), "Client.__enter__ is missing"),
         (lambda patch: patch.setattr(Chat, "create", AsyncChat.create), "Chat.create does not block"),
         (lambda patch: patch.setattr(Client, "rerank", another_signature), "Client.rerank has another signature"),
         (lambda patch: patch.setattr(Client, "rerank", another_signature), "Client.rerank has another docstring"),

@@ -10,6 +10,7 @@ from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 
+import nimclient.integrations.langchain
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import (
     NVIDIA,
@@ -121,6 +122,21 @@ def test_fields_are_read_at_the_call() -> None:
     assert transport.requests[1].url == "http://elsewhere.test/v1/chat/completions"
 
 
+def test_the_names_that_may_be_imported() -> None:
+    """Those of langchain-nvidia-ai-endpoints but for its RAG retriever."""
+    assert sorted(nimclient.integrations.langchain.__all__) == [
+        "ChatNVIDIA",
+        "ChatNVIDIADynamo",
+        "Model",
+        "NVIDIA",
+        "NVIDIAEmbeddings",
+        "NVIDIARerank",
+        "get_inference_priority",
+        "inference_priority",
+        "register_model",
+    ]
+
+
 def test_importing_the_package_does_not_import_langchain() -> None:
     """`import nimclient` and its integrations package cost nothing of LangChain; the adapter imports langchain-core only."""
     code = (
@@ -157,9 +173,10 @@ def test_default_models_of_the_catalog(hosted_key: None) -> None:
     ],
 )
 def test_models_that_look_wrong_warn(hosted_key: None, name: str, words: str) -> None:
-    """Old names, deprecated, unknown and other classes' models warn at construction, without a request."""
-    with pytest.warns(UserWarning, match=words):
+    """Old names, deprecated, unknown and other classes' models warn at the line of construction, without a request."""
+    with pytest.warns(UserWarning, match=words) as warned:
         chat = ChatNVIDIA(model=name)
+    assert {warning.filename for warning in warned} == {__file__}
     assert (chat.model == name) is (name != "ai-mixtral-8x7b-instruct")
 
 
@@ -219,6 +236,29 @@ def test_available_models_of_the_simulator(simulator: str) -> None:
     known = next(model for model in models if model.id == MODEL)
     assert (known.model_type, known.client, known.supports_tools) == ("chat", "ChatNVIDIA", True)
     assert known.thinking_param_enable == {"chat_template_kwargs": {"enable_thinking": True}}
+
+
+def test_equal_objects_are_equal_whether_used_or_not() -> None:
+    """Clients are no part of an object: a copy, and one built alike, are equal after a call, too."""
+    transport = FakeTransport([reply()] * 20)
+    chat = ChatNVIDIA(base_url=URL, model="a", transport=transport)
+    chat.invoke("hi")
+    assert chat == ChatNVIDIA(base_url=URL, model="a", transport=transport) == chat.model_copy()
+    assert chat != ChatNVIDIA(base_url=URL, model="b", transport=transport)
+    for number in range(12):
+        chat.default_headers = {"X-Request": str(number)}
+        chat.invoke("hi")
+        assert transport.requests[-1].headers.get("x-request") == str(number)
+
+
+async def test_models_are_listed_once_an_object() -> None:
+    """The list is asked for once, with or without await; another server is another list."""
+    transport = FakeTransport([{"data": [{"id": "a"}]}, {"data": [{"id": "b"}]}])
+    chat = ChatNVIDIA(base_url=URL, model="a", transport=transport)
+    for models in (chat.available_models, await chat.aget_available_models(), chat.available_models):
+        assert [model.id for model in models] == ["a"]
+    chat.base_url = "http://elsewhere.test"
+    assert [model.id for model in chat.available_models] == ["b"]
 
 
 async def test_available_models_with_await(simulator: str) -> None:

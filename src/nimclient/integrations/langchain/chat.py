@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import hashlib
-import warnings
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self, cast
 
@@ -23,6 +22,7 @@ from nimclient import ChatStream, SyncChatStream
 from nimclient.errors import NimError
 from nimclient.integrations.langchain import catalog, structured
 from nimclient.integrations.langchain import models as registry
+from nimclient.integrations.langchain.caller import warn
 from nimclient.integrations.langchain.connection import Connection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
@@ -73,21 +73,18 @@ class ChatNVIDIA(Connection, BaseChatModel):
         given = dict(values)
         rebuilt = cls.model_fields.keys() <= given.keys()  # by configurable_fields: nobody wrote the name
         if "max_tokens" in given and not rebuilt:
-            warnings.warn(
+            warn(
                 "The 'max_tokens' parameter is deprecated and will be removed in a future version. "
                 "Please use 'max_completion_tokens' instead.",
                 DeprecationWarning,
-                stacklevel=2,
             )
         extra = {
             name: given.pop(name) for name in list(given) if name not in {*names, "nvidia_api_key", "nvidia_base_url"}
         }
         if extra:
-            warnings.warn(
+            warn(
                 f"{sorted(extra)} are no parameters of {cls.__name__}; they are sent with each request (model_kwargs). "
-                f"Please confirm that this is what you intended.",
-                UserWarning,
-                stacklevel=2,
+                f"Please confirm that this is what you intended."
             )
             given["model_kwargs"] = {**(given.get("model_kwargs") or {}), **extra}
         return given
@@ -324,11 +321,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         """
         known = registry.known_model(self.model)
         if known is not None and not known.supports_tools:
-            warnings.warn(
-                f"Model '{self.model}' is not known to support tools. Your tool binding may fail at inference time.",
-                UserWarning,
-                stacklevel=2,
-            )
+            warn(f"Model '{self.model}' is not known to support tools. Your tool binding may fail at inference time.")
         wire = wire_tools(tools, strict)
         choice = wire_tool_choice(tool_choice, wire)
         bound: builtins.dict[str, Any] = {"tools": wire} if wire else {}
@@ -374,11 +367,9 @@ class ChatNVIDIA(Connection, BaseChatModel):
         else:
             known = registry.known_model(self.model)
             if known is not None and not known.supports_structured_output:
-                warnings.warn(
+                warn(
                     f"Model '{self.model}' is not known to support structured output. "
-                    "Your output may fail at inference time.",
-                    UserWarning,
-                    stacklevel=2,
+                    "Your output may fail at inference time."
                 )
             wanted = {"type": "json_object"} if method == "json_mode" else structured.response_format(schema, strict)
             kwargs = {"response_format": wanted, **kwargs}
@@ -397,10 +388,8 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
     def _warn_if_it_cannot_think(self) -> None:
         if not registry.can_think(self.model):
-            warnings.warn(
-                f"Model '{self.model}' does not support thinking mode. The thinking mode configuration will be ignored.",
-                UserWarning,
-                stacklevel=3,
+            warn(
+                f"Model '{self.model}' does not support thinking mode. The thinking mode configuration will be ignored."
             )
 
 

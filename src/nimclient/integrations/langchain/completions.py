@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self, cast
 
@@ -15,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from nimclient import Completion, CompletionChunk, Usage
 from nimclient._base.types import JsonDict
+from nimclient.integrations.langchain.caller import warn
 from nimclient.integrations.langchain.connection import Connection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.requests import COMPLETION_OPTIONS, as_options
@@ -171,7 +171,7 @@ class NVIDIA(Connection, BaseLLM):
             wanted["stop"] = stop
         if bool(wanted.pop("stream", streams)) is not streams:
             said, kind = ("true", "non-streaming") if not streams else ("false", "streaming")
-            warnings.warn(f"stream set to {said} for {kind} call, ignoring", UserWarning, stacklevel=2)
+            warn(f"stream set to {said} for {kind} call, ignoring")
         model = wanted.pop("model")
         return model, as_options(wanted, COMPLETION_OPTIONS)
 
@@ -231,7 +231,7 @@ def _recognized(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a request knows; a UserWarning names the others."""
     unknown = {name for name in options if name not in _KNOWN and name != "model"}
     if unknown:
-        warnings.warn(f"Unrecognized, ignored arguments: {unknown}", UserWarning, stacklevel=2)
+        warn(f"Unrecognized, ignored arguments: {unknown}")
     return {name: value for name, value in options.items() if name not in unknown}
 
 

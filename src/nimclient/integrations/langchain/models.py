@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 import nimclient
 from nimclient.integrations.langchain import catalog
+from nimclient.integrations.langchain.caller import warn
 
 ModelType = Literal["chat", "vlm", "nv-vlm", "embedding", "ranking", "ranking-vlm", "completions", "qa"]
 ClientName = Literal["ChatNVIDIA", "NVIDIAEmbeddings", "NVIDIARerank", "NVIDIA"]
@@ -88,11 +88,9 @@ class Model(BaseModel):
         if self.client is not None and self.model_type not in _CLIENTS[self.client]:
             raise ValueError(f"Model type '{self.model_type}' not supported by client '{self.client}'")
         if self.has_thinking_params and (self.thinking_prefix is not None or self.no_thinking_prefix is not None):
-            warnings.warn(
+            warn(
                 f"Model '{self.id}' has both param-based thinking (thinking_param_enable/disable) and tag-based "
-                f"thinking (thinking_prefix/no_thinking_prefix). Param-based thinking will take precedence.",
-                UserWarning,
-                stacklevel=2,
+                f"thinking (thinking_prefix/no_thinking_prefix). Param-based thinking will take precedence."
             )
         return self
 
@@ -116,11 +114,7 @@ def register_model(model: Model) -> None:
     An id that is known already is replaced, with a UserWarning. Raises ValueError where the model has no endpoint.
     """
     if registered(model.id) or catalog.lookup(model.id):
-        warnings.warn(
-            f"Model {model.id} is already registered. Overriding {registered(model.id) or known_model(model.id)}",
-            UserWarning,
-            stacklevel=2,
-        )
+        warn(f"Model {model.id} is already registered. Overriding {registered(model.id) or known_model(model.id)}")
     if not model.endpoint:
         raise ValueError(f"Model {model.id} does not have an endpoint.")
     _registered[model.id] = model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from nimclient import Image, Ranking
 from nimclient.integrations.langchain import models as registry
+from nimclient.integrations.langchain.caller import warn
 from nimclient.integrations.langchain.connection import Connection
 from nimclient.integrations.langchain.errors import langchain_errors
 
@@ -38,11 +38,10 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
     @model_validator(mode="after")
     def _rename_headers(self) -> Self:
         if self.extra_headers and not self.default_headers:
-            warnings.warn(
+            warn(
                 "The 'extra_headers' parameter is deprecated and will be removed in a future version. "
                 "Please use 'default_headers' instead.",
                 DeprecationWarning,
-                stacklevel=2,
             )
             self._set("default_headers", self.extra_headers)
         return self
@@ -80,11 +79,9 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
         known = registry.known_model(self.model)
         has_images = any(not isinstance(passage, str) for passage in passages)
         if has_images and known is not None and known.model_type not in (None, "ranking-vlm"):
-            warnings.warn(
+            warn(
                 f"Passage image metadata was supplied, but the reranking model '{self.model}' is not known to support "
-                f"image inputs.",
-                UserWarning,
-                stacklevel=3,
+                f"image inputs."
             )
         return passages
 
