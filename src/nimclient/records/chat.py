@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
 
@@ -28,7 +28,7 @@ from nimclient.records._decode import (
     whole_number,
     wrong,
 )
-from nimclient.records._record import Record, TopRecord, WireRecord
+from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
@@ -112,6 +112,11 @@ class ChatCompletion(TopRecord):
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
+
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
 
     @property
     def message(self) -> Message | None:
