@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -19,7 +19,7 @@ from nimclient._api.server_types import ServerType
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.values import HttpRequest, path_of, request_id_of
+from nimclient._base.values import HttpHead, HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
 from nimclient._engine.call_state import CallState
@@ -30,7 +30,7 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
@@ -39,13 +39,14 @@ from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostEr
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
-    pass
+    from nimclient._http.base import Body, Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
+MAX_KNOWN = 512
 
 Read: TypeAlias = Callable[[Response], Awaitable[R]]
 """Makes the result of an open response: the reader of a stream, the bytes of a body. Called once an attempt."""
@@ -61,6 +62,8 @@ class Engine:
         self._requests = Requests(config, self.catalog, core.proxies)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
+        self._known: dict[tuple[str, str], Any] = {}
+        self._known_since = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.config.portable(),)  # `client.chat` and its methods travel like the client
@@ -89,6 +92,17 @@ class Engine:
         if self.is_hosted:
             return "hosted"
         return self.core.dialects.of(self._bases)
+
+    def known(self) -> dict[tuple[str, str], Any]:
+        """What resources derive from the settings and from what is known of the servers, to look up; empty once more is known.
+
+        The keys are what is derived, and for which model.
+        """
+        changes = self.core.dialects.changes
+        if changes != self._known_since or len(self._known) > MAX_KNOWN:
+            self._known = {}
+            self._known_since = changes
+        return self._known
 
     def assets_url(self, url: str | None = None) -> str:
         """Where the assets for a call to this URL are kept, or those of the base URL."""
@@ -139,15 +153,13 @@ class Engine:
 
     # the retry loop ------------------------------------------------------------------------------------------------
 
-    async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
-        result: T = await self._run(self._begin(call, options, gate), None)
-        return result
+        return self._run(self._begin(call, options, gate), None)
 
-    async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
+    def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> Coroutine[Any, Any, R]:
         """Send a call and return what `read` makes of its open response. Raises what `read` raises, too."""
-        result: R = await self._run(self._begin(call, options, None), read)
-        return result
+        return self._run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         config, core = self.config, self.core
@@ -156,8 +168,9 @@ class Engine:
         started = time.monotonic()
         timeouts, headers = config.timeouts, None
         if options:
-            timeouts = resolve_timeouts(timeouts, options.get("timeout"))
             headers = options.get("extra_headers")
+            if options.get("timeout") is not None:
+                timeouts = resolve_timeouts(timeouts, options["timeout"])
         return CallState(
             call=call,
             headers=check_headers(headers, "extra_headers") if headers is not None else {},
@@ -176,13 +189,14 @@ class Engine:
         two free ones: without a droppable field that the server rejects, and on a fresh connection when a pooled one
         turns out to be stale.
         """
-        if not self.core.is_ready:
-            await self.core.transport()  # the time of importing aiohttp is no replica's latency
+        core = self.core
+        transport = core.ready or await core.transport()  # the time of importing aiohttp is no replica's latency
         while True:
-            await self._acquire_slot(state)
+            if state.gate is not None or core.rate is not None or core.closed:
+                await self._acquire_slot(state)
             sent = time.monotonic()
             try:
-                result = await self._attempt(state, read)
+                result = await self._attempt(state, transport, read)
             except NimError as error:
                 state.history.append(attempt_of(state.base_url, error, time.monotonic() - sent))
                 await self._prepare_next(state, error)
@@ -267,18 +281,18 @@ class Engine:
 
     # one attempt ---------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+    async def _attempt(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
         """One attempt, at the replica that is chosen for it."""
         state.number += 1
-        state.lease = state.routing.acquire()
-        state.url = self._requests.url_of(state.call, state.lease.base)
+        lease = state.lease = state.routing.acquire()
+        state.url = self._requests.url_of(state.call, lease.base)
         state.call = self.core.without_rejected(state.url, state.call)
-        with state.lease:
+        with lease:
             if state.call.is_large and self.is_platform(state.url):
                 check_body_size(state.call.body)
-            return await self._exchange(state, read)
+            return await self._exchange(state, transport, read)
 
-    async def _exchange(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+    async def _exchange(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
         """Send, look at the status, read. The connection is given back or closed in every case."""
         call, core = state.call, self.core
         request = await self._requests.make(call, state.url, state.headers)
@@ -287,7 +301,23 @@ class Engine:
         sent = time.monotonic()
         response: Response | None = None
         try:
-            response = await self._response(state, request, sent)
+            began = time.monotonic()
+            head, body = await transport.open(request, state.timeouts, state.deadline)
+            if head.status not in (200, 201):
+                head, body = await self._delivered(state, transport, request, began, head, body)
+            response = Response(
+                head,
+                body,
+                request,
+                state.base_url,
+                state.number,
+                state.history,
+                state.timeouts,
+                self.config.limits,
+                state.started,
+                sent,
+                time.monotonic,
+            )
             core.dialects.inspect_headers(state.url, response.head.headers)
             try:
                 core.note_deprecation(call, response.head)
@@ -313,12 +343,12 @@ class Engine:
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
         """Remember what the attempt has shown of the model, and tell `on_attempt` of it."""
-        call = state.call
+        call, callback = state.call, self.config.on_attempt
         error = result if isinstance(result, NimError) else None
         status = None if response is None else response.head.status
         if call.model is not None:
             self.core.note_call(call.model, status, error)
-        if self.config.on_attempt is None:
+        if callback is None:
             return
         meta = None if response is None else response.meta()
         event = AttemptEvent(
@@ -334,7 +364,7 @@ class Engine:
             request_id=None if meta is None else meta.request_id,
             timings=None if meta is None else meta.timings,
         )
-        run_callback(_call_on_attempt, self.config.on_attempt, event)
+        run_callback(_call_on_attempt, callback, event)
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
         """The record of a JSON body, or of the events that some servers send unasked."""
@@ -342,46 +372,46 @@ class Engine:
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value = call.parse(data)
-        if type(value) is dict:
-            refuse_plain_fault(value, response.meta(), f"{call.method} {path_of(response.url)}")
-        self.core.dialects.read(response.url, call.path, value)
-        return call.decode(value, response.meta())
+        value, meta = call.parse(data), response.meta()
+        if type(value) is dict and is_fault(value):
+            refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+        self.core.dialects.read(meta.url, call.path, value)
+        return call.decode(value, meta)
 
-    async def _response(self, state: CallState[Any], request: HttpRequest, sent: float) -> Response:
-        """The response with the result in it, which need not be the first one."""
+    async def _delivered(
+        self,
+        state: CallState[Any],
+        transport: Transport,
+        request: HttpRequest,
+        began: float,
+        head: HttpHead,
+        body: Body,
+    ) -> tuple[HttpHead, Body]:
+        """The response with the result in it, where the first one may not be that.
+
+        Args:
+            state: The call.
+            transport: What carries its requests.
+            request: The one that was answered.
+            began: When it was sent, in monotonic seconds.
+            head: The head of the response.
+            body: Its body.
+        """
         call = state.call
-        transport = await self.core.transport()
-        began = time.monotonic()
-        head, body = await transport.open(request, state.timeouts, state.deadline)
-        if head.status not in (200, 201) and not (
-            head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers)
-        ):
-            delivery = Delivery(
-                transport=transport,
-                request=request,
-                timeouts=state.timeouts,
-                began=began,
-                deadline=state.deadline,
-                poll=partial(self._requests.poll, call, request.url, state.headers),
-                fetch=self._requests.fetch,
-                clock=time.monotonic,
-                sleep=self.sleep,
-            )
-            head, body = await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
-        return Response(
-            head=head,
-            body=body,
+        if head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers):
+            return head, body
+        delivery = Delivery(
+            transport=transport,
             request=request,
-            base_url=state.base_url,
-            number=state.number,
-            earlier=state.history,
             timeouts=state.timeouts,
-            limits=self.config.limits,
-            started=state.started,
-            sent=sent,
+            began=began,
+            deadline=state.deadline,
+            poll=partial(self._requests.poll, call, request.url, state.headers),
+            fetch=self._requests.fetch,
             clock=time.monotonic,
+            sleep=self.sleep,
         )
+        return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
 
     async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
         """The error for a status that is no success."""

@@ -47,7 +47,6 @@ class Attempt:
     _timeouts: Timeouts
     watchdog: Watchdog
     _on_end: Callable[[], object] | None
-    _phase: Phase = "pool"
     _reused: bool = False
     _has_slot: bool = False
     _over: bool = False
@@ -68,21 +67,17 @@ class Attempt:
     async def open(self, request: HttpRequest) -> HttpHead:
         """Send the request; the head of its response."""
         try:
-            queue = await self._take_slot()
+            queue = 0.0 if self._pool.slots.take() else await self._wait_for_slot()
+            self._has_slot = True
             return await self._send(request, queue)
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
-            self._fail(error, self._phase)
+            self._fail(error, self.watchdog.phase)
 
-    async def _take_slot(self) -> float:
+    async def _wait_for_slot(self) -> float:
         """Wait for a free slot of the pool; how many seconds that took."""
-        slots = self._pool.slots
-        began = 0.0
-        if slots.locked():
-            began = time.monotonic()
-            self._enter("pool", self._timeouts.pool)
-        await slots.acquire()
-        self._has_slot = True
-        return time.monotonic() - began if began else 0.0
+        began = self.watchdog.enter("pool", self._timeouts.pool)
+        await self._pool.slots.wait()
+        return time.monotonic() - began
 
     async def connect_only(self, request: HttpRequest) -> bool:
         """Have a connection for a request that is not sent; whether there is one."""
@@ -96,7 +91,7 @@ class Attempt:
 
     async def _connect(self, prepared: Prepared) -> float | None:
         """Have a connection, idle or new; how many seconds a new one took."""
-        began = self._enter("connect", self._timeouts.connect)
+        began = self.watchdog.enter("connect", self._timeouts.connect)
         self._connection = await self._pool.connector.connect(prepared.destination, [], _NO_LIMITS)
         protocol = self._connection.protocol
         assert isinstance(protocol, Protocol)
@@ -109,7 +104,7 @@ class Attempt:
         prepared = self._pool.heads.of(request)
         connect = await self._connect(prepared)
         protocol = self._protocol
-        self._enter("headers", self._timeouts.headers)
+        self.watchdog.enter("headers", self._timeouts.headers)
         protocol.set_response_params(
             read_until_eof=True, read_bufsize=READ_BUFFER, skip_payload=request.method == "HEAD"
         )
@@ -136,13 +131,6 @@ class Attempt:
             self._upload = self._pool.loop.create_task(
                 _upload(protocol, self._pool.loop, prepared.head_for(body), body)
             )
-
-    def _enter(self, phase: Phase, seconds: float | None) -> float:
-        """Begin a phase and its time limit; when that was."""
-        now = time.monotonic()
-        self._phase = phase
-        self.watchdog.arm(phase, None if seconds is None else now + seconds, seconds)
-        return now
 
     def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
         """Close the connection and raise what the error means."""
@@ -181,6 +169,10 @@ class Attempt:
     async def read_all(self, max_bytes: int | None) -> bytes:
         """See Body."""
         idle, content = self._timeouts.idle, self._content
+        if content.is_eof() and content.total_bytes <= (max_bytes or inf):  # it is here: there is nothing to wait for
+            data = content.read_nowait()
+            self.release()
+            return data
         pieces: list[bytes] = []
         size = 0
         while not content.at_eof():

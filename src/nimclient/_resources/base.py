@@ -56,9 +56,13 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            name = self._resolved(name)
-            self._engine.catalog.check_kind(name, kind)
-            return name
+            known = self._engine.known()
+            resolved: str | None = known.get((kind, name))
+            if resolved is None:
+                resolved = self._resolved(name)
+                self._engine.catalog.check_kind(resolved, kind)
+                known[kind, name] = resolved
+            return resolved
         if not self._engine.is_hosted:
             return self._engine.core.default_models.get(kind)
         default = catalog.hosted_default(kind)
