@@ -85,7 +85,8 @@ class Dialects:
 
     def read(self, url: str, path: str, value: Json) -> None:
         """Look at the body of a response, while the type is unknown or vLLM may still turn out to be a NIM."""
-        if self._known.get(_origin(url)) in (None, "vllm") and (found := type_of_answer(path, value)) is not None:
+        found = type_of_answer(path, value)
+        if found is not None and self._known.get(_origin(url)) in (None, "vllm"):
             self.learn(url, found)
 
     def inspect_health(self, url: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
@@ -149,7 +150,8 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
     if not is_object(value):
         return None
     if path.endswith("/completions"):
-        return "vllm" if _starts(value.get("system_fingerprint"), "vllm-") else None
+        fingerprint = value.get("system_fingerprint")
+        return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
         return "vllm" if _starts(value.get("id"), "embd-") else None
     if path == "/models":

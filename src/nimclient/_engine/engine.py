@@ -23,7 +23,7 @@ from nimclient._base.values import HttpHead, HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
 from nimclient._engine.call_state import CallState
-from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
@@ -196,7 +196,8 @@ class Engine:
                 await self._acquire_slot(state)
             sent = time.monotonic()
             try:
-                result = await self._attempt(state, transport, read)
+                with self._choose_replica(state):
+                    result = await self._exchange(state, transport, read)
             except NimError as error:
                 state.history.append(attempt_of(state.base_url, error, time.monotonic() - sent))
                 await self._prepare_next(state, error)
@@ -281,20 +282,19 @@ class Engine:
 
     # one attempt ---------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
-        """One attempt, at the replica that is chosen for it."""
+    def _choose_replica(self, state: CallState[Any]) -> Lease | SingleEndpoint:
+        """Where the next attempt goes, and what it sends there."""
         state.number += 1
         lease = state.lease = state.routing.acquire()
         state.url = self._requests.url_of(state.call, lease.base)
         state.call = self.core.without_rejected(state.url, state.call)
-        with lease:
-            if state.call.is_large and self.is_platform(state.url):
-                check_body_size(state.call.body)
-            return await self._exchange(state, transport, read)
+        return lease
 
     async def _exchange(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
         """Send, look at the status, read. The connection is given back or closed in every case."""
         call, core = state.call, self.core
+        if call.is_large and self.is_platform(state.url):
+            check_body_size(call.body)
         request = await self._requests.make(call, state.url, state.headers)
         if call.stream:
             request.on_end = state.lease.end

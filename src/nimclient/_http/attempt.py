@@ -69,9 +69,20 @@ class Attempt:
         try:
             queue = 0.0 if self._pool.slots.take() else await self._wait_for_slot()
             self._has_slot = True
-            return await self._send(request, queue)
+            prepared = self._pool.heads.of(request)
+            connect = await self._connect(prepared)
+            self._send(request, prepared)
+            message, content = await self._protocol.read()
+            while message.code < 200 and message.code != _SWITCHING:
+                message, content = await self._protocol.read()
+            self.watchdog.disarm()
+            self._content = content
+            self._protocol.watch(content)
+            if content.total_bytes < HELD_BACK and not content.is_eof():
+                acknowledge_at_once(self._protocol.transport)
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._fail(error, self.watchdog.phase)
+        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
 
     async def _wait_for_slot(self) -> float:
         """Wait for a free slot of the pool; how many seconds that took."""
@@ -100,29 +111,14 @@ class Attempt:
         protocol.is_new = False
         return None if self._reused else time.monotonic() - began
 
-    async def _send(self, request: HttpRequest, queue: float) -> HttpHead:
-        prepared = self._pool.heads.of(request)
-        connect = await self._connect(prepared)
-        protocol = self._protocol
+    def _send(self, request: HttpRequest, prepared: Prepared) -> None:
+        """Send a small request in one piece, in this turn of the loop; a large one while its response is waited for."""
+        protocol, body = self._protocol, request.body
+        transport = protocol.transport
         self.watchdog.enter("headers", self._timeouts.headers)
         protocol.set_response_params(
             read_until_eof=True, read_bufsize=READ_BUFFER, skip_payload=request.method == "HEAD"
         )
-        self._write(protocol, prepared, request.body)
-        while True:
-            message, content = await protocol.read()
-            if message.code >= 200 or message.code == _SWITCHING:
-                break
-        self.watchdog.disarm()
-        self._content = content
-        protocol.watch(content)
-        if content.total_bytes < HELD_BACK and not content.is_eof():
-            acknowledge_at_once(protocol.transport)
-        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
-
-    def _write(self, protocol: Protocol, prepared: Prepared, body: bytes | None) -> None:
-        """Send a small request in one piece, in this turn of the loop; a large one while its response is waited for."""
-        transport = protocol.transport
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was lost before it was used")
         if body is None or len(body) <= SEND_PIECE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from nimclient._api import catalog
@@ -29,8 +29,13 @@ class Resource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call; where its default model is not there any more, send it once more for the one that is now."""
+        if isinstance(call.model, DefaultModel):
+            return self._send_for_default(call, options, gate)
+        return self._engine.send(call, options, gate)
+
+    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
