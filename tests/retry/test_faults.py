@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import errors
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta, errors
 from nimclient._retry.faults import (
     MAX_ERROR_BODY,
     Fault,
@@ -20,6 +19,7 @@ from nimclient._retry.faults import (
     status_error,
     stream_fault,
 )
+from nimclient.records import Headers
 
 
 def refusal(status, body, headers=None, request_id=None):

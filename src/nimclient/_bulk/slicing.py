@@ -124,7 +124,7 @@ class Slicer:
         return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
 
     def cut_list(self, texts: Sequence[Any]) -> Iterator[Slice]:
-        """The slices of a list, up to the `rest`. Texts that can be sent and fit into a slice are not looked at one by one."""
+        """The slices of a list, up to the `rest`. Texts that can be sent and fit into one are not looked at one by one."""
         while self.taken < len(texts):
             if not self._texts and not self._failures:
                 part = list(texts[self.taken : self.taken + self._places])

@@ -9,17 +9,19 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from attrs import evolve
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._api.server_types import ServerType
+from nimclient._base import observers
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
+from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.values import HttpHead, HttpRequest, path_of, request_id_of
+from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
 from nimclient._engine.call_state import CallState
@@ -34,12 +36,13 @@ from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
+from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
-from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostError, NimError, RedirectError
+from nimclient.errors import APIStatusError, Attempt, ClientClosedError, ConnectionLostError, NimError, RedirectError
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
-    from nimclient._http.base import Body, Transport
+    from nimclient._http.base import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +97,7 @@ class Engine:
         return self.core.dialects.of(self._bases)
 
     def known(self) -> dict[tuple[str, str], Any]:
-        """What resources derive from the settings and from what is known of the servers, to look up; empty once more is known.
+        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
 
         The keys are what is derived, and for which model.
         """
@@ -155,11 +158,13 @@ class Engine:
 
     def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
-        return self._run(self._begin(call, options, gate), None)
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, gate), None)
 
     def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> Coroutine[Any, Any, R]:
         """Send a call and return what `read` makes of its open response. Raises what `read` raises, too."""
-        return self._run(self._begin(call, options, None), read)
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         config, core = self.config, self.core
@@ -182,6 +187,35 @@ class Engine:
             gate=gate,
         )
 
+    async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+        """`_run` where somebody observes calls. A stream has only begun then: its reader tells of its end."""
+        call = state.call
+        facts = CallFacts(
+            kind=call.kind,
+            scope="call" if state.gate is None else "item",
+            model=call.model,
+            url=self.url_of(call),
+            stream=call.stream,
+            fields=call.fields,
+        )
+        seen = state.observations = observers.begin(facts)
+        own = (self.config.headers, call.headers, state.headers)
+        state.headers = {**observers.headers_of(seen, *own), **state.headers}
+        try:
+            result = await self._run(state, read)
+        except BaseException as error:
+            observers.ended(seen, None, error)
+            raise
+        reader = _as_reader(result)
+        meta: object = getattr(result, "meta", None) if reader is None else reader.meta()
+        status: int = getattr(meta, "status", 200)
+        observers.attempted(seen, Attempt(state.base_url, status, time.monotonic() - state.sent))
+        if reader is None:
+            observers.ended(seen, result, None)
+        else:
+            reader.observe(seen)
+        return result
+
     async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
         """THE retry loop: attempts until one has a result or a failure is the call's own.
 
@@ -194,12 +228,14 @@ class Engine:
         while True:
             if state.gate is not None or core.rate is not None or core.closed:
                 await self._acquire_slot(state)
-            sent = time.monotonic()
+            state.sent = time.monotonic()
             try:
                 with self._choose_replica(state):
                     result = await self._exchange(state, transport, read)
             except NimError as error:
-                state.history.append(attempt_of(state.base_url, error, time.monotonic() - sent))
+                state.history.append(attempt_of(state.base_url, error, time.monotonic() - state.sent))
+                if state.observations:
+                    observers.attempted(state.observations, state.history[-1])
                 await self._prepare_next(state, error)
             except BaseException:
                 if state.gate is not None:
@@ -301,23 +337,23 @@ class Engine:
         sent = time.monotonic()
         response: Response | None = None
         try:
-            began = time.monotonic()
             head, body = await transport.open(request, state.timeouts, state.deadline)
-            if head.status not in (200, 201):
-                head, body = await self._delivered(state, transport, request, began, head, body)
-            response = Response(
-                head,
-                body,
-                request,
-                state.base_url,
-                state.number,
-                state.history,
-                state.timeouts,
-                self.config.limits,
-                state.started,
-                sent,
-                time.monotonic,
+            begun = Response(
+                head=head,
+                body=body,
+                request=request,
+                base_url=state.base_url,
+                number=state.number,
+                earlier=state.history,
+                timeouts=state.timeouts,
+                limits=self.config.limits,
+                started=state.started,
+                sent=sent,
+                clock=time.monotonic,
             )
+            if head.status not in (200, 201):
+                await self._deliver(state, transport, begun)
+            response = begun
             core.dialects.inspect_headers(state.url, response.head.headers)
             try:
                 core.note_deprecation(call, response.head)
@@ -378,40 +414,24 @@ class Engine:
         self.core.dialects.read(meta.url, call.path, value)
         return call.decode(value, meta)
 
-    async def _delivered(
-        self,
-        state: CallState[Any],
-        transport: Transport,
-        request: HttpRequest,
-        began: float,
-        head: HttpHead,
-        body: Body,
-    ) -> tuple[HttpHead, Body]:
-        """The response with the result in it, where the first one may not be that.
-
-        Args:
-            state: The call.
-            transport: What carries its requests.
-            request: The one that was answered.
-            began: When it was sent, in monotonic seconds.
-            head: The head of the response.
-            body: Its body.
-        """
-        call = state.call
+    async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
+        """Wait for the result where this response is not it: put the one with the result in its place."""
+        call, head, request = state.call, response.head, response.request
         if head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers):
-            return head, body
+            return
         delivery = Delivery(
             transport=transport,
             request=request,
             timeouts=state.timeouts,
-            began=began,
+            began=response.sent,
             deadline=state.deadline,
             poll=partial(self._requests.poll, call, request.url, state.headers),
             fetch=self._requests.fetch,
             clock=time.monotonic,
             sleep=self.sleep,
         )
-        return await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
+        follow = call.follow or self.is_platform(request.url)
+        response.head, response.body = await delivery.result(head, response.body, follow=follow)
 
     async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
         """The error for a status that is no success."""
@@ -448,6 +468,10 @@ def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptE
         callback(event)
     except Exception:  # a fault of the callback must not become the call's
         log.exception("on_attempt raised")
+
+
+def _as_reader(result: object) -> Reader[Any] | None:
+    return cast(Reader[Any], result) if isinstance(result, Reader) else None
 
 
 def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:

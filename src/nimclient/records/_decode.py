@@ -13,6 +13,7 @@ from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
 _MAX_DIGITS = 19  # a longer number is no count
+_MAX_DECIMAL = 40  # characters: Python's own longest float has 25
 
 
 def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
@@ -84,6 +85,18 @@ def whole_number(value: Json) -> int | None:
     return None
 
 
+def finite_number(value: Json) -> float | None:
+    """A number as servers write it (0.5, 1, "0.5"); None for anything else, NaN, infinity and a boolean too."""
+    if isinstance(value, str) and len(value) <= _MAX_DECIMAL and "_" not in value:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
 def pop_number(data: JsonDict, name: str) -> int | None:
     """Take a whole number out of an object. What cannot be read as one stays there, for `extra`."""
     value = data.pop(name, None)
@@ -109,7 +122,8 @@ def pop_time(data: JsonDict, name: str) -> int | None:
     """`pop_number` for Unix seconds, of which some servers send fractions."""
     value = data.get(name)
     if type(value) is int:
-        return data.pop(name)
+        del data[name]
+        return value
     if isinstance(value, float) and math.isfinite(value):
         data[name] = math.floor(value)
     return pop_number(data, name)

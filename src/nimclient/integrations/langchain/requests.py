@@ -65,6 +65,8 @@ class Forms:
         """The options of the next attempt; those of streams are sent with a stream only."""
         options = _with_stream_options(self._options, stream=stream)
         form = self.form
+        if (nvext := self._taken_hints()) is not None:
+            options["nvext"] = nvext
         if form in ("guided_json", "nvext"):
             del options["response_format"]
         if form == "guided_json":
@@ -74,14 +76,32 @@ class Forms:
         return options
 
     def reject(self, error: NimError) -> None:
-        """Note that the server does not take the form that was tried. Raises the error where it says something else."""
-        form = self.form
-        if form not in _FORM_WORDS or not isinstance(error, APIStatusError) or error.status not in (400, 422):
+        """Note that the server does not take the form that was tried, or one of Dynamo's hints, which change from release
+        to release. Raises the error where it says something else."""
+        if not isinstance(error, APIStatusError) or error.status not in (400, 422):
             raise error
         words = f"{error.param or ''} {error.message} {error.body}"
-        if not any(word in words for word in _FORM_WORDS[form]):
+        hints: JsonDict = (self._taken_hints() or {}).get("agent_hints", {})
+        if (hint := next((hint for hint in hints if f"unknown field `{hint}`" in words), None)) is not None:
+            self._refused.add(hint)
+            return
+        form = self.form
+        if form not in _FORM_WORDS or not any(word in words for word in _FORM_WORDS[form]):
             raise error
         self._refused.add(form)
+
+    def _taken_hints(self) -> dict[str, Any] | None:
+        """`nvext` without the hints that the server does not know; None where there are no hints."""
+        nvext = object_of(self._options.get("nvext"))
+        if "agent_hints" not in nvext:
+            return None
+        kept = {name: value for name, value in object_of(nvext["agent_hints"]).items() if name not in self._refused}
+        return {**nvext, "agent_hints": kept}
+
+
+def object_of(value: Any) -> JsonDict:
+    """The mapping as a dict, an empty one for anything else."""
+    return dict(cast(JsonDict, value)) if isinstance(value, Mapping) else {}
 
 
 def chat_request(
