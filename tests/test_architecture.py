@@ -44,7 +44,7 @@ LIBRARIES = {
     "requests": (),
     "httpx": ("integrations/httpx.py",),
     "langchain_core": ("integrations/langchain",),
-    "opentelemetry": ("integrations/opentelemetry.py",),
+    "opentelemetry": ("integrations/opentelemetry",),
 }
 PURE = (
     "errors.py",

@@ -8,14 +8,11 @@ import traceback
 import pytest
 from attrs import evolve
 
-from nimclient import AsyncClient
+from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
 from nimclient._base.config import (
     ClientConfig,
     Credentials,
-    Limits,
-    RetryPolicy,
     Secret,
-    Timeouts,
     check_dialect,
     check_headers,
     check_key,

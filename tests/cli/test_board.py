@@ -7,8 +7,9 @@ import pytest
 from attrs import evolve
 from rich.console import Console
 
-from nimclient.cli.board import PACE_SECONDS, Events, Lines, Pace, Rates, amount, board_for, clock, latency, sentence
+from nimclient.cli.board import Events, Lines, board_for
 from nimclient.cli.board_rich import LiveTable, drawn
+from nimclient.cli.figures import PACE_SECONDS, Pace, Rates, amount, clock, latency, sentence
 from nimclient.records import Progress
 
 EARLY = Progress(0, None, 0, 0, 0.0)

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from nimclient.cli.report import Report, percentile, rows, to_json
-from nimclient.cli.show import Hit
+from nimclient.cli.text import Hit
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1.0), (0.5, 2.5), (0.95, 3.85), (1.0, 4.0)])

@@ -4,8 +4,9 @@ import io
 import pytest
 from rich.console import Console
 
-from nimclient.cli.show import Hit, Plain, progress_line, writer_for
+from nimclient.cli.show import Plain, progress_line, writer_for
 from nimclient.cli.show_rich import MarkdownWriter, Rich, end_of_block
+from nimclient.cli.text import Hit
 
 HITS = [Hit("csv", 0.8, "Read and write."), Hit("csv.writer", 0.25, "Writes. " * 30)]
 ROWS = [("texts", "1,000"), ("time to first token", "2.0 ms")]

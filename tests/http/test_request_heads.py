@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from nimclient._base.values import HttpRequest
 from nimclient._http.head import MAX_KEPT, Heads, request_head
 from nimclient.errors import ConfigurationError
+from nimclient.testing import HttpRequest
 
 URL = "http://nim.test:8000/v1/chat/completions?a=b%20c"
 

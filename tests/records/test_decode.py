@@ -2,10 +2,9 @@
 
 import pytest
 
-from nimclient import records
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta, records
 from nimclient.errors import DecodeError, RerankMismatchError
-from nimclient.records import _decode
+from nimclient.records import Headers, _decode
 
 
 @pytest.mark.parametrize(

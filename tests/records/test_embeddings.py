@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
 from nimclient.errors import DecodeError, EmbeddingMismatchError
+from nimclient.records import Headers
 from nimclient.records.chat import Usage
 from nimclient.records.embeddings import Embeddings, decode_embeddings, loads_embeddings
 

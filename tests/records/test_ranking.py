@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
 from nimclient.errors import DecodeError, RerankMismatchError
+from nimclient.records import Headers
 from nimclient.records.chat import Usage
 from nimclient.records.ranking import RankedDocument, decode_ranking
 

@@ -11,8 +11,11 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk.pacer import Pacer, Turn
+from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.rate import RateLimit
 from nimclient.errors import RateLimitError
+
+__all__ = ["Bucket", "Pacer", "Queue", "RateLimit", "Run", "Server", "Service", "Slots", "Ticket", "simulate"]
 
 
 class Server(Protocol):
@@ -135,14 +138,14 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
     """Send `slices` requests under the pacer; `trip`: seconds on the network, there and back."""
     run = Run()
     fresh = slices
-    again: deque[Turn] = deque()
-    events: list[tuple[float, int, bool, Turn]] = []  # when, number, whether it is an answer
+    again: deque[Ticket] = deque()
+    events: list[tuple[float, int, bool, Ticket]] = []  # when, number, whether it is an answer
     alarm = inf
     now = 0.0
     while True:
         turn = None
         while fresh or again:  # the head of the line asks, refused slices first
-            turn = again[0] if again else turn or Turn()
+            turn = again[0] if again else turn or Ticket()
             pause = pacer.enter(now, turn)
             if pause:
                 alarm = now + pause

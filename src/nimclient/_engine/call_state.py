@@ -9,6 +9,7 @@ from attrs import define, field
 
 from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
+from nimclient._base.observers import Observation
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
@@ -22,8 +23,9 @@ T = TypeVar("T")
 class CallState(Generic[T]):
     """A call: what it sends, its limits, and the outcomes of its attempts.
 
-    `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends, without fields that the server
-    has rejected. `lease` and `url` belong to the current attempt.
+    `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
+    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` are of those
+    who observe calls.
     """
 
     call: Call[T]
@@ -40,6 +42,8 @@ class CallState(Generic[T]):
     number: int = 0
     lease: Lease | SingleEndpoint = field(init=False)
     url: str = ""
+    sent: float = 0.0
+    observations: tuple[Observation, ...] = ()
 
     @property
     def shown_url(self) -> str:

@@ -9,15 +9,17 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from attrs import evolve
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._api.server_types import ServerType
+from nimclient._base import observers
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
+from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
@@ -34,8 +36,9 @@ from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_e
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
+from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
-from nimclient.errors import APIStatusError, ClientClosedError, ConnectionLostError, NimError, RedirectError
+from nimclient.errors import APIStatusError, Attempt, ClientClosedError, ConnectionLostError, NimError, RedirectError
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
@@ -141,12 +144,18 @@ class Engine:
 
     async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
-        result: T = await self._run(self._begin(call, options, gate), None)
+        if observers.installed:
+            result: T = await self._observed(self._begin(call, options, gate), None)
+        else:
+            result = await self._run(self._begin(call, options, gate), None)
         return result
 
     async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
         """Send a call and return what `read` makes of its open response. Also raises what `read` raises."""
-        result: R = await self._run(self._begin(call, options, None), read)
+        if observers.installed:
+            result: R = await self._observed(self._begin(call, options, None), read)
+        else:
+            result = await self._run(self._begin(call, options, None), read)
         return result
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
@@ -169,6 +178,35 @@ class Engine:
             gate=gate,
         )
 
+    async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+        """`_run` where somebody observes calls. A stream has only begun then: its reader tells of its end."""
+        call = state.call
+        facts = CallFacts(
+            kind=call.kind,
+            scope="call" if state.gate is None else "item",
+            model=call.model,
+            url=self.url_of(call),
+            stream=call.stream,
+            fields=call.fields,
+        )
+        seen = state.observations = observers.begin(facts)
+        own = (self.config.headers, call.headers, state.headers)
+        state.headers = {**observers.headers_of(seen, *own), **state.headers}
+        try:
+            result = await self._run(state, read)
+        except BaseException as error:
+            observers.ended(seen, None, error)
+            raise
+        reader = _as_reader(result)
+        meta: object = getattr(result, "meta", None) if reader is None else reader.meta()
+        status: int = getattr(meta, "status", 200)
+        observers.attempted(seen, Attempt(state.base_url, status, time.monotonic() - state.sent))
+        if reader is None:
+            observers.ended(seen, result, None)
+        else:
+            reader.observe(seen)
+        return result
+
     async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
         """The retry loop: attempts until one succeeds or a failure is final.
 
@@ -179,11 +217,13 @@ class Engine:
             await self.core.transport()  # importing aiohttp must not count as a replica's latency
         while True:
             await self._acquire_slot(state)
-            sent = time.monotonic()
+            state.sent = time.monotonic()
             try:
                 result = await self._attempt(state, read)
             except NimError as error:
-                state.history.append(attempt_of(state.base_url, error, time.monotonic() - sent))
+                state.history.append(attempt_of(state.base_url, error, time.monotonic() - state.sent))
+                if state.observations:
+                    observers.attempted(state.observations, state.history[-1])
                 await self._prepare_next(state, error)
             except BaseException:
                 if state.gate is not None:
@@ -417,6 +457,10 @@ def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptE
         callback(event)
     except Exception:  # an error in the callback must not fail the call
         log.exception("on_attempt raised")
+
+
+def _as_reader(result: object) -> Reader[Any] | None:
+    return cast(Reader[Any], result) if isinstance(result, Reader) else None
 
 
 def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:

@@ -35,6 +35,11 @@ class LoopRef:
         """Whether it is the loop that runs here and now."""
         return asyncio.get_running_loop() is self._loop
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it will call nothing any more."""
+        return self._loop.is_closed()
+
     def soon(self, call: Callable[[], object]) -> None:
         """Have the loop call this soon; a closed one calls nothing any more."""
         if not self._loop.is_closed():

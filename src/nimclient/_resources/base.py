@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
 from nimclient._api.models import list_call
+from nimclient._base import observers
+from nimclient._base.observers import CallFacts
 from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine, Read
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
@@ -48,6 +51,12 @@ class Resource:
             if model is None:
                 raise
         return await self._engine.open(call.with_model(model), options, read)
+
+    def _whole(self, kind: str, model: str | None) -> AbstractContextManager[list[object]]:
+        """The block in which a call over many items is observed as one; its result goes into the list that it gives."""
+        known = self._known_model(kind, model)
+        url = (None if known is None else self._engine.endpoint_of(known)) or self._engine.config.base_urls[0]
+        return observers.whole(CallFacts(kind, "many", known, url))
 
     def _known_model(self, kind: str, model: str | None) -> str | None:
         """The model of a call: the caller's, named here or for the client, else the default; None: the server is asked."""

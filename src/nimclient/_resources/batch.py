@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 from anyio import lowlevel
 from attrs import frozen
@@ -18,12 +18,10 @@ from nimclient._api.options import check_names, check_whole, check_word
 from nimclient._base.types import is_items
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.workers import AsCompleted, Source, located
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient.errors import ClientClosedError, ConfigurationError, NimError
 from nimclient.records.batch import Failure
 from nimclient.records.chat import ChatCompletion, decode_message
-
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
 
 R = TypeVar("R")
 
@@ -33,7 +31,7 @@ _AT_ONCE = 100  # items looked through without giving other tasks a turn
 
 
 def as_completed(
-    chat: AsyncChat,
+    chat: ChatCalls,
     method: str,
     source: Source[Any],
     *,
@@ -61,7 +59,7 @@ def as_completed(
 class _Batch:
     """What the items of one call have in common."""
 
-    chat: AsyncChat
+    chat: ChatCalls
     method: str
     on_error: str
     model: str | None
@@ -74,7 +72,7 @@ class _Batch:
             if not source:
                 return
             if self.on_error == "raise":
-                await _look_through(cast(list[Any], source), partial(self._check, model))
+                await _look_through(source, partial(self._check, model))
         if model is None:
             await self.chat._default_model("chat", self.options)
 

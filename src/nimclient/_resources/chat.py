@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar, Unpack, overload
 
-from attrs import evolve
-
-from nimclient._api.assets import with_pending
-from nimclient._api.call import Call
-from nimclient._api.catalog import takes_assets
-from nimclient._api.chat import chat_call
 from nimclient._api.messages import Messages, materialized
-from nimclient._bulk.gate import Gate
+from nimclient._base import observers
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources import batch, parsing, tool_loop
-from nimclient._resources.assets import uploaded
-from nimclient._resources.base import Resource
 from nimclient._resources.batch import Conversations
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient._resources.conversation import Conversation
 from nimclient._resources.history import Store
 from nimclient._resources.tool_loop import OnToolError
 from nimclient._schema.structured import Via
-from nimclient._streams.reader import AnswerReader
-from nimclient._streams.stream import ChatStream, read_chat
+from nimclient._streams.stream import ChatStream
 from nimclient.errors import NimError
 from nimclient.records.answers import Parsed, ToolRun
-from nimclient.records.chat import ChatChunk, ChatCompletion
-from nimclient.records.media import Image
+from nimclient.records.chat import ChatCompletion
 from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
 
 T = TypeVar("T")
 
 
-class AsyncChat(Resource):
+class AsyncChat(ChatCalls):
     """Chat completions (POST /v1/chat/completions)."""
 
     async def create(
@@ -186,7 +176,12 @@ class AsyncChat(Resource):
             model=model,
             options=options,
         )
-        return await batch.in_order(results)
+        if not observers.installed:
+            return await batch.in_order(results)
+        with self._whole("chat", model) as observed:
+            replies = await batch.in_order(results)
+            observed.append(replies)
+        return replies
 
     @overload
     def as_completed(
@@ -256,65 +251,3 @@ class AsyncChat(Resource):
         new one). The options are those of `create`, for every turn.
         """
         return Conversation(self.create, self._opener, system, store, session_id, model, options)
-
-    async def _call(
-        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
-    ) -> Call[ChatCompletion]:
-        """The call, for a model that is found by asking the server where nobody named one."""
-        name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=stream)
-        if name is not None:
-            return call  # else bad input was found before the server is asked
-        name = await self._default_model("chat", options)
-        return self._call_for(method, messages, name, options, stream=stream)
-
-    def _call_for(
-        self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
-    ) -> Call[ChatCompletion]:
-        """The call in the form that the server behind this model takes."""
-        engine = self._engine
-        dialect = engine.dialect_for(model)
-        hosted = dialect == "hosted"
-        own = engine.catalog.own.get(model or "")
-        uploads: tuple[Image, ...] = ()
-        if hosted and model is not None and takes_assets(model):
-            messages, uploads = with_pending(messages)
-        call = chat_call(
-            method,
-            messages,
-            model,
-            options,
-            stream=stream,
-            hosted=hosted,
-            developer=not hosted and dialect != "dynamo",
-            switch=None if own is None else own.thinking_switch,
-        )
-        return evolve(call, uploads=uploads) if uploads else call
-
-    async def _ask(
-        self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None = None
-    ) -> ChatCompletion:
-        """Send a call, its large images beside it."""
-        if not call.uploads:
-            return await self._send(call, options, gate)
-        async with uploaded(self._engine, call, options) as complete:
-            return await self._send(complete, options, gate)
-
-    def _opener(
-        self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
-    ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
-        """What opens a stream of this call. Bad input raises here."""
-        name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=True)
-        return partial(self._open_stream, call, method, messages, options)
-
-    async def _open_stream(
-        self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]
-    ) -> AnswerReader[ChatChunk, ChatCompletion]:
-        if call.model is None:
-            call = await self._call(method, messages, None, options, stream=True)
-        read = partial(read_chat, choices=call.choices)
-        if not call.uploads:
-            return await self._open(call, options, read)
-        async with uploaded(self._engine, call, options) as complete:
-            return await self._open(complete, options, read)

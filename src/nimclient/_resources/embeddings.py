@@ -10,6 +10,7 @@ from attrs import evolve
 
 from nimclient._api.embeddings import check_query, embeddings_call
 from nimclient._api.options import check_texts
+from nimclient._base import observers
 from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
 from nimclient.records._numbers import zeroed_buffer
@@ -103,7 +104,6 @@ class AsyncEmbeddings(Resource):
         Vectors) that were finished by then. For a call that goes on where single texts fail see `embed_stream`.
         """
         checked = check_texts("texts", texts)
-        collected = Collected(len(checked))
         run = EmbedRun(
             self,
             "embeddings.embed_documents",
@@ -117,11 +117,12 @@ class AsyncEmbeddings(Resource):
             total=len(checked),
             options=options,
         )
-        async with EmbedStream(run, checked) as batches:
-            with collected.on_errors():
-                async for batch in batches:
-                    collected.add(batch)
-        return collected.vectors(batches.progress)
+        if not observers.installed:
+            return await collect(run, checked)
+        with self._whole("embedding", model) as observed:
+            vectors = await collect(run, checked)
+            observed.append(vectors)
+        return vectors
 
     def embed_stream(
         self,
@@ -177,6 +178,16 @@ class AsyncEmbeddings(Resource):
         )
         run.check_source(source)
         return EmbedStream(run, source)
+
+
+async def collect(run: EmbedRun, texts: Sequence[str]) -> Vectors:
+    """The vectors of all these texts, in one buffer."""
+    collected = Collected(len(texts))
+    async with EmbedStream(run, texts) as batches:
+        with collected.on_errors():
+            async for batch in batches:
+                collected.add(batch)
+    return collected.vectors(batches.progress)
 
 
 class Collected:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
     FORM_NAMES,
@@ -28,12 +29,9 @@ from nimclient.errors import APIStatusError, OutputInvalidError
 from nimclient.records.answers import Parsed
 from nimclient.records.chat import ChatCompletion
 
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
-
 
 async def parse(
-    chat: AsyncChat,
+    chat: ChatCalls,
     messages: object,
     form: Any,
     *,
@@ -60,7 +58,7 @@ async def parse(
 
 
 async def _ask(
-    chat: AsyncChat,
+    chat: ChatCalls,
     wire: list[JsonDict],
     output: Output,
     via: Via | None,
@@ -87,7 +85,7 @@ async def _ask(
 
 
 async def _call(
-    chat: AsyncChat, wire: list[JsonDict], output: Output, form: Via, model: str | None, options: Mapping[str, Any]
+    chat: ChatCalls, wire: list[JsonDict], output: Output, form: Via, model: str | None, options: Mapping[str, Any]
 ) -> Call[ChatCompletion]:
     """The call that asks for the output in this form."""
     asked = {**options, **form_fields(form, output, options)}

@@ -21,6 +21,7 @@ from nimclient._api.ranking import (
     ranking_call,
     slices,
 )
+from nimclient._base import observers
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.slicing import Sizes
 from nimclient._bulk.workers import run_all
@@ -57,15 +58,12 @@ async def rerank(
         spans = list(slices(passages, min(batch_size or most, most)))
     if len(spans) == 1:
         run.gate = None
-    try:
-        if len(spans) > 1 and len(run.forms()) > 1 and resource._engine.core.ranking_form is None:
-            await run.rank(spans.pop(0))  # the first one finds out how this server is asked
-        await run_all(spans, run.rank, gate.width, _note)
-    except NimError as error:
-        error.completed = tuple(sorted(run.parts.items()))
-        raise
-    ranking = merged(run.parts)
-    return ranking if top_n is None else evolve(ranking, results=ranking.results[:top_n])
+    if len(spans) == 1 or not observers.installed:
+        return await run.rank_all(spans, gate)
+    with resource._whole("ranking", run.model) as observed:
+        ranking = await run.rank_all(spans, gate)
+        observed.append(ranking)
+    return ranking
 
 
 def _documents(part: Ranking) -> float:
@@ -115,6 +113,18 @@ class _Run:
         return ranking_call(
             form, self.query, chosen, self.model, top_n=self.top_n, truncate=self.truncate, options=self.options
         )
+
+    async def rank_all(self, spans: list[range], gate: Gate) -> Ranking:
+        """Rank the slices side by side. An error has, as `.completed`, the rankings of those that were finished."""
+        try:
+            if len(spans) > 1 and len(self.forms()) > 1 and self.resource._engine.core.ranking_form is None:
+                await self.rank(spans.pop(0))  # the first one finds out how this server is asked
+            await run_all(spans, self.rank, gate.width, _note)
+        except NimError as error:
+            error.completed = tuple(sorted(self.parts.items()))
+            raise
+        ranking = merged(self.parts)
+        return ranking if self.top_n is None else evolve(ranking, results=ranking.results[: self.top_n])
 
     async def rank(self, span: range) -> None:
         """Rank a slice; one that the server says is too large in pieces. An error has the position of its first document."""

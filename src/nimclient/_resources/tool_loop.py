@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve
 
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
+from nimclient._base import observers
 from nimclient._base.callbacks import call_user
+from nimclient._base.observers import ToolFacts
 from nimclient._base.types import JsonDict
 from nimclient._bulk.workers import run_all
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient._schema.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
 from nimclient.errors import ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
 
-if TYPE_CHECKING:
-    from nimclient._resources.chat import AsyncChat
-
 OnToolError: TypeAlias = Literal["return", "raise"]
 
 
 async def run_tools(
-    chat: AsyncChat,
+    chat: ChatCalls,
     messages: object,
     tools: Iterable[ToolLike],
     *,
@@ -100,7 +100,19 @@ async def _result(known: Mapping[str, Tool], on_tool_error: OnToolError, call: T
 
 
 async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
-    """Run one call; ToolError for whatever goes wrong with it."""
+    """Run one call, observed where somebody does; ToolError for whatever goes wrong with it."""
+    if not observers.installed:
+        return await _text(known, call)
+    tool = known.get(call.name)
+    facts = ToolFacts(call.name, call.id, call.arguments, None if tool is None else tool.description)
+    with observers.tool_run(facts) as results:
+        text = await _text(known, call)
+        results.append(text)
+    return text
+
+
+async def _text(known: Mapping[str, Tool], call: ToolCall) -> str:
+    """What a call gives, as text."""
     tool = known.get(call.name)
     if tool is None:
         raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(known)}")

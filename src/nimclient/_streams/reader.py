@@ -8,12 +8,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
+from nimclient._base import observers
 from nimclient._base.json import loads
+from nimclient._base.observers import Observation
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
+from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import (
     BOM,
@@ -73,7 +76,9 @@ class Reader(Generic[C]):
         "_closed",
         "_deadline",
         "_failure",
+        "_loop",
         "_max_event",
+        "_observations",
         "_response",
         "_whole",
         "clock",
@@ -95,6 +100,7 @@ class Reader(Generic[C]):
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: NimError | None = None
+        self._observations: Sequence[Observation] = ()  # of those who wait for the end
         self.url = response.url
         self.clock = response.clock
         total = response.timeouts.total
@@ -172,6 +178,8 @@ class Reader(Generic[C]):
             if now >= self.next_check:
                 await self._give_turn(now)
             if self.ended or (self.ready and (phase == "idle" or self.has_content)):
+                if self.ended and self._observations:
+                    self._tell_end()
                 return
             if now >= deadline:
                 raise _timeout(phase, limit)
@@ -252,6 +260,8 @@ class Reader(Generic[C]):
         self._give_up()
         if isinstance(error, NimError):
             self._annotate(error)
+        if self._observations:
+            self._tell_end(error)
 
     def _give_up(self) -> None:
         """Close the connection; an incomplete answer must not look complete."""
@@ -266,10 +276,33 @@ class Reader(Generic[C]):
         """Close the connection."""
         self._closed = True
         self._give_up()
+        if self._observations:
+            self._tell_end()
 
     def abandon(self) -> None:
         """`close` for finalizers."""
         self._body.abandon()
+        if self._observations and self._loop.is_closed:
+            self._tell_end()
+        elif self._observations:  # not here: whatever was interrupted by this may hold a lock of theirs
+            self._loop.soon(self._tell_end)
+
+    # whoever observes the call ---------------------------------------------------------------------------------------
+
+    def observe(self, observations: Sequence[Observation]) -> None:
+        """Have them told of the end of the stream, whatever it is."""
+        self._observations = observations
+        self._loop = LoopRef()
+        if self.ended:
+            self._tell_end()
+
+    def _tell_end(self, error: BaseException | None = None) -> None:
+        observations, self._observations = self._observations, ()
+        observers.ended(observations, self._so_far(), error)
+
+    def _so_far(self) -> object:
+        """What has been made of the stream by now."""
+        return None
 
     def meta(self) -> ResponseMeta:
         """The metadata of the response, with the timings so far."""
@@ -355,6 +388,9 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return error
 
     # results -----------------------------------------------------------------------------------------------------
+
+    def _so_far(self) -> A | None:
+        return self.partial()
 
     def meta(self) -> ResponseMeta:
         """The metadata of the response, with the timings so far."""

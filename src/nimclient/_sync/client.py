@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._api.messages import materialized
+from nimclient._base import observers
 from nimclient._base.config import Dialect
 from nimclient._base.types import Closing, Json, is_array
 from nimclient._client import AsyncClient
@@ -43,7 +44,13 @@ class Chat(Mirror[AsyncChat]):
 
     def _batch(self, list_of_messages: Any, **settings: Any) -> Any:
         if is_lazy(list_of_messages):
-            return in_order(self._completed("chat.batch", list_of_messages, **settings))
+            results = self._completed("chat.batch", list_of_messages, **settings)
+            if not observers.installed:
+                return in_order(results)
+            with self._async._whole("chat", settings.get("model")) as observed:
+                replies = in_order(results)
+                observed.append(replies)
+            return replies
         if is_array(list_of_messages):
             list_of_messages = [materialized(messages) for messages in list_of_messages]
         run: Any = self._async.batch

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.board import Pace, Rates, amount, clock, latency
-from nimclient.cli.show import printable
+from nimclient.cli.figures import Pace, Rates, amount, clock, latency
+from nimclient.cli.text import printable
 from nimclient.records import Progress
 
 FRAME_SECONDS = 0.25

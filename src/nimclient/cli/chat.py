@@ -5,22 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 
-from nimclient import AsyncClient, ChatCompletion, ChatStream
+from nimclient import AsyncClient, ChatCompletion
+from nimclient.cli.chat_answer import described, note_on, print_stream
+from nimclient.cli.chat_question import content_of, options_of, question_of, schema_of
 from nimclient.cli.chat_store import Saved, load_last
 from nimclient.cli.connection import make_client
-from nimclient.cli.failures import UsageError, in_options
-from nimclient.cli.show import Writer, answer_writer, writer_for
-from nimclient.cli.text_input import file_lines, is_terminal, piped_lines
-from nimclient.errors import ConfigurationError
-from nimclient.records import Image
-
-CUT_OFF = "nimclient: the answer was cut off by the token limit; allow more with --max-tokens"
+from nimclient.cli.failures import UsageError
+from nimclient.cli.show import answer_writer, writer_for
+from nimclient.cli.text import Writer
+from nimclient.cli.text_input import is_terminal
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,65 +39,6 @@ def run(args: argparse.Namespace) -> int:
     if note := note_on(completion):
         writer_for(sys.stderr).line(note)
     return 1 if completion.finish_reason == "length" else 0
-
-
-def question_of(args: argparse.Namespace) -> str:
-    """The question of the arguments and what is piped in, a blank line between them. UsageError where there is neither."""
-    asked: str = "" if args.question in (None, "-") else args.question.strip()
-    piped = "" if is_terminal() and args.question != "-" else "\n".join(piped_lines()).strip()
-    if not asked and not piped:
-        raise UsageError('there is no question; ask one: nimclient chat "Why is the sky blue?"')
-    return f"{asked}\n\n{piped}" if asked and piped else asked or piped
-
-
-def content_of(text: str, images: Sequence[str]) -> str | list[Any]:
-    """What a user's message holds: the text, and the images by URL or from files. UsageError for one that is not there."""
-    if not images:
-        return text
-    try:
-        return [text, *(Image(name if "://" in name else Path(name)) for name in images)]
-    except (ConfigurationError, OSError) as error:
-        raise UsageError(f"--image: {in_options(str(error))}") from error
-
-
-def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the request: those that have a name of their own, and -o NAME=VALUE, a value being JSON or a text."""
-    options: dict[str, Any] = {
-        "max_tokens": args.max_tokens,
-        "temperature": args.temperature,
-        "thinking": args.thinking,
-    }
-    for pair in args.option:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise UsageError(f"-o takes NAME=VALUE, such as -o top_p=0.9, not {pair!r}")
-        try:
-            options[name] = json.loads(text)
-        except ValueError:
-            options[name] = text
-    return options
-
-
-def schema_of(args: argparse.Namespace) -> Mapping[str, Any] | None:
-    """The JSON Schema in the file of --schema."""
-    if args.schema is None:
-        return None
-    try:
-        schema: Any = json.loads("\n".join(file_lines(args.schema, "--schema")))
-    except ValueError as error:
-        raise UsageError(f"--schema {args.schema} is not JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise UsageError(f"--schema {args.schema} is no JSON Schema, which is an object")
-    return cast(dict[str, Any], schema)
-
-
-def note_on(completion: ChatCompletion) -> str:
-    """What a reader of the text should know of how it ended; empty for an ordinary answer."""
-    if completion.finish_reason == "length":
-        return CUT_OFF
-    if not completion.text:
-        return f"nimclient: the model answered without text (finish_reason {completion.finish_reason})"
-    return ""
 
 
 async def _ask(args: argparse.Namespace, messages: list[Any]) -> ChatCompletion:
@@ -130,68 +69,3 @@ async def _parsed(
     if data is not None:
         data.line(json.dumps(parsed.value, ensure_ascii=False, indent=2))
     return parsed.completion
-
-
-def described(completion: ChatCompletion) -> str:
-    """Model, timings and usage in one line."""
-    parts = [completion.model or "a model without a name"]
-    if completion.meta is not None:
-        timings = completion.meta.timings
-        if timings.ttft is not None:
-            parts.append(f"first token after {timings.ttft * 1000:,.0f} ms")
-        if timings.total is not None:
-            parts.append(f"{timings.total:,.2f} s")
-    if completion.usage is not None:
-        parts.append(
-            f"{completion.usage.prompt_tokens:,} prompt + {completion.usage.completion_tokens:,} answer tokens"
-        )
-    if completion.meta is not None and completion.meta.request_id:
-        parts.append(f"request id {completion.meta.request_id}")
-    return ", ".join(parts)
-
-
-async def print_stream(stream: ChatStream, data: Writer, words: Writer) -> ChatCompletion:
-    """Write the text of a stream piece by piece, ending with a line break whatever happens; `words` hears of thinking."""
-    shown = Shown(data, words)
-    try:
-        async for chunk in stream:
-            shown.add(chunk.text, chunk.reasoning)
-    finally:
-        shown.end()
-    return await stream.final()
-
-
-class Shown:
-    """An answer on its way to the eye: reasoning dimmed where a person reads it, announced otherwise; then the text."""
-
-    def __init__(self, data: Writer, words: Writer) -> None:
-        self._data = data
-        self._words = words
-        self._thinking = False
-        self._reasoning = False
-        self._written = False
-
-    def add(self, text: str, reasoning: str | None) -> None:
-        """A piece of either."""
-        if text:
-            self._end_reasoning()
-            self._data.piece(text)
-            self._written = True
-        elif reasoning:
-            if self._data.is_terminal:
-                self._data.aside(reasoning)
-                self._reasoning = True
-            elif not self._thinking:
-                self._words.line("thinking …")
-            self._thinking = True
-
-    def _end_reasoning(self) -> None:
-        if self._reasoning:
-            self._data.aside("\n\n")
-            self._reasoning = False
-
-    def end(self) -> None:
-        """A line break behind the last piece."""
-        self._end_reasoning()
-        if self._written:
-            self._data.line()

@@ -15,7 +15,8 @@ from typing import Any
 from attrs import define, field
 
 from nimclient import ChatCompletion, Client, NimError
-from nimclient.cli.chat import CUT_OFF, Shown, content_of, described, options_of, schema_of
+from nimclient.cli.chat_answer import CUT_OFF, Shown, described
+from nimclient.cli.chat_question import content_of, options_of, schema_of
 from nimclient.cli.chat_store import Saved, load_last, save_last, state_folder
 from nimclient.cli.connection import client_settings
 from nimclient.cli.failures import CommandError, UsageError, explain

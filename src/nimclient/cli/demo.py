@@ -19,13 +19,14 @@ from pathlib import Path
 import anyio
 
 from nimclient import AsyncClient, AttemptEvent, NimError, Vector, Vectors
-from nimclient.cli.chat import print_stream
+from nimclient.cli.chat_answer import print_stream
 from nimclient.cli.connection import is_hosted, make_client, names_a_server
 from nimclient.cli.corpus import Document, choose, read_corpus
 from nimclient.cli.failures import CommandError, explain
 from nimclient.cli.report import Report, rows, to_json
 from nimclient.cli.search import Index
-from nimclient.cli.show import Hit, Writer, writer_for
+from nimclient.cli.show import writer_for
+from nimclient.cli.text import Hit, Writer
 from nimclient.errors import APIStatusError, ConfigurationError, JobStoreError
 from nimclient.jobs.files import write_whole
 

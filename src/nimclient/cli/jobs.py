@@ -14,9 +14,10 @@ import anyio
 from attrs import define, frozen
 
 from nimclient import AsyncClient, NimError
-from nimclient.cli.board import Board, Events, board_for, clock
+from nimclient.cli.board import Board, Events, board_for
 from nimclient.cli.connection import make_client
 from nimclient.cli.failures import UsageError, explain, in_options
+from nimclient.cli.figures import clock
 from nimclient.errors import ConfigurationError
 from nimclient.jobs import JobReport
 from nimclient.records import Progress

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from nimclient.cli.show import Hit
+from nimclient.cli.text import Hit
 
 
 @define

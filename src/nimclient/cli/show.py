@@ -8,77 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from contextlib import contextmanager
+from typing import TextIO
 
-from attrs import frozen
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, printable
 
 PROGRESS_SECONDS = 2.0
-MARKS = {"ok": "ok", "note": "–", "failed": "FAILED"}
-NAME_WIDTH = 10
-
-Advance = Callable[[int, int], None]
-"""Tells progress: how many are done, of how many."""
-
-_BIDI = (
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-)  # embeddings, overrides and isolates reorder what is around them
-_CONTROLS = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), *_BIDI) if chr(code) not in "\n\t"}
-
-
-@frozen
-class Hit:
-    """One search result: the name of the text, its cosine with the query, and the first line of it."""
-
-    name: str
-    score: float
-    summary: str
-
-
-class Writer(Protocol):
-    """Writes to one stream."""
-
-    @property
-    def is_terminal(self) -> bool:
-        """Whether a person reads it."""
-        ...
-
-    def aside(self, text: str) -> None:
-        """Text like that of `piece` that stands back behind the rest: dimmed on a terminal."""
-        ...
-
-    def line(self, text: str = "") -> None:
-        """One line."""
-        ...
-
-    def heading(self, text: str) -> None:
-        """One line that stands out, with an empty one above."""
-        ...
-
-    def piece(self, text: str) -> None:
-        """Text as it comes, at once and without a line break."""
-        ...
-
-    def hits(self, hits: Sequence[Hit]) -> None:
-        """Search results, one a line."""
-        ...
-
-    def table(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Two columns: what it is, and how much."""
-        ...
-
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A list with a heading for each column, one row a line."""
-        ...
-
-    def finding(self, state: str, name: str, text: str, remedy: str) -> None:
-        """How something is ("ok", "note", "failed"), in a line, and in another one what to do about it."""
-        ...
-
-    def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
-        """Shows how far something is for the length of the block."""
-        ...
 
 
 class Plain:
@@ -184,8 +119,3 @@ def progress_line(label: str, unit: str, done: int, total: int, seconds: float) 
     """How far it is, in words."""
     rate = f", {done / seconds:,.0f} {unit}/s" if seconds > 0 else ""
     return f"{label}: {done:,} of {total:,} {unit}{rate}"
-
-
-def printable(text: str) -> str:
-    """Text without control characters other than line breaks and tabs, and without those that change its direction."""
-    return text.translate(_CONTROLS)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.show import MARKS, NAME_WIDTH, Advance, Hit, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, printable
 
 _COLOURS = {"ok": "green", "note": "dim", "failed": "bold red"}
 _AFTER_SPACE = re.compile(r"(?<=\s)")

@@ -178,6 +178,23 @@ def test_dynamo_gets_its_hints() -> None:
     assert hints(transport)["prefix_id"] != prefix
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+async def test_hints_that_the_server_does_not_know_are_left_out(streaming: bool) -> None:
+    """Dynamo 1.6 rejects `iat` and `prefix_id`: each is dropped once, and remembered."""
+    words = "Failed to deserialize the JSON body into the target type: unknown field `{}`, expected one of `priority`"
+    rejected = [
+        (400, {}, {"message": words.format(name), "type": "Bad Request", "code": 400}) for name in ("iat", "prefix_id")
+    ]
+    answer: Any = [event({"content": "Hello"}, "stop")] if streaming else reply()
+    transport = FakeTransport([*rejected, answer, answer])
+    chat = ChatNVIDIADynamo(base_url=URL, model="m", max_retries=0, transport=transport)
+    for _ in range(2):
+        texts = [chunk.text async for chunk in chat.astream("hi")] if streaming else [(await chat.ainvoke("hi")).text]
+        assert "".join(texts) == "Hello"
+    assert len(transport.requests) == 4
+    assert hints(transport) == {"osl": 512, "latency_sensitivity": 1.0, "priority": 1}
+
+
 @pytest.mark.parametrize("wrong", [{"osl": -1}, {"iat": 1.5}, {"priority": True}, {"latency_sensitivity": "high"}])
 def test_hints_that_make_no_sense_are_value_errors(wrong: dict[str, Any]) -> None:
     """They are checked at the call."""

@@ -380,7 +380,7 @@ def test_what_is_written_down_holds_no_secret(canned_chat: Any, monkeypatch: pyt
 def test_settings_of_the_client_are_in_no_body(canned_chat: Any) -> None:
     """C15: streaming, max_retries, timeout, api_key and verify_ssl are fields and never JSON."""
     chat, transport = canned_chat(reply(), max_retries=3, timeout=5, api_key="key", verify_ssl=False)
-    chat.invoke("hi")
+    chat.invoke("hi", max_retries=1, api_key="other")
     assert transport.requests[0].json.keys() == {"model", "messages"}
 
 

@@ -238,6 +238,29 @@ def test_available_models_of_the_simulator(simulator: str) -> None:
     assert known.thinking_param_enable == {"chat_template_kwargs": {"enable_thinking": True}}
 
 
+def test_equal_objects_are_equal_whether_used_or_not() -> None:
+    """Clients are no part of an object: a copy, and one built alike, are equal after a call, too."""
+    transport = FakeTransport([reply()] * 20)
+    chat = ChatNVIDIA(base_url=URL, model="a", transport=transport)
+    chat.invoke("hi")
+    assert chat == ChatNVIDIA(base_url=URL, model="a", transport=transport) == chat.model_copy()
+    assert chat != ChatNVIDIA(base_url=URL, model="b", transport=transport)
+    for number in range(12):
+        chat.default_headers = {"X-Request": str(number)}
+        chat.invoke("hi")
+        assert transport.requests[-1].headers.get("x-request") == str(number)
+
+
+async def test_models_are_listed_once_an_object() -> None:
+    """The list is asked for once, with or without await; another server is another list."""
+    transport = FakeTransport([{"data": [{"id": "a"}]}, {"data": [{"id": "b"}]}])
+    chat = ChatNVIDIA(base_url=URL, model="a", transport=transport)
+    for models in (chat.available_models, await chat.aget_available_models(), chat.available_models):
+        assert [model.id for model in models] == ["a"]
+    chat.base_url = "http://elsewhere.test"
+    assert [model.id for model in chat.available_models] == ["b"]
+
+
 async def test_available_models_with_await(simulator: str) -> None:
     """The list can be had without blocking a loop."""
     models = await NVIDIAEmbeddings(base_url=simulator, model="m").aget_available_models()

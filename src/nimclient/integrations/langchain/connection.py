@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from attrs import frozen
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
 
-from nimclient import AsyncClient, Client, RetryPolicy, Timeouts, __version__
+from nimclient import AsyncClient, Client, ModelList, RetryPolicy, Timeouts, __version__
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import catalog
 from nimclient.integrations.langchain import models as registry
@@ -25,6 +25,7 @@ from nimclient.integrations.langchain.caller import warn
 HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
 _KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+_MAX_LINKS = 8
 _OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client itself has no default of this kind
 _KIND_OF = {"ChatNVIDIA": "chat", "NVIDIAEmbeddings": "embedding", "NVIDIARerank": "ranking", "NVIDIA": "completions"}
 
@@ -86,11 +87,12 @@ class _Options:
 
 
 class Link:
-    """An object's own view of the shared clients, valid while its fields stay as they are."""
+    """A view of the shared clients with the limits and headers of an object, as its fields were."""
 
     def __init__(self, server: Server, options: _Options) -> None:
         self.server = server
         self.options = options
+        self.models: tuple[registry.Model, ...] | None = None  # as they were listed
         self.clients = _clients.get(server) or _clients.setdefault(server, Clients(server))
 
     @cached_property
@@ -103,8 +105,32 @@ class Link:
         """The same for await."""
         return self.clients.awaiting.with_options(**self.options.settings())
 
-    def __deepcopy__(self, memo: object) -> Link:
+
+class Links:
+    """The links of an object and of its copies. They are no part of what an object is: all are equal, none is pickled."""
+
+    def __init__(self) -> None:
+        self._links: dict[tuple[Server, _Options], Link] = {}
+
+    def get(self, server: Server, options: _Options) -> Link:
+        """The link for these fields, made where there is none."""
+        link = self._links.get((server, options))
+        if link is None:
+            if len(self._links) >= _MAX_LINKS:  # of an object whose fields change from call to call
+                self._links.clear()
+            link = self._links[server, options] = Link(server, options)
+        return link
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Links)
+
+    __hash__ = None  # type: ignore[assignment]  # equal to all others
+
+    def __deepcopy__(self, memo: object) -> Links:
         return self
+
+    def __reduce__(self) -> tuple[type[Links], tuple[()]]:
+        return Links, ()
 
 
 class EnvironmentKey(SecretStr):
@@ -138,7 +164,7 @@ class Connection(BaseModel):
     )
 
     _resolved: bool = PrivateAttr(False)
-    _link: Link | None = PrivateAttr(None)
+    _links: Links = PrivateAttr(default_factory=Links)
     _environment_base: str | None = PrivateAttr(None)
 
     @model_validator(mode="before")
@@ -228,16 +254,13 @@ class Connection(BaseModel):
             self.transport,
         )
         options = _Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
-        link = self._link
-        if link is None or link.server != server or link.options != options:
-            if self.is_hosted and not self._has_key:
-                raise ConfigurationError(
-                    "[401] Unauthorized: the hosted catalog needs an API key. "
-                    "Please check or regenerate your API key: create one at https://build.nvidia.com "
-                    "and set NVIDIA_API_KEY (or pass api_key=)"
-                )
-            link = self._link = Link(server, options)
-        return link
+        if self.is_hosted and not self._has_key:
+            raise ConfigurationError(
+                "[401] Unauthorized: the hosted catalog needs an API key. "
+                "Please check or regenerate your API key: create one at https://build.nvidia.com "
+                "and set NVIDIA_API_KEY (or pass api_key=)"
+            )
+        return self._links.get(server, options)
 
     @property
     def _blocking(self) -> Client:
@@ -267,10 +290,12 @@ class Connection(BaseModel):
 
     @property
     def available_models(self) -> list[registry.Model]:
-        """The models that this class can speak to: what the server lists (one request), in the hosted catalog of this class
-        only, and completed with the table of known models."""
-        listed = self._blocking.models.list()
-        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+        """The models that this class can speak to: what the server lists (one request an object), in the hosted catalog
+        of this class only, and completed with the table of known models."""
+        link = self._now
+        if link.models is None:
+            self._keep_models(link, link.blocking.models.list())
+        return list(link.models or ())
 
     @classmethod
     def get_available_models(cls, **kwargs: Any) -> list[registry.Model]:
@@ -279,8 +304,13 @@ class Connection(BaseModel):
 
     async def aget_available_models(self) -> list[registry.Model]:
         """`available_models` with await."""
-        listed = await self._awaiting.models.list()
-        return registry.listed_models(listed, self.client_name if self.is_hosted else None)
+        link = self._now
+        if link.models is None:
+            self._keep_models(link, await link.awaiting.models.list())
+        return list(link.models or ())
+
+    def _keep_models(self, link: Link, listed: ModelList) -> None:
+        link.models = tuple(registry.listed_models(listed, self.client_name if self.is_hosted else None))
 
     # pickles -----------------------------------------------------------------------------------------------------
 
@@ -293,7 +323,6 @@ class Connection(BaseModel):
             **state,
             "__dict__": {**state["__dict__"], **hidden},
             "__pydantic_fields_set__": given,
-            "__pydantic_private__": {**(state["__pydantic_private__"] or {}), "_link": None},
         }
 
     def __setstate__(self, state: dict[Any, Any]) -> None:

@@ -19,7 +19,8 @@ class ChatNVIDIADynamo(ChatNVIDIA):
     """ChatNVIDIA for NVIDIA Dynamo: each request carries `nvext.agent_hints`.
 
     `osl`: output tokens that are expected; `iat`: milliseconds between requests; `priority`: higher is served first
-    (Dynamo 1.1 and later), see `inference_priority`. All four can be given per call.
+    (Dynamo 1.1 and later), see `inference_priority`. All four can be given per call. A hint that the server rejects as
+    unknown (Dynamo 1.6: `iat`, `prefix_id`) is left out from then on.
     """
 
     osl: int = Field(512, description="Output tokens that are expected")

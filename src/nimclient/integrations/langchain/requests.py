@@ -18,7 +18,12 @@ from nimclient.records.params import ChatOptions, CompletionOptions
 CHAT_OPTIONS = frozenset(ChatOptions.__optional_keys__)
 COMPLETION_OPTIONS = frozenset(CompletionOptions.__optional_keys__)
 _MERGED = ("chat_template_kwargs", "nvext", "extra_body", "extra_headers")
-_NOT_SENT = frozenset({"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"})
+_NOT_SENT = frozenset(
+    {"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"}
+    | {"api_key", "nvidia_api_key", "max_retries", "streaming", "verify_ssl"}
+)
+"""Keywords of a call that are no fields of a body; the second row belongs to the constructor."""
+
 _FORM_WORDS = {"response_format": ("response_format", "json_schema"), "guided_json": ("guided_json",)}
 """What an error says that objects to a form; of `nvext` there is nothing left to try."""
 
@@ -60,6 +65,8 @@ class Forms:
         """The options of the next attempt; those of streams are sent with a stream only."""
         options = _with_stream_options(self._options, stream=stream)
         form = self.form
+        if (nvext := self._taken_hints()) is not None:
+            options["nvext"] = nvext
         if form in ("guided_json", "nvext"):
             del options["response_format"]
         if form == "guided_json":
@@ -69,14 +76,32 @@ class Forms:
         return options
 
     def reject(self, error: NimError) -> None:
-        """Note that the server does not take the form that was tried. Raises the error where it says something else."""
-        form = self.form
-        if form not in _FORM_WORDS or not isinstance(error, APIStatusError) or error.status not in (400, 422):
+        """Note that the server does not take the form that was tried, or one of Dynamo's hints, which change from release
+        to release. Raises the error where it says something else."""
+        if not isinstance(error, APIStatusError) or error.status not in (400, 422):
             raise error
         words = f"{error.param or ''} {error.message} {error.body}"
-        if not any(word in words for word in _FORM_WORDS[form]):
+        hints: JsonDict = (self._taken_hints() or {}).get("agent_hints", {})
+        if (hint := next((hint for hint in hints if f"unknown field `{hint}`" in words), None)) is not None:
+            self._refused.add(hint)
+            return
+        form = self.form
+        if form not in _FORM_WORDS or not any(word in words for word in _FORM_WORDS[form]):
             raise error
         self._refused.add(form)
+
+    def _taken_hints(self) -> dict[str, Any] | None:
+        """`nvext` without the hints that the server does not know; None where there are no hints."""
+        nvext = object_of(self._options.get("nvext"))
+        if "agent_hints" not in nvext:
+            return None
+        kept = {name: value for name, value in object_of(nvext["agent_hints"]).items() if name not in self._refused}
+        return {**nvext, "agent_hints": kept}
+
+
+def object_of(value: Any) -> JsonDict:
+    """The mapping as a dict, an empty one for anything else."""
+    return dict(cast(JsonDict, value)) if isinstance(value, Mapping) else {}
 
 
 def chat_request(
@@ -163,6 +188,7 @@ def _move_stream_options(wanted: dict[str, Any]) -> None:
 
 
 def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
+    """The options of a call: what was said of streams, kept in `_stream_options`, is for streams only."""
     taken = dict(options)
     extra = dict(taken.get("extra_body") or {})
     given = extra.pop("_stream_options", None)
