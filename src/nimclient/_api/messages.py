@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from nimclient._base.types import Json, JsonDict, is_array, is_items
+from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._schema.tools import sendable_arguments
 from nimclient.errors import ConfigurationError
 from nimclient.records._tags import RAW_CONTENT
@@ -85,10 +85,23 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
 
 
 def _tool_call(call: Any) -> Any:
-    """A record without extra fields (strict servers reject them); anything else unchanged."""
+    """A record without what its server added to it (strict servers reject that); anything else as it is, but for arguments
+    that no server takes.
+    """
+    if is_object(call):
+        return _with_sendable_arguments(call)
     if not isinstance(call, ToolCall):
         return call
     return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": sendable_arguments(call)}}
+
+
+def _with_sendable_arguments(call: JsonDict) -> JsonDict:
+    """A call that was saved as it came, or made by hand."""
+    function = call.get("function")
+    if not is_object(function) or not isinstance(arguments := function.get("arguments", ""), str | None):
+        return call
+    sendable = sendable_arguments(ToolCall("", "", arguments or ""))
+    return call if sendable == arguments else {**call, "function": {**function, "arguments": sendable}}
 
 
 def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:

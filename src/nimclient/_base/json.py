@@ -17,6 +17,8 @@ from nimclient.errors import ConfigurationError, DecodeError
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 250  # orjson writes 254 levels
+_MAX_CONTAINERS = 2**22  # objects and lists: 300 MB of them; the largest answers with log probabilities have a tenth
+_MAX_VALUES = 2**25  # 1 GB of numbers
 SEPARATOR = b",0,"
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
@@ -35,10 +37,13 @@ def dumps(value: Any, what: str = "body") -> bytes:
 
 
 def loads(data: bytes | bytearray | memoryview, what: str = "the response", *, keep_surrogates: bool = False) -> Any:
-    """Decode `data`; raise DecodeError with a printable excerpt, also for nesting that is too deep to be encoded again.
+    """Decode `data`; raise DecodeError with a printable excerpt, also for what is nested deeper than could be sent again, and
+    for what would take many times its size in memory.
 
     Lone surrogate escapes become U+FFFD, unless `keep_surrogates` keeps them to be joined with the next part of a text.
     """
+    if len(data) > _MAX_CONTAINERS and _has_too_many_values(bytes(data)):
+        raise DecodeError(f"{what} has more than {_MAX_CONTAINERS} objects and lists, or {_MAX_VALUES} values")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -53,6 +58,8 @@ def loads_many(array: bytes, count: int) -> list[Any] | None:
 
     The zeros in between ensure that an invalid text cannot become valid together with the next one.
     """
+    if len(array) > _MAX_CONTAINERS and _has_too_many_values(array):
+        return None
     try:
         values: list[Any] = orjson.loads(array)
     except orjson.JSONDecodeError:
@@ -76,6 +83,11 @@ def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
     """The first printable characters of a response, for error messages."""
     text = bytes(data[: limit * 4]).decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
+
+
+def _has_too_many_values(data: bytes) -> bool:
+    """Whether a text would become more objects than any answer has: `{}` takes 24 times its two bytes and a comma."""
+    return data.count(b"{") + data.count(b"[") > _MAX_CONTAINERS or data.count(b",") > _MAX_VALUES
 
 
 def _may_be_deep(data: bytes) -> bool:

@@ -13,6 +13,7 @@ from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
 _MAX_DIGITS = 19  # a longer number is not a count
+_MAX_DECIMAL = 40  # characters: Python's own longest float has 25
 
 
 def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
@@ -82,6 +83,18 @@ def whole_number(value: Json) -> int | None:
     if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
         return int(value)
     return None
+
+
+def finite_number(value: Json) -> float | None:
+    """A number as servers write it (0.5, 1, "0.5"); None for anything else, NaN, infinity and a boolean too."""
+    if isinstance(value, str) and len(value) <= _MAX_DECIMAL and "_" not in value:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def pop_number(data: JsonDict, name: str) -> int | None:

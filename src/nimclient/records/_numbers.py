@@ -27,7 +27,7 @@ _WRONG = 255
 _VALUES = bytes(_ALPHABET.find(c) % 256 for c in range(256))  # find gives -1, that is 255, for what is not in it
 _LARGE = 2**23  # bytes
 _MANY = 2**16  # bytes: below this NumPy's overhead exceeds the work itself
-_TELLING = 16  # numbers
+_TELLING = 8  # numbers
 _SMALL = bytes(top for top in range(256) if top & 0x7F < 0x38)
 _ORDINARY = bytes(top for top in range(256) if 0x30 <= top & 0x7F <= 0x47 or top in (0, 0x80))
 _NOT_HUGE = bytes(top for top in range(256) if top & 0x7F < 0x60)

@@ -140,6 +140,11 @@ class Vectors(Sequence[Vector]):
     @property
     def zeros(self) -> tuple[int, ...]:
         """The positions of all-zero vectors: no search finds them, and their cosine is undefined."""
+        whole = self._buffer.obj
+        if not isinstance(whole, bytes) or len(whole) != len(self._buffer):
+            whole = self._buffer.tobytes()
+        if not self._row or bytes(self._row) not in whole:  # nearly always: the search skips a row at a time
+            return ()
         return tuple(i for i, row in enumerate(self._rows(range(len(self)))) if not any(row))
 
     @property

@@ -6,7 +6,6 @@ They are never mixed: each has its own field, and `score` is the one that the se
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,7 +14,15 @@ from attrs import frozen
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import RerankMismatchError
-from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, wrong
+from nimclient.records._decode import (
+    as_list,
+    as_object,
+    finite_number,
+    object_or_empty,
+    text_or_none,
+    whole_number,
+    wrong,
+)
 from nimclient.records._record import Record, TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
@@ -101,9 +108,11 @@ def _measure(items: list[Any], path: str) -> str:
 
 def _index_and_score(item: Json, name: str, count: int, path: str, meta: ResponseMeta | None) -> tuple[int, float]:
     data = as_object(item, path, meta)
-    index, number = data.get("index"), data.get(name)
-    if type(index) is not int or not 0 <= index < count:
-        raise wrong(f"index {index!r} is not one of {count} documents", f"{path}.index", meta, RerankMismatchError)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        raise wrong(f"{number!r} is not a finite number", f"{path}.{name}", meta, RerankMismatchError)
-    return index, float(number)
+    index, score = whole_number(data.get("index")), finite_number(data.get(name))
+    if index is None or not 0 <= index < count:
+        problem = f"index {data.get('index')!r:.40} is not one of {count} documents"
+        raise wrong(problem, f"{path}.index", meta, RerankMismatchError)
+    if score is None:
+        problem = f"{data.get(name)!r:.40} is not a finite number"
+        raise wrong(problem, f"{path}.{name}", meta, RerankMismatchError)
+    return index, score
