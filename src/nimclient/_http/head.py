@@ -41,9 +41,9 @@ class Prepared:
 class Heads:
     """The prepared heads of one pool."""
 
-    def __init__(self, loop: AbstractEventLoop, anonymous_ssl: Any) -> None:
+    def __init__(self, loop: AbstractEventLoop, unauthenticated_ssl: Any) -> None:
         self._loop = loop
-        self._unauthenticated_ssl = anonymous_ssl
+        self._unauthenticated_ssl = unauthenticated_ssl
         self._prepared: dict[object, Prepared] = {}
         self._destinations: dict[object, aiohttp.ClientRequest] = {}
 
