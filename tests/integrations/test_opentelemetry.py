@@ -324,6 +324,27 @@ async def test_a_stream_is_measured_chunk_by_chunk(telemetry: Telemetry) -> None
     assert ttft.explicit_bounds[-1] == pytest.approx(81.92)
 
 
+async def test_the_time_of_each_chunk_can_be_left_out(unused: Telemetry) -> None:
+    """chunk_times=False keeps the time to the first chunk and records no point for each other one."""
+    unused.instrument(chunk_times=False)
+    async with client_of(FakeTransport([EVENTS])) as client:
+        await client.chat.stream("hi").final()
+    assert "gen_ai.client.operation.time_per_output_chunk" not in unused.points()
+    assert "gen_ai.client.operation.time_to_first_chunk" in unused.points()
+
+
+async def test_what_a_server_leaves_out_is_left_out(telemetry: Telemetry) -> None:
+    """No attribute is None, which OpenTelemetry would complain of: not of an answer without id, model, usage and reason."""
+    bare = {"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None, "id": None, "model": None}
+    async with client_of(FakeTransport([bare, {"data": [{"embedding": [1.0]}]}])) as client:
+        await client.chat.create("hi", temperature=None)
+        await client.embeddings.create(["1"])
+    chat, embedding = (dict(span.attributes or {}) for span in telemetry.spans)
+    assert {name for name in chat if name.startswith(("gen_ai.response", "gen_ai.usage"))} == set()
+    assert embedding["gen_ai.embeddings.dimension.count"] == 1
+    assert None not in (*chat.values(), *embedding.values())
+
+
 async def test_a_whole_answer_in_one_read_ends_its_span_too(telemetry: Telemetry) -> None:
     """A server that ignores `stream` sends one JSON body: the stream is at its end as soon as it is open."""
     async with client_of(FakeTransport([chat_body()])) as client:
