@@ -487,6 +487,27 @@ async def test_many_items_are_one_span_and_metrics_of_each_request(telemetry: Te
     assert sorted(point.count for point in durations) == [2, 2, 3]
 
 
+async def test_the_callers_span_is_current_again_after_many(telemetry: Telemetry) -> None:
+    """What runs after a batch, or after one that failed, belongs to the caller's span, not to the batch's."""
+    tracer = telemetry.traces.get_tracer("test")
+    with tracer.start_as_current_span("request") as parent:
+        async with client_of(FakeTransport([chat_body(), embedded(["1"]), 400])) as client:
+            await client.chat.batch(["a"])
+            await client.embeddings.embed_documents(["1"])
+            with pytest.raises(NimError):
+                await client.chat.batch(["a"])
+        assert trace.get_current_span() is parent
+
+
+def test_the_callers_span_is_current_again_after_a_blocking_batch(telemetry: Telemetry) -> None:
+    """The same in the caller's thread, for a list and for an iterator."""
+    with telemetry.traces.get_tracer("test").start_as_current_span("request") as parent:
+        with blocking_client_of(FakeTransport([chat_body()] * 2)) as client:
+            client.chat.batch(["a"])
+            client.chat.batch(iter(["a"]))
+        assert trace.get_current_span() is parent
+
+
 async def test_items_and_jobs_have_spans_only_where_they_are_asked_for(unused: Telemetry, tmp_path: Any) -> None:
     """embed_stream, as_completed and jobs make no span; with item_spans each request has one."""
     for item_spans, expected in ((False, 0), (True, 5)):
