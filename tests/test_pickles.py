@@ -13,7 +13,7 @@ import pytest
 
 import nimclient
 from nimclient import AsyncClient, Client, Limits, RetryPolicy, Timeouts, errors, jobs, records
-from nimclient._base.values import Headers, Timings
+from nimclient.records import Headers, Timings
 from nimclient.records.chat import decode_chat
 
 KEY = "nvapi-canary-0123456789abcdef"

@@ -5,10 +5,10 @@ from math import inf
 
 import pytest
 
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy
 from nimclient._bulk.gate import Gate
-from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient.errors import RateLimitError
+from support.capacity import Pacer, Ticket
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 

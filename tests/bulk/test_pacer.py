@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, LEAST_PAUSE, Pacer, Ticket
-from nimclient._bulk.rate import RateLimit
 from nimclient._bulk.window import FIRST
 from nimclient.errors import ConnectError, RateLimitError
+from support.capacity import RateLimit
 
 BUSY = ConnectError("x", kind="refused")
 

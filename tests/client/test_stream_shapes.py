@@ -1,9 +1,7 @@
 """Streams in all the shapes that servers give them end as the plain answer, or as an error with what had arrived."""
 
 import json
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import anyio
@@ -11,12 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import AsyncClient, ChatStream, Limits, Timeouts
-from nimclient._base.values import Headers, HttpHead, HttpRequest
-from nimclient._streams.accumulate import ChatAccumulator, joined
+from nimclient import AsyncClient, ChatStream, Limits
 from nimclient._streams.events import is_plain, is_streamed
-from nimclient._streams.response import Response
-from nimclient._streams.stream import read_chat
 from nimclient.errors import (
     BadRequestError,
     BodyTooLargeError,
@@ -25,7 +19,9 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
+from nimclient.records import Headers
 from nimclient.records.chat import decode_chat
+from nimclient.testing import FakeTransport, HttpHead, HttpRequest
 from support.cutting import cut_into_chunks, cut_into_reads, plain_answers, written
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import (
@@ -68,25 +64,24 @@ class Reads:
         pass
 
 
+class Reading:
+    """A transport that answers with these reads."""
+
+    def __init__(self, reads: list[bytes]) -> None:
+        self._reads = reads
+
+    async def open(self, request: HttpRequest, timeouts: Any, total: float | None) -> tuple[HttpHead, Any]:
+        return HttpHead(200, Headers(), 0.0, None, False), Reads(self._reads)
+
+    async def aclose(self) -> None:
+        pass
+
+
 def streamed(reads: list[bytes]) -> ChatStream:
     """A stream of these reads, without a network."""
-
-    began = time.monotonic()
-    head = HttpHead(200, Headers(), 0.0, None, False)
-    response = Response(
-        head=head,
-        body=Reads(reads),
-        request=HttpRequest("POST", "http://x/v1", {}),
-        base_url="http://x/v1",
-        number=1,
-        earlier=(),
-        timeouts=Timeouts(),
-        limits=Limits(max_event=None),
-        started=began,
-        sent=began,
-        clock=time.monotonic,
-    )
-    return ChatStream(partial(read_chat, response))
+    transport: Any = Reading(reads)
+    client = AsyncClient(base_url="http://x", model="m", limits=Limits(max_event=None), transport=transport)
+    return client.chat.stream("hi")
 
 
 @st.composite
@@ -110,9 +105,10 @@ def test_final_is_the_plain_answer_however_it_is_cut(cut: tuple[dict[str, Any], 
         final = await stream_.final()
         assert final == wanted
         assert "".join(pieces) == wanted.text
+        plain_client = AsyncClient(base_url="http://x", model="m", transport=FakeTransport([data]))
+        assert await plain_client.chat.create("hi") == wanted
 
     anyio.run(read)
-    assert decode_chat(joined(data, ChatAccumulator())) == wanted
 
 
 @settings(max_examples=100, deadline=None)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from nimclient import Limits, Timeouts
-from nimclient._base.values import HttpRequest
 from nimclient._http.aiohttp import AiohttpTransport
 from nimclient._http.base import TransportSettings
 from nimclient._http.watchdog import Alarm, Watchdog
 from nimclient.errors import RequestTimeoutError
+from nimclient.testing import HttpRequest
 from support.server import FaultServer, Flood, Stall
 from support.wire import chunk, head
 

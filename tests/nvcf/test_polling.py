@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, AttemptEvent, RetryPolicy, Timeouts
-from nimclient._nvcf import platform as nvcf
 from nimclient.errors import (
     APIStatusError,
     ConnectError,
@@ -24,6 +23,7 @@ from nimclient.errors import (
     ServerError,
     ServiceUnavailableError,
 )
+from support.polling import poll_every
 from support.server import Close, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, chat_body, error, head, http
 
@@ -39,8 +39,7 @@ ACCEPTED = http(b"", 202, "NVCF-REQID: req-1", "NVCF-STATUS: in-progress", type=
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls follow each other after 10 ms; the platform's patience is 0.2 s."""
-    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.01, None))
-    monkeypatch.setattr(nvcf, "poll_ttl", lambda seconds: 0.2)
+    poll_every(monkeypatch, 0.01, ttl=0.2)
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
 from nimclient.errors import DecodeError
+from nimclient.records import Headers
 from nimclient.records.models import Model, ModelList, decode_model, decode_models
 
 META = ResponseMeta(200, Headers(), "http://host/v1/models")

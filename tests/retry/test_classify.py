@@ -1,6 +1,5 @@
 """The failure table: each class of error and each status has one row, and every part of the client reads the same one."""
 
-import json
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from nimclient._retry.classify import (
     rejects_form,
     scope_of,
 )
-from nimclient._retry.faults import status_error
 from nimclient._schema.structured import FORM_NAMES, Via
 from nimclient.errors import (
     APIStatusError,
@@ -47,6 +45,7 @@ from nimclient.errors import (
     StreamInterruptedError,
     UnprocessableEntityError,
 )
+from support.rejections import rejected
 
 
 def status(number: int) -> APIStatusError:
@@ -138,7 +137,7 @@ def test_every_status_has_a_row(number: int) -> None:
 )
 def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) -> None:
     """Only a 400 or 422 that says the field's whole name rejects it."""
-    error = status_error(status, {}, json.dumps(body).encode(), where="POST /v1/x", request_id=None)
+    error = rejected(status, body)
     assert rejects_field(error, "input_type") is named
 
 

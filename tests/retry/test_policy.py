@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient import errors
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy, errors
 from nimclient._retry.classify import (
     CONNECTION_REFUSED,
     INTERRUPTED,

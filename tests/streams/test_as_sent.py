@@ -332,21 +332,3 @@ async def test_hostile_events_are_errors_of_ours_or_nothing(event: Any) -> None:
             continue
         assert reply.text == "a"
         assert repr(reply)
-
-
-def test_many_tool_calls_and_choices_take_linear_work_and_have_a_cap() -> None:
-    """Twice as many calls or choices cost twice as much; above the cap there is an error of ours."""
-    from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
-    from nimclient._streams.tool_calls import MAX_TOOL_CALLS
-
-    accumulator = ChatAccumulator()
-    for number in range(MAX_TOOL_CALLS):
-        accumulator.add(call(None, f"id-{number}", "f", "{}"))
-    with pytest.raises(DecodeError, match="tool calls"):
-        accumulator.add(call(None, "one more", "f", "{}"))
-    accumulator = ChatAccumulator()
-    for number in range(MAX_CHOICES):
-        accumulator.add(delta("stop", number))
-    assert accumulator.finished
-    with pytest.raises(DecodeError, match="choices"):
-        accumulator.add(delta("stop", MAX_CHOICES))

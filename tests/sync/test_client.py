@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
-from nimclient._sync.portal import PORTAL
 from nimclient.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -21,6 +20,7 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
+from support.portal import run_in_portal
 
 
 @pytest.fixture
@@ -158,13 +158,13 @@ def test_a_blocking_call_in_its_own_loop_is_refused(client: Client) -> None:
         return client.chat.create("hello").text
 
     with pytest.raises(RuntimeError, match="AsyncClient"):
-        PORTAL.run(call)
+        run_in_portal(call)
 
 
 def test_a_dropped_stream_warns_and_is_closed(client: Client) -> None:
     """A stream that is opened and forgotten gives one ResourceWarning."""
     stream = client.chat.stream("hello " * 200)
-    PORTAL.run(stream._async.__aenter__)
+    run_in_portal(stream._async.__aenter__)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del stream

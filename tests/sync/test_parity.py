@@ -14,8 +14,9 @@ import pytest
 import nimclient
 from nimclient import AsyncClient, Client
 from nimclient._base.types import Closing
-from nimclient._resources.chat import AsyncChat
-from nimclient._sync.client import Chat
+
+AsyncChat: Any = type(AsyncClient(base_url="http://x").chat)
+Chat: Any = type(Client(base_url="http://x").chat)
 
 RENAMED = {
     "aclose": "close",

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nimclient import Client, RetryPolicy, SyncChatStream
-from nimclient._sync.portal import PORTAL, Portal
 from nimclient.errors import ClientClosedError, ConfigurationError, StreamFaultError, StreamInterruptedError
 from support.leaks import assert_idle, pools
+from support.portal import Portal, run_in_portal
 from support.server import FaultServer, Pause, ServerThread, Stall
 from support.wire import DONE, END, MODEL, answer, chat, chunk, embedded, head, sse, token
 
@@ -399,4 +399,4 @@ def test_nothing_is_left_in_the_loop(client: Client) -> None:
     async def tasks() -> int:
         return len(asyncio.all_tasks())
 
-    assert PORTAL.run(tasks) == 2  # this one, and the one that ends the loop
+    assert run_in_portal(tasks) == 2  # this one, and the one that ends the loop

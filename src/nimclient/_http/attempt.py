@@ -35,6 +35,8 @@ DRAIN_BYTES = 64 * 1024
 HELD_BACK = 2**16  # a server that has sent more of a body than this along with its head is not held back by Nagle
 READ_BUFFER = 2**18
 SEND_PIECE = 2**18
+MAX_RATIO = 100  # of a compressed body; JSON of numbers has 3, the most repetitive answers have 30
+RATIO_FROM = 2**24  # bytes: below, the size alone does no harm
 _SWITCHING = 101
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
@@ -190,6 +192,10 @@ class Attempt:
             if max_bytes is not None and size > max_bytes:
                 self.abort()
                 raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
+            if size > RATIO_FROM and size > MAX_RATIO * (content.total_compressed_bytes or size):
+                self.abort()
+                problem = f"the compressed answer grows to more than {MAX_RATIO} times its size"
+                raise BodyTooLargeError(problem, limit=MAX_RATIO * (content.total_compressed_bytes or 0))
         self.release()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

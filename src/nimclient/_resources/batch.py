@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar
 
 from anyio import lowlevel
 from attrs import frozen
@@ -72,7 +72,7 @@ class _Batch:
             if not source:
                 return
             if self.on_error == "raise":
-                await _look_through(cast(list[Any], source), partial(self._check, model))
+                await _look_through(source, partial(self._check, model))
         if model is None:
             await self.chat._default_model("chat", self.options)
 

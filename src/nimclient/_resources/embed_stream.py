@@ -46,6 +46,10 @@ WINDOW_BYTES = 32 * 2**20  # vectors that are under way or wait to be read
 WINDOW_SLICES = 64  # self-tuned, so many slices may be under way however large their vectors are
 FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
 FATAL_TEXTS = 100  # but never fewer than these
+_ZEROS = (
+    "the server sent vectors that are zero throughout (Vectors.zeros says which): no search finds them; "
+    "it may not have read those texts"
+)
 
 Answer: TypeAlias = tuple[range, Embeddings]
 """The places in a slice, and their vectors."""
@@ -60,6 +64,8 @@ async def send_embedding(
     _warn_if_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
     _warn_if_ignored(resource, call, options)  # the response itself may have told the server type
+    if answer.vectors.zeros:
+        resource._engine.core.warn_once(_ZEROS)
     return answer
 
 

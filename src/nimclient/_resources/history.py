@@ -7,6 +7,7 @@ may be one that writes to disk.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, cast
 from uuid import uuid4
@@ -170,7 +171,7 @@ class _Chat(Protocol[C]):
 class HasConversations(Protocol[C]):
     """A client, as far as a conversation needs it."""
 
-    @property
+    @cached_property  # as the clients have it: checkers compare the kinds
     def chat(self) -> _Chat[C]:
         """Its chat."""
         ...

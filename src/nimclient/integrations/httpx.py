@@ -114,7 +114,8 @@ def _library_of(request: object) -> Library:
 
 def _raw_request(request: Any, body: bytes, client: AsyncClient) -> RawRequest:
     config = client._engine.config
-    headers = {CANONICAL.get(name, name): value for name, value in request.headers.items() if name not in NOT_FORWARDED}
+    sent: dict[str, str] = dict(request.headers)
+    headers = {CANONICAL.get(name, name): value for name, value in sent.items() if name not in NOT_FORWARDED}
     if client._engine.has_key:
         headers.pop("Authorization", None)
     return RawRequest(

@@ -248,7 +248,7 @@ class ChatBatch(BatchMapper):
         replies: list[ChatCompletion | NimError] = [_missing(self._columns[0], index) for index in range(len(rows))]
         asked = self._connected.chat.batch([rows[index] for index in there], on_error="return", **self._options)
         for index, reply in zip(there, asked, strict=True):
-            replies[index] = cast("ChatCompletion | NimError", reply)
+            replies[index] = reply
         found, errors = self._sort_out(replies)
         texts = [None if reply is None else reply.text for reply in found]
         reasons = [None if reply is None else reply.finish_reason for reply in found]
