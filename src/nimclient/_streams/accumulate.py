@@ -312,9 +312,10 @@ class CompletionChoiceState(ChoiceState):
         """See ChoiceState."""
         piece = choice.get("text")
         if not isinstance(piece, str):
-            piece = ""
+            piece = object_or_empty(choice.get("delta")).get("content")  # the form of a chat
+            piece = choice["text"] = piece if isinstance(piece, str) else ""
         self.text.append(piece)
-        self.add_fields(choice, ("index", "text", "usage"))
+        self.add_fields(choice, ("index", "text", "delta", "usage"))
         return piece, bool(piece or as_parts(choice.get("token_ids")))
 
     def as_choice(self, index: int) -> JsonDict:
