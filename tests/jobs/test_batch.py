@@ -135,7 +135,7 @@ async def test_numbers_of_any_length_are_sent_as_they_are(
     """More than 64 bits, more digits than a float has, and exponents beyond it: byte for byte, behind an added model."""
     body = b"{" + model + NUMBERS[1:]
     batch.source.write_bytes(b'{"body":{},"custom_id": "a", "body" : ' + body + b' ,"url": "/v1/chat/completions"}\n')
-    server.script(echo)
+    server.script(chat())
     report = await batch.job(model="m").run(make_client())
     assert (report.status, report.total) == ("complete", 1)
     assert server.requests[0].body == (body if model else b'{"model":"m",' + body[1:])

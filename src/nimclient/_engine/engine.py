@@ -1,5 +1,5 @@
-"""The engine joins the pure core and the transport: it builds the request of a call, sends it under a deadline, and holds
-THE retry loop. It owns the clock and the randomness; it knows no route and no field of any body.
+"""The engine connects the pure core to the transport: it builds the request of a call, sends it under a deadline, and
+contains the only retry loop. It owns the clock and the randomness; it knows no route and no field of a body.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 
 Read: TypeAlias = Callable[[Response], Awaitable[R]]
-"""Makes the result of an open response: the reader of a stream, the bytes of a body. Called once an attempt."""
+"""Reads an open response: returns the reader of a stream or the bytes of a body. Called once per attempt."""
 
 
 class Engine:
@@ -66,7 +66,7 @@ class Engine:
         self._single = SingleEndpoint(self._bases[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.config.portable(),)  # `client.chat` and its methods travel like the client
+        return _restored, (self.config.portable(),)  # `client.chat` and its methods are pickled like the client
 
     @property
     def is_hosted(self) -> bool:
@@ -75,15 +75,15 @@ class Engine:
 
     @property
     def has_key(self) -> bool:
-        """Whether a key of the client's goes to its base URL."""
+        """Whether an API key is sent to the base URL."""
         return self._requests.has_key
 
     def url_of(self, call: Call[Any]) -> str:
-        """Where a call goes; of several replicas, where it would go to the first."""
+        """The URL of a call; with several replicas, the URL at the first one."""
         return self._requests.url_of(call)
 
     def dialect_for(self, model: str | None = None) -> Dialect | None:
-        """The server type behind a model: as the client was told, by its host, else as its responses have shown."""
+        """The server type behind a model: from the settings, by its host, else as detected from its responses."""
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.endpoint_of(model)
@@ -94,30 +94,30 @@ class Engine:
         return self.core.dialects.of(self._bases)
 
     def assets_url(self, url: str | None = None) -> str:
-        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        """The assets URL for a call to this URL, or for the base URL."""
         return self._requests.assets_url(url)
 
     def is_platform(self, url: str) -> bool:
-        """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
+        """Whether calls to this URL go to the gateway of the hosted catalog, or to a simulation of it."""
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
-        """The same for all server types, those included that `dialect=` has no word for."""
+        """The same for all server types, including those without a value of `dialect=`."""
         url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
         return self.dialect_for(model) or self.core.dialects.type_of(url)
 
     def per_replica(self) -> list[Engine]:
-        """An engine for each replica alone: for what is asked of every one of them."""
+        """One engine per replica, for requests to each of them."""
         if len(self._bases) == 1:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
 
     def with_attempts(self, attempts: int) -> Engine:
-        """The same with another number of attempts."""
+        """A copy with another number of attempts."""
         return Engine(evolve(self.config, retry=evolve(self.config.retry, attempts=attempts)), self.core)
 
     async def warm(self, connections: int) -> int:
-        """Open so many connections, spread over the replicas; how many are open then."""
+        """Open connections, spread over the replicas; returns how many are open."""
         warm = getattr(await self.core.transport(), "warm", None)
         if self.core.closed:
             raise ClientClosedError("the client is closed")
@@ -125,18 +125,18 @@ class Engine:
         return 0 if warm is None else await warm(list(map(self._requests.opening, bases)), self.config.timeouts)
 
     def endpoint_of(self, model: str) -> str | None:
-        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         return self._requests.endpoint_of(model)
 
     def gate(
         self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
     ) -> Gate:
-        """The gate that all slices of one call share. `patience`: for a policy that names none. `work`: see Gate."""
+        """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
         pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the client is closed."""
+        """Wait. ClientClosedError as soon as the client is closed."""
         if seconds > 0:
             await self.core.sleep(seconds)
 
@@ -151,7 +151,7 @@ class Engine:
         return result
 
     async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
-        """Send a call and return what `read` makes of its open response. Raises what `read` raises, too."""
+        """Send a call and return what `read` makes of its open response. Also raises what `read` raises."""
         if observers.installed:
             result: R = await self._observed(self._begin(call, options, None), read)
         else:
@@ -208,14 +208,13 @@ class Engine:
         return result
 
     async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """THE retry loop: attempts until one has a result or a failure is the call's own.
+        """The retry loop: attempts until one succeeds or a failure is final.
 
-        A retry goes to another replica where there is one, and then at once. Beside the attempts of the policy there are
-        two free ones: without a droppable field that the server rejects, and on a fresh connection when a pooled one
-        turns out to be stale.
+        A retry goes to another replica if there is one, without delay. In addition to the attempts of the policy there are
+        two free ones: without a droppable field that the server rejects, and on a new connection after a stale one.
         """
         if not self.core.is_ready:
-            await self.core.transport()  # the time of importing aiohttp is no replica's latency
+            await self.core.transport()  # importing aiohttp must not count as a replica's latency
         while True:
             await self._acquire_slot(state)
             state.sent = time.monotonic()
@@ -239,12 +238,12 @@ class Engine:
                 return result
 
     async def _prepare_next(self, state: CallState[Any], error: NimError) -> None:
-        """Make the state ready for the next attempt, after the wait that the failure asks for; raise a final failure."""
+        """Prepare the state for the next attempt, after the delay; raise a final failure."""
         core, gate, retries = self.core, state.gate, state.retries
         now = time.monotonic()
         kind = classify(error)
         is_free = self._retries_free(state, error)
-        reachable = not is_free and state.routing.has_another() and state.in_time(now)  # another replica, at once
+        reachable = not is_free and state.routing.has_another() and state.in_time(now)  # failover without delay
         failover = reachable and retries.may_fail_over(kind)
         at_gate = gate is not None and kind.outage and not (is_free or failover)
         delay = None
@@ -265,12 +264,12 @@ class Engine:
         if delay is None or not state.in_time(now + delay):
             raise self._final(state, error)
         log.info("attempt %d failed (%s); the next one in %.2f s", state.number, error, delay)
-        if not at_gate:  # there the wait is for a slot as well
+        if not at_gate:  # at the gate the delay is part of waiting for a slot
             await self.sleep(delay)
         state.routing.waited()
 
     def _retries_free(self, state: CallState[Any], error: NimError) -> bool:
-        """Whether the next attempt is free: without a field that the server rejects, or after a stale connection."""
+        """Whether the next attempt is free: without a rejected field, or after a stale connection."""
         if rejected := self.core.learn_rejected(state.url, state.call, error):
             log.info("%s rejects %s; sending without from now on", state.shown_url, ", ".join(sorted(rejected)))
             state.call = state.call.without(rejected)
@@ -288,7 +287,7 @@ class Engine:
         return error
 
     async def _acquire_slot(self, state: CallState[Any]) -> None:
-        """Wait until the next attempt may be sent: for the call's turn at the gate, or under the rate limit."""
+        """Wait until the next attempt may be sent: for a slot of the gate, or for the rate limit."""
         core, gate = self.core, state.gate
         wait = 0.0
         if gate is not None:
@@ -308,7 +307,7 @@ class Engine:
     # one attempt ---------------------------------------------------------------------------------------------------
 
     async def _attempt(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """One attempt, at the replica that is chosen for it."""
+        """One attempt, at the replica chosen for it."""
         state.number += 1
         state.lease = state.routing.acquire()
         state.url = self._requests.url_of(state.call, state.lease.base)
@@ -319,7 +318,7 @@ class Engine:
             return await self._exchange(state, read)
 
     async def _exchange(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """Send, look at the status, read. The connection is given back or closed in every case."""
+        """Send the request, check the status, read the response. The connection is always released or closed."""
         call, core = state.call, self.core
         request = await self._requests.make(call, state.url, state.headers)
         if call.stream:
@@ -352,7 +351,7 @@ class Engine:
     def _note(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
-        """Remember what the attempt has shown of the model, and tell `on_attempt` of it."""
+        """Record what the attempt shows about the model, and call `on_attempt`."""
         call = state.call
         error = result if isinstance(result, NimError) else None
         status = None if response is None else response.head.status
@@ -377,7 +376,7 @@ class Engine:
         run_callback(_call_on_attempt, self.config.on_attempt, event)
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
-        """The record of a JSON body, or of the events that some servers send unasked."""
+        """The record of a JSON body, or of the events that some servers send although not requested."""
         call = state.call
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and is_streamed(data):
@@ -389,7 +388,7 @@ class Engine:
         return call.decode(value, response.meta())
 
     async def _response(self, state: CallState[Any], request: HttpRequest, sent: float) -> Response:
-        """The response with the result in it, which need not be the first one."""
+        """The response with the result, after polling and redirects."""
         call = state.call
         transport = await self.core.transport()
         began = time.monotonic()
@@ -424,13 +423,13 @@ class Engine:
         )
 
     async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
-        """The error for a status that is no success."""
+        """The error for a status other than success."""
         head, body, request = response.head, response.body, response.request
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
-            problem = f"the server redirects to {host}" if host else "the server sent a redirect without a Location"
-            return RedirectError(f"{problem} (status {head.status}); nothing was sent there", host=host)
+            problem = f"the server redirects to {host}" if host else "redirect without a Location"
+            return RedirectError(f"{problem} (status {head.status}); the redirect was not followed", host=host)
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
         text = hide(text.decode("utf-8", "replace"), secrets_of(request.headers, request.proxy)).encode()
         return status_error(
@@ -439,15 +438,15 @@ class Engine:
             text,
             where=f"{request.method} {path_of(request.url)}",
             request_id=request_id_of(head.headers),
-            keyless=state.call.bare or head.keyless,
+            unauthenticated=state.call.unauthenticated or head.unauthenticated,
             key=self._requests.key_note(request, state.headers),
         )
 
     def _routing(self, call: Call[Any]) -> Routing:
-        """Where the attempts of a call go. Only what a model computes is measured: the rest says nothing of that."""
+        """The routing of a call's attempts. Only model calls are measured: the latency of others is unrelated."""
         if len(self._bases) == 1 or self._requests.own_url(call) is not None:
             return self._single
-        route = call.path.split("/", 2)[1]  # not what follows: it may be an id
+        route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe)
@@ -456,7 +455,7 @@ class Engine:
 def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
     try:
         callback(event)
-    except Exception:  # a fault of the callback must not become the call's
+    except Exception:  # an error in the callback must not fail the call
         log.exception("on_attempt raised")
 
 
@@ -465,7 +464,7 @@ def _as_reader(result: object) -> Reader[Any] | None:
 
 
 def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:
-    """One DEBUG line a call: what was asked of whom, and what it came to; no content, no secret."""
+    """One DEBUG line per call: request and outcome, without content and secrets."""
     call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
     failed = None if error is None or not state.history else state.history[-1].outcome
     log.debug(

@@ -15,7 +15,7 @@ from nimclient._http.base import TransportSettings
 from nimclient._http.connection import Connector
 from nimclient._http.errors import closed_during_the_call
 from nimclient._http.head import Heads
-from nimclient._http.tls import anonymous_setting
+from nimclient._http.tls import unauthenticated_setting
 from nimclient._http.watchdog import Alarm, Watchdog
 
 UNBOUNDED = 2**31
@@ -36,7 +36,7 @@ class Pool:
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.loop, ssl)
-        self.heads = Heads(self.loop, anonymous_setting(settings.verify, settings.cert))
+        self.heads = Heads(self.loop, unauthenticated_setting(settings.verify, settings.cert))
         self.slots = asyncio.Semaphore(settings.limits.concurrency or UNBOUNDED)
         self.alarm = Alarm(self.loop)
         self.attempts: set[InFlight] = set()

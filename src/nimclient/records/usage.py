@@ -11,7 +11,7 @@ from nimclient.records._record import WireRecord
 
 @frozen(repr=False)
 class Usage(WireRecord):
-    """Token counts. vLLM sends the details when it was started with --enable-prompt-tokens-details."""
+    """Token counts. vLLM sends the details if it was started with --enable-prompt-tokens-details."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -20,7 +20,7 @@ class Usage(WireRecord):
     completion_tokens_details: JsonDict | None = None
 
     def __add__(self, other: Usage) -> Usage:
-        """The counts added; details are left out."""
+        """The sum of the counts, without details."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -29,7 +29,7 @@ class Usage(WireRecord):
 
 
 def decode_usage(value: Json) -> Usage | None:
-    """Token counts, or None. What is no count, such as a negative number, stays in `extra`."""
+    """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`."""
     if not isinstance(value, dict):
         return None
     data = dict(object_or_empty(value))
