@@ -31,7 +31,7 @@ from support.cancelling import cancel_everywhere
 from support.jobs import CHAT
 from support.jobs import MODEL as EMBEDDING
 from support.server import Close, FaultServer, Request
-from support.wire import answer, error
+from support.wire import answer, chat, error
 
 RANKING = "nvidia/llama-nemotron-rerank-1b-v2"
 MakeClient = Callable[..., AsyncClient]
