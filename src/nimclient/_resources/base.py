@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -34,8 +34,13 @@ class Resource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call; where its default model is not there any more, send it once more for the one that is now."""
+        if isinstance(call.model, DefaultModel):
+            return self._send_for_default(call, options, gate)
+        return self._engine.send(call, options, gate)
+
+    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
@@ -67,9 +72,13 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            name = self._resolved(name)
-            self._engine.catalog.check_kind(name, kind)
-            return name
+            known = self._engine.known()
+            resolved: str | None = known.get((kind, name))
+            if resolved is None:
+                resolved = self._resolved(name)
+                self._engine.catalog.check_kind(resolved, kind)
+                known[kind, name] = resolved
+            return resolved
         if not self._engine.is_hosted:
             return self._engine.core.default_models.get(kind)
         default = catalog.hosted_default(kind)

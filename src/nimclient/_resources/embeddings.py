@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Unpack
 
 from attrs import evolve
@@ -135,12 +135,15 @@ class AsyncEmbeddings(Resource):
             total=len(checked),
             options=options,
         )
-        if not observers.installed:
-            return await collect(run, checked)
-        with self._whole("embedding", model) as observed:
-            vectors = await collect(run, checked)
-            observed.append(vectors)
-        return vectors
+        collected = Collected(len(checked))
+        async with EmbedStream(run, checked) as batches:
+            whole = (
+                collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors()
+            )
+            with whole:
+                async for batch in batches:
+                    collected.add(batch)
+        return collected.vectors(batches.progress)
 
     def embed_stream(
         self,
@@ -198,16 +201,6 @@ class AsyncEmbeddings(Resource):
         return EmbedStream(run, source)
 
 
-async def collect(run: EmbedRun, texts: Sequence[str]) -> Vectors:
-    """The vectors of all these texts, in one buffer."""
-    collected = Collected(len(texts))
-    async with EmbedStream(run, texts) as batches:
-        with collected.on_errors():
-            async for batch in batches:
-                collected.add(batch)
-    return collected.vectors(batches.progress)
-
-
 class Collected:
     """The buffer that embed_documents fills, and what is known of the answers."""
 
@@ -240,6 +233,15 @@ class Collected:
                 whole = self._make(self._first.meta)
                 keep(error, [EmbeddedBatch(span, whole[span.start : span.stop]) for span in self._finished])
             raise
+
+    @contextmanager
+    def observed(self, whole: AbstractContextManager[list[object]]) -> Generator[None]:
+        """`on_errors` for a call that is observed as a whole."""
+        with whole as results:
+            with self.on_errors():
+                yield
+            assert self._first is not None
+            results.append(self._make(self._first.meta))
 
     def vectors(self, progress: Progress) -> Vectors:
         """All of them, with the counts of the whole call."""
