@@ -112,7 +112,7 @@ def test_the_answer_is_read_as_vectors(row):
     ("options", "rows", "words"),
     [
         ({"texts": ["a", "b"]}, [[1.0]], "1 vectors for 2 texts"),
-        ({"dimensions": 3}, [[1.0, 2.0]], "2 dimensions where 3 were asked for"),
+        ({"dimensions": 3}, [[1.0, 2.0]], "2 dimensions, but 3 were requested"),
         ({"embedding_type": "int8"}, [[1.5]], "not a vector of int8 numbers"),
     ],
 )

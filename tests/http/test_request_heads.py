@@ -96,7 +96,7 @@ async def test_heads_are_made_once() -> None:
     other = heads.of(HttpRequest("POST", URL + "/x", {"A": "c"}))
     assert other is not first
     assert other.destination is first.destination
-    assert heads.of(HttpRequest("POST", URL, {"A": "b"}, anonymous=True)).destination is not first.destination
+    assert heads.of(HttpRequest("POST", URL, {"A": "b"}, unauthenticated=True)).destination is not first.destination
 
 
 async def test_heads_do_not_pile_up() -> None:

@@ -1,4 +1,4 @@
-"""One call on its way through the retry loop, and the attempt of it that runs: what both share, in one object."""
+"""The state of one call, shared by the retry loop and the current attempt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @define(eq=False)
 class CallState(Generic[T]):
-    """A call: what it sends, what limits it, what its attempts came to.
+    """A call: what it sends, its limits, and the outcomes of its attempts.
 
     `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
     has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` are of those
@@ -47,15 +47,15 @@ class CallState(Generic[T]):
 
     @property
     def shown_url(self) -> str:
-        """Where the attempt goes, for people: without a query, which may hold a signature."""
+        """The URL of the attempt for display: without the query, which may hold a signature."""
         return self.url.partition("?")[0]
 
     @property
     def base_url(self) -> str:
-        """The base URL of the attempt; the whole URL where a model, or a route, has one of its own."""
+        """The base URL of the attempt; the whole URL if the model or route has its own."""
         base = self.lease.base
         return base.api if self.url.startswith(base.root) else self.shown_url
 
     def in_time(self, moment: float) -> bool:
-        """Whether that is before the deadline."""
+        """Whether a moment is before the deadline."""
         return self.deadline is None or moment < self.deadline

@@ -41,15 +41,15 @@ class Prepared:
 class Heads:
     """The prepared heads of one pool."""
 
-    def __init__(self, loop: AbstractEventLoop, anonymous_ssl: Any) -> None:
+    def __init__(self, loop: AbstractEventLoop, unauthenticated_ssl: Any) -> None:
         self._loop = loop
-        self._anonymous_ssl = anonymous_ssl
+        self._unauthenticated_ssl = unauthenticated_ssl
         self._prepared: dict[object, Prepared] = {}
         self._destinations: dict[object, aiohttp.ClientRequest] = {}
 
     def of(self, request: HttpRequest) -> Prepared:
         """What is prepared for requests like this one. ConfigurationError for a request that cannot be sent."""
-        key = (request.method, request.url, request.proxy, request.anonymous, tuple(request.headers.items()))
+        key = (request.method, request.url, request.proxy, request.unauthenticated, tuple(request.headers.items()))
         found = self._prepared.get(key)
         if found is None:
             if len(self._prepared) >= MAX_KEPT:
@@ -59,7 +59,7 @@ class Heads:
 
     def _prepare(self, request: HttpRequest) -> Prepared:
         url = _checked(request.url, "the URL", encoded=True)
-        destination = self.destination(url, request.proxy, anonymous=request.anonymous)
+        destination = self.destination(url, request.proxy, unauthenticated=request.unauthenticated)
         host = url.host_port_subcomponent or ""
         target = url.raw_path_qs
         headers: Mapping[str, str] = request.headers
@@ -69,9 +69,9 @@ class Heads:
         has_length = request.method not in _WITHOUT_LENGTH
         return Prepared(destination, request_head(request.method, target, host, headers), has_length)
 
-    def destination(self, url: URL, proxy: str | None, *, anonymous: bool) -> aiohttp.ClientRequest:
+    def destination(self, url: URL, proxy: str | None, *, unauthenticated: bool) -> aiohttp.ClientRequest:
         """A request that is never sent: aiohttp's connector wants one to know where to go, and how."""
-        key = (url.origin(), proxy, anonymous)
+        key = (url.origin(), proxy, unauthenticated)
         if key not in self._destinations:
             if len(self._destinations) >= MAX_KEPT:
                 self._destinations.clear()
@@ -80,7 +80,7 @@ class Heads:
                 url.origin(),
                 loop=self._loop,
                 proxy=None if proxy is None else _proxy_url(proxy),
-                ssl=self._anonymous_ssl if anonymous else True,
+                ssl=self._unauthenticated_ssl if unauthenticated else True,
             )
         return self._destinations[key]
 

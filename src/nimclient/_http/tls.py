@@ -28,7 +28,7 @@ def ssl_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
         raise ConfigurationError(f"verify or cert cannot be loaded: {error}") from None
 
 
-def anonymous_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
+def unauthenticated_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
     """What aiohttp takes for a request that carries nothing of the client's: True for the same as all others, or a context
     without the client's certificate.
     """

@@ -104,7 +104,7 @@ class Delivery:
         headers = fetched.headers
         if request_id is not None:  # the place of the result knows nothing of it
             headers = headers.with_missing("nvcf-reqid", request_id)
-        return evolve(fetched, headers=headers, keyless=True), body
+        return evolve(fetched, headers=headers, unauthenticated=True), body
 
     async def _open_repeatedly(self, request: HttpRequest, ttl: float, request_id: str | None) -> tuple[HttpHead, Body]:
         """The response to a request that may be repeated: what fails on the way is tried again for `ttl` seconds.

@@ -17,7 +17,7 @@ from nimclient._api.call import Call
 from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm
 from nimclient._api.options import check_text, check_word
 from nimclient._base.callbacks import run_callback
-from nimclient._base.types import AsyncClosing, is_items, unpicklable
+from nimclient._base.types import NOT_GIVEN, AsyncClosing, is_items, unpicklable
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import (
@@ -46,6 +46,10 @@ WINDOW_BYTES = 32 * 2**20  # vectors that are under way or wait to be read
 WINDOW_SLICES = 64  # self-tuned, so many slices may be under way however large their vectors are
 FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
 FATAL_TEXTS = 100  # but never fewer than these
+_ZEROS = (
+    "the server sent vectors that are zero throughout (Vectors.zeros says which): no search finds them; "
+    "it may not have read those texts"
+)
 
 Answer: TypeAlias = tuple[range, Embeddings]
 """The places in a slice, and their vectors."""
@@ -60,6 +64,8 @@ async def send_embedding(
     _warn_if_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
     _warn_if_ignored(resource, call, options)  # the response itself may have told the server type
+    if answer.vectors.zeros:
+        resource._engine.core.warn_once(_ZEROS)
     return answer
 
 
@@ -89,6 +95,14 @@ class EmbedRun:
         total: int | None,
         options: Mapping[str, Any],
     ) -> None:
+        truncate, dimensions, encoding_format, batch_size, concurrency = resource._chosen(
+            "embedding",
+            truncate=truncate,
+            dimensions=dimensions,
+            encoding_format=NOT_GIVEN,
+            batch_size=batch_size,
+            concurrency=concurrency,
+        )
         check_batch(batch_size, concurrency)
         check_word("on_error", on_error, ("raise", "collect"))
         self._resource = resource
@@ -98,7 +112,8 @@ class EmbedRun:
         self._input_type = input_type
         self._truncate = truncate
         self._asked = dimensions
-        self._options = options
+        self._encoding_format = encoding_format
+        self._options = resource._with_defaults("embedding", options)
         self._ordered = ordered
         self._strict = on_error == "raise"
         self._on_progress = on_progress
@@ -136,9 +151,12 @@ class EmbedRun:
         slicer = self._slicer()
         failure: Exception | None = None
         try:
-            for item in source:
-                if (full := slicer.add(item)) is not None:
-                    yield full
+            if isinstance(source, (list, tuple)):
+                yield from slicer.cut_list(cast(Sequence[Any], source))
+            else:
+                for item in source:
+                    if (full := slicer.add(item)) is not None:
+                        yield full
         except Exception as error:  # noqa: BLE001  # raised below
             failure = located(error, slicer.taken)
         if (rest := slicer.rest()) is not None:
@@ -248,7 +266,7 @@ class EmbedRun:
             input_type=self._input_type,
             truncate=self._truncate,
             dimensions=self._asked,
-            encoding_format=None,
+            encoding_format=self._encoding_format,
             options=self._options,
             input_type_is_ours=self._input_type == "passage",
             check=self._check,
