@@ -40,6 +40,8 @@ def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) 
     """Raise TypeError for an unknown option."""
     if not options.keys() <= known:
         unknown = sorted(options.keys() - known)[0]
+        if unknown == "stream" and method in ("chat.create", "completions.create"):
+            raise TypeError(f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)")
         hint = _nearest(unknown, known)
         raise TypeError(f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new")
 
@@ -49,10 +51,11 @@ def check_numbers(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if isinstance(value, bool) and name in NUMBERS:
             raise ConfigurationError(f"{name} takes a number, not {value}")
-    hints = object_or_empty(object_or_empty(options.get("nvext")).get("agent_hints"))
-    for name in ("priority", "osl"):
-        if isinstance(hints.get(name), bool):
-            raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
+    if options.get("nvext") is not None:
+        hints = object_or_empty(object_or_empty(options["nvext"]).get("agent_hints"))
+        for name in ("priority", "osl"):
+            if isinstance(hints.get(name), bool):
+                raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
 
 
 def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: frozenset[str] = frozenset()) -> JsonDict:

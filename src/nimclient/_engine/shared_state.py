@@ -71,9 +71,9 @@ class SharedState:
         self.proxies: dict[str, str | None] = {}
 
     @property
-    def is_ready(self) -> bool:
-        """Whether there is a transport."""
-        return self._transport is not None
+    def ready(self) -> Transport | None:
+        """The transport, if there is one already."""
+        return self._transport
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
+from nimclient._api.defaults import ARGUMENTS
 from nimclient._api.models import list_call
 from nimclient._base import observers
 from nimclient._base.observers import CallFacts
+from nimclient._base.types import NOT_GIVEN
 from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine, Read
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
@@ -32,8 +34,13 @@ class Resource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call; where its default model is not there any more, send it once more for the one that is now."""
+        if isinstance(call.model, DefaultModel):
+            return self._send_for_default(call, options, gate)
+        return self._engine.send(call, options, gate)
+
+    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
@@ -65,15 +72,34 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            name = self._resolved(name)
-            self._engine.catalog.check_kind(name, kind)
-            return name
+            known = self._engine.known()
+            resolved: str | None = known.get((kind, name))
+            if resolved is None:
+                resolved = self._resolved(name)
+                self._engine.catalog.check_kind(resolved, kind)
+                known[kind, name] = resolved
+            return resolved
         if not self._engine.is_hosted:
             return self._engine.core.default_models.get(kind)
         default = catalog.hosted_default(kind)
         if default is None:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
+
+    def _with_defaults(self, kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options of a call with the client's defaults for those that it does not name."""
+        defaults = self._engine.config.defaults.get(kind)
+        if not defaults:
+            return options
+        return {**{name: value for name, value in defaults.items() if name not in ARGUMENTS}, **options}
+
+    def _chosen(self, kind: str, **arguments: Any) -> list[Any]:
+        """The arguments in their order, the client's default, else None, for each that is NOT_GIVEN."""
+        defaults = self._engine.config.defaults.get(kind, {})
+        chosen: list[Any] = []
+        for name, value in arguments.items():
+            chosen.append(defaults.get(name) if value is NOT_GIVEN else value)
+        return chosen
 
     def _described(self, models: ModelList) -> ModelList:
         """A server's list with what is known of its models; a gateway's list does not tell what an account may call."""

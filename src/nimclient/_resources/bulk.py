@@ -4,7 +4,7 @@ a client and its methods do not offer. `BulkClient` sends calls as they are thro
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
@@ -69,6 +69,10 @@ class BulkClient:
     def is_strict(self) -> bool:
         """Whether what is ignored or doubtful is an error."""
         return self._engine.config.strict
+
+    def defaults_of(self, kind: str) -> Mapping[str, Any]:
+        """What calls of this kind have by default: options, and arguments of the methods."""
+        return self._engine.config.defaults.get(kind, {})
 
     def warn_once(self, text: str) -> None:
         """Warn at the caller's line, unless this client has warned of it before."""
