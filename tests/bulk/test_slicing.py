@@ -18,12 +18,12 @@ from nimclient._bulk.slicing import (
     Slicer,
     weight_of,
 )
-from nimclient._retry.classify import FailureScope
 from nimclient.errors import (
     BadRequestError,
     ConfigurationError,
     RequestTooLargeError,
 )
+from support.rejections import FailureScope
 
 # slices ---------------------------------------------------------------------------------------------------------------
 
