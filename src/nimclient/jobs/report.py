@@ -7,8 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import asdict, frozen
 
-from nimclient._resources.bulk import JsonDict
-from nimclient.records._html import html_table
+from nimclient._resources.bulk import JsonDict, html_table
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
 
