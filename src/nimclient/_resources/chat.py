@@ -122,8 +122,8 @@ class AsyncChat(ChatCalls):
         """Ask and read the answer as it is written. Returns a stream that is not opened yet.
 
         ``async with client.chat.stream(...) as stream: async for chunk in stream: print(chunk.text, end="")``. It can
-        also be awaited, or iterated over at once. `stream_usage=False` leaves out `stream_options`. Bad input raises
-        here, everything else when the stream is opened or read.
+        also be iterated over at once (in AsyncClient, or be awaited). `stream_usage=False` leaves out `stream_options`.
+        Bad input raises here, everything else when the stream is opened or read.
         """
         return ChatStream(self._opener("chat.stream", materialized(messages), model, options))
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import object_or_empty, pop_count
+from nimclient.records._decode import pop_count
 from nimclient.records._record import WireRecord
 
 
@@ -32,7 +34,7 @@ def decode_usage(value: Json) -> Usage | None:
     """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`."""
     if not isinstance(value, dict):
         return None
-    data = dict(object_or_empty(value))
+    data = dict(cast(JsonDict, value))
     return Usage(
         prompt_tokens=pop_count(data, "prompt_tokens") or 0,
         completion_tokens=pop_count(data, "completion_tokens") or 0,
