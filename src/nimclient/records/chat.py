@@ -20,6 +20,7 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
@@ -314,8 +315,8 @@ def decode_token(value: JsonDict) -> TokenLogprob:
 def _pop_logprob(data: JsonDict) -> float:
     """NaN if there is none: 0.0 would mean that the token was certain. A value that is not a number stays, for `extra`."""
     value: Json = data.pop("logprob", None)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+    if (number := finite_number(value)) is not None:
+        return number
     if value is not None:
         data["logprob"] = value
     return math.nan
