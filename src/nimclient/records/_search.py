@@ -14,7 +14,7 @@ _PACKED = {"binary": 0x80, "ubinary": 0}
 """Bit-packed rows, and what makes unsigned bytes of theirs: `binary` is `ubinary` minus 128."""
 
 _SIGNS = [tuple(1.0 if byte >> (7 - bit) & 1 else -1.0 for bit in range(8)) for byte in range(256)]
-_BLOCK_NUMBERS = 2**20  # numbers that are turned into float64 at once
+_BLOCK_NUMBERS = 2**17  # numbers that are turned into float64 at once: they stay in the cache
 _DECIMALS = 12  # scores that agree so far are equal: how a sum is rounded depends on where a row lies
 
 

@@ -168,8 +168,8 @@ class Vectors(Sequence[Vector]):
 
         `query`: a Vector or any sequence of as many numbers. Equal scores keep the order of the vectors; one that is zero
         throughout is never found (`zeros`). int8 and uint8 are compared as the numbers they are, binary and ubinary bit
-        by bit, with a query of bits or of 8 numbers a byte. Every vector is looked at: 100,000 of 1024 dimensions take a
-        few tenths of a second with NumPy, which is used where it is installed, and a hundred times as long without.
+        by bit, with a query of bits or of 8 numbers a byte. Every vector is looked at: 100,000 of 1024 dimensions take
+        about a second with NumPy, which is used where it is installed, and some forty times as long without.
 
         Raises TypeError for a text or several vectors; ConfigurationError for a query of other dimensions, one that is
         zero throughout or not finite, and a `k` below 1.
