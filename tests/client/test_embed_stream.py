@@ -619,7 +619,7 @@ async def test_vectors_of_another_model_are_told_once(server: FaultServer, make_
     """A server that changes its model, or replicas that are not alike: a warning, and an error of a strict client."""
     names = iter(["a", "a", "b", "b", "b", "c"])
     server.script(lambda r: answer({**embedded(r.json["input"]), "model": next(names)}))
-    with pytest.warns(UserWarning, match="vectors of the model 'b', where the first ones are of 'a'") as caught:
+    with pytest.warns(UserWarning, match="vectors of the model 'b', but the first ones are of 'a'") as caught:
         await make_client().embeddings.embed_documents(list(map(str, range(10))), batch_size=2, concurrency=1)
     assert len(caught) == 1
     names = iter(["a", "b"])
@@ -702,7 +702,7 @@ async def test_other_dimensions_than_the_first(server: FaultServer, client: Asyn
     batches = []
     if on_error == "raise":
         with pytest.raises(
-            EmbeddingMismatchError, match="vectors of 3 dimensions, where the first ones have 2"
+            EmbeddingMismatchError, match="vectors of 3 dimensions, but the first ones have 2"
         ) as caught:
             async for batch in stream:
                 batches.append(batch)

@@ -213,9 +213,9 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
     """An id of an asset that is none is refused, from the caller and from the platform alike."""
     transport = FakeTransport([])
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
-    with pytest.raises(ConfigurationError, match="which is no id of an asset"):
+    with pytest.raises(ConfigurationError, match="which is not an asset id"):
         await client.assets.delete(name)
-    with pytest.raises(ConfigurationError, match="which is no id of an asset"):
+    with pytest.raises(ConfigurationError, match="which is not an asset id"):
         delete_call("http://nim:8000/v2/nvcf/assets", name, {})
     assert transport.requests == []
 
@@ -223,7 +223,7 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
 def test_a_client_that_was_not_made_can_be_shown() -> None:
     """The repr of a client whose construction failed, as a debugger asks for it, does not raise."""
     for kind in (AsyncClient, Client):
-        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not made>"
+        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not initialized>"
 
 
 def test_credentials_of_any_header_stay_here() -> None:

@@ -49,7 +49,7 @@ CUT = {
 async def test_a_cut_body_is_a_lost_connection(server: FaultServer, client: AsyncClient, script: Any) -> None:
     """A body that ends before its framing says so is ConnectionLostError, retried like one, never an answer."""
     server.script(script)
-    with pytest.raises(ConnectionLostError, match="before the answer was complete") as caught:
+    with pytest.raises(ConnectionLostError, match="before the response was complete") as caught:
         await client.chat.create("hi")
     assert (caught.value.phase, caught.value.attempts, len(server.requests)) == ("body", 2, 2)
     server.script(script, script, answer(embedded(["1"])))

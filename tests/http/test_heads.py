@@ -39,7 +39,7 @@ LOST = {
 async def test_a_connection_lost_before_the_answer(server: FaultServer, client: AsyncClient, script: Any) -> None:
     """A fresh connection that breaks before the head is ConnectionLostError: generation is repeated once."""
     server.script(script)
-    with pytest.raises(ConnectionLostError, match="before the answer began") as caught:
+    with pytest.raises(ConnectionLostError, match="before the response began") as caught:
         await client.chat.create("hi")
     assert (caught.value.phase, caught.value.reused, caught.value.attempts) == ("headers", False, 2)
     assert (len(server.requests), server.connections) == (2, 2)
