@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, overload
 
 from attrs import evolve
 
@@ -27,10 +28,11 @@ from nimclient._base.config import (
     resolve_timeouts,
 )
 from nimclient._base.init_lock import init_lock
-from nimclient._base.types import AsyncClosing
+from nimclient._base.types import NOT_GIVEN, AsyncClosing
 from nimclient.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from nimclient._api.defaults import Defaults
     from nimclient._api.messages import Messages
     from nimclient._api.ranking import Document
     from nimclient._base.types import Json
@@ -67,12 +69,15 @@ class AsyncClient(AsyncClosing):
     features (`endpoint=None`: at the base URL). `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
     client certificate. `on_attempt` is called with an AttemptEvent after every attempt. `transport` carries the
     requests in place of aiohttp: anything with the methods of nimclient.testing.Transport; the client closes it.
+    `defaults`: options of every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}}
+    ("completions" and "ranking", too); what a call names itself comes before them, and None there switches one off.
 
-    Raises ConfigurationError for invalid settings.
+    Raises ConfigurationError for settings that cannot work, TypeError for an unknown one, in `defaults` too.
     """
 
     def __init__(
         self,
+        /,
         api_key: ApiKey | None = None,
         base_url: str | Sequence[str] | None = None,
         *,
@@ -90,7 +95,11 @@ class AsyncClient(AsyncClosing):
         strict: bool = False,
         on_attempt: Callable[[AttemptEvent], object] | None = None,
         transport: Transport | None = None,
+        defaults: Defaults | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            check_settings(type(self).__name__, unknown)
         environment = environment_base_url() if base_url is None else None
         if environment is not None:
             bases = parse_base_urls(environment, "NVIDIA_BASE_URL")
@@ -114,6 +123,7 @@ class AsyncClient(AsyncClosing):
             strict=strict,
             on_attempt=on_attempt,
             transport=_check_transport(transport),
+            defaults=_merge_defaults({}, defaults),
         )
         origin = bases[0].origin
         if is_nvidia(origin) and credentials.for_origin(origin, origin) is None:
@@ -172,10 +182,10 @@ class AsyncClient(AsyncClosing):
         documents: Sequence[Document],
         *,
         model: str | None = None,
-        top_n: int | None = None,
-        truncate: str | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
+        top_n: int | None = NOT_GIVEN,
+        truncate: str | None = NOT_GIVEN,
+        batch_size: int | None = NOT_GIVEN,
+        concurrency: int | None = NOT_GIVEN,
         **options: Unpack[CallOptions],
     ) -> Ranking:
         """Sort `documents` by relevance to `query`, best first; `top_n` keeps the best n.
@@ -323,16 +333,23 @@ class AsyncClient(AsyncClosing):
 
     def with_options(
         self,
+        /,
         *,
         timeouts: Timeouts | float | None = None,
         retry: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
         model: str | Mapping[str, str] | None = None,
+        defaults: Defaults | None = None,
+        **unknown: Never,
     ) -> Self:
         """A lightweight copy with other settings that shares the connections; closing it closes nothing.
 
-        `headers` are added to those of this client.
+        `headers` and `defaults` are added to those of this client, the latter option by option.
         """
+        if unknown:
+            from nimclient._api.defaults import refuse_settings
+
+            refuse_settings("with_options", unknown, ("timeouts", "retry", "headers", "model", "defaults"))
         config = self._config
         changed = evolve(
             config,
@@ -340,6 +357,7 @@ class AsyncClient(AsyncClosing):
             retry=config.retry if retry is None else _of_type("retry", retry, RetryPolicy),
             headers={**config.headers, **check_headers(headers)},
             models=config.models if model is None else check_models(model),
+            defaults=_merge_defaults(config.defaults, defaults),
         )
         copy = self._restored(changed)
         copy._shared = self._core
@@ -405,6 +423,24 @@ def _read_endpoints(endpoints: object) -> dict[str, Model]:
     from nimclient._api.catalog import read_endpoints
 
     return read_endpoints(endpoints)
+
+
+def _merge_defaults(first: Defaults, defaults: Defaults | None) -> Defaults:
+    if defaults is None:
+        return first
+    from nimclient._api.defaults import check_defaults, merged_defaults
+
+    return merged_defaults(first, check_defaults(defaults))
+
+
+def check_settings(owner: str, settings: Mapping[str, object]) -> None:
+    """Raise TypeError for a setting that clients do not have. `owner`: the class that was called."""
+    known = [name for name in signature(AsyncClient).parameters if name != "unknown"]
+    unknown = [name for name in settings if name not in known]
+    if unknown:
+        from nimclient._api.defaults import refuse_settings
+
+        refuse_settings(owner, unknown, known)
 
 
 def _of_type(name: str, value: Any, kind: type[Any]) -> Any:

@@ -69,6 +69,13 @@ def test_shuffled_items_are_placed_by_their_index(order):
     assert decode(data, count=3).vectors.tolist() == [[0.0], [1.0], [2.0]]
 
 
+@pytest.mark.parametrize("indexes", [["2", "0", "1"], [2.0, 0.0, 1.0]])
+def test_indexes_as_texts_and_floats_place_the_vectors(indexes):
+    """A whole number is one however the server writes it."""
+    items = [{"index": index, "embedding": [float(i)]} for i, index in enumerate(indexes)]
+    assert decode({"data": items}).vectors.tolist() == [[1.0], [2.0], [0.0]]
+
+
 @pytest.mark.parametrize("indexes", [[..., ..., ...], [None, None, None]])
 def test_items_without_any_index_are_in_order(indexes):
     """A server that sends no index at all means the order of the texts."""
@@ -83,10 +90,10 @@ def test_items_without_any_index_are_in_order(indexes):
         pytest.param([0, 1, 1], id="repeated"),
         pytest.param([1, 2, 3], id="from one"),
         pytest.param([0, 1, -1], id="negative"),
-        pytest.param([0, 1, "2"], id="text"),
+        pytest.param([0, 1, "two"], id="text"),
         pytest.param([0, 2, True], id="boolean"),
         pytest.param([False, True, 2], id="booleans in place"),
-        pytest.param([2, 1.0, 0], id="float"),
+        pytest.param([2, 1.5, 0], id="fraction"),
         pytest.param([0, 1, None], id="null in one"),
         pytest.param([0, 1, ...], id="missing in one"),
         pytest.param([None, ..., 2], id="null and missing"),

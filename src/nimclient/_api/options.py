@@ -40,6 +40,8 @@ def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) 
     """Raise TypeError for an unknown option."""
     if not options.keys() <= known:
         unknown = sorted(options.keys() - known)[0]
+        if unknown == "stream" and method in ("chat.create", "completions.create"):
+            raise TypeError(f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)")
         hint = _nearest(unknown, known)
         raise TypeError(f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new")
 

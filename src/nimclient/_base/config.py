@@ -291,7 +291,7 @@ class ClientConfig:
     """All settings of a client: what `with_options` copies and what a pickle carries.
 
     `catalog` holds the Model records of `endpoints=`, and `transport` a nimclient.testing.Transport to use in place of
-    aiohttp; this layer knows neither type.
+    aiohttp; this layer knows neither type. `defaults` holds the options of every call, by its kind.
     """
 
     base_urls: tuple[str, ...]
@@ -310,6 +310,7 @@ class ClientConfig:
     strict: bool
     on_attempt: Callable[[Any], object] | None
     transport: object = None
+    defaults: Mapping[str, Mapping[str, Any]] = field(factory=dict[str, Mapping[str, Any]], repr=False)
 
     def portable(self) -> ClientConfig:
         """The settings for a pickle: without literal keys, credential headers and proxy passwords.
@@ -321,8 +322,9 @@ class ClientConfig:
         return evolve(
             self,
             credentials=self.credentials.portable(),
-            headers={name: value for name, value in self.headers.items() if not is_credential_header(name)},
+            headers=_without_credentials(self.headers),
             proxy=None if self.proxy is None else _without_password(self.proxy),
+            defaults={kind: _portable_options(options) for kind, options in self.defaults.items()},
         )
 
     def completed(self) -> ClientConfig:
@@ -352,6 +354,16 @@ def is_credential_header(name: str) -> bool:
     """Whether a header holds a credential, by name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and similar."""
     name = name.lower()
     return name not in _NO_CREDENTIALS and not _CREDENTIAL_WORDS.isdisjoint(name.replace("_", "-").split("-"))
+
+
+def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if not is_credential_header(name)}
+
+
+def _portable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options without headers that hold credentials."""
+    headers = options.get("extra_headers")
+    return {**options, "extra_headers": _without_credentials(headers)} if headers else options
 
 
 def _without_password(proxy: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeGuard
 
@@ -14,6 +15,18 @@ JsonDict: TypeAlias = dict[str, Any]
 
 Clock: TypeAlias = Callable[[], float]
 """Returns monotonic seconds."""
+
+
+class NotGiven(Enum):
+    """What an argument is that the caller leaves out: the client's default holds then, and None switches that off."""
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NOT_GIVEN: Any = NotGiven.NOT_GIVEN
 
 
 def is_items(value: object) -> TypeGuard[Iterable[Any]]:

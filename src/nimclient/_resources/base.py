@@ -8,9 +8,11 @@ from typing import Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
+from nimclient._api.defaults import ARGUMENTS
 from nimclient._api.models import list_call
 from nimclient._base import observers
 from nimclient._base.observers import CallFacts
+from nimclient._base.types import NOT_GIVEN
 from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine, Read
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
@@ -74,6 +76,21 @@ class Resource:
         if default is None:
             raise ConfigurationError(f"the hosted catalog has no default model of kind {kind}; pass model=")
         return default
+
+    def _with_defaults(self, kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options of a call with the client's defaults for those that it does not name."""
+        defaults = self._engine.config.defaults.get(kind)
+        if not defaults:
+            return options
+        return {**{name: value for name, value in defaults.items() if name not in ARGUMENTS}, **options}
+
+    def _chosen(self, kind: str, **arguments: Any) -> list[Any]:
+        """The arguments in their order, the client's default, else None, for each that is NOT_GIVEN."""
+        defaults = self._engine.config.defaults.get(kind, {})
+        chosen: list[Any] = []
+        for name, value in arguments.items():
+            chosen.append(defaults.get(name) if value is NOT_GIVEN else value)
+        return chosen
 
     def _described(self, models: ModelList) -> ModelList:
         """The server's list with catalog data; a gateway's list does not show which models an account may call."""

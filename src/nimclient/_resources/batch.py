@@ -41,6 +41,7 @@ def as_completed(
     options: Mapping[str, Any],
 ) -> AsCompleted[Any]:
     """See AsyncChat.as_completed."""
+    options = chat._with_defaults("chat", options)
     check_names(method, options, CHAT_OPTIONS)
     check_word("on_error", on_error, ("raise", "return", "collect"))
     check_whole("concurrency", concurrency, 1)

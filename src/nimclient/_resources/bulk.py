@@ -4,7 +4,7 @@ not offer. `BulkClient` sends prepared calls through a gate; other names are re-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
@@ -69,6 +69,10 @@ class BulkClient:
     def is_strict(self) -> bool:
         """Whether ignored options and doubtful results are errors."""
         return self._engine.config.strict
+
+    def defaults_of(self, kind: str) -> Mapping[str, Any]:
+        """What calls of this kind have by default: options, and arguments of the methods."""
+        return self._engine.config.defaults.get(kind, {})
 
     def warn_once(self, text: str) -> None:
         """Warn at the caller's line, unless this client has already issued this warning."""

@@ -38,8 +38,9 @@ class AsyncChat(ChatCalls):
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
         APIStatusError or DecodeError if the call fails.
         """
-        call = await self._call("chat.create", materialized(messages), model, options)
-        return await self._ask(call, options)
+        given = self._with_defaults("chat", options) if self._engine.config.defaults else options
+        call = await self._call("chat.create", materialized(messages), model, given)
+        return await self._ask(call, given)
 
     @overload
     async def parse(
@@ -114,7 +115,7 @@ class AsyncChat(ChatCalls):
             max_rounds=max_rounds,
             on_tool_error=on_tool_error,
             model=model,
-            options=options,
+            options=self._with_defaults("chat", options),
         )
 
     def stream(self, messages: Messages, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
@@ -250,4 +251,5 @@ class AsyncChat(ChatCalls):
         of wire messages (None: one of its own); a session in it is resumed. `session_id`: the key in it (None: a new
         one). The options are those of `create`, for every turn.
         """
-        return Conversation(self.create, self._opener, system, store, session_id, model, options)
+        given = self._with_defaults("chat", options)
+        return Conversation(self.create, self._opener, system, store, session_id, model, given)

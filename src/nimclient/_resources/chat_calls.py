@@ -71,9 +71,10 @@ class ChatCalls(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """What opens a stream of this call. Bad input raises here."""
+        given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=True)
-        return partial(self._open_stream, call, method, messages, options)
+        call = self._call_for(method, messages, name, given, stream=True)
+        return partial(self._open_stream, call, method, messages, given)
 
     async def _open_stream(
         self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]

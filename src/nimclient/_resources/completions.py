@@ -30,8 +30,8 @@ class AsyncCompletions(Resource):
         Raises TypeError for an unknown option or a prompt of another type; ConfigurationError for a prompt that is empty
         or mixed, with the position; TransportError, APIStatusError or DecodeError if the call fails.
         """
-
-        return await self._send(await self._call("completions.create", prompt, model, options), options)
+        given = self._with_defaults("completions", options) if self._engine.config.defaults else options
+        return await self._send(await self._call("completions.create", prompt, model, given), given)
 
     def stream(
         self, prompt: Prompt | None, *, model: str | None = None, **options: Unpack[CompletionOptions]
@@ -41,10 +41,10 @@ class AsyncCompletions(Resource):
         Used like `chat.stream`. Invalid input raises here, other errors when the stream is opened or read.
         vLLM rejects `prompt_logprobs` in a stream; with `echo` and `logprobs` the prompt's are in the first events.
         """
-
+        given = self._with_defaults("completions", options) if self._engine.config.defaults else options
         known = self._known_model("completions", model)
-        call = completion_call("completions.stream", prompt, known, options, stream=True)
-        return CompletionStream(partial(self._open_stream, call, prompt, options))
+        call = completion_call("completions.stream", prompt, known, given, stream=True)
+        return CompletionStream(partial(self._open_stream, call, prompt, given))
 
     async def _call(
         self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool = False

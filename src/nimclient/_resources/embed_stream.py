@@ -17,7 +17,7 @@ from nimclient._api.call import Call
 from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm
 from nimclient._api.options import check_text, check_word
 from nimclient._base.callbacks import run_callback
-from nimclient._base.types import AsyncClosing, is_items, unpicklable
+from nimclient._base.types import NOT_GIVEN, AsyncClosing, is_items, unpicklable
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import (
@@ -95,6 +95,14 @@ class EmbedRun:
         total: int | None,
         options: Mapping[str, Any],
     ) -> None:
+        truncate, dimensions, encoding_format, batch_size, concurrency = resource._chosen(
+            "embedding",
+            truncate=truncate,
+            dimensions=dimensions,
+            encoding_format=NOT_GIVEN,
+            batch_size=batch_size,
+            concurrency=concurrency,
+        )
         check_batch(batch_size, concurrency)
         check_word("on_error", on_error, ("raise", "collect"))
         self._resource = resource
@@ -104,7 +112,8 @@ class EmbedRun:
         self._input_type = input_type
         self._truncate = truncate
         self._asked = dimensions
-        self._options = options
+        self._encoding_format = encoding_format
+        self._options = resource._with_defaults("embedding", options)
         self._ordered = ordered
         self._strict = on_error == "raise"
         self._on_progress = on_progress
@@ -254,7 +263,7 @@ class EmbedRun:
             input_type=self._input_type,
             truncate=self._truncate,
             dimensions=self._asked,
-            encoding_format=None,
+            encoding_format=self._encoding_format,
             options=self._options,
             input_type_is_ours=self._input_type == "passage",
             check=self._check,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, Unpack
 
 from attrs import evolve
@@ -11,6 +11,7 @@ from attrs import evolve
 from nimclient._api.embeddings import check_query, embeddings_call
 from nimclient._api.options import check_texts
 from nimclient._base import observers
+from nimclient._base.types import NOT_GIVEN
 from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
 from nimclient.records._numbers import zeroed_buffer
@@ -29,10 +30,10 @@ class AsyncEmbeddings(Resource):
         texts: Sequence[str],
         *,
         model: str | None = None,
-        input_type: str | None = None,
-        truncate: str | None = None,
-        dimensions: int | None = None,
-        encoding_format: str | None = None,
+        input_type: str | None = NOT_GIVEN,
+        truncate: str | None = NOT_GIVEN,
+        dimensions: int | None = NOT_GIVEN,
+        encoding_format: str | None = NOT_GIVEN,
         **options: Unpack[EmbeddingOptions],
     ) -> Embeddings:
         """Embed a list of texts in one request; nothing is split.
@@ -43,7 +44,14 @@ class AsyncEmbeddings(Resource):
         Raises TypeError for a str or an unknown option; ConfigurationError naming the index of a text that is empty or not
         a str; EmbeddingMismatchError if the vectors do not match the texts; TransportError or APIStatusError.
         """
-
+        given = self._with_defaults("embedding", options)
+        input_type, truncate, dimensions, encoding_format = self._chosen(
+            "embedding",
+            input_type=input_type,
+            truncate=truncate,
+            dimensions=dimensions,
+            encoding_format=encoding_format,
+        )
         call = embeddings_call(
             "embeddings.create",
             texts,
@@ -52,22 +60,25 @@ class AsyncEmbeddings(Resource):
             truncate=truncate,
             dimensions=dimensions,
             encoding_format=encoding_format,
-            options=options,
+            options=given,
         )
-        return await send_embedding(self, call, options)
+        return await send_embedding(self, call, given)
 
     async def embed_query(
         self,
         text: str,
         *,
         model: str | None = None,
-        truncate: str | None = None,
-        dimensions: int | None = None,
+        truncate: str | None = NOT_GIVEN,
+        dimensions: int | None = NOT_GIVEN,
         **options: Unpack[EmbeddingOptions],
     ) -> Vector:
         """Embed one text as a query (`input_type="query"`, dropped for servers that reject it). Errors as in `create`."""
         check_query(text)
-
+        given = self._with_defaults("embedding", options)
+        truncate, dimensions, encoding_format = self._chosen(
+            "embedding", truncate=truncate, dimensions=dimensions, encoding_format=NOT_GIVEN
+        )
         call = embeddings_call(
             "embeddings.embed_query",
             [text],
@@ -75,21 +86,21 @@ class AsyncEmbeddings(Resource):
             input_type="query",
             truncate=truncate,
             dimensions=dimensions,
-            encoding_format=None,
-            options=options,
+            encoding_format=encoding_format,
+            options=given,
             input_type_is_ours=True,
         )
-        return (await send_embedding(self, call, options)).vectors[0]
+        return (await send_embedding(self, call, given)).vectors[0]
 
     async def embed_documents(
         self,
         texts: Sequence[str],
         *,
         model: str | None = None,
-        truncate: str | None = None,
-        dimensions: int | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
+        truncate: str | None = NOT_GIVEN,
+        dimensions: int | None = NOT_GIVEN,
+        batch_size: int | None = NOT_GIVEN,
+        concurrency: int | None = NOT_GIVEN,
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> Vectors:
@@ -117,12 +128,15 @@ class AsyncEmbeddings(Resource):
             total=len(checked),
             options=options,
         )
-        if not observers.installed:
-            return await collect(run, checked)
-        with self._whole("embedding", model) as observed:
-            vectors = await collect(run, checked)
-            observed.append(vectors)
-        return vectors
+        collected = Collected(len(checked))
+        async with EmbedStream(run, checked) as batches:
+            whole = (
+                collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors()
+            )
+            with whole:
+                async for batch in batches:
+                    collected.add(batch)
+        return collected.vectors(batches.progress)
 
     def embed_stream(
         self,
@@ -130,10 +144,10 @@ class AsyncEmbeddings(Resource):
         *,
         model: str | None = None,
         input_type: str | None = "passage",
-        truncate: str | None = None,
-        dimensions: int | None = None,
-        batch_size: int | None = None,
-        concurrency: int | None = None,
+        truncate: str | None = NOT_GIVEN,
+        dimensions: int | None = NOT_GIVEN,
+        batch_size: int | None = NOT_GIVEN,
+        concurrency: int | None = NOT_GIVEN,
         ordered: bool = True,
         on_error: Literal["raise", "collect"] = "raise",
         on_progress: Callable[[Progress], object] | None = None,
@@ -180,16 +194,6 @@ class AsyncEmbeddings(Resource):
         return EmbedStream(run, source)
 
 
-async def collect(run: EmbedRun, texts: Sequence[str]) -> Vectors:
-    """The vectors of all these texts, in one buffer."""
-    collected = Collected(len(texts))
-    async with EmbedStream(run, texts) as batches:
-        with collected.on_errors():
-            async for batch in batches:
-                collected.add(batch)
-    return collected.vectors(batches.progress)
-
-
 class Collected:
     """The buffer that embed_documents fills, and data of the responses."""
 
@@ -222,6 +226,15 @@ class Collected:
                 whole = self._make(self._first.meta)
                 keep(error, [EmbeddedBatch(span, whole[span.start : span.stop]) for span in self._finished])
             raise
+
+    @contextmanager
+    def observed(self, whole: AbstractContextManager[list[object]]) -> Generator[None]:
+        """`on_errors` for a call that is observed as a whole."""
+        with whole as results:
+            with self.on_errors():
+                yield
+            assert self._first is not None
+            results.append(self._make(self._first.meta))
 
     def vectors(self, progress: Progress) -> Vectors:
         """All vectors, with the counts of the whole call."""

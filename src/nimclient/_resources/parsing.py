@@ -15,6 +15,7 @@ from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
     FORM_NAMES,
+    FORMAT_OPTIONS,
     FORMS,
     Output,
     Via,
@@ -42,6 +43,8 @@ async def parse(
 ) -> Parsed[Any]:
     """See AsyncChat.parse."""
     check_no_format(options)
+    defaults = chat._with_defaults("chat", {})
+    options = {**{name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, **options}
     check_word("via", via, FORMS)
     most = check_whole("retries", retries, 0) or 0
     output = output_of(form)

@@ -45,6 +45,10 @@ async def rerank(
     options: Mapping[str, Any],
 ) -> Ranking:
     """See AsyncClient.rerank: validate, send slices concurrently, merge, truncate."""
+    options = resource._with_defaults("ranking", options)
+    top_n, truncate, batch_size, concurrency = resource._chosen(
+        "ranking", top_n=top_n, truncate=truncate, batch_size=batch_size, concurrency=concurrency
+    )
     passages = check_ranking(query, documents, top_n, truncate, options)
     check_batch(batch_size, concurrency)
     gate = resource._engine.gate(concurrency, work=_documents)

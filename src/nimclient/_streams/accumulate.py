@@ -202,19 +202,21 @@ class ChatChoiceState(ChoiceState):
             piece = ""
         if piece and self.splitter is not None:
             piece = self._split(choice, piece)
-        self.add_fields(choice, ("index", "delta", "message", "usage"))
+        self.add_fields(choice, ("index", "delta", "message", "text", "usage"))
         if self.splitter is not None and choice.get("finish_reason"):
             piece += self._end_split(choice)
         return piece, content
 
     def _delta(self, choice: JsonDict) -> JsonDict:
-        """The delta; some servers call it `message`, and some send text and reasoning as a list of parts."""
+        """The delta; some servers call it `message` or `text`, and some send text and reasoning as a list of parts."""
         delta = choice.get("delta")
         if delta is None and is_object(choice.get("message")):
             delta = choice["message"]
             if choice.get("finish_reason") and self.text and delta.get("content") == "".join(self.text):
                 delta = {}  # the whole message repeated after its pieces
             choice["delta"] = delta
+        elif delta is None and isinstance(choice.get("text"), str):  # the form of completions
+            delta = choice["delta"] = {"content": choice["text"]}
         delta = object_or_empty(delta)
         if isinstance(delta.get("content"), list):
             parts = as_parts(delta["content"])
@@ -310,9 +312,10 @@ class CompletionChoiceState(ChoiceState):
         """See ChoiceState."""
         piece = choice.get("text")
         if not isinstance(piece, str):
-            piece = ""
+            piece = object_or_empty(choice.get("delta")).get("content")  # the form of a chat
+            piece = choice["text"] = piece if isinstance(piece, str) else ""
         self.text.append(piece)
-        self.add_fields(choice, ("index", "text", "usage"))
+        self.add_fields(choice, ("index", "text", "delta", "usage"))
         return piece, bool(piece or as_parts(choice.get("token_ids")))
 
     def as_choice(self, index: int) -> JsonDict:

@@ -144,9 +144,9 @@ def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
 
 
 def _values_of_lines(data: bytes, keep_surrogates: bool) -> list[Json] | None:
-    """The values of data in which every line is one; None for other data."""
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    if len(lines) < 2:
+    """The values of data in which every line is one; None for other data. A null or a comment among them is no value."""
+    lines = [line for line in data.split(b"\n") if line.strip() not in (b"", b"null") and not line.startswith(b":")]
+    if data.count(b"\n") < 1:
         return None
     try:
         return [None if line.strip() == DONE else loads(line, keep_surrogates=keep_surrogates) for line in lines]

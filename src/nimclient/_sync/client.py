@@ -9,7 +9,7 @@ from nimclient._api.messages import materialized
 from nimclient._base import observers
 from nimclient._base.config import Dialect
 from nimclient._base.types import Closing, Json, is_array
-from nimclient._client import AsyncClient
+from nimclient._client import AsyncClient, check_settings
 from nimclient._resources import batch
 from nimclient._resources.assets import AsyncAssets
 from nimclient._resources.chat import AsyncChat
@@ -88,7 +88,8 @@ class Chat(Mirror[AsyncChat]):
     ) -> SyncConversation:
         """See AsyncChat.conversation."""
         chat = self._async
-        return SyncConversation(chat.create, chat._opener, system, store, session_id, model, options)
+        given = chat._with_defaults("chat", options)
+        return SyncConversation(chat.create, chat._opener, system, store, session_id, model, given)
 
 
 class Completions(Mirror[AsyncCompletions]):
@@ -146,6 +147,7 @@ class Client(Mirror[AsyncClient], Closing):
 
     @like(AsyncClient.__init__)
     def __init__(self, *args: Any, **settings: Any) -> None:
+        check_settings(type(self).__name__, settings)
         self._async = AsyncClient(*args, **settings)
 
     @classmethod

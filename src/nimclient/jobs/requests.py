@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator, Mapping
 from hashlib import blake2b
-from json import JSONDecoder
+from json import JSONDecoder, loads
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import field, frozen
 
@@ -22,6 +23,7 @@ from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import numbered, open_lines
 
 _MAX_NAMED = 3  # lines that an error names
+_MAX_DIGITS = 19  # of 64 bits
 _LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # more than 64 bits, or than a float, may hold
 _DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find where a value ends
 
@@ -111,7 +113,7 @@ def read_requests(path: Path, model: str | None) -> Iterator[Request]:
 def read_request(line: bytes, number: int, model: str | None) -> Request:
     """One line."""
     try:
-        record: Any = _json.loads(line, f"line {number}")
+        record: Any = _loads(line, f"line {number}")
     except DecodeError as error:
         raise ConfigurationError(str(error)) from None
     custom_id = record.get("custom_id") if is_object(record) else None
@@ -126,6 +128,30 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     text = _text_of_body(line) if _LONG_NUMBER.search(line) and problem is None else None
     failure = None if problem is None else ConfigurationError(problem)
     return Request(number, custom_id, name, route, fields, failure, text)
+
+
+def _loads(line: bytes, what: str) -> Any:
+    """A line as JSON; a number that no float can hold, and which is sent as it stands, as a text."""
+    try:
+        return _json.loads(line, what)
+    except DecodeError:
+        if not _LONG_NUMBER.search(line):
+            raise
+        try:
+            return loads(line, parse_int=_number, parse_float=_number, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            pass
+        raise
+
+
+def _number(text: str) -> float | int | str:
+    if len(text) < _MAX_DIGITS and text.removeprefix("-").isdecimal():
+        return int(text)
+    return number if isfinite(number := float(text)) else text
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _text_of_body(line: bytes) -> bytes | None:

@@ -16,7 +16,7 @@ from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import EmbeddingMismatchError
-from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, wrong
+from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, whole_number, wrong
 from nimclient.records._numbers import b64decode, decode_rows, first_not_finite, misread
 from nimclient.records._record import TopRecord
 from nimclient.records.usage import Usage, decode_usage
@@ -332,9 +332,10 @@ def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:
     if all(index is None for index in indexes):
         return items
     placed: list[Any] = [None] * len(items)
-    for position, (index, item) in enumerate(zip(indexes, items, strict=True)):
-        if type(index) is not int or not 0 <= index < len(items) or placed[index] is not None:
-            problem = f"index {index!r:.40} is repeated, out of range or not a whole number"
+    for position, (sent, item) in enumerate(zip(indexes, items, strict=True)):
+        index = whole_number(sent)
+        if index is None or not 0 <= index < len(items) or placed[index] is not None:
+            problem = f"index {sent!r:.40} is repeated, out of range or not a whole number"
             raise wrong(problem, f"data[{position}].index", meta, EmbeddingMismatchError)
         placed[index] = item
     return placed
