@@ -277,7 +277,7 @@ async def test_two_content_types(server: FaultServer, client: AsyncClient) -> No
 
 @pytest.mark.parametrize("status", [202, 204, 205])
 async def test_success_without_a_body(server: FaultServer, client: AsyncClient, status: int) -> None:
-    """A POST that is answered with nothing is DecodeError, not an empty answer."""
+    """A POST that returned nothing is DecodeError, not an empty answer."""
     server.script(http(b"", status))
     with pytest.raises(DecodeError):
         await client.chat.create("hi")

@@ -101,14 +101,14 @@ def is_transient(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def deprecation(model: str | None, path: str, value: str) -> str:
-    """The text of a warning for a `Deprecation` header: a date (hosted catalog), or `@` and a Unix time, or true (RFC 9745)."""
+    """The text of a warning for a `Deprecation` header: a date (hosted), `@` and a Unix time, or true (RFC 9745)."""
     subject = f"model {model!r}" if model is not None else path
     when = f" (Deprecation: {value[:60]})" if value.isprintable() else ""
     return f"the server will stop serving {subject}{when}; choose another one"
 
 
 def safe_redirect_target(source: str, location: str | None) -> str | None:
-    """The address given by a server at `source` for a result or an upload, None if not allowed.
+    """The address given by a server at `source` for a result or an upload, None if unsafe.
 
     It must be https. Plain http is followed from plain http only, to the same origin or within this machine.
     """

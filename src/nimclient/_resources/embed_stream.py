@@ -288,7 +288,9 @@ class EmbedRun:
         if self._served is None:
             self._served = answer.model
             return
-        problem = f"vectors of the model {answer.model!r}, but the first ones are of {self._served!r}: they are not comparable"
+        problem = (
+            f"vectors of model {answer.model!r}, but the first ones are of {self._served!r}: they are not comparable"
+        )
         if self._engine.config.strict:
             error = EmbeddingMismatchError(problem)
             _tell(error, piece, answers[-1][0].start, answers[:-1])

@@ -77,7 +77,7 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
 
 
 class SyncChatStream(SyncAnswerStream[ChatChunk, ChatCompletion]):
-    """A streamed chat answer, not opened yet: enter it with `with`, or iterate over it directly. Otherwise like ChatStream."""
+    """A streamed chat answer, not opened yet: enter it with `with`, or iterate over it directly. Like ChatStream."""
 
 
 class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
