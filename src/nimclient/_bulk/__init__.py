@@ -1,1 +1,1 @@
-"""Concurrent work over many items: slices, the pacer, its window and rate, the gate, workers, counts. Knows no route and no HTTP."""
+"""Concurrent work: slices, the pacer, its window and rate, the gate, workers, counts. Knows no route and no HTTP."""

@@ -82,7 +82,7 @@ class Gate:
         self._wake()
 
     def throttled(self, ticket: Ticket, error: NimError) -> float | None:
-        """Release the slot: see Pacer.refused. Returns the delay before the next attempt, None if the patience is exhausted."""
+        """Release the slot: see Pacer.refused. Returns the delay, None if patience is exhausted."""
         delay = self.pacer.refused(self._clock(), ticket, error, self._random)
         self._wake()
         return delay
