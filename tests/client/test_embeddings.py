@@ -21,6 +21,7 @@ from nimclient.errors import (
     ServiceUnavailableError,
 )
 from support.held import Held
+from support.leaks import retry_tokens
 from support.server import Close, FaultServer, Pause, Request, Stall
 from support.wire import MODEL, answer, embedded, error, vectors
 
@@ -232,7 +233,7 @@ async def test_refusals_for_capacity_spend_no_attempt(
     result = await client.embeddings.embed_documents(texts(8), batch_size=2, concurrency=2)
     assert [vector[0] for vector in result] == list(range(8))
     assert len(server.requests) == 11
-    assert client._core.budget.tokens == 500
+    assert retry_tokens(client) == 500
 
 
 async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeClient) -> None:
@@ -271,7 +272,7 @@ async def test_a_refused_connection_waits_at_the_gate(server: FaultServer, make_
     await server.stop()
     job = asyncio.create_task(client.embeddings.embed_documents(texts(4), batch_size=2))
     await asyncio.sleep(0.05)
-    late = await asyncio.start_server(server._connected, "127.0.0.1", port)
+    late = await server.listen(port)
     assert len(await asyncio.wait_for(job, 2)) == 4
     late.close()
     server.script([Close()])

@@ -16,6 +16,7 @@ from nimclient.errors import (
     RerankMismatchError,
 )
 from nimclient.simulator import Simulator
+from support.leaks import shared_state
 from support.server import FaultServer
 from support.wire import answer, error
 
@@ -243,7 +244,7 @@ async def test_an_endpoint_says_its_form_by_its_end(
     client = make_client(endpoints={"mine": f"http://127.0.0.1:{server.port}{path}"})
     assert (await client.rerank("q", ["a"], model="mine")).measure == measure
     assert ("documents" in server.requests[0].json) == path.endswith("/rerank")
-    assert client._core.ranking_form is None
+    assert shared_state(client).ranking_form is None
 
 
 # what one form does not have -------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Streams in all the shapes that servers give them end as the plain answer, or as an error with what had arrived."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import AsyncClient, ChatStream, Limits
-from nimclient._streams.events import is_plain, is_streamed
+from nimclient import AsyncClient, ChatCompletion, ChatStream, Limits, RetryPolicy
 from nimclient.errors import (
     BadRequestError,
     BodyTooLargeError,
     DecodeError,
+    NimError,
     RateLimitError,
     StreamFaultError,
     StreamInterruptedError,
@@ -508,13 +509,34 @@ async def test_completions_are_put_together_too(server: FaultServer, client: Asy
     assert [chunk_.text for chunk_ in chunks] == ["Hey"]
 
 
-def test_what_a_body_begins_with() -> None:
+EVENTS = token("Hello", "stop") + DONE
+PLAIN = json.dumps(chat_body()).encode()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["create", "stream"])
+@pytest.mark.parametrize(
+    ("body", "is_answer"),
+    [
+        (b" \r\n" + PLAIN, True),
+        (EVENTS, True),
+        (b"event: message\n" + EVENTS, True),
+        (b": ping\n\n" + EVENTS, True),
+        (b"\xef\xbb\xbf" + EVENTS, True),
+        (b"\r\n\n" + EVENTS, True),
+        (b"{" + EVENTS, False),
+        (b"", False),
+        (b"<html>" + EVENTS, False),
+        (b"[1]" + EVENTS, False),
+    ],
+)
+async def test_what_a_body_begins_with(body: bytes, is_answer: bool, streamed: bool) -> None:
     """A brace is JSON, a field or a comment of the event stream is a stream, after white space or a byte-order mark."""
-    assert is_plain(b' \r\n{"a"')
-    assert not is_plain(b"data: {")
-    assert not is_plain(b"")
-    assert all(map(is_streamed, (b"data: x", b"event: error", b": ping", b"\xef\xbb\xbfdata:", b"\r\n\ndata: x")))
-    assert not any(map(is_streamed, (b"{", b"", b"<html>", b"[1]")))
+    retry = RetryPolicy(attempts=1)
+    client = AsyncClient(base_url="http://x", model="m", retry=retry, transport=FakeTransport([body]))
+    call = client.chat.stream("hi").final() if streamed else client.chat.create("hi")
+    (result,) = await asyncio.gather(call, return_exceptions=True)
+    assert result.text == "Hello" if isinstance(result, ChatCompletion) else isinstance(result, NimError)
+    assert isinstance(result, ChatCompletion) == is_answer
 
 
 async def test_a_refusal_of_a_stream_is_no_stream(server: FaultServer, client: AsyncClient) -> None:

@@ -257,11 +257,7 @@ async def test_a_poll_that_says_how_long(server: FaultServer, make_client: MakeC
 async def test_a_server_that_is_gone_while_it_is_asked(server: FaultServer, make_client: MakeClient) -> None:
     """A refused connection is tried for as long as the platform would wait."""
 
-    async def stop_listening() -> None:
-        assert server._server is not None
-        server._server.close()
-
-    server.script([stop_listening, ACCEPTED, Close()])
+    server.script([server.stop_listening, ACCEPTED, Close()])
     began = time.monotonic()
     with pytest.raises(ConnectError) as caught:
         await make_client(retry=RetryPolicy(attempts=1)).chat.create("hi")

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
-from nimclient._streams.tool_calls import MAX_TOOL_CALLS
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records.chat import ToolCall, Usage, decode_chat
+
+MAX_TOOL_CALLS = 2**14
 
 
 def collect(*events):

@@ -1,6 +1,6 @@
 """Reasoning in `<think>` tags is split off the text the same way in a whole answer and in a stream, however it is cut."""
 
-import copy
+import asyncio
 import itertools
 import json
 
@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._streams.accumulate import ChatAccumulator
+from nimclient import AsyncClient
 from nimclient._streams.reasoning import TagSplitter
 from nimclient.records._tags import MAX_SPACE, split_tags
-from nimclient.records.chat import ChatChunk, Message, decode_chat, decode_message
+from nimclient.records.chat import Message, decode_chat, decode_message
+from nimclient.testing import FakeTransport
 from support.sent import sent
 
 WHOLE = [
@@ -99,9 +100,12 @@ def streamed(pieces, index=0, finish="stop", **first):
 
 def read(events):
     """(chunks, completion) of events."""
-    accumulator = ChatAccumulator()
-    chunks = [ChatChunk(event, accumulator.add(event)[0]) for event in copy.deepcopy(events)]
-    return chunks, accumulator.completion()
+    stream = AsyncClient(base_url="http://nim", model="m", transport=FakeTransport([events])).chat.stream("hi")
+
+    async def read_all():
+        return [chunk async for chunk in stream], await stream.final()
+
+    return asyncio.run(read_all())
 
 
 def plain(content, index=0, **message):

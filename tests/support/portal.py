@@ -1,8 +1,7 @@
 """The background loop of blocking clients: what a test runs in it beside their calls, and what it changes about it."""
 
 from nimclient._sync import portal
-from nimclient._sync.portal import Portal
 
-__all__ = ["Portal", "portal", "run_in_portal"]
+__all__ = ["portal", "run_in_portal"]
 
 run_in_portal = portal.PORTAL.run

@@ -1,12 +1,34 @@
-"""The error that a client makes of a server's rejection."""
+"""The error that a client makes of a server's rejection, and the rows of the failure table for those who stand on it."""
 
 import asyncio
 import json
 from typing import Any
 
 from nimclient import AsyncClient, RetryPolicy
+from nimclient._retry.classify import (
+    CONNECTION_REFUSED,
+    INTERRUPTED,
+    MALFORMED,
+    REJECTED,
+    THROTTLED,
+    UNREACHABLE,
+    FailureScope,
+    classify,
+)
 from nimclient.errors import APIStatusError
 from nimclient.testing import FakeTransport
+
+__all__ = [
+    "CONNECTION_REFUSED",
+    "INTERRUPTED",
+    "MALFORMED",
+    "REJECTED",
+    "THROTTLED",
+    "UNREACHABLE",
+    "FailureScope",
+    "classify",
+    "rejected",
+]
 
 
 def rejected(status: int, body: Any, path: str = "/v1/x") -> APIStatusError:

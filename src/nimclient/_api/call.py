@@ -21,6 +21,10 @@ from nimclient.records.media import Image
 T = TypeVar("T")
 
 
+def _body(call: Call[Any]) -> bytes | None:
+    return call.raw if call.fields is None else _json.dumps(call.fields)
+
+
 @frozen
 class Call(Generic[T]):
     """One API call. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
@@ -55,7 +59,7 @@ class Call(Generic[T]):
     warnings: tuple[str, ...] = ()
     kind: str = ""
 
-    body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
+    body: bytes | None = field(init=False, repr=False, default=Factory(_body, takes_self=True))
 
     @property
     def is_large(self) -> bool:
@@ -85,7 +89,3 @@ class Call(Generic[T]):
         if "stream" not in fields and "stream_options" in fields:  # vLLM sends 400 for stream_options without stream
             del fields["stream_options"]
         return evolve(self, fields=fields, droppable_fields=tuple(n for n in self.droppable_fields if n not in names))
-
-
-def _body(call: Call[Any]) -> bytes | None:
-    return call.raw if call.fields is None else _json.dumps(call.fields)

@@ -49,7 +49,7 @@ def chat_call(
     check_numbers(options)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")), developer=developer)
     fields: JsonDict = {"messages": wire} if model is None else {"model": model, "messages": wire}
-    tools = wire_tools(options.get("tools") or ())
+    tools = wire_tools(options["tools"]) if options.get("tools") else []
     if tools:  # vLLM answers 400 to an empty list
         fields["tools"] = tools
     if (choice := options.get("tool_choice")) is not None:

@@ -51,10 +51,11 @@ def check_numbers(options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if isinstance(value, bool) and name in NUMBERS:
             raise ConfigurationError(f"{name} takes a number, not {value}")
-    hints = object_or_empty(object_or_empty(options.get("nvext")).get("agent_hints"))
-    for name in ("priority", "osl"):
-        if isinstance(hints.get(name), bool):
-            raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
+    if options.get("nvext") is not None:
+        hints = object_or_empty(object_or_empty(options["nvext"]).get("agent_hints"))
+        for name in ("priority", "osl"):
+            if isinstance(hints.get(name), bool):
+                raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
 
 
 def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: frozenset[str] = frozenset()) -> JsonDict:

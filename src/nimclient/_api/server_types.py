@@ -41,6 +41,8 @@ class Dialects:
         self._inspected: dict[str, int] = {}
         self._suspected: set[str] = set()
         self._health_paths: dict[tuple[str, str], str] = {}
+        self.changes = 0
+        """How often something was found out: what was derived before the last time may be outdated."""
 
     def get(self, url: str) -> Dialect | None:
         """The server type behind a URL as a value of `dialect=`; None while unknown."""
@@ -68,6 +70,7 @@ class Dialects:
             known = self._known.get(origin)
             if known is None or (known == "vllm" and server_type == "nim"):
                 self._known[origin] = server_type
+                self.changes += 1
 
     def inspect_headers(self, url: str, headers: Mapping[str, str]) -> None:
         """Inspect the headers of the first few responses of a server: a 404 may have fewer than others."""
@@ -82,8 +85,9 @@ class Dialects:
 
     def read(self, url: str, path: str, value: Json) -> None:
         """Inspect the body of a response, while the type is unknown or vLLM may still become NIM."""
-        if self._known.get(_origin(url)) in (None, "vllm"):
-            self.learn(url, type_of_answer(path, value))
+        found = type_of_answer(path, value)
+        if found is not None and self._known.get(_origin(url)) in (None, "vllm"):
+            self.learn(url, found)
 
     def inspect_health(self, url: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Record which health route responded."""
@@ -115,15 +119,16 @@ def _origin(url: str) -> str:
 
 def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
     """NVCF marks nearly every response with its ids, LiteLLM and TEI mark theirs, Dynamo may; llama-server names itself."""
-    if "nvcf-reqid" in headers or "nvcf-status" in headers:
+    names = frozenset(headers)
+    if "nvcf-reqid" in names or "nvcf-status" in names:
         return "hosted"
-    if "x-dynamo-request-id" in headers:
+    if "x-dynamo-request-id" in names:
         return "dynamo"
-    if "x-litellm-version" in headers or "x-litellm-call-id" in headers:
+    if "x-litellm-version" in names or "x-litellm-call-id" in names:
         return "litellm"
-    if headers.get("server") == "llama.cpp":
+    if "server" in names and headers["server"] == "llama.cpp":
         return "llama.cpp"
-    return "tei" if "x-compute-type" in headers and "x-inference-time" in headers else None
+    return "tei" if "x-compute-type" in names and "x-inference-time" in names else None
 
 
 def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> ServerType | None:
@@ -145,7 +150,8 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
     if not is_object(value):
         return None
     if path.endswith("/completions"):
-        return "vllm" if _starts(value.get("system_fingerprint"), "vllm-") else None
+        fingerprint = value.get("system_fingerprint")
+        return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
         return "vllm" if _starts(value.get("id"), "embd-") else None
     if path == "/models":

@@ -6,7 +6,7 @@ Pure: nothing here sends, waits or knows a body.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from attrs import define, field, frozen
@@ -123,6 +123,20 @@ class Slicer:
         self.taken += 1
         return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
 
+    def cut_list(self, texts: Sequence[Any]) -> Iterator[Slice]:
+        """The slices of a list, up to the `rest`. Texts that can be sent and fit into one are not looked at one by one."""
+        while self.taken < len(texts):
+            if not self._texts and not self._failures:
+                part = list(texts[self.taken : self.taken + self._places])
+                weight = _weight_of_all(part)
+                if weight is not None and weight <= min(self._bytes, self.largest or weight):
+                    self._texts, self._first = part, self.taken
+                    self.taken += len(part)
+                    yield self._cut()
+                    continue
+            if (full := self.add(texts[self.taken])) is not None:
+                yield full
+
     def rest(self) -> Slice | None:
         """What is left at the end of the source."""
         return self._cut() if self._texts or self._failures else None
@@ -157,6 +171,15 @@ def _weight(item: object) -> int | None:
     try:
         return len(item.encode())
     except UnicodeEncodeError:
+        return None
+
+
+def _weight_of_all(texts: list[Any]) -> int | None:
+    """The UTF-8 bytes of texts; None where one of them cannot be sent."""
+    try:
+        whole = "".join(texts)
+        return (len(whole) if whole.isascii() else len(whole.encode())) if all(texts) else None
+    except (TypeError, UnicodeEncodeError):
         return None
 
 

@@ -176,10 +176,10 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
 
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
-    block, or `aclose()`, cancels work in flight and waits for its end. It
-    closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
-    out: at max_count `width()` (`room()` where it is given) are in flight or waiting to be read. `ordered` hands the results out
-    in the order of the source.
+    block, or `aclose()`, cancels work in flight and waits for its end. It closes itself on an error and on
+    cancellation. An item is taken from the source when an earlier one has been handed out: at max_count `width()`
+    (`room()` where it is given) are in flight or waiting to be read. `ordered` hands the results out in the order of
+    the source.
     """
 
     __reduce__ = unpicklable

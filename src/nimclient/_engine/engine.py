@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -25,14 +25,14 @@ from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
 from nimclient._engine.call_state import CallState
-from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
@@ -42,13 +42,14 @@ from nimclient.errors import APIStatusError, Attempt, ClientClosedError, Connect
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
-    pass
+    from nimclient._http.base import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
+MAX_KNOWN = 512
 
 Read: TypeAlias = Callable[[Response], Awaitable[R]]
 """Reads an open response: returns the reader of a stream or the bytes of a body. Called once per attempt."""
@@ -64,6 +65,8 @@ class Engine:
         self._requests = Requests(config, self.catalog, core.proxies)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
+        self._known: dict[tuple[str, str], Any] = {}
+        self._known_since = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.config.portable(),)  # `client.chat` and its methods are pickled like the client
@@ -92,6 +95,17 @@ class Engine:
         if self.is_hosted:
             return "hosted"
         return self.core.dialects.of(self._bases)
+
+    def known(self) -> dict[tuple[str, str], Any]:
+        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
+
+        The keys are what is derived, and for which model.
+        """
+        changes = self.core.dialects.changes
+        if changes != self._known_since or len(self._known) > MAX_KNOWN:
+            self._known = {}
+            self._known_since = changes
+        return self._known
 
     def assets_url(self, url: str | None = None) -> str:
         """The assets URL for a call to this URL, or for the base URL."""
@@ -142,21 +156,15 @@ class Engine:
 
     # the retry loop ------------------------------------------------------------------------------------------------
 
-    async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
-        if observers.installed:
-            result: T = await self._observed(self._begin(call, options, gate), None)
-        else:
-            result = await self._run(self._begin(call, options, gate), None)
-        return result
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, gate), None)
 
-    async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
+    def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> Coroutine[Any, Any, R]:
         """Send a call and return what `read` makes of its open response. Also raises what `read` raises."""
-        if observers.installed:
-            result: R = await self._observed(self._begin(call, options, None), read)
-        else:
-            result = await self._run(self._begin(call, options, None), read)
-        return result
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         config, core = self.config, self.core
@@ -165,8 +173,9 @@ class Engine:
         started = time.monotonic()
         timeouts, headers = config.timeouts, None
         if options:
-            timeouts = resolve_timeouts(timeouts, options.get("timeout"))
             headers = options.get("extra_headers")
+            if options.get("timeout") is not None:
+                timeouts = resolve_timeouts(timeouts, options["timeout"])
         return CallState(
             call=call,
             headers=check_headers(headers, "extra_headers") if headers is not None else {},
@@ -213,13 +222,15 @@ class Engine:
         A retry goes to another replica if there is one, without delay. In addition to the attempts of the policy there are
         two free ones: without a droppable field that the server rejects, and on a new connection after a stale one.
         """
-        if not self.core.is_ready:
-            await self.core.transport()  # importing aiohttp must not count as a replica's latency
+        core = self.core
+        transport = core.ready or await core.transport()  # importing aiohttp must not count as a replica's latency
         while True:
-            await self._acquire_slot(state)
+            if state.gate is not None or core.rate is not None or core.closed:
+                await self._acquire_slot(state)
             state.sent = time.monotonic()
             try:
-                result = await self._attempt(state, read)
+                with self._choose_replica(state):
+                    result = await self._exchange(state, transport, read)
             except NimError as error:
                 state.history.append(attempt_of(state.base_url, error, time.monotonic() - state.sent))
                 if state.observations:
@@ -306,27 +317,42 @@ class Engine:
 
     # one attempt ---------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """One attempt, at the replica chosen for it."""
+    def _choose_replica(self, state: CallState[Any]) -> Lease | SingleEndpoint:
+        """Choose the replica of the next attempt, and what is sent there."""
         state.number += 1
-        state.lease = state.routing.acquire()
-        state.url = self._requests.url_of(state.call, state.lease.base)
+        lease = state.lease = state.routing.acquire()
+        state.url = self._requests.url_of(state.call, lease.base)
         state.call = self.core.without_rejected(state.url, state.call)
-        with state.lease:
-            if state.call.is_large and self.is_platform(state.url):
-                check_body_size(state.call.body)
-            return await self._exchange(state, read)
+        return lease
 
-    async def _exchange(self, state: CallState[Any], read: Read[Any] | None) -> Any:
+    async def _exchange(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
         """Send the request, check the status, read the response. The connection is always released or closed."""
         call, core = state.call, self.core
+        if call.is_large and self.is_platform(state.url):
+            check_body_size(call.body)
         request = await self._requests.make(call, state.url, state.headers)
         if call.stream:
             request.on_end = state.lease.end
         sent = time.monotonic()
         response: Response | None = None
         try:
-            response = await self._response(state, request, sent)
+            head, body = await transport.open(request, state.timeouts, state.deadline)
+            begun = Response(
+                head=head,
+                body=body,
+                request=request,
+                base_url=state.base_url,
+                number=state.number,
+                earlier=state.history,
+                timeouts=state.timeouts,
+                limits=self.config.limits,
+                started=state.started,
+                sent=sent,
+                clock=time.monotonic,
+            )
+            if head.status not in (200, 201):
+                await self._deliver(state, transport, begun)
+            response = begun
             core.dialects.inspect_headers(state.url, response.head.headers)
             try:
                 core.note_deprecation(call, response.head)
@@ -352,12 +378,12 @@ class Engine:
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
         """Record what the attempt shows about the model, and call `on_attempt`."""
-        call = state.call
+        call, callback = state.call, self.config.on_attempt
         error = result if isinstance(result, NimError) else None
         status = None if response is None else response.head.status
         if call.model is not None:
             self.core.note_call(call.model, status, error)
-        if self.config.on_attempt is None:
+        if callback is None:
             return
         meta = None if response is None else response.meta()
         event = AttemptEvent(
@@ -373,7 +399,7 @@ class Engine:
             request_id=None if meta is None else meta.request_id,
             timings=None if meta is None else meta.timings,
         )
-        run_callback(_call_on_attempt, self.config.on_attempt, event)
+        run_callback(_call_on_attempt, callback, event)
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
         """The record of a JSON body, or of the events that some servers send although not requested."""
@@ -381,46 +407,30 @@ class Engine:
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value = call.parse(data)
-        if type(value) is dict:
-            refuse_plain_fault(value, response.meta(), f"{call.method} {path_of(response.url)}")
-        self.core.dialects.read(response.url, call.path, value)
-        return call.decode(value, response.meta())
+        value, meta = call.parse(data), response.meta()
+        if type(value) is dict and is_fault(value):
+            refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+        self.core.dialects.read(meta.url, call.path, value)
+        return call.decode(value, meta)
 
-    async def _response(self, state: CallState[Any], request: HttpRequest, sent: float) -> Response:
-        """The response with the result, after polling and redirects."""
-        call = state.call
-        transport = await self.core.transport()
-        began = time.monotonic()
-        head, body = await transport.open(request, state.timeouts, state.deadline)
-        if head.status not in (200, 201) and not (
-            head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers)
-        ):
-            delivery = Delivery(
-                transport=transport,
-                request=request,
-                timeouts=state.timeouts,
-                began=began,
-                deadline=state.deadline,
-                poll=partial(self._requests.poll, call, request.url, state.headers),
-                fetch=self._requests.fetch,
-                clock=time.monotonic,
-                sleep=self.sleep,
-            )
-            head, body = await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
-        return Response(
-            head=head,
-            body=body,
+    async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
+        """Put the response with the result, after polling and redirects, in the place of this one."""
+        call, head, request = state.call, response.head, response.request
+        if head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers):
+            return
+        delivery = Delivery(
+            transport=transport,
             request=request,
-            base_url=state.base_url,
-            number=state.number,
-            earlier=state.history,
             timeouts=state.timeouts,
-            limits=self.config.limits,
-            started=state.started,
-            sent=sent,
+            began=response.sent,
+            deadline=state.deadline,
+            poll=partial(self._requests.poll, call, request.url, state.headers),
+            fetch=self._requests.fetch,
             clock=time.monotonic,
+            sleep=self.sleep,
         )
+        follow = call.follow or self.is_platform(request.url)
+        response.head, response.body = await delivery.result(head, response.body, follow=follow)
 
     async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
         """The error for a status other than success."""

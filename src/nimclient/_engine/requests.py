@@ -41,6 +41,7 @@ class Requests:
         """Whether the base URL is one of NVIDIA's own hosts."""
         self._config = config
         self._catalog = catalog
+        self._has_endpoints = self.is_hosted or bool(catalog.own)
         self._proxies = proxies
         own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
@@ -65,7 +66,7 @@ class Requests:
         """The URL of a call that cannot go to another replica."""
         if not call.path.startswith("/"):
             return call.path
-        if call.model is not None and call.method == "POST" and not call.at_root:
+        if self._has_endpoints and call.model is not None and call.method == "POST" and not call.at_root:
             return self.endpoint_of(call.model)
         return None
 

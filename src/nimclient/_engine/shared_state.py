@@ -59,6 +59,7 @@ class SharedState:
         self._replicas = Replicas(self._bases, time.monotonic, random.random)
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
+        self.renamed: dict[str, str] = {}  # old names of models by which calls were rejected, to what the server lists
         self.dialects = Dialects()
         self.called: dict[str, bool] = {}  # by model: whether calls have shown that it can be called
         self.ranking_form: Form | None = None  # the form that the server accepts
@@ -71,9 +72,9 @@ class SharedState:
         self.proxies: dict[str, str | None] = {}
 
     @property
-    def is_ready(self) -> bool:
-        """Whether there is a transport."""
-        return self._transport is not None
+    def ready(self) -> Transport | None:
+        """The transport, if there is one already."""
+        return self._transport
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""

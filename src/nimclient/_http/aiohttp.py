@@ -36,7 +36,10 @@ class AiohttpTransport:
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Attempt]:
         """See Transport."""
-        attempt = Attempt.begin(await self._pool(), timeouts, total, request.on_end)
+        pool = self._pools.get(running_loop())
+        if pool is None or self._closed:
+            pool = await self._pool()
+        attempt = Attempt.begin(pool, timeouts, total, request.on_end)
         return await attempt.open(request), attempt
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:

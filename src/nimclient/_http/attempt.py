@@ -49,7 +49,6 @@ class Attempt:
     _timeouts: Timeouts
     watchdog: Watchdog
     _on_end: Callable[[], object] | None
-    _phase: Phase = "pool"
     _reused: bool = False
     _has_slot: bool = False
     _over: bool = False
@@ -70,21 +69,28 @@ class Attempt:
     async def open(self, request: HttpRequest) -> HttpHead:
         """Send the request; returns the head of the response."""
         try:
-            queue = await self._take_slot()
-            return await self._send(request, queue)
+            queue = 0.0 if self._pool.slots.take() else await self._wait_for_slot()
+            self._has_slot = True
+            prepared = self._pool.heads.of(request)
+            connect = await self._connect(prepared)
+            self._send(request, prepared)
+            message, content = await self._protocol.read()
+            while message.code < 200 and message.code != _SWITCHING:
+                message, content = await self._protocol.read()
+            self.watchdog.disarm()
+            self._content = content
+            self._protocol.watch(content)
+            if content.total_bytes < HELD_BACK and not content.is_eof():
+                acknowledge_at_once(self._protocol.transport)
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
-            self._fail(error, self._phase)
+            self._fail(error, self.watchdog.phase)
+        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
 
-    async def _take_slot(self) -> float:
+    async def _wait_for_slot(self) -> float:
         """Wait for a free slot of the pool; returns the seconds it took."""
-        slots = self._pool.slots
-        began = 0.0
-        if slots.locked():
-            began = time.monotonic()
-            self._enter("pool", self._timeouts.pool)
-        await slots.acquire()
-        self._has_slot = True
-        return time.monotonic() - began if began else 0.0
+        began = self.watchdog.enter("pool", self._timeouts.pool)
+        await self._pool.slots.wait()
+        return time.monotonic() - began
 
     async def connect_only(self, request: HttpRequest) -> bool:
         """Open a connection without sending a request; returns whether it succeeded."""
@@ -98,7 +104,7 @@ class Attempt:
 
     async def _connect(self, prepared: Prepared) -> float | None:
         """Get an idle or new connection; returns the seconds that a new one took."""
-        began = self._enter("connect", self._timeouts.connect)
+        began = self.watchdog.enter("connect", self._timeouts.connect)
         self._connection = await self._pool.connector.connect(prepared.destination, [], _NO_LIMITS)
         protocol = self._connection.protocol
         assert isinstance(protocol, Protocol)
@@ -107,29 +113,14 @@ class Attempt:
         protocol.is_new = False
         return None if self._reused else time.monotonic() - began
 
-    async def _send(self, request: HttpRequest, queue: float) -> HttpHead:
-        prepared = self._pool.heads.of(request)
-        connect = await self._connect(prepared)
-        protocol = self._protocol
-        self._enter("headers", self._timeouts.headers)
+    def _send(self, request: HttpRequest, prepared: Prepared) -> None:
+        """Send a small request in one write at once, a large one while waiting for its response."""
+        protocol, body = self._protocol, request.body
+        transport = protocol.transport
+        self.watchdog.enter("headers", self._timeouts.headers)
         protocol.set_response_params(
             read_until_eof=True, read_bufsize=READ_BUFFER, skip_payload=request.method == "HEAD"
         )
-        self._write(protocol, prepared, request.body)
-        while True:
-            message, content = await protocol.read()
-            if message.code >= 200 or message.code == _SWITCHING:
-                break
-        self.watchdog.disarm()
-        self._content = content
-        protocol.watch(content)
-        if content.total_bytes < HELD_BACK and not content.is_eof():
-            acknowledge_at_once(protocol.transport)
-        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
-
-    def _write(self, protocol: Protocol, prepared: Prepared, body: bytes | None) -> None:
-        """Send a small request in one write at once, a large one while waiting for its response."""
-        transport = protocol.transport
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was lost before it was used")
         if body is None or len(body) <= SEND_PIECE:
@@ -138,13 +129,6 @@ class Attempt:
             self._upload = self._pool.loop.create_task(
                 _upload(protocol, self._pool.loop, prepared.head_for(body), body)
             )
-
-    def _enter(self, phase: Phase, seconds: float | None) -> float:
-        """Begin a phase and its time limit; returns the start time."""
-        now = time.monotonic()
-        self._phase = phase
-        self.watchdog.arm(phase, None if seconds is None else now + seconds, seconds)
-        return now
 
     def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
         """Close the connection and raise the translated error."""
@@ -185,6 +169,10 @@ class Attempt:
     async def read_all(self, max_bytes: int | None) -> bytes:
         """See Body."""
         idle, content = self._timeouts.idle, self._content
+        if content.is_eof() and content.total_bytes <= (max_bytes or inf):  # it is here: there is nothing to wait for
+            data = content.read_nowait()
+            self.release()
+            return data
         pieces: list[bytes] = []
         size = 0
         while not content.at_eof():

@@ -7,9 +7,12 @@ manually, or belongs to a parent process, the pool is an orphan.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakMethod
+
+from attrs import define, field
 
 from nimclient._http.base import TransportSettings
 from nimclient._http.connection import Connector
@@ -30,6 +33,43 @@ class InFlight(Protocol):
     watchdog: Watchdog
 
 
+@define
+class Slots:
+    """How many requests may be in flight yet. One that waits is handed its slot in turn: while some wait, none is free."""
+
+    free: int
+    _waiting: deque[asyncio.Future[None]] = field(factory=deque["asyncio.Future[None]"])
+
+    def take(self) -> bool:
+        """Take a slot, if one is free."""
+        if not self.free:
+            return False
+        self.free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take the next slot that is given back."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # the slot came, too
+                self.release()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def release(self) -> None:
+        """Give a slot back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
 class Pool:
     """The connections of one loop and the requests that use them."""
 
@@ -37,7 +77,7 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.loop, ssl)
         self.heads = Heads(self.loop, unauthenticated_setting(settings.verify, settings.cert))
-        self.slots = asyncio.Semaphore(settings.limits.concurrency or UNBOUNDED)
+        self.slots = Slots(settings.limits.concurrency or UNBOUNDED)
         self.alarm = Alarm(self.loop)
         self.attempts: set[InFlight] = set()
         self.closed = False
@@ -53,7 +93,7 @@ class Pool:
 
     def is_idle(self) -> bool:
         """Whether nothing is in flight or waiting."""
-        return not self.attempts and not self.slots.locked()
+        return not self.attempts and self.slots.free > 0
 
     async def close_with_loop(self, forget: Forget) -> None:
         """Close the connections at the end of the loop, which finalizes its started async generators."""

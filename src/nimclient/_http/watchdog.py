@@ -59,7 +59,7 @@ class Watchdog:
     """Armed while a task waits. `translate_cancellation` distinguishes its own cancellation from others.
 
     `total` is the deadline of the call and `total_seconds` the limit that set it; `deadline` is that of the current wait,
-    `waits` counts them.
+    `waits` counts them. `phase` is the last one that was entered.
     """
 
     _alarm: Alarm
@@ -67,16 +67,20 @@ class Watchdog:
     _total_seconds: float | None
     deadline: float = inf
     waits: int = 0
-    _phase: Phase = "total"
+    phase: Phase = "pool"
+    _limit: Phase = "total"
     _seconds: float | None = None
     _task: asyncio.Task[object] | None = None
     _cancelling: int = 0
     _reason: NimError | None = None
 
-    def arm(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """`limit` and `wait`."""
-        self.limit(phase, deadline, seconds)
+    def enter(self, phase: Phase, seconds: float | None) -> float:
+        """A phase of so many seconds begins, and its wait; when that was."""
+        now = time.monotonic()
+        self.phase = phase
+        self.limit(phase, None if seconds is None else now + seconds, seconds)
         self.wait()
+        return now
 
     def limit(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
         """Set the deadline of the next step (monotonic seconds), or the call's own if that is earlier.
@@ -87,7 +91,7 @@ class Watchdog:
             deadline = inf
         if self._total < deadline:
             phase, deadline, seconds = "total", self._total, self._total_seconds
-        self._phase = phase
+        self._limit = phase
         self._seconds = seconds
         self.deadline = deadline
         if deadline < inf and time.monotonic() >= deadline:
@@ -130,5 +134,5 @@ class Watchdog:
 
     def _reached(self) -> RequestTimeoutError:
         limit = "" if self._seconds is None else f" of {self._seconds:g} s"
-        problem = f"timed out: the {self._phase} limit{limit} was reached"
-        return RequestTimeoutError(problem, phase=self._phase, seconds=self._seconds)
+        problem = f"timed out: the {self._limit} limit{limit} was reached"
+        return RequestTimeoutError(problem, phase=self._limit, seconds=self._seconds)

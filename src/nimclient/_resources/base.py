@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN
 from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine, Read
-from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
+from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError, NimError
 from nimclient.records.models import ModelList
 
 T = TypeVar("T")
@@ -34,12 +34,17 @@ class Resource:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    async def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call; if its default model no longer exists, send it once more with the current default."""
+        if isinstance(call.model, DefaultModel):
+            return self._send_for_default(call, options, gate)
+        return self._engine.send(call, options, gate)
+
+    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
-            model = await self._new_default(call, options)
+            model = await self._other_model(call, options)
             if model is None:
                 raise
         return await self._engine.send(call.with_model(model), options, gate)
@@ -49,7 +54,7 @@ class Resource:
         try:
             return await self._engine.open(call, options, read)
         except ModelNotFoundError:
-            model = await self._new_default(call, options)
+            model = await self._other_model(call, options)
             if model is None:
                 raise
         return await self._engine.open(call.with_model(model), options, read)
@@ -67,9 +72,13 @@ class Resource:
         if name is not None:
             if not isinstance(name, str) or not name:
                 raise ConfigurationError(f"model must be a model id, not {name!r:.40}")
-            name = self._resolved(name)
-            self._engine.catalog.check_kind(name, kind)
-            return name
+            known = self._engine.known()
+            resolved: str | None = known.get((kind, name))
+            if resolved is None:
+                resolved = self._resolved(name)
+                self._engine.catalog.check_kind(resolved, kind)
+                known[kind, name] = resolved
+            return resolved
         if not self._engine.is_hosted:
             return self._engine.core.default_models.get(kind)
         default = catalog.hosted_default(kind)
@@ -109,11 +118,13 @@ class Resource:
     def _resolved(self, name: str) -> str:
         """The id for an alias, of `endpoints=` or an old one of the hosted catalog; anything else is an id.
 
-        A hosted model that was renamed or is deprecated causes one warning. A self-hosted server may serve a model under
-        any name, so its names are sent unchanged.
+        What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
+        serve a model under any name, so it is sent what it is called; see `_listed_name`.
         """
         if (own := self._engine.catalog.own_id(name)) is not None:
             return own
+        if (listed := self._engine.core.renamed.get(name)) is not None:
+            return listed
         known = catalog.lookup(name) if self._engine.dialect_for(name) == "hosted" else None
         if known is None:
             return name
@@ -127,9 +138,8 @@ class Resource:
 
     async def _default_model(self, kind: str, options: Mapping[str, Any]) -> str:
         """The first model of a kind that the server lists, requested with the time limits and headers of the call."""
-        own = {name: options.get(name) for name in ("timeout", "extra_headers")}
         engine = self._engine
-        models = self._described(await engine.send(list_call(), own))
+        models = self._described(await engine.send(list_call(), _of_the_call(options)))
         found = engine.catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"
@@ -137,9 +147,35 @@ class Resource:
         default = engine.core.default_models[kind] = DefaultModel(found)
         return default
 
+    async def _other_model(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
+        """The model to ask in the place of one that the server does not know; None where there is none."""
+        if isinstance(call.model, DefaultModel):
+            return await self._new_default(call, options)
+        return None if call.model is None or call.fields is None else await self._listed_name(call.model, options)
+
+    async def _listed_name(self, name: str, options: Mapping[str, Any]) -> str | None:
+        """What an old name of the hosted catalog stands for, where a server that rejects it lists that; warned of once."""
+        known = catalog.lookup(name)
+        if known is None or known.id == name:
+            return None
+        try:
+            listed = await self._engine.send(list_call(), _of_the_call(options))
+        except NimError:
+            return None
+        if known.id not in listed.ids:
+            return None
+        self._engine.core.renamed[name] = known.id
+        self._engine.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}, which the server lists")
+        return known.id
+
     async def _new_default(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
         """The default model that replaces the call's; None if there is none, or the call's was not a default."""
         if not isinstance(call.model, DefaultModel) or call.fields is None:
             return None
         found = await self._default_model(call.kind, options)
         return None if found == call.model else found
+
+
+def _of_the_call(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that hold for another request on behalf of a call: its time and its headers."""
+    return {name: options.get(name) for name in ("timeout", "extra_headers")}

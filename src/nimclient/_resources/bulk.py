@@ -24,6 +24,7 @@ from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
 from nimclient.records._decode import object_or_empty
+from nimclient.records._html import html_table
 
 __all__ = [
     "EMBEDDING_OPTIONS",
@@ -41,6 +42,7 @@ __all__ = [
     "check_names",
     "check_whole",
     "check_word",
+    "html_table",
     "is_array",
     "is_items",
     "is_object",

@@ -151,9 +151,12 @@ class EmbedRun:
         slicer = self._slicer()
         failure: Exception | None = None
         try:
-            for item in source:
-                if (full := slicer.add(item)) is not None:
-                    yield full
+            if isinstance(source, (list, tuple)):
+                yield from slicer.cut_list(cast(Sequence[Any], source))
+            else:
+                for item in source:
+                    if (full := slicer.add(item)) is not None:
+                        yield full
         except Exception as error:  # noqa: BLE001  # raised below
             failure = located(error, slicer.taken)
         if (rest := slicer.rest()) is not None:

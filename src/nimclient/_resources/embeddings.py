@@ -14,6 +14,8 @@ from nimclient._base import observers
 from nimclient._base.types import NOT_GIVEN
 from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
+from nimclient._retry.faults import advise
+from nimclient.errors import BadRequestError, UnprocessableEntityError
 from nimclient.records._numbers import zeroed_buffer
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
@@ -62,7 +64,12 @@ class AsyncEmbeddings(Resource):
             encoding_format=encoding_format,
             options=given,
         )
-        return await send_embedding(self, call, given)
+        try:
+            return await send_embedding(self, call, given)
+        except (BadRequestError, UnprocessableEntityError) as error:
+            if input_type is None and "input_type" in error.message:
+                advise(error, "use embed_query for queries and embed_documents for passages, or pass input_type=")
+            raise
 
     async def embed_query(
         self,

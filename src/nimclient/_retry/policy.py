@@ -107,4 +107,5 @@ class RetryBudget:
 
     def earn(self, amount: int) -> None:
         """Earn."""
-        self.tokens = min(BUDGET, self.tokens + amount)
+        if self.tokens < BUDGET:
+            self.tokens = min(BUDGET, self.tokens + amount)

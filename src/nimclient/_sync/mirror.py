@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Iterable
 from functools import update_wrapper
 from inspect import isfunction, signature
@@ -88,9 +89,20 @@ def copy_signature(call: Callable[..., R], method: Callable[..., Any], returns: 
     """A function with the signature and docstring of a method, and its own return type."""
     seen = signature(method)
     update_wrapper(call, method)
+    call.__doc__ = blocking_doc(method.__doc__)
     vars(call)["__signature__"] = seen if returns is None else seen.replace(return_annotation=returns)
     del vars(call)["__wrapped__"]  # inspection must not see a coroutine function
     return call
+
+
+def blocking_doc(doc: str | None) -> str | None:
+    """A docstring with the code in it as blocking code."""
+    if doc is None:
+        return None
+    return _AWAITED.sub("", doc).replace("aclose()", "close()")
+
+
+_AWAITED = re.compile(r"\b(?:async (?=with |for )|await )")
 
 
 def is_lazy(source: object) -> TypeGuard[Iterable[Any]]:

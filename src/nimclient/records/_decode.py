@@ -99,21 +99,31 @@ def finite_number(value: Json) -> float | None:
 
 def pop_number(data: JsonDict, name: str) -> int | None:
     """Remove a whole number from an object and return it. A value that is not one stays, for `extra`."""
-    number = whole_number(data.get(name))
-    if number is not None or data.get(name) is None:
-        data.pop(name, None)
+    value = data.pop(name, None)
+    if value is None or type(value) is int:
+        return value
+    number = whole_number(value)
+    if number is None:
+        data[name] = value
     return number
 
 
 def pop_count(data: JsonDict, name: str) -> int | None:
     """`pop_number` for a number that cannot be negative."""
-    number = whole_number(data.get(name))
-    return None if number is not None and number < 0 else pop_number(data, name)
+    value = data.get(name)
+    number = pop_number(data, name)
+    if number is not None and number < 0:
+        data[name] = value
+        return None
+    return number
 
 
 def pop_time(data: JsonDict, name: str) -> int | None:
     """`pop_number` for Unix seconds, of which some servers send fractions."""
     value = data.get(name)
+    if type(value) is int:
+        del data[name]
+        return value
     if isinstance(value, float) and math.isfinite(value):
         data[name] = math.floor(value)
     return pop_number(data, name)

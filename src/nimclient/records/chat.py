@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
 
@@ -20,6 +20,7 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
@@ -28,13 +29,14 @@ from nimclient.records._decode import (
     whole_number,
     wrong,
 )
-from nimclient.records._record import Record, TopRecord, WireRecord
+from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
 from nimclient.records.usage import Usage as Usage
 from nimclient.records.usage import decode_usage as decode_usage
 
+_REASONING = ("reasoning", "reasoning_content")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 Content = str | Sequence[Any] | None
@@ -112,6 +114,11 @@ class ChatCompletion(TopRecord):
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
+
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
 
     @property
     def message(self) -> Message | None:
@@ -212,7 +219,7 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
     return ChatCompletion(
         id=text_or_none(data.pop("id", None)),
         model=text_or_none(data.pop("model", None)),
-        choices=tuple(_decode_choice(choice, position, meta) for position, choice in enumerate(choices)),
+        choices=tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
         usage=usage,
         created=pop_time(data, "created"),
         object=text_or_none(data.pop("object", None)),
@@ -225,11 +232,11 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
 def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
     data = dict(as_object(value, f"choices[{position}]", meta))
     message = data.pop("message", None)
-    if not isinstance(message, dict):
+    if not is_object(message):
         raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
     finish_reason = text_or_none(data.pop("finish_reason", None))
-    decoded = decode_message(object_or_empty(message))
+    decoded = decode_message(message)
     if finish_reason == "length":
         decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(
@@ -254,10 +261,11 @@ def decode_message(value: JsonDict) -> Message:
     role = text_or_none(data.pop("role", None)) or "assistant"
     content: Json = data.pop("content", None)
     if role == "assistant" and reasoning is None:
-        reasoning = reasoning_of_parts(as_parts(content)) or None
-    if role == "assistant" and isinstance(content, str) and reasoning is None and (split := split_tags(content)):
-        data[RAW_CONTENT] = content
-        reasoning, content = split[0] or None, split[1]
+        if not isinstance(content, str):
+            reasoning = reasoning_of_parts(as_parts(content)) or None
+        elif split := split_tags(content):
+            data[RAW_CONTENT] = content
+            reasoning, content = split[0] or None, split[1]
     return Message(
         role=role,
         content=content,
@@ -272,7 +280,11 @@ def decode_message(value: JsonDict) -> Message:
 
 def reasoning_of(data: JsonDict) -> str | None:
     """The reasoning text of a message or delta under either of its names; None if it is empty."""
-    return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content")) or None
+    for name in _REASONING:
+        value = data.get(name)
+        if value and isinstance(value, str):
+            return value
+    return None
 
 
 def decode_logprobs(value: Json) -> Logprobs | None:
@@ -303,8 +315,8 @@ def decode_token(value: JsonDict) -> TokenLogprob:
 def _pop_logprob(data: JsonDict) -> float:
     """NaN if there is none: 0.0 would mean that the token was certain. A value that is not a number stays, for `extra`."""
     value: Json = data.pop("logprob", None)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+    if (number := finite_number(value)) is not None:
+        return number
     if value is not None:
         data["logprob"] = value
     return math.nan

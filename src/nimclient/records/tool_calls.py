@@ -51,7 +51,7 @@ class ToolCall(WireRecord):
 
 def decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
     """The tool calls of a message; items that are not objects are skipped."""
-    return tuple(_decode_tool_call(item) for item in objects(value))
+    return tuple([_decode_tool_call(item) for item in objects(value)]) if value else ()
 
 
 def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:

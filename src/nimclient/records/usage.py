@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import object_or_empty, pop_count
+from nimclient.records._decode import pop_count
+from nimclient.records._html import html_table
 from nimclient.records._record import WireRecord
 
 
@@ -18,6 +21,11 @@ class Usage(WireRecord):
     total_tokens: int = 0
     prompt_tokens_details: JsonDict | None = None
     completion_tokens_details: JsonDict | None = None
+
+    def _repr_html_(self) -> str:
+        """The counts as a table, for notebooks."""
+        head = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return html_table(head, [(self.prompt_tokens, self.completion_tokens, self.total_tokens)], "Usage")
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of the counts, without details."""
@@ -32,7 +40,7 @@ def decode_usage(value: Json) -> Usage | None:
     """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`."""
     if not isinstance(value, dict):
         return None
-    data = dict(object_or_empty(value))
+    data = dict(cast(JsonDict, value))
     return Usage(
         prompt_tokens=pop_count(data, "prompt_tokens") or 0,
         completion_tokens=pop_count(data, "completion_tokens") or 0,
