@@ -452,5 +452,5 @@ def test_a_client_whose_construction_failed(kind: Any, settings: dict[str, Any])
     client = kind.__new__(kind)
     with pytest.raises((ConfigurationError, TypeError)):
         client.__init__(**settings)
-    assert "not made" in repr(client)
+    assert "not initialized" in repr(client)
     del client

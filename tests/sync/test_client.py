@@ -264,7 +264,7 @@ atexit.register(late)
 atexit.register(nimclient._sync.portal.PORTAL.stop)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
-    assert done.stdout.startswith("late: the interpreter is ending"), done
+    assert done.stdout.startswith("late: the interpreter is shutting down"), done
     assert done.stdout.endswith("True\n")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -1,4 +1,4 @@
-"""What all namespaces share: finding the model of a call, and sending it."""
+"""The base of all namespaces: finds the model of a call and sends it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class DefaultModel(str):
-    """A model that the caller did not name: the first of its kind that the server lists. It may be another one later."""
+    """A default model: the first of its kind that the server lists. It may change later."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ class Resource:
         self._engine = engine
 
     def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
-        """Send a call; where its model is not there, send it once more for the default or the name that is there now."""
+        """Send a call; if its model does not exist, send it once more with the current default, or the current name."""
         if isinstance(call.model, DefaultModel) or call.model in catalog.aliases():
             return self._send_with_another(call, options, gate)
         return self._engine.send(call, options, gate)
@@ -50,7 +50,7 @@ class Resource:
         return await self._engine.send(call.with_model(model), options, gate)
 
     async def _open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
-        """The same for a response that is read while it is open."""
+        """The same for a response that stays open."""
         try:
             return await self._engine.open(call, options, read)
         except ModelNotFoundError:
@@ -66,7 +66,7 @@ class Resource:
         return observers.whole(CallFacts(kind, "many", known, url))
 
     def _known_model(self, kind: str, model: str | None) -> str | None:
-        """The model of a call: the caller's, named here or for the client, else the default; None: the server is asked."""
+        """The model of a call: that of the call or the client, else the default; None: find it in the server's list."""
         configured = self._engine.config.models
         name = model if model is not None else configured.get(kind, configured.get("*"))
         if name is not None:
@@ -102,20 +102,20 @@ class Resource:
         return chosen
 
     def _described(self, models: ModelList) -> ModelList:
-        """A server's list with what is known of its models; a gateway's list does not tell what an account may call."""
+        """The server's list with catalog data; a gateway's list does not show which models an account may call."""
         engine = self._engine
         hosted, believed = engine.stated_dialect == "hosted", not engine.is_platform()
         return engine.catalog.described(models, hosted=hosted, believed=believed, called=engine.core.called)
 
     def _warn_ignored(self, option: str, instead: str) -> None:
-        """Say once that the server ignores what the caller asks for; ConfigurationError for a strict client."""
+        """Warn once that the server ignores an option; ConfigurationError for a strict client."""
         problem = f"the server ignores {option}, which is NIM's; {instead}"
         if self._engine.config.strict:
             raise ConfigurationError(problem)
         self._engine.core.warn_once(problem)
 
     def _resolved(self, name: str) -> str:
-        """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
+        """The id for an alias, of `endpoints=` or an old one of the hosted catalog; anything else is an id.
 
         What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
         serve a model under any name, so it is sent what it is called; see `_listed_name`.
@@ -136,7 +136,7 @@ class Resource:
         return known.id
 
     async def _default_model(self, kind: str, options: Mapping[str, Any]) -> str:
-        """The first model of a kind that the server lists, asked within the time and with the headers of the call."""
+        """The first model of a kind that the server lists, requested with the time limits and headers of the call."""
         engine = self._engine
         models = self._described(await engine.send(list_call(), _of_the_call(options)))
         found = engine.catalog.first_of_kind(models, kind)
@@ -168,7 +168,7 @@ class Resource:
         return known.id
 
     async def _new_default(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
-        """The default model that has come into the place of the call's; None where there is none, or it was no default."""
+        """The default model that replaces the call's; None if there is none, or the call's was not a default."""
         if not isinstance(call.model, DefaultModel) or call.fields is None:
             return None
         found = await self._default_model(call.kind, options)
