@@ -13,8 +13,9 @@ import pytest
 
 import nimclient
 from nimclient import AsyncClient, Client, Limits, RetryPolicy, Timeouts, errors, jobs, records
-from nimclient._base.values import Headers, Timings
+from nimclient.records import Headers, Timings
 from nimclient.records.chat import decode_chat
+from support.leaks import settings_of
 
 KEY = "nvapi-canary-0123456789abcdef"
 WAYS = [*range(2, pickle.HIGHEST_PROTOCOL + 1), "cloudpickle"]
@@ -181,14 +182,12 @@ def test_what_a_client_carries() -> None:
     client = AsyncClient(**settings())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NVIDIA_NIM_API_KEY", "of-this-process")
-        config = pickle.loads(pickle.dumps(client))._config
+        config = settings_of(pickle.loads(pickle.dumps(client)))
     assert config.credentials.everywhere.reveal() == "of-this-process"
     assert config.headers == {"X-Team": "a"}
     assert config.proxy == "http://proxy:3128"
-    same = attrs.evolve(
-        config, credentials=client._config.credentials, headers=client._config.headers, proxy=client._config.proxy
-    )
-    assert same == client._config
+    own = settings_of(client)
+    assert attrs.evolve(config, credentials=own.credentials, headers=own.headers, proxy=own.proxy) == own
 
 
 def key_of_this_program() -> str:
@@ -199,10 +198,10 @@ def test_a_callable_key_travels_as_what_it_is() -> None:
     """api_key=function is carried by its name; cloudpickle carries any function."""
     client = AsyncClient(key_of_this_program, "http://127.0.0.1:9")
     twin = pickle.loads(pickle.dumps(client))
-    assert twin._config.credentials.everywhere.reveal() == "asked-for"
+    assert settings_of(twin).credentials.everywhere.reveal() == "asked-for"
     client = AsyncClient(lambda: "asked-for", "http://127.0.0.1:9")
     twin = pickle.loads(cloudpickle.dumps(client))
-    assert twin._config.credentials.everywhere.reveal() == "asked-for"
+    assert settings_of(twin).credentials.everywhere.reveal() == "asked-for"
 
 
 def test_an_ssl_context_does_not_travel() -> None:

@@ -1,23 +1,23 @@
-"""The whole error tree. Errors carry data, never live objects: every one of them pickles, and none holds a secret.
-(ModelDeprecationWarning, below, is a warning and no error.)
+"""The error tree. Errors carry data, never live objects: all of them pickle, and none holds a secret.
+ModelDeprecationWarning, below, is a warning and not an error.
 
 ::
 
     NimError
-    ├── ConfigurationError (ValueError)      bad input or settings, found before anything is sent
+    ├── ConfigurationError (ValueError)      invalid input or settings; nothing was sent
     ├── ClientClosedError (RuntimeError)     the client was closed before or during the call
-    ├── TransportError                       the bytes did not come through
-    │   ├── ConnectError                     no connection: .kind says why
-    │   ├── ConnectionLostError              the connection broke before the answer was complete
-    │   ├── ProtocolError                    the peer does not speak HTTP/1.1 correctly
-    │   ├── RedirectError                    the server wanted to send the request elsewhere
-    │   ├── BodyTooLargeError                the answer exceeds a limit of the client
-    │   └── RequestTimeoutError (TimeoutError)   .phase names the limit that was reached
+    ├── TransportError                       the exchange failed below the level of HTTP statuses
+    │   ├── ConnectError                     no connection could be made: .kind says why
+    │   ├── ConnectionLostError              the connection broke before the response was complete
+    │   ├── ProtocolError                    the response is not well-formed HTTP/1.1
+    │   ├── RedirectError                    the server redirected the request, which was not followed
+    │   ├── BodyTooLargeError                the response exceeds a limit of the client
+    │   └── RequestTimeoutError (TimeoutError)   .phase names the time limit that was reached
     ├── APIStatusError                       the server rejected the request: a status of 400 or above
     │   ├── BadRequestError 400
-    │   │   └── ContextLengthError           the input is longer than the model takes
+    │   │   └── ContextLengthError           the input exceeds the model's context length
     │   ├── AuthenticationError 401
-    │   │   └── PermissionDeniedError 403    on the hosted catalog also: a bad key
+    │   │   └── PermissionDeniedError 403    on the hosted catalog also for an invalid key
     │   ├── NotFoundError 404
     │   │   └── ModelNotFoundError
     │   ├── GoneError 410                    the model has reached its end of life
@@ -26,18 +26,18 @@
     │   ├── RateLimitError 429
     │   └── ServerError 5xx
     │       └── ServiceUnavailableError 503
-    ├── StreamError                          .partial holds what had arrived
-    │   ├── StreamFaultError                 an error event inside a 200 answer
+    ├── StreamError                          .partial holds what was received
+    │   ├── StreamFaultError                 an error event inside a 200 response
     │   └── StreamInterruptedError           the stream ended before it was complete
-    ├── DecodeError                          the answer is not what the protocol says
+    ├── DecodeError                          the response does not follow the protocol
     │   ├── EmbeddingMismatchError
     │   └── RerankMismatchError
-    ├── OutputError                          the model's output does not fit the wanted type
+    ├── OutputError                          the model's output does not match the requested type
     │   ├── OutputTruncatedError
     │   ├── OutputRefusedError
     │   └── OutputInvalidError
-    ├── ToolError                            a tool call cannot be carried out
-    ├── BatchError                           several items failed; finished ones are on it
+    ├── ToolError                            a tool call cannot be executed
+    ├── BatchError                           several items failed; .completed has the finished ones
     └── JobError
         ├── JobMismatchError
         └── JobStoreError
@@ -58,19 +58,19 @@ Phase = Literal["pool", "connect", "headers", "first_event", "idle", "poll", "to
 
 
 _MAX_TEXT = 8192
-"""Characters of an error's text: what a server sends may be as long as it likes."""
+"""Maximum characters of an error's message: text from a server has no bound of its own."""
 
 _UNPRINTABLE = {
     code: " " if code < 0xA0 else None if code < 0xD800 else "\ufffd"
     for codes in (
         range(0x20),  # escape sequences of terminals
         range(0x7F, 0xA0),
-        (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # the direction of writing
-        range(0xD800, 0xE000),  # lone surrogates cannot be written anywhere
+        (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),  # text direction
+        range(0xD800, 0xE000),  # lone surrogates, which no encoding can write
     )
     for code in codes
 }
-"""What a server may not do to a terminal or a log: control characters and marks of writing direction, by code point."""
+"""Replacements for control and text direction characters, which could corrupt a terminal or a log, by code point."""
 
 
 def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimError:
@@ -83,8 +83,8 @@ def _rebuild(cls: type[NimError], message: str, state: dict[str, Any]) -> NimErr
 class Attempt(NamedTuple):
     """One attempt of a call: an entry of the `.history` of an error.
 
-    `outcome` is the HTTP status, or the name of the error class where no response came or it could not be used; `seconds`
-    is how long the attempt took.
+    `outcome` is the HTTP status, or the name of the error class if there was no usable response; `seconds` is how long
+    the attempt took.
     """
 
     base_url: str
@@ -93,11 +93,11 @@ class Attempt(NamedTuple):
 
 
 class NimError(Exception):
-    """Base of every error that nimclient raises on purpose.
+    """Base class of all errors that nimclient raises.
 
-    `.partial` is what had arrived of a streamed answer (of a text completion, a Completion), `.index` the position of the
-    failing item of a call over many items, `.completed` the results that were finished by then. `.history` has an Attempt
-    for each attempt of the call that the error ended, oldest first.
+    `.partial` is what was received of a stream (for a text completion, a Completion), `.index` the position of the failing
+    item of a call over many items, `.completed` the results that were finished by then. `.history` has one Attempt for each
+    attempt of the failed call, oldest first.
     """
 
     partial: ChatCompletion | None = None
@@ -111,7 +111,7 @@ class NimError(Exception):
 
     @property
     def message(self) -> str:
-        """The one line of text."""
+        """The message, on one line."""
         return str(self.args[0])
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ class NimError(Exception):
 
 
 class ConfigurationError(NimError, ValueError):
-    """Bad input or settings, found before anything is sent. `.path` is the JSON path in a body, if there is one."""
+    """Invalid input or settings; nothing was sent. `.path` is the JSON path in the body, if there is one."""
 
     path: str | None
 
@@ -137,13 +137,13 @@ class ConfigurationError(NimError, ValueError):
 
 
 class ClientClosedError(NimError, RuntimeError):
-    """The client was closed before the call, or while it was running."""
+    """The client was closed before or during the call."""
 
 
 class TransportError(NimError):
-    """The bytes did not come through. `.phase` says where it happened, `.attempts` how often it was tried.
+    """The exchange failed below the level of HTTP statuses. `.phase` says where, `.attempts` counts the attempts.
 
-    `.request_id` is the server's id of a request that was accepted (202) and whose result did not come.
+    `.request_id` is the server's id of a request that was accepted (202) but whose result was never received.
     """
 
     phase: Phase | None
@@ -167,7 +167,7 @@ class ConnectError(TransportError):
 
 
 class ConnectionLostError(TransportError):
-    """The connection broke after the request was sent, or while it was. `.reused` tells that it came out of the pool."""
+    """The connection broke while or after the request was sent. `.reused` is True for a connection from the pool."""
 
     reused: bool
 
@@ -177,11 +177,11 @@ class ConnectionLostError(TransportError):
 
 
 class ProtocolError(TransportError):
-    """What came back is not well-formed HTTP/1.1 (malformed, a broken chunk, contradictory lengths)."""
+    """The response is not well-formed HTTP/1.1 (a malformed header, an invalid chunk, contradictory lengths)."""
 
 
 class RedirectError(TransportError):
-    """The server answered 3xx. Nothing was sent to the other place; `.host` names it."""
+    """The server redirected the request (3xx). Nothing was sent to the target; `.host` names it."""
 
     host: str
 
@@ -191,7 +191,7 @@ class RedirectError(TransportError):
 
 
 class BodyTooLargeError(TransportError):
-    """The answer exceeds `Limits.max_body` or `Limits.max_event` (`.limit`, in bytes)."""
+    """The response exceeds `Limits.max_body` or `Limits.max_event` (`.limit`, in bytes)."""
 
     limit: int
 
@@ -203,7 +203,7 @@ class BodyTooLargeError(TransportError):
 class RequestTimeoutError(TransportError, TimeoutError):
     """A time limit was reached: `.phase` (pool, connect, headers, first_event, idle, poll, total) and `.seconds`.
 
-    "poll": the result of an accepted request (202, `.request_id`) was not there within `headers` or `total`.
+    "poll": the result of an accepted request (202, `.request_id`) was not available within `headers` or `total`.
     """
 
     seconds: float | None
@@ -216,9 +216,9 @@ class RequestTimeoutError(TransportError, TimeoutError):
 class APIStatusError(NimError):
     """The server rejected the request.
 
-    `.status` the HTTP status; `.code`, `.type`, `.param` as the server's error object has them; `.detail` a validation
-    list or problem text; `.request_id`; `.retry_after` in seconds; `.body` the text as received (at most 64 KiB);
-    `.attempts` how often it was tried.
+    `.status` is the HTTP status; `.code`, `.type` and `.param` are those of the server's error object; `.detail` is a
+    validation list or problem text; `.retry_after` is in seconds; `.body` is the text as received (at most 64 KiB);
+    `.attempts` counts the attempts.
     """
 
     status: int
@@ -258,19 +258,19 @@ class APIStatusError(NimError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the server does not accept the request as it is (vLLM also uses it for validation)."""
+    """400: the request is invalid (vLLM also uses it for validation errors)."""
 
 
 class ContextLengthError(BadRequestError):
-    """400 (in some NIM generations 422): the input is longer than the model takes."""
+    """400 (in some NIM generations 422): the input exceeds the model's context length."""
 
 
 class AuthenticationError(APIStatusError):
-    """401: no key, or one that the server does not know."""
+    """401: no API key, or one that the server does not accept."""
 
 
 class PermissionDeniedError(AuthenticationError):
-    """403: the key may not do this. The hosted catalog answers 403 to a bad key, too."""
+    """403: the API key lacks the permission. The hosted catalog also sends 403 for an invalid key."""
 
 
 class NotFoundError(APIStatusError):
@@ -278,7 +278,7 @@ class NotFoundError(APIStatusError):
 
 
 class ModelNotFoundError(NotFoundError):
-    """404: the server does not serve this model, or the account may not call it."""
+    """404: the server does not serve this model, or the account may not use it."""
 
 
 class GoneError(APIStatusError):
@@ -294,7 +294,7 @@ class UnprocessableEntityError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests. `.retry_after` is None where the server does not say (the hosted catalog never does)."""
+    """429: too many requests. `.retry_after` is None if the server does not send it (the hosted catalog never does)."""
 
 
 class ServerError(APIStatusError):
@@ -302,11 +302,11 @@ class ServerError(APIStatusError):
 
 
 class ServiceUnavailableError(ServerError):
-    """503: overloaded, loading, or (Retry-After of hours) taken offline."""
+    """503: overloaded, starting, or (with a Retry-After of hours) taken offline."""
 
 
 class StreamError(NimError):
-    """A stream did not come to its proper end; `.partial` holds what had arrived."""
+    """A stream did not complete; `.partial` holds what was received."""
 
     def __init__(self, message: str, *, partial: ChatCompletion | None = None) -> None:
         super().__init__(message)
@@ -335,13 +335,13 @@ class StreamFaultError(StreamError):
 
 
 class StreamInterruptedError(StreamError):
-    """The stream ended, was lost or was closed before it was complete."""
+    """The stream ended, lost its connection or was closed before it was complete."""
 
 
 class DecodeError(NimError):
-    """The answer is not what the protocol says. `.path` leads to the place, `.excerpt` shows its beginning.
+    """The response does not follow the protocol. `.path` is the JSON path of the fault, `.excerpt` the beginning of the data.
 
-    `.blob` is the whole answer of an `infer` that is no JSON (a zip archive, an image); `.attempts` how often it was tried.
+    `.blob` is the whole response of an `infer` that is not JSON (a zip archive, an image); `.attempts` counts the attempts.
     """
 
     blob: Blob | None = None
@@ -368,15 +368,15 @@ class DecodeError(NimError):
 
 
 class EmbeddingMismatchError(DecodeError):
-    """Counts, indexes, dimensions or values of the vectors do not fit the texts; nothing misaligned is returned."""
+    """Count, indexes, dimensions or values of the vectors do not match the texts; misaligned vectors are never returned."""
 
 
 class RerankMismatchError(DecodeError):
-    """The ranking does not fit the documents that were sent."""
+    """The ranking does not match the documents that were sent."""
 
 
 class OutputError(NimError):
-    """The model's output does not fit the type that was asked for; `.text` is the output, `.path` the place."""
+    """The model's output does not match the requested type; `.text` is the output, `.path` the JSON path of the mismatch."""
 
     text: str
     path: str
@@ -392,7 +392,7 @@ class OutputTruncatedError(OutputError):
 
 
 class OutputRefusedError(OutputError):
-    """The model refused."""
+    """The model refused to answer."""
 
 
 class OutputInvalidError(OutputError):
@@ -400,9 +400,9 @@ class OutputInvalidError(OutputError):
 
 
 class ToolError(NimError):
-    """A tool call cannot be carried out: unknown name, incomplete or invalid arguments, a failing function, no end.
+    """A tool call cannot be executed: unknown name, incomplete or invalid arguments, a failing function, too many rounds.
 
-    `.path` leads to the argument that is wrong; `.messages` is the conversation of `run_tools` up to there.
+    `.path` is the path of the invalid argument; `.messages` is the conversation of `run_tools` up to that point.
     """
 
     path: str
@@ -426,7 +426,7 @@ class BatchError(NimError):
 
 
 class JobError(NimError):
-    """A durable job cannot go on."""
+    """A durable job cannot continue."""
 
 
 class JobMismatchError(JobError):
@@ -438,11 +438,11 @@ class JobStoreError(JobError):
 
 
 class ModelDeprecationWarning(FutureWarning):
-    """The server (`Deprecation` header) or our table says that a model will go. No error; it is warned of once."""
+    """A model will be removed, says the server (`Deprecation` header) or our catalog. Issued once per model; not an error."""
 
 
 def _as_status(code: str | int | None) -> int | None:
-    """The HTTP status that an error's code is, None where it is none."""
+    """The error's code as an HTTP status, or None."""
     if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal():
         code = int(code)
     return code if isinstance(code, int) and 400 <= code <= 599 else None

@@ -4,18 +4,22 @@ import json
 
 import pytest
 
+from nimclient import AsyncClient, RetryPolicy
 from nimclient._api.call import Call
-from nimclient._api.chat import chat_call
-from nimclient._api.models import get_call, list_call
-from nimclient._retry.policy import Replay
-from nimclient.errors import ConfigurationError
-from nimclient.records.models import decode_model, decode_models
+from nimclient.errors import ConfigurationError, ConnectionLostError
+from nimclient.records.models import decode_models
+from nimclient.testing import FakeTransport
+
+
+def client_over(answers):
+    transport = FakeTransport(answers)
+    retry = RetryPolicy(attempts=5, first_delay=0.0, max_delay=0.0)
+    return AsyncClient(base_url="http://nim", model="m", retry=retry, transport=transport), transport
 
 
 def test_a_call_without_fields_has_no_body():
-    """A GET is sent without a body, and may be replayed freely."""
-    call = Call("GET", "/models", decode_models)
-    assert (call.body, call.replay) == (None, Replay.SAFE)
+    """A GET is sent without a body."""
+    assert Call("GET", "/models", decode_models).body is None
 
 
 def test_making_a_call_encodes_its_body():
@@ -24,25 +28,6 @@ def test_making_a_call_encodes_its_body():
     with pytest.raises(ConfigurationError) as caught:
         Call("POST", "/x", decode_models, {"a": {1}})
     assert caught.value.path == "body.a"
-
-
-@pytest.mark.parametrize(
-    ("refused", "left", "droppable_fields"),
-    [
-        ({"stream_options"}, {"model", "messages", "stream"}, ("stream",)),
-        ({"stream"}, {"model", "messages"}, ("stream_options",)),
-        ({"stream", "stream_options"}, {"model", "messages"}, ()),
-        ({"other"}, {"model", "messages", "stream", "stream_options"}, ("stream", "stream_options")),
-    ],
-)
-def test_refused_fields_are_dropped_and_the_body_made_anew(refused, left, droppable_fields):
-    """A call without some fields is the same call with another body; stream_options never goes without stream."""
-    call = chat_call("chat.stream", "hi", "m", {}, stream=True)
-    fewer = call.without(frozenset(refused))
-    assert json.loads(fewer.body).keys() == fewer.fields.keys() == left
-    assert fewer.droppable_fields == droppable_fields
-    assert "stream_options" in call.fields
-    assert (fewer.path, fewer.model, fewer.replay) == (call.path, call.model, call.replay)
 
 
 def test_dropping_fields_of_a_call_without_a_body_changes_nothing():
@@ -65,19 +50,44 @@ def test_secrets_do_not_show_in_the_repr_of_a_call():
         ("modèle", "/models/mod%C3%A8le"),
     ],
 )
-def test_one_model_is_asked_for_by_its_id(model, path):
+async def test_one_model_is_asked_for_by_its_id(model, path):
     """Slashes stay, what would end the path is quoted."""
-    call = get_call(model)
-    assert (call.method, call.path, call.decode) == ("GET", path, decode_model)
+    client, transport = client_over(lambda request: {"id": "m", "object": "model"})
+    assert (await client.models.get(model)).id == "m"
+    (request,) = transport.requests
+    assert (request.method, request.url, request.body) == ("GET", "http://nim/v1" + path, None)
 
 
 @pytest.mark.parametrize("model", ["", None, 5])
-def test_an_impossible_id_is_refused(model):
+async def test_an_impossible_id_is_refused(model):
     """A model id is a str that is not empty."""
+    client, _ = client_over([])
     with pytest.raises(ConfigurationError, match="id must be a model id"):
-        get_call(model)
+        await client.models.get(model)
 
 
-def test_the_list_of_models_is_a_get():
+async def test_the_list_of_models_is_a_get():
     """GET /models."""
-    assert (list_call().method, list_call().path, list_call().decode) == ("GET", "/models", decode_models)
+    client, transport = client_over([{"object": "list", "data": [{"id": "m", "object": "model"}]}])
+    assert [model.id for model in await client.models.list()] == ["m"]
+    (request,) = transport.requests
+    assert (request.method, request.url, request.body) == ("GET", "http://nim/v1/models", None)
+
+
+@pytest.mark.parametrize(
+    ("call", "requests"),
+    [
+        (lambda client: client.models.list(), 5),
+        (lambda client: client.models.get("m"), 5),
+        (lambda client: client.embeddings.create(["a"]), 5),
+        (lambda client: client.chat.create("hi"), 2),
+        (lambda client: client.completions.create("hi"), 2),
+    ],
+    ids=["models", "model", "embeddings", "chat", "completions"],
+)
+async def test_how_often_a_call_may_be_replayed(call, requests):
+    """When its answer was lost a GET or an embedding is sent as often as the policy allows, a generation once more."""
+    client, transport = client_over(lambda request: ConnectionLostError("gone", phase="headers"))
+    with pytest.raises(ConnectionLostError):
+        await call(client)
+    assert len(transport.requests) == requests

@@ -1,20 +1,23 @@
 """The model table is consistent, and what it adds to a server's list never contradicts the server."""
 
+from operator import attrgetter
 from urllib.parse import urlsplit
 
 import pytest
 from attrs import evolve
 
+from nimclient import AsyncClient
 from nimclient._api import catalog
-from nimclient._api.catalog import KINDS, THINKING_SWITCHES, Catalog, hosted_default, lookup, read_endpoints
-from nimclient.errors import ConfigurationError
+from nimclient.errors import BadRequestError, ConfigurationError
 from nimclient.records.models import Model, ModelList
+from nimclient.testing import FakeTransport
+from support.sent import sent
 
 TABLE = catalog._table()
 ENTRIES = TABLE["models"]
 IDS = [entry["id"] for entry in ENTRIES]
 ALIASES = [alias for entry in ENTRIES for alias in entry.get("aliases", ())]
-PLAIN = Catalog()
+PLAIN = catalog.Catalog()
 FLAGS = ("deprecated", "tools", "structured_output", "images", "assets", "symmetric")
 
 
@@ -33,7 +36,7 @@ def test_entries_have_known_fields_of_the_right_types():
     """Only fields we read, kinds we know, flags that are true, names that are not empty."""
     for entry in ENTRIES:
         assert entry.keys() <= {"id", "kind", "aliases", "endpoint", "thinking", *FLAGS}, entry
-        assert entry["kind"] in set(KINDS) - {"unknown"}, entry
+        assert entry["kind"] in set(catalog.KINDS) - {"unknown"}, entry
         assert all(entry[flag] is True for flag in FLAGS if flag in entry), entry
         assert all(
             isinstance(name, str) and name.strip() == name != "" for name in [entry["id"], *entry.get("aliases", ())]
@@ -57,7 +60,7 @@ def test_endpoints_are_on_nvidias_hosts():
 @pytest.mark.parametrize("kind", ["chat", "embedding", "ranking"])
 def test_defaults_exist_and_are_of_use(kind):
     """Each default is in the table, of the right kind, and not deprecated."""
-    model = catalog.catalog()[hosted_default(kind)]
+    model = catalog.catalog()[catalog.hosted_default(kind)]
     assert model.kind == kind
     assert not model.deprecated
     PLAIN.check_kind(model.id, kind)
@@ -66,14 +69,14 @@ def test_defaults_exist_and_are_of_use(kind):
 def test_defaults_are_for_known_kinds_only():
     """There is no default for a kind nobody asks for, and None for one without."""
     assert set(TABLE["defaults"]) <= {"chat", "embedding", "ranking", "completions"}
-    assert hosted_default("unknown") is None
+    assert catalog.hosted_default("unknown") is None
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=IDS)
 def test_every_model_is_found_by_its_id_and_aliases(entry):
     """lookup gives the same model under all its names, with its flags."""
-    model = lookup(entry["id"])
-    assert all(lookup(alias) is model for alias in model.aliases)
+    model = catalog.lookup(entry["id"])
+    assert all(catalog.lookup(alias) is model for alias in model.aliases)
     assert (model.id, model.kind, list(model.aliases)) == (entry["id"], entry["kind"], entry.get("aliases", []))
     assert model.supports_tools is entry.get("tools", False)
     assert model.supports_structured_output is entry.get("structured_output", False)
@@ -85,7 +88,7 @@ def test_every_model_is_found_by_its_id_and_aliases(entry):
 @pytest.mark.parametrize("name", ["", "no/such-model", "NVIDIA/NEMOTRON-3-NANO-30B-A3B"])
 def test_unknown_names_are_none(name):
     """The table does not guess."""
-    assert lookup(name) is None
+    assert catalog.lookup(name) is None
 
 
 def a_model(kind):
@@ -145,7 +148,7 @@ def test_described_adds_what_the_table_knows():
     assert models[1] == evolve(unknown, callable=True)
 
 
-EMBEDDER, RANKER, CHAT = (hosted_default(kind) for kind in ("embedding", "ranking", "chat"))
+EMBEDDER, RANKER, CHAT = (catalog.hosted_default(kind) for kind in ("embedding", "ranking", "chat"))
 
 
 @pytest.mark.parametrize(
@@ -175,11 +178,8 @@ def test_the_default_among_a_servers_models(models, kind, expected):
 
 def test_the_switches_for_thinking_are_known_ones():
     """Each is one that can be thrown, and one that callers may name for a model of theirs."""
-    from nimclient._api import thinking
-
     used = {entry["thinking"] for entry in ENTRIES if "thinking" in entry}
-    assert used == set(THINKING_SWITCHES)
-    assert used == {*thinking._TEMPLATE_KEYS, *thinking._SYSTEM_LINES, "reasoning_effort"}
+    assert used == set(catalog.THINKING_SWITCHES)
 
 
 def test_types_of_fields():
@@ -193,7 +193,9 @@ def test_types_of_fields():
 
 def test_an_entry_of_the_callers_is_found_before_the_tables():
     """By id and by alias; what he gives a URL only keeps what the table knows."""
-    own = Catalog(read_endpoints({EMBEDDER: "http://h/e", "mine": Model("mine", "vlm", aliases=("m",))}))
+    own = catalog.Catalog(
+        catalog.read_endpoints({EMBEDDER: "http://h/e", "mine": Model("mine", "vlm", aliases=("m",))})
+    )
     assert own.get(EMBEDDER).kind == "embedding"
     assert own.get(EMBEDDER).endpoint == "http://h/e"
     assert (own.own_id("m"), own.own_id("mine"), own.own_id(CHAT)) == ("mine", "mine", None)
@@ -209,12 +211,12 @@ def test_images_are_for_models_that_read_them():
     PLAIN.check_images("nvidia/llama-nemotron-rerank-vl-1b-v2")
     with pytest.raises(ConfigurationError, match="rerank-vl-1b-v2"):
         PLAIN.check_images(RANKER)
-    Catalog(read_endpoints({"mine": "http://h/x"})).check_images("mine")
+    catalog.Catalog(catalog.read_endpoints({"mine": "http://h/x"})).check_images("mine")
 
 
 def test_what_belongs_to_no_list_is_added_once():
     """Models with a URL of their own come after the server's; one that is listed is not repeated."""
-    own = Catalog(read_endpoints({"a": "http://h/a", "b": Model("b", "chat")}))
+    own = catalog.Catalog(catalog.read_endpoints({"a": "http://h/a", "b": Model("b", "chat")}))
     assert own.described(ModelList([Model("x", listed=True)]), hosted=False).ids == ("x", "a")
     hosted = own.described(ModelList([Model(RANKER, listed=True)]), hosted=True)
     assert hosted.ids[:2] == (RANKER, "a")
@@ -241,3 +243,39 @@ def test_symmetric_models():
     assert catalog.is_symmetric("BAAI/bge-m3")
     assert not catalog.is_symmetric(EMBEDDER)
     assert not catalog.is_symmetric("my/model")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_every_switch_is_sent(streamed):
+    """No model of the table has a switch that is not sent, and on is not off."""
+    method = "chat.stream" if streamed else "chat.create"
+    for model in catalog.catalog().values():
+        if model.supports_thinking:
+            plain, on, off = (
+                sent(method, "hi", model=model.id, thinking=switch).fields for switch in (None, True, False)
+            )
+            assert plain != on != off
+            assert plain != off
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "argument"),
+    [("embedding", "embeddings.create", ["a"]), ("ranking", "rerank", "q")],
+)
+async def test_hosted_defaults(kind, method, argument):
+    """The hosted catalog is never asked for its list: each kind has its default there."""
+    transport = FakeTransport(lambda request: 400)
+    call = attrgetter(method)(AsyncClient("some-key", transport=transport))
+    with pytest.raises(BadRequestError):
+        await (call(argument) if kind == "embedding" else call(argument, ["a"]))
+    assert transport.requests[0].json["model"] == catalog.hosted_default(kind)
+    assert "GET" not in {request.method for request in transport.requests}
+
+
+async def test_an_endpoint_of_the_catalog():
+    """A hosted model whose endpoint the catalog knows is called there."""
+    known = next(model for model in catalog.catalog().values() if model.endpoint and model.kind == "ranking")
+    transport = FakeTransport([{"rankings": [{"index": 0, "logit": 1.0}]}])
+    ranking = await AsyncClient("some-key", transport=transport).rerank("q", ["a"], model=known.id)
+    assert ranking.meta is not None
+    assert ranking.meta.url == transport.requests[0].url == known.endpoint

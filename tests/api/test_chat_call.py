@@ -7,7 +7,6 @@ import math
 import pytest
 
 from nimclient._api.chat import chat_call, wire_tool_choice
-from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message, decode_chat
 
@@ -52,8 +51,9 @@ def test_the_body_has_only_what_was_set(options, added):
 
 
 def test_without_a_model_none_is_sent():
-    """A call whose model is not known yet has no model field."""
+    """A call whose model is not known yet has no model field, and no switch for thinking."""
     assert body(model=None) == {"messages": USER}
+    assert body(model=None, thinking=True) == {"messages": USER}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,29 @@ def test_a_stream_asks_for_usage_unless_told_not_to(options, added, droppable_fi
 
 
 def test_the_call_says_where_and_how():
-    """A completion is a POST that may be replayed once and is decoded as a ChatCompletion."""
+    """A completion is a POST that is decoded as a ChatCompletion."""
     call = chat_call("chat.create", "hi", "m", {}, stream=False)
     assert (call.method, call.path, call.model, call.droppable_fields) == ("POST", "/chat/completions", "m", ())
-    assert (call.replay, call.decode, call.stream) == (Replay.ONCE, decode_chat, False)
+    assert (call.decode, call.stream) == (decode_chat, False)
+
+
+@pytest.mark.parametrize(
+    ("refused", "left", "droppable_fields"),
+    [
+        ({"stream_options"}, {"model", "messages", "stream"}, ("stream",)),
+        ({"stream"}, {"model", "messages"}, ("stream_options",)),
+        ({"stream", "stream_options"}, {"model", "messages"}, ()),
+        ({"other"}, {"model", "messages", "stream", "stream_options"}, ("stream", "stream_options")),
+    ],
+)
+def test_refused_fields_are_dropped_and_the_body_made_anew(refused, left, droppable_fields):
+    """A call without some fields is the same call with another body; stream_options never goes without stream."""
+    call = chat_call("chat.stream", "hi", "m", {}, stream=True)
+    fewer = call.without(frozenset(refused))
+    assert json.loads(fewer.body).keys() == fewer.fields.keys() == left
+    assert fewer.droppable_fields == droppable_fields
+    assert "stream_options" in call.fields
+    assert (fewer.path, fewer.model, fewer.replay) == (call.path, call.model, call.replay)
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,18 @@ def test_odd_events_do_no_harm() -> None:
     assert (completion.logprobs.tokens, completion.logprobs.extra) == (("b",), {"note": "n"})
 
 
+def test_events_in_the_form_of_a_chat_have_their_text() -> None:
+    """A gateway that streams deltas in answer to a completion loses nothing; the chunk shows the text as well."""
+    event = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+    accumulator = CompletionAccumulator()
+    assert accumulator.add(event) == ("a", True)
+    assert CompletionChunk(event, "a").choices[0].text == "a"
+    accumulator.add({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
+    completion = accumulator.completion()
+    assert completion is not None
+    assert (completion.text, completion.finish_reason) == ("a", "length")
+
+
 def test_before_the_first_choice_there_is_nothing() -> None:
     """Without a choice there is no completion."""
     assert collect() is None

@@ -6,14 +6,14 @@ from struct import pack
 
 import pytest
 
+from nimclient import ResponseMeta
 from nimclient._api.embeddings import (
     check_batch,
     check_query,
     embeddings_call,
 )
-from nimclient._base.values import Headers, ResponseMeta
-from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
+from nimclient.records import Headers
 
 META = ResponseMeta(200, Headers(), "http://host/v1/embeddings")
 NAMED = {"input_type": None, "truncate": None, "dimensions": None, "encoding_format": None}
@@ -61,7 +61,7 @@ def test_the_body_has_only_what_was_set(options, added, droppable_fields):
     assert call.fields == {"model": "m", "input": ["a"], "encoding_format": "base64"} | added
     assert json.loads(call.body) == call.fields
     assert call.droppable_fields == droppable_fields
-    assert (call.method, call.path, call.model, call.replay) == ("POST", "/embeddings", "m", Replay.SAFE)
+    assert (call.method, call.path, call.model) == ("POST", "/embeddings", "m")
 
 
 def test_without_a_model_none_is_sent():
@@ -112,7 +112,7 @@ def test_the_answer_is_read_as_vectors(row):
     ("options", "rows", "words"),
     [
         ({"texts": ["a", "b"]}, [[1.0]], "1 vectors for 2 texts"),
-        ({"dimensions": 3}, [[1.0, 2.0]], "2 dimensions where 3 were asked for"),
+        ({"dimensions": 3}, [[1.0, 2.0]], "2 dimensions, but 3 were requested"),
         ({"embedding_type": "int8"}, [[1.5]], "not a vector of int8 numbers"),
     ],
 )

@@ -2,8 +2,6 @@
 
 import pytest
 
-from nimclient._api.chat import CHAT_OPTIONS
-from nimclient._api.embeddings import EMBEDDING_OPTIONS
 from nimclient._api.options import (
     check_names,
     check_text,
@@ -13,9 +11,8 @@ from nimclient._api.options import (
     merge_fields,
     names_of,
 )
-from nimclient._api.ranking import RANKING_OPTIONS
 from nimclient.errors import ConfigurationError
-from nimclient.records.params import CallOptions, ChatOptions, SamplingOptions
+from nimclient.records.params import CallOptions, ChatOptions, EmbeddingOptions, SamplingOptions
 
 
 def test_names_of_includes_those_of_the_bases():
@@ -27,22 +24,22 @@ def test_names_of_includes_those_of_the_bases():
 @pytest.mark.parametrize(
     ("known", "name", "hint"),
     [
-        (CHAT_OPTIONS, "temprature", r"'temprature' \(did you mean 'temperature'\?\)"),
-        (CHAT_OPTIONS, "max_token", r"\(did you mean 'max_tokens'\?\)"),
-        (CHAT_OPTIONS, "zzzzzz", r"'zzzzzz'; send it with extra_body="),
-        (EMBEDDING_OPTIONS, "inputtype", "'inputtype'"),
-        (RANKING_OPTIONS, "extra_bodi", r"\(did you mean 'extra_body'\?\)"),
+        (ChatOptions, "temprature", r"'temprature' \(did you mean 'temperature'\?\)"),
+        (ChatOptions, "max_token", r"\(did you mean 'max_tokens'\?\)"),
+        (ChatOptions, "zzzzzz", r"'zzzzzz'; send it with extra_body="),
+        (EmbeddingOptions, "inputtype", "'inputtype'"),
+        (CallOptions, "extra_bodi", r"\(did you mean 'extra_body'\?\)"),
     ],
 )
 def test_an_unknown_option_is_a_type_error_with_a_hint(known, name, hint):
     """The error names the method, the option, the nearest known one, and the way to send it all the same."""
     with pytest.raises(TypeError, match=rf"^method\(\) got an unexpected option .*{hint}"):
-        check_names("method", {"extra_body": {}, name: 1}, known)
+        check_names("method", {"extra_body": {}, name: 1}, names_of(known))
 
 
 def test_known_options_pass():
     """Nothing is raised for options the method knows."""
-    assert check_names("method", {"temperature": 1, "timeout": 3}, CHAT_OPTIONS) is None
+    assert check_names("method", {"temperature": 1, "timeout": 3}, names_of(ChatOptions)) is None
 
 
 def test_merge_sends_what_is_set_and_extra_body_last():

@@ -1,15 +1,16 @@
 """Every option of chat completions is sent under its own name at its own place, byte for byte, and only when it is set."""
 
+import asyncio
 import json
 from typing import get_type_hints
 
 import pytest
 
-from nimclient._api.chat import CHAT_OPTIONS
-from nimclient._api.options import NUMBERS
+from nimclient import AsyncClient
 from nimclient.errors import ConfigurationError
 from nimclient.records.params import ChatOptions
-from support.wire import HELLO, MODEL, chat
+from nimclient.testing import FakeTransport
+from support.wire import HELLO, MODEL, chat, chat_body
 
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 HINTS = {"agent_hints": {"priority": 5, "osl": 64, "speculative_prefill": True}, "annotations": ["timing"]}
@@ -131,7 +132,7 @@ def posted(request, client, server):
 
 def test_the_table_is_complete():
     """No option is missing from it: `thinking` has tests of its own."""
-    assert {*SENT, *NOT_SENT, "thinking"} == CHAT_OPTIONS
+    assert {*SENT, *NOT_SENT, "thinking"} == get_type_hints(ChatOptions).keys()
 
 
 async def test_each_option_alone(posted):
@@ -165,10 +166,16 @@ async def test_extra_body_has_the_last_word(posted):
     assert (body["temperature"], body["model"], body["messages"]) == (None, "other", [])
 
 
-def test_numbers_are_what_the_types_say():
-    """The options that refuse a bool are those typed as one number."""
-    hints = get_type_hints(ChatOptions)
-    assert {name for name in hints if hints[name] in (int | None, float | None)} == NUMBERS
+TYPES = get_type_hints(ChatOptions)
+NUMBERS = {name for name, hint in TYPES.items() if hint in (int | None, float | None)}
+
+
+@pytest.mark.parametrize("name", sorted(TYPES.keys() - NUMBERS - {"timeout"}))
+async def test_what_is_typed_as_something_else_is_not_refused_as_a_number(name):
+    """The options that refuse a bool for a number are those typed as one number."""
+    client = AsyncClient(base_url="http://nim", model=MODEL, transport=FakeTransport(lambda request: chat_body()))
+    (result,) = await asyncio.gather(client.chat.create("hi", **{name: True}), return_exceptions=True)
+    assert "takes a number" not in str(result)
 
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from nimclient import ResponseMeta
 from nimclient._api.ranking import (
     NIM,
     RERANK,
@@ -18,8 +19,8 @@ from nimclient._api.ranking import (
     ranking_call,
     slices,
 )
-from nimclient._base.values import Headers, ResponseMeta
 from nimclient.errors import ConfigurationError, RerankMismatchError
+from nimclient.records import Headers
 from nimclient.records.media import Image
 from nimclient.records.ranking import decode_ranking
 

@@ -1,6 +1,5 @@
 """The server type is detected by signs that only one type gives, and what is known is not unlearned."""
 
-import json
 from typing import Any
 
 import pytest
@@ -14,15 +13,14 @@ from nimclient._api.server_types import (
     type_of_headers,
     type_of_health,
 )
-from nimclient._base.values import Headers
-from nimclient._retry.faults import status_error
+from nimclient.records import Headers
+from support.rejections import rejected
 
 HERE = "http://nim:8000/v1/models"
 
 
 def refusal(status: int, body: Any) -> Any:
-    text = body if isinstance(body, str) else json.dumps(body)
-    return status_error(status, {}, text.encode(), where="GET /x", request_id=None)
+    return rejected(status, body)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ import warnings
 import pytest
 
 from nimclient import AsyncClient
-from nimclient._api import catalog
-from nimclient._api.chat import chat_call
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message
 from nimclient.testing import FakeTransport
+from support.sent import sent
 
 HYBRID = "nvidia/nemotron-3-nano-30b-a3b"
 KIMI = "moonshotai/kimi-k2.6"
@@ -27,7 +26,8 @@ def body(request):
     """The body of a call without what every stream has."""
 
     def build(model, messages="hi", **options):
-        fields = chat_call("chat.create", messages, model, options, stream=request.param).fields
+        method = "chat.stream" if request.param else "chat.create"
+        fields = sent(method, messages, model=model, **options).fields
         return {key: value for key, value in fields.items() if key not in ("stream", "stream_options", "model")}
 
     return build
@@ -65,17 +65,9 @@ def test_each_model_has_its_switch(body, model, on, off):
     assert body(model, thinking=None) == body(model) == {"messages": [USER]}
 
 
-def test_every_switch_of_the_catalog_is_known(body):
-    """No model of the table has a switch that is not sent."""
-    for model in catalog.catalog().values():
-        if model.supports_thinking:
-            assert body(model.id, thinking=True) != {"messages": [USER]}
-            assert body(model.id, thinking=True) != body(model.id, thinking=False)
-
-
-def test_a_model_that_is_not_found_yet_gets_no_switch(body):
-    """Before the server was asked for its models nothing is known and nothing warned of; a bad value is refused."""
-    assert body(None, thinking=True) == {"messages": [USER]}
+def test_the_switch_of_a_model_that_has_to_be_found(body):
+    """What the server's list names gets its switch like a model that the caller names; a bad value is refused."""
+    assert body(None, thinking=True) == kwargs(enable_thinking=True)
     with pytest.raises(ConfigurationError, match=r"^thinking takes True or False, not str"):
         body(None, thinking="on")
 
@@ -85,14 +77,14 @@ def test_a_model_without_a_switch_gets_none_and_a_warning(body, thinking):
     """A model that the catalog knows to have no switch is asked as it is."""
     name = "meta/llama-3.1-8b-instruct"
     assert body(name, thinking=thinking) == {"messages": [USER]}
-    call = chat_call("chat.create", "hi", name, {"thinking": thinking}, stream=False)
+    call = sent("chat.create", "hi", model=name, thinking=thinking)
     assert call.warnings == (f"model {name!r} has no switch for thinking; thinking={thinking} is not sent",)
 
 
 def test_an_unknown_model_gets_the_most_common_switch_and_a_warning(body):
     """A model that is not in the catalog is asked by enable_thinking."""
     assert body("my-model", thinking=False) == kwargs(enable_thinking=False)
-    (warning,) = chat_call("chat.create", "hi", "my-model", {"thinking": False}, stream=False).warnings
+    (warning,) = sent("chat.create", "hi", model="my-model", thinking=False).warnings
     assert warning.startswith("model 'my-model' is not in the catalog; thinking=False is sent as chat_template_kwargs.")
 
 
@@ -173,4 +165,4 @@ def test_only_the_first_system_message_is_changed(body):
 def test_without_thinking_nothing_is_warned_of(body):
     """A model that nobody knows is asked in silence."""
     assert body("my-model") == {"messages": [USER]}
-    assert chat_call("chat.create", "hi", "my-model", {}, stream=False).warnings == ()
+    assert sent("chat.create", "hi", model="my-model").warnings == ()

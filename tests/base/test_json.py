@@ -109,9 +109,9 @@ def test_answers_are_read(data, value):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"", "the answer is empty"),
-        (b" \n", "the answer is empty"),
-        (BOM, "the answer is empty"),
+        (b"", "the response is empty"),
+        (b" \n", "the response is empty"),
+        (BOM, "the response is empty"),
         (BOM + BOM + b"1", "not JSON"),
         (BOM * 5000, "not JSON"),
         (b"<html>", "not JSON"),

@@ -4,17 +4,11 @@ import pickle
 
 import pytest
 
-from nimclient import AttemptEvent
-from nimclient._base.values import (
-    Headers,
-    HttpHead,
-    HttpRequest,
-    RedactedStr,
-    ResponseMeta,
-    Timings,
-    request_id_of,
-)
+from nimclient import AttemptEvent, ResponseMeta
+from nimclient._base.values import RedactedStr, request_id_of
 from nimclient.errors import ConnectionLostError
+from nimclient.records import Headers, Timings
+from nimclient.testing import HttpHead, HttpRequest
 
 RAW = [
     (b"Content-Type", b"application/json"),

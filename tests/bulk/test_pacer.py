@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._base.config import RetryPolicy
+from nimclient import RetryPolicy
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, LEAST_PAUSE, Pacer, Ticket
-from nimclient._bulk.rate import RateLimit
-from nimclient._bulk.window import FIRST
 from nimclient.errors import ConnectError, RateLimitError
+from support.capacity import RateLimit
 
 BUSY = ConnectError("x", kind="refused")
 
@@ -61,7 +60,7 @@ def test_places_are_given_up_to_the_limit():
 
 def test_an_untold_concurrency_starts_in_the_middle():
     """None begins with a window for most servers; a number stays what it is."""
-    assert Pacer(RetryPolicy()).limit == FIRST
+    assert Pacer(RetryPolicy()).limit == 16
     pacer = Pacer(RetryPolicy(), 3)
     for now in range(100):
         pacer.succeeded(now + 0.5, enter(pacer, now), 1.0)

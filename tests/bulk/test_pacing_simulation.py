@@ -12,11 +12,9 @@ from random import Random
 import pytest
 from attrs import define
 
-from nimclient._base.config import RetryPolicy
-from nimclient._bulk.pacer import Pacer
-from nimclient._bulk.rate import RateLimit
+from nimclient import RetryPolicy
+from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, simulate
 from support.slow import mostly_slow
-from tests.support.capacity import Bucket, Queue, Run, Server, Service, Slots, simulate
 
 SEEDS = range(20)
 

@@ -18,12 +18,12 @@ from nimclient._bulk.slicing import (
     Slicer,
     weight_of,
 )
-from nimclient._retry.classify import FailureScope
 from nimclient.errors import (
     BadRequestError,
     ConfigurationError,
     RequestTooLargeError,
 )
+from support.rejections import FailureScope
 
 # slices ---------------------------------------------------------------------------------------------------------------
 
@@ -63,6 +63,20 @@ def test_slices_are_as_large_as_the_limits_allow(texts: list[str], most: int, li
     """The first text of a slice would not have fitted into the one before."""
     for before, after in itertools.pairwise(cut(texts, most, limit)):
         assert len(before.texts) == most or weight_of([*before.texts, after.texts[0]]) > limit
+
+
+@given(items, st.integers(1, 9), st.integers(1, 40), st.sampled_from([None, 3, 10]))
+def test_a_list_is_cut_like_items_that_come_one_by_one(
+    items: list[Any], most: int, limit: int, largest: int | None
+) -> None:
+    """Whatever is in it: the same slices, with the same failures."""
+    slicer = Slicer(most, limit, Sizes(), largest=largest, strict=False)
+    pieces = [*slicer.cut_list(items), slicer.rest()]
+    found = [(tuple(p.indexes), p.texts, [f.index for f in p.failures]) for p in pieces if p is not None]
+    wanted = [
+        (tuple(p.indexes), p.texts, [f.index for f in p.failures]) for p in cut(items, most, limit, largest=largest)
+    ]
+    assert found == wanted
 
 
 def test_default_slices() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from nimclient._bulk.workers import AsCompleted, run_all
+from nimclient import AsCompleted
+from nimclient._bulk.workers import run_all
 
 
 async def test_all_jobs_are_done() -> None:

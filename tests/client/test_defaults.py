@@ -234,33 +234,11 @@ async def test_a_prefix_in_the_base_url(server: FaultServer, make_client: MakeCl
     assert server.requests[0].path == "/proxy/nim/v1/chat/completions"
 
 
-@pytest.mark.parametrize("kind", ["embedding", "ranking"])
-async def test_hosted_defaults(canned: Any, kind: str) -> None:
-    """The hosted catalog is never asked for its list: each kind has its default there."""
-    from nimclient._api.catalog import hosted_default
-
-    async with AsyncClient("some-key", transport=canned.transport) as client:
-        name = client.embeddings._known_model(kind, None)
-    assert name == hosted_default(kind)
-
-
 async def test_a_kind_without_a_hosted_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the hosted catalog has no default the caller must name a model."""
     monkeypatch.setattr("nimclient._api.catalog.hosted_default", lambda kind: None)
     with pytest.raises(ConfigurationError, match="no default model"):
         AsyncClient("some-key").chat.stream("hi")
-
-
-async def test_an_endpoint_of_the_catalog(canned: Any) -> None:
-    """A hosted model whose endpoint the catalog knows is called there."""
-    from nimclient._api.catalog import catalog
-
-    known = next(model for model in catalog().values() if model.endpoint and model.kind == "ranking")
-    canned.post(known.endpoint, payload={"rankings": [{"index": 0, "logit": 1.0}]})
-    async with AsyncClient("some-key", transport=canned.transport) as client:
-        ranking = await client.rerank("q", ["a"], model=known.id)
-    assert ranking.meta is not None
-    assert ranking.meta.url == known.endpoint
 
 
 async def test_a_list_that_fails_later(server: FaultServer, make_client: MakeClient) -> None:

@@ -21,6 +21,7 @@ from nimclient.errors import (
     ServiceUnavailableError,
 )
 from support.held import Held
+from support.leaks import retry_tokens
 from support.server import Close, FaultServer, Pause, Request, Stall
 from support.wire import MODEL, answer, embedded, error, vectors
 
@@ -232,7 +233,7 @@ async def test_refusals_for_capacity_spend_no_attempt(
     result = await client.embeddings.embed_documents(texts(8), batch_size=2, concurrency=2)
     assert [vector[0] for vector in result] == list(range(8))
     assert len(server.requests) == 11
-    assert client._core.budget.tokens == 500
+    assert retry_tokens(client) == 500
 
 
 async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeClient) -> None:
@@ -271,7 +272,7 @@ async def test_a_refused_connection_waits_at_the_gate(server: FaultServer, make_
     await server.stop()
     job = asyncio.create_task(client.embeddings.embed_documents(texts(4), batch_size=2))
     await asyncio.sleep(0.05)
-    late = await asyncio.start_server(server._connected, "127.0.0.1", port)
+    late = await server.listen(port)
     assert len(await asyncio.wait_for(job, 2)) == 4
     late.close()
     server.script([Close()])
@@ -330,24 +331,13 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
     assert time.monotonic() - began < 0.55
 
 
-async def test_a_closed_gate_behind_the_deadline(server: FaultServer, make_client: MakeClient) -> None:
-    """A slice that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total."""
-    from nimclient._bulk.pacer import Ticket
-    from nimclient._resources.embeddings import embeddings_call
-
-    client = make_client()
-    gate = client._engine.gate(1)
-    turn = Ticket()
-    assert await gate.acquire(turn, None) == 0.0
-    gate.throttled(turn, RateLimitError("later", status=429, retry_after=5))
-    call = embeddings_call(
-        "x", ["a"], MODEL, input_type=None, truncate=None, dimensions=None, encoding_format=None, options={}
-    )
-    began = time.monotonic()
-    with pytest.raises(RequestTimeoutError) as caught:
-        await client.embeddings._engine.send(call, {"timeout": 0.2}, gate)
-    assert time.monotonic() - began < 0.4
-    assert (caught.value.phase, server.connections) == ("total", 0)
+async def test_a_closed_gate_behind_the_deadline(server: FaultServer, client: AsyncClient) -> None:
+    """An item that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total, unsent."""
+    server.script(error(429, "later", "Retry-After: 30"))
+    first, second = await client.chat.batch(["a", "b"], concurrency=1, timeout=0.2, on_error="return")
+    assert isinstance(first, RateLimitError)
+    assert isinstance(second, RequestTimeoutError)
+    assert (second.phase, len(server.requests)) == ("total", 1)
 
 
 async def test_other_failures_spend_attempts(server: FaultServer, client: AsyncClient) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
-from nimclient._api.assets import delete_call
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -215,8 +214,6 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
     with pytest.raises(ConfigurationError, match="which is no id of an asset"):
         await client.assets.delete(name)
-    with pytest.raises(ConfigurationError, match="which is no id of an asset"):
-        delete_call("http://nim:8000/v2/nvcf/assets", name, {})
     assert transport.requests == []
 
 

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client, Image, Message, RetryPolicy
-from nimclient._api.assets import with_pending
-from nimclient._nvcf import platform as nvcf
 from nimclient.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -34,6 +32,8 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator, SimulatorThread
 from nimclient.simulator.pictures import png
+from support.polling import poll_every
+from support.sent import sent
 from support.server import Close, FaultServer
 from support.wire import answer, chat, error, http
 
@@ -128,7 +128,7 @@ async def test_202_without_an_id(hosted: Opened) -> None:
 
 async def test_polls_that_meet_a_bad_gateway(hosted: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are repeated by themselves."""
-    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.01, None))
+    poll_every(monkeypatch, 0.01)
     simulator, client = await hosted("accepted", "shaky=2")
     assert (await client.chat.create("hi")).text
     assert [record.status for record in simulator.requests] == [202, 502, 502, 200]
@@ -193,7 +193,7 @@ def test_waiting_without_await() -> None:
         ("offline", ServiceUnavailableError, "offline", 1),
         ("busy", RateLimitError, "Too Many Requests", 3),
         ("overloaded", ServiceUnavailableError, "ResourceExhausted", 3),
-        ("cancelled", ServerError, "the work was cancelled", 2),
+        ("cancelled", ServerError, "the request was cancelled", 2),
         ("broken", ServerError, "Inference error", 2),
     ],
 )
@@ -467,8 +467,9 @@ async def test_a_conversation_with_a_large_image(hosted: Opened) -> None:
 def test_parts_that_stay(part: Any) -> None:
     """What is no large image, or cannot be read as one, is left for the server."""
     messages = [{"role": "user", "content": [part]}]
-    assert with_pending(messages) == (messages, ())
-    assert with_pending("hi") == ("hi", ())
+    said = sent("chat.create", messages, dialect="hosted", model="m")
+    (content,) = (message["content"] for message in said.fields["messages"])
+    assert (content, said.requests) == ([{"type": "text", "text": part} if isinstance(part, str) else part], 1)
 
 
 async def test_several_images(hosted: Opened) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from nimclient import AsyncClient, RetryPolicy
 from nimclient.errors import ConfigurationError, ContextLengthError, NimError
+from support.leaks import settings_of
 from support.server import Close, FaultServer, Stall
 from support.wire import HELLO, MODEL, answer, chat, chunk, error, head, http, sse, token
 
@@ -208,7 +209,7 @@ async def test_the_key_is_never_shown(
             print(str(caught), repr(caught), vars(caught), str(again), vars(copy.copy(caught)), file=shown)
             print("".join(traceback.format_exception(caught)), file=shown)
     asyncio.get_running_loop().set_debug(False)
-    print(repr(client), repr(client._config), repr(client._engine), repr(events), caplog.text, file=shown)
+    print(repr(client), repr(settings_of(client)), repr(client._engine), repr(events), caplog.text, file=shown)
     assert CANARY not in shown.getvalue()
     assert HEADER not in shown.getvalue()
     assert CANARY.encode() not in pickle.dumps(make_client(api_key=CANARY))

@@ -9,7 +9,7 @@ import pytest
 
 from nimclient import AsyncClient, Limits, RetryPolicy, Timeouts
 from nimclient.errors import ClientClosedError, ConfigurationError
-from support.leaks import pools
+from support.leaks import is_untouched, pools, settings_of
 from support.server import FaultServer
 from support.wire import HELLO, MODEL, chat
 
@@ -22,7 +22,7 @@ def test_building_a_client_does_nothing() -> None:
     assert repr(client) == "AsyncClient(base_url='http://host:8000/v1')"
     assert client.base_url == "http://host:8000/v1"
     assert pools(client) == []
-    assert client._shared is None
+    assert is_untouched(client)
 
 
 async def test_a_block_closes_the_client(server: FaultServer) -> None:
@@ -48,7 +48,7 @@ async def test_a_pickled_client_works_like_the_first(
         await client.chat.create("hi")
     again = pickle.loads(pickle.dumps(client, protocol))
     assert pools(again) == []
-    assert again._config == client._config
+    assert settings_of(again) == settings_of(client)
     async with again:
         assert (await again.chat.create("hi")).text == "Hello"
     assert server.requests[-1].headers["x-a"] == "b"

@@ -16,6 +16,7 @@ from nimclient.errors import (
     RerankMismatchError,
 )
 from nimclient.simulator import Simulator
+from support.leaks import shared_state
 from support.server import FaultServer
 from support.wire import answer, error
 
@@ -191,9 +192,9 @@ async def test_pages_as_images(dialect: str) -> None:
 
 
 async def test_a_model_that_reads_texts_only(nim_simulator: Simulator) -> None:
-    """Where the catalog knows that a model takes no images, nothing is sent; the error names one that does."""
+    """Where the catalog knows that a model accepts no images, nothing is sent; the error names one that does."""
     async with AsyncClient(base_url=nim_simulator.base_url) as client:
-        with pytest.raises(ConfigurationError, match=f"{MODEL}.* takes no images; one that does is '{PICTURES}'"):
+        with pytest.raises(ConfigurationError, match=f"{MODEL}.* accepts no images; '{PICTURES}' does"):
             await client.rerank("q", [PIXEL], model=MODEL)
     assert nim_simulator.requests == ()
 
@@ -243,7 +244,7 @@ async def test_an_endpoint_says_its_form_by_its_end(
     client = make_client(endpoints={"mine": f"http://127.0.0.1:{server.port}{path}"})
     assert (await client.rerank("q", ["a"], model="mine")).measure == measure
     assert ("documents" in server.requests[0].json) == path.endswith("/rerank")
-    assert client._core.ranking_form is None
+    assert shared_state(client).ranking_form is None
 
 
 # what one form does not have -------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """Streams in all the shapes that servers give them end as the plain answer, or as an error with what had arrived."""
 
+import asyncio
 import json
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import anyio
@@ -11,21 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import AsyncClient, ChatStream, Limits, Timeouts
-from nimclient._base.values import Headers, HttpHead, HttpRequest
-from nimclient._streams.accumulate import ChatAccumulator, joined
-from nimclient._streams.events import is_plain, is_streamed
-from nimclient._streams.response import Response
-from nimclient._streams.stream import read_chat
+from nimclient import AsyncClient, ChatCompletion, ChatStream, Limits, RetryPolicy
 from nimclient.errors import (
     BadRequestError,
     BodyTooLargeError,
     DecodeError,
+    NimError,
     RateLimitError,
     StreamFaultError,
     StreamInterruptedError,
 )
+from nimclient.records import Headers
 from nimclient.records.chat import decode_chat
+from nimclient.testing import FakeTransport, HttpHead, HttpRequest
 from support.cutting import cut_into_chunks, cut_into_reads, plain_answers, written
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import (
@@ -68,25 +65,24 @@ class Reads:
         pass
 
 
+class Reading:
+    """A transport that answers with these reads."""
+
+    def __init__(self, reads: list[bytes]) -> None:
+        self._reads = reads
+
+    async def open(self, request: HttpRequest, timeouts: Any, total: float | None) -> tuple[HttpHead, Any]:
+        return HttpHead(200, Headers(), 0.0, None, False), Reads(self._reads)
+
+    async def aclose(self) -> None:
+        pass
+
+
 def streamed(reads: list[bytes]) -> ChatStream:
     """A stream of these reads, without a network."""
-
-    began = time.monotonic()
-    head = HttpHead(200, Headers(), 0.0, None, False)
-    response = Response(
-        head=head,
-        body=Reads(reads),
-        request=HttpRequest("POST", "http://x/v1", {}),
-        base_url="http://x/v1",
-        number=1,
-        earlier=(),
-        timeouts=Timeouts(),
-        limits=Limits(max_event=None),
-        started=began,
-        sent=began,
-        clock=time.monotonic,
-    )
-    return ChatStream(partial(read_chat, response))
+    transport: Any = Reading(reads)
+    client = AsyncClient(base_url="http://x", model="m", limits=Limits(max_event=None), transport=transport)
+    return client.chat.stream("hi")
 
 
 @st.composite
@@ -110,9 +106,10 @@ def test_final_is_the_plain_answer_however_it_is_cut(cut: tuple[dict[str, Any], 
         final = await stream_.final()
         assert final == wanted
         assert "".join(pieces) == wanted.text
+        plain_client = AsyncClient(base_url="http://x", model="m", transport=FakeTransport([data]))
+        assert await plain_client.chat.create("hi") == wanted
 
     anyio.run(read)
-    assert decode_chat(joined(data, ChatAccumulator())) == wanted
 
 
 @settings(max_examples=100, deadline=None)
@@ -512,13 +509,34 @@ async def test_completions_are_put_together_too(server: FaultServer, client: Asy
     assert [chunk_.text for chunk_ in chunks] == ["Hey"]
 
 
-def test_what_a_body_begins_with() -> None:
+EVENTS = token("Hello", "stop") + DONE
+PLAIN = json.dumps(chat_body()).encode()
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["create", "stream"])
+@pytest.mark.parametrize(
+    ("body", "is_answer"),
+    [
+        (b" \r\n" + PLAIN, True),
+        (EVENTS, True),
+        (b"event: message\n" + EVENTS, True),
+        (b": ping\n\n" + EVENTS, True),
+        (b"\xef\xbb\xbf" + EVENTS, True),
+        (b"\r\n\n" + EVENTS, True),
+        (b"{" + EVENTS, False),
+        (b"", False),
+        (b"<html>" + EVENTS, False),
+        (b"[1]" + EVENTS, False),
+    ],
+)
+async def test_what_a_body_begins_with(body: bytes, is_answer: bool, streamed: bool) -> None:
     """A brace is JSON, a field or a comment of the event stream is a stream, after white space or a byte-order mark."""
-    assert is_plain(b' \r\n{"a"')
-    assert not is_plain(b"data: {")
-    assert not is_plain(b"")
-    assert all(map(is_streamed, (b"data: x", b"event: error", b": ping", b"\xef\xbb\xbfdata:", b"\r\n\ndata: x")))
-    assert not any(map(is_streamed, (b"{", b"", b"<html>", b"[1]")))
+    retry = RetryPolicy(attempts=1)
+    client = AsyncClient(base_url="http://x", model="m", retry=retry, transport=FakeTransport([body]))
+    call = client.chat.stream("hi").final() if streamed else client.chat.create("hi")
+    (result,) = await asyncio.gather(call, return_exceptions=True)
+    assert result.text == "Hello" if isinstance(result, ChatCompletion) else isinstance(result, NimError)
+    assert isinstance(result, ChatCompletion) == is_answer
 
 
 async def test_a_refusal_of_a_stream_is_no_stream(server: FaultServer, client: AsyncClient) -> None:

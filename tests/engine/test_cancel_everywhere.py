@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Limits, RetryPolicy
-from nimclient._nvcf import platform as nvcf
 from nimclient.jobs import BatchJob, EmbedJob
 from support.cancelling import cancelled_at
 from support.invariants import CANARY, PROMPT, Invariants
 from support.jobs import table_of
+from support.polling import poll_every
 from support.server import FaultServer, Pause, Request
 from support.slow import mostly_slow
 from support.wire import DONE, END, ROLE, answer, chat, chat_body, chunk, embedded, error, head, http, sse, token
@@ -240,7 +240,7 @@ CALLS: dict[str, tuple[Call, Callable[[FaultServer], None], int]] = {
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls follow each other after 3 ms."""
-    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.003, None))
+    poll_every(monkeypatch, 0.003)
 
 
 @pytest.fixture

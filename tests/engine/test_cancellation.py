@@ -10,7 +10,7 @@ import pytest
 from nimclient import AsyncClient, Limits, RetryPolicy
 from nimclient.errors import NimError, RequestTimeoutError
 from support.cancelling import cancel_everywhere
-from support.leaks import assert_idle, assert_no_strays
+from support.leaks import assert_idle, assert_no_strays, replicas
 from support.server import FaultServer, Pause, Request, Stall
 from support.wire import DONE, END, HELLO, ROLE, answer, chat, chunk, embedded, error, head, token
 
@@ -253,7 +253,7 @@ async def test_no_cancelled_call_is_outstanding(
     """With replicas, one of them dead: wherever a call is cancelled, nothing is outstanding at any replica after it."""
     server.script(reply)
     client = make_client(["http://127.0.0.1:9/v1", server.url])
-    books = client._core.replicas._members
+    books = replicas(client)
 
     async def after() -> None:
         for _ in range(20):

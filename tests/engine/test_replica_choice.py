@@ -10,7 +10,7 @@ from statistics import median
 
 import pytest
 
-from nimclient._api.urls import parse_base_url
+from nimclient import AsyncClient
 from nimclient._engine.replicas import (
     FAILURES,
     FIRST_EJECTION,
@@ -32,6 +32,7 @@ from nimclient.errors import (
     ServerError,
     ServiceUnavailableError,
 )
+from support.leaks import replicas
 
 REFUSED = ConnectError("refused", kind="refused")
 BROKEN = ServerError("broken", status=500)
@@ -83,7 +84,8 @@ class Books:
 
 
 def bases(count: int) -> list:
-    return [parse_base_url(f"http://replica-{i}:8000") for i in range(count)]
+    client = AsyncClient(base_url=[f"http://replica-{i}:8000" for i in range(count)])
+    return [replica.base for replica in replicas(client)]
 
 
 def end(lease: Lease, error: BaseException | None = None) -> None:

@@ -21,7 +21,7 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator
-from support.leaks import open_files
+from support.leaks import open_files, replicas, shared_state
 from support.server import Close, FaultServer, ServerThread, Stall
 from support.wire import answer, chat, chunk, embedded, error, head, http, token
 
@@ -50,7 +50,7 @@ def counts(servers: Any) -> list[int]:
 
 def members(client: AsyncClient) -> Any:
     """What the client knows of its replicas."""
-    return client._core.replicas._members
+    return replicas(client)
 
 
 async def closed_port() -> str:
@@ -298,12 +298,12 @@ async def test_copies_share_what_is_known(pair: tuple[FaultServer, FaultServer],
 def test_a_forked_child_begins_anew() -> None:
     """What a parent has under way is not outstanding in a forked child."""
     with ServerThread() as one, ServerThread() as two, Client(base_url=urls([one, two]), model="m") as client:
-        replicas = client._async._core.replicas
-        lease = replicas.routing("chat", stream=False, may_probe=True).acquire()
+        known = shared_state(client).replicas
+        lease = known.routing("chat", stream=False, may_probe=True).acquire()
         read, write = os.pipe()
         if (child := os.fork()) == 0:  # pragma: no cover  # in the child
-            found = client._async._core.replicas
-            os.write(write, bytes([found is replicas, sum(len(replica.open) for replica in found._members)]))
+            found = shared_state(client).replicas
+            os.write(write, bytes([found is known, sum(len(replica.open) for replica in replicas(client))]))
             os._exit(0)
         os.waitpid(child, 0)
         assert os.read(read, 2) == bytes([False, 0])

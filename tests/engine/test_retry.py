@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, AttemptEvent, Limits, RetryPolicy, Timeouts
-from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -29,8 +28,11 @@ from nimclient.errors import (
     ServiceUnavailableError,
     UnprocessableEntityError,
 )
+from support.leaks import retry_tokens
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import HELLO, answer, chat, chat_body, embedded, error, head
+
+BUDGET, RETRY_COST, THROTTLE_COST = 500, 14, 5
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -215,7 +217,7 @@ async def test_an_outage_costs_a_bounded_number_of_retries(server: FaultServer, 
     with pytest.raises(ServerError) as caught:
         await client.with_options(timeouts=5).chat.create("hi")
     assert caught.value.attempts == 1
-    assert client._core.budget.tokens < RETRY_COST
+    assert retry_tokens(client) < RETRY_COST
     server.script(answer(embedded(["1"])))
     for _ in range(RETRY_COST):
         await client.embeddings.create(["1"])
@@ -226,14 +228,13 @@ async def test_an_outage_costs_a_bounded_number_of_retries(server: FaultServer, 
 async def test_a_success_after_a_retry_gives_its_cost_back(server: FaultServer, make_client: MakeClient) -> None:
     """A retry that mends a call costs nothing in the end; throttling costs less than a failure."""
     client = make_client(retry=RetryPolicy(attempts=2, first_delay=0))
-    budget = client._core.budget
     server.script(error(500), chat())
     await client.chat.create("hi")
-    assert budget.tokens == BUDGET
+    assert retry_tokens(client) == BUDGET
     server.script(error(429))
     with pytest.raises(RateLimitError):
         await client.chat.create("hi")
-    assert budget.tokens == BUDGET - THROTTLE_COST
+    assert retry_tokens(client) == BUDGET - THROTTLE_COST
 
 
 # deadlines ----------------------------------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ async def test_a_server_that_comes_up_is_found(make_client: MakeClient, server: 
 
     async def come_up() -> asyncio.Server:
         await asyncio.sleep(0.02)
-        return await asyncio.start_server(server._connected, "127.0.0.1", free_port)
+        return await server.listen(free_port)
 
     late = asyncio.create_task(come_up())
     with contextlib.suppress(ConnectError):

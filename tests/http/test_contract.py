@@ -95,4 +95,9 @@ def test_pieces_are_written_under_flow_control() -> None:
     """StreamWriter.write waits where much is buffered; the upload relies on that."""
     source = inspect.getsource(StreamWriter.write)
     assert "await self.drain()" in source
-    assert inspect.signature(StreamWriter.write).parameters["LIMIT"].default < attempt.SEND_PIECE
+    assert inspect.signature(StreamWriter.write).parameters["LIMIT"].default < attempt.SEND_PIECE == 2**18
+
+
+def test_idle_connections_are_left_before_servers_leave_them() -> None:
+    """Connections idle for more than four seconds are not used: uvicorn and vLLM close them after five."""
+    assert connection.IDLE_CONNECTION < 5

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from nimclient import AsyncClient, Client, Limits
+from nimclient import AsyncClient, Client, Limits, Timeouts
 from nimclient.errors import ClientClosedError, ConfigurationError, RequestTimeoutError, StreamInterruptedError
-from support.leaks import assert_idle, open_files, pools, stray_tasks
+from nimclient.testing import HttpRequest
+from support.leaks import assert_idle, open_files, pools, shared_state, stray_tasks
 from support.memory import resident
 from support.server import FaultServer, Pause, Request, Stall
 from support.until import until
@@ -331,10 +332,8 @@ def test_uvloop(far: FaultServer) -> None:
 
 def test_without_a_loop_it_says_what_it_needs() -> None:
     """A call outside asyncio (under trio, say) is a ConfigurationError."""
-    from nimclient._http.aiohttp import AiohttpTransport
-
-    transport = AiohttpTransport(AsyncClient(base_url="http://x", model=MODEL)._core.settings)
-    opening = transport._pool()
+    transport = asyncio.run(shared_state(AsyncClient(base_url="http://x")).transport())
+    opening = transport.open(HttpRequest("GET", "http://x", {}), Timeouts(), None)
     with pytest.raises(ConfigurationError, match="asyncio"):
         opening.send(None)
 

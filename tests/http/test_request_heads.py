@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from nimclient._base.values import HttpRequest
 from nimclient._http.head import MAX_KEPT, Heads, request_head
 from nimclient.errors import ConfigurationError
+from nimclient.testing import HttpRequest
 
 URL = "http://nim.test:8000/v1/chat/completions?a=b%20c"
 
@@ -96,7 +96,7 @@ async def test_heads_are_made_once() -> None:
     other = heads.of(HttpRequest("POST", URL + "/x", {"A": "c"}))
     assert other is not first
     assert other.destination is first.destination
-    assert heads.of(HttpRequest("POST", URL, {"A": "b"}, anonymous=True)).destination is not first.destination
+    assert heads.of(HttpRequest("POST", URL, {"A": "b"}, unauthenticated=True)).destination is not first.destination
 
 
 async def test_heads_do_not_pile_up() -> None:

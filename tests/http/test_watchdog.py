@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from nimclient import Limits, Timeouts
-from nimclient._base.values import HttpRequest
-from nimclient._http.aiohttp import AiohttpTransport
-from nimclient._http.base import TransportSettings
+from nimclient import AsyncClient, Timeouts
 from nimclient._http.watchdog import Alarm, Watchdog
 from nimclient.errors import RequestTimeoutError
+from nimclient.testing import HttpRequest
+from support.leaks import shared_state
 from support.server import FaultServer, Flood, Stall
 from support.wire import chunk, head
 
@@ -33,7 +32,8 @@ async def wait(dog: Watchdog, seconds: float) -> None:
 
 
 def arm(dog: Watchdog, seconds: float, phase: Any = "idle") -> None:
-    dog.arm(phase, time.monotonic() + seconds, seconds)
+    dog.limit(phase, time.monotonic() + seconds, seconds)
+    dog.wait()
 
 
 async def test_it_names_the_phase() -> None:
@@ -57,7 +57,8 @@ async def test_the_total_wins_when_it_is_earlier() -> None:
         await wait(dog, 1)
     assert (caught.value.phase, caught.value.seconds) == ("total", 0.02)
     dog = watch(0.02)
-    dog.arm("pool", None, None)
+    dog.limit("pool", None, None)
+    dog.wait()
     with pytest.raises(RequestTimeoutError) as caught:
         await wait(dog, 1)
     assert caught.value.phase == "total"
@@ -68,7 +69,8 @@ async def test_a_wait_without_a_limit() -> None:
     dog = watch()
     arm(dog, 0.02)
     await wait(dog, 0)
-    dog.arm("idle", None, None)
+    dog.limit("idle", None, None)
+    dog.wait()
     await wait(dog, 0.05)
     dog.disarm()
 
@@ -168,7 +170,8 @@ async def test_one_alarm_for_many() -> None:
 
     async def unlimited() -> None:
         dog = Watchdog(alarm, inf, None)
-        dog.arm("idle", None, None)
+        dog.limit("idle", None, None)
+        dog.wait()
         await wait(dog, 0.3)
 
     await asyncio.gather(unlimited(), *map(work, [0.1, 0.05, 0.2, 0.15, 0.0501]))
@@ -233,7 +236,8 @@ async def test_a_limit_that_has_passed_is_seen_when_a_wait_begins() -> None:
     assert (caught.value.phase, caught.value.seconds) == ("idle", 0)
     dog = watch(0)
     with pytest.raises(RequestTimeoutError) as caught:
-        dog.arm("idle", None, None)
+        dog.limit("idle", None, None)
+        dog.wait()
     assert caught.value.phase == "total"
 
 
@@ -241,7 +245,7 @@ async def test_a_limit_that_has_passed_is_seen_when_a_wait_begins() -> None:
 async def test_data_that_keeps_coming_puts_no_limit_off(server: FaultServer, limit: str) -> None:
     """A body that floods in is read up to the limit, although no read of it ever waits long, and no further."""
     server.script([head(), Flood(chunk(b": comment\n\n" * 100), 1_000_000)])
-    transport = AiohttpTransport(TransportSettings(Limits(), True, None))
+    transport = await shared_state(AsyncClient(base_url=server.url)).transport()
     request = HttpRequest("GET", server.url, {})
     soon = time.monotonic() + 0.1
     _, body = await transport.open(request, Timeouts(idle=0.1, total=0.1), soon if limit == "total" else None)
@@ -255,7 +259,7 @@ async def test_data_that_keeps_coming_puts_no_limit_off(server: FaultServer, lim
 async def test_time_spent_between_reads_counts(server: FaultServer) -> None:
     """The limit of the call is judged when the next read begins, although its data is there."""
     server.script([head() + chunk(b"a"), chunk(b"b"), Stall()])
-    transport = AiohttpTransport(TransportSettings(Limits(), True, None))
+    transport = await shared_state(AsyncClient(base_url=server.url)).transport()
     deadline = time.monotonic() + 0.05
     _, body = await transport.open(HttpRequest("GET", server.url, {}), Timeouts(total=0.05), deadline)
     assert await body.read("idle", None)

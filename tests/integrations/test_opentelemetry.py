@@ -182,7 +182,7 @@ async def test_each_operation_has_its_span(telemetry: Telemetry, nim_simulator: 
     documents = dict(telemetry.spans[4].attributes or {})
     assert documents["gen_ai.embeddings.dimension.count"] == 1024
     assert documents["gen_ai.usage.input_tokens"] == 3 * int(
-        dict(telemetry.spans[3].attributes or {})["gen_ai.usage.input_tokens"]  # type: ignore[arg-type]
+        dict(telemetry.spans[3].attributes or {})["gen_ai.usage.input_tokens"]
     )
     assert "gen_ai.usage.output_tokens" not in documents
 
@@ -324,6 +324,27 @@ async def test_a_stream_is_measured_chunk_by_chunk(telemetry: Telemetry) -> None
     assert ttft.explicit_bounds[-1] == pytest.approx(81.92)
 
 
+async def test_the_time_of_each_chunk_can_be_left_out(unused: Telemetry) -> None:
+    """chunk_times=False keeps the time to the first chunk and records no point for each other one."""
+    unused.instrument(chunk_times=False)
+    async with client_of(FakeTransport([EVENTS])) as client:
+        await client.chat.stream("hi").final()
+    assert "gen_ai.client.operation.time_per_output_chunk" not in unused.points()
+    assert "gen_ai.client.operation.time_to_first_chunk" in unused.points()
+
+
+async def test_what_a_server_leaves_out_is_left_out(telemetry: Telemetry) -> None:
+    """No attribute is None, which OpenTelemetry would complain of: not of an answer without id, model, usage and reason."""
+    bare = {"choices": [{"message": {"content": "x"}, "finish_reason": None}], "usage": None, "id": None, "model": None}
+    async with client_of(FakeTransport([bare, {"data": [{"embedding": [1.0]}]}])) as client:
+        await client.chat.create("hi", temperature=None)
+        await client.embeddings.create(["1"])
+    chat, embedding = (dict(span.attributes or {}) for span in telemetry.spans)
+    assert {name for name in chat if name.startswith(("gen_ai.response", "gen_ai.usage"))} == set()
+    assert embedding["gen_ai.embeddings.dimension.count"] == 1
+    assert None not in (*chat.values(), *embedding.values())
+
+
 async def test_a_whole_answer_in_one_read_ends_its_span_too(telemetry: Telemetry) -> None:
     """A server that ignores `stream` sends one JSON body: the stream is at its end as soon as it is open."""
     async with client_of(FakeTransport([chat_body()])) as client:
@@ -347,7 +368,7 @@ async def test_a_stream_that_is_left_early_ends_its_span(telemetry: Telemetry, h
             del stream
         await asyncio.sleep(0)
     else:
-        await asyncio.create_task(stream.__aenter__())  # type: ignore[arg-type]
+        await asyncio.create_task(stream.__aenter__())
         close = stream.aclose()
         await (asyncio.create_task(close) if how == "another task" else close)
     await client.aclose()
@@ -460,10 +481,31 @@ async def test_many_items_are_one_span_and_metrics_of_each_request(telemetry: Te
     attributes = dict(chats.attributes or {})
     assert (attributes["nimclient.items"], attributes["gen_ai.usage.output_tokens"]) == (3, 6)
     parents = [request.headers["traceparent"].split("-")[2] for request in transport.requests]
-    ids = [f"{span.get_span_context().span_id:016x}" for span in telemetry.spans]  # type: ignore[union-attr]
+    ids = [f"{span.get_span_context().span_id:016x}" for span in telemetry.spans]
     assert parents == [ids[0]] * 3 + [ids[1]] * 2 + [ids[2]] * 2
     durations = telemetry.points()["gen_ai.client.operation.duration"]
     assert sorted(point.count for point in durations) == [2, 2, 3]
+
+
+async def test_the_callers_span_is_current_again_after_many(telemetry: Telemetry) -> None:
+    """What runs after a batch, or after one that failed, belongs to the caller's span, not to the batch's."""
+    tracer = telemetry.traces.get_tracer("test")
+    with tracer.start_as_current_span("request") as parent:
+        async with client_of(FakeTransport([chat_body(), embedded(["1"]), 400])) as client:
+            await client.chat.batch(["a"])
+            await client.embeddings.embed_documents(["1"])
+            with pytest.raises(NimError):
+                await client.chat.batch(["a"])
+        assert trace.get_current_span() is parent
+
+
+def test_the_callers_span_is_current_again_after_a_blocking_batch(telemetry: Telemetry) -> None:
+    """The same in the caller's thread, for a list and for an iterator."""
+    with telemetry.traces.get_tracer("test").start_as_current_span("request") as parent:
+        with blocking_client_of(FakeTransport([chat_body()] * 2)) as client:
+            client.chat.batch(["a"])
+            client.chat.batch(iter(["a"]))
+        assert trace.get_current_span() is parent
 
 
 async def test_items_and_jobs_have_spans_only_where_they_are_asked_for(unused: Telemetry, tmp_path: Any) -> None:
@@ -556,7 +598,7 @@ def test_tools_have_spans_in_which_their_own_work_stands(telemetry: Telemetry, b
     }
     inside = spans["inside"].parent
     assert inside is not None
-    assert inside.span_id == tool.get_span_context().span_id  # type: ignore[union-attr]
+    assert inside.span_id == tool.get_span_context().span_id
     for name in ("execute_tool failing", "execute_tool unheard_of"):
         assert dict(spans[name].attributes or {})["error.type"] == "ToolError"
         assert SECRET not in spans[name].to_json()
@@ -655,8 +697,8 @@ async def test_content_goes_where_the_switch_says(
     assert len(records) == in_events
     for record in records:
         assert record.event_name == "gen_ai.client.inference.operation.details"
-        assert record.span_id == unused.span.get_span_context().span_id  # type: ignore[union-attr]
-        assert record.attributes["gen_ai.input.messages"][0]["parts"][0]["content"] == SECRET  # type: ignore[index]
+        assert record.span_id == unused.span.get_span_context().span_id
+        assert record.attributes["gen_ai.input.messages"][0]["parts"][0]["content"] == SECRET
 
 
 async def test_every_form_of_message_has_parts(unused: Telemetry, monkeypatch: pytest.MonkeyPatch) -> None:

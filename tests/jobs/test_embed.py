@@ -35,6 +35,7 @@ from nimclient.jobs.files import FolderLock
 from nimclient.jobs.running import SerialWorker
 from support.cancelling import cancel_everywhere
 from support.jobs import table_of
+from support.leaks import settings_of
 from support.server import FaultServer, Request
 from support.wire import MODEL, answer, embedded, error
 
@@ -368,7 +369,7 @@ async def test_a_job_waits_longer_than_other_calls(server: FaultServer, make_cli
     """Without a patience of the client's it is 900 s."""
     from nimclient.jobs.running import patient
 
-    assert patient(make_client())._config.retry.patience == 900.0
+    assert settings_of(patient(make_client())).retry.patience == 900.0
     own = make_client(retry=RetryPolicy(patience=5))
     assert patient(own) is own
 

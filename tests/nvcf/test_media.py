@@ -2,25 +2,28 @@
 
 import base64
 import io
-import json
 import pickle
 from pathlib import Path
 
 import pytest
 
 from nimclient import Audio, Image, Video
-from nimclient._api.chat import chat_call
-from nimclient._api.messages import wire_messages
 from nimclient._nvcf.media import ASSETS_HEADER, GATEWAY_LIMIT, asset_headers, check_body_size
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message
 from nimclient.records.media import container_of
+from support.sent import sent
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8
 WAV = b"RIFF\x24\0\0\0WAVEfmt "
 MP3 = b"ID3\x04" + b"\0" * 8
 MP4 = b"\0\0\0\x18ftypisom"
 ASSET = "data:image/png;asset_id,f1a2-03"
+
+
+def on_the_wire(messages):
+    """The messages as a chat call sends them."""
+    return sent("chat.create", messages, model="m").fields["messages"]
 
 
 def data_url(media_type, data):
@@ -92,9 +95,9 @@ def test_parts_are_sent_in_the_form_servers_take(part, wire):
     assert part.to_dict() == again.to_dict() == wire
     assert again == part
     text = {"type": "text", "text": "look"}
-    assert wire_messages([("user", ["look", part])]) == [{"role": "user", "content": [text, wire]}]
-    assert wire_messages([{"role": "user", "content": part}]) == [{"role": "user", "content": [wire]}]
-    assert wire_messages([Message("user", (part,))]) == [{"role": "user", "content": [wire]}]
+    assert on_the_wire([("user", ["look", part])]) == [{"role": "user", "content": [text, wire]}]
+    assert on_the_wire([{"role": "user", "content": part}]) == [{"role": "user", "content": [wire]}]
+    assert on_the_wire([Message("user", (part,))]) == [{"role": "user", "content": [wire]}]
     assert Message("user", ["look", part]).to_dict() == {"role": "user", "content": ["look", wire]}
     assert Message("user", ["look", part]).text == "look"
 
@@ -158,13 +161,13 @@ ODD = {"type": "odd", "value": [1]}
 )  # fmt: skip
 def test_raw_parts_pass_as_they_are(part):
     """Parts that the package does not know are not dropped and not changed."""
-    assert wire_messages([("user", [part, "x"])])[0]["content"][0] == part
+    assert on_the_wire([("user", [part, "x"])])[0]["content"][0] == part
 
 
 def test_image_tags_in_a_text_are_untouched():
     """The HTML-like form of hosted vision models stays in its string."""
     text = f'What is <img src="{ASSET}" /> and <img src="https://host/x.png"/>?'
-    assert wire_messages(text) == [{"role": "user", "content": text}]
+    assert on_the_wire(text) == [{"role": "user", "content": text}]
 
 
 REFERENCES = [
@@ -185,9 +188,9 @@ REFERENCES = [
 @pytest.mark.parametrize(("messages", "ids"), REFERENCES)
 def test_assets_are_named_in_a_header_for_the_hosted_catalog(messages, ids, stream):
     """References in strings, tags and parts, each once, in order; other servers get no such header."""
-    call = chat_call("chat.create", messages, "m", {}, stream=stream, hosted=True)
-    assert call.headers == ({} if ids is None else {ASSETS_HEADER: ids})
-    assert chat_call("chat.create", messages, "m", {}, stream=stream).headers == {}
+    method = "chat.stream" if stream else "chat.create"
+    assert sent(method, messages, dialect="hosted", model="m").request.headers.get(ASSETS_HEADER) == ids
+    assert ASSETS_HEADER not in sent(method, messages, model="m").request.headers
 
 
 def test_the_callers_own_header_wins():
@@ -204,5 +207,5 @@ def test_a_body_above_the_gateways_limit_is_refused_with_its_size():
         check_body_size(b"x" * (GATEWAY_LIMIT + 1))
     messages = [("user", [Image(PNG + b"\0" * 20_000_000)])]
     with pytest.raises(ConfigurationError, match=r"^the request has 2666"):
-        chat_call("chat.create", messages, "m", {}, stream=False, hosted=True)
-    assert len(json.loads(chat_call("chat.create", messages, "m", {}, stream=False).body)["messages"]) == 1
+        sent("chat.create", messages, dialect="hosted", model="m")
+    assert len(sent("chat.create", messages, model="m").fields["messages"]) == 1

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, AttemptEvent, RetryPolicy, Timeouts
-from nimclient._nvcf import platform as nvcf
 from nimclient.errors import (
     APIStatusError,
     ConnectError,
@@ -24,6 +23,7 @@ from nimclient.errors import (
     ServerError,
     ServiceUnavailableError,
 )
+from support.polling import poll_every
 from support.server import Close, FaultServer, Pause, Reset, Stall
 from support.wire import HELLO, answer, chat, chat_body, error, head, http
 
@@ -39,8 +39,7 @@ ACCEPTED = http(b"", 202, "NVCF-REQID: req-1", "NVCF-STATUS: in-progress", type=
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Polls follow each other after 10 ms; the platform's patience is 0.2 s."""
-    monkeypatch.setattr(nvcf, "poll_intervals", lambda: iter(lambda: 0.01, None))
-    monkeypatch.setattr(nvcf, "poll_ttl", lambda seconds: 0.2)
+    poll_every(monkeypatch, 0.01, ttl=0.2)
 
 
 @pytest.fixture
@@ -258,11 +257,7 @@ async def test_a_poll_that_says_how_long(server: FaultServer, make_client: MakeC
 async def test_a_server_that_is_gone_while_it_is_asked(server: FaultServer, make_client: MakeClient) -> None:
     """A refused connection is tried for as long as the platform would wait."""
 
-    async def stop_listening() -> None:
-        assert server._server is not None
-        server._server.close()
-
-    server.script([stop_listening, ACCEPTED, Close()])
+    server.script([server.stop_listening, ACCEPTED, Close()])
     began = time.monotonic()
     with pytest.raises(ConnectError) as caught:
         await make_client(retry=RetryPolicy(attempts=1)).chat.create("hi")
@@ -415,7 +410,7 @@ async def test_a_redirect_of_a_plain_server_stays_an_error(
 ) -> None:
     """Chat and the like are not sent elsewhere by servers of one's own."""
     server.script(moved(far.url + "/x"))
-    with pytest.raises(RedirectError, match="nothing was sent there"):
+    with pytest.raises(RedirectError, match="the redirect was not followed"):
         await client.chat.create("hi")
     assert far.requests == []
 

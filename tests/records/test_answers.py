@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from nimclient.records import ChatCompletion, Message, Parsed, ToolCall, ToolRun
-from nimclient.records._plain import plain
 from nimclient.records.chat import decode_chat
+from support.schemas import plain
 
 COMPLETION = decode_chat({"id": "c", "choices": [{"message": {"role": "assistant", "content": "1"}}], "new": 1})
 

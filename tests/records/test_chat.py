@@ -10,8 +10,9 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
 from nimclient.errors import DecodeError, ToolError
+from nimclient.records import Headers
 from nimclient.records.chat import (
     ChatChunk,
     ChatCompletion,

@@ -2,10 +2,9 @@
 
 import pytest
 
-from nimclient import records
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta, records
 from nimclient.errors import DecodeError, RerankMismatchError
-from nimclient.records import _decode
+from nimclient.records import Headers, _decode
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,7 @@ def test_types_have_their_json_names(value, name):
 )
 def test_the_spine_is_checked(read, value, words):
     """Another type is a DecodeError that names the place and both types."""
-    with pytest.raises(DecodeError, match=f"^the answer's a.b: expected {words}$") as caught:
+    with pytest.raises(DecodeError, match=f"^the response's a.b: expected {words}$") as caught:
         read(value, "a.b")
     assert (caught.value.path, caught.value.status, caught.value.request_id) == ("a.b", None, None)
 
@@ -48,7 +47,7 @@ def test_wrong_tells_what_is_known_of_the_exchange():
     meta = ResponseMeta(200, Headers([(b"x-request-id", b"r-1")]), "http://host")
     error = _decode.wrong("odd", "data", meta, RerankMismatchError)
     assert type(error) is RerankMismatchError
-    assert str(error) == "the answer's data: odd (request id r-1)"
+    assert str(error) == "the response's data: odd (request id r-1)"
     assert (error.status, error.request_id) == (200, "r-1")
 
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
 from nimclient.errors import DecodeError, EmbeddingMismatchError
+from nimclient.records import Headers
 from nimclient.records.chat import Usage
 from nimclient.records.embeddings import Embeddings, decode_embeddings, loads_embeddings
 
@@ -68,6 +69,13 @@ def test_shuffled_items_are_placed_by_their_index(order):
     assert decode(data, count=3).vectors.tolist() == [[0.0], [1.0], [2.0]]
 
 
+@pytest.mark.parametrize("indexes", [["2", "0", "1"], [2.0, 0.0, 1.0]])
+def test_indexes_as_texts_and_floats_place_the_vectors(indexes):
+    """A whole number is one however the server writes it."""
+    items = [{"index": index, "embedding": [float(i)]} for i, index in enumerate(indexes)]
+    assert decode({"data": items}).vectors.tolist() == [[1.0], [2.0], [0.0]]
+
+
 @pytest.mark.parametrize("indexes", [[..., ..., ...], [None, None, None]])
 def test_items_without_any_index_are_in_order(indexes):
     """A server that sends no index at all means the order of the texts."""
@@ -82,10 +90,10 @@ def test_items_without_any_index_are_in_order(indexes):
         pytest.param([0, 1, 1], id="repeated"),
         pytest.param([1, 2, 3], id="from one"),
         pytest.param([0, 1, -1], id="negative"),
-        pytest.param([0, 1, "2"], id="text"),
+        pytest.param([0, 1, "two"], id="text"),
         pytest.param([0, 2, True], id="boolean"),
         pytest.param([False, True, 2], id="booleans in place"),
-        pytest.param([2, 1.0, 0], id="float"),
+        pytest.param([2, 1.5, 0], id="fraction"),
         pytest.param([0, 1, None], id="null in one"),
         pytest.param([0, 1, ...], id="missing in one"),
         pytest.param([None, ..., 2], id="null and missing"),
@@ -111,14 +119,14 @@ def test_another_count_is_a_mismatch(rows, count):
 @pytest.mark.parametrize(
     ("rows", "dimensions", "words", "path"),
     [
-        ([[1.0, 2.0], [3.0]], None, "4 bytes where the first vector has 8", "data[1].embedding"),
-        ([b64(1), b64(1, 2)], None, "8 bytes where the first vector has 4", "data[1].embedding"),
+        ([[1.0, 2.0], [3.0]], None, "4 bytes, but the first vector has 8", "data[1].embedding"),
+        ([b64(1), b64(1, 2)], None, "8 bytes, but the first vector has 4", "data[1].embedding"),
         ([[], []], None, "0 bytes", "data[0].embedding"),
         (["", ""], None, "0 bytes", "data[0].embedding"),
         ([[1.0], []], None, "0 bytes", "data[1].embedding"),
         ([b64encode(b"abc").decode()], None, "3 bytes", "data[0].embedding"),
-        ([[1.0, 2.0]], 3, "2 dimensions where 3 were asked for", "data[0].embedding"),
-        ([b64(1, 2)], 1, "2 dimensions where 1 were asked for", "data[0].embedding"),
+        ([[1.0, 2.0]], 3, "2 dimensions, but 3 were requested", "data[0].embedding"),
+        ([b64(1, 2)], 1, "2 dimensions, but 1 were requested", "data[0].embedding"),
     ],
 )
 def test_other_dimensions_are_a_mismatch(rows, dimensions, words, path):
@@ -211,7 +219,7 @@ def test_integer_types_are_read(dtype, numbers):
 )
 def test_dimensions_are_checked_for_every_type(dtype, dimensions):
     """A server that ignores `dimensions` is found out whatever type was asked for."""
-    with pytest.raises(EmbeddingMismatchError, match=f"dimensions where {dimensions} were asked for"):
+    with pytest.raises(EmbeddingMismatchError, match=f"dimensions, but {dimensions} were requested"):
         decode(body(b64encode(bytes(4 if dtype == "float32" else 2)).decode()), dtype=dtype, dimensions=dimensions)
 
 
@@ -221,7 +229,7 @@ UNIT = [math.sin(i) / 8 for i in range(128)]
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "binary", "ubinary"])
 def test_floats_where_bytes_were_asked_for_are_a_mismatch(dtype):
     """A server that ignores embedding_type sends float32: four times too wide, and no vector of bytes."""
-    with pytest.raises(EmbeddingMismatchError, match=f"float32 numbers where {dtype} was asked for"):
+    with pytest.raises(EmbeddingMismatchError, match=f"float32 numbers, but {dtype} was requested"):
         decode(body(b64encode(array("f", UNIT).tobytes()).decode()), dtype=dtype)
 
 
@@ -276,7 +284,7 @@ def test_numbers_out_of_the_types_range_are_a_mismatch(dtype, row):
 
 def test_rows_of_integers_must_be_of_one_length():
     """Lengths are compared for every type."""
-    with pytest.raises(EmbeddingMismatchError, match="1 bytes where the first vector has 2"):
+    with pytest.raises(EmbeddingMismatchError, match="1 bytes, but the first vector has 2"):
         decode(body([1, 2], [3]), dtype="int8")
 
 

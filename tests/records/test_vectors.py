@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta
+from nimclient.records import Headers
 from nimclient.records.chat import Usage
 from nimclient.records.embeddings import Vector, Vectors
 

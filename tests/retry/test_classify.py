@@ -1,12 +1,30 @@
 """The failure table: each class of error and each status has one row, and every part of the client reads the same one."""
 
-import json
 from typing import Any
 
 import pytest
 
-from nimclient._retry import classify as table
 from nimclient._retry.classify import (
+    ACCEPTED,
+    BAD_BODY,
+    CONFLICT,
+    CONNECTION_REFUSED,
+    INTERRUPTED,
+    LOCAL,
+    LOST_RESULT,
+    MALFORMED,
+    MISMATCHED,
+    NO_UPSTREAM,
+    OUT_OF_RESOURCES,
+    OUT_OF_TIME,
+    REJECTED,
+    SERVER_ERROR,
+    STALE_CONNECTION,
+    THROTTLED,
+    TOO_LARGE,
+    UNREACHABLE,
+    UNSUPPORTED,
+    UNTRUSTED,
     FailureKind,
     FailureScope,
     HealthSignal,
@@ -19,8 +37,6 @@ from nimclient._retry.classify import (
     rejects_form,
     scope_of,
 )
-from nimclient._retry.faults import status_error
-from nimclient._schema.structured import FORM_NAMES, Via
 from nimclient.errors import (
     APIStatusError,
     AuthenticationError,
@@ -47,6 +63,8 @@ from nimclient.errors import (
     StreamInterruptedError,
     UnprocessableEntityError,
 )
+from support.rejections import rejected
+from support.schemas import FORM_NAMES, Via
 
 
 def status(number: int) -> APIStatusError:
@@ -58,40 +76,40 @@ def timeout(phase: Any) -> RequestTimeoutError:
 
 
 ROWS: list[tuple[NimError, FailureKind]] = [
-    *[(status(s), table.THROTTLED) for s in (429, 503, 529)],
-    *[(status(s), table.CONFLICT) for s in (408, 409, 425)],
-    *[(status(s), table.SERVER_ERROR) for s in (500, 520, 524, 528)],
-    *[(status(s), table.NO_UPSTREAM) for s in (502, 504)],
-    *[(status(s), table.REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
-    *[(status(s), table.UNSUPPORTED) for s in (501, 505, 599, 600)],
-    *[(StreamFaultError("x", code=c), table.THROTTLED) for c in (429, "503", 529)],
-    *[(StreamFaultError("x", code=c), table.INTERRUPTED) for c in (None, "overloaded", 200)],
-    (StreamFaultError("x", code=500), table.SERVER_ERROR),
-    (StreamFaultError("x", code=400), table.REJECTED),
-    (ConnectError("x", kind="refused"), table.CONNECTION_REFUSED),
-    (ConnectError("x", kind="dns"), table.UNREACHABLE),
-    (ConnectError("x", kind="unreachable"), table.UNREACHABLE),
-    (ConnectError("x", kind="proxy"), table.UNREACHABLE),
-    (ConnectError("x", kind="resources"), table.OUT_OF_RESOURCES),
-    (ConnectError("x", kind="tls"), table.UNTRUSTED),
-    (timeout("connect"), table.UNREACHABLE),
-    *[(timeout(p), table.INTERRUPTED) for p in ("headers", "first_event", "idle")],
-    (timeout("pool"), table.LOCAL),
-    (timeout("poll"), table.LOST_RESULT),
-    (timeout("total"), table.OUT_OF_TIME),
-    (ConnectionLostError("x"), table.INTERRUPTED),
-    (ConnectionLostError("x", reused=True), table.STALE_CONNECTION),
-    (StreamInterruptedError("x"), table.INTERRUPTED),
-    (BodyTooLargeError("x", limit=1), table.TOO_LARGE),
-    (RedirectError("x", host="h"), table.LOCAL),
-    (ProtocolError("x"), table.MALFORMED),
-    (DecodeError("x"), table.MALFORMED),
-    (RerankMismatchError("x"), table.MALFORMED),
-    (EmbeddingMismatchError("x"), table.MISMATCHED),
-    (DecodeError("x", status=202), table.ACCEPTED),
-    (ConfigurationError("x"), table.LOCAL),
-    (ConfigurationError("x", path="body"), table.BAD_BODY),
-    (ClientClosedError("x"), table.LOCAL),
+    *[(status(s), THROTTLED) for s in (429, 503, 529)],
+    *[(status(s), CONFLICT) for s in (408, 409, 425)],
+    *[(status(s), SERVER_ERROR) for s in (500, 520, 524, 528)],
+    *[(status(s), NO_UPSTREAM) for s in (502, 504)],
+    *[(status(s), REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
+    *[(status(s), UNSUPPORTED) for s in (501, 505, 599, 600)],
+    *[(StreamFaultError("x", code=c), THROTTLED) for c in (429, "503", 529)],
+    *[(StreamFaultError("x", code=c), INTERRUPTED) for c in (None, "overloaded", 200)],
+    (StreamFaultError("x", code=500), SERVER_ERROR),
+    (StreamFaultError("x", code=400), REJECTED),
+    (ConnectError("x", kind="refused"), CONNECTION_REFUSED),
+    (ConnectError("x", kind="dns"), UNREACHABLE),
+    (ConnectError("x", kind="unreachable"), UNREACHABLE),
+    (ConnectError("x", kind="proxy"), UNREACHABLE),
+    (ConnectError("x", kind="resources"), OUT_OF_RESOURCES),
+    (ConnectError("x", kind="tls"), UNTRUSTED),
+    (timeout("connect"), UNREACHABLE),
+    *[(timeout(p), INTERRUPTED) for p in ("headers", "first_event", "idle")],
+    (timeout("pool"), LOCAL),
+    (timeout("poll"), LOST_RESULT),
+    (timeout("total"), OUT_OF_TIME),
+    (ConnectionLostError("x"), INTERRUPTED),
+    (ConnectionLostError("x", reused=True), STALE_CONNECTION),
+    (StreamInterruptedError("x"), INTERRUPTED),
+    (BodyTooLargeError("x", limit=1), TOO_LARGE),
+    (RedirectError("x", host="h"), LOCAL),
+    (ProtocolError("x"), MALFORMED),
+    (DecodeError("x"), MALFORMED),
+    (RerankMismatchError("x"), MALFORMED),
+    (EmbeddingMismatchError("x"), MISMATCHED),
+    (DecodeError("x", status=202), ACCEPTED),
+    (ConfigurationError("x"), LOCAL),
+    (ConfigurationError("x", path="body"), BAD_BODY),
+    (ClientClosedError("x"), LOCAL),
 ]
 
 
@@ -112,7 +130,7 @@ def test_a_server_is_judged_by_what_it_did() -> None:
 def test_what_is_not_sent_is_safe_to_repeat() -> None:
     """Throttling and a refused connection are the rows that a repeat, later, carries out exactly once."""
     rows = {kind for _, kind in ROWS if kind.is_throttled}
-    assert rows == {table.THROTTLED, table.CONNECTION_REFUSED}
+    assert rows == {THROTTLED, CONNECTION_REFUSED}
     assert all(kind.retryable and kind.state is RequestState.NOT_SENT for kind in rows)
 
 
@@ -138,7 +156,7 @@ def test_every_status_has_a_row(number: int) -> None:
 )
 def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) -> None:
     """Only a 400 or 422 that says the field's whole name rejects it."""
-    error = status_error(status, {}, json.dumps(body).encode(), where="POST /v1/x", request_id=None)
+    error = rejected(status, body)
     assert rejects_field(error, "input_type") is named
 
 

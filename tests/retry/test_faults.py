@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import errors
-from nimclient._base.values import Headers, ResponseMeta
+from nimclient import ResponseMeta, errors
 from nimclient._retry.faults import (
     MAX_ERROR_BODY,
     Fault,
@@ -20,6 +19,7 @@ from nimclient._retry.faults import (
     status_error,
     stream_fault,
 )
+from nimclient.records import Headers
 
 
 def refusal(status, body, headers=None, request_id=None):
@@ -98,7 +98,7 @@ DIALECTS = [
         errors.ModelNotFoundError, "your account may not call it", 404, None, None, id="not enabled for the account",
     ),
     pytest.param(
-        404, "404 page not found", errors.NotFoundError, "404 page not found; the gateway knows no such model", None, None,
+        404, "404 page not found", errors.NotFoundError, "404 page not found; the gateway has no such model", None, None,
         None, id="gateway 404",
     ),
     pytest.param(
@@ -606,7 +606,7 @@ def test_signs_of_a_fault_in_an_event(event, is_fault):
         ({"message": "boom", "code": 200}, "", "boom", 200, None),
         (problem(503, "Unavailable", "boom"), "", "boom", 503, 503),
         (None, "no worker is free", "no worker is free", None, None),
-        (None, "", "an error event without a text", None, None),
+        (None, "", "an error event without text", None, None),
         ("boom", "", "boom", None, None),
     ],
 )

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient import errors
-from nimclient._base.config import RetryPolicy
-from nimclient._retry.classify import (
+from nimclient import RetryPolicy, errors
+from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST, Replay, RetryBudget, RetryState
+from support.rejections import (
     CONNECTION_REFUSED,
     INTERRUPTED,
     MALFORMED,
@@ -15,7 +15,6 @@ from nimclient._retry.classify import (
     UNREACHABLE,
     classify,
 )
-from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST, Replay, RetryBudget, RetryState
 
 
 def status_error(status, retry_after=None):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._schema.structured import answer_json, output_of, read_output
 from nimclient.errors import OutputInvalidError
 from nimclient.records.chat import decode_chat
+from support.schemas import answer_json, output_of, read_output
 
 
 @attrs.frozen

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from nimclient._schema.json_schema import Schema
-from nimclient._schema.shapes import Misfit
 from nimclient.errors import ConfigurationError
+from support.schemas import Misfit, Schema
 
 
 def convert(value: Any, schema: Any) -> Any:

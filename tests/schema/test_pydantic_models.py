@@ -7,12 +7,9 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from nimclient._schema.schema import convert, schema_of
-from nimclient._schema.shapes import Misfit
-from nimclient._schema.structured import output_of, read_output
 from nimclient.errors import ConfigurationError
-from nimclient.records._plain import plain
 from nimclient.records.chat import decode_chat
+from support.schemas import Misfit, convert, output_of, plain, read_output, schema_of
 
 CLOSED = {"additionalProperties": False}
 

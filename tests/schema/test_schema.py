@@ -24,9 +24,8 @@ from uuid import UUID
 import attrs
 import pytest
 
-from nimclient._schema.schema import convert, schema_of, shape_of
-from nimclient._schema.shapes import Misfit
 from nimclient.errors import ConfigurationError
+from support.schemas import Misfit, convert, schema_of, shape_of
 
 T = TypeVar("T")
 B = TypeVar("B", bound=int)

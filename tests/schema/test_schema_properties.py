@@ -12,10 +12,7 @@ import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._schema.json_schema import Schema
-from nimclient._schema.schema import convert, schema_of
-from nimclient._schema.shapes import Misfit
-from nimclient.records._plain import plain
+from support.schemas import Misfit, Schema, convert, plain, schema_of
 
 NAME = st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True).filter(lambda name: not iskeyword(name))
 NAMES = st.lists(NAME, min_size=1, max_size=3, unique=True)

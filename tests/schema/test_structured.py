@@ -6,9 +6,10 @@ from typing import Any, Literal
 import attrs
 import pytest
 
-from nimclient._schema import structured
 from nimclient._schema.structured import (
+    FORM_NAMES,
     FORMS,
+    check_no_format,
     correction,
     form_fields,
     form_messages,
@@ -73,7 +74,7 @@ def read(form: Any, text: Any, **more: Any) -> Any:
 def test_each_form_has_its_fields(via, options, fields):
     """What the caller set beside the schema is kept."""
     assert form_fields(via, output_of(City), options) == fields
-    assert set(structured.FORM_NAMES) == set(FORMS)
+    assert set(FORM_NAMES) == set(FORMS)
 
 
 @pytest.mark.parametrize(
@@ -240,6 +241,6 @@ def test_truncation_and_refusal_are_errors_of_their_own():
 @pytest.mark.parametrize("name", ["response_format", "guided_json"])
 def test_the_caller_does_not_say_twice_what_is_wanted(name):
     """The type says it; None is nothing said."""
-    structured.check_no_format({name: None, "temperature": 1})
+    check_no_format({name: None, "temperature": 1})
     with pytest.raises(ConfigurationError, match=f"sets {name} itself"):
-        structured.check_no_format({name: {"type": "text"}})
+        check_no_format({name: {"type": "text"}})

@@ -11,10 +11,10 @@ import attrs
 import pytest
 
 from nimclient import tool
-from nimclient._api.chat import chat_call
 from nimclient._schema.tools import result_text, sendable_arguments, tool_of, tools_by_name, wire_tools
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records import Message, ToolCall
+from support.sent import sent
 
 SPEC = {"type": "function", "function": {"name": "markdown_bbox"}}
 
@@ -308,13 +308,12 @@ def test_arguments_go_back_as_json_of_an_object(arguments, sent):
 def test_tools_of_a_chat_call():
     """Functions and specs mixed; specs go as they are; tool_choice takes a function's name."""
     options = {"tools": [now, SPEC, forecast], "tool_choice": "now"}
-    fields = chat_call("chat.create", "hi", "m", options, stream=False).fields
-    assert fields is not None
+    fields = sent("chat.create", "hi", model="m", **options).fields
     assert [spec["function"]["name"] for spec in fields["tools"]] == ["now", "markdown_bbox", "forecast"]
-    assert fields["tools"][1] is SPEC
+    assert fields["tools"][1] == SPEC
     assert fields["tool_choice"] == {"type": "function", "function": {"name": "now"}}
     with pytest.raises(ConfigurationError, match="names 'later', which is not among the tools"):
-        chat_call("chat.create", "hi", "m", {**options, "tool_choice": "later"}, stream=False)
+        sent("chat.create", "hi", model="m", tools=options["tools"], tool_choice="later")
 
 
 @pytest.mark.parametrize("tools", [now, "now", {"type": "function"}])

@@ -4,15 +4,13 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy
-from nimclient._api.chat import CHAT_OPTIONS
-from nimclient._api.completions import COMPLETION_OPTIONS
 from nimclient.cli import main
 from nimclient.errors import (
     BadRequestError,
@@ -22,6 +20,7 @@ from nimclient.errors import (
     ServiceUnavailableError,
     StreamFaultError,
 )
+from nimclient.records import ChatOptions, CompletionOptions
 from nimclient.simulator import Simulator
 from servers.dynamo import MODEL, Dynamo
 from servers.same import CHAT, HELLO, both, shape
@@ -234,7 +233,7 @@ async def test_routes_it_does_not_have(client: AsyncClient) -> None:
         await client.embeddings.create(["a"])
     with pytest.raises(NotFoundError, match="no route for reranking"):
         await client.rerank("a", ["b"])
-    with pytest.raises(NotFoundError, match="no route that tells its version"):
+    with pytest.raises(NotFoundError, match="no route for its version"):
         await client.metadata()
     with pytest.raises(NotFoundError, match="the server has no /tokenize"):
         await client.tokenize("hello")
@@ -330,11 +329,14 @@ async def test_the_simulator_knows_its_roles(dynamo: Dynamo) -> None:
 
 @pytest.mark.parametrize(
     ("path", "names", "body"),
-    [(CHAT, CHAT_OPTIONS, {"messages": HELLO}), ("/v1/completions", COMPLETION_OPTIONS, {"prompt": "x"})],
+    [
+        (CHAT, get_type_hints(ChatOptions), {"messages": HELLO}),
+        ("/v1/completions", get_type_hints(CompletionOptions), {"prompt": "x"}),
+    ],
     ids=["chat", "completions"],
 )
 async def test_the_simulator_knows_the_same_fields(
-    dynamo: Dynamo, path: str, names: frozenset[str], body: dict[str, Any]
+    dynamo: Dynamo, path: str, names: Iterable[str], body: dict[str, Any]
 ) -> None:
     """Of all options that we have, the simulator refuses those that the frontend refuses."""
     asked = {**dict.fromkeys(names), "model": MODEL, "max_tokens": 1, "foo": 1, **body}

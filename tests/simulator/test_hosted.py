@@ -14,7 +14,7 @@ from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
 from nimclient.simulator.gateway import Gateway, RawResponse
 
-from .raw import CHAT, PARIS
+from .raw import CHAT, PARIS, slots
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -107,11 +107,11 @@ async def test_a_caller_who_leaves_ends_the_work(platform: Open) -> None:
     """Within the window of the call; later it is kept for whoever asks."""
     hosted = await platform(ttft=30, slots=1)
     task = asyncio.ensure_future(hosted.ask("POST", PATH, BODY))
-    while not hosted.simulator._slots.running:
+    while not slots(hosted.simulator).running:
         await asyncio.sleep(0.005)
     task.cancel()
     await asyncio.wait([task])
-    while hosted.simulator._slots.running:
+    while slots(hosted.simulator).running:
         await asyncio.sleep(0.005)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from nimclient.simulator import RequestRecord, Simulator, server
 
-from .raw import CHAT, EMBED, PARIS, RANK, RawClient
+from .raw import CHAT, EMBED, PARIS, RANK, RawClient, slots
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -309,7 +309,7 @@ async def test_a_client_that_leaves_is_noticed(session: aiohttp.ClientSession, o
         response.close()
         await _until(lambda: sim.requests[0].disconnected)
         assert sim.requests[0].status == 200
-        assert sim._slots.running == 0
+        assert slots(sim).running == 0
 
 
 async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.ClientSession) -> None:
@@ -317,9 +317,9 @@ async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.Client
     async with Simulator(slots=1, ttft=0.15) as sim:
         raw = RawClient(sim, session)
         first = asyncio.create_task(raw.embed("first"))
-        await _until(lambda: sim._slots.running == 1)
+        await _until(lambda: slots(sim).running == 1)
         second = asyncio.create_task(raw.embed("second"))
-        await _until(lambda: sim._slots.waiting == 1)
+        await _until(lambda: slots(sim).waiting == 1)
         second.cancel()
         await _until(lambda: len(sim.requests) == 2 and sim.requests[1].disconnected)
         assert (await first).status == 200
@@ -336,7 +336,7 @@ async def test_closing_breaks_open_streams_off(session: aiohttp.ClientSession) -
     await sim.aclose()
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()
-    assert sim._slots.running == 0
+    assert slots(sim).running == 0
     assert not sim.requests[0].disconnected
 
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._streams.accumulate import ChatAccumulator
-from nimclient.errors import ToolError
+from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
+from nimclient.errors import DecodeError, ToolError
 from nimclient.records.chat import ToolCall, Usage, decode_chat
+
+MAX_TOOL_CALLS = 2**14
 
 
 def collect(*events):
@@ -110,6 +112,12 @@ def chunk_choices(draw, index, plain):
     return [*result, last | {k: plain[k] for k in ("stop_reason",) if k in plain}]
 
 
+def may_be_split(plain):
+    """Whether a text begins like a tag of reasoning, or with white space, which may precede one: its event is changed."""
+    first = (plain["message"]["content"] or "")[:1]
+    return first == "<" or first.isspace()
+
+
 @st.composite
 def streamed_completions(draw):
     """A plain answer and a stream of the same."""
@@ -143,7 +151,7 @@ def test_a_completion_cut_at_random_adds_up_to_the_plain_answer(case):
     assert completion == decode_chat(plain)
     assert "".join(texts) == completion.text
     assert accumulator.finished
-    if "<" not in before:  # what may be a tag of reasoning is split in the event itself, for the chunk to show
+    if not any(may_be_split(choice) for choice in plain["choices"]):
         assert json.dumps(events) == before, "the events were changed"
 
 
@@ -524,3 +532,18 @@ def test_a_call_sent_twice_is_never_silently_wrong():
     (call,) = collect(twice, twice).tool_calls
     with pytest.raises(ToolError, match="add"):
         call.parse()
+
+
+def test_many_tool_calls_and_choices_take_linear_work_and_have_a_cap():
+    """Twice as many calls or choices cost twice as much; above the cap there is an error of ours."""
+    accumulator = ChatAccumulator()
+    for number in range(MAX_TOOL_CALLS):
+        accumulator.add(call_delta(piece("{}", id=f"id-{number}", name="f")))
+    with pytest.raises(DecodeError, match="tool calls"):
+        accumulator.add(call_delta(piece("{}", id="one more", name="f")))
+    accumulator = ChatAccumulator()
+    for number in range(MAX_CHOICES):
+        accumulator.add(delta("stop", number))
+    assert accumulator.finished
+    with pytest.raises(DecodeError, match="choices"):
+        accumulator.add(delta("stop", MAX_CHOICES))

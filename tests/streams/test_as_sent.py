@@ -189,6 +189,40 @@ async def test_message_instead_of_delta() -> None:
     assert (await read(data(*pieces, end, DONE))).text == "Hello"
 
 
+async def test_text_instead_of_delta() -> None:
+    """Events in the form of text completions, in answer to a chat, have their text."""
+    pieces = [{"choices": [{"index": 0, "text": text, "finish_reason": None}]} for text in ("Hel", "lo")]
+    final = await read(data(*pieces, {"choices": [{"index": 0, "text": "", "finish_reason": "length"}]}, DONE))
+    assert (final.text, final.finish_reason) == ("Hello", "length")
+
+
+async def test_choices_and_deltas_of_null() -> None:
+    """`choices: null` beside usage, `delta: null` or none beside a finish_reason, and null for a choice lose nothing."""
+    usage = {"choices": None, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
+    for end in ({"delta": None, "finish_reason": "length"}, {"index": 0, "finish_reason": "length"}):
+        final = await read(data(delta(content="Hello"), {"choices": [None]}, {"choices": [end]}, usage, DONE))
+        assert (final.text, final.finish_reason) == ("Hello", "length")
+        assert final.usage is not None
+        assert final.usage.total_tokens == 3
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+async def test_reasoning_and_text_in_one_delta(name: str) -> None:
+    """The delta in which thinking ends carries the first of the text, too: neither is lost."""
+    final = await read(
+        data(delta(**{name: "th"}), delta(**{name: "ink"}, content="Hel"), delta("stop", content="lo"), DONE)
+    )
+    assert (final.text, final.reasoning) == ("Hello", "think")
+
+
+async def test_the_last_piece_of_a_call_repeats_its_name() -> None:
+    """What is left of the arguments comes with id, type, name and finish_reason once more: one call, whole."""
+    pieces = [call(0, "a", "f", ""), call(0, None, None, '{"x":'), call(0, "a", "f", " 1}")]
+    pieces[-1]["choices"][0]["finish_reason"] = "tool_calls"
+    final = await read(data(*pieces, DONE))
+    assert [(found.id, found.name, found.parse()) for found in final.tool_calls] == [("a", "f", {"x": 1})]
+
+
 @pytest.mark.parametrize(
     ("deltas", "text", "reasoning"),
     [
@@ -250,6 +284,10 @@ async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, 
         data(delta(content="Hel"), ": ping", "event: ping", "data:", delta(content="lo"), delta("stop"), DONE),
         b"data: " + json.dumps(delta("stop", content="Hello"), indent=1).replace("\n", "\ndata: ").encode() + b"\n\n",
         b"\xef\xbb\xbf" + data(delta(content="Hello"), delta("stop"), DONE),
+        data("data: null", delta(content="Hel"), "data: null", delta(content="lo"), delta("stop"), "data: null", DONE),
+        data("data: null", delta(content="Hel"), "data: null", delta("stop", content="lo"), "data: : PING", end="\n")
+        + b"\n"
+        + data(DONE),
     ],
     ids=[
         "one LF between events",
@@ -257,10 +295,12 @@ async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, 
         "comments and empty events",
         "pretty-printed",
         "a byte-order mark",
+        "nulls to keep the connection alive",
+        "such nulls with one LF between events",
     ],
 )
 async def test_events_in_odd_lines(text: bytes) -> None:
-    """One line end between events, comments in data lines, JSON over many lines: the answer is there."""
+    """One line end between events, comments and nulls in data lines, JSON over many lines: the answer is there."""
     assert (await read(text)).text == "Hello"
 
 
@@ -332,21 +372,3 @@ async def test_hostile_events_are_errors_of_ours_or_nothing(event: Any) -> None:
             continue
         assert reply.text == "a"
         assert repr(reply)
-
-
-def test_many_tool_calls_and_choices_take_linear_work_and_have_a_cap() -> None:
-    """Twice as many calls or choices cost twice as much; above the cap there is an error of ours."""
-    from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
-    from nimclient._streams.tool_calls import MAX_TOOL_CALLS
-
-    accumulator = ChatAccumulator()
-    for number in range(MAX_TOOL_CALLS):
-        accumulator.add(call(None, f"id-{number}", "f", "{}"))
-    with pytest.raises(DecodeError, match="tool calls"):
-        accumulator.add(call(None, "one more", "f", "{}"))
-    accumulator = ChatAccumulator()
-    for number in range(MAX_CHOICES):
-        accumulator.add(delta("stop", number))
-    assert accumulator.finished
-    with pytest.raises(DecodeError, match="choices"):
-        accumulator.add(delta("stop", MAX_CHOICES))

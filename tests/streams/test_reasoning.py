@@ -1,6 +1,6 @@
 """Reasoning in `<think>` tags is split off the text the same way in a whole answer and in a stream, however it is cut."""
 
-import copy
+import asyncio
 import itertools
 import json
 
@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._api.messages import wire_messages
-from nimclient._streams.accumulate import ChatAccumulator
+from nimclient import AsyncClient
 from nimclient._streams.reasoning import TagSplitter
 from nimclient.records._tags import MAX_SPACE, split_tags
-from nimclient.records.chat import ChatChunk, Message, decode_chat, decode_message
+from nimclient.records.chat import Message, decode_chat, decode_message
+from nimclient.testing import FakeTransport
+from support.sent import sent
 
 WHOLE = [
     ("<think>a</think>b", ("a", "b")),
@@ -99,9 +100,12 @@ def streamed(pieces, index=0, finish="stop", **first):
 
 def read(events):
     """(chunks, completion) of events."""
-    accumulator = ChatAccumulator()
-    chunks = [ChatChunk(event, accumulator.add(event)[0]) for event in copy.deepcopy(events)]
-    return chunks, accumulator.completion()
+    stream = AsyncClient(base_url="http://nim", model="m", transport=FakeTransport([events])).chat.stream("hi")
+
+    async def read_all():
+        return [chunk async for chunk in stream], await stream.final()
+
+    return asyncio.run(read_all())
 
 
 def plain(content, index=0, **message):
@@ -213,7 +217,7 @@ REPLY = [
 def test_reasoning_goes_back_only_when_asked_for_and_as_it_came(answer, quiet, echoed):
     """Without echo_reasoning tags and reasoning stay here; with it they go back under the server's own name."""
     message = decode_message({"role": "assistant", **answer})
-    assert wire_messages([message]) == [{"role": "assistant", **quiet}]
-    assert wire_messages([message], echo_reasoning=True) == [{"role": "assistant", **echoed}]
+    assert sent("chat.create", [message]).fields["messages"] == [{"role": "assistant", **quiet}]
+    assert sent("chat.create", [message], echo_reasoning=True).fields["messages"] == [{"role": "assistant", **echoed}]
     assert isinstance(message, Message)
     assert json.loads(json.dumps(message.to_dict())) == message.to_dict()

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nimclient._streams import sse
 from nimclient._streams.sse import Event, EventBuffer, parse_events, plain_array
 from nimclient.errors import BodyTooLargeError
 
@@ -252,7 +251,7 @@ class Work:
                 return found
 
         self.read = Read
-        monkeypatch.setattr(sse, "bytearray", Held, raising=False)
+        monkeypatch.setattr("nimclient._streams.sse.bytearray", Held, raising=False)
 
     def of(self, size, step=1400):
         """Decode one event of `size` bytes in reads of `step`; returns the bytes of work."""

@@ -165,7 +165,7 @@ SHAPES = {
     "named event with a str": (b'event: error\ndata: "boom"\n\n', "boom", None, None),
     "Dynamo": (DYNAMO, "the worker has gone", None, None),
     "Dynamo without data": (b"event: error\n: gone\n\n", "gone", None, None),
-    "nothing said": (b"event: error\ndata:\n\n", "without a text", None, None),
+    "nothing said": (b"event: error\ndata:\n\n", "without text", None, None),
     "beside choices": (sse({"choices": [], "error": {"message": "boom"}}), "boom", None, None),
 }
 

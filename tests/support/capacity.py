@@ -12,7 +12,10 @@ from typing import Protocol
 from attrs import define, field
 
 from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.rate import RateLimit
 from nimclient.errors import RateLimitError
+
+__all__ = ["Bucket", "Pacer", "Queue", "RateLimit", "Run", "Server", "Service", "Slots", "Ticket", "simulate"]
 
 
 class Server(Protocol):

@@ -28,7 +28,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from nimclient import AsyncClient
-from support.leaks import assert_idle, open_files, set_heap_aside, stray_tasks
+from support.leaks import assert_idle, open_files, replicas, set_heap_aside, stray_tasks
 from support.server import FaultServer
 from support.wire import MODEL, answer
 
@@ -133,7 +133,7 @@ class Invariants:
         if requests is not None:
             assert requests[0] <= len(self._server.requests) <= requests[1], f"I4: {len(self._server.requests)}"
         assert_idle(client)  # I1
-        assert not any(replica.open for replica in client._core.replicas._members), "I1: a lease is left"
+        assert not any(replica.open for replica in replicas(client)), "I1: a lease is left"
         self._check_error(error)
         await self._check_capacity(client)
         await self._check_remains()

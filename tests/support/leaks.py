@@ -1,11 +1,14 @@
-"""What a call may leave behind: nothing. Looks at tasks, file descriptors and the slots of a client's pools."""
+"""What a call may leave behind: nothing. Looks at tasks, file descriptors and what a client keeps to itself.
+
+This is the one place where tests look inside a client: at its pools, its replicas, its settings and its retry budget.
+"""
 
 import asyncio
 import gc
 import os
 from typing import Any
 
-from nimclient import AsyncClient
+from nimclient import AsyncClient, Client
 
 
 def open_files() -> int:
@@ -13,13 +16,43 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def pools(client: AsyncClient) -> list[Any]:
+def settings_of(client: AsyncClient) -> Any:
+    """The settings of a client, as it keeps them."""
+    return client._config
+
+
+def shared_state(client: AsyncClient | Client) -> Any:
+    """What the copies of a client share: the transport, the replicas, the retry budget."""
+    return _asynchronous(client)._core
+
+
+def is_untouched(client: AsyncClient) -> bool:
+    """Whether nothing was made for the client yet that a call needs."""
+    return client._shared is None
+
+
+def replicas(client: AsyncClient | Client) -> Any:
+    """What the client knows of each of its replicas."""
+    return shared_state(client).replicas._members
+
+
+def retry_tokens(client: AsyncClient) -> float:
+    """What is left of the budget for retries."""
+    tokens: float = shared_state(client).budget.tokens
+    return tokens
+
+
+def pools(client: AsyncClient | Client) -> list[Any]:
     """The pools of a client, over all loops."""
-    core = client._shared
+    core = _asynchronous(client)._shared
     return [] if core is None or core._transport is None else core._transport.pools()
 
 
-def assert_idle(client: AsyncClient) -> None:
+def _asynchronous(client: AsyncClient | Client) -> AsyncClient:
+    return client._async if isinstance(client, Client) else client
+
+
+def assert_idle(client: AsyncClient | Client) -> None:
     """No slot is taken or waited for, no connection is handed out."""
     assert all(pool.is_idle() for pool in pools(client))
 

@@ -15,6 +15,7 @@ MODULES = (
     "nimclient.simulator",
     "nimclient.testing",
     "nimclient.plot",
+    "nimclient.integrations.opentelemetry",
     "nimclient.integrations.ray",
 )
 NAMESPACES = ("chat", "completions", "embeddings", "models", "health", "assets")

@@ -3,6 +3,7 @@
 import gc
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
-from nimclient._sync.portal import PORTAL
 from nimclient.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -21,6 +21,8 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
+from support.blocking_words import as_blocking
+from support.portal import run_in_portal
 
 
 @pytest.fixture
@@ -31,6 +33,14 @@ def client(nim_simulator_url: str) -> Iterator[Client]:
 
 def public(cls: type) -> dict[str, object]:
     return {name: value for name, value in inspect.getmembers(cls) if not name.startswith("_")}
+
+
+def test_a_docstring_shows_blocking_code(client: Client) -> None:
+    """What stands in the help of Client can be pasted into a script."""
+    doc = inspect.getdoc(client.chat.stream) or ""
+    assert "``with client.chat.stream(...) as stream: for chunk in stream:" in doc
+    for method in (client.chat.as_completed, client.chat.conversation, client.embeddings.embed_stream):
+        assert not re.search(r"async (with|for)|await |aclose", inspect.getdoc(method) or "")
 
 
 def test_every_method_of_the_async_client_has_its_twin() -> None:
@@ -49,7 +59,7 @@ def test_every_method_of_a_namespace_has_its_twin(namespace: str, client: Client
     for name, method in methods.items():
         twin = getattr(blocking, name)
         assert inspect.signature(twin).parameters.keys() == inspect.signature(method).parameters.keys()
-        assert twin.__doc__ == method.__doc__
+        assert twin.__doc__ == as_blocking(method.__doc__)
 
 
 def test_calls_return_the_same_records(client: Client) -> None:
@@ -158,13 +168,13 @@ def test_a_blocking_call_in_its_own_loop_is_refused(client: Client) -> None:
         return client.chat.create("hello").text
 
     with pytest.raises(RuntimeError, match="AsyncClient"):
-        PORTAL.run(call)
+        run_in_portal(call)
 
 
 def test_a_dropped_stream_warns_and_is_closed(client: Client) -> None:
     """A stream that is opened and forgotten gives one ResourceWarning."""
     stream = client.chat.stream("hello " * 200)
-    PORTAL.run(stream._async.__aenter__)
+    run_in_portal(stream._async.__aenter__)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         del stream
@@ -254,7 +264,7 @@ atexit.register(late)
 atexit.register(nimclient._sync.portal.PORTAL.stop)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
-    assert done.stdout.startswith("late: the interpreter is ending"), done
+    assert done.stdout.startswith("late: the interpreter is shutting down"), done
     assert done.stdout.endswith("True\n")
     assert (done.returncode, done.stderr) == (0, "")
 

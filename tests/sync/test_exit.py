@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.portal import portal, run_in_portal
 from support.server import FaultServer, Request, ServerThread, Stall
 from support.slow import mostly_slow
 from support.until import until
@@ -240,8 +241,6 @@ def test_the_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> Non
 
     import anyio
 
-    from nimclient._sync import portal
-
     monkeypatch.setattr(portal, "CANCELLING", LONG)
     started, cleaning, release, cleaned = (threading.Event() for _ in range(4))
 
@@ -263,7 +262,7 @@ def test_the_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> Non
     interrupting = threading.Thread(target=interrupt)
     interrupting.start()
     with pytest.raises(KeyboardInterrupt):
-        portal.PORTAL.run(stubborn)
+        run_in_portal(stubborn)
     assert not cleaned.is_set()
     interrupting.join()
     release.set()

@@ -20,7 +20,6 @@ from nimclient import (
     SyncCompletionStream,
     SyncConversation,
 )
-from nimclient._sync.portal import PORTAL
 from nimclient.errors import (
     BadRequestError,
     BatchError,
@@ -28,6 +27,7 @@ from nimclient.errors import (
     NimError,
     StreamInterruptedError,
 )
+from support.portal import run_in_portal
 from support.server import FaultServer, Pause, ServerThread, Stall
 from support.wire import MODEL, answer, chat, chat_body, chunk, error, head, token
 
@@ -299,4 +299,4 @@ def test_nothing_runs_on(client: Client) -> None:
     async def names() -> list[str]:
         return [task.get_coro().__qualname__ for task in asyncio.all_tasks()]  # type: ignore[union-attr]
 
-    assert not [name for name in PORTAL.run(names) if "_Workers" in name]
+    assert not [name for name in run_in_portal(names) if "_Workers" in name]

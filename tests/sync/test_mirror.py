@@ -8,7 +8,7 @@ import pytest
 
 from nimclient._http.loop_thread import Job, LoopThread
 from nimclient._sync.mirror import run_inline
-from nimclient._sync.portal import PORTAL
+from support.portal import portal, run_in_portal
 
 
 class Greeter:
@@ -46,7 +46,7 @@ def test_stopping_twice_does_nothing() -> None:
     thread = LoopThread("test")
     thread.stop(2)
     thread.stop(2)
-    with pytest.raises(RuntimeError, match="ending"):
+    with pytest.raises(RuntimeError, match="shutting down"):
         Job(thread, never(), lambda: None).start()
 
 
@@ -58,7 +58,7 @@ def test_the_loop_goes_on_after_somebody_stopped_it() -> None:
         await asyncio.sleep(0.01)
         return "still there"
 
-    assert PORTAL.run(stop) == "still there"
+    assert run_in_portal(stop) == "still there"
 
 
 def test_an_error_that_nobody_waits_for_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,9 +68,9 @@ def test_an_error_that_nobody_waits_for_is_not_reported(caplog: pytest.LogCaptur
     async def fail() -> Any:
         raise KeyError("nobody is there")
 
-    job = Job(PORTAL._running(), fail(), ended.set)
+    job = Job(portal.PORTAL._running(), fail(), ended.set)
     job.start()
     assert ended.wait(2)
     del job
-    assert PORTAL.run(asyncio.sleep, 0, "done") == "done"
+    assert run_in_portal(asyncio.sleep, 0, "done") == "done"
     assert caplog.records == []

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from nimclient import Client, RetryPolicy, SyncChatStream
-from nimclient._sync.portal import PORTAL, Portal
 from nimclient.errors import ClientClosedError, ConfigurationError, StreamFaultError, StreamInterruptedError
 from support.leaks import assert_idle, pools
+from support.portal import portal, run_in_portal
 from support.server import FaultServer, Pause, ServerThread, Stall
 from support.wire import DONE, END, MODEL, answer, chat, chunk, embedded, head, sse, token
 
@@ -62,14 +62,14 @@ def test_the_loop_is_crossed_once_for_each_read(
     """A hundred and fifty tokens in three reads are as many crossings, one for opening and one for the end."""
     server.script(in_reads)
     crossed = 0
-    run_at = Portal.run_at
+    run_at = portal.Portal.run_at
 
     def counted(*args: Any) -> Any:
         nonlocal crossed
         crossed += 1
         return run_at(*args)
 
-    monkeypatch.setattr(Portal, "run_at", counted)
+    monkeypatch.setattr(portal.Portal, "run_at", counted)
     with client.chat.stream("hi") as stream:
         assert "".join(stream.text_stream) == "x" * READS * TOKENS
     assert READS <= crossed <= READS + 4
@@ -344,8 +344,8 @@ def test_iterators_over_many_are_left_in_any_way(
     server.script(one_of_many)
     items = MANY[kind](client)
     leave(items)
-    until(lambda: all(pool.is_idle() for pool in pools(client._async)))
-    assert_idle(client._async)
+    until(lambda: all(pool.is_idle() for pool in pools(client)))
+    assert_idle(client)
     items.close()
     with contextlib.suppress(StopIteration), pytest.raises(StreamInterruptedError):
         next(items)
@@ -374,7 +374,7 @@ def test_closing_wakes_who_reads_one_of_many(client: Client, server: FaultServer
     thread.join(2)
     assert not thread.is_alive()
     assert isinstance(outcome[1], StreamInterruptedError)
-    assert_idle(client._async)
+    assert_idle(client)
 
 
 def test_an_error_leads_to_nothing_of_the_call(client: Client) -> None:
@@ -399,4 +399,4 @@ def test_nothing_is_left_in_the_loop(client: Client) -> None:
     async def tasks() -> int:
         return len(asyncio.all_tasks())
 
-    assert PORTAL.run(tasks) == 2  # this one, and the one that ends the loop
+    assert run_in_portal(tasks) == 2  # this one, and the one that ends the loop

@@ -1,1 +1,1 @@
-"""Arguments to Call, one file a route: messages, options, thinking, the catalog, server types, URLs. No I/O, no clock."""
+"""From arguments to a Call, one file per route: messages, options, thinking, catalog, server types, URLs. No I/O."""

@@ -1,7 +1,7 @@
-"""Assets of the hosted platform: arguments → Call, and which images of a message become some.
+"""Assets of the hosted platform: arguments → Call, and which images of a message become assets.
 
-An asset is made (POST /v2/nvcf/assets), its bytes are sent to a signed address with exactly two headers, a call names it in
-a header and refers to it in its body, and it is deleted. (NVCF asset API.)
+An asset is created (POST /v2/nvcf/assets), its bytes are sent to a signed URL with exactly two headers, a call names it in
+a header and refers to it in its body, and it is deleted (NVCF asset API).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nimclient.records.params import CallOptions
 
 DESCRIPTION = "nimclient"
 INLINE_LIMIT = 180_000
-"""Characters of base64 that models which take assets accept inside a message."""
+"""Maximum characters of base64 inside a message, for models that accept assets."""
 
 _OPTIONS = names_of(CallOptions)
 _MAX_LENGTH = 256
@@ -39,20 +39,20 @@ _DATA_URL = re.compile(r"data:(image/[\w.+-]+);base64,")
 def make_call(
     url: str, data: bytes, content_type: object, description: object, options: Mapping[str, Any]
 ) -> Call[Upload]:
-    """The first step: the asset is described, and gets an id and a signed address.
+    """The first step: create the asset, which gets an id and a signed URL.
 
     Args:
-        url: Where the platform keeps assets.
-        data: The bytes, for their format.
+        url: The platform's assets route.
+        data: The bytes, to recognize their format.
         content_type: None: recognized from the bytes.
-        description: None: ours.
+        description: None: the default.
         options: CallOptions.
     """
     check_names("assets.upload", options, _OPTIONS)
     if not data:
         raise ConfigurationError("data is empty")
     if content_type is None and (content_type := media_type_of(data)) is None:
-        raise ConfigurationError("the bytes are of no known format; say what they are with content_type=")
+        raise ConfigurationError("the bytes have no known format; pass content_type=")
     fields: JsonDict = {
         "contentType": _header_value("content_type", content_type),
         "description": _header_value("description", DESCRIPTION if description is None else description),
@@ -61,20 +61,20 @@ def make_call(
 
 
 def send_call(upload: Upload, data: bytes, described: Mapping[str, str], source: str) -> Call[None]:
-    """The second step: the bytes, to the signed address. DecodeError for an address that may not be used."""
+    """The second step: send the bytes to the signed URL. DecodeError for a URL that may not be used."""
     address = nvcf.safe_redirect_target(source, upload.url)
     if address is None:
         problem = "is not https (plain http only on the same origin or within this machine)"
-        raise DecodeError(f"the answer's uploadUrl {problem}; nothing was sent there", path="uploadUrl")
+        raise DecodeError(f"the response's uploadUrl {problem}; nothing was sent there", path="uploadUrl")
     headers = {
         "Content-Type": described["contentType"],
         "x-amz-meta-nvcf-asset-description": described["description"],
     }
-    return Call("PUT", address, _nothing, raw=data, headers=headers, bare=True)
+    return Call("PUT", address, _nothing, raw=data, headers=headers, unauthenticated=True)
 
 
 def delete_call(url: str, asset_id: str, options: Mapping[str, Any]) -> Call[None]:
-    """The last step. ConfigurationError for an id that is none, also one that a server has named."""
+    """The last step: delete the asset. ConfigurationError for an invalid id, including one from a server."""
     check_names("assets.delete", options, _OPTIONS)
     return Call("DELETE", f"{url}/{check_asset_id(asset_id)}", _nothing)
 
@@ -84,7 +84,7 @@ def _nothing(value: Json, meta: ResponseMeta) -> None:
 
 
 def _header_value(name: str, value: object) -> str:
-    """A text that the signature of the address can hold."""
+    """A text that the signature of the URL can cover."""
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_LENGTH:
         raise ConfigurationError(f"{name} must be a str of 1 to {_MAX_LENGTH} characters, not {value!r:.80}")
     if not all(" " <= c <= "~" for c in value):
@@ -96,7 +96,7 @@ def _header_value(name: str, value: object) -> str:
 
 
 def with_pending(messages: Any) -> tuple[Any, tuple[Image, ...]]:
-    """The messages with images that are too large for them taken out, and these images, each once."""
+    """The messages with placeholders for oversized images, and these images without duplicates."""
     if not is_array(messages):
         return messages, ()
     found: dict[Image, int] = {}
@@ -105,7 +105,7 @@ def with_pending(messages: Any) -> tuple[Any, tuple[Image, ...]]:
 
 
 def with_assets(call: Call[Any], assets: Sequence[Asset]) -> Call[Any]:
-    """The call with the assets that its images have become."""
+    """The call with its placeholders replaced by uploaded assets."""
     known = {
         _pending(image, place): asset for place, (image, asset) in enumerate(zip(call.uploads, assets, strict=True))
     }
@@ -118,7 +118,7 @@ def with_assets(call: Call[Any], assets: Sequence[Asset]) -> Call[Any]:
 
 
 def _large_image(part: Any) -> Image | None:
-    """The image of a part, an Image or one in the form of the wire, where it is above the limit."""
+    """The image of a part, an Image or a wire part, if it exceeds the limit."""
     if isinstance(part, Image):
         if isinstance(part.source, bytes):
             return part if (len(part.source) + 2) // 3 * 4 > INLINE_LIMIT else None
@@ -138,12 +138,12 @@ def _decoded(url: Any, detail: str | None) -> Image | None:
         return None
     try:
         return Image(b64decode(url[found.end() :], validate=True), detail=detail, media_type=found[1])
-    except ValueError:  # no base64: for the server to reject
+    except ValueError:  # not base64: left to the server to reject
         return None
 
 
 def _pending_id(place: int) -> str:
-    """As long as an id will be, so that the length of the header can be judged before there are any."""
+    """As long as a real id, so that the length of the header can be checked before the uploads."""
     return f"pending-{place:028d}"
 
 
@@ -165,7 +165,7 @@ def _parts(content: Any) -> Iterable[Any]:
 
 
 def _replaced(message: Any, found: dict[Image, int]) -> Any:
-    """The message with a reference in the place of each large image, which is added to those found."""
+    """The message with a reference for each large image, which is added to `found`."""
     given = list(_parts(_content(message)))
     images = [_large_image(part) for part in given]
     if not any(images):
@@ -180,7 +180,7 @@ def _replaced(message: Any, found: dict[Image, int]) -> Any:
 
 
 def _named(value: Any, known: Mapping[str, Asset]) -> Any:
-    """A JSON value with the references of assets in the place of those that stood for them."""
+    """A JSON value with its placeholders replaced by references to assets."""
     if isinstance(value, str):
         return known[value].reference if value in known else value
     if is_object(value):

@@ -1,6 +1,6 @@
-"""A call as a value: what is sent, how the answer is read, and how often it may be replayed.
+"""A call as a value: what is sent, how the response is decoded, and how often it may be replayed.
 
-`Body` keeps the fields apart from the encoded bytes, so that a droppable field that a server rejects can be left out.
+`Body` keeps the fields separate from the encoded bytes, so that a droppable field that a server rejects can be omitted.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from nimclient.records.media import Image
 T = TypeVar("T")
 
 
+def _body(call: Call[Any]) -> bytes | None:
+    return call.raw if call.fields is None else _json.dumps(call.fields)
+
+
 @frozen
 class Call(Generic[T]):
-    """One call of the API. Making one encodes its body: ConfigurationError for what JSON cannot carry.
+    """One API call. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
 
     `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
-    absolute URL. `parse` reads the JSON of the answer and `decode` makes the record of it. `droppable_fields` names those
-    of `fields` that we added and that are dropped when the server rejects them. `accumulator` makes the plain answer
-    where a server sends events unasked. `raw` is a body that is no JSON. `follow`: whether the result may lie elsewhere
-    (302); `allow_plain_202`: whether a 202 without a request id is an answer like any other; `bare`: nothing of the
-    client's is sent along, neither key nor headers; `uploads`: images that have to become assets before it is sent;
-    `kind`: of the model that it needs (chat, completions, embedding, ranking), "" where it needs none;
-    `warnings`: what the caller is told, once, when it is sent.
+    absolute URL. `parse` decodes the JSON of the response and `decode` turns it into a record. `droppable_fields` names
+    fields added by the client, which are dropped if the server rejects them. `accumulator` builds the plain answer if a
+    server sends events although not requested. `raw` is a body other than JSON. `follow`: whether the result may be behind
+    a redirect (302); `allow_plain_202`: whether a 202 without a request id is a final response; `unauthenticated`: send
+    neither key nor headers of the client; `uploads`: images to upload as assets before the call is sent; `kind`: the kind
+    of model that is needed (chat, completions, embedding, ranking), "" for none; `warnings`: issued once when it is sent.
     """
 
     method: str
@@ -51,42 +54,38 @@ class Call(Generic[T]):
     accept: str = "application/json"
     follow: bool = False
     allow_plain_202: bool = False
-    bare: bool = False
+    unauthenticated: bool = False
     uploads: tuple[Image, ...] = field(default=(), repr=False)
     warnings: tuple[str, ...] = ()
     kind: str = ""
 
-    body: bytes | None = field(init=False, repr=False, default=Factory(lambda call: _body(call), takes_self=True))
+    body: bytes | None = field(init=False, repr=False, default=Factory(_body, takes_self=True))
 
     @property
     def is_large(self) -> bool:
-        """Whether the body may be above the limit of a gateway (25 MiB); that of an upload is nobody's business."""
-        return self.body is not None and len(self.body) > 2**24 and not self.bare
+        """Whether the body may exceed the limit of a gateway (25 MiB), which does not apply to uploads."""
+        return self.body is not None and len(self.body) > 2**24 and not self.unauthenticated
 
     @property
     def shown_path(self) -> str:
-        """The path for people: without its query, which may hold a signature."""
+        """The path for display: without the query, which may hold a signature."""
         return self.path.partition("?")[0]
 
     def with_model(self, model: str) -> Call[T]:
-        """The same for another model, encoded anew."""
+        """A copy for another model, encoded again."""
         return evolve(self, model=model, fields={**(self.fields or {}), "model": model})
 
     @property
     def choices(self) -> int:
-        """How many choices the answer will have: `n` for each prompt."""
+        """The expected number of choices: `n` for each prompt."""
         fields = self.fields or {}
         prompts = cast(list[Any], fields["prompt"]) if isinstance(fields.get("prompt"), list) else []
         several = bool(prompts) and not isinstance(prompts[0], int)
         return (whole_number(fields.get("n")) or 1) * (len(prompts) if several else 1)
 
     def without(self, names: frozenset[str]) -> Call[T]:
-        """The same without these fields, encoded anew."""
+        """A copy without these fields, encoded again."""
         fields = {key: value for key, value in (self.fields or {}).items() if key not in names}
-        if "stream" not in fields and "stream_options" in fields:  # vLLM: 400 for stream_options without stream
+        if "stream" not in fields and "stream_options" in fields:  # vLLM sends 400 for stream_options without stream
             del fields["stream_options"]
         return evolve(self, fields=fields, droppable_fields=tuple(n for n in self.droppable_fields if n not in names))
-
-
-def _body(call: Call[Any]) -> bytes | None:
-    return call.raw if call.fields is None else _json.dumps(call.fields)

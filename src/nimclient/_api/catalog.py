@@ -1,6 +1,6 @@
 """The model table (catalog.json beside this module) and what it adds to the models a server lists.
 
-A name that is not in the table is used as it is: the table can only ever know yesterday's models.
+A name that is not in the table is used unchanged, since the table cannot know new models.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SERVES: dict[str, tuple[str, ...]] = {
     "embedding": ("embedding",),
     "ranking": ("ranking",),
 }
-"""Which kinds of model a kind of call may name."""
+"""The kinds of model allowed for a kind of call."""
 
 _CAPABILITIES = {
     "embed": "embedding",
@@ -72,22 +72,23 @@ def catalog() -> dict[str, Model]:
 
 
 @cache
-def _by_alias() -> dict[str, str]:
+def aliases() -> dict[str, str]:
+    """The ids of the table by the old names of its models."""
     return {alias: model.id for model in catalog().values() for alias in model.aliases}
 
 
 def lookup(name: str) -> Model | None:
-    """The model of this id or alias, None where the table does not know it."""
-    return catalog().get(name) or catalog().get(_by_alias().get(name, ""))
+    """The model of this id or alias, None if it is not in the table."""
+    return catalog().get(name) or catalog().get(aliases().get(name, ""))
 
 
 def lookup_weights(name: str) -> Model | None:
-    """The model whose weights a self-hosted name stands for: an id, an alias, or as spelled where weights are published."""
+    """The model whose weights a self-hosted name refers to: an id, an alias, or the name of published weights."""
     return lookup(name) or catalog().get(name.lower().replace("_", "."))
 
 
 def thinking_switch(name: str) -> str | None:
-    """How the model of this name is told to think or not, None where the table knows no way."""
+    """The thinking switch of the model of this name, None if the table has none."""
     known = lookup_weights(name)
     return None if known is None else known.thinking_switch
 
@@ -98,7 +99,7 @@ def _symmetric() -> frozenset[str]:
 
 
 def is_symmetric(name: str) -> bool:
-    """Whether this is an embedding model that makes no difference between queries and passages, as far as is known."""
+    """Whether this is known as an embedding model that treats queries and passages alike."""
     known = lookup_weights(name)
     return known is not None and known.id in _symmetric()
 
@@ -109,24 +110,24 @@ def _with_assets() -> frozenset[str]:
 
 
 def takes_assets(name: str) -> bool:
-    """Whether a hosted model of this id or alias wants large images uploaded, not inside the message."""
+    """Whether a hosted model of this id or alias needs large images as assets, not inside the message."""
     known = lookup(name)
     return known is not None and known.id in _with_assets()
 
 
 def hosted_default(kind: str) -> str | None:
-    """The model that the hosted catalog is asked for where the caller names none."""
+    """The default model of a kind in the hosted catalog."""
     default: str | None = _table()["defaults"].get(kind)
     return default
 
 
 def hosted_ranking_url(name: str) -> str | None:
-    """Where the hosted catalog has a reranker that the table does not know: all of them are at URLs of this pattern."""
+    """The URL of a hosted reranker that is not in the table: all of them have URLs of this pattern."""
     return f"https://ai.api.nvidia.com/v1/retrieval/{name.replace('.', '_')}/reranking" if "/" in name else None
 
 
 class Catalog:
-    """The table, and the entries that the caller has added to it or put in the place of one."""
+    """The model table with the caller's entries, which add to it or replace its own."""
 
     def __init__(self, own: Mapping[str, object] | None = None) -> None:
         self.own = {name: model for name, model in (own or {}).items() if isinstance(model, Model)}
@@ -137,31 +138,30 @@ class Catalog:
         return self.own.get(name) or catalog().get(name)
 
     def own_id(self, name: str) -> str | None:
-        """The id of the caller's entry that has this id or alias."""
+        """The id of the caller's entry with this id or alias."""
         return name if name in self.own else self._aliases.get(name)
 
     def check_kind(self, name: str, wanted: str) -> None:
-        """Raise ConfigurationError for a model that is known to be of another kind than the call needs."""
+        """Raise ConfigurationError for a model known to be of another kind than the call needs."""
         known = self.get(name)
         if known is not None and known.kind not in ("unknown", *_SERVES[wanted]):
             raise ConfigurationError(f"model {name!r} is of kind {known.kind}; this call needs one of kind {wanted}")
 
     def check_images(self, name: str) -> None:
-        """Raise ConfigurationError for a model that is known to read texts only."""
+        """Raise ConfigurationError for a model known to accept text only."""
         known = self.get(name)
         if known is not None and known.kind != "unknown" and not known.supports_images:
             like = next(m.id for m in catalog().values() if m.kind == known.kind and m.supports_images)
-            raise ConfigurationError(f"model {name!r} takes no images; one that does is {like!r}")
+            raise ConfigurationError(f"model {name!r} accepts no images; {like!r} does")
 
     def described(
         self, listed: ModelList, *, hosted: bool, believed: bool = True, called: Mapping[str, bool] | None = None
     ) -> ModelList:
-        """The server's list with what is known of each model; what the server says stays.
+        """The server's model list with the table's data added; the server's own data takes precedence.
 
-        `called`: what calls have shown of models; of the others a list that is `believed` tells that they can be called.
-
-        After it come the models that have a URL of their own and that no list names: the caller's, and in the `hosted`
-        catalog those of the table, its rerankers above all.
+        `called`: the models that calls have shown to be callable or not; for the others `believed` says whether being
+        listed means callable. Models with their own URL that the server does not list follow: the caller's, and in the
+        `hosted` catalog those of the table, mainly rerankers.
         """
         called = called or {}
         models = [self._describe(model, called.get(model.id, True if believed else None)) for model in listed]
@@ -174,11 +174,11 @@ class Catalog:
         return ModelList(models, listed.meta, listed.extra)
 
     def first_of_kind(self, models: ModelList, kind: str) -> str | None:
-        """The default among described models: the first base model of the kind, else the first of unknown kind.
+        """The default model: the first base model of the kind, else the first of unknown kind.
 
-        A server of many kinds gives the hosted default where it has it, and nothing deprecated where it has a choice.
+        The hosted default is preferred if the server lists it; deprecated models are avoided.
         An adapter (vLLM marks it with `parent`; `root` is the model's path and marks nothing) is never the default, nor
-        is a model of unknown kind that the server does not list, or whose name tells of another kind.
+        is a model of unknown kind that the server does not list or whose name shows another kind.
         """
         bases = [model for model in models if model.parent is None]
         unknown = [m for m in bases if m.kind == "unknown" and m.listed]
@@ -223,21 +223,21 @@ class Catalog:
 
 
 def _stated_kind(model: Model) -> str | None:
-    """The kind that a server says a model is of: infinity's and llama-server's `capabilities`, or a `task`."""
+    """The kind stated by the server: infinity's and llama-server's `capabilities`, or a `task`."""
     stated: Any = model.extra.get("capabilities", model.extra.get("task"))
     words = stated if is_array(stated) else [stated]
     return next((kind for word in words if isinstance(word, str) and (kind := _CAPABILITIES.get(word.lower()))), None)
 
 
 def _named_kind(name: str) -> str | None:
-    """The kind that a model's name tells: most rerankers and embedding models say so."""
+    """The kind shown by a model's name, as for most rerankers and embedding models."""
     return next((kind for pattern, kind in _NAMES if pattern.search(name)), None)
 
 
 def read_endpoints(endpoints: object) -> dict[str, Model]:
-    """`endpoints=` of a client as entries of its catalog: a URL alone for a model, or a Model with all that is known of it.
+    """`endpoints=` of a client as entries of its catalog: a URL for a model, or a Model record.
 
-    ConfigurationError for a URL that is none, a Model of another id, a kind or a switch for thinking that does not exist.
+    ConfigurationError for an invalid URL, a Model of another id, or an unknown kind or thinking switch.
     """
     if not isinstance(endpoints, Mapping):
         raise ConfigurationError(f"endpoints takes a mapping of models to URLs, not {type(endpoints).__name__}")
@@ -245,7 +245,7 @@ def read_endpoints(endpoints: object) -> dict[str, Model]:
     for name, given in cast(Mapping[Any, Any], endpoints).items():
         where = f"endpoints[{name!r}]"
         if not isinstance(name, str) or not name:
-            raise ConfigurationError(f"endpoints has the key {name!r:.40}, which is no model id")
+            raise ConfigurationError(f"endpoints has the key {name!r:.40}, which is not a model id")
         if isinstance(given, Model):
             _check_entry(given, name, where)
             entry, url = given, given.endpoint

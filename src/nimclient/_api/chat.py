@@ -38,18 +38,18 @@ def chat_call(
     Args:
         method: The name of the public method, for errors.
         messages: A str or a list of messages.
-        model: None while it is not known yet.
+        model: None while it is unknown.
         options: ChatOptions.
-        stream: Whether the answer is to come as it is written.
-        hosted: It goes to NVIDIA's catalog, which wants assets named in a header and takes bodies of 25 MiB.
-        developer: The server knows the role of that name.
-        switch: How the caller says this model is told to think.
+        stream: Whether the response is streamed.
+        hosted: Whether it goes to the hosted catalog, which needs assets named in a header and accepts bodies up to 25 MiB.
+        developer: Whether the server accepts the role of that name.
+        switch: The model's thinking switch given by the caller.
     """
     check_names(method, options, CHAT_OPTIONS)
     check_numbers(options)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")), developer=developer)
     fields: JsonDict = {"messages": wire} if model is None else {"model": model, "messages": wire}
-    tools = wire_tools(options.get("tools") or ())
+    tools = wire_tools(options["tools"]) if options.get("tools") else []
     if tools:  # vLLM answers 400 to an empty list
         fields["tools"] = tools
     if (choice := options.get("tool_choice")) is not None:
@@ -84,7 +84,7 @@ def chat_call(
 
 
 def wire_tool_choice(choice: Json, tools: Sequence[Mapping[str, Json]]) -> Json:
-    """ "auto", "none", "required"/"any"/True, False, the name of one of the tools, or a spec as it is."""
+    """ "auto", "none", "required"/"any"/True, False, the name of one of the tools, or a spec (unchanged)."""
     if choice is True or choice == "any":
         return "required"
     if choice is False:

@@ -1,7 +1,7 @@
-"""Text completions: arguments → Call (POST /completions), and the chunks of a stream → the completion they amount to.
+"""Text completions: arguments → Call (POST /completions).
 
-A prompt is a text or a list of token ids; a list may hold several of either, and each gives n choices. Log probabilities
-and token ids of a stream are appended, texts joined, everything else is set by the last value that is not null.
+A prompt is a text or a list of token ids; a list may hold several of either, and each gives n choices. In a stream,
+log probabilities and token ids are appended and texts joined.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def completion_call(
     Args:
         method: The name of the public method, for errors.
         prompt: A text, token ids, or a list of either; None beside `prompt_embeds`.
-        model: None while it is not known yet.
+        model: None while it is unknown.
         options: CompletionOptions.
-        stream: Whether the answer is to come as it is written.
+        stream: Whether the response is streamed.
     """
     check_names(method, options, COMPLETION_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
@@ -65,7 +65,7 @@ def completion_call(
 def wire_prompt(prompt: object) -> str | list[Any]:
     """A text, a list of texts, a list of token ids or a list of such lists; TypeError for another type.
 
-    ConfigurationError names the place of what is empty, or of another type than what came before it.
+    ConfigurationError names the position of an item that is empty or of another type than those before it.
     """
     if isinstance(prompt, str):
         return _text(prompt, "prompt")

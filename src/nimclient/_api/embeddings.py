@@ -1,7 +1,7 @@
 """Embeddings: arguments → Call (POST /embeddings).
 
-`input_type` and `truncate` are NIM's; vLLM ignores them silently. Answers are asked for in base64, which is less than
-half the bytes and a third of the work of JSON numbers; a server that rejects it is asked for numbers from then on.
+`input_type` and `truncate` are NIM's; vLLM ignores them silently. Vectors are requested in base64, which takes less than
+half the bytes and a third of the work of JSON numbers; a server that rejects it is sent `float` from then on.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def embeddings_call(
     Args:
         method: The name of the public method, for errors.
         texts: The input, a list of str.
-        model: None while it is not known yet.
-        input_type: "query" or "passage", as NIM wants to know.
-        truncate: What NIM does with a text that is too long.
-        dimensions: How many numbers a vector is to have.
-        encoding_format: None: base64, or float where the server rejects it.
+        model: None while it is unknown.
+        input_type: "query" or "passage" (NIM).
+        truncate: How NIM truncates a text that is too long.
+        dimensions: The requested dimensions of the vectors.
+        encoding_format: None: base64, or float if the server rejects it.
         options: EmbeddingOptions.
-        input_type_is_ours: The caller has not chosen it, so that it may be dropped.
-        check: Looks at the answer, too: what it raises is as if the answer could not be decoded.
+        input_type_is_ours: Whether the client added it, so that it may be dropped.
+        check: An additional check of the response; its errors count as decoding errors.
     """
     check_names(method, options, EMBEDDING_OPTIONS)
     checked = check_texts("texts", texts)
@@ -102,16 +102,16 @@ def embeddings_call(
 
 
 def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[str, str]]:
-    """What the call asks of a server that does not listen, and what to do instead; vectors would differ in silence.
+    """The options of the call that vLLM ignores silently, each with what to use instead; the vectors would differ.
 
-    An `input_type` of ours is no matter where the caller has given a prefix ("" being one: the model wants none), or the
-    model makes no difference between queries and passages.
+    An `input_type` added by the client does not matter if the caller gives a prefix ("" if the model needs none) or the
+    model treats queries and passages alike.
     """
     fields = call.fields or {}
     ignored: list[tuple[str, str]] = []
     handled = prefix is not None or (call.model is not None and is_symmetric(call.model))
     if "input_type" in fields and not ("input_type" in call.droppable_fields and handled):
-        ignored.append(("input_type", 'pass prefix= as the model card says ("" where it wants none)'))
+        ignored.append(("input_type", 'pass prefix= as the model card says ("" if it needs none)'))
     if "truncate" in fields:
         ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
     if fields.get("embedding_type") not in (None, "float"):
@@ -141,7 +141,7 @@ def check_batch(batch_size: int | None, concurrency: int | None) -> None:
 
 
 def check_query(text: object) -> str:
-    """One text; a list is a TypeError."""
+    """Check one text; TypeError for a list."""
     if not isinstance(text, str):
         raise TypeError(f"text takes a str, not {type(text).__name__}")
     return check_text("text", text)

@@ -1,4 +1,4 @@
-"""Calls that the caller spells out: any NIM that takes plain JSON, and the escape hatch for every other route."""
+"""Generic calls: any NIM with a JSON API, and requests to any other route."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _AGAIN_IS_THE_SAME = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})  # i
 def infer_call(
     name: str, path_or_url: str, json: Json, assets: object, options: Mapping[str, Any], accept: str
 ) -> Call[Blob]:
-    """A POST of JSON whose answer is taken as it comes, from wherever it lies.
+    """A POST of JSON whose response body is returned unchanged, also from behind a redirect.
 
     Args:
         name: The name of the public method, for errors.
         path_or_url: Below the root, or absolute.
         json: The body.
-        assets: Assets that the body refers to, as records or ids.
+        assets: The assets that the body refers to, as records or ids.
         options: CallOptions.
-        accept: The value of that header.
+        accept: The value of the Accept header.
     """
     check_names(name, options, _OPTIONS)
     headers = {} if assets is None else named_assets(assets, options.get("extra_headers"))
@@ -51,10 +51,10 @@ def infer_call(
 
 
 def request_call(method: str, path_or_url: str, json: Json, options: Mapping[str, Any], *, stream: bool) -> Call[Blob]:
-    """Any request. Whether it may be repeated is told by its method.
+    """Any request. Its method decides whether it may be replayed.
 
     Args:
-        method: Of HTTP.
+        method: The HTTP method.
         path_or_url: Below the root, or absolute.
         json: The body; None sends none.
         options: CallOptions.
@@ -80,12 +80,12 @@ def request_call(method: str, path_or_url: str, json: Json, options: Mapping[str
 
 
 def as_blob(data: Json, meta: ResponseMeta) -> Blob:
-    """The body of an answer as it came."""
+    """The body of a response as received."""
     return Blob(data, meta.headers.get("content-type", "").partition(";")[0].strip().lower(), meta)
 
 
 def value_of(blob: Blob) -> Json:
-    """What a body holds: None where it is empty, decoded JSON, other text as a str, else bytes."""
+    """The content of a body: None if empty, decoded JSON, other text as a str, else bytes."""
     if not blob.data:
         return None
     if blob.content_type == "text/plain" or not _looks_like_json(blob):
@@ -107,7 +107,7 @@ def _text_or_bytes(data: bytes) -> str | bytes:
 
 
 def _place(path_or_url: object, where: str) -> str:
-    """A path below the root, with its slash, or an absolute URL. ConfigurationError for what cannot be requested."""
+    """A path below the root, with its slash, or an absolute URL. ConfigurationError for anything else."""
     if not isinstance(path_or_url, str) or not path_or_url:
         raise ConfigurationError(f'{where} must be a path ("/v1/infer") or a URL, not {path_or_url!r:.40}')
     if not all("!" <= c <= "~" for c in path_or_url) or "#" in path_or_url:

@@ -1,7 +1,7 @@
-"""All forms in which callers write messages, as the list of objects that goes over the wire.
+"""Converts the accepted forms of messages to the list of objects that is sent.
 
-Roles are never validated away (some hosted RAG models take `context`), unknown keys and parts go through as they are, and
-nothing of the caller's is changed.
+Roles are not restricted (some hosted RAG models accept `context`), unknown keys and parts are sent unchanged, and the
+caller's objects are never modified.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from nimclient._base.types import Json, JsonDict, is_array, is_items
+from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._schema.tools import sendable_arguments
 from nimclient.errors import ConfigurationError
 from nimclient.records._tags import RAW_CONTENT
@@ -25,14 +25,15 @@ _ROLE_ALIASES = {"human": "user", "ai": "assistant"}
 def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: bool = True) -> list[JsonDict]:
     """`messages` as objects. Raises ConfigurationError for an empty list, a role that is not a str, or another type.
 
-    `developer`: whether the server knows that role; where it does not, `system` is sent instead.
+    `developer`: whether the server accepts that role; if not, `system` is sent instead.
     """
     if isinstance(messages, str):
         if not messages:
             raise ConfigurationError("messages is an empty str; pass the user's text")
         return [{"role": "user", "content": messages}]
     if not is_items(messages):
-        raise TypeError(f"messages takes a str or a list of messages, not {type(messages).__name__}")
+        kind = type(messages).__name__
+        raise TypeError(f"messages takes a str or a list of messages, not {kind}{_how_to_format(messages)}")
     result = [_wire_message(message, f"messages[{index}]", echo_reasoning) for index, message in enumerate(messages)]
     if not result:
         raise ConfigurationError("messages is empty; pass at least one message")
@@ -44,8 +45,10 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
 
 
 def materialized(messages: Any) -> Any:
-    """The same messages, to be read more than once: an iterator becomes a list."""
-    return list(cast(Iterator[Any], messages)) if isinstance(messages, Iterator) else messages
+    """The messages in a form that can be read more than once: an iterator becomes a list."""
+    if isinstance(messages, (str, list)) or not isinstance(messages, Iterator):
+        return messages
+    return list(cast(Iterator[Any], messages))
 
 
 def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
@@ -55,12 +58,20 @@ def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
         return _from_mapping(cast(Mapping[str, Any], message), path)
     if isinstance(message, tuple):
         return _from_pair(cast(tuple[Any, ...], message), path)
-    kind = type(message).__name__
+    kind = type(message).__name__ + _how_to_format(message)
     raise ConfigurationError(f"{path} must be a dict, a Message or a (role, content) tuple, not {kind}", path=path)
 
 
+def _how_to_format(prompt: object) -> str:
+    """What turns a ChatPrompt, which this layer does not know, into messages; empty for anything else."""
+    variables: object = getattr(prompt, "variables", None)
+    if not callable(getattr(prompt, "format", None)) or not is_array(variables):
+        return ""
+    return f"; pass what its .format({', '.join(f'{name}=…' for name in variables)}) gives"
+
+
 def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
-    """Role, content (null beside tool calls), name, tool calls: what strict servers accept in a history."""
+    """Role, content (null beside tool calls), name, tool calls: the fields that strict servers accept in a history."""
     wire: JsonDict = {"role": _role(message.role, path), "content": _content(message.content)}
     if message.tool_calls:
         if message.content == "":
@@ -76,7 +87,7 @@ def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
 
 
 def _echo_reasoning(wire: JsonDict, message: Message) -> None:
-    """The reasoning as the server sent it: in tags, or under the name it used (strict servers know one of the two)."""
+    """Add the reasoning as the server sent it: in tags, or in the field it used (strict servers accept only one)."""
     raw = message.extra.get(RAW_CONTENT)
     if isinstance(raw, str):
         wire["content"] = raw
@@ -85,10 +96,23 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
 
 
 def _tool_call(call: Any) -> Any:
-    """A record without what its server added to it (strict servers reject that); anything else as it is."""
+    """A record without what its server added to it (strict servers reject that); anything else as it is, but for arguments
+    that no server takes.
+    """
+    if is_object(call):
+        return _with_sendable_arguments(call)
     if not isinstance(call, ToolCall):
         return call
     return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": sendable_arguments(call)}}
+
+
+def _with_sendable_arguments(call: JsonDict) -> JsonDict:
+    """A call that was saved as it came, or made by hand."""
+    function = call.get("function")
+    if not is_object(function) or not isinstance(arguments := function.get("arguments", ""), str | None):
+        return call
+    sendable = sendable_arguments(ToolCall("", "", arguments or ""))
+    return call if sendable == arguments else {**call, "function": {**function, "arguments": sendable}}
 
 
 def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:
@@ -101,7 +125,7 @@ def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:
     if is_array(calls := wire.get("tool_calls")):
         wire["tool_calls"] = [_tool_call(call) for call in calls]
         if wire["tool_calls"] and wire.get("content") == "":
-            wire["content"] = None  # the same, in the form that NIM takes
+            wire["content"] = None  # as for records
     return wire
 
 
@@ -119,7 +143,7 @@ def _role(role: object, path: str) -> str:
 
 
 def _content(content: Any) -> Any:
-    """A str in a content list is a text part, Image, Audio and Video are theirs; all else stays as it is."""
+    """The content with str items, Image, Audio and Video converted to parts; everything else unchanged."""
     if is_array(content):
         return [_part(part) for part in content]
     return [content.to_dict()] if isinstance(content, MEDIA) else content

@@ -1,4 +1,4 @@
-"""What a server tells of itself: arguments → Call (models, health, metadata and version, which differ by server type)."""
+"""Models, health, metadata and version: arguments → Call. The routes differ by server type."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def list_call() -> Call[ModelList]:
 
 
 def get_call(model_id: str) -> Call[Model]:
-    """One model; the id stays as it is in the path, slashes included."""
+    """One model; the id is not encoded in the path, including its slashes."""
     if not isinstance(model_id, str) or not model_id:
         raise ConfigurationError(f"id must be a model id, not {model_id!r:.40}")
     if not {".", ".."}.isdisjoint(model_id.split("/")) or "\\" in model_id:
-        raise ConfigurationError(f"id is {model_id!r:.80}, which is no model id: it would lead to another path")
+        raise ConfigurationError(f"id is {model_id!r:.80}, which is not a model id: it would change the path")
     return Call("GET", "/models/" + quote(model_id, safe="/:@!$&'()*+,;=~-._"), decode_model)
 
 
@@ -43,13 +43,13 @@ _HEALTH_ROUTES: Mapping[str, Mapping[ServerType | None, tuple[str, ...]]] = {
         "dynamo": ("/live",),
     },
 }
-"""Below the root: where a server of this type tells it, the likeliest route first; of others /health, then NIM's."""
+"""Health routes below the root by server type, the likeliest first; for other servers /health, then NIM's."""
 
 
 def health_calls(what: str, server_type: ServerType | None, found: str | None = None) -> tuple[Call[None], ...]:
-    """Where to ask whether a server is "ready" or "live", the likeliest route first. The last one lists its models.
+    """The calls that check whether a server is "ready" or "live", the likeliest route first. The last one lists its models.
 
-    `found` is the route at which this server has told it before. `/health` is no route for servers that it costs work:
+    `found` is the route that has worked for this server. `/health` is avoided for servers on which it is expensive:
     LiteLLM calls every model behind it, SGLang generates a token.
     """
     routes = _HEALTH_ROUTES[what].get(server_type, ("/health", f"/v1/health/{what}"))
@@ -63,18 +63,18 @@ def _health_call(route: str) -> Call[None]:
 
 
 def health_route(call: Call[None]) -> str:
-    """The route of a call for health, below the root."""
+    """The route of a health call, below the root."""
     return call.path if call.at_root else f"/v1{call.path}"
 
 
 def is_health_answer(call: Call[None], headers: Mapping[str, str]) -> bool:
-    """Whether a 200 to such a call comes from an inference server: none answers with a page, and models are JSON."""
+    """Whether a 200 to a health call comes from an inference server: never an HTML page, and the model list is JSON."""
     kind = headers.get("content-type", "")
     return "json" in kind if call.path == "/models" else "html" not in kind
 
 
 def metadata_calls() -> tuple[Call[Metadata], ...]:
-    """Where a server may tell its version, the one that tells most first. Dynamo and the hosted gateway have none of them."""
+    """The routes with a server's version, the most detailed first. Dynamo and the hosted gateway have none of them."""
     return (
         Call("GET", "/metadata", decode_metadata),
         Call("GET", "/version", decode_nim_version),
@@ -83,4 +83,4 @@ def metadata_calls() -> tuple[Call[Metadata], ...]:
 
 
 def _nothing(value: Json, meta: ResponseMeta) -> None:
-    """The body of a health route is not looked at."""
+    """Ignore the body of a health route."""

@@ -1,4 +1,4 @@
-"""How the options of a method become the fields of a body: only what the caller set, never null, `extra_body` last."""
+"""Turns the options of a method into fields of the body: only those set by the caller, never null, `extra_body` last."""
 
 from __future__ import annotations
 
@@ -33,26 +33,29 @@ NUMBERS = frozenset(
     | {"top_logprobs", "top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "truncate_prompt_tokens"}
     | {"prompt_logprobs", "priority", "thinking_token_budget", "reasoning_budget"}
 )
-"""The options whose value is one number."""
+"""The options with a numeric value."""
 
 
 def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Raise TypeError for an option that the method does not know."""
+    """Raise TypeError for an unknown option."""
     if not options.keys() <= known:
         unknown = sorted(options.keys() - known)[0]
+        if unknown == "stream" and method in ("chat.create", "completions.create"):
+            raise TypeError(f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)")
         hint = _nearest(unknown, known)
         raise TypeError(f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new")
 
 
 def check_numbers(options: Mapping[str, Any]) -> None:
-    """Raise ConfigurationError for True or False where a number belongs: Python would pass them as 1 and 0."""
+    """Raise ConfigurationError for True or False in place of a number, which Python would accept as 1 and 0."""
     for name, value in options.items():
         if isinstance(value, bool) and name in NUMBERS:
             raise ConfigurationError(f"{name} takes a number, not {value}")
-    hints = object_or_empty(object_or_empty(options.get("nvext")).get("agent_hints"))
-    for name in ("priority", "osl"):
-        if isinstance(hints.get(name), bool):
-            raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
+    if options.get("nvext") is not None:
+        hints = object_or_empty(object_or_empty(options["nvext"]).get("agent_hints"))
+        for name in ("priority", "osl"):
+            if isinstance(hints.get(name), bool):
+                raise ConfigurationError(f"nvext.agent_hints.{name} takes a number, not {hints[name]}")
 
 
 def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: frozenset[str] = frozenset()) -> JsonDict:
@@ -69,7 +72,7 @@ def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: froz
 
 
 def check_texts(name: str, texts: object) -> list[str]:
-    """A list of non-empty texts; TypeError for a str where a list belongs, ConfigurationError naming the index."""
+    """A list of non-empty texts; TypeError for a str in place of a list, ConfigurationError naming the index."""
     if not is_items(texts):
         raise TypeError(f"{name} takes a list of str, not {_kind(texts)}")
     checked: list[Any] = list(texts)
@@ -82,7 +85,7 @@ def check_texts(name: str, texts: object) -> list[str]:
 
 
 def check_text(name: str, text: object) -> str:
-    """A text that is not empty."""
+    """A non-empty text."""
     if not isinstance(text, str):
         raise ConfigurationError(f"{name} must be a str, not {_kind(text)}")
     if not text:
@@ -108,7 +111,7 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def check_word(name: str, value: str | None, known: tuple[str, ...]) -> str | None:
-    """None, or one of the known words."""
+    """None, or one of the allowed values."""
     if value is not None and value not in known:
         raise ConfigurationError(f"{name} is {value!r}; choose one of {', '.join(known)}")
     return value

@@ -1,7 +1,7 @@
-"""Reranking: arguments → Call, in the two forms that servers take.
+"""Reranking: arguments → Call, in the two forms that servers accept.
 
-NIM's is POST /ranking, query and passages as objects, at most 512 passages a request; the hosted catalog has it at a URL
-per model. The form of Jina and Cohere, POST /rerank with a query and documents, is that of vLLM (below /v1 and below the
+NIM's is POST /ranking, query and passages as objects, at most 512 passages a request; the hosted catalog has one URL
+per model. The form of Jina and Cohere, POST /rerank with a query and documents, is used by vLLM (below /v1 and below the
 root), Dynamo and SGLang.
 """
 
@@ -36,9 +36,9 @@ SLICE_BYTES = 16_000_000  # the hosted gateway takes 25 MiB
 
 @frozen
 class Form:
-    """A way to ask: NIM's or not, where, and what the field of the documents is called.
+    """A form of the request: NIM's or not, its path, and the name of the documents field.
 
-    `asks_all`: `top_n` is sent also where all are wanted, since the server would give fewer by itself.
+    `asks_all`: `top_n` is sent even if all documents are wanted, since the server's default is lower.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Form:
 
     @property
     def takes_truncate(self) -> bool:
-        """Whether the form has a field for what is done with texts that are too long."""
+        """Whether the form has a `truncate` field."""
         return self.nim or self.field == "texts"
 
 
@@ -57,12 +57,12 @@ NIM = Form("/ranking", nim=True)
 RERANK = Form("/rerank")
 RERANK_AT_ROOT = Form("/rerank", at_root=True)
 TEXTS = Form("/rerank", at_root=True, field="texts")
-"""That of text-embeddings-inference."""
+"""The form of text-embeddings-inference."""
 
 
 @frozen
 class Passage:
-    """A document as it will be sent: a text, the URL of an image, or both; and what the caller had passed."""
+    """A document in the form it is sent: a text, the URL of an image, or both; and the caller's document."""
 
     text: str | None
     image: str | None
@@ -70,15 +70,15 @@ class Passage:
 
     @property
     def weight(self) -> int:
-        """About how many bytes it takes."""
+        """Approximate size in bytes."""
         return len(self.text or "") + len(self.image or "")
 
 
 def forms(told: Dialect | None, known: ServerType | None, endpoint: str | None = None) -> tuple[Form, ...]:
-    """The forms worth trying, the likeliest first.
+    """The forms to try, the likeliest first.
 
-    A URL of the model's own says by its end which form it takes, and what is certain (`told`: the caller's word, or
-    NVIDIA's own host) leaves no other form; what is merely `known` of the server only decides what is tried first.
+    The end of a model's own URL shows its form, and a certain server type (`told`: given by the caller, or NVIDIA's own
+    host) allows only one form; a detected type (`known`) only decides which is tried first.
     """
     if endpoint is not None:
         return (Form(endpoint, nim=not endpoint.endswith("/rerank")),)
@@ -97,7 +97,7 @@ def forms(told: Dialect | None, known: ServerType | None, endpoint: str | None =
 
 
 def other_form(form: Form, error: NimError, top_n: int | None) -> Form | None:
-    """The form in which a server that answers so may do better: one that names another field, or gives fewer ranks."""
+    """Another form to try after this error: the server names another field, or returned too few ranks."""
     if form.nim or form == TEXTS:
         return None
     if isinstance(error, APIStatusError) and error.status in (400, 422) and error.param == TEXTS.field:
@@ -110,13 +110,13 @@ def other_form(form: Form, error: NimError, top_n: int | None) -> Form | None:
 def check_ranking(
     query: object, documents: object, top_n: int | None, truncate: str | None, options: Mapping[str, Any]
 ) -> list[Passage]:
-    """The documents, checked. TypeError for a str where a list belongs, ConfigurationError for bad input.
+    """The validated documents. TypeError for a str in place of a list, ConfigurationError for invalid input.
 
     Args:
-        query: What to rank by.
+        query: The query.
         documents: Texts, images or both.
-        top_n: How many of the best are wanted.
-        truncate: What NIM does with a text that is too long.
+        top_n: The number of best documents to return.
+        truncate: How NIM truncates a text that is too long.
         options: CallOptions.
     """
     check_names("rerank", options, RANKING_OPTIONS)
@@ -153,7 +153,7 @@ def _passage(document: object, path: str) -> Passage:
 
 
 def slices(passages: Sequence[Passage], batch_size: int | None) -> Iterator[range]:
-    """Cut into ranges of at most `batch_size` passages (512) and about 16 MB; a larger one is a slice of its own."""
+    """Cut into ranges of at most `batch_size` passages (512) and about 16 MB; a larger passage gets its own slice."""
     max_passages = batch_size or MAX_PASSAGES
     start = size = 0
     for position, passage in enumerate(passages):
@@ -174,14 +174,14 @@ def ranking_call(
     truncate: str | None,
     options: Mapping[str, Any],
 ) -> Call[Ranking]:
-    """The call for passages that are checked already.
+    """The call for validated passages.
 
     Args:
-        form: How this server is asked.
-        query: What to rank by.
+        form: The form of the request.
+        query: The query.
         passages: The documents.
-        model: None: the server takes its own.
-        top_n: How many of the best are wanted; NIM's form and TEI's have no field for it, the cut is made here.
+        model: None: the server uses its own.
+        top_n: The number of best documents; NIM's form and TEI's have no field for it, so the result is cut here.
         truncate: A field of NIM's form and TEI's only.
         options: CallOptions.
     """
@@ -207,13 +207,13 @@ def ranking_call(
 
 
 def _nim_passage(passage: Passage) -> JsonDict:
-    """Without `text` where there is only an image: NIM 2.0 rejects an empty one."""
+    """A passage without `text` if there is only an image: NIM 2.0 rejects an empty one."""
     fields = {"text": passage.text, "image": passage.image}
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _document(passage: Passage) -> Json:
-    """A str, or vLLM's content parts where there is an image."""
+    """A str, or vLLM's content parts if there is an image."""
     if passage.image is None:
         return passage.text
     image = {"type": "image_url", "image_url": {"url": passage.image}}
@@ -222,10 +222,10 @@ def _document(passage: Passage) -> Json:
 
 
 def merged(parts: Mapping[int, Ranking]) -> Ranking:
-    """One ranking of those of slices, by the position of their first document.
+    """Merge the rankings of slices, given by the position of their first document.
 
-    Scores of separate requests can be compared: a cross-encoder looks at one pair at a time. RerankMismatchError where one
-    slice has logits and another has scores of another kind.
+    Scores of separate requests are comparable: a cross-encoder scores one pair at a time. RerankMismatchError if the
+    slices have different kinds of scores.
     """
     first = parts[0]
     if len(parts) == 1:

@@ -1,7 +1,7 @@
-"""How the server type is detected: by what the headers and bodies of its responses say. Nothing is requested to find out.
+"""Detects the server type from the headers and bodies of its responses, without extra requests.
 
-A sign counts only where one server type gives it; a server that shows none stays unknown. NIM 2.x LLM containers are vLLM
-behind another proxy, so what looks like vLLM turns out to be a NIM when a route of NIM answers; no other verdict changes.
+A sign counts only if it is unique to one server type; a server without any stays unknown. NIM 2.x LLM containers are vLLM
+behind a proxy, so a server detected as vLLM becomes NIM when a NIM route responds; no other result changes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
 ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei"]
-"""Servers whose ways are known here, but that `dialect=` has no word for."""
+"""Server types that are detected, but have no value of `dialect=`."""
 
 ServerType: TypeAlias = Dialect | ForeignType
 
@@ -30,47 +30,56 @@ _OWNERS: Mapping[str, ServerType] = {
     "infinity": "infinity",
     "sglang": "sglang",
 }
-"""`owned_by` of a listed model, where it names the server."""
+"""Values of a listed model's `owned_by` that identify the server."""
 
 
 class Dialects:
-    """What a client has found out about the servers it talks to, by origin."""
+    """The detected server types, by origin."""
 
     def __init__(self) -> None:
         self._known: dict[str, ServerType] = {}
         self._inspected: dict[str, int] = {}
         self._suspected: set[str] = set()
+        self.listed_names: dict[str, str] = {}
         self._health_paths: dict[tuple[str, str], str] = {}
+        self.changes = 0
+        """How often something was found out: what was derived before the last time may be outdated."""
 
     def get(self, url: str) -> Dialect | None:
-        """The server type behind a URL, as `dialect=` has a word for it; None while it is not known."""
+        """The server type behind a URL as a value of `dialect=`; None while unknown."""
         return _as_dialect(self._known.get(_origin(url)))
 
     def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
-        """The server type of replicas: that of the first one whose type is known."""
+        """The server type of replicas: that of the first one with a known type."""
         for base in bases:
             if (known := _as_dialect(self._known.get(base.origin))) is not None:
                 return known
         return None
 
     def type_of(self, url: str) -> ServerType | None:
-        """The server type behind a URL, foreign ones included."""
+        """The server type behind a URL, including those without a dialect."""
         return self._known.get(_origin(url))
 
     def type_for_health(self, url: str) -> ServerType | None:
-        """The same, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be asked."""
+        """The same, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be requested."""
         return self.type_of(url) or ("litellm" if _origin(url) in self._suspected else None)
 
     def learn(self, url: str, server_type: ServerType | None) -> None:
-        """Remember what a response of this URL has shown, if it has shown anything."""
+        """Record a server type detected from a response of this URL, if any."""
         if server_type is not None:
             origin = _origin(url)
             known = self._known.get(origin)
             if known is None or (known == "vllm" and server_type == "nim"):
                 self._known[origin] = server_type
+                self.changes += 1
+
+    def learn_name(self, old: str, listed: str) -> None:
+        """Record that a server rejects a model by an old name and lists it under another."""
+        self.listed_names[old] = listed
+        self.changes += 1
 
     def inspect_headers(self, url: str, headers: Mapping[str, str]) -> None:
-        """Look at the headers of the first few responses of a server: a 404 may have fewer than others."""
+        """Inspect the headers of the first few responses of a server: a 404 may have fewer than others."""
         origin = _origin(url)
         seen = self._inspected.get(origin, 0)
         if seen < _INSPECTED_RESPONSES:
@@ -81,25 +90,26 @@ class Dialects:
                     self._suspected.add(origin)
 
     def read(self, url: str, path: str, value: Json) -> None:
-        """Look at the body of a response, while the type is unknown or vLLM may still turn out to be a NIM."""
-        if self._known.get(_origin(url)) in (None, "vllm"):
-            self.learn(url, type_of_answer(path, value))
+        """Inspect the body of a response, while the type is unknown or vLLM may still become NIM."""
+        found = type_of_answer(path, value)
+        if found is not None and self._known.get(_origin(url)) in (None, "vllm"):
+            self.learn(url, found)
 
     def inspect_health(self, url: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
-        """Remember whose health route has answered."""
+        """Record which health route responded."""
         self.learn(url, type_of_health(path, headers, body))
 
     def inspect_error(self, url: str, error: APIStatusError) -> None:
-        """Look at an error response, while the type is unknown."""
+        """Inspect an error response, while the type is unknown."""
         if _origin(url) not in self._known:
             self.learn(url, type_of_error(error))
 
     def health_path(self, url: str, what: str) -> str | None:
-        """The path at which this server has been found to tell whether it is "ready" or "live"."""
+        """The path that has worked for this server's "ready" or "live" check."""
         return self._health_paths.get((_origin(url), what))
 
     def learn_health_path(self, url: str, what: str, path: str) -> None:
-        """Remember where a server tells it."""
+        """Record the path of a server's health check."""
         self._health_paths[_origin(url), what] = path
 
 
@@ -108,26 +118,27 @@ def _as_dialect(server_type: ServerType | None) -> Dialect | None:
 
 
 def _origin(url: str) -> str:
-    """scheme://host:port of a URL that was checked before."""
+    """scheme://host:port of a validated URL."""
     end = url.find("/", 8)
     return url if end < 0 else url[:end]
 
 
 def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
     """NVCF marks nearly every response with its ids, LiteLLM and TEI mark theirs, Dynamo may; llama-server names itself."""
-    if "nvcf-reqid" in headers or "nvcf-status" in headers:
+    names = frozenset(headers)
+    if "nvcf-reqid" in names or "nvcf-status" in names:
         return "hosted"
-    if "x-dynamo-request-id" in headers:
+    if "x-dynamo-request-id" in names:
         return "dynamo"
-    if "x-litellm-version" in headers or "x-litellm-call-id" in headers:
+    if "x-litellm-version" in names or "x-litellm-call-id" in names:
         return "litellm"
-    if headers.get("server") == "llama.cpp":
+    if "server" in names and headers["server"] == "llama.cpp":
         return "llama.cpp"
-    return "tei" if "x-compute-type" in headers and "x-inference-time" in headers else None
+    return "tei" if "x-compute-type" in names and "x-inference-time" in names else None
 
 
 def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> ServerType | None:
-    """Only NIM has health routes below /v1; Dynamo's body lists its instances. An empty 200 may be anybody's."""
+    """Only NIM has health routes below /v1; Dynamo's body lists its instances. An empty 200 shows nothing."""
     kind = headers.get("content-type", "")
     if path in ("/health/ready", "/health/live"):
         return None if "html" in kind else "nim"
@@ -141,11 +152,12 @@ def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> Server
 
 
 def type_of_answer(path: str, value: Json) -> ServerType | None:
-    """What the JSON of a 200 says: who owns the listed models, the ids of embeddings, the fingerprint of a completion."""
+    """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, fingerprint of a completion."""
     if not is_object(value):
         return None
     if path.endswith("/completions"):
-        return "vllm" if _starts(value.get("system_fingerprint"), "vllm-") else None
+        fingerprint = value.get("system_fingerprint")
+        return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
         return "vllm" if _starts(value.get("id"), "embd-") else None
     if path == "/models":
@@ -160,7 +172,7 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
 
 
 def _of_model(entry: Mapping[str, Json]) -> ServerType | None:
-    """Most servers own what they serve; Dynamo gives a context_window where vLLM gives max_model_len."""
+    """Most servers own the models they list; Dynamo has context_window where vLLM has max_model_len."""
     owner = entry.get("owned_by")
     if owner == "system":
         return "nim" if "root" in entry else None
@@ -170,7 +182,7 @@ def _of_model(entry: Mapping[str, Json]) -> ServerType | None:
 
 
 def type_of_error(error: APIStatusError) -> ServerType | None:
-    """NVCF's problems name it; Dynamo's errors have exactly three fields, the code being the status."""
+    """NVCF's problem documents name it; Dynamo's errors have exactly three fields, and the code is the status."""
     try:
         data = object_or_empty(_json.loads(error.body.encode()))
     except DecodeError:

@@ -1,5 +1,5 @@
-"""`thinking=True/False` in the words of each model: a key of its chat template, a reasoning effort, or a line in the system
-message. The catalog says which; what the caller wrote out himself is never changed.
+"""Translates `thinking=True/False` into each model's own switch: a key of its chat template, a reasoning effort, or a line in
+the system message. The catalog says which; switches set by the caller are never changed.
 
 Switches by family: `enable_thinking` Qwen3, Nemotron 3, GLM; `thinking` DeepSeek V4, Kimi; `thinking_mode` MiniMax;
 `detailed thinking on/off` Llama-Nemotron v1; `/think` and `/no_think` Llama-Nemotron v1.5, Nemotron Nano v2.
@@ -28,12 +28,12 @@ _SYSTEM_ROLES = ("system", "developer")
 
 
 def switch_thinking(fields: JsonDict, model: str | None, thinking: object, switch: str | None = None) -> str | None:
-    """Put the model's own switch into the fields of a chat call. Returns what the caller should be warned of, if anything.
+    """Add the model's own switch to the fields of a chat call. Returns a warning for the caller, if any.
 
-    Keys of `chat_template_kwargs`, a `reasoning_effort` and a switch in the system message that are there already stay as
-    they are. A model of the catalog that has no switch gets none, and a warning; a model that the catalog does not know
-    gets `enable_thinking`, the most common one, and a warning; one that is not found yet (None) gets none.
-    `switch`: the one that the caller has said this model has. ConfigurationError for anything but a bool.
+    Keys of `chat_template_kwargs`, a `reasoning_effort` and a switch in the system message set by the caller stay
+    unchanged. A model of the catalog without a switch gets none, and a warning; a model that is not in the catalog gets
+    `enable_thinking`, the most common one, and a warning; an unknown model (None) gets none.
+    `switch`: the model's switch given by the caller. ConfigurationError unless `thinking` is a bool.
     """
     if not isinstance(thinking, bool):
         raise ConfigurationError(f"thinking takes True or False, not {type(thinking).__name__}")
@@ -66,7 +66,7 @@ def _add_template_key(fields: JsonDict, key: str, value: Any) -> None:
 
 
 def _add_system_line(fields: JsonDict, lines: tuple[str, str], choice: int) -> None:
-    """The line at the end of the first system message, or as one of its own at the beginning."""
+    """Add the line at the end of the first system message, or as a new one at the beginning."""
     messages: list[JsonDict] = list(fields["messages"])
     fields["messages"] = messages
     for position, message in enumerate(messages):
@@ -84,7 +84,7 @@ def _with_line(content: Any, line: str) -> Any:
 
 
 def _has_line(content: Any, line: str) -> bool:
-    """Whether the words of the line stand in the content, between white space."""
+    """Whether the content contains the line, delimited by white space."""
     parts: list[Any] = list(content) if is_array(content) else [content]
     texts: list[Any] = [part.get("text") if is_object(part) else part for part in parts]
     return any(f" {line} " in f" {' '.join(text.split())} " for text in texts if isinstance(text, str))

@@ -31,14 +31,14 @@ def tokenize_call(
     developer: bool = True,
     server_type: ServerType | None = None,
 ) -> Call[Tokenization]:
-    """A str is a text as it is; a list is a chat, put into the model's template by the server.
+    """A str is tokenized unchanged; a list is a chat, which the server renders with the model's template.
 
     Args:
-        text_or_messages: What to count.
-        model: None: the server takes its own.
+        text_or_messages: The input.
+        model: None: the server uses its own.
         options: TokenizeOptions.
-        developer: The server knows the role of that name.
-        server_type: llama-server calls the text `content`; to `prompt` it answers 200 with no tokens.
+        developer: Whether the server accepts the role of that name.
+        server_type: llama-server calls the text `content`; for `prompt` it returns 200 without tokens.
     """
     check_names("tokenize", options, TOKENIZE_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
@@ -57,7 +57,7 @@ def tokenize_call(
 def _decode_tokens(value: Json, meta: ResponseMeta, *, is_empty: bool, is_text: bool) -> Tokenization:
     found = decode_tokenization(value, meta)
     if found.count == 0 and not is_empty:
-        where = "a text that is not empty" if is_text else "the messages; it may take only a text here"
+        where = "a non-empty text" if is_text else "the messages; it may accept only a text here"
         raise DecodeError(f"the server counted no tokens in {where}", path="tokens", status=meta.status)
     return found
 
@@ -72,7 +72,7 @@ def _decode_text(value: Json, meta: ResponseMeta) -> Detokenization:
 
 
 def detokenize_call(tokens: Sequence[int], model: str | None, options: Mapping[str, Any]) -> Call[Detokenization]:
-    """The ids as a list, checked."""
+    """The validated ids as a list."""
     check_names("detokenize", options, DETOKENIZE_OPTIONS)
     if not is_items(tokens):
         raise TypeError(f"detokenize takes a list of token ids, not {type(tokens).__name__}")

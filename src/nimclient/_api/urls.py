@@ -1,4 +1,4 @@
-"""Base URLs: what is accepted, and where a path below them leads.
+"""Validates base URLs and builds URLs below them.
 
 Inference routes hang below `/v1`, management routes of vLLM (/tokenize, /health) below the root; both keep the path
 prefix of a reverse proxy.
@@ -29,7 +29,7 @@ _INFERENCE_PATHS = (
 
 @frozen
 class BaseURL:
-    """A base URL taken apart: `root` without /v1, `api` with it, `origin` scheme://host:port, none ending in a slash."""
+    """A parsed base URL: `root` without /v1, `api` with it, `origin` scheme://host:port, all without a trailing slash."""
 
     root: str
     api: str
@@ -37,7 +37,7 @@ class BaseURL:
 
 
 def parse_base_url(url: object, where: str = "base_url") -> BaseURL:
-    """Accepts http(s)://host[:port][/prefix][/v1][/]; anything else is a ConfigurationError that says what to change."""
+    """Accepts http(s)://host[:port][/prefix][/v1][/]; anything else raises ConfigurationError."""
     whole, origin = _split(url, where)
     path = whole.removeprefix(origin)
     for tail in _INFERENCE_PATHS:
@@ -51,7 +51,7 @@ def parse_base_url(url: object, where: str = "base_url") -> BaseURL:
 
 
 def parse_base_urls(urls: object, where: str = "base_url") -> tuple[BaseURL, ...]:
-    """One base URL, or a list of replicas: all different, and not the hosted catalog beside others."""
+    """One base URL, or a list of replicas: all different, and without the hosted catalog among several."""
     if not is_array(urls):
         return (parse_base_url(urls, where),)
     if len(urls) == 1:
@@ -60,19 +60,21 @@ def parse_base_urls(urls: object, where: str = "base_url") -> tuple[BaseURL, ...
     if not bases:
         raise ConfigurationError("base_url is an empty list; leave it out for the hosted catalog")
     if twice := next((base.api for index, base in enumerate(bases) if base in bases[:index]), None):
-        raise ConfigurationError(f"base_url names {twice} twice; replicas are different servers")
+        raise ConfigurationError(f"base_url names {twice} twice; replicas must be different servers")
     if len({is_nvidia(base.origin) for base in bases}) > 1:
-        raise ConfigurationError("base_url names the hosted catalog beside other servers; they are no replicas of it")
+        raise ConfigurationError(
+            "base_url names the hosted catalog together with other servers, which are not replicas of it"
+        )
     return bases
 
 
 def parse_endpoint(url: object, where: str) -> tuple[str, str]:
-    """A model's own URL and its origin, checked like a base URL but used as it is."""
+    """A model's own URL and its origin, validated like a base URL but used unchanged."""
     return _split(url, where)
 
 
 def origin_of(url: str) -> str:
-    """scheme://host:port of a URL that was checked before; default ports are left out."""
+    """scheme://host:port of a validated URL; default ports are omitted."""
     return _split(url, "url")[1]
 
 
@@ -92,7 +94,7 @@ def _split(url: object, where: str) -> tuple[str, str]:
     if "?" in text or "#" in text or ";" in parts.path:
         raise ConfigurationError(f"{where} must not have a query, parameters or a fragment")
     if any(c.isspace() or not c.isprintable() or c in '\\<>"{}|^`' for c in text):
-        raise ConfigurationError(f"{where} has white space or another character in it that no URL has")
+        raise ConfigurationError(f"{where} has white space or another character that is invalid in a URL")
     name = f"[{host}]" if ":" in host else host
     default = 443 if parts.scheme == "https" else 80
     origin = f"{parts.scheme}://{name}" + (f":{port}" if port is not None and port != default else "")

@@ -1,1 +1,1 @@
-"""What every layer may use: JSON, plain values, settings and secrets, warnings, the caller's callbacks. Knows no route."""
+"""Shared by all layers: JSON, plain values, settings and secrets, warnings, the caller's callbacks. Knows no route."""

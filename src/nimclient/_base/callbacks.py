@@ -1,7 +1,7 @@
-"""The caller's own code, where the library runs it: a callable key, callbacks, types that are built.
+"""Runs the caller's code: a callable API key, callbacks, constructors of the caller's types.
 
-With AsyncClient it runs on the loop, and must not block there. The loop of a blocking Client is not the caller's: there
-it runs in another thread, and may do what it likes, also use the client.
+With AsyncClient it runs on the event loop and must not block. The loop of a Client is private to the library: there the
+code runs in another thread, where it may block and use the client.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import TypeAlias, TypeVar
 R = TypeVar("R")
 
 Inbox: TypeAlias = "SimpleQueue[Callable[[], object] | None]"
-"""What a thread that waits for the loop has to do meanwhile; None: the wait is over."""
+"""Work for a thread while it waits for the loop; None ends the wait."""
 
 
 async def call_user(function: Callable[[], R]) -> R:
-    """Call for a result. In Client a worker thread does: nobody may be waiting, and no other work waits for its turn."""
+    """Call a function for its result. In Client it runs in a worker thread, since there may be no waiting thread."""
     if _callback_queue() is None:
         return function()
     from anyio import CapacityLimiter, to_thread
@@ -29,7 +29,7 @@ async def call_user(function: Callable[[], R]) -> R:
 
 
 def run_callback(function: Callable[..., object], *args: object) -> None:
-    """Call for the effect. In Client the thread that waits does, before its own call returns or raises."""
+    """Call a function for its effect. In Client the waiting thread runs it, before its own call returns or raises."""
     queue = _callback_queue()
     if queue is None:
         function(*args)
@@ -38,9 +38,9 @@ def run_callback(function: Callable[..., object], *args: object) -> None:
 
 
 class CallbackQueue:
-    """Where the loop leaves work for a blocking caller: for the thread that waits, else for the next that will.
+    """Work that the loop hands to a blocking caller: to the thread that is waiting, else to the next one that waits.
 
-    All methods are for the loop's thread.
+    All methods must be called in the loop's thread.
     """
 
     __slots__ = ("_inbox", "_left", "_thread")
@@ -51,7 +51,7 @@ class CallbackQueue:
         self._thread = 0
 
     def open(self, inbox: Inbox) -> None:
-        """A thread waits, and so does what is started in this context."""
+        """Register a waiting thread for this context and what is started in it."""
         self._thread = get_ident()
         self._inbox = inbox
         for work in self._left:
@@ -60,12 +60,12 @@ class CallbackQueue:
         _current.set(self)
 
     def shut(self, inbox: Inbox) -> None:
-        """This thread no longer waits."""
+        """Remove a thread that no longer waits."""
         if self._inbox is inbox:
             self._inbox = None
 
     def leave(self, work: Callable[[], object]) -> None:
-        """Have this done."""
+        """Queue work for the waiting thread."""
         if self._inbox is None:
             self._left.append(work)
         else:
@@ -73,7 +73,7 @@ class CallbackQueue:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the loop's thread. Contexts are copied into worker threads, and may come to other loops there."""
+        """Whether this is the loop's thread. Contexts are copied into worker threads, which may run other loops."""
         return self._thread == get_ident()
 
 
@@ -81,6 +81,6 @@ _current: ContextVar[CallbackQueue | None] = ContextVar("nimclient_callbacks", d
 
 
 def _callback_queue() -> CallbackQueue | None:
-    """The callback queue of the blocking call that is being served; None in a loop of the caller's."""
+    """The callback queue of the blocking call in progress; None in the caller's own loop."""
     queue = _current.get()
     return queue if queue is not None and queue.is_here else None

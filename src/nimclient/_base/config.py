@@ -1,5 +1,5 @@
 """Settings of a client: time limits, retries, capacity, the key and where it may go. The only module that reads the
-environment. Everything is checked here, when it is set, and nothing here does I/O."""
+environment. Settings are validated when they are set; nothing here does I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _not_negative(instance: object, attribute: Attribute[Any], value: object) ->
         raise ConfigurationError(f"{name} takes a number, not {type(value).__name__}")
     minimum: float = attribute.metadata.get("minimum", 0)
     if not minimum <= value <= MAX_NUMBER:  # NaN is neither
-        raise ConfigurationError(f"{name} must be a number of at least {minimum} (and not beyond {MAX_NUMBER:g})")
+        raise ConfigurationError(f"{name} must be a number of at least {minimum} and at most {MAX_NUMBER:g}")
 
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -42,12 +42,12 @@ def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
 
 @frozen(kw_only=True)
 class Timeouts:
-    """Time limits in seconds; None switches one off. One that is reached raises RequestTimeoutError.
+    """Time limits in seconds; None disables one. Exceeding one raises RequestTimeoutError.
 
     `connect` name look-up, TCP and TLS; `pool` waiting for a free slot of the pool; `headers` from sending the request
-    to the head of the answer; `first_event` from the head to the first event with content; `idle` between two events
+    to the response headers; `first_event` from the headers to the first event with content; `idle` between two events
     of a stream (comments do not count), or between two reads of a plain body; `total` the whole call with all attempts
-    and waits.
+    and delays.
     """
 
     connect: float | None = field(default=5.0, validator=_not_negative)
@@ -60,11 +60,12 @@ class Timeouts:
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """When a failed attempt is repeated, and how long that may take (seconds).
+    """When a failed attempt is retried; durations in seconds.
 
-    `attempts` counts tries: 1 never repeats. The delay before retry n is drawn from 0 to min(max_delay, first_delay ×
-    2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long one slice of a call over many
-    items waits in all while the server throttles or is out of reach (None: 120 s, in durable jobs 900 s).
+    `attempts` is the maximum number of attempts: 1 never retries. The delay before retry n is drawn from 0 to
+    min(max_delay, first_delay × 2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long
+    one slice of a call over many items waits in total while the server throttles or is unreachable (None: 120 s, in
+    durable jobs 900 s).
     """
 
     attempts: int = field(default=3, validator=_whole, metadata={"off": False, "minimum": 1})
@@ -76,10 +77,10 @@ class RetryPolicy:
 
 @frozen(kw_only=True)
 class Limits:
-    """How much a client takes on; None switches a limit off.
+    """Limits on concurrency, sizes and request rate; None disables one.
 
-    `concurrency` requests at once in one event loop (an open stream is one); `max_body` bytes of one answer after
-    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` sent at most, evenly spaced.
+    `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
+    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` at most, evenly spaced.
     """
 
     concurrency: int | None = field(default=1000, validator=_whole, metadata={"minimum": 1})
@@ -100,7 +101,7 @@ def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeou
 
 
 class Secret:
-    """A key that never shows: not in repr, str or pickle. It may be a callable, asked each time."""
+    """An API key that never appears in repr, str or pickle. A callable is called for each request."""
 
     __slots__ = ("_source", "origin")
 
@@ -115,11 +116,11 @@ class Secret:
 
     @property
     def is_literal(self) -> bool:
-        """Whether the key itself is held here, rather than a way to get it."""
+        """Whether this holds the key itself rather than a callable or an environment variable."""
         return isinstance(self._source, str)
 
     def reveal(self) -> str:
-        """The key."""
+        """The key in plain text."""
         return self._source if isinstance(self._source, str) else check_key(self._source())
 
     def bearer(self) -> str:
@@ -139,13 +140,13 @@ _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 
 def check_key(key: object, where: str = "api_key") -> str:
-    """Return `key` if it can stand in a header; otherwise a ConfigurationError that tells its length only."""
+    """Return `key` if it can stand in a header; otherwise a ConfigurationError that shows only its length."""
     if not isinstance(key, str):
         raise ConfigurationError(f"{where} must be a str, not {type(key).__name__}")
     if not key:
-        raise ConfigurationError(f"{where} is empty; leave it out to go without a key")
+        raise ConfigurationError(f"{where} is empty; leave it out to send no key")
     if len(key) > 8192:
-        raise ConfigurationError(f"{where} has {len(key)} characters; no header takes that many")
+        raise ConfigurationError(f"{where} has {len(key)} characters, too many for a header")
     if key[0] in "\ufeff\ufffe" or key.startswith("\u00ef\u00bb\u00bf"):
         raise ConfigurationError(f"{where} begins with a byte-order mark; save the file it comes from without one")
     if key[0] in _QUOTES or key[-1] in _QUOTES:
@@ -160,13 +161,13 @@ def check_key(key: object, where: str = "api_key") -> str:
 
 
 def environment_key(name: str) -> Secret | None:
-    """The key in this environment variable, stripped; None where it is unset or blank."""
+    """The key in this environment variable, stripped; None if it is unset or blank."""
     value = os.environ.get(name, "").strip()
     return Secret(value, name) if value else None
 
 
 def environment_base_url() -> str | None:
-    """NVIDIA_BASE_URL, stripped; None where it is unset or blank. ConfigurationError for one with quotes around it."""
+    """NVIDIA_BASE_URL, stripped; None if it is unset or blank. ConfigurationError if it has quotes around it."""
     value = os.environ.get("NVIDIA_BASE_URL", "").strip().removeprefix("\ufeff")
     if value and (value[0] in _QUOTES or value[-1] in _QUOTES):
         raise ConfigurationError(
@@ -177,7 +178,7 @@ def environment_base_url() -> str | None:
 
 @frozen
 class Credentials:
-    """Which key goes to which origin (scheme://host:port). No key ever goes anywhere else.
+    """Which key is sent to which origin (scheme://host:port); no key is sent to any other origin.
 
     `everywhere` an explicit key or NVIDIA_NIM_API_KEY, for every configured origin; `catalog` NVIDIA_API_KEY, for
     NVIDIA's own hosts and for a base URL that itself comes from NVIDIA_BASE_URL.
@@ -189,7 +190,7 @@ class Credentials:
 
     @classmethod
     def gather(cls, api_key: ApiKey | None, *, base_from_environment: bool) -> Credentials:
-        """From the argument, else from the environment."""
+        """Take the key from the argument, else from the environment."""
         if api_key is not None:
             return cls(everywhere=Secret(api_key), trusted_base=base_from_environment)
         return cls(
@@ -199,17 +200,17 @@ class Credentials:
         )
 
     def portable(self) -> Credentials:
-        """Without literal keys: what a pickle carries."""
+        """The credentials without literal keys, for a pickle."""
         return evolve(self, everywhere=_by_reference(self.everywhere), catalog=_by_reference(self.catalog))
 
     def completed(self) -> Credentials:
-        """With the keys of this process's environment where there is none."""
+        """The credentials with missing keys filled in from this process's environment."""
         if self.everywhere is not None:
             return self
         return Credentials.gather(None, base_from_environment=self.trusted_base)
 
     def note(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> str:
-        """Which key `for_origin` gives, or why it gives none, in words."""
+        """Which key `for_origin` returns, or why it returns none, as text for an error message."""
         key = self.for_origin(origin, base, configured)
         if key is not None:
             return f"that of {key.origin} was sent"
@@ -225,7 +226,7 @@ class Credentials:
     def for_origin(self, origin: str, base: str, configured: frozenset[str] = frozenset()) -> Secret | None:
         """The key for this origin, or None. `base` is the origin of base_url, `configured` are those of endpoints."""
         nvidia = is_nvidia(origin)
-        if nvidia and self.catalog is not None:  # the key that is made for these hosts
+        if nvidia and self.catalog is not None:  # the key issued for these hosts
             return self.catalog
         if self.everywhere is not None and (origin == base or origin in configured or (nvidia and is_nvidia(base))):
             return self.everywhere
@@ -247,7 +248,7 @@ def is_nvidia(origin: str) -> bool:
 def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for this URL (http_proxy, https_proxy, all_proxy, no_proxy), or None.
 
-    ConfigurationError for one that does not speak HTTP: SOCKS proxies are not supported.
+    ConfigurationError for a proxy other than HTTP: SOCKS proxies are not supported.
     """
     if not any(name.lower().endswith("_proxy") for name in os.environ):
         return None
@@ -269,7 +270,7 @@ def proxy_for(url: str) -> str | None:
 
 
 def goes_direct(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether `no_proxy` names a host: itself, a domain above it, host:port, a network (10.0.0.0/8), or * for all."""
+    """Whether `no_proxy` matches a host: by name, parent domain, host:port, network (10.0.0.0/8), or * for all."""
     return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().replace(",", " ").split())
 
 
@@ -287,10 +288,10 @@ def _names(entry: str, host: str, port: int | None) -> bool:
 
 @frozen(kw_only=True)
 class ClientConfig:
-    """Everything that a client is: what `with_options` copies and what a pickle carries.
+    """All settings of a client: what `with_options` copies and what a pickle carries.
 
-    `catalog` are the models that the caller gave an endpoint of their own, or described: Model records, which the
-    settings carry without knowing them, like `transport`, a nimclient.testing.Transport in place of aiohttp.
+    `catalog` holds the Model records of `endpoints=`, and `transport` a nimclient.testing.Transport to use in place of
+    aiohttp; this layer knows neither type. `defaults` holds the options of every call, by its kind.
     """
 
     base_urls: tuple[str, ...]
@@ -309,23 +310,25 @@ class ClientConfig:
     strict: bool
     on_attempt: Callable[[Any], object] | None
     transport: object = None
+    defaults: Mapping[str, Mapping[str, Any]] = field(factory=dict[str, Mapping[str, Any]], repr=False)
 
     def portable(self) -> ClientConfig:
-        """What a pickle carries: no literal key, no header that holds credentials, no password of a proxy.
+        """The settings for a pickle: without literal keys, credential headers and proxy passwords.
 
-        Raises TypeError where `verify` is an SSLContext: it cannot be pickled.
+        Raises TypeError if `verify` is an SSLContext, which cannot be pickled.
         """
         if not isinstance(self.verify, (bool, str, os.PathLike)):
             raise TypeError("a client whose verify is an SSLContext cannot be pickled; give it the path of a CA file")
         return evolve(
             self,
             credentials=self.credentials.portable(),
-            headers={name: value for name, value in self.headers.items() if not is_credential_header(name)},
+            headers=_without_credentials(self.headers),
             proxy=None if self.proxy is None else _without_password(self.proxy),
+            defaults={kind: _portable_options(options) for kind, options in self.defaults.items()},
         )
 
     def completed(self) -> ClientConfig:
-        """What comes out of a pickle, with the keys of this process's environment."""
+        """Unpickled settings with keys from this process's environment."""
         return evolve(self, credentials=self.credentials.completed())
 
 
@@ -348,9 +351,19 @@ _NO_CREDENTIALS = frozenset({"idempotency-key"})
 
 
 def is_credential_header(name: str) -> bool:
-    """Whether a header holds a key, by its name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and the like."""
+    """Whether a header holds a credential, by name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and similar."""
     name = name.lower()
     return name not in _NO_CREDENTIALS and not _CREDENTIAL_WORDS.isdisjoint(name.replace("_", "-").split("-"))
+
+
+def _without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if not is_credential_header(name)}
+
+
+def _portable_options(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options without headers that hold credentials."""
+    headers = options.get("extra_headers")
+    return {**options, "extra_headers": _without_credentials(headers)} if headers else options
 
 
 def _without_password(proxy: str) -> str:
@@ -363,7 +376,7 @@ _FRAMING = frozenset({"transfer-encoding", "content-length", "te", "trailer", "u
 
 
 def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> dict[str, str]:
-    """A copy of the caller's headers; ConfigurationError on a name or value that cannot stand in a request."""
+    """A copy of the caller's headers; ConfigurationError for a name or value that is invalid in a request."""
     checked: dict[str, str] = {}
     for name, value in (headers or {}).items():
         if not isinstance(name, str) or not isinstance(value, str):
@@ -371,9 +384,9 @@ def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> 
                 f"{where} takes str names and values, not {type(name).__name__}: {type(value).__name__}"
             )
         if not _HEADER_NAME.fullmatch(name):
-            raise ConfigurationError(f"{where} has an impossible header name {name!r}")
+            raise ConfigurationError(f"{where} has an invalid header name {name!r}")
         if name.lower() in _FRAMING:
-            raise ConfigurationError(f"{where} must not hold {name}: how a body is sent is not the caller's to say")
+            raise ConfigurationError(f"{where} must not hold {name}: the client sets it")
         if any((c < " " and c != "\t") or c == "\x7f" for c in value):
             raise ConfigurationError(f"{where}[{name!r}] has a line break or another control character in its value")
         checked[name] = RedactedStr(value)
@@ -381,7 +394,7 @@ def check_headers(headers: Mapping[str, str] | None, where: str = "headers") -> 
 
 
 def check_dialect(dialect: str | None) -> Dialect | None:
-    """`dialect` if it is one we know."""
+    """The dialect, validated."""
     for known in DIALECTS:
         if dialect == known:
             return known
@@ -391,7 +404,7 @@ def check_dialect(dialect: str | None) -> Dialect | None:
 
 
 def check_models(model: str | Mapping[str, str] | None) -> dict[str, str]:
-    """The default model per kind; a plain str is the default for every kind ("*")."""
+    """The default model for each kind; a plain str is the default for all kinds ("*")."""
     kinds: Sequence[str] = ("chat", "embedding", "ranking", "completions")
     if model is None:
         return {}

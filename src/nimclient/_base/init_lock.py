@@ -1,7 +1,7 @@
-"""What threads make once and share: the lock for that, and modules that are imported in a worker thread.
+"""One-time initialization shared by threads: a lock, and imports in a worker thread.
 
-A forked child finds the lock open, whoever held it in the parent. A fork waits for an import that is running: the child
-would have the import's own lock, and nobody who ever opens it.
+A forked child always starts with the lock released. A fork waits for a running import: otherwise the child would inherit
+the import lock in a state that no thread of it releases.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import threading
 from importlib import import_module
 
 MAX_IMPORT_SECONDS = 10.0
-"""After that a fork no longer waits for an import."""
+"""Seconds after which a fork no longer waits for an import."""
 
 _lock = threading.Lock()
-_importing = threading.RLock()  # what is imported may fork
+_importing = threading.RLock()  # reentrant: an imported module may fork
 _is_held = False
 
 
 def init_lock() -> threading.Lock:
-    """The lock of this process: `with init_lock(): ...`, for moments only."""
+    """The lock of this process: `with init_lock(): ...`, to be held briefly."""
     return _lock
 
 
 def load(module: str) -> None:
-    """Import a module, for once in a worker thread; no process is forked meanwhile."""
+    """Import a module, usually in a worker thread; a fork waits until it is done."""
     with _importing:
         import_module(module)
 

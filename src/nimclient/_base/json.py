@@ -1,7 +1,7 @@
-"""JSON in and out of bytes: the only module that knows orjson.
+"""Encodes and decodes JSON: the only module that uses orjson.
 
-orjson is stricter than the servers and, in one place, laxer than we want to be: it writes NaN as null and rejects lone
-surrogates and a byte-order mark. Both directions are put right here, on the slow path only.
+orjson writes NaN as null, which must never be sent, and rejects lone surrogates and a byte-order mark, which some servers
+send. Both are handled here, on the slow path only.
 """
 
 from __future__ import annotations
@@ -17,28 +17,33 @@ from nimclient.errors import ConfigurationError, DecodeError
 
 _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 250  # orjson writes 254 levels
+_MAX_CONTAINERS = 2**22  # objects and lists: 300 MB of them; the largest answers with log probabilities have a tenth
+_MAX_VALUES = 2**25  # 1 GB of numbers
 SEPARATOR = b",0,"
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
 def dumps(value: Any, what: str = "body") -> bytes:
-    """Encode `value`; raise ConfigurationError with the JSON path of what cannot be sent (NaN, a set)."""
+    """Encode `value`; raise ConfigurationError with the JSON path of a value that cannot be sent (NaN, a set)."""
     try:
         data = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
         _reject_unsendable(value, what)
-        raise ConfigurationError(f"{what} cannot be written as JSON: {error}", path=what) from None
-    # NaN and infinity come out as null, and we never send null of our own: only then is a closer look needed.
+        raise ConfigurationError(f"{what} cannot be encoded as JSON: {error}", path=what) from None
+    # orjson writes NaN and infinity as null; the client itself never sends null, so only then the value is inspected
     if b"null" in data:
         _reject_unsendable(value, what)
     return data
 
 
-def loads(data: bytes | bytearray | memoryview, what: str = "the answer", *, keep_surrogates: bool = False) -> Any:
-    """Decode `data`; raise DecodeError with a printable excerpt, also for what is nested deeper than could be sent again.
+def loads(data: bytes | bytearray | memoryview, what: str = "the response", *, keep_surrogates: bool = False) -> Any:
+    """Decode `data`; raise DecodeError with a printable excerpt, also for what is nested deeper than could be sent again, and
+    for what would take many times its size in memory.
 
-    Lone surrogate escapes become U+FFFD, unless they are to be kept for the next part of a text.
+    Lone surrogate escapes become U+FFFD, unless `keep_surrogates` keeps them to be joined with the next part of a text.
     """
+    if len(data) > _MAX_CONTAINERS and _has_too_many_values(bytes(data)):
+        raise DecodeError(f"{what} has more than {_MAX_CONTAINERS} objects and lists, or {_MAX_VALUES} values")
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -49,10 +54,12 @@ def loads(data: bytes | bytearray | memoryview, what: str = "the answer", *, kee
 
 
 def loads_many(array: bytes, count: int) -> list[Any] | None:
-    """Decode `count` JSON texts in brackets, joined by SEPARATOR, which takes half the time; None where one is broken.
+    """Decode `count` JSON texts in brackets, joined by SEPARATOR, in half the time of single calls; None if one is invalid.
 
-    The zeros between them make sure that what is broken in one cannot be mended by the next.
+    The zeros in between ensure that an invalid text cannot become valid together with the next one.
     """
+    if len(array) > _MAX_CONTAINERS and _has_too_many_values(array):
+        return None
     try:
         values: list[Any] = orjson.loads(array)
     except orjson.JSONDecodeError:
@@ -63,7 +70,7 @@ def loads_many(array: bytes, count: int) -> list[Any] | None:
 
 
 def is_deep(value: Any) -> bool:
-    """Whether a value has more levels than could be sent again, or be walked through by ordinary means."""
+    """Whether a value is nested too deeply to be encoded again or walked recursively."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         level = [item for part in level for item in _parts(part)]
@@ -73,13 +80,18 @@ def is_deep(value: Any) -> bool:
 
 
 def excerpt(data: bytes | bytearray | memoryview, limit: int = 200) -> str:
-    """The first printable characters of an answer, for error messages."""
+    """The first printable characters of a response, for error messages."""
     text = bytes(data[: limit * 4]).decode("utf-8", "replace")
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:limit]
 
 
+def _has_too_many_values(data: bytes) -> bool:
+    """Whether a text would become more objects than any answer has: `{}` takes 24 times its two bytes and a comma."""
+    return data.count(b"{") + data.count(b"[") > _MAX_CONTAINERS or data.count(b",") > _MAX_VALUES
+
+
 def _may_be_deep(data: bytes) -> bool:
-    """Whether a text has too many levels, judged by its brackets: those within strings can only add to them."""
+    """Whether a text may be nested too deeply, by its brackets: those inside strings can only increase the count."""
     if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH:
         return False
     depth = deepest = 0
@@ -125,7 +137,7 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """As orjson does it: what 64 bits cannot hold is a float."""
+    """Like orjson: a number beyond 64 bits becomes a float."""
     number = int(text)
     return number if -(2**63) <= number < 2**64 else _finite(text)
 
@@ -141,7 +153,7 @@ def _join_surrogates(value: Any) -> Any:
 
 
 def _reject_unsendable(value: Any, path: str, depth: int = 0) -> None:
-    """Walk `value` and raise ConfigurationError at the first thing that JSON, or a server, cannot take."""
+    """Walk `value` and raise ConfigurationError at the first value that JSON cannot represent or servers do not accept."""
     if depth > _MAX_DEPTH:
         raise ConfigurationError(f"{path[:80]}… is nested too deeply or contains itself", path=path[:200])
     if is_object(value):
@@ -153,10 +165,10 @@ def _reject_unsendable(value: Any, path: str, depth: int = 0) -> None:
         for index, item in enumerate(value):
             _reject_unsendable(item, f"{path}[{index}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ConfigurationError(f"{path} is {value}, which JSON cannot carry", path=path)
-    else:  # orjson has the last word: it also takes dataclasses, UUIDs and dates
+        raise ConfigurationError(f"{path} is {value}, which JSON cannot represent", path=path)
+    else:  # orjson decides: it also accepts dataclasses, UUIDs and dates
         try:
             orjson.dumps(value)
         except TypeError as error:
             kind = type(value).__name__
-            raise ConfigurationError(f"{path} ({kind}) cannot be written as JSON: {error}", path=path) from None
+            raise ConfigurationError(f"{path} ({kind}) cannot be encoded as JSON: {error}", path=path) from None

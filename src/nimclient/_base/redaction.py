@@ -1,4 +1,4 @@
-"""Takes secrets out of errors: some servers repeat the key, in an error body or in a response that is none."""
+"""Removes secrets from errors: some servers echo the key in an error body or in a malformed response."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from nimclient._base.values import RedactedStr
 from nimclient.errors import NimError
 
 MIN_SECRET_LENGTH = 8
-"""Characters; "x", "EMPTY" and the like stand in for a key that nobody checks, and in other words."""
+"""Characters; shorter values ("x", "EMPTY") are placeholders for servers that check no key, and occur in ordinary text."""
 
 _HIDDEN = "***"
 _MAX_DEPTH = 60
 
 
 def redact(error: BaseException, secrets: Iterable[str]) -> None:
-    """Take secrets out of an error, its fields and what it is chained to.
+    """Remove secrets from an error, its fields and the errors it is chained to.
 
-    They are found as they are and with JSON escapes. What an error of another library holds cannot be looked into:
-    it is unchained where its text has a secret.
+    They are found in plain form and with JSON escapes. An error of another library cannot be edited: it is unchained if its
+    text contains a secret.
     """
     found = [_Secret(secret) for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET_LENGTH]
     if found:
@@ -34,7 +34,7 @@ def redact(error: BaseException, secrets: Iterable[str]) -> None:
 
 
 def secrets_of(headers: Mapping[str, str], proxy: str | None) -> tuple[str, ...]:
-    """What of a request must not show: the credentials in its headers, and the password of its proxy."""
+    """The secrets of a request: the credentials in its headers and the password of its proxy."""
     held = [value.removeprefix("Bearer ") for name, value in headers.items() if is_credential_header(name)]
     if proxy is not None and "@" in proxy:
         login = proxy.partition("://")[2].rpartition("@")[0]
@@ -44,14 +44,14 @@ def secrets_of(headers: Mapping[str, str], proxy: str | None) -> tuple[str, ...]
 
 
 def hide(text: str, secrets: Iterable[str]) -> str:
-    """A text without these secrets."""
+    """The text with these secrets replaced."""
     for secret in secrets:
         text = _Secret(secret).hidden_in(text)
     return text
 
 
 class _Secret:
-    """A secret that is looked for: whole, with JSON escapes, and cut off at the end of an excerpt."""
+    """A secret to find: whole, with JSON escapes, and truncated at the end of an excerpt."""
 
     __slots__ = ("_pattern", "_text")
 
@@ -71,7 +71,7 @@ class _Secret:
 
 
 def _spellings(character: str) -> str:
-    """A character as it is, and as JSON may write it: `\\u002d`, `\\/`."""
+    """Pattern for a character in plain form and as a JSON escape: `\\u002d`, `\\/`."""
     code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):04x}")
     escaped = rf"\\{re.escape(character)}|" if character in '"\\/' else ""
     return rf"(?:{escaped}{re.escape(character)}|\\u{code})"
@@ -94,7 +94,7 @@ def _redact_chain(error: BaseException, secrets: Sequence[_Secret]) -> None:
 
 
 def _holds(error: BaseException | None, secrets: Sequence[_Secret]) -> bool:
-    """Whether an error of another library, or one that it is chained to, shows a secret."""
+    """Whether an error of another library, or one that it is chained to, contains a secret."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -113,7 +113,7 @@ def _redact_fields(error: NimError, secrets: Sequence[_Secret]) -> None:
 
 
 def _redacted(value: Any, secrets: Sequence[_Secret], depth: int = 0) -> Any:
-    """The same value, or a copy without the secrets where it has one."""
+    """The value itself, or a copy without secrets if it contains any."""
     if isinstance(value, str):
         for secret in secrets:
             value = secret.hidden_in(value)

@@ -1,13 +1,14 @@
-"""Names shared by all layers: JSON aliases, the clock, and questions about types that checkers want asked by a name."""
+"""Shared types: JSON aliases, the clock, type guards, base classes of what is closed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias, TypeGuard
 
 Json: TypeAlias = Any
-"""A decoded JSON value. The one place where Any is meant: what servers put into leaves is theirs to say."""
+"""A decoded JSON value. Any is intended here: servers decide what the leaves are."""
 
 JsonDict: TypeAlias = dict[str, Any]
 """A decoded JSON object."""
@@ -16,8 +17,20 @@ Clock: TypeAlias = Callable[[], float]
 """Returns monotonic seconds."""
 
 
+class NotGiven(Enum):
+    """What an argument is that the caller leaves out: the client's default holds then, and None switches that off."""
+
+    NOT_GIVEN = "not given"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NOT_GIVEN: Any = NotGiven.NOT_GIVEN
+
+
 def is_items(value: object) -> TypeGuard[Iterable[Any]]:
-    """Whether a value is a list of items in the caller's sense: iterable, but neither text nor a mapping."""
+    """Whether a value is a collection of items: iterable, but neither text nor a mapping."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray, Mapping))
 
 
@@ -27,20 +40,20 @@ def is_object(value: object) -> TypeGuard[dict[Any, Any]]:
 
 
 def is_array(value: object) -> TypeGuard[list[Any]]:
-    """Whether a value is a list, or a tuple, which is written like one."""
+    """Whether a value is a list, or a tuple, which is encoded as one."""
     return isinstance(value, (list, tuple))
 
 
 def unpicklable(self: object) -> NoReturn:
-    """`__reduce__` of what is running in this process."""
-    raise TypeError(f"{type(self).__name__} is running in this process and cannot be pickled; send what it gives")
+    """`__reduce__` of an object that is tied to this process."""
+    raise TypeError(f"{type(self).__name__} is tied to this process and cannot be pickled; send its results instead")
 
 
 class AsyncClosing:
-    """What `async with` closes at the end of its block."""
+    """Base class for `async with`: closed at the end of the block."""
 
     async def aclose(self) -> None:
-        """Close it. May be called again."""
+        """Close it. May be called more than once."""
         raise NotImplementedError
 
     async def __aenter__(self) -> Self:
@@ -53,10 +66,10 @@ class AsyncClosing:
 
 
 class Closing:
-    """What `with` closes at the end of its block."""
+    """Base class for `with`: closed at the end of the block."""
 
     def close(self, /) -> None:
-        """Close it. May be called again."""
+        """Close it. May be called more than once."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

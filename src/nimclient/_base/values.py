@@ -1,7 +1,4 @@
-"""Plain values that pass between the layers: a request, the head of a response, and what is told about an exchange.
-
-Nothing here does I/O or knows a library.
-"""
+"""Plain values shared by the layers: request, response head, timings and metadata of an exchange. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from attrs import define, field, frozen
 
 
 class Headers(Mapping[str, str]):
-    """Response headers: a mapping that ignores case, built when first looked at; repeats are joined by a comma."""
+    """Response headers: a case-insensitive mapping, built on first use; repeated headers are joined by a comma."""
 
     __slots__ = ("_fields", "_raw")
 
@@ -44,7 +41,7 @@ class Headers(Mapping[str, str]):
         return isinstance(name, str) and name.lower() in self._load()
 
     def find(self, name: bytes) -> str | None:
-        """The value of a header that is hardly ever there, without building the mapping; `name` in lower case."""
+        """The value of a rare header, without building the mapping; `name` in lower case."""
         size = len(name)
         for raw_name, value in self._raw:
             if len(raw_name) == size and raw_name.lower() == name:
@@ -52,7 +49,7 @@ class Headers(Mapping[str, str]):
         return None
 
     def with_missing(self, name: str, value: str) -> Headers:
-        """The same with this header where it is not among them."""
+        """A copy with this header added if it is missing."""
         return self if name in self else Headers((*self._raw, (name.encode(), value.encode())))
 
     def __repr__(self) -> str:
@@ -64,11 +61,11 @@ class Headers(Mapping[str, str]):
 
 @frozen
 class Timings:
-    """How long an exchange took, in seconds; None where it does not apply.
+    """How long an exchange took, in seconds; None if not applicable.
 
     `queue` waiting for a free slot of the pool; `connect` name look-up, TCP and TLS (None on a reused connection);
     `ttft` from sending the request to the first event with content (streams only); `total` from the call to the end of
-    the answer; `inter_token` the gaps between events with content (streams only).
+    the response; `inter_token` the gaps between events with content (streams only).
     """
 
     queue: float | None = None
@@ -80,7 +77,7 @@ class Timings:
 
 @frozen
 class ResponseMeta:
-    """What is known of the exchange behind a record: status, headers, request id, URL, number of attempts, timings."""
+    """The exchange behind a record: status, headers, request id, URL, number of attempts, timings."""
 
     status: int
     headers: Headers = field(repr=False)
@@ -106,11 +103,11 @@ _REQUEST_ID_HEADERS = (
     "x-amzn-requestid",
     "cf-ray",
 )
-"""The hosted catalog's, NIM's and vLLM's, Dynamo's, LiteLLM's; then those of gateways, the outermost last."""
+"""Those of the hosted catalog, NIM and vLLM, Dynamo, LiteLLM; then those of gateways, the outermost last."""
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:
-    """The request id in response headers, without anything that could break a line of a log."""
+    """The request id in response headers, with unprintable characters removed."""
     for name in _REQUEST_ID_HEADERS:
         if value := headers.get(name):
             return printable_id(value)
@@ -118,12 +115,12 @@ def request_id_of(headers: Mapping[str, str]) -> str | None:
 
 
 def printable_id(value: str) -> str:
-    """An id without anything that could break a line of a log, 200 characters at most."""
+    """An id with unprintable characters removed, at most 200 characters."""
     return "".join(c for c in value if c.isprintable())[:200]
 
 
 def path_of(url: str) -> str:
-    """The path of a URL, for people: without its query, which may hold a signature."""
+    """The path of a URL for display: without the query, which may hold a signature."""
     return "/" + url.partition("://")[2].partition("?")[0].partition("/")[2]
 
 
@@ -133,12 +130,12 @@ def _without_query(url: str) -> str:
 
 @define
 class HttpRequest:
-    """One request as the transport sends it: these headers and no others, beside Host and Content-Length.
+    """One request as the transport sends it: with exactly these headers besides Host and Content-Length.
 
-    Header values that are secrets do not show in its repr, nor does the query of a URL.
+    The repr hides header values that are secrets and the query of the URL.
 
-    `anonymous`: nothing of the client's may be shown, its TLS certificate included.
-    `on_end` is called when the exchange is over, however it ends: the body is finished, aborted or was never there.
+    `unauthenticated`: no credentials of the client may be sent, its TLS certificate included.
+    `on_end` is called when the exchange ends for any reason: the body is complete, aborted, or there is none.
     """
 
     method: str
@@ -146,20 +143,20 @@ class HttpRequest:
     headers: Mapping[str, str]
     body: bytes | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
-    anonymous: bool = False
+    unauthenticated: bool = False
     on_end: Callable[[], object] | None = field(default=None, repr=False)
 
     @property
     def shown_url(self) -> str:
-        """The URL for people: without its query, which may hold a signature."""
+        """The URL for display: without the query, which may hold a signature."""
         return self.url.partition("?")[0]
 
 
 @define
 class HttpHead:
-    """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came out of the pool.
+    """The head of a response; `queue` and `connect` are seconds; `reused`: the connection came from the pool.
 
-    `keyless`: it answers a request that carried nothing of the client's.
+    `unauthenticated`: the request carried no credentials of the client.
     """
 
     status: int
@@ -167,14 +164,14 @@ class HttpHead:
     queue: float
     connect: float | None
     reused: bool
-    keyless: bool = False
+    unauthenticated: bool = False
 
 
 BodyPhase = Literal["first_event", "idle", "body"]
 
 
 class RedactedStr(str):
-    """A str that does its work everywhere but never shows in a repr: for header values that are secrets."""
+    """A str with a redacted repr, for header values that are secrets."""
 
     __slots__ = ()
 

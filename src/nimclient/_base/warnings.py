@@ -1,4 +1,4 @@
-"""Warnings that point at the caller's line, wherever in this package they come up."""
+"""Warnings that point at the caller's line, wherever in this package they are issued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOT_THE_CALLER = frozenset({"nimclient", "asyncio", "anyio"})
 
 
 def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn at the nearest line that is neither ours nor the event loop's: where our call is awaited, or the loop is run."""
+    """Warn at the nearest line outside this package and the event loop: where the call is awaited or the loop is started."""
     level = 1
     frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_CALLER:

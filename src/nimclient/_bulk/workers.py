@@ -1,11 +1,11 @@
-"""Many pieces of work side by side: a bounded number of workers over any source of items, results as they finish.
+"""Concurrent work: a bounded number of workers over any source of items, with results as they finish.
 
-The bound, `width`, is a function: it may change while the work goes on, and is asked between two items. Workers are kept;
-more are started, or some retire, where it has changed.
+The bound, `width`, is a function that is called between two items, since it may change. Workers are started or stopped
+accordingly.
 
-`run_all` lives inside its caller. `AsCompleted` hands the results out one by one; its workers live in a task that the
-iterator owns and ends. The first real error of the work ends all of it: siblings are cancelled and awaited, what is
-finished is kept. An error of the source lets what is under way finish first.
+`run_all` lives inside its caller. `AsCompleted` yields the results one by one; its workers live in a task that the
+iterator owns and ends. The first error of the work ends all of it: siblings are cancelled and awaited, finished results
+are kept. After an error of the source, work in flight finishes first.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Width: TypeAlias = Callable[[], int]
 async def run_all(
     source: Source[J], work: Callable[[J], Awaitable[R]], width: Width, done: Callable[[int, R], None]
 ) -> None:
-    """Run `work` over all items, at most `width()` at once; `done(position, result)` is called as each finishes.
+    """Run `work` over all items, at max_count `width()` at once; `done(position, result)` is called as each finishes.
 
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
@@ -51,15 +51,15 @@ async def _run_all(
     done: Callable[[int, R], None],
     room: _Room | None,
 ) -> None:
-    """The same for work that wants the position; with `room` an item is taken when there is a place for its result."""
+    """The same for work that takes the position; with `room` an item is taken when there is a slot for its result."""
     items = _Numbered(source)
     failures: list[Exception] = []
-    most = len(source) if isinstance(source, Sized) else None
+    max_count = len(source) if isinstance(source, Sized) else None
     workers = 0
 
     def hire() -> None:
         nonlocal workers
-        wanted = width() if most is None else min(width(), most)
+        wanted = width() if max_count is None else min(width(), max_count)
         while workers < wanted:
             workers += 1
             group.start_soon(worker)
@@ -76,7 +76,7 @@ async def _run_all(
                 except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
                     failures.append(located(error, items.taken))
                 if taken is None:
-                    if room is not None:  # others may wait for a place, to find out that it is the end
+                    if room is not None:  # others may wait for a slot only to reach the end
                         room.release()
                     return
                 index, item = taken
@@ -98,7 +98,7 @@ async def _run_all(
 
 
 class _Numbered(Generic[J]):
-    """The items of a source with their positions, for many takers: it is advanced by one of them at a time."""
+    """The items of a source with their positions, for several workers: only one advances it at a time."""
 
     def __init__(self, source: Source[J]) -> None:
         self._next = _stepper(source)
@@ -124,7 +124,7 @@ class _Numbered(Generic[J]):
 
 
 class _Room:
-    """A semaphore whose size is asked for anew each time."""
+    """A semaphore with a variable size."""
 
     def __init__(self, width: Width) -> None:
         self._width = width
@@ -132,7 +132,7 @@ class _Room:
         self._waiting: deque[anyio.Event] = deque()
 
     async def acquire(self) -> None:
-        """Wait for a place."""
+        """Wait for a slot."""
         while self._held >= self._width():
             turn = anyio.Event()
             self._waiting.append(turn)
@@ -144,7 +144,7 @@ class _Room:
         self._held += 1
 
     def release(self) -> None:
-        """Give a place back. As many waiters are woken as there are places now."""
+        """Release a slot, and wake as many waiters as there are free slots."""
         self._held -= 1
         free = min(self._width() - self._held, len(self._waiting))
         for _ in range(free):
@@ -166,7 +166,7 @@ def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
 
 
 def located(error: E, index: int) -> E:
-    """The error with the position of its item, unless it has one; errors that are not ours get the attribute too."""
+    """The error with the position of its item, unless it has one; works for errors of any class."""
     if getattr(error, "index", None) is None:
         error.__dict__["index"] = index
     return error
@@ -176,10 +176,10 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
 
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
-    block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
-    closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
-    out: at most `width()` (`room()` where it is given) are under way or wait to be read. `ordered` hands the results out
-    in the order of the source.
+    block, or `aclose()`, cancels work in flight and waits for its end. It closes itself on an error and on
+    cancellation. An item is taken from the source when an earlier one has been handed out: at max_count `width()`
+    (`room()` where it is given) are in flight or waiting to be read. `ordered` hands the results out in the order of
+    the source.
     """
 
     __reduce__ = unpicklable
@@ -207,9 +207,9 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
         return self.take()
 
     async def wait(self, enough: Callable[[], bool]) -> bool:
-        """Wait until there is a result, True, or until `enough()`, False, asked for at every event.
+        """Wait until there is a result, True, or until `enough()`, False, checked at every event.
 
-        Raises StopAsyncIteration at the end, or what kept it from its end, once all that finished is handed out.
+        Raises StopAsyncIteration at the end, or the error, after all finished results were yielded.
         """
         if self._reading:
             raise RuntimeError("the results are being read by another task")
@@ -226,7 +226,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
                 if enough():
                     return False
                 if not workers.is_here:
-                    raise StreamInterruptedError("it was begun in another event loop, and can only be read there")
+                    raise StreamInterruptedError("it was started in another event loop and can only be read there")
                 await workers.news()
         except anyio.get_cancelled_exc_class():
             await self.aclose()
@@ -237,27 +237,27 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a result is there."""
+        """Whether a result is ready."""
         return self._workers is not None and bool(self._workers.ready)
 
     def take(self) -> tuple[int, R]:
-        """A result that is there."""
+        """Return a ready result."""
         assert self._workers is not None
         return self._workers.hand_out()
 
     def held(self) -> list[tuple[int, R]]:
-        """After an error: the results that wait for an earlier one, which will not come. Once."""
+        """After an error: the results that waited for an earlier one. Once only."""
         workers = self._workers
         return workers.held() if workers is not None and workers.ended else []
 
     def tell(self) -> None:
-        """Let a waiting reader ask `enough()` again."""
+        """Make a waiting reader check `enough()` again."""
         if self._workers is not None:
             self._workers.tell()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again, and from any task; in another loop than
-        it was begun in it does not wait.
+        """Cancel work in flight and wait for its end. Idempotent, from any task; from another loop than its own it does
+        not wait.
         """
         self._closed = True
         if self._workers is not None:
@@ -271,7 +271,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
 
 
 class _Workers(Generic[R]):
-    """The running half of an AsCompleted: it holds no reference to the iterator, so that a forgotten one is collected."""
+    """The running half of an AsCompleted: without a reference to the iterator, so that it can be garbage-collected."""
 
     def __init__(
         self,
@@ -326,19 +326,19 @@ class _Workers(Generic[R]):
             self.tell()
 
     def held(self) -> list[tuple[int, R]]:
-        """What `ordered` still holds back, in order; it is forgotten here."""
+        """Remove and return the results that `ordered` still holds, in order."""
         held = sorted(self._held.items(), key=lambda pair: pair[0])
         self._held.clear()
         return held
 
     def hand_out(self) -> tuple[int, R]:
-        """The oldest result; makes room for another item."""
+        """Return the oldest result and release its slot."""
         pair = self.ready.popleft()
         self._room.release()
         return pair
 
     def outcome(self) -> Exception:
-        """How it ended: StopAsyncIteration when all is well."""
+        """How it ended: StopAsyncIteration on success."""
         if self._error is not None:
             return self._error
         if not self._complete:
@@ -362,7 +362,7 @@ class _Workers(Generic[R]):
         self._news.set()
 
     async def stop(self) -> None:
-        """Cancel all workers and wait for their end. What nobody will read is dropped, and makes it incomplete."""
+        """Cancel all workers and wait for their end. Unread results are dropped, which makes it incomplete."""
         self._complete = self._complete and not self.ready
         self.ready.clear()
         await self._background.stop()

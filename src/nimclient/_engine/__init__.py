@@ -1,1 +1,1 @@
-"""One call, from Call to record: the retry loop, requests, replicas, what copies of a client share. Knows no body."""
+"""From a Call to its record: the retry loop, requests, replicas, state shared by copies of a client. Knows no body."""

@@ -1,5 +1,5 @@
-"""The engine joins the pure core and the transport: it builds the request of a call, sends it under a deadline, and holds
-THE retry loop. It owns the clock and the randomness; it knows no route and no field of any body.
+"""The engine connects the pure core to the transport: it builds the request of a call, sends it under a deadline, and
+contains the only retry loop. It owns the clock and the randomness; it knows no route and no field of a body.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -24,15 +24,15 @@ from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
-from nimclient._engine.call_state import CallState
-from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.call_state import CallState, log_call
+from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, refuse_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
@@ -42,16 +42,17 @@ from nimclient.errors import APIStatusError, Attempt, ClientClosedError, Connect
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
-    pass
+    from nimclient._http.base import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
+MAX_KNOWN = 512
 
 Read: TypeAlias = Callable[[Response], Awaitable[R]]
-"""Makes the result of an open response: the reader of a stream, the bytes of a body. Called once an attempt."""
+"""Reads an open response: returns the reader of a stream or the bytes of a body. Called once per attempt."""
 
 
 class Engine:
@@ -64,60 +65,88 @@ class Engine:
         self._requests = Requests(config, self.catalog, core.proxies)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
+        self._known: dict[tuple[str, str], Any] = {}
+        self._known_since = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.config.portable(),)  # `client.chat` and its methods travel like the client
+        return _restored, (self.config.portable(),)  # `client.chat` and its methods are pickled like the client
 
     @property
     def is_hosted(self) -> bool:
-        """Whether the base URL is one of NVIDIA's own hosts."""
+        """Whether the base URL is one of NVIDIA's own hosts: there the default models and URLs of the table hold.
+
+        It follows from the settings and never changes. Whether calls go to the hosted platform is `is_platform`.
+        """
         return self._requests.is_hosted
 
     @property
+    def stated_dialect(self) -> Dialect | None:
+        """The server type that the settings state: by `dialect=`, or by a base URL on one of NVIDIA's own hosts."""
+        return self.config.dialect or ("hosted" if self.is_hosted else None)
+
+    def is_platform(self, url: str | None = None) -> bool:
+        """Whether the hosted platform takes the calls to this URL (None: the base URL). The only place that decides it.
+
+        It does on NVIDIA's own hosts, and where `dialect="hosted"` says so or responses have shown it (a gateway to the
+        platform, or a simulation of it). The platform takes bodies of 25 MiB, answers with 202 and 302, resolves old names
+        of models, wants large media as assets, and its list does not tell what an account may call.
+        """
+        if url is None:
+            if self.is_hosted:
+                return True
+            return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
+        return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
+
+    @property
     def has_key(self) -> bool:
-        """Whether a key of the client's goes to its base URL."""
+        """Whether an API key is sent to the base URL."""
         return self._requests.has_key
 
     def url_of(self, call: Call[Any]) -> str:
-        """Where a call goes; of several replicas, where it would go to the first."""
+        """The URL of a call; with several replicas, the URL at the first one."""
         return self._requests.url_of(call)
 
     def dialect_for(self, model: str | None = None) -> Dialect | None:
-        """The server type behind a model: as the client was told, by its host, else as its responses have shown."""
+        """The server type behind a model: from the settings, by its host, else as detected from its responses."""
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.endpoint_of(model)
-        if endpoint is not None:
-            return "hosted" if self._requests.is_nvidias(endpoint) else self.core.dialects.get(endpoint)
-        if self.is_hosted:
+        if self.is_platform(endpoint):
             return "hosted"
-        return self.core.dialects.of(self._bases)
+        return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
+
+    def known(self) -> dict[tuple[str, str], Any]:
+        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
+
+        The keys are what is derived, and for which model.
+        """
+        changes = self.core.dialects.changes
+        if changes != self._known_since or len(self._known) > MAX_KNOWN:
+            self._known = {}
+            self._known_since = changes
+        return self._known
 
     def assets_url(self, url: str | None = None) -> str:
-        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        """The assets URL for a call to this URL, or for the base URL."""
         return self._requests.assets_url(url)
 
-    def is_platform(self, url: str) -> bool:
-        """Whether the gateway of the hosted catalog, or a server that plays it, takes the calls to this URL."""
-        return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
-
     def server_type_for(self, model: str | None = None) -> ServerType | None:
-        """The same for all server types, those included that `dialect=` has no word for."""
+        """The same for all server types, including those without a value of `dialect=`."""
         url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
         return self.dialect_for(model) or self.core.dialects.type_of(url)
 
     def per_replica(self) -> list[Engine]:
-        """An engine for each replica alone: for what is asked of every one of them."""
+        """One engine per replica, for requests to each of them."""
         if len(self._bases) == 1:
             return [self]
         return [Engine(evolve(self.config, base_urls=(url,)), self.core) for url in self.config.base_urls]
 
     def with_attempts(self, attempts: int) -> Engine:
-        """The same with another number of attempts."""
+        """A copy with another number of attempts."""
         return Engine(evolve(self.config, retry=evolve(self.config.retry, attempts=attempts)), self.core)
 
     async def warm(self, connections: int) -> int:
-        """Open so many connections, spread over the replicas; how many are open then."""
+        """Open connections, spread over the replicas; returns how many are open."""
         warm = getattr(await self.core.transport(), "warm", None)
         if self.core.closed:
             raise ClientClosedError("the client is closed")
@@ -125,38 +154,32 @@ class Engine:
         return 0 if warm is None else await warm(list(map(self._requests.opening, bases)), self.config.timeouts)
 
     def endpoint_of(self, model: str) -> str | None:
-        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         return self._requests.endpoint_of(model)
 
     def gate(
         self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
     ) -> Gate:
-        """The gate that all slices of one call share. `patience`: for a policy that names none. `work`: see Gate."""
+        """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
         pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the client is closed."""
+        """Wait. ClientClosedError as soon as the client is closed."""
         if seconds > 0:
             await self.core.sleep(seconds)
 
     # the retry loop ------------------------------------------------------------------------------------------------
 
-    async def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> T:
+    def send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
         """Send a call and decode its JSON answer. Raises TransportError, APIStatusError, DecodeError."""
-        if observers.installed:
-            result: T = await self._observed(self._begin(call, options, gate), None)
-        else:
-            result = await self._run(self._begin(call, options, gate), None)
-        return result
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, gate), None)
 
-    async def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
-        """Send a call and return what `read` makes of its open response. Raises what `read` raises, too."""
-        if observers.installed:
-            result: R = await self._observed(self._begin(call, options, None), read)
-        else:
-            result = await self._run(self._begin(call, options, None), read)
-        return result
+    def open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> Coroutine[Any, Any, R]:
+        """Send a call and return what `read` makes of its open response. Also raises what `read` raises."""
+        run = self._observed if observers.installed else self._run
+        return run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         config, core = self.config, self.core
@@ -165,8 +188,9 @@ class Engine:
         started = time.monotonic()
         timeouts, headers = config.timeouts, None
         if options:
-            timeouts = resolve_timeouts(timeouts, options.get("timeout"))
             headers = options.get("extra_headers")
+            if options.get("timeout") is not None:
+                timeouts = resolve_timeouts(timeouts, options["timeout"])
         return CallState(
             call=call,
             headers=check_headers(headers, "extra_headers") if headers is not None else {},
@@ -208,19 +232,20 @@ class Engine:
         return result
 
     async def _run(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """THE retry loop: attempts until one has a result or a failure is the call's own.
+        """The retry loop: attempts until one succeeds or a failure is final.
 
-        A retry goes to another replica where there is one, and then at once. Beside the attempts of the policy there are
-        two free ones: without a droppable field that the server rejects, and on a fresh connection when a pooled one
-        turns out to be stale.
+        A retry goes to another replica if there is one, without delay. In addition to the attempts of the policy there are
+        two free ones: without a droppable field that the server rejects, and on a new connection after a stale one.
         """
-        if not self.core.is_ready:
-            await self.core.transport()  # the time of importing aiohttp is no replica's latency
+        core = self.core
+        transport = core.ready or await core.transport()  # importing aiohttp must not count as a replica's latency
         while True:
-            await self._acquire_slot(state)
+            if state.gate is not None or core.rate is not None or core.closed:
+                await self._acquire_slot(state)
             state.sent = time.monotonic()
             try:
-                result = await self._attempt(state, read)
+                with self._choose_replica(state):
+                    result = await self._exchange(state, transport, read)
             except NimError as error:
                 state.history.append(attempt_of(state.base_url, error, time.monotonic() - state.sent))
                 if state.observations:
@@ -235,16 +260,16 @@ class Engine:
                 if state.gate is not None:
                     state.gate.succeeded(state.ticket, result)
                 if log.isEnabledFor(logging.DEBUG):
-                    _log_call(state, result, None)
+                    log_call(state, time.monotonic(), result, None)
                 return result
 
     async def _prepare_next(self, state: CallState[Any], error: NimError) -> None:
-        """Make the state ready for the next attempt, after the wait that the failure asks for; raise a final failure."""
+        """Prepare the state for the next attempt, after the delay; raise a final failure."""
         core, gate, retries = self.core, state.gate, state.retries
         now = time.monotonic()
         kind = classify(error)
         is_free = self._retries_free(state, error)
-        reachable = not is_free and state.routing.has_another() and state.in_time(now)  # another replica, at once
+        reachable = not is_free and state.routing.has_another() and state.in_time(now)  # failover without delay
         failover = reachable and retries.may_fail_over(kind)
         at_gate = gate is not None and kind.outage and not (is_free or failover)
         delay = None
@@ -265,12 +290,12 @@ class Engine:
         if delay is None or not state.in_time(now + delay):
             raise self._final(state, error)
         log.info("attempt %d failed (%s); the next one in %.2f s", state.number, error, delay)
-        if not at_gate:  # there the wait is for a slot as well
+        if not at_gate:  # at the gate the delay is part of waiting for a slot
             await self.sleep(delay)
         state.routing.waited()
 
     def _retries_free(self, state: CallState[Any], error: NimError) -> bool:
-        """Whether the next attempt is free: without a field that the server rejects, or after a stale connection."""
+        """Whether the next attempt is free: without a rejected field, or after a stale connection."""
         if rejected := self.core.learn_rejected(state.url, state.call, error):
             log.info("%s rejects %s; sending without from now on", state.shown_url, ", ".join(sorted(rejected)))
             state.call = state.call.without(rejected)
@@ -284,11 +309,11 @@ class Engine:
         """The error that ends the call, with the history of its attempts."""
         with_history(error, tuple(state.history))
         if log.isEnabledFor(logging.DEBUG):
-            _log_call(state, None, error)
+            log_call(state, time.monotonic(), None, error)
         return error
 
     async def _acquire_slot(self, state: CallState[Any]) -> None:
-        """Wait until the next attempt may be sent: for the call's turn at the gate, or under the rate limit."""
+        """Wait until the next attempt may be sent: for a slot of the gate, or for the rate limit."""
         core, gate = self.core, state.gate
         wait = 0.0
         if gate is not None:
@@ -307,27 +332,42 @@ class Engine:
 
     # one attempt ---------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """One attempt, at the replica that is chosen for it."""
+    def _choose_replica(self, state: CallState[Any]) -> Lease | SingleEndpoint:
+        """Choose the replica of the next attempt, and what is sent there."""
         state.number += 1
-        state.lease = state.routing.acquire()
-        state.url = self._requests.url_of(state.call, state.lease.base)
+        lease = state.lease = state.routing.acquire()
+        state.url = self._requests.url_of(state.call, lease.base)
         state.call = self.core.without_rejected(state.url, state.call)
-        with state.lease:
-            if state.call.is_large and self.is_platform(state.url):
-                check_body_size(state.call.body)
-            return await self._exchange(state, read)
+        return lease
 
-    async def _exchange(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """Send, look at the status, read. The connection is given back or closed in every case."""
+    async def _exchange(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
+        """Send the request, check the status, read the response. The connection is always released or closed."""
         call, core = state.call, self.core
+        if call.is_large and self.is_platform(state.url):
+            check_body_size(call.body)
         request = await self._requests.make(call, state.url, state.headers)
         if call.stream:
             request.on_end = state.lease.end
         sent = time.monotonic()
         response: Response | None = None
         try:
-            response = await self._response(state, request, sent)
+            head, body = await transport.open(request, state.timeouts, state.deadline)
+            begun = Response(
+                head=head,
+                body=body,
+                request=request,
+                base_url=state.base_url,
+                number=state.number,
+                earlier=state.history,
+                timeouts=state.timeouts,
+                limits=self.config.limits,
+                started=state.started,
+                sent=sent,
+                clock=time.monotonic,
+            )
+            if head.status not in (200, 201):
+                await self._deliver(state, transport, begun)
+            response = begun
             core.dialects.inspect_headers(state.url, response.head.headers)
             try:
                 core.note_deprecation(call, response.head)
@@ -352,13 +392,13 @@ class Engine:
     def _note(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
-        """Remember what the attempt has shown of the model, and tell `on_attempt` of it."""
-        call = state.call
+        """Record what the attempt shows about the model, and call `on_attempt`."""
+        call, callback = state.call, self.config.on_attempt
         error = result if isinstance(result, NimError) else None
         status = None if response is None else response.head.status
         if call.model is not None:
             self.core.note_call(call.model, status, error)
-        if self.config.on_attempt is None:
+        if callback is None:
             return
         meta = None if response is None else response.meta()
         event = AttemptEvent(
@@ -374,63 +414,47 @@ class Engine:
             request_id=None if meta is None else meta.request_id,
             timings=None if meta is None else meta.timings,
         )
-        run_callback(_call_on_attempt, self.config.on_attempt, event)
+        run_callback(_call_on_attempt, callback, event)
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
-        """The record of a JSON body, or of the events that some servers send unasked."""
+        """The record of a JSON body, or of the events that some servers send although not requested."""
         call = state.call
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value = call.parse(data)
-        if type(value) is dict:
-            refuse_plain_fault(value, response.meta(), f"{call.method} {path_of(response.url)}")
-        self.core.dialects.read(response.url, call.path, value)
-        return call.decode(value, response.meta())
+        value, meta = call.parse(data), response.meta()
+        if type(value) is dict and is_fault(value):
+            refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+        self.core.dialects.read(meta.url, call.path, value)
+        return call.decode(value, meta)
 
-    async def _response(self, state: CallState[Any], request: HttpRequest, sent: float) -> Response:
-        """The response with the result in it, which need not be the first one."""
-        call = state.call
-        transport = await self.core.transport()
-        began = time.monotonic()
-        head, body = await transport.open(request, state.timeouts, state.deadline)
-        if head.status not in (200, 201) and not (
-            head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers)
-        ):
-            delivery = Delivery(
-                transport=transport,
-                request=request,
-                timeouts=state.timeouts,
-                began=began,
-                deadline=state.deadline,
-                poll=partial(self._requests.poll, call, request.url, state.headers),
-                fetch=self._requests.fetch,
-                clock=time.monotonic,
-                sleep=self.sleep,
-            )
-            head, body = await delivery.result(head, body, follow=call.follow or self.is_platform(request.url))
-        return Response(
-            head=head,
-            body=body,
+    async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
+        """Put the response with the result, after polling and redirects, in the place of this one."""
+        call, head, request = state.call, response.head, response.request
+        if head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers):
+            return
+        delivery = Delivery(
+            transport=transport,
             request=request,
-            base_url=state.base_url,
-            number=state.number,
-            earlier=state.history,
             timeouts=state.timeouts,
-            limits=self.config.limits,
-            started=state.started,
-            sent=sent,
+            began=response.sent,
+            deadline=state.deadline,
+            poll=partial(self._requests.poll, call, request.url, state.headers),
+            fetch=self._requests.fetch,
             clock=time.monotonic,
+            sleep=self.sleep,
         )
+        follow = call.follow or self.is_platform(request.url)
+        response.head, response.body = await delivery.result(head, response.body, follow=follow)
 
     async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
-        """The error for a status that is no success."""
+        """The error for a status other than success."""
         head, body, request = response.head, response.body, response.request
         if head.status < 400:
             host = head.headers.get("location", "").partition("?")[0][:200]
             body.abort()
-            problem = f"the server redirects to {host}" if host else "the server sent a redirect without a Location"
-            return RedirectError(f"{problem} (status {head.status}); nothing was sent there", host=host)
+            problem = f"the server redirects to {host}" if host else "redirect without a Location"
+            return RedirectError(f"{problem} (status {head.status}); the redirect was not followed", host=host)
         text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
         text = hide(text.decode("utf-8", "replace"), secrets_of(request.headers, request.proxy)).encode()
         return status_error(
@@ -439,15 +463,15 @@ class Engine:
             text,
             where=f"{request.method} {path_of(request.url)}",
             request_id=request_id_of(head.headers),
-            keyless=state.call.bare or head.keyless,
+            unauthenticated=state.call.unauthenticated or head.unauthenticated,
             key=self._requests.key_note(request, state.headers),
         )
 
     def _routing(self, call: Call[Any]) -> Routing:
-        """Where the attempts of a call go. Only what a model computes is measured: the rest says nothing of that."""
+        """The routing of a call's attempts. Only model calls are measured: the latency of others is unrelated."""
         if len(self._bases) == 1 or self._requests.own_url(call) is not None:
             return self._single
-        route = call.path.split("/", 2)[1]  # not what follows: it may be an id
+        route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe)
@@ -456,29 +480,12 @@ class Engine:
 def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
     try:
         callback(event)
-    except Exception:  # a fault of the callback must not become the call's
+    except Exception:  # an error in the callback must not fail the call
         log.exception("on_attempt raised")
 
 
 def _as_reader(result: object) -> Reader[Any] | None:
     return cast(Reader[Any], result) if isinstance(result, Reader) else None
-
-
-def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:
-    """One DEBUG line a call: what was asked of whom, and what it came to; no content, no secret."""
-    call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
-    failed = None if error is None or not state.history else state.history[-1].outcome
-    log.debug(
-        "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
-        call.method,
-        path_of(state.url),
-        call.model,
-        getattr(meta, "status", failed),
-        time.monotonic() - state.started,
-        getattr(usage, "total_tokens", None),
-        state.number,
-        getattr(meta, "request_id", getattr(error, "request_id", None)),
-    )
 
 
 def _restored(config: ClientConfig) -> Engine:

@@ -1,10 +1,10 @@
-"""Several base URLs that serve the same models: which of them gets the next request.
+"""Load balancing over several base URLs that serve the same models.
 
-It goes where outstanding requests × smoothed latency is least, over all replicas (docs/design.md says why not over two
-random ones). A replica that fails is left alone for a time that doubles, then tried with one request at a time; one that
-refuses for capacity is only passed over. When nothing better is left, all are taken: a call always has somewhere to go.
+A request goes to the replica with the smallest outstanding requests × smoothed latency, over all replicas (docs/design.md
+explains why not over two random ones). A failing replica is ejected for a time that doubles, then probed with one request
+at a time (half-open); one that throttles is only avoided. If no other is left, all are used: a call always has a target.
 
-Pure bookkeeping: clock and randomness are passed in, nothing is sent, and what an error means is said by `_retry.classify`.
+No I/O: clock and randomness are passed in; `_retry.classify` decides what an error means.
 """
 
 from __future__ import annotations
@@ -21,28 +21,26 @@ from nimclient._base.types import Clock
 from nimclient._retry.classify import HealthSignal, health_of
 
 SMOOTHING = 0.2  # the weight of a new sample of latency
-FORGETTING = (
-    10.0  # seconds without a sample after which half of what sets a replica apart from the fastest is forgotten
-)
-FAILURES = 3  # in a row; then the replica is ejected (at once where it cannot even be connected to)
+FORGETTING = 10.0  # seconds without a sample after which half of the difference to the fastest replica is forgotten
+FAILURES = 3  # consecutive failures before an ejection (a failed connection ejects at once)
 FIRST_EJECTION, MAX_EJECTION = 1.0, 60.0  # seconds
 FIRST_THROTTLE, MAX_THROTTLE = 0.25, 60.0  # seconds
 
 
 class Tier(IntEnum):
-    """How welcome a replica is; the lowest is taken first."""
+    """Preference of a replica; the lowest is used first."""
 
-    HALF_OPEN = 0  # its ejection is over: the next call is its probe
+    HALF_OPEN = 0  # its ejection has expired: the next call is its probe
     OPEN = 1
-    THROTTLED = 2  # it refused for capacity a moment ago
+    THROTTLED = 2  # it throttled a moment ago
     EJECTED = 3
 
 
 @define(eq=False)
 class Replica:
-    """One base URL and what is known of it. Times are monotonic seconds.
+    """One base URL and its health and latency. Times are monotonic seconds.
 
-    `open` holds the ids of its leases, adding and discarding being atomic; `probe` is the id of the one that tries it after
+    `open` holds the ids of its leases (adding and discarding is atomic); `probe` is the id of the lease that probes it after
     an ejection.
     """
 
@@ -58,33 +56,33 @@ class Replica:
     throttled_until: float = 0.0
 
     def tier(self, now: float) -> Tier:
-        """How welcome it is now."""
+        """The current preference."""
         if self.ejected_until is not None:
             return Tier.HALF_OPEN if now >= self.ejected_until and self.probe is None else Tier.EJECTED
         return Tier.THROTTLED if now < self.throttled_until else Tier.OPEN
 
     def latency(self, kind: str, fastest: float, now: float) -> float:
-        """Smoothed seconds of a call of this kind; as fast as the fastest where nothing is known, or not any more."""
+        """Smoothed latency of a call of this kind in seconds; that of the fastest replica without recent samples."""
         known = self.latencies.get(kind, fastest)
         remembered: float = 0.5 ** ((now - self.measured) / FORGETTING)
         return fastest + (known - fastest) * remembered
 
     def sample(self, kind: str, seconds: float, now: float) -> None:
-        """A call of this kind has taken so long."""
+        """Add a latency sample of a call of this kind."""
         known = self.latencies.get(kind, seconds)
         self.latencies[kind] = known + SMOOTHING * (seconds - known)
         self.measured = now
 
     def record_success(self, now: float) -> None:
-        """It answers: an ejection is over, and the next one will be shorter."""
+        """End an ejection; the next one will be shorter."""
         self.failures = 0
         self.ejected_until = None
         self.ejections = max(self.ejections - 1, 0)
-        if now >= self.throttled_until:  # else the request was under way when another one was refused
+        if now >= self.throttled_until:  # else the request was in flight when another one was throttled
             self.throttles = 0
 
     def record_failure(self, now: float, *, unreachable: bool) -> None:
-        """Eject it when that is due. What was under way when it was ejected does not count again."""
+        """Eject it when due. Failures of requests that were in flight during the ejection do not count again."""
         if self.ejected_until is not None and now < self.ejected_until:
             return
         self.failures += 1
@@ -92,12 +90,12 @@ class Replica:
             self.ejected_until = now + min(FIRST_EJECTION * 2.0**self.ejections, MAX_EJECTION)
             self.ejections = min(self.ejections + 1, 60)
             self.failures = 0
-            self.latencies.clear()  # it may come back as another server
+            self.latencies.clear()  # it may return as a different server
 
     def record_throttle(self, now: float, asked: float | None) -> None:
-        """Pass it over for as long as it asks for, else for a pause that doubles. A burst of throttles counts once.
+        """Avoid it for its Retry-After, else for a time that doubles. A burst of throttles counts once.
 
-        It answers, so that an ejection is over: a container that starts refuses until its model is loaded.
+        It responds, so an ejection ends: a starting container throttles until its model is loaded.
         """
         self.ejected_until = None
         if now >= self.throttled_until:
@@ -107,9 +105,9 @@ class Replica:
 
 
 class Lease:
-    """One request at one replica, from the choice to its end; `with lease:` around what may fail.
+    """One request at one replica, from the choice to its end; use `with lease:` around what may fail.
 
-    A stream that was opened is outstanding until `end`, anything else until the block is left.
+    An opened stream is outstanding until `end`, any other request until the end of the block.
     """
 
     __slots__ = ("_clock", "_kind", "_replica", "_started", "_stream")
@@ -140,7 +138,7 @@ class Lease:
             self.end()
 
     def _judge(self, error: BaseException | None) -> None:
-        """Note what the outcome tells about the replica."""
+        """Update the replica's health from the outcome."""
         replica, now = self._replica, self._clock()
         seconds = now - self._started
         match health_of(error):
@@ -148,7 +146,7 @@ class Lease:
                 if self._kind:
                     replica.sample(self._kind, seconds, now)
                 replica.record_success(now)
-            case HealthSignal.REJECTED:  # how fast a bad request is refused says nothing
+            case HealthSignal.REJECTED:  # the latency of a rejection is no sample
                 replica.record_success(now)
             case HealthSignal.THROTTLED:
                 replica.record_throttle(now, getattr(error, "retry_after", None))
@@ -156,37 +154,37 @@ class Lease:
                 replica.record_failure(now, unreachable=False)
             case HealthSignal.UNREACHABLE:
                 replica.record_failure(now, unreachable=True)
-            case HealthSignal.UNKNOWN:  # the caller gave up: it takes at least that long
+            case HealthSignal.UNKNOWN:  # cancelled: the latency is at least the elapsed time
                 if self._kind and seconds > replica.latencies.get(self._kind, seconds):
                     replica.sample(self._kind, seconds, now)
 
     def end(self) -> None:
-        """It is outstanding no more. May be called again."""
+        """End the request. May be called more than once."""
         self._replica.open.discard(id(self))
         if self._replica.probe == id(self):
             self._replica.probe = None
 
-    __del__ = end  # a stream whose loop is gone has nobody else to end it
+    __del__ = end  # nothing else ends a stream whose loop is closed
 
 
 class Routing(Protocol):
     """Where the attempts of one call go."""
 
     def acquire(self) -> Lease | SingleEndpoint:
-        """The place of the next attempt."""
+        """A lease for the next attempt."""
         ...
 
     def has_another(self) -> bool:
-        """Whether there is a replica that this call has not been to and that is expected to take it."""
+        """Whether there is a healthy replica that this call has not tried."""
         ...
 
     def waited(self) -> None:
-        """Time has passed: all replicas may be tried again."""
+        """Allow all replicas again after a delay."""
         ...
 
 
 class SingleEndpoint:
-    """The way of a call to which one server is open; also its only lease."""
+    """The routing of a call that can go to one server only; also its only lease."""
 
     __slots__ = ("base",)
 
@@ -215,7 +213,7 @@ class SingleEndpoint:
 
 
 class Replicas:
-    """All replicas of a client: shared by its copies, by all loops and threads."""
+    """All replicas of a client, shared by its copies, all loops and threads."""
 
     def __init__(self, bases: Sequence[BaseURL], clock: Clock, random: Callable[[], float]) -> None:
         self._members = [Replica(base) for base in bases]
@@ -223,15 +221,15 @@ class Replicas:
         self._random = random
 
     def routing(self, kind: str, *, stream: bool, may_probe: bool) -> ReplicaRouting:
-        """The way of one call. `kind` names calls of like duration; "" is not measured.
+        """The routing of one call. `kind` groups calls of similar duration; "" is not measured.
 
-        `may_probe`: it will be repeated elsewhere if the replica turns out to be broken still.
+        `may_probe`: the call can be retried at another replica if the probe fails.
         """
         return ReplicaRouting(self._members, kind, self._clock, self._random, stream=stream, may_probe=may_probe)
 
 
 class ReplicaRouting:
-    """The way of one call through the replicas: a retry goes where it has not been, as long as that is expected to work."""
+    """The routing of one call over the replicas: a retry prefers a healthy replica that was not tried."""
 
     __slots__ = ("_clock", "_kind", "_may_probe", "_members", "_random", "_stream", "_tried")
 

@@ -1,6 +1,4 @@
-"""What a request of a client looks like: its URL, its key, its headers, its proxy. Nothing of the client's goes where it
-does not belong, and that is decided here and nowhere else.
-"""
+"""Builds requests: URL, key, headers, proxy. Only this module decides where the client's credentials and headers are sent."""
 
 from __future__ import annotations
 
@@ -22,12 +20,12 @@ from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, 
 USER_AGENT = f"nimclient/{__version__}"
 MAX_PREPARED = 256
 _OF_THE_CALL = frozenset(map(str.lower, (POLL_HEADER, ASSETS_HEADER, OLD_ASSETS_HEADER, "Content-Type")))
-"""Headers that a poll for the result of a call does not have, or has with a value of its own."""
+"""Headers that a poll for the result of a call does not send, or sends with another value."""
 
 
 @frozen
 class _Prepared:
-    """What the requests to one URL have in common. `secret`: a key that a function of the caller's gives each time."""
+    """The shared part of requests to one URL. `secret`: a callable key, to be called for each request."""
 
     headers: Mapping[str, str] = field(repr=False)
     secret: Secret | None
@@ -35,7 +33,7 @@ class _Prepared:
 
 
 class Requests:
-    """Makes the requests of one client; `proxies` remembers the environment's proxy of each origin."""
+    """Builds the requests of one client; `proxies` caches the environment's proxy for each origin."""
 
     def __init__(self, config: ClientConfig, catalog: Catalog, proxies: dict[str, str | None]) -> None:
         self.bases = tuple(map(parse_base_url, config.base_urls))
@@ -43,6 +41,7 @@ class Requests:
         """Whether the base URL is one of NVIDIA's own hosts."""
         self._config = config
         self._catalog = catalog
+        self._has_endpoints = self.is_hosted or bool(catalog.own)
         self._proxies = proxies
         own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
@@ -51,7 +50,7 @@ class Requests:
 
     @property
     def has_key(self) -> bool:
-        """Whether a key goes to the base URL."""
+        """Whether a key is sent to the base URL."""
         return self._secret(self.bases[0].origin) is not None
 
     def is_nvidias(self, url: str) -> bool:
@@ -59,37 +58,37 @@ class Requests:
         return is_nvidia(self.origin(url))
 
     def url_of(self, call: Call[Any], base: BaseURL | None = None) -> str:
-        """Where a call goes: the model's own endpoint if it has one, else below the API root or the root of this replica."""
+        """The URL of a call: the model's own endpoint if it has one, else below the API root or the root of this replica."""
         base = base or self.bases[0]
         return self.own_url(call) or (base.root if call.at_root else base.api) + call.path
 
     def own_url(self, call: Call[Any]) -> str | None:
-        """The URL of a call that goes to one place only."""
+        """The URL of a call that cannot go to another replica."""
         if not call.path.startswith("/"):
             return call.path
-        if call.model is not None and call.method == "POST" and not call.at_root:
+        if self._has_endpoints and call.model is not None and call.method == "POST" and not call.at_root:
             return self.endpoint_of(call.model)
         return None
 
     def endpoint_of(self, model: str) -> str | None:
-        """The URL of the model's own: the caller's, or in the hosted catalog the table's."""
+        """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         known = self._catalog.own.get(model) or (self._catalog.get(model) if self.is_hosted else None)
         return None if known is None else known.endpoint
 
     def assets_url(self, url: str | None = None) -> str:
-        """Where the assets for a call to this URL are kept, or those of the base URL."""
+        """The assets URL for a call to this URL, or for the base URL."""
         base = self.bases[0] if url is None else self.base_of(url) or self.bases[0]
         origin = base.origin if url is None else self.origin(url)
         return assets_url(origin, base.root, nvidia=is_nvidia(origin))
 
     async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
-        """The request of a call. `extra` are the caller's headers for this call: they come last."""
-        if call.bare:
+        """The request of a call. `extra`: the caller's headers for this call, which override others."""
+        if call.unauthenticated:
             return self.unauthenticated(call.method, url, call.headers, call.body)
         key = (url, call.accept, call.stream, call.body is not None)
         prepared = self._prepared.get(key) or self._prepare(key)
         headers = dict(prepared.headers)
-        if prepared.secret is not None:  # headers of the caller's own come after it
+        if prepared.secret is not None:  # the caller's headers override it
             headers = {"Authorization": await call_user(prepared.secret.bearer), **headers}
         if call.headers:
             headers.update(call.headers)
@@ -98,7 +97,7 @@ class Requests:
         return HttpRequest(call.method, url, headers, call.body, prepared.proxy)
 
     def _prepare(self, key: tuple[str, str, bool, bool]) -> _Prepared:
-        """What the requests to a URL have in common: made once, and looked up from then on."""
+        """The shared part of requests to a URL, cached."""
         url, accept, stream, has_body = key
         origin = self.origin(url)
         secret = self._secret(origin)
@@ -111,7 +110,7 @@ class Requests:
             headers.update(self._config.headers)
         asked_each_time = None if secret is None or secret.is_literal else secret
         made = _Prepared(headers, asked_each_time, self._proxy(origin))
-        if len(self._prepared) >= MAX_PREPARED:  # URLs with ids in them
+        if len(self._prepared) >= MAX_PREPARED:  # URLs may contain ids
             self._prepared.clear()
         self._prepared[key] = made
         return made
@@ -119,7 +118,7 @@ class Requests:
     async def poll(
         self, call: Call[Any], url: str, extra: Mapping[str, str], request_id: str, seconds: int
     ) -> HttpRequest:
-        """What asks for the result of an accepted request. The caller's headers go to the origin of the call only."""
+        """The request that polls for the result of an accepted request. The caller's headers go to the call's origin only."""
         origin = self.origin(url)
         base = self.base_of(url) or self.bases[0]
         status = status_url(url, origin, base.root, request_id, nvidia=is_nvidia(origin))
@@ -134,20 +133,20 @@ class Requests:
         return HttpRequest("GET", status, headers, None, self._proxy(there))
 
     def fetch(self, address: str) -> HttpRequest:
-        """What fetches a result from where a response says that it lies."""
+        """The request that fetches a result from the address given in a response."""
         return self.unauthenticated("GET", address, {"Accept": "*/*", "User-Agent": USER_AGENT}, None)
 
     def unauthenticated(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
-        """A request with nothing of the client's in it, for an address that a server has named."""
-        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), anonymous=True)
+        """A request without credentials and headers of the client, for an address given by a server."""
+        return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), unauthenticated=True)
 
     def opening(self, base: BaseURL) -> HttpRequest:
-        """A request that is never sent: it says where a connection goes."""
+        """A request that is never sent: it specifies the target of a connection."""
         return HttpRequest("GET", base.api, {}, None, self._proxy(base.origin))
 
     def key_note(self, request: HttpRequest, extra: Mapping[str, str]) -> str:
-        """Which key a request was sent with, or why with none, for the advice after a 401."""
-        if request.anonymous:
+        """Which key a request was sent with, or why without, for the message of a 401."""
+        if request.unauthenticated:
             return ""
         own = next((name for name in (*extra, *self._config.headers) if is_credential_header(name)), None)
         if own is not None and request.headers.get(own):
@@ -167,11 +166,11 @@ class Requests:
         return base.origin if base is not None else origin_elsewhere(url)
 
     def _is_ours(self, origin: str) -> bool:
-        """Whether this origin is one of those the client was made for: where its own headers may go."""
+        """Whether this origin is a configured one, to which the client's headers may be sent."""
         return origin in self._origins or (self.is_hosted and is_nvidia(origin))
 
     def _proxy(self, origin: str) -> str | None:
-        """The proxy of the settings, else the environment's for this origin, looked up once."""
+        """The configured proxy, else the environment's for this origin, cached."""
         if self._config.proxy is not None or not self._config.trust_env:
             return self._config.proxy
         if origin not in self._proxies:
@@ -179,14 +178,14 @@ class Requests:
         return self._proxies[origin]
 
     def _secret(self, origin: str) -> Secret | None:
-        """The key that may go to this origin."""
+        """The key that may be sent to this origin."""
         if origin not in self._secrets:
             self._secrets[origin] = self._config.credentials.for_origin(origin, self.bases[0].origin, self._origins)
         return self._secrets[origin]
 
 
 def _headers(accept: str, *, stream: bool) -> dict[str, str]:
-    """What every request has."""
+    """The headers of every request."""
     return {
         "Accept": "text/event-stream" if stream else accept,
         "Accept-Encoding": "identity" if stream else "gzip, deflate",

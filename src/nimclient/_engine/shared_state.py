@@ -1,4 +1,4 @@
-"""What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+"""State shared by a client and its `with_options` copies: pools, retry budget, and what was learned about servers."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TRANSPORT = "nimclient._http.aiohttp"
 
 
 class SharedState:
-    """What a client and its `with_options` copies share: the pools, the retry budget, and what was learned of the server."""
+    """State shared by a client and its `with_options` copies: pools, retry budget, and what was learned about servers."""
 
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
@@ -60,8 +60,8 @@ class SharedState:
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
         self.dialects = Dialects()
-        self.called: dict[str, bool] = {}  # models by what calls have shown: whether they can be called
-        self.ranking_form: Form | None = None  # the one that this server has answered
+        self.called: dict[str, bool] = {}  # by model: whether calls have shown that it can be called
+        self.ranking_form: Form | None = None  # the form that the server accepts
         self._warnings: set[str] = set()
         self._transport = cast("Transport | None", config.transport)
         self._sleeper = Sleeper()
@@ -71,12 +71,12 @@ class SharedState:
         self.proxies: dict[str, str | None] = {}
 
     @property
-    def is_ready(self) -> bool:
-        """Whether there is a transport."""
-        return self._transport is not None
+    def ready(self) -> Transport | None:
+        """The transport, if there is one already."""
+        return self._transport
 
     async def transport(self) -> Transport:
-        """The transport; aiohttp is imported by the first call, in a worker thread: it takes a tenth of a second."""
+        """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
         if self._transport is None:
             if _TRANSPORT not in sys.modules:
                 from anyio import to_thread
@@ -93,33 +93,33 @@ class SharedState:
 
     @property
     def replicas(self) -> Replicas:
-        """Which replica gets the next request; a forked child, which has no requests under way, begins anew."""
+        """The replicas; a forked child, which has no requests in flight, gets a new object."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._replicas = Replicas(self._bases, time.monotonic, random.random)
         return self._replicas
 
     async def aclose(self) -> None:
-        """Close the pools. Calls under way end with ClientClosedError."""
+        """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
         if self._transport is not None:
             await self._transport.aclose()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait so long. ClientClosedError as soon as the client is closed."""
+        """Wait. ClientClosedError as soon as the client is closed."""
         if self.closed or not await self._sleeper.sleep(seconds):
             raise ClientClosedError("the client was closed during the call")
 
     def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
-        """Remember that a model has answered, or that it is not to be had: a list does not tell (`Model.callable`)."""
+        """Record whether a model can be called (`Model.callable`), which the model list does not show."""
         if status is not None and 200 <= status < 300:
             self.called[model] = True
         elif isinstance(failure, (ModelNotFoundError, GoneError)):
             self.called[model] = False
 
     def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
-        """Warn at the caller's line, unless this client has warned of this text, or of this subject, before."""
+        """Warn at the caller's line, unless this client has already warned of this text or subject."""
         if (subject or text) not in self._warnings:
             self._warnings.add(subject or text)
             run_callback(warn_caller, text, category)
@@ -130,7 +130,7 @@ class SharedState:
         return call.without(rejected) if rejected and not rejected.isdisjoint(call.droppable_fields) else call
 
     def learn_rejected(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
-        """Remember which droppable fields a 400 or 422 objects to."""
+        """Record which droppable fields a 400 or 422 rejects."""
         if not isinstance(error, APIStatusError):
             return frozenset()
         named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
@@ -140,7 +140,7 @@ class SharedState:
         return named
 
     def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:
-        """Warn, once for each model, where the server says that it will be gone."""
+        """Warn, once per model, if the server says that it will be removed."""
         value = head.headers.find(b"deprecation")
         if value is not None:
             words = deprecation(call.model, call.shown_path, value)

@@ -1,43 +1,83 @@
-"""The pool of one event loop: its connections, the slots that bound how many are used at once, and how it ends.
+"""The pool of one event loop: its connections, the slots that limit concurrency, and its shutdown.
 
-It ends by `aclose`, or with its loop: it hangs on an async generator, which `asyncio.run` ends. Where the loop was closed
-by hand, or stayed in a parent process, the pool is an orphan.
+It ends by `aclose`, or with its loop through an async generator that `asyncio.run` finalizes. If the loop was closed
+manually, or belongs to a parent process, the pool is an orphan.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeAlias
 from weakref import WeakMethod
+
+from attrs import define, field
 
 from nimclient._http.base import TransportSettings
 from nimclient._http.connection import Connector
 from nimclient._http.errors import closed_during_the_call
 from nimclient._http.head import Heads
-from nimclient._http.tls import anonymous_setting
+from nimclient._http.tls import unauthenticated_setting
 from nimclient._http.watchdog import Alarm, Watchdog
 
 UNBOUNDED = 2**31
 
 Forget: TypeAlias = WeakMethod[Callable[[asyncio.AbstractEventLoop], None]]
-"""What is told that the pool of a loop is closed, if it still exists."""
+"""Called when the pool of a loop is closed."""
 
 
 class InFlight(Protocol):
-    """What a pool wants of a request in flight."""
+    """The interface of a request in flight, as the pool needs it."""
 
     watchdog: Watchdog
 
 
+@define
+class Slots:
+    """How many requests may be in flight yet. One that waits is handed its slot in turn: while some wait, none is free."""
+
+    free: int
+    _waiting: deque[asyncio.Future[None]] = field(factory=deque["asyncio.Future[None]"])
+
+    def take(self) -> bool:
+        """Take a slot, if one is free."""
+        if not self.free:
+            return False
+        self.free -= 1
+        return True
+
+    async def wait(self) -> None:
+        """Take the next slot that is given back."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():  # the slot came, too
+                self.release()
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            raise
+
+    def release(self) -> None:
+        """Give a slot back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
 class Pool:
-    """The connections of one loop and what uses them."""
+    """The connections of one loop and the requests that use them."""
 
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.loop, ssl)
-        self.heads = Heads(self.loop, anonymous_setting(settings.verify, settings.cert))
-        self.slots = asyncio.Semaphore(settings.limits.concurrency or UNBOUNDED)
+        self.heads = Heads(self.loop, unauthenticated_setting(settings.verify, settings.cert))
+        self.slots = Slots(settings.limits.concurrency or UNBOUNDED)
         self.alarm = Alarm(self.loop)
         self.attempts: set[InFlight] = set()
         self.closed = False
@@ -45,28 +85,28 @@ class Pool:
         self._is_parents = False
 
     def is_here(self) -> bool:
-        """Whether its loop is the one that runs here."""
+        """Whether its loop is the running one."""
         try:
             return asyncio.get_running_loop() is self.loop and not self._is_parents
         except RuntimeError:
             return False
 
     def is_idle(self) -> bool:
-        """Whether nothing is in flight or waits: no slot is taken."""
-        return not self.attempts and not self.slots.locked()
+        """Whether nothing is in flight or waiting."""
+        return not self.attempts and self.slots.free > 0
 
     async def close_with_loop(self, forget: Forget) -> None:
-        """Make the end of the loop close the connections: a primed async generator is what a loop ends by itself."""
+        """Close the connections at the end of the loop, which finalizes its started async generators."""
         self._holder = _hold(forget, self.loop, self.connector)
         await anext(self._holder)
 
     async def aclose(self) -> None:
-        """Close all connections; whatever is in flight or waits ends with ClientClosedError."""
+        """Close all connections; requests in flight or waiting end with ClientClosedError."""
         self.closed = True
         for attempt in list(self.attempts):
             attempt.watchdog.interrupt(closed_during_the_call())
         self.alarm.close()
-        holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
+        holder, self._holder = self._holder, None  # a generator cannot be closed twice concurrently
         if holder is not None:
             await holder.aclose()
 
@@ -75,20 +115,20 @@ class Pool:
         self._closing = self.loop.create_task(self.aclose())
 
     def is_orphan(self) -> bool:
-        """Whether no loop of this process serves it any more; its sockets are closed then."""
+        """Whether it has no loop in this process; its sockets are closed then."""
         if self.loop.is_closed():
             self.connector.close_without_loop()
             return True
         return self._is_parents
 
     def reset_after_fork(self) -> None:
-        """Give up a forked child's copies of the sockets; the parent goes on using them."""
+        """Release a forked child's copies of the sockets; the parent continues to use them."""
         self._is_parents = True
         self.connector.reset_after_fork()
 
 
 async def _hold(forget: Forget, loop: asyncio.AbstractEventLoop, connector: Connector) -> AsyncGenerator[None]:
-    """Holds no pool: one that nobody refers to any more is gone at once, and its loop ends this."""
+    """Has no reference to the pool, which can be garbage-collected before the loop ends."""
     try:
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import evolve
 
@@ -19,6 +19,15 @@ from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import read_chat
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.media import Image
+
+
+class ChatForm(NamedTuple):
+    """What a chat looks like for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
+
+    hosted: bool
+    developer: bool
+    assets: bool
+    switch: str | None
 
 
 class ChatCalls(Resource):
@@ -39,12 +48,9 @@ class ChatCalls(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
         """The call in the form that the server behind this model takes."""
-        engine = self._engine
-        dialect = engine.dialect_for(model)
-        hosted = dialect == "hosted"
-        own = engine.catalog.own.get(model or "")
+        form = self._form(model)
         uploads: tuple[Image, ...] = ()
-        if hosted and model is not None and takes_assets(model):
+        if form.assets:
             messages, uploads = with_pending(messages)
         call = chat_call(
             method,
@@ -52,18 +58,38 @@ class ChatCalls(Resource):
             model,
             options,
             stream=stream,
-            hosted=hosted,
-            developer=not hosted and dialect != "dynamo",
-            switch=None if own is None else own.thinking_switch,
+            hosted=form.hosted,
+            developer=form.developer,
+            switch=form.switch,
         )
         return evolve(call, uploads=uploads) if uploads else call
 
-    async def _ask(
+    def _form(self, model: str | None) -> ChatForm:
+        """The form of a chat with this model, as far as its server is known."""
+        engine = self._engine
+        known = engine.known()
+        form: ChatForm | None = known.get(("form of a chat", model or ""))
+        if form is None:
+            dialect = engine.dialect_for(model)
+            hosted = dialect == "hosted"
+            own = engine.catalog.own.get(model or "")
+            form = known["form of a chat", model or ""] = ChatForm(
+                hosted=hosted,
+                developer=not hosted and dialect != "dynamo",
+                assets=hosted and model is not None and takes_assets(model),
+                switch=None if own is None else own.thinking_switch,
+            )
+        return form
+
+    def _ask(
         self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None = None
-    ) -> ChatCompletion:
+    ) -> Awaitable[ChatCompletion]:
         """Send a call, its large images beside it."""
-        if not call.uploads:
-            return await self._send(call, options, gate)
+        return self._upload_and_ask(call, options, gate) if call.uploads else self._send(call, options, gate)
+
+    async def _upload_and_ask(
+        self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None
+    ) -> ChatCompletion:
         async with uploaded(self._engine, call, options) as complete:
             return await self._send(complete, options, gate)
 
@@ -71,9 +97,10 @@ class ChatCalls(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """What opens a stream of this call. Bad input raises here."""
+        given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=True)
-        return partial(self._open_stream, call, method, messages, options)
+        call = self._call_for(method, messages, name, given, stream=True)
+        return partial(self._open_stream, call, method, messages, given)
 
     async def _open_stream(
         self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]

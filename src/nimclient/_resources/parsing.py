@@ -1,4 +1,4 @@
-"""chat.parse: ask in the forms that the server may take, remember which it refuses, ask again where the output is wrong."""
+"""chat.parse: request structured output in a form that the server accepts, and retry invalid output."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
     FORM_NAMES,
+    FORMAT_OPTIONS,
     FORMS,
     Output,
     Via,
@@ -42,6 +43,8 @@ async def parse(
 ) -> Parsed[Any]:
     """See AsyncChat.parse."""
     check_no_format(options)
+    defaults = chat._with_defaults("chat", {})
+    options = {**{name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, **options}
     check_word("via", via, FORMS)
     most = check_whole("retries", retries, 0) or 0
     output = output_of(form)
@@ -87,6 +90,6 @@ async def _ask(
 async def _call(
     chat: ChatCalls, wire: list[JsonDict], output: Output, form: Via, model: str | None, options: Mapping[str, Any]
 ) -> Call[ChatCompletion]:
-    """The call that asks for the output in this form."""
+    """The call that requests the output in this form."""
     asked = {**options, **form_fields(form, output, options)}
     return await chat._call("chat.parse", form_messages(form, output, wire), model, asked)

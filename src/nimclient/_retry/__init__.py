@@ -1,1 +1,1 @@
-"""What a failure means, in one table, and when to try again: policy, backoff, Retry-After, budget. No I/O, no clock."""
+"""Classification of failures in one table, and when to retry: policy, backoff, Retry-After, budget. No I/O, no clock."""

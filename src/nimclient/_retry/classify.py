@@ -1,7 +1,7 @@
-"""THE failure table: what one failed attempt means, in one row of five columns. Nothing else in the package judges an error.
+"""The failure table: what one failed attempt means, as a row of five columns. No other module classifies errors.
 
-Retries read `retryable` and `state`, replicas `health`, calls over many items `scope` and `outage`. The rows are named; what
-picks one is the class of the error and its status. Words are asked only by `scope_of`, which says whose failure it is.
+Retries read `retryable` and `state`, replicas `health`, calls over many items `scope` and `outage`. The class of
+the error and its status select the row. Only `scope_of` also looks at the text of the error.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from nimclient.errors import (
 
 
 class RequestState(Enum):
-    """How far the request came."""
+    """How far the request got."""
 
-    NOT_SENT = "not sent"  # or turned away unread: a repeat carries it out once
-    AMBIGUOUS = "ambiguous"  # sent, and it may have been carried out
-    ANSWERED = "answered"  # an answer came, and it is no use
+    NOT_SENT = "not sent"  # or rejected unread: a retry cannot execute it twice
+    AMBIGUOUS = "ambiguous"  # sent, and possibly executed
+    ANSWERED = "answered"  # a response arrived that cannot be used
 
 
 class HealthSignal(Enum):
-    """What the outcome of a request tells about the server it went to."""
+    """What the outcome of a request shows about the server."""
 
-    OK = "ok"  # it answers, and this is how long it takes
-    REJECTED = "rejected"  # it answers, and does not like the request
-    THROTTLED = "throttled"  # it answers that it is busy
-    FAILING = "failing"  # it broke the connection, timed out, or answered nonsense or 5xx
-    UNREACHABLE = "unreachable"  # no connection to it could be made
-    UNKNOWN = "unknown"  # the caller gave up, or the fault was on this side
+    OK = "ok"  # it responds; the latency is a sample
+    REJECTED = "rejected"  # it responds, but rejects the request
+    THROTTLED = "throttled"  # it responds that it is busy
+    FAILING = "failing"  # it broke the connection, timed out, or sent a malformed response or 5xx
+    UNREACHABLE = "unreachable"  # no connection could be made
+    UNKNOWN = "unknown"  # the call was cancelled, or failed on the client's side
 
 
 class FailureScope(Enum):
-    """Whose failure it is, of a call that sends many items in slices."""
+    """What a failure affects in a call that sends many items in slices."""
 
-    CALL = "call"  # every slice would meet it: model, key, options, no connection
-    REQUEST = "request"  # too many texts at once
-    ITEM = "item"  # one of the texts, most likely
+    CALL = "call"  # every slice would fail: model, key, options, no connection
+    REQUEST = "request"  # too many texts in the request
+    ITEM = "item"  # most likely one of the texts
     UNCLEAR = "unclear"  # one of the texts, or the server as a whole
 
 
@@ -62,8 +62,8 @@ class FailureScope(Enum):
 class FailureKind:
     """A row of the table.
 
-    `retryable`: another attempt may end differently. `scope`: whose failure it is as far as the class of the error tells.
-    `outage`: it tells nothing of the items, and passes: calls over many items wait for its end and spend no attempt.
+    `retryable`: another attempt may succeed. `scope`: what the failure affects, as far as the class of the error shows.
+    `outage`: a temporary failure unrelated to the items: calls over many items wait for its end without using attempts.
     """
 
     retryable: bool
@@ -74,7 +74,7 @@ class FailureKind:
 
     @property
     def is_throttled(self) -> bool:
-        """Whether the server is busy, or not up yet, and has not begun the request: a repeat is safe, later."""
+        """Whether the server is busy or still starting and has not begun the request: a later retry is safe."""
         return self.outage and self.state is RequestState.NOT_SENT
 
 
@@ -84,20 +84,24 @@ REJECTED = FailureKind(False, _S.ANSWERED, _H.REJECTED)
 CONFLICT = FailureKind(True, _S.AMBIGUOUS, _H.REJECTED, _F.UNCLEAR)
 THROTTLED = FailureKind(True, _S.NOT_SENT, _H.THROTTLED, outage=True)
 SERVER_ERROR = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
-NO_UPSTREAM = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, outage=True)  # a gateway does not reach the server behind it
+NO_UPSTREAM = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, outage=True)  # a gateway cannot reach the server behind it
 UNSUPPORTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)
 CONNECTION_REFUSED = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE, outage=True)
 UNREACHABLE = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE)
-UNTRUSTED = FailureKind(False, _S.NOT_SENT, _H.UNREACHABLE)  # TLS: the same server would fail again, another may not
+UNTRUSTED = FailureKind(
+    False, _S.NOT_SENT, _H.UNREACHABLE
+)  # TLS: the same server would fail again, another one may not
 OUT_OF_RESOURCES = FailureKind(True, _S.NOT_SENT, _H.UNKNOWN)
 STALE_CONNECTION = FailureKind(True, _S.AMBIGUOUS, _H.UNKNOWN, _F.UNCLEAR)
 INTERRUPTED = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
 OUT_OF_TIME = FailureKind(False, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
-LOST_RESULT = FailureKind(False, _S.AMBIGUOUS, _H.FAILING)  # accepted, and the result did not come: it may still run
+LOST_RESULT = FailureKind(
+    False, _S.AMBIGUOUS, _H.FAILING
+)  # accepted, but the result was not received: it may still run
 MALFORMED = FailureKind(True, _S.ANSWERED, _H.FAILING, _F.UNCLEAR)
 MISMATCHED = FailureKind(True, _S.ANSWERED, _H.FAILING, _F.ITEM)
 TOO_LARGE = FailureKind(False, _S.ANSWERED, _H.UNKNOWN, _F.REQUEST)
-ACCEPTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)  # a 202 that cannot be asked for: a repeat would start it twice
+ACCEPTED = FailureKind(False, _S.ANSWERED, _H.UNKNOWN)  # a 202 that cannot be polled: a retry would start it twice
 BAD_BODY = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN, _F.ITEM)
 LOCAL = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN)
 
@@ -110,10 +114,10 @@ _STATUSES = {
 
 
 def classify(error: NimError) -> FailureKind:
-    """The row of a failure of one attempt, before anything of the answer was handed out."""
+    """The row of a failed attempt, before any part of the response was delivered to the caller."""
     match error:
         case ContextLengthError():
-            return REJECTED  # llama-server says so with a 500
+            return REJECTED  # llama-server sends a 500
         case APIStatusError(status=status) | StreamFaultError(status=int() as status):
             return classify_status(status)
         case ConnectError(kind=kind):
@@ -132,7 +136,7 @@ def classify(error: NimError) -> FailureKind:
             return MISMATCHED
         case ProtocolError() | DecodeError():
             return MALFORMED
-        case ConfigurationError(path="body"):  # larger than a request may be
+        case ConfigurationError(path="body"):  # the body exceeds a limit
             return BAD_BODY
         case _:
             return LOCAL
@@ -153,17 +157,18 @@ def classify_status(status: int) -> FailureKind:
 
 
 def health_of(error: BaseException | None) -> HealthSignal:
-    """What the outcome of one request tells of the server; None is a success."""
+    """What the outcome of one request shows about the server; None is a success."""
     if error is None:
         return HealthSignal.OK
     return classify(error).health if isinstance(error, NimError) else HealthSignal.UNKNOWN
 
 
 def scope_of(error: NimError, fields: Collection[str]) -> FailureScope:
-    """Whose failure a slice's is. `fields` are those of the body beside `input`: an error that names one is the call's.
+    """What the failure of a slice affects. `fields` are the body's fields other than `input`: an error that names one affects
+    the whole call.
 
-    A server's own 5xx, a hang and a broken connection may be one text's doing (a crash of the tokenizer), so they are not
-    the call's; throttling, which has used up its patience by now, is.
+    A 5xx, a hang and a broken connection may be caused by one text (a crash of the tokenizer), so they do not affect the
+    call; throttling that exhausted its retries does.
     """
     if not is_status(error, 400, 413, 422):
         return classify(error).scope
@@ -185,23 +190,23 @@ def _names_the_call(error: NimError, fields: Collection[str]) -> bool:
 
 
 def is_status(error: NimError, *statuses: int) -> bool:
-    """Whether the server said one of these statuses, as the answer's own or in an error object of a 200."""
+    """Whether the server sent one of these statuses, as the response's own or in an error object of a 200."""
     return isinstance(error, (APIStatusError, StreamFaultError)) and error.status in statuses
 
 
 def rejects_count(error: NimError) -> bool:
-    """Whether the server says that there are too many texts in the request."""
+    """Whether the error says that the request has too many texts."""
     return is_status(error, 400, 413, 422) and wording.TOO_MANY_TEXTS.search(error.message) is not None
 
 
 def max_texts(error: NimError, count: int) -> int | None:
-    """The number of texts that the rejection of `count` says is allowed ("maximum allowed batch size 32"), if it does."""
+    """The maximum number of texts, if the rejection of `count` texts states it ("maximum allowed batch size 32")."""
     numbers = map(int, wording.ALLOWED_NUMBER.findall(error.message)) if rejects_count(error) else ()
     return next((number for number in numbers if 0 < number < count), None)
 
 
 def rejects_field(error: APIStatusError, field: str) -> bool:
-    """Whether a 400 or 422 names this field of the body, or what is in it, as what it objects to."""
+    """Whether a 400 or 422 is about this field of the body or its content."""
     names = ("stream_options", "include_usage") if field == "stream_options" else (field,)
     return error.status in (400, 422) and (
         error.param in names or any(wording.mentions(error.body, name) for name in names)
@@ -209,7 +214,7 @@ def rejects_field(error: APIStatusError, field: str) -> bool:
 
 
 def rejects_form(error: APIStatusError, names: Iterable[str]) -> bool:
-    """Whether a 400 or 422 names one of these fields or types of an output format, not the schema in it."""
+    """Whether a 400 or 422 is about one of these fields or types of an output format, rather than the schema in it."""
     if isinstance(error, ContextLengthError) or error.status not in (400, 422):
         return False
     words = f"{error.param or ''} {error.message}"
@@ -217,5 +222,5 @@ def rejects_form(error: APIStatusError, names: Iterable[str]) -> bool:
 
 
 def is_no_route(error: APIStatusError) -> bool:
-    """Whether the server says that there is no such route, rather than no such model."""
+    """Whether the server has no such route, rather than no such model."""
     return error.status in (404, 405, 501) and not isinstance(error, ModelNotFoundError)

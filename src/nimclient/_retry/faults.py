@@ -1,8 +1,9 @@
-"""Error responses: (status, headers, body) of any server → one error of ours.
+"""Error responses: (status, headers, body) of any server → an error of nimclient.
 
-The body is sniffed, never trusted to be of a server type: a hosted call may be answered by the platform (RFC 7807, plain
-text), by the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo, FastAPI's detail list), or by
-a gateway in between (Apigee's fault, Cloudflare's list). The HTTP status decides the class; the words only refine it.
+The form of the body is detected, not derived from the server type: the response to a hosted call may come from the
+platform (RFC 7807, plain text), from the container behind it (vLLM's nested error, the flat one of old vLLM and Dynamo,
+FastAPI's detail list), or from a gateway in between (Apigee's fault, Cloudflare's list). The HTTP status decides the class;
+the text only refines it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from nimclient.records._decode import object_or_empty, objects, whole_number
 
 MAX_ERROR_BODY = 64 * 1024
 OFFLINE_SECONDS = 600.0
-"""A Retry-After of a 503 that is no load any more: the hosted catalog says 10800 for a model that was taken offline."""
+"""A Retry-After of a 503 beyond which the cause is not load: the hosted catalog sends 10800 for a model taken offline."""
 
 _BY_STATUS: dict[int, type[APIStatusError]] = {
     400: BadRequestError,
@@ -65,12 +66,12 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
     503: ServiceUnavailableError,
 }
 _ANSWERS = {"data", "rankings", "results"}
-"""What answers hold that a gateway may send a `code` or `message` beside."""
+"""Fields of ordinary responses, which a gateway may send together with a `code` or `message`."""
 _MAX_WORDS_DEPTH = 3
-"""How many objects below each other are looked into for the words of an error."""
+"""How many nested objects are searched for the text of an error."""
 
 _MAX_DETAIL_DEPTH = 50
-"""A deeper `detail` is kept as text: it could not be pickled or shown."""
+"""A deeper `detail` is kept as text, since it could not be pickled or printed."""
 
 _MAX_CODE_LENGTH = 200
 _HINTS = {
@@ -81,7 +82,7 @@ _HINTS = {
 
 @frozen
 class Fault:
-    """What a body says went wrong."""
+    """The content of an error body."""
 
     message: str
     code: str | int | None = None
@@ -98,7 +99,7 @@ def status_error(
     *,
     where: str,
     request_id: str | None,
-    keyless: bool = False,
+    unauthenticated: bool = False,
     key: str = "",
     carried_by: int | None = None,
 ) -> APIStatusError:
@@ -106,19 +107,19 @@ def status_error(
 
     Args:
         status: The HTTP status.
-        headers: Those of the response: they may say how long to wait.
-        body: What was read of it.
-        where: Method and path, for the text.
-        request_id: That of the headers; else the one that NVCF's workers write into the body is taken.
-        keyless: No key was meant to be sent, so that a 401 is not about one.
-        key: Which key was sent, or why none was, in words for the advice.
-        carried_by: The status of the response itself, where its body speaks of another one.
+        headers: Response headers, for Retry-After and the request id.
+        body: The body, as far as it was read.
+        where: Method and path, for the message.
+        request_id: From the headers; else the one that NVCF workers write into the body is used.
+        unauthenticated: The request carried no credentials on purpose, so a 401 is not about the key.
+        key: Which key was sent, or why none was, as text for the message.
+        carried_by: The status of the response itself, if its body states another one.
     """
     text = body[:MAX_ERROR_BODY].decode("utf-8", "replace")
     fault = read_fault(text)
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
-    hint = "" if keyless else _HINTS.get(status, "")
+    hint = "" if unauthenticated else _HINTS.get(status, "")
     if hint and key:
         hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
     place = f"{where} → {status}" if carried_by is None else f"{where} → {carried_by} with code {status}"
@@ -153,13 +154,15 @@ def _class_of(status: int, fault: Fault) -> type[APIStatusError]:
 def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wait: float | None, hint: str) -> str:
     words = NimError(fault.message).message or "empty error body"
     if status == 503 and wait is not None and wait >= OFFLINE_SECONDS:
-        words += f"; the model is offline (it may be back in {wait / 3600:.3g} hours), choose another one"
-    if status == 504 and not fault.message:  # what the hosted catalog says when its time is up
-        words += "; the time for the answer was up and the work was cancelled, so that it cannot be asked for any more"
+        words += f"; the model is offline (it may return in {wait / 3600:.3g} hours), choose another one"
+    if status == 504 and not fault.message:  # the hosted catalog's own time limit
+        words += (
+            "; the server's time limit was reached and the request was cancelled, so that its result cannot be polled"
+        )
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
     if words == "404 page not found":
-        words += "; the gateway knows no such model, or no such path"
+        words += "; the gateway has no such model or path"
     hint = hint and f"; {hint}"
     rid = f", request id {request_id}" if request_id else ""
     return f"{words[:500]}{hint} ({place}{rid})"
@@ -175,7 +178,7 @@ def read_fault(text: str) -> Fault:
 
 
 def fault_of(value: Json, depth: int = 0) -> Fault:
-    """The same of a decoded body, or of the object `depth` levels inside it."""
+    """The fault in a decoded body, or in the object `depth` levels inside it."""
     if isinstance(value, str):
         return Fault(value)
     if is_array(value) and value and is_object(value[0]) and depth < _MAX_WORDS_DEPTH:  # Google's, some gateways'
@@ -224,7 +227,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
     others = (data.get(name) for name in ("title", "msg", "Message", "errorMessage", "reason"))
     words = _word(message) or _detail_text(detail) or next((word for word in map(_word, others) if word), None)
     code, kind = _code(data), _word(data.get("type"))
-    if words is None and (named := kind or code) is not None:  # an empty message beside a code
+    if words is None and (named := kind or code) is not None:  # an empty message with a code
         words = str(named)
     if words is None:
         words = _short(data) if any(value not in (None, "", [], {}) for value in data.values()) else ""
@@ -240,7 +243,7 @@ def _detail_text(detail: Json) -> str | None:
 
 
 def _item_text(item: Json) -> str:
-    """An entry of a validation list: words, or FastAPI's `{"loc", "msg"}`."""
+    """An entry of a validation list: text, or FastAPI's `{"loc", "msg"}`."""
     if isinstance(item, str):
         return item
     entry = object_or_empty(item)
@@ -256,7 +259,7 @@ def _location(item: JsonDict) -> str:
 
 
 def named_field(message: str) -> str | None:
-    """The field that the words of a validation error name, where the error has no place for it.
+    """The field named in the text of a validation error, for errors without a `param`.
 
     Dynamo's ``Unsupported parameter(s): `foo` `` and ``missing field `foo` ``, pydantic's `body -> foo` and `'loc': ('body',
     'foo')`, vLLM's `(parameter=foo, …)`.
@@ -271,7 +274,7 @@ def named_field(message: str) -> str | None:
 
 
 def is_fault_event(data: JsonDict) -> bool:
-    """Whether an event of a 200 stream is an error: no choices, but the signs of one; or an error beside them."""
+    """Whether an event of a 200 stream is an error: an error object instead of choices, or in addition to them."""
     if data.get("error"):
         return True
     return "choices" not in data and (
@@ -290,9 +293,9 @@ def is_fault(data: JsonDict) -> bool:
 
 
 def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
-    """Raise where the body of a 200 is an error object: the error of the status that its code says, else StreamFaultError.
+    """Raise if the body of a 200 is an error object: the error for the status in its code, else StreamFaultError.
 
-    `where` is the method and path. Gateways answer 200 before they know what the server behind them says.
+    `where` is the method and path. Gateways send 200 before they have the response of the server behind them.
     """
     data = object_or_empty(value)
     if not is_fault(data):
@@ -306,18 +309,18 @@ def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
 
 
 def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> StreamFaultError:
-    """The error for an event that is one; `fallback` is the text where the event has none (Dynamo's SSE comment).
+    """The error for an error event; `fallback` is the text if the event has none (Dynamo's SSE comment).
 
-    `plain`: it was the whole body of a response.
+    `plain`: it was the whole body of the response.
     """
     fault = fault_of(value)
-    words = NimError(fault.message).message or fallback or "an error event without a text"
+    words = NimError(fault.message).message or fallback or "an error event without text"
     text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
     return StreamFaultError(text, code=fault.code, type=fault.type)
 
 
 def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
-    """The error for what a server does not have, in our words, with all that its refusal said."""
+    """The error for a route that a server does not have: our text followed by the server's, with all fields of its error."""
     return kind(
         f"{words}: {error.message}",
         status=error.status,
@@ -331,10 +334,15 @@ def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotF
     )
 
 
+def advise(error: NimError, advice: str) -> None:
+    """Add to the words of an error what to do next."""
+    error.args = (f"{error.message}; {advice}",)
+
+
 def _plain_text(text: str) -> str:
     """A body that is not JSON: HTML without its tags, white space folded."""
     if "<" in text:
-        # linear whatever the text: an open tag ends at the next one, an open script at the end
+        # linear for any text: an unclosed tag ends at the next one, an unclosed script at the end
         text = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)|<[^<>]*>", " ", text)
     return " ".join(text.split())[:2000]
 
@@ -344,7 +352,7 @@ def _word(value: Json) -> str | None:
 
 
 def _code(data: JsonDict) -> str | int | None:
-    """The error's own code; a problem of RFC 7807 calls it `status`, AWS `__type`. None for one that is endless."""
+    """The error's own code; RFC 7807 calls it `status`, AWS `__type`. None for one that is too long."""
     code = data.get("code", data.get("__type"))
     if isinstance(code, float) and code.is_integer():
         code = int(code) if abs(code) < 2**53 else None
@@ -364,11 +372,11 @@ def _short(value: Json) -> str:
     try:
         return _json.dumps(value).decode()[:300]
     except ConfigurationError:
-        return "an error that is nested too deeply"
+        return "an error nested too deeply"
 
 
 def _shallow(value: Json, depth: int = _MAX_DETAIL_DEPTH) -> Json:
-    """A value as it is, or as text where it is nested so deeply that it could not be pickled."""
+    """The value, or its text if it is nested too deeply to be pickled."""
     return value if _fits(value, depth) else _short(value)
 
 

@@ -1,4 +1,4 @@
-"""Whether a failed attempt is followed by another, and after how long: pure arithmetic, randomness is passed in."""
+"""Decides whether a failed attempt is retried, and after which delay. Pure; randomness is passed in."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nimclient.errors import NimError
 
 
 class Replay(Enum):
-    """How often a call may be repeated after an attempt of ambiguous outcome (sent, but no answer came)."""
+    """How often a call may be replayed after an attempt with an ambiguous outcome (sent, but no response)."""
 
     SAFE = "safe"  # pure functions: embeddings, ranking, everything that is a GET
-    ONCE = "once"  # generation: a second bill is worth the answer, a third is not
+    ONCE = "once"  # generation: each replay may be billed
     NEVER = "never"
 
 
 class RetryState:
-    """What one call has spent of its policy: says how long to wait before the next attempt, or that there is none."""
+    """The retries of one call: decides the delay before the next attempt, or that there is none."""
 
     __slots__ = ("_budget", "_policy", "_random", "_replay", "_replayed", "_spent", "counted")
 
@@ -28,12 +28,12 @@ class RetryState:
         self._replay = replay
         self._budget = budget
         self._random = random
-        self._replayed = 0  # attempts that may have been carried out, and were repeated
-        self._spent = 0  # of the budget, by the last retry
-        self.counted = 1  # attempts that count against the policy, the one that runs included
+        self._replayed = 0  # replays after an ambiguous outcome
+        self._spent = 0  # budget tokens of the last retry
+        self.counted = 1  # attempts that count against the policy, including the current one
 
     def delay_after(self, error: NimError, kind: FailureKind) -> float | None:
-        """Seconds to wait before the next attempt; None when this failure is the call's."""
+        """Seconds to wait before the next attempt; None if the failure is final."""
         if not kind.retryable or self.counted >= self._policy.attempts or not self._may_replay(kind):
             return None
         delay = self.backoff(self.counted, error)
@@ -45,20 +45,20 @@ class RetryState:
     def may_fail_over(self, kind: FailureKind) -> bool:
         """Whether the call may go to another replica at once.
 
-        That takes nothing from the budget, which spares servers that suffer; throttling costs no attempt either.
+        A failover costs no budget, which protects overloaded servers; after throttling it costs no attempt either.
         """
         if self._policy.attempts == 1:
             return False
         if kind.is_throttled:
             return True
-        unreachable = kind.health is HealthSignal.UNREACHABLE  # for whatever reason: another one may be reachable
+        unreachable = kind.health is HealthSignal.UNREACHABLE  # even if not retryable: another one may be reachable
         if self.counted >= self._policy.attempts or not (unreachable or (kind.retryable and self._may_replay(kind))):
             return False
         self.counted += 1
         return True
 
     def backoff(self, retry: int, error: NimError) -> float | None:
-        """Full jitter under a doubling ceiling, at least what the server asks for; None where it asks for too much."""
+        """Full jitter under a doubling ceiling, at least the server's Retry-After; None if that exceeds the policy."""
         asked = getattr(error, "retry_after", None)
         if asked is not None and asked > self._policy.max_retry_after:
             return None
@@ -67,7 +67,7 @@ class RetryState:
         return jitter if asked is None else asked + min(jitter, 1.0)
 
     def succeeded(self) -> None:
-        """Give the budget back what the last retry took (1 where there was none)."""
+        """Return to the budget what the last retry cost (1 without a retry)."""
         self._budget.earn(self._spent or 1)
 
     def _may_replay(self, kind: FailureKind) -> bool:
@@ -88,9 +88,9 @@ THROTTLE_COST = 5
 
 
 class RetryBudget:
-    """Tokens shared by all calls of a client: retries spend them, successes earn them back, at zero nothing is retried.
+    """Tokens shared by all calls of a client: retries spend them, successes return them; without tokens nothing is retried.
 
-    So an outage costs its callers a bounded number of extra requests (the figures are those of AWS SDKs).
+    So an outage causes a bounded number of extra requests (the figures are those of the AWS SDKs).
     """
 
     __slots__ = ("tokens",)
@@ -99,7 +99,7 @@ class RetryBudget:
         self.tokens = BUDGET
 
     def spend(self, cost: int) -> bool:
-        """Spend, if there is enough."""
+        """Spend tokens if there are enough."""
         if cost > self.tokens:
             return False
         self.tokens -= cost
@@ -107,4 +107,5 @@ class RetryBudget:
 
     def earn(self, amount: int) -> None:
         """Earn."""
-        self.tokens = min(BUDGET, self.tokens + amount)
+        if self.tokens < BUDGET:
+            self.tokens = min(BUDGET, self.tokens + amount)

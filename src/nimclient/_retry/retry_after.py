@@ -1,4 +1,4 @@
-"""How long a server asks to be left alone: `Retry-After` and its relatives."""
+"""Parses `Retry-After` and its variants."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "llm_provider-retry
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the server says: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
+    """Seconds to wait as requested by the server: `retry-after-ms`, `Retry-After` in seconds or as a date, else None.
 
-    Azure has a name of its own for milliseconds; LiteLLM hands on what the provider said below `llm_provider-`.
+    Azure has its own header for milliseconds; LiteLLM forwards the provider's headers with the prefix `llm_provider-`.
     A date is measured against the response's own `Date`, not against the local clock. Negative values and dates in
-    the past are 0; of several values the first that can be read counts; what cannot be read is as if it were not there.
+    the past are 0; of several values the first valid one counts; invalid values are ignored.
     """
     for name in _IN_MILLISECONDS:
         milliseconds = _number(headers.get(name, ""))
@@ -35,7 +35,7 @@ def _number(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are garbage here
+    return max(number, 0.0) if number - number == 0 else None  # infinity and NaN are invalid
 
 
 def _seconds_until(text: str, now: str | None) -> float | None:

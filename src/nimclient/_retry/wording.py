@@ -1,6 +1,6 @@
-"""What servers write in words only: the one place for patterns that are searched for in an error's text.
+"""Patterns for error texts, for what servers say only in the text of an error.
 
-Words refine what the status says; they never decide alone what is retried.
+The text refines the status; it never decides alone what is retried.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ TOO_LONG = re.compile(
     r"|is too large to process\. increase the physical batch size",  # llama-server's embeddings
     re.I | re.S,
 )
-"""The input is longer than the model takes."""
+"""The input exceeds the model's context length."""
 
 TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
-"""The same as `code` (OpenAI, llama-cpp-python) or `type` (llama-server)."""
+"""The same as a `code` (OpenAI, llama-cpp-python) or `type` (llama-server)."""
 
 NO_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model"
@@ -33,10 +33,10 @@ NO_MODEL_400 = re.compile(
     r"invalid model name passed in|invalid model: engine for|Server is pinned to |^model .{0,200} not found",
     re.I | re.S,
 )
-"""The same in a 400, which may speak of much else."""
+"""The same in a 400, which may have many other causes."""
 
 NO_MODEL_CODES = frozenset({"model_not_found"})
-"""The same as `code` or `type`."""
+"""The same as a `code` or `type`."""
 
 STATUS_OF_CODE = {
     "context_length_exceeded": 400,
@@ -45,7 +45,7 @@ STATUS_OF_CODE = {
     "rate_limit_exceeded": 429,
     "server_overloaded": 503,
 }
-"""The HTTP status that a code in words stands for, where an error comes with another one (200)."""
+"""The HTTP status of a textual code, for errors sent with another status (200)."""
 
 BAD_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
@@ -61,10 +61,10 @@ TOO_MANY_TEXTS = re.compile(
     r"|at most \d+ (items|inputs|texts|documents|passages)",
     re.I,
 )
-"""The request holds more texts than the server takes at once."""
+"""The request has more texts than the server accepts."""
 
 ALLOWED_NUMBER = re.compile(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
-"""How many it would take."""
+"""The maximum in such a text."""
 
 LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
 """A field, as pydantic's errors print it: `'loc': ('body', 'foo')`."""
@@ -79,9 +79,9 @@ NAMED = re.compile(
 """A field that Dynamo, vLLM or transformers serve names."""
 
 BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
-"""The server objects to the JSON schema, not to the form in which it is sent."""
+"""The server rejects the JSON schema, not the field in which it is sent."""
 
 
 def mentions(text: str, name: str) -> bool:
-    """Whether a name stands in a text as a word of its own."""
+    """Whether a name occurs in a text as a whole word."""
     return re.search(rf"\b{re.escape(name)}\b", text) is not None

@@ -33,6 +33,9 @@ FORMS: tuple[Via, ...] = ("json_schema", "guided_json", "nvext", "structured_out
 """In the order in which they are tried. A server old enough to reject the first takes one of the next two: old vLLM
 ignores `structured_outputs`, which no server has without `json_schema`."""
 
+FORMAT_OPTIONS = ("response_format", "guided_json")
+"""Options that say what the type of `parse` says already."""
+
 FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
     "json_schema": ("response_format", "json_schema"),
     "structured_outputs": ("structured_outputs",),
@@ -296,6 +299,6 @@ def _after_thinking(text: str) -> str:
 
 def check_no_format(options: Mapping[str, Any]) -> None:
     """ConfigurationError for an option that says what the type says already."""
-    for name in ("response_format", "guided_json"):
+    for name in FORMAT_OPTIONS:
         if options.get(name) is not None:
             raise ConfigurationError(f"chat.parse sets {name} itself; pass the type, and via= for the form")

@@ -1,1 +1,1 @@
-"""Bytes to events to chunks: SSE, accumulation, reasoning tags, the reader and the streams. Knows no socket."""
+"""From bytes to events to chunks: SSE, accumulation, reasoning tags, readers and streams. Knows no socket."""

@@ -1,8 +1,8 @@
-"""Chunks of a stream → the answer that the plain call would have returned.
+"""Accumulates the events of a stream into the answer that a plain call would have returned.
 
 Pieces are merged by declared field: texts, reasoning and tool arguments are concatenated, lists (log probabilities, token
-ids, annotations) appended, everything else is set by the last value that is not null. Linear: pieces are joined once, at
-the end. A token that is text and nothing else costs a list append.
+ids, annotations) appended, and every other field takes the last value that is not null. Linear: pieces are joined once, at
+the end. An event with text only costs a list append.
 """
 
 from __future__ import annotations
@@ -36,33 +36,33 @@ from nimclient.records.completions import Completion, decode_completion
 
 A = TypeVar("A")
 MAX_CHOICES = 2**16
-"""Choices of one answer: far above what any prompt list times `n` gives, and some 30 MB of state."""
+"""Maximum choices of one answer: far above any prompt list times `n`, and about 30 MB of state."""
 
 _REASONING = ("reasoning", "reasoning_content")
 _PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
-"""Objects of a delta that come in pieces, with the fields that are joined."""
+"""Objects of a delta that are sent in pieces, with the fields to join."""
 
 
 class Accumulator(Generic[A]):
-    """Feed events in order; `completion()` at any time gives what has arrived so far."""
+    """Add events in order; `completion()` returns what was received so far."""
 
     __slots__ = ("_finished", "_names", "_top", "_whole", "choices", "finished")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
-        self._names: object = None  # the fields of an event that adds nothing but its choice
+        self._names: object = None  # the field names of an event that adds only a choice
         self.choices: dict[int, Any] = {}  # by index
         self._finished = 0  # how many of them have their finish_reason
-        self._whole: JsonDict | None = None  # a plain answer, where that is what came
+        self._whole: JsonDict | None = None  # a plain answer received instead of a stream
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
 
     @abstractmethod
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
-        """Take one event in: what it adds to the text of choice 0, and whether it carries content at all.
+        """Add one event; returns what it adds to the text of choice 0, and whether it carries content.
 
-        None for an event that is no part of the answer. Raises StreamFaultError for one that is an error, DecodeError
-        above MAX_CHOICES.
+        None for an event that is not part of the answer. Raises StreamFaultError for an error event, DecodeError above
+        MAX_CHOICES.
         """
 
     def _merge(self, event: JsonDict) -> tuple[str, bool] | None:
@@ -102,20 +102,20 @@ class Accumulator(Generic[A]):
 
     @abstractmethod
     def _new_choice(self) -> ChoiceState:
-        """The state of a choice that begins."""
+        """The state of a new choice."""
 
     @abstractmethod
     def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> A:
         """The record of a plain answer."""
 
     def adopt(self, answer: JsonDict) -> list[JsonDict]:
-        """Take a plain answer for the whole of it. Returns the events it amounts to; DecodeError where it is none."""
+        """Accept a plain answer as the whole. Returns the equivalent events; DecodeError if it is not an answer."""
         self._decode(answer)
         self._whole = answer
         return chunks_of(answer)
 
     def answer(self) -> JsonDict | None:
-        """The plain answer so far, None where no choice has begun."""
+        """The plain answer so far, None before the first choice."""
         if self._whole is not None:
             return self._whole
         if not self.choices:
@@ -123,13 +123,13 @@ class Accumulator(Generic[A]):
         return {**self._top, "choices": [state.as_choice(index) for index, state in sorted(self.choices.items())]}
 
     def completion(self, meta: ResponseMeta | None = None) -> A | None:
-        """The record of the same."""
+        """The answer so far as a record."""
         answer = self.answer()
         return None if answer is None else self._decode(answer, meta)
 
 
 class ChoiceState:
-    """What has arrived of one choice."""
+    """What was received of one choice."""
 
     __slots__ = ("fields", "finished", "lists", "logprobs", "text")
 
@@ -146,10 +146,10 @@ class ChoiceState:
 
     @abstractmethod
     def as_choice(self, index: int) -> JsonDict:
-        """The choice as a plain answer has it."""
+        """The choice in the form of a plain answer."""
 
     def add_fields(self, choice: JsonDict, but: Iterable[str]) -> None:
-        """Merge the fields beside the text. `stop` does not replace another finish_reason: "length" means a cut answer."""
+        """Merge the fields other than the text. `stop` does not replace another finish_reason: "length" means truncated."""
         for key, value in choice.items():
             if value is None or key in but:
                 continue
@@ -171,7 +171,7 @@ class ChoiceState:
                 self.logprobs[name] = value
 
     def other_fields(self) -> JsonDict:
-        """The merged fields beside the text."""
+        """The merged fields other than the text."""
         fields = {**self.fields, **{name: list(items) for name, items in self.lists.items() if items}}
         if self.logprobs is not None:
             fields["logprobs"] = {name: _copied(value) for name, value in self.logprobs.items()}
@@ -179,7 +179,7 @@ class ChoiceState:
 
 
 class ChatChoiceState(ChoiceState):
-    """What has arrived of one choice of a chat."""
+    """What was received of one choice of a chat."""
 
     __slots__ = ("calls", "message", "parts", "pieces", "reasoning", "reasoning_name", "splitter")
 
@@ -191,10 +191,10 @@ class ChatChoiceState(ChoiceState):
         self.parts: list[Any] = []  # of a content list, what is neither text nor reasoning
         self.message: JsonDict = {}
         self.calls = ToolCallAccumulator()
-        self.splitter: TagSplitter | None = TagSplitter()  # None once all that follows is text
+        self.splitter: TagSplitter | None = TagSplitter()  # None when all further text is known to be content
 
     def add(self, choice: JsonDict) -> tuple[str, bool]:
-        """See ChoiceState. A choice whose delta is of another form gets one of the usual form, for the chunk to show."""
+        """See ChoiceState. A delta of another form is replaced by one of the usual form, for the chunk to show."""
         delta = self._delta(choice)
         content = self._add_delta(delta)
         piece = delta.get("content")
@@ -202,19 +202,21 @@ class ChatChoiceState(ChoiceState):
             piece = ""
         if piece and self.splitter is not None:
             piece = self._split(choice, piece)
-        self.add_fields(choice, ("index", "delta", "message", "usage"))
+        self.add_fields(choice, ("index", "delta", "message", "text", "usage"))
         if self.splitter is not None and choice.get("finish_reason"):
             piece += self._end_split(choice)
         return piece, content
 
     def _delta(self, choice: JsonDict) -> JsonDict:
-        """What is new; some servers call it `message`, and some send text and reasoning as a list of parts."""
+        """The delta; some servers call it `message` or `text`, and some send text and reasoning as a list of parts."""
         delta = choice.get("delta")
         if delta is None and is_object(choice.get("message")):
             delta = choice["message"]
             if choice.get("finish_reason") and self.text and delta.get("content") == "".join(self.text):
-                delta = {}  # the whole message again, at the end of its pieces
+                delta = {}  # the whole message repeated after its pieces
             choice["delta"] = delta
+        elif delta is None and isinstance(choice.get("text"), str):  # the form of completions
+            delta = choice["delta"] = {"content": choice["text"]}
         delta = object_or_empty(delta)
         if isinstance(delta.get("content"), list):
             parts = as_parts(delta["content"])
@@ -260,9 +262,9 @@ class ChatChoiceState(ChoiceState):
                 found[name] = item
 
     def _split(self, choice: JsonDict, piece: str) -> str:
-        """Split the text of a choice's delta; returns what of it is text."""
+        """Split the text of a choice's delta; returns the part that is content."""
         if self.splitter is None or self.reasoning:
-            self.splitter = None  # the server has a parser: what it calls text is text
+            self.splitter = None  # the server has a parser: its text is content
             return piece
         reasoning, text = self.splitter.feed(piece)
         if self.splitter.done:
@@ -272,7 +274,7 @@ class ChatChoiceState(ChoiceState):
         return text
 
     def _end_split(self, choice: JsonDict) -> str:
-        """Add what is held to the delta of a choice's last event; returns what of it is text."""
+        """Add the held text to the delta of a choice's last event; returns the part that is content."""
         reasoning, text = self.splitter.flush() if self.splitter is not None else ("", "")
         self.splitter = None
         if reasoning or text:
@@ -302,7 +304,7 @@ class ChatChoiceState(ChoiceState):
 
 
 class CompletionChoiceState(ChoiceState):
-    """What has arrived of one choice of a text completion."""
+    """What was received of one choice of a text completion."""
 
     __slots__ = ()
 
@@ -310,9 +312,10 @@ class CompletionChoiceState(ChoiceState):
         """See ChoiceState."""
         piece = choice.get("text")
         if not isinstance(piece, str):
-            piece = ""
+            piece = object_or_empty(choice.get("delta")).get("content")  # the form of a chat
+            piece = choice["text"] = piece if isinstance(piece, str) else ""
         self.text.append(piece)
-        self.add_fields(choice, ("index", "text", "usage"))
+        self.add_fields(choice, ("index", "text", "delta", "usage"))
         return piece, bool(piece or as_parts(choice.get("token_ids")))
 
     def as_choice(self, index: int) -> JsonDict:
@@ -323,7 +326,7 @@ class CompletionChoiceState(ChoiceState):
 class ChatAccumulator(Accumulator[ChatCompletion]):
     """See Accumulator; for chat completions.
 
-    A choice with `<think>` tags in its text gets another delta: text and reasoning apart, `raw_content` as it came.
+    The delta of a choice with `<think>` tags is replaced: text and reasoning are separated, `raw_content` is the original.
     """
 
     __slots__ = ()
@@ -335,7 +338,7 @@ class ChatAccumulator(Accumulator[ChatCompletion]):
         return decode_chat(answer, meta)
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
-        """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
+        """See Accumulator. Fast path: nearly every event is one choice with a piece of text, of the same form as before."""
         if tuple(event) == self._names and event.get("usage") is None:
             choices: list[Any] | None = event["choices"]
             choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
@@ -367,7 +370,7 @@ class CompletionAccumulator(Accumulator[Completion]):
         return decode_completion(answer, meta)
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
-        """See Accumulator. Nearly every event is one choice with a piece of text, of the same form as those before."""
+        """See Accumulator. Fast path: nearly every event is one choice with a piece of text, of the same form as before."""
         if tuple(event) == self._names and event.get("usage") is None:
             choices: list[Any] | None = event["choices"]
             choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
@@ -382,9 +385,9 @@ class CompletionAccumulator(Accumulator[Completion]):
 
 
 def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
-    """The plain answer that a stream amounts to.
+    """The plain answer equivalent to a complete stream.
 
-    Raises StreamFaultError, DecodeError, or StreamInterruptedError where it ends before the answer is complete; each
+    Raises StreamFaultError, DecodeError, or StreamInterruptedError if it ends before the answer is complete; each
     carries the partial answer.
     """
     buffer, joiner = EventBuffer(), SurrogateJoiner()
@@ -394,7 +397,7 @@ def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
             done = done or _add_all(decode_events(block, joiner), accumulator)
         answer = accumulator.answer()
         if answer is None or not (done or accumulator.finished):
-            raise StreamInterruptedError("the answer came as a stream that ended before it was complete")
+            raise StreamInterruptedError("the response was a stream that ended before the answer was complete")
     except NimError as error:
         error.partial = accumulator.completion()
         raise
@@ -414,5 +417,5 @@ def _reasoning(text: str) -> JsonDict:
 
 
 def _copied(value: Any) -> Any:
-    """A list or an object that does not grow with the stream."""
+    """A copy of a list or an object, which later events do not change."""
     return list(value) if is_array(value) else dict(value) if is_object(value) else value

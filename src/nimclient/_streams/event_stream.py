@@ -1,4 +1,4 @@
-"""A streamed answer of any route, as `client.request(..., stream=True)` gives it: nothing is known of what it means."""
+"""The event stream of any route, as returned by `client.request(..., stream=True)`; the content is not interpreted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from nimclient._streams.response import Response
 class EventStream(AsyncIterator[Json], AsyncClosing):
     """An open stream of events: iterate over it, or enter it with `async with`, which closes it at the end of the block.
 
-    Of server-sent events each one's decoded data (a str where it is no JSON), up to `[DONE]` or the end of the body: whether
-    an answer is complete only its route can tell. Of a JSON body the one value, of anything else bytes as they come. An
-    event that is an error raises StreamFaultError, a connection that breaks StreamInterruptedError.
+    Server-sent events yield their decoded data (a str if it is not JSON), up to `[DONE]` or the end of the body; whether the
+    response is complete is not checked. A JSON body yields its value, any other body its bytes. An error event raises
+    StreamFaultError, a lost connection StreamInterruptedError.
     """
 
     __reduce__ = unpicklable
@@ -34,7 +34,7 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
 
     @property
     def ready(self) -> deque[Json]:
-        """What has been read and not handed out; always the same queue."""
+        """Values that were read but not yet returned; always the same queue."""
         return self._reader.ready
 
     def __aiter__(self) -> Self:
@@ -47,7 +47,7 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
         raise StopAsyncIteration
 
     async def wait(self) -> bool:
-        """Read until something is ready, or the stream has ended: then False. An error waits for what came before it."""
+        """Read until a value is ready; False at the end of the stream. Earlier values precede an error."""
         if self._reading:
             raise RuntimeError("the stream is being read by another task")
         reader = self._reader
@@ -60,7 +60,7 @@ class EventStream(AsyncIterator[Json], AsyncClosing):
         return bool(reader.ready)
 
     async def aclose(self) -> None:
-        """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
+        """Close the stream, from any task; a waiting reader gets StreamInterruptedError. Idempotent."""
         await self._reader.close()
 
     def __del__(self, _warn: Callable[..., Any] = warnings.warn) -> None:

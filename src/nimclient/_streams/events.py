@@ -1,7 +1,7 @@
-"""Answers that come as events: which JSON objects a stream carries, and the two answers that are not what was asked for.
+"""Decodes the events of a stream, and handles responses in the other form than requested.
 
-A server that ignores `stream` answers a stream with one JSON body, and some gateways answer a plain call with events.
-Both are read as what they are: the first byte tells, whatever the Content-Type says.
+A server that ignores `stream` sends one JSON body, and some gateways send events for a plain call. Both are accepted: the
+first byte shows the form, whatever the Content-Type says.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _FIELDS = (b"data", b"event", b":", b"id:", b"retry:")
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether a body that begins so is JSON and not a stream: no line of a stream begins with a brace or a bracket."""
+    """Whether a body starting with this data is JSON, not a stream, whose lines never begin with a brace or a bracket."""
     return data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 
 def is_event_stream(data: bytes) -> bool:
-    """Whether a body has a line that is one of an event stream."""
+    """Whether a body contains a line of an event stream."""
     return any(line.startswith(_FIELDS) for line in data.removeprefix(BOM).splitlines())
 
 
 def not_an_answer(meta: ResponseMeta, data: bytes) -> DecodeError:
-    """The error for a body that is neither a stream nor a JSON object: a page of a proxy, a text, a list."""
+    """The error for a body that is neither a stream nor a JSON object: a proxy's HTML page, a text, a list."""
     kind = meta.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
     words = excerpt(data)
     shown = f"begins {words[:80]!r}" if words else "is empty"
-    return DecodeError(f"a stream was asked for, and what came ({kind}) {shown}", path="body", excerpt=words)
+    return DecodeError(f"a stream was requested, but the response ({kind}) {shown}", path="body", excerpt=words)
 
 
 def is_streamed(data: bytes) -> bool:
@@ -49,7 +49,7 @@ def is_streamed(data: bytes) -> bool:
 
 
 def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
-    """The body of a server that ignored `stream`. Raises DecodeError; for an error object what a plain call raises."""
+    """The body of a server that ignored `stream`. Raises DecodeError; for an error object the error of a plain call."""
     value = loads(data)
     refuse_plain_fault(value, meta, f"POST {urlsplit(meta.url).path}")
     if not is_object(value):
@@ -58,7 +58,7 @@ def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
 
 
 def chunks_of(answer: JsonDict) -> list[JsonDict]:
-    """A plain answer as the events of a stream would have brought it: one for each choice, usage on the last."""
+    """The events equivalent to a plain answer: one for each choice, usage on the last."""
     head = {key: value for key, value in answer.items() if key not in ("choices", "usage")}
     if (kind := head.get("object")) == "chat.completion":
         head["object"] = f"{kind}.chunk"
@@ -69,7 +69,7 @@ def chunks_of(answer: JsonDict) -> list[JsonDict]:
 
 
 def _chunk_choice(choice: JsonDict) -> JsonDict:
-    if "message" not in choice:  # completions: a choice looks the same in a stream
+    if "message" not in choice:  # completions: a choice has the same form in a stream
         return choice
     delta = dict(object_or_empty(choice["message"]))
     calls = objects(delta.get("tool_calls"))
@@ -83,9 +83,9 @@ def _without(data: JsonDict, *names: str) -> JsonDict:
 
 
 def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | None]:
-    """The JSON objects of a block of events; None stands for [DONE]. Raises where an event is broken or an error, not before.
+    """The JSON objects of a block of events; None stands for [DONE]. An invalid or error event raises after those before it.
 
-    The events that one read brought are parsed together where they are of the ordinary form.
+    Events of the usual form in one read are parsed together.
     """
     done = block.endswith(_LAST)
     plain = None if joiner.halves else plain_array(block[: -len(_LAST)] if done else block, SEPARATOR)
@@ -98,7 +98,7 @@ def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | 
 
 
 def decode_untyped(block: bytes) -> Iterator[Json]:
-    """The data of a block's events, a str where it is no JSON; None stands for [DONE]. Raises StreamFaultError."""
+    """The data of a block's events, a str if it is not JSON; None stands for [DONE]. Raises StreamFaultError."""
     for event in parse_events(block):
         if event.data.strip() == DONE:
             yield None
@@ -125,7 +125,7 @@ def _decode_each(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | N
 
 
 def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
-    """What an event holds: one JSON value; none; or several, where a server forgets the blank line between its events."""
+    """The JSON values of an event: one, none, or several if the server omits the blank line between events."""
     data = event.data.strip()
     if data == DONE:
         return [None]
@@ -144,9 +144,9 @@ def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
 
 
 def _values_of_lines(data: bytes, keep_surrogates: bool) -> list[Json] | None:
-    """The values of data of which every line is one; None for any other."""
-    lines = [line for line in data.split(b"\n") if line.strip()]
-    if len(lines) < 2:
+    """The values of data in which every line is one; None for other data. A null or a comment among them is no value."""
+    lines = [line for line in data.split(b"\n") if line.strip() not in (b"", b"null") and not line.startswith(b":")]
+    if data.count(b"\n") < 1:
         return None
     try:
         return [None if line.strip() == DONE else loads(line, keep_surrogates=keep_surrogates) for line in lines]

@@ -1,6 +1,6 @@
-"""An open stream: its body, and what has been made of it. One read's bytes become events, the events chunks in a queue.
+"""Readers of open streams: the bytes of one read become events, and the events chunks in a queue.
 
-The reader keeps the limits of the call whatever arrives: also where each read returns at once, or only comments come.
+The reader enforces the time limits of the call even if each read returns at once or only comments arrive.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from nimclient.errors import (
 )
 
 GRACE = 1.0
-"""Seconds that a complete answer waits for its usage and [DONE]: some servers send neither and keep the socket open."""
+"""Seconds to wait for usage and [DONE] after a complete answer: some servers send neither and keep the socket open."""
 TURN = 0.01
-"""Seconds after which a stream that never has to wait gives other tasks a turn."""
+"""Seconds after which a stream that never has to wait yields to other tasks."""
 _QUICK = 2**12
-"""Bytes: what a read brought that took longer than a millisecond, it had to wait for, unless it is more than this."""
+"""Bytes: a read that took longer than a millisecond is taken to have waited, unless it returned more than this."""
 _SAMPLE = 400
 _NEVER = float("inf")
 
@@ -55,7 +55,7 @@ class Chunk(Protocol):
 
     @property
     def text(self) -> str:
-        """What it adds to the text of the first choice."""
+        """The text it adds to the first choice."""
         ...
 
 
@@ -64,9 +64,9 @@ A = TypeVar("A")
 
 
 class Reader(Generic[C]):
-    """An open stream of any kind. `ready` are the chunks that have been made and not handed out.
+    """The base of readers. `ready` holds the chunks that were decoded but not yet returned.
 
-    `next_check`, in the time of `clock`, is when whoever hands them out has to call `refill` even so.
+    `next_check`, in the time of `clock`, is when the consumer has to call `refill` even if chunks are ready.
     """
 
     __slots__ = (
@@ -95,7 +95,7 @@ class Reader(Generic[C]):
         self._response = response
         self._body = response.body
         self._max_event = response.limits.max_event
-        self._buffer: EventBuffer | None = None  # for a stream of events …
+        self._buffer: EventBuffer | None = None  # for an event stream …
         self._whole: bytearray | None = None  # … or the bytes of one JSON value; neither for anything else
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
@@ -108,41 +108,41 @@ class Reader(Generic[C]):
         self.next_check = min(self.clock() + TURN, self._deadline)
         self.ready: deque[C] = deque()
         self.has_content = False
-        self.is_complete = False  # the answer is whole: nothing has to follow
+        self.is_complete = False  # the answer is complete: no further events are required
         self.ended = False
         self.exhausted = False
 
-    # what kinds of streams differ in -------------------------------------------------------------------------------
+    # hooks of subclasses -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def _begin(self, data: bytes) -> bytes:
-        """Look at the first bytes and decide what they are. Returns what is to be read."""
+        """Detect the form of the body from the first bytes. Returns the bytes to process."""
 
     @abstractmethod
     def _take(self, block: bytes) -> bool:
-        """Make chunks of events; returns whether the stream says that it is done."""
+        """Decode a block of events into chunks; returns whether it contains the end of the stream."""
 
     @abstractmethod
     def _take_whole(self, data: bytes) -> None:
-        """Make chunks of a body that is one JSON value."""
+        """Decode a body that is one JSON value into chunks."""
 
     @abstractmethod
     def _end(self) -> None:
-        """The body has ended without the stream having said so. Raises where something is missing."""
+        """Handle a body that ended without an end marker. Raises if the answer is incomplete."""
 
     def _annotate(self, error: NimError) -> None:
-        """Put on an error what it has to carry."""
+        """Add the partial answer and the history to an error."""
         self._response.annotate(error)
 
     @property
     def is_late(self) -> bool:
-        """Whether the time of the whole call is up before the stream has ended."""
+        """Whether the call's deadline passed before the end of the stream."""
         return not self.ended and self.clock() >= self._deadline
 
     # reading -------------------------------------------------------------------------------------------------------
 
     async def read_first(self) -> None:
-        """Read until there is content, or the end. Raises what a retry may mend."""
+        """Read until there is content, or the end. Errors raised here may be retried."""
         try:
             await self._read_until("first_event")
         except BaseException as error:
@@ -150,7 +150,7 @@ class Reader(Generic[C]):
             raise
 
     async def refill(self) -> None:
-        """Read until there is a chunk, or the end. An error waits until the chunks that came before it are handed out."""
+        """Read until there is a chunk, or the end. An error is raised after the chunks before it were returned."""
         if not self.ready and self._failure is not None:
             raise self._failure
         if not self.ready and self._broken:
@@ -169,7 +169,7 @@ class Reader(Generic[C]):
             raise
 
     async def _read_until(self, phase: Literal["first_event", "idle"]) -> None:
-        """Read until there is what a phase waits for, within its limit and the call's, and let other tasks run."""
+        """Read until the phase is complete, within its limit and the call's, and yield to other tasks."""
         now = self.clock()
         limit: float | None = getattr(self._response.timeouts, phase)
         deadline = _NEVER if limit is None else now + limit
@@ -194,7 +194,7 @@ class Reader(Generic[C]):
                 self.next_check = min(now + TURN, self._deadline)
 
     async def _give_turn(self, now: float) -> None:
-        """Let other tasks run, unless the time of the call is up."""
+        """Yield to other tasks, unless the call's deadline has passed."""
         if now >= self._deadline and not self.ended:
             raise _timeout("total", self._response.timeouts.total)
         from anyio.lowlevel import checkpoint
@@ -203,12 +203,12 @@ class Reader(Generic[C]):
         self.next_check = min(self.clock() + TURN, _NEVER if self.ended else self._deadline)
 
     async def _read(self, phase: Literal["first_event", "idle"], deadline: float | None) -> int:
-        """Read once; returns how many bytes came."""
+        """Read once; returns the number of bytes."""
         try:
             data = await self._body.read(phase, deadline)
         except TransportError as error:
             if self.is_complete and not self._closed:
-                self._stop()  # nothing is missing, whatever it was
+                self._stop()  # the answer is complete: ignore the error
                 return 0
             if isinstance(error, RequestTimeoutError):
                 raise
@@ -222,13 +222,13 @@ class Reader(Generic[C]):
         return len(data)
 
     def _receive(self, data: bytes) -> bool:
-        """Take in what one read brought, b"" at the end of the body; returns whether the stream is done."""
+        """Process the data of one read, b"" at the end of the body; returns whether the stream is done."""
         if self._buffer is None and self._whole is None:
             data = self._begin(data)
         if self._whole is not None:
             self._whole += data
             if self._max_event is not None and len(self._whole) > self._max_event:
-                problem = f"the answer, in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
+                problem = f"the response, sent in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
                 raise BodyTooLargeError(problem, limit=self._max_event)
             if data or not self._whole:
                 return False
@@ -245,7 +245,7 @@ class Reader(Generic[C]):
         if self._closed:
             return StreamInterruptedError("the stream was closed while it was being read")
         if not self.has_content and isinstance(error, ConnectionLostError):
-            return error  # nothing was handed out yet: the retry loop decides
+            return error  # no chunk was returned yet: the retry loop decides
         return StreamInterruptedError(f"stream interrupted: {error}")
 
     def _closed_early(self) -> StreamInterruptedError:
@@ -253,7 +253,7 @@ class Reader(Generic[C]):
 
     @property
     def failed(self) -> bool:
-        """Whether an error waits to be raised."""
+        """Whether there is an error that was not raised yet."""
         return self._broken or self._failure is not None
 
     def _fail(self, error: BaseException) -> None:
@@ -264,7 +264,7 @@ class Reader(Generic[C]):
             self._tell_end(error)
 
     def _give_up(self) -> None:
-        """Close the connection; an answer that is not complete must not look so."""
+        """Close the connection; an incomplete answer must not look complete."""
         self._broken = self._broken or not (self.ended or self.is_complete)
         self._stop()
 
@@ -273,7 +273,7 @@ class Reader(Generic[C]):
         self._body.abort()
 
     async def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._closed = True
         self._give_up()
         if self._observations:
@@ -305,12 +305,12 @@ class Reader(Generic[C]):
         return None
 
     def meta(self) -> ResponseMeta:
-        """What is known of the response, with its timings so far."""
+        """The metadata of the response, with the timings so far."""
         return self._response.meta()
 
 
 class AnswerReader(Reader[C], Generic[C, A]):
-    """Reads a streamed answer of chat or of text completions. `choices`: how many it will have."""
+    """Reads a chat or text completion stream. `choices`: the expected number of choices."""
 
     __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_sample", "_times")
 
@@ -327,12 +327,12 @@ class AnswerReader(Reader[C], Generic[C, A]):
         self._chunk = chunk
         self._choices = choices
         self._joiner = SurrogateJoiner()
-        self._sample = b""  # the first bytes, until it is known what they are
-        self._times = array("d")  # when a read brought content …
-        self._counts = array("L")  # … and how many events with content
+        self._sample = b""  # the first bytes, until the form is detected
+        self._times = array("d")  # times of reads with content …
+        self._counts = array("L")  # … and their numbers of events with content
 
     def _begin(self, data: bytes) -> bytes:
-        """A stream, or the JSON body of a server that ignores `stream`; white space says nothing yet."""
+        """Detect a stream, or the JSON body of a server that ignores `stream`; white space is undecided."""
         begun = self._sample + data
         if data and (begun.isspace() or BOM.startswith(begun)):
             self._sample = begun[-_SAMPLE:]
@@ -351,14 +351,14 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return self._add(decode_events(block, self._joiner))
 
     def _add(self, events: Iterable[JsonDict | None]) -> bool:
-        """Make chunks of events, also of those before a broken one; returns whether [DONE] was among them."""
+        """Decode events into chunks, including those before an invalid one; returns whether [DONE] was among them."""
         content = 0
         add, make, head, append = self._accumulator.add, self._chunk, self._head, self.ready.append
         try:
             for event in events:
                 if event is None:
                     return True
-                if (added := add(event)) is not None:  # else an annotation: nothing of the answer
+                if (added := add(event)) is not None:  # else not part of the answer
                     text, has_content = added
                     content += has_content
                     append(make(event, text, head))
@@ -371,7 +371,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return False
 
     def _end(self) -> None:
-        """Complete with a finish_reason for every choice; else a truncated answer, which must not look complete."""
+        """Complete if every choice has a finish_reason; otherwise the answer is truncated, which is an error."""
         if self._accumulator.finished:
             return
         if not self._accumulator.choices and self._sample.strip() and not is_event_stream(self._sample):
@@ -393,12 +393,12 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return self.partial()
 
     def meta(self) -> ResponseMeta:
-        """What is known of the response, with its timings so far."""
+        """The metadata of the response, with the timings so far."""
         ttft = self._times[0] - self._response.sent if self._times else None
         return self._response.meta(ttft, self._gaps())
 
     def _gaps(self) -> array[float]:
-        """Seconds between events with content: those that one read brought have none between them."""
+        """Seconds between events with content: 0 between those of one read."""
         gaps = array("d")
         previous: float | None = None
         for moment, count in zip(self._times, self._counts, strict=True):
@@ -409,19 +409,19 @@ class AnswerReader(Reader[C], Generic[C, A]):
         return gaps
 
     def partial(self) -> A | None:
-        """What has arrived so far."""
+        """What was received so far."""
         return self._accumulator.completion(self.meta())
 
     def completed(self) -> A:
         """The whole answer."""
         completion = self.partial()
         if completion is None:
-            raise StreamInterruptedError("the stream ended without an answer in it")
+            raise StreamInterruptedError("the stream ended without an answer")
         return completion
 
 
 class UntypedReader(Reader[Json]):
-    """Reads a stream of any route: the decoded data of events, the one value of a JSON body, anything else as bytes."""
+    """Reads a stream of any route: the decoded data of events, the value of a JSON body, or any other body as bytes."""
 
     __slots__ = ()
 
@@ -453,7 +453,7 @@ class UntypedReader(Reader[Json]):
         self.ready.append(value)
 
     def _end(self) -> None:
-        """Whether an answer is complete only its route can tell."""
+        """Accept any end: completeness depends on the route."""
 
 
 def _timeout(phase: Phase, limit: float | None) -> RequestTimeoutError:

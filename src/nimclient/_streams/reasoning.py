@@ -1,7 +1,7 @@
-"""Splits `<think>` tags off the text of a stream, wherever the pieces are cut.
+"""Splits `<think>` tags off the text of a stream, for any division into pieces.
 
-The concatenation of what it gives is what `split_tags` makes of the whole text, with one exception: a closing tag that
-has no opening one (DeepSeek's templates) cannot be foreseen, so what comes before it is given as text.
+The concatenated output equals that of `split_tags` for the whole text, with one exception: a closing tag without an
+opening one (DeepSeek's templates) cannot be foreseen, so the text before it is returned as content.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from nimclient.records._tags import CLOSE, MAX_SPACE, OPEN
 
 
 class _Place(Enum):
-    BEFORE = "nothing but white space, or the beginning of a tag, has come"
+    BEFORE = "only white space or the beginning of a tag so far"
     INSIDE = "between the tags"
-    AFTER = "white space behind the closing tag"
+    AFTER = "white space after the closing tag"
     BEYOND = "the text"
 
 
 class TagSplitter:
-    """Feed the pieces of one choice's text in order. `done` when all that follows is text."""
+    """Feed the pieces of one choice's text in order. `done` is True when all further text is content."""
 
     __slots__ = ("_begun", "_held", "_place")
 
     def __init__(self) -> None:
         self._place = _Place.BEFORE
-        self._held = ""  # what may still turn out to be a tag, or white space around one
-        self._begun = False  # whether any reasoning was given
+        self._held = ""  # a possible tag, or white space around one
+        self._begun = False  # whether any reasoning was returned
 
     @property
     def done(self) -> bool:
@@ -46,7 +46,7 @@ class TagSplitter:
         return reasoning, self._released() if self.done else ""
 
     def flush(self) -> tuple[str, str]:
-        """What is still held when the choice ends."""
+        """The held text at the end of the choice."""
         place, self._place = self._place, _Place.BEYOND
         held = self._released()
         return (self._trimmed(held).rstrip(), "") if place is _Place.INSIDE else ("", held)
@@ -56,7 +56,7 @@ class TagSplitter:
         return held
 
     def _opened(self) -> bool:
-        """Whether the opening tag is complete; BEYOND where there will be none."""
+        """Whether the opening tag is complete; the state becomes BEYOND if there is none."""
         rest = self._held.lstrip()
         space = len(self._held) - len(rest)
         if space <= MAX_SPACE and rest.startswith(OPEN):
@@ -68,7 +68,7 @@ class TagSplitter:
         return False
 
     def _reasoning(self) -> str:
-        """The reasoning up to the closing tag, or up to what may be the beginning of one."""
+        """The reasoning up to the closing tag, or up to the possible beginning of one."""
         inside, closed, rest = self._held.partition(CLOSE)
         if closed:
             self._place = _Place.AFTER

@@ -1,4 +1,4 @@
-"""The response of one attempt while it is open: its head, its body, and what an error of its reader has to carry."""
+"""The open response of one attempt: its head, its body, and what to add to an error of its reader."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @define
 class Response:
-    """An attempt whose response has begun. Times are monotonic seconds.
+    """The response of an attempt, open from its head to the end of its body. Times are monotonic seconds.
 
     `number` counts the attempts of the call, `earlier` are those before this one. `started` is when the call began, `sent`
     when this attempt did.
@@ -39,30 +39,30 @@ class Response:
 
     @property
     def url(self) -> str:
-        """Where it comes from, for people."""
+        """The URL for display."""
         return self.request.shown_url
 
     def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
-        """What is known of the exchange, with the timings up to now."""
+        """The metadata of the exchange, with the timings so far."""
         head = self.head
         timings = Timings(head.queue, head.connect, ttft, self.clock() - self.started, inter_token)
         return ResponseMeta(head.status, head.headers, self.request.shown_url, self.number, timings)
 
     def annotate(self, error: NimError) -> None:
-        """Complete an error that its reader raises: no key in it, the attempts so far on it."""
+        """Complete an error raised by the reader: remove secrets, add the history of attempts."""
         redact(error, secrets_of(self.request.headers, self.request.proxy))
         seconds = self.clock() - self.sent
         with_history(error, (*self.earlier, attempt_of(self.base_url, error, seconds)))
 
 
 def attempt_of(base_url: str, error: NimError, seconds: float) -> Attempt:
-    """The entry of a failed attempt in `.history`."""
+    """The `.history` entry of a failed attempt."""
     outcome = error.status if isinstance(error, APIStatusError) else type(error).__name__
     return Attempt(base_url, outcome, seconds)
 
 
 def with_history(error: NimError, history: tuple[Attempt, ...]) -> None:
-    """Put the attempts of a call on the error that ends it."""
+    """Set the history of a call on its final error."""
     error.history = history
     if isinstance(error, (TransportError, APIStatusError, DecodeError)):
         error.attempts = len(history)

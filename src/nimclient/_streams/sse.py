@@ -1,8 +1,8 @@
-"""Server-sent events: bytes in, events out (WHATWG HTML, 9.2.6), in linear time whatever the cuts.
+"""Server-sent events: from bytes to events (WHATWG HTML, 9.2.6), in linear time for any division into reads.
 
-Lines end at LF, CR or CRLF and nowhere else: U+2028 inside JSON is data. Two things go beyond the specification because
-servers do: the comments of an event with a name are kept (Dynamo puts the text of `event: error` there), and an event at
-the very end needs no blank line after it.
+Lines end at LF, CR or CRLF and nowhere else: U+2028 inside JSON is data. Two deviations from the
+specification follow real servers: the comments of an event with a name are kept (Dynamo puts the text of `event: error`
+there), and the last event needs no blank line after it.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ class Event(NamedTuple):
 
 
 class EventBuffer:
-    """Feed bytes, get the whole events among them, as one block with LF for every line end and no blank line at its end.
+    """Feed bytes, get the complete events as one block with LF line ends and no blank line at its end.
 
-    `max_event` bounds, in bytes, what is held of an event that is not complete yet.
+    `max_event` is the maximum size in bytes of an incomplete event.
     """
 
     __slots__ = ("_held", "_max_event", "_skip_lf", "_started")
 
     def __init__(self, max_event: int | None = None) -> None:
         self._max_event = max_event
-        self._held = bytearray()  # the beginning of an event; never contains a complete one
-        self._skip_lf = False  # the last byte was CR: a LF that follows belongs to it
+        self._held = bytearray()  # an incomplete event
+        self._skip_lf = False  # the last byte was CR: a following LF belongs to it
         self._started = False
 
     def feed(self, data: bytes) -> bytes:
-        """The events that these bytes complete. Raises BodyTooLargeError above the cap."""
+        """The events completed by these bytes. Raises BodyTooLargeError above `max_event`."""
         if not self._started:
             data = self._start(data)
         if b"\r" in data or self._skip_lf:
@@ -45,7 +45,7 @@ class EventBuffer:
         held = self._held
         end = data.rfind(b"\n\n")
         if end < 0:
-            if held.endswith(b"\n") and data[:1] == b"\n":  # the blank line lies across the cut
+            if held.endswith(b"\n") and data[:1] == b"\n":  # the blank line spans two reads
                 block, rest = bytes(held[:-1]), data[1:]
             else:
                 held += data
@@ -63,13 +63,13 @@ class EventBuffer:
         return block
 
     def flush(self) -> bytes:
-        """What the end of the stream completes: an event that has no blank line after it."""
+        """The last event, completed by the end of the stream without a blank line."""
         block = bytes(self._held).rstrip(b"\n")
         self._held = bytearray()
         return block
 
     def _start(self, data: bytes) -> bytes:
-        """Drop a byte-order mark at the very beginning, which may come in pieces."""
+        """Remove a byte-order mark at the beginning, which may arrive in pieces."""
         data = bytes(self._held) + data
         self._held = bytearray()
         if len(data) < len(_BOM) and _BOM.startswith(data):
@@ -93,9 +93,9 @@ class EventBuffer:
 
 
 def plain_array(block: bytes, separator: bytes) -> tuple[bytes, int] | None:
-    """The data of events that are one `data: ` line each, as nearly all are, in brackets; and how many they are.
+    """The data of events of one `data: ` line each, as a JSON array, and their number.
 
-    None for any other block. Linear, and without a look at each event.
+    None for any other block. Linear, without a loop over the events.
     """
     if block[:6] != b"data: ":
         return None
@@ -113,7 +113,7 @@ def parse_events(block: bytes) -> list[Event]:
 
 
 def _parse_event(block: bytes) -> Event | None:
-    """One event of any form; None where there is nothing to hand out (comments only, empty data without a name)."""
+    """One event of any form; None if it is empty (comments only, empty data without a name)."""
     data: list[bytes] = []
     comments: list[str] = []
     name = ""

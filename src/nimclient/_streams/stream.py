@@ -1,6 +1,5 @@
-"""An answer as it arrives, of chat or of text completion. Reads whatever the network has, turns it into chunks at once and
-hands them out one by one, so that many tokens in a read cost one await. A class, not a generator: it can be closed from
-any task.
+"""Streamed answers of chat and text completions. All data of a read is decoded at once and its chunks are returned one by
+one, so that many tokens in a read cost one await. A class, not a generator, so that any task can close it.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ C = TypeVar("C", bound=Chunk)
 
 
 class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
-    """A streamed answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
+    """A streamed answer, not opened yet: `await` it, enter it with `async with`, or iterate over it directly.
 
-    Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
+    Opening includes the first event: until one with content arrives, a failure is retried like that of a plain call.
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
 
-    `on_end` is called with the whole answer when it has been read, with None when that will not happen any more.
+    `on_end` is called with the answer when it is complete, or with None if the stream ends before.
     """
 
     __reduce__ = unpicklable
@@ -56,7 +55,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         return self
 
     async def _opened(self) -> AnswerReader[C, A]:
-        """The reader; opens the stream if nobody did."""
+        """The reader; opens the stream if it is not open."""
         if self._reader is not None:
             return self._reader
         if self._closed:
@@ -86,7 +85,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     def __aiter__(self) -> Self:
         if self._reader is not None and self._reader.exhausted:
-            raise RuntimeError("the stream has been read to its end; await final() gives the whole answer")
+            raise RuntimeError("the stream was read to its end; await final() returns the whole answer")
         return self
 
     async def __anext__(self) -> C:
@@ -99,7 +98,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         raise StopAsyncIteration
 
     async def wait(self) -> bool:
-        """Read until there are chunks in `ready`, True, or until the end, False. For callers to whom each await is dear."""
+        """Read until there are chunks in `ready`, True, or until the end, False. Avoids an await per chunk."""
         reader = self._reader or await self._opened()
         if not reader.exhausted:
             await self._refill(reader)
@@ -110,12 +109,12 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     @property
     def ready(self) -> deque[C]:
-        """The chunks that have been read and not handed out; always the same queue once the stream is open."""
+        """The chunks that were read but not yet returned; always the same queue once the stream is open."""
         return self._reader.ready if self._reader is not None else deque()
 
     @property
     def is_late(self) -> bool:
-        """Whether the time of the whole call is up: `wait` raises what that means, whatever is `ready`."""
+        """Whether the call's deadline has passed: `wait` then raises, even if chunks are `ready`."""
         return self._reader is not None and self._reader.is_late
 
     async def _refill(self, reader: AnswerReader[C, A]) -> None:
@@ -132,7 +131,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     @property
     def text_stream(self) -> TextStream:
-        """Only the text of the first choice, piece by piece."""
+        """The text of the first choice, piece by piece."""
         return TextStream(self)
 
     async def final(self) -> A:
@@ -161,11 +160,11 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     @property
     def partial(self) -> A | None:
-        """What has arrived so far."""
+        """What was received so far."""
         return self._reader.partial() if self._reader is not None else None
 
     async def aclose(self) -> None:
-        """Close the stream, from any task; a waiting reader ends with StreamInterruptedError. May be called again."""
+        """Close the stream, from any task; a waiting reader gets StreamInterruptedError. Idempotent."""
         self._closed = True
         if self._opening is not None:
             self._opening()
@@ -182,9 +181,9 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
 
 class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
-    """A streamed chat answer, not opened yet: `await` it, enter it with `async with`, or just iterate over it.
+    """A streamed chat answer, not opened yet: `await` it, enter it with `async with`, or iterate over it directly.
 
-    Opening includes the first event: until one with content has arrived, a failure is retried like that of a plain call.
+    Opening includes the first event: until one with content arrives, a failure is retried like that of a plain call.
     Every error of an open stream carries `.partial`. The stream closes itself at its end, on an error and on cancellation.
     """
 
@@ -194,21 +193,21 @@ class CompletionStream(AnswerStream[CompletionChunk, Completion]):
 
 
 async def read_chat(response: Response, choices: int = 1) -> AnswerReader[ChatChunk, ChatCompletion]:
-    """The reader of a streamed chat answer of so many choices, when its first event with content has arrived."""
+    """The reader of a chat stream, after its first event with content. `choices`: the expected number of choices."""
     reader = AnswerReader(response, ChatAccumulator(), ChatChunk, choices)
     await reader.read_first()
     return reader
 
 
 async def read_completion(response: Response, choices: int = 1) -> AnswerReader[CompletionChunk, Completion]:
-    """The same of a text completion."""
+    """The same for a text completion."""
     reader = AnswerReader(response, CompletionAccumulator(), CompletionChunk, choices)
     await reader.read_first()
     return reader
 
 
 class TextStream(AsyncIterator[str]):
-    """The text of a stream's first choice, without the events that add none."""
+    """The text of a stream's first choice; events without text are skipped."""
 
     __slots__ = ("_stream",)
 

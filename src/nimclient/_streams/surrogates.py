@@ -1,6 +1,6 @@
-"""Characters beyond U+FFFF whose two halves (surrogates) a server sends in two events, as byte-level tokenizers make them.
+"""Joins surrogate pairs of characters beyond U+FFFF that a server splits over two events, as byte-level tokenizers do.
 
-JSON writes them as `\ud83d` and `\ude00`. The first half is kept until the next event brings the second to the same place.
+JSON writes them as `\ud83d` and `\ude00`. The first half is kept until the next event adds the second to the same place.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ Path: TypeAlias = tuple[object, ...]
 
 
 class SurrogateJoiner:
-    """Feed the events of a stream in order, while there are `halves`, and when one has a lone half in it."""
+    """Feed the events of a stream in order: those with a lone half, and all while there are `halves`."""
 
     __slots__ = ("halves",)
 
     def __init__(self) -> None:
-        self.halves: dict[Path, str] = {}  # first halves that wait for the second, by place
+        self.halves: dict[Path, str] = {}  # first halves waiting for the second, by place
 
     def join(self, event: JsonDict) -> JsonDict:
-        """The event with whole characters. A half that finds no other becomes U+FFFD, at its choice's end at the latest."""
+        """The event with whole characters. A half without its pair becomes U+FFFD, at the end of its choice at the latest."""
         joined: JsonDict = self._join(event, ())
         for choice in objects(joined.get("choices")):
             if choice.get("finish_reason"):
@@ -43,7 +43,7 @@ class SurrogateJoiner:
         return value
 
     def _end(self, choice: JsonDict) -> None:
-        """Write what is still kept of a choice's text or reasoning as U+FFFD."""
+        """Replace the remaining halves of a choice's text and reasoning by U+FFFD."""
         start = ("choices", whole_number(choice.get("index")) or 0)
         for path in [path for path in self.halves if path[:2] == start]:
             del self.halves[path]

@@ -1,8 +1,8 @@
-"""Pieces of tool calls → the calls. Servers disagree on how pieces belong together: by index, by id, by order.
+"""Assembles tool calls from pieces. Servers differ in how pieces are related: by index, by id, by order.
 
-An id decides where there is one: a new id at a used index is a new call, and a known id under a new index is the known
-call as long as its arguments are not complete JSON. Without ids the index decides, but a name that follows complete
-arguments begins another call: some servers send all parallel calls under one index. Without an index the last call continues.
+An id takes precedence: a new id at a used index is a new call, and a known id under a new index continues
+that call as long as its arguments are not complete JSON. Without ids the index decides, but a name after complete arguments
+begins another call: some servers send all parallel calls under one index. Without an index the last call continues.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.records._decode import object_or_empty, text_or_none, whole_number
 
 MAX_TOOL_CALLS = 2**14
-"""Calls of one message: far above what any model asks for at once."""
+"""Maximum calls of one message: far above what any model requests."""
 
 
 class ToolCallAccumulator:
@@ -55,7 +55,7 @@ class ToolCallAccumulator:
         self._last = call
 
     def _of_id(self, call_id: str, name: str, index: int | None, here: _Call | None) -> _Call | None:
-        """The call that a piece with an id belongs to; None: a new one."""
+        """The call that a piece with an id belongs to; None for a new one."""
         known = self._by_id.get(call_id)
         if index is None:
             return known
@@ -65,7 +65,7 @@ class ToolCallAccumulator:
         return known if goes_on else None
 
     def _of_name(self, name: str, arguments: str, index: int | None, here: _Call | None) -> _Call | None:
-        """The call that a piece without an id belongs to; None: a new one."""
+        """The call that a piece without an id belongs to; None for a new one."""
         if here is None or not here.name:
             return here
         if not name:
@@ -84,7 +84,7 @@ class ToolCallAccumulator:
         return call
 
     def as_list(self) -> list[JsonDict]:
-        """The calls as a plain answer has them. One that was sent twice, under one id, is one. Missing ids are made up."""
+        """The calls in the form of a plain answer. Duplicates with one id are merged. Missing ids are generated."""
         found: dict[object, JsonDict] = {}
         for position, call in enumerate(self._calls):
             function = {"name": call.name, "arguments": "".join(call.pieces)}
@@ -95,7 +95,7 @@ class ToolCallAccumulator:
 
 
 class _Call:
-    """What has arrived of one call."""
+    """What was received of one call."""
 
     __slots__ = ("_depth", "_escaped", "_in_text", "_read", "fields", "name", "pieces", "repeated")
 
@@ -103,19 +103,19 @@ class _Call:
         self.name = ""
         self.pieces: list[str] = []
         self.fields: JsonDict = {}
-        self.repeated = False  # whether its name has just come without arguments: for the first time, or once more
-        self._read = 0  # how many pieces have been looked at by is_complete, and where that has led
+        self.repeated = False  # whether the last piece had its name without arguments, first or repeated
+        self._read = 0  # how many pieces is_complete has scanned, and its state
         self._depth = 0
         self._in_text = self._escaped = False
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether its arguments have begun and are not complete."""
+        """Whether its arguments have begun but are incomplete."""
         return bool(self.pieces) and not self.is_complete
 
     @property
     def is_complete(self) -> bool:
-        """Whether the arguments are a whole JSON object, as far as its brackets tell. Each piece is looked at once."""
+        """Whether the arguments are a complete JSON object, judged by its brackets. Each piece is scanned once."""
         for piece in self.pieces[self._read :]:
             for character in piece:
                 self._look(character)

@@ -1,4 +1,4 @@
-"""embeddings.embed_stream for blocking code: the source is advanced, and `on_progress` called, in the thread that reads."""
+"""embeddings.embed_stream for blocking code: the source and `on_progress` run in the reading thread."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
 
     @property
     def progress(self) -> Progress:
-        """How far it has come by now."""
+        """The progress so far."""
         return PORTAL.run(self._progress)
 
     async def _progress(self) -> Progress:
@@ -54,5 +54,5 @@ class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
         return batch
 
     def close(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again."""
+        """Cancel requests in flight and wait for their end. Idempotent."""
         self._results.close()

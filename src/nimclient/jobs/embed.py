@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 import anyio
 from anyio import to_thread
@@ -43,6 +44,7 @@ _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the v
 class EmbedJob:
     """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it resumes.
 
+    An argument that is None, or an option that is left out, is the client's default (`defaults={"embedding": …}`).
     Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are no rows.
 
     Args:
@@ -93,8 +95,7 @@ class EmbedJob:
         check_whole("dimensions", dimensions, 1)
         check_batch(batch_size, concurrency)
         check_names("EmbedJob", options, EMBEDDING_OPTIONS)
-        if options.get("embedding_type") not in (None, "float"):
-            raise ConfigurationError("a job keeps float32 vectors: embedding_type can be nothing but float")
+        _check_float32(options)
         self._rows = RowSource(source, Fields(text, id))
         if format == "parquet" or self._rows.is_parquet:
             arrow()
@@ -127,16 +128,26 @@ class EmbedJob:
         """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps what is finished."""
         return run_blocking(self.run, client, on_progress)
 
-    def _identity(self, model: str, content: Content | None) -> JsonDict:
-        """What makes it this job and not another one."""
-        named = {"input_type": self.input_type, "truncate": self.truncate, "dimensions": self.dimensions}
-        options = {name: value for name, value in self._options.items() if value is not None and name not in _NO_MATTER}
+    def _identity(self, model: str, content: Content | None, defaults: Mapping[str, Any]) -> JsonDict:
+        """What makes it this job and not another one. `defaults` are those of the client."""
+        named = {
+            "input_type": self.input_type,
+            "truncate": defaults.get("truncate") if self.truncate is None else self.truncate,
+            "dimensions": defaults.get("dimensions") if self.dimensions is None else self.dimensions,
+        }
+        given = {**{name: value for name, value in defaults.items() if name in EMBEDDING_OPTIONS}, **self._options}
+        options = {name: value for name, value in given.items() if value is not None and name not in _NO_MATTER}
         return {
             "version": VERSION,
             "input": None if content is None else {"digest": content.digest},
             "model": model,
             "parameters": {"text": self.text, "id": self.id, "format": self.format, **named, **options},
         }
+
+
+def _check_float32(options: Mapping[str, Any]) -> None:
+    if options.get("embedding_type") not in (None, "float"):
+        raise ConfigurationError("a job keeps float32 vectors: embedding_type can be nothing but float")
 
 
 class _EmbedRun:
@@ -146,6 +157,8 @@ class _EmbedRun:
         self._job = job
         self._client = client
         self._bulk = BulkClient(client._engine)
+        self._defaults = self._bulk.defaults_of("embedding")
+        _check_float32({**self._defaults, **job._options})
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
@@ -188,7 +201,7 @@ class _EmbedRun:
         content: Content | None = None
         if (path := job._rows.path) is not None:
             content = await to_thread.run_sync(content_of, path, facts.get("content"), abandon_on_cancel=True)
-        await self._worker.do(self._store.begin, job._identity(model, content))
+        await self._worker.do(self._store.begin, job._identity(model, content, self._defaults))
         if content is not None:
             await self._worker.do(self._store.learn, {"content": asdict(content)})
             self._total = content.rows
@@ -199,16 +212,19 @@ class _EmbedRun:
     async def _embed(self, model: str) -> None:
         job = self._job
         feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
+        named: dict[str, Any] = {
+            "truncate": job.truncate,
+            "dimensions": job.dimensions,
+            "batch_size": job.batch_size,
+            "concurrency": job.concurrency,
+        }
         stream = self._client.embeddings.embed_stream(
             feed,
             model=model,
             ordered=False,
             on_error="collect",
             input_type=job.input_type,
-            truncate=job.truncate,
-            dimensions=job.dimensions,
-            batch_size=job.batch_size,
-            concurrency=job.concurrency,
+            **{name: value for name, value in named.items() if value is not None},
             **job._options,
         )
         async with stream:
@@ -271,7 +287,8 @@ class _EmbedRun:
 
     def _window(self, progress: Progress) -> int:
         """As many texts as may be in flight at once."""
-        return (progress.limit or 1) * (self._job.batch_size or SLICE_TEXTS)
+        batch_size = self._job.batch_size or self._defaults.get("batch_size") or SLICE_TEXTS
+        return (progress.limit or 1) * batch_size
 
     async def _done_after(self, row: int) -> list[DoneSpan]:
         return await self._worker.do(self._store.done_after, row)

@@ -7,21 +7,36 @@ file, found before anything is sent. A line that cannot be sent for another reas
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
-from json import JSONDecoder
+from json import JSONDecoder, loads
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import field, frozen
 
-from nimclient._resources.bulk import Call, Json, JsonDict, Replay, ResponseMeta, is_object
+from nimclient._resources.bulk import (
+    Accumulator,
+    Call,
+    ChatAccumulator,
+    CompletionAccumulator,
+    Json,
+    JsonDict,
+    Replay,
+    ResponseMeta,
+    is_array,
+    is_object,
+    wrong,
+)
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import numbered, open_lines
 
 _MAX_NAMED = 3  # lines that an error names
+_MAX_DIGITS = 19  # of 64 bits
 _LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # more than 64 bits, or than a float, may hold
 _DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find where a value ends
 
@@ -77,11 +92,12 @@ class Request:
         return Call(
             "POST",
             route.path,
-            Answered,
+            partial(_answered, route),
             fields if text is None else None,
             model=model,
             replay=route.replay,
             kind=route.kind,
+            accumulator=_ACCUMULATORS.get(route.kind),
             at_root=route.at_root,
             raw=text,
         )
@@ -101,6 +117,24 @@ class Answered:
     meta: ResponseMeta
 
 
+_SPINES = {"chat": ("choices",), "completions": ("choices",), "embedding": ("data",)}
+_RANKS = ("rankings", "results", "data")
+_ACCUMULATORS: Mapping[str, Callable[[], Accumulator[Any]]] = {
+    "chat": ChatAccumulator,  # for gateways that stream although nobody asked
+    "completions": CompletionAccumulator,
+}
+
+
+def _answered(route: Route, value: Json, meta: ResponseMeta) -> Answered:
+    """A response to this route. Raises DecodeError for one that holds no list of what was asked for."""
+    names = _SPINES.get(route.kind, _RANKS)
+    if is_object(value) and any(is_array(value.get(name)) for name in names):
+        return Answered(value, meta)
+    if is_array(value) and route.kind == "ranking":
+        return Answered(value, meta)
+    raise wrong("there is no list of them", " or ".join(names), meta)
+
+
 def read_requests(path: Path, model: str | None) -> Iterator[Request]:
     """All lines that hold anything. Raises ConfigurationError for one without a custom_id, JobStoreError for the disk's."""
     with store_errors(f"cannot read {path}"), open_lines(path) as file:
@@ -111,7 +145,7 @@ def read_requests(path: Path, model: str | None) -> Iterator[Request]:
 def read_request(line: bytes, number: int, model: str | None) -> Request:
     """One line."""
     try:
-        record: Any = _json.loads(line, f"line {number}")
+        record: Any = _loads(line, f"line {number}")
     except DecodeError as error:
         raise ConfigurationError(str(error)) from None
     custom_id = record.get("custom_id") if is_object(record) else None
@@ -126,6 +160,30 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     text = _text_of_body(line) if _LONG_NUMBER.search(line) and problem is None else None
     failure = None if problem is None else ConfigurationError(problem)
     return Request(number, custom_id, name, route, fields, failure, text)
+
+
+def _loads(line: bytes, what: str) -> Any:
+    """A line as JSON; a number that no float can hold, and which is sent as it stands, as a text."""
+    try:
+        return _json.loads(line, what)
+    except DecodeError:
+        if not _LONG_NUMBER.search(line):
+            raise
+        try:
+            return loads(line, parse_int=_number, parse_float=_number, parse_constant=_no_number)
+        except (ValueError, RecursionError):
+            pass
+        raise
+
+
+def _number(text: str) -> float | int | str:
+    if len(text) < _MAX_DIGITS and text.removeprefix("-").isdecimal():
+        return int(text)
+    return number if isfinite(number := float(text)) else text
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _text_of_body(line: bytes) -> bytes | None:

@@ -1,12 +1,13 @@
-"""What the chunks of chat and of text completions have in common: an event whose parts are built when asked for."""
+"""The base of chat and text completion chunks: an event whose parts are built on access."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects, text_or_none
+from nimclient.records._record import missing_attribute
 from nimclient.records.usage import Usage, decode_usage
 
 
@@ -20,6 +21,11 @@ class AnswerChunk:
         self._text = text
         self._meta = meta
 
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
+
     @property
     def text(self) -> str:
         """What the event adds to the first choice's text."""
@@ -27,7 +33,7 @@ class AnswerChunk:
 
     @property
     def meta(self) -> ResponseMeta | None:
-        """The exchange, as known at the head of the answer."""
+        """The exchange, as known when the response headers arrived."""
         return self._meta
 
     @property
@@ -37,23 +43,23 @@ class AnswerChunk:
 
     @property
     def usage(self) -> Usage | None:
-        """Token counts, on the events that carry them."""
+        """Token counts, on events that carry them."""
         return decode_usage(self._event.get("usage"))
 
     @property
     def extra(self) -> JsonDict:
-        """The event's fields beside choices and usage."""
+        """The event's fields other than choices and usage."""
         return {key: value for key, value in self._event.items() if key not in ("choices", "usage")}
 
     def to_dict(self) -> JsonDict:
-        """The event as it came."""
+        """The event as received."""
         return dict(self._event)
 
     def _raw_choices(self) -> list[JsonDict]:
         return objects(self._event.get("choices"))
 
     def _first_choice(self) -> JsonDict:
-        """The choice with index 0, empty where the event does not speak of it."""
+        """The choice with index 0, empty if the event does not contain it."""
         return object_or_empty(next((choice for choice in self._raw_choices() if not choice.get("index")), None))
 
     def __eq__(self, other: object) -> bool:

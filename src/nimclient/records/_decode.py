@@ -1,6 +1,6 @@
-"""How records are made of JSON objects and turned back: known keys become fields, the rest is kept in `extra`.
+"""Helpers that decode JSON objects into records: known keys become fields, the rest is kept in `extra`.
 
-Servers differ in what they send, so only the spine of an answer is strict; a wrong type elsewhere never fails a call.
+Servers differ in what they send, so only the essential fields are strict; a wrong type elsewhere never fails a call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
-_MAX_DIGITS = 19  # a longer number is no count
+_MAX_DIGITS = 19  # a longer number is not a count
+_MAX_DECIMAL = 40  # characters: Python's own longest float has 25
 
 
 def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
@@ -32,11 +33,11 @@ def as_list(value: Json, path: str, meta: ResponseMeta | None = None) -> list[An
 def wrong(
     problem: str, path: str, meta: ResponseMeta | None = None, error: type[DecodeError] = DecodeError
 ) -> DecodeError:
-    """The error for the answer's part at `path`, with what is known of the exchange."""
+    """The error for the response's part at `path`, with status and request id of the exchange."""
     status = meta.status if meta else None
     request_id = meta.request_id if meta else None
     where = f" (request id {request_id})" if request_id else ""
-    return error(f"the answer's {path}: {problem}{where}", path=path, status=status, request_id=request_id)
+    return error(f"the response's {path}: {problem}{where}", path=path, status=status, request_id=request_id)
 
 
 def kind_of(value: Json) -> str:
@@ -64,7 +65,7 @@ def object_or_empty(value: Json) -> JsonDict:
 
 
 def objects(value: Json) -> list[JsonDict]:
-    """The objects of a JSON array; none where it is anything else."""
+    """The objects of a JSON array; an empty list for anything else."""
     return [item for item in cast(list[Any], value) if is_object(item)] if isinstance(value, list) else []
 
 
@@ -74,7 +75,7 @@ def text_or_none(value: Json) -> str | None:
 
 
 def whole_number(value: Json) -> int | None:
-    """A whole number as servers write it (12, 12.0, "12"); None for anything else, a boolean too."""
+    """A whole number as servers write it (12, 12.0, "12"); None for anything else, including a boolean."""
     if type(value) is int:
         return value
     if isinstance(value, float) and value.is_integer():
@@ -84,23 +85,45 @@ def whole_number(value: Json) -> int | None:
     return None
 
 
+def finite_number(value: Json) -> float | None:
+    """A number as servers write it (0.5, 1, "0.5"); None for anything else, NaN, infinity and a boolean too."""
+    if isinstance(value, str) and len(value) <= _MAX_DECIMAL and "_" not in value:
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
 def pop_number(data: JsonDict, name: str) -> int | None:
-    """Take a whole number out of an object. What cannot be read as one stays there, for `extra`."""
-    number = whole_number(data.get(name))
-    if number is not None or data.get(name) is None:
-        data.pop(name, None)
+    """Remove a whole number from an object and return it. A value that is not one stays, for `extra`."""
+    value = data.pop(name, None)
+    if value is None or type(value) is int:
+        return value
+    number = whole_number(value)
+    if number is None:
+        data[name] = value
     return number
 
 
 def pop_count(data: JsonDict, name: str) -> int | None:
-    """`pop_number` for what cannot be negative."""
-    number = whole_number(data.get(name))
-    return None if number is not None and number < 0 else pop_number(data, name)
+    """`pop_number` for a number that cannot be negative."""
+    value = data.get(name)
+    number = pop_number(data, name)
+    if number is not None and number < 0:
+        data[name] = value
+        return None
+    return number
 
 
 def pop_time(data: JsonDict, name: str) -> int | None:
     """`pop_number` for Unix seconds, of which some servers send fractions."""
     value = data.get(name)
+    if type(value) is int:
+        del data[name]
+        return value
     if isinstance(value, float) and math.isfinite(value):
         data[name] = math.floor(value)
     return pop_number(data, name)

@@ -1,7 +1,7 @@
-"""Many numbers at once: base64 rows into bytes, whether all numbers of a buffer are finite, and room for them.
+"""Bulk operations on numbers: decoding base64 rows, checking that a buffer is finite, allocating zeroed buffers.
 
-Done with what is at hand: pybase64 where it is installed, NumPy where the program has loaded it anyway (it is never
-imported here), else the standard library, which takes about twenty times as long as pybase64 and twice as long as NumPy.
+Uses pybase64 if it is installed, NumPy if the program has already imported it (it is never imported here), else the
+standard library, which takes about twenty times as long as pybase64 and twice as long as NumPy.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _WRONG = 255
 _VALUES = bytes(_ALPHABET.find(c) % 256 for c in range(256))  # find gives -1, that is 255, for what is not in it
 _LARGE = 2**23  # bytes
-_MANY = 2**16  # bytes: below, NumPy takes longer to begin than the work does without it
-_TELLING = 16  # numbers
+_MANY = 2**16  # bytes: below this NumPy's overhead exceeds the work itself
+_TELLING = 8  # numbers
 _SMALL = bytes(top for top in range(256) if top & 0x7F < 0x38)
 _ORDINARY = bytes(top for top in range(256) if 0x30 <= top & 0x7F <= 0x47 or top in (0, 0x80))
 _NOT_HUGE = bytes(top for top in range(256) if top & 0x7F < 0x60)
 """Top bytes of float32 numbers: below 2^-15; between 2^-31 and 2^17, or zero; below 2^65."""
-_AT_ONCE = 2**18  # characters: more would not stay in the cache from one step to the next
+_AT_ONCE = 2**18  # characters: larger blocks do not fit in the cache
 
 
 def b64decode(text: str | memoryview) -> bytes:
-    """The bytes of one row. Raises ValueError for anything that is not base64, stray characters too."""
+    """The bytes of one row. Raises ValueError for anything that is not base64, including stray characters."""
     if _fast_decode is not None:
         return _fast_decode(text, None, True)
     return a2b_base64(text, strict_mode=True)
@@ -57,7 +57,7 @@ def decode_rows(texts: Sequence[memoryview]) -> list[bytes]:
 
 
 def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
-    """Rows of one length, all in one go: four characters of 6 bits are one number of 24."""
+    """Decode rows of equal length together: four characters of 6 bits are one number of 24."""
     width = len(texts[0])
     padding = bytes(texts[0][-2:]).count(b"=")
     zeros = b"A" * padding
@@ -65,9 +65,7 @@ def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
     if _WRONG in values or any(bytes(text[width - padding :]) != b"=" * padding for text in texts):
         raise ValueError("not base64 text")
     pairs = numpy.frombuffer(values, "<u2")
-    twelves = (
-        pairs << 6
-    )  # bits of two characters, first times 64; what is shifted beyond 12 bits is masked or not looked at
+    twelves = pairs << 6  # bits of two characters, first times 64; bits above 12 are masked or unused
     twelves |= pairs >> 8
     numbers = twelves.view("<u4")
     low = numbers >> 16
@@ -85,8 +83,8 @@ def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
 def first_not_finite(buffer: bytes | bytearray) -> int | None:
     """Position of the first NaN or infinity among little-endian float32 numbers, or None.
 
-    Without NumPy, and where they are few: only a number whose last byte is 0x7f or 0xff can be one, and real embeddings
-    have none such, so that one look at every fourth byte decides, twenty times faster than looking at the numbers.
+    For small buffers and without NumPy: only a number whose last byte is 0x7f or 0xff can be one, and real embeddings have
+    none, so that a scan of every fourth byte decides, twenty times faster than decoding the numbers.
     """
     numpy = sys.modules.get("numpy") if len(buffer) > _MANY else None
     if numpy is not None:
@@ -100,29 +98,29 @@ def first_not_finite(buffer: bytes | bytearray) -> int | None:
 
 
 def misread(row: bytes, dtype: str) -> str | None:
-    """What a vector is instead of what was asked for, where its bytes tell; None where they do not.
+    """What a vector seems to contain instead of the requested dtype, judged by its bytes; None if that cannot be told.
 
     A server that ignores `embedding_type` sends float32, some send float16 or float64 as base64. The top byte of a
     float32 is its sign and most of its exponent: real embeddings are between 2^-31 and 2^17, their largest number is above
     2^-15. Pairs of float16 look like numbers around 2^-40, halves of float64 like numbers of any size. Too few numbers
-    tell nothing.
+    show nothing.
     """
     top = row[3::4]
     if len(row) % 4 or len(top) < _TELLING or not any(row):
         return None
     looks_float32 = not top.translate(None, _ORDINARY) and bool(top.translate(None, _SMALL))
     if dtype != "float32":
-        return f"float32 numbers where {dtype} was asked for" if looks_float32 else None
+        return f"float32 numbers, but {dtype} was requested" if looks_float32 else None
     if not top.translate(None, _SMALL) or top.translate(None, _NOT_HUGE):
-        return "the numbers make no sense as float32: it may be float16 or float64"
+        return "the numbers are implausible as float32: they may be float16 or float64"
     return None
 
 
 def zeroed_buffer(size: int) -> memoryview:
-    """Zeroed memory of so many bytes, private to the process.
+    """`size` bytes of zeroed memory, private to the process.
 
-    Much of it comes from the system page by page, as it is written; a bytearray would be filled with zeros at once, which
-    holds up the loop for a fifth of a second where it has 250 MB.
+    Large buffers are mapped and get their pages as they are written; a bytearray is filled with zeros at once, which blocks
+    the event loop for a fifth of a second at 250 MB.
     """
     if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
         return memoryview(bytearray(size))

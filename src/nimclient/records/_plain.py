@@ -1,6 +1,6 @@
-"""Values of Python types as JSON values: what a tool returns, a default in a schema, the value of a parsed answer.
+"""Converts Python values to JSON values: a tool's result, a default in a schema, the value of a parsed answer.
 
-The way back is `_schema.schema.convert`: for every type it takes, converting what `plain` makes gives an equal value.
+The inverse is `_schema.schema.convert`: for every supported type, converting the result of `plain` gives an equal value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nimclient._base.types import Json
 
 
 def plain(value: Any) -> Json:
-    """`value` in JSON types, as far as it is of a type known here; anything else is left for the JSON encoder to refuse."""
+    """`value` in JSON types; a value of an unknown type is returned as it is, for the JSON encoder to reject."""
     if isinstance(value, Enum):
         return plain(value.value)
     if value is None or isinstance(value, (str, int, float)):
@@ -43,7 +43,7 @@ def _key(key: Any) -> Any:
 
 
 def _fields(value: Any) -> Mapping[str, Any] | None:
-    """The fields of a record of any make, by the names under which its type takes them; None for anything else."""
+    """The fields of an attrs, dataclass or pydantic object by their constructor names; None for anything else."""
     kind: Any = cast(Any, type(value))
     if callable(to_dict := getattr(value, "to_dict", None)):
         return cast(Mapping[str, Any], to_dict())

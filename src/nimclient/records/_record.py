@@ -1,4 +1,4 @@
-"""What all records have in common: unknown fields, the response they came in, their JSON object and a short repr."""
+"""The base of all records: unknown fields, the response they came in, conversion to JSON and a short repr."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MAX_TEXT = 400
 
 @frozen(repr=False)
 class Record:
-    """A frozen record: equal by value, picklable, with `to_dict()`. Its repr leaves out what is None, empty or a default."""
+    """A frozen record: equal by value, picklable, with `to_dict()`. Its repr omits None, empty values and defaults."""
 
     def to_dict(self) -> JsonDict:
-        """The record as a JSON object: what is set, with unknown fields merged back in; without `meta`."""
+        """The record as a JSON object: the fields that are set and the unknown fields, without `meta`."""
         result: JsonDict = {}
         for attribute in fields(type(self)):
             if attribute.name in ("meta", "extra"):
@@ -46,16 +46,28 @@ class Record:
 
 @frozen(repr=False)
 class WireRecord(Record):
-    """A part of a server's answer; `extra` holds the fields that we do not know."""
+    """A part of a server's response; `extra` holds unknown fields."""
 
     extra: JsonDict = field(factory=dict[str, Any], kw_only=True)
 
 
 @frozen(repr=False)
 class TopRecord(WireRecord):
-    """What a call returns; `meta` is the response it came in."""
+    """The result of a call; `meta` describes the response it came in."""
 
     meta: ResponseMeta | None = field(default=None, eq=False, repr=False, kw_only=True)
+
+
+_OTHER_NAMES = {"content": "text", "response_metadata": "meta", "usage_metadata": "usage", "additional_kwargs": "extra"}
+"""Attributes that answers of other clients have, and what is their like here."""
+
+
+def missing_attribute(answer: object, name: str) -> AttributeError:
+    """The error for an attribute that an answer has not got, with the one that is meant."""
+    words = f"{type(answer).__name__!r} object has no attribute {name!r}"
+    if (like := _OTHER_NAMES.get(name)) is not None:
+        words += f"; it is .{like}"
+    return AttributeError(words, name=name, obj=answer)
 
 
 def _unknown_last(attribute: Attribute[Any]) -> bool:
@@ -63,7 +75,7 @@ def _unknown_last(attribute: Attribute[Any]) -> bool:
 
 
 def shown(value: object, depth: int = _MAX_DEPTH) -> str:
-    """The repr of a JSON value or a record, cut where it is long or deep."""
+    """The repr of a JSON value or a record, truncated if it is long or deep."""
     if is_object(value):
         items = [
             f"{key!r}: {shown(item, depth - 1)}" for key, item in islice(value.items(), _MAX_ITEMS if depth else 0)
@@ -85,7 +97,7 @@ def _cut(texts: list[str], count: int) -> str:
 def _as_json(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
-    if isinstance(value, float) and value != value:  # NaN, which JSON has not
+    if isinstance(value, float) and value != value:  # NaN, which JSON cannot represent
         return None
     if is_array(value):
         return [_as_json(item) for item in value]

@@ -1,7 +1,7 @@
-"""Reasoning that a model wrote into its text between `<think>` and `</think>`, because the server has no parser for it.
+"""Splits off reasoning that a model wrote into its text between `<think>` and `</think>`, for servers without a parser.
 
-The tag counts only at the very beginning of an answer: a text that speaks of the tag further down is a text. DeepSeek's
-templates put the opening tag into the prompt, so a closing one may also stand alone.
+The tag counts only at the beginning of an answer: further down it is text. DeepSeek's templates put the opening tag into
+the prompt, so a closing tag may also occur alone.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 OPEN = "<think>"
 CLOSE = "</think>"
 MAX_SPACE = 64
-"""How many characters of white space may stand before the opening tag."""
+"""How many characters of white space may precede the opening tag."""
 
 RAW_CONTENT = "raw_content"
-"""The key of `extra` under which a message keeps its content as it came, where tags were split off."""
+"""The key of `extra` under which a message keeps its original content if tags were split off."""
 
 
 def split_tags(content: str) -> tuple[str, str] | None:
-    """(reasoning, text) without tags and the white space around them, None where there are no tags.
+    """(reasoning, text) without tags and surrounding white space, or None without tags.
 
-    An answer that ends within its reasoning is all reasoning. A closing tag in backticks is spoken of, not meant.
+    An answer that ends within its reasoning is all reasoning. A closing tag in backticks is quoted and does not count.
     """
     if "think>" not in content:
         return None

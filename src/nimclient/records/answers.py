@@ -1,4 +1,4 @@
-"""What `chat.parse` and `chat.run_tools` give back: a value of the wanted type, and the run of a model with its tools."""
+"""The results of `chat.parse` and `chat.run_tools`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ T = TypeVar("T")
 
 @frozen(repr=False)
 class Parsed(Record, Generic[T]):
-    """A model's answer as a value: `.value` is of the type that was asked for, `.completion` the answer it was made of."""
+    """A model's answer as a value: `.value` is of the requested type, `.completion` is the answer it was parsed from."""
 
     value: T
     completion: ChatCompletion
 
     @property
     def meta(self) -> ResponseMeta | None:
-        """The exchange that brought the answer (with `retries`, the last one)."""
+        """The exchange of the answer (with `retries`, the last one)."""
         return self.completion.meta
 
     @property
     def extra(self) -> JsonDict:
-        """The fields of the completion that we do not know."""
+        """Unknown fields of the completion."""
         return self.completion.extra
 
     def to_dict(self) -> JsonDict:
@@ -45,8 +45,8 @@ def _as_messages(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 class ToolRun(Record):
     """A finished run with tools. `.completion` is the last answer, the one without tool calls.
 
-    `.messages` is the whole conversation, from the caller's first message to that answer; it can be sent again as it
-    is. `.rounds` counts the answers of the model: 1 where it called nothing.
+    `.messages` is the whole conversation, from the caller's first message to that answer; it can be sent again
+    unchanged. `.rounds` counts the model's answers: 1 if it called no tool.
     """
 
     completion: ChatCompletion
@@ -60,7 +60,7 @@ class ToolRun(Record):
 
     @property
     def extra(self) -> JsonDict:
-        """The fields of the completion that we do not know."""
+        """Unknown fields of the completion."""
         return self.completion.extra
 
     def to_dict(self) -> JsonDict:

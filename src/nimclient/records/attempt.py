@@ -1,4 +1,4 @@
-"""What `on_attempt` is told of one attempt of a call."""
+"""The event that `on_attempt` is called with."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from nimclient.records.usage import Usage
 
 @frozen
 class AttemptEvent:
-    """One attempt of one call, as `on_attempt` is told: where, which one, how it ended, after how many seconds.
+    """One attempt of one call: the argument of `on_attempt`.
 
-    `kind` is that of the call (chat, completions, embedding, ranking; "" for other routes), `usage` what the server counted
-    (None for a stream, which has only begun, and where it counted nothing), `request_id` the server's id of it; both
-    and `timings` are None where no response came.
+    `kind` is that of the call (chat, completions, embedding, ranking; "" for other routes), `usage` the token counts (None
+    for a stream, which has only begun, and if the server sent none), `request_id` the server's id; they and `timings` are
+    None if there was no response.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""What calls over many items tell beside their results."""
+"""What calls over many items return besides their results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nimclient.records._record import Record
 
 @frozen(repr=False)
 class Failure(Record):
-    """An item that failed: its position, its own id where it has one, what went wrong, and the item's text if known."""
+    """An item that failed: its position, its own id if it has one, the error, and the item's text if known."""
 
     index: int
     id: str | None
@@ -19,6 +19,6 @@ class Failure(Record):
     text: str | None = field(default=None, repr=False)
 
     def to_dict(self) -> JsonDict:
-        """The failure as a JSON object: the error as its type and its one line of text."""
+        """The failure as a JSON object: the error as its type and message."""
         named = {"index": self.index, "id": self.id, "type": type(self.error).__name__, "error": str(self.error)}
         return {key: value for key, value in {**named, "text": self.text}.items() if value is not None}

@@ -1,8 +1,8 @@
-"""What chat completions answer: the completion, its choices and messages, tool calls, log probabilities, usage, chunks.
+"""Records of chat completions: the completion, its choices and messages, tool calls, log probabilities, usage, chunks.
 
-Field by field which server sends what: `reasoning` vLLM ≥ 0.15 and NIM 2.x, `reasoning_content` older vLLM, NIM 1.x and
-Dynamo (both become `.reasoning`; `.extra` keeps the old name), `<think>` tags in the text servers without a reasoning
-parser (split off; `.extra["raw_content"]` keeps the text as it came); `stop_reason`, `token_ids`, `prompt_logprobs` vLLM;
+Which server sends which field: `reasoning` vLLM ≥ 0.15 and NIM 2.x, `reasoning_content` older vLLM, NIM 1.x and
+Dynamo (both become `.reasoning`; `.extra` keeps the old name), `<think>` tags in the text: servers without a reasoning
+parser (split off; `.extra["raw_content"]` keeps the original text); `stop_reason`, `token_ids`, `prompt_logprobs` vLLM;
 `system_fingerprint` vLLM ≥ 0.25 and the hosted catalog; `nvext` Dynamo. Everything else is kept in `.extra`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
 
@@ -20,6 +20,7 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
@@ -28,13 +29,14 @@ from nimclient.records._decode import (
     whole_number,
     wrong,
 )
-from nimclient.records._record import Record, TopRecord, WireRecord
+from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
 from nimclient.records.usage import Usage as Usage
 from nimclient.records.usage import decode_usage as decode_usage
 
+_REASONING = ("reasoning", "reasoning_content")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 Content = str | Sequence[Any] | None
@@ -47,7 +49,7 @@ def _as_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
 
 @frozen(repr=False)
 class Message(WireRecord):
-    """One message of a conversation, as answered by a server or built by hand: `Message("user", "hi")`."""
+    """One message of a conversation, received from a server or built by the caller: `Message("user", "hi")`."""
 
     role: str
     content: Content = None
@@ -71,7 +73,7 @@ def _none_if_nan(number: float) -> float | None:
 
 @frozen(repr=False)
 class TokenLogprob(WireRecord):
-    """One token with its log probability (natural logarithm; NaN: not told; vLLM clamps minus infinity to −9999)."""
+    """One token with its log probability (natural logarithm; NaN: unknown; vLLM clamps minus infinity to −9999)."""
 
     token: str
     logprob: float = field(eq=_none_if_nan)
@@ -81,7 +83,7 @@ class TokenLogprob(WireRecord):
 
 @frozen(repr=False)
 class Logprobs(WireRecord):
-    """Log probabilities of a choice: of its content tokens, and of a refusal where there is one."""
+    """Log probabilities of a choice: of its content tokens, and of a refusal if there is one."""
 
     content: tuple[TokenLogprob, ...] = ()
     refusal: tuple[TokenLogprob, ...] = ()
@@ -89,9 +91,9 @@ class Logprobs(WireRecord):
 
 @frozen(repr=False)
 class Choice(WireRecord):
-    """One answer. `finish_reason` is an open word: stop, length, tool_calls, abort, error, content_filter, …
+    """One answer. `finish_reason` is an open set: stop, length, tool_calls, abort, error, content_filter, …
 
-    With a named tool_choice vLLM reports `stop` beside tool calls. `stop_reason` (vLLM) is the stop string or token id.
+    With a named tool_choice vLLM reports `stop` with tool calls. `stop_reason` (vLLM) is the stop string or token id.
     """
 
     index: int
@@ -103,7 +105,7 @@ class Choice(WireRecord):
 
 @frozen(repr=False)
 class ChatCompletion(TopRecord):
-    """A complete chat answer. The short-cuts (`text`, `reasoning`, …) speak of the first choice."""
+    """A complete chat answer. The shortcuts (`text`, `reasoning`, …) refer to the first choice."""
 
     id: str | None
     model: str | None
@@ -113,14 +115,19 @@ class ChatCompletion(TopRecord):
     object: str | None = None
     system_fingerprint: str | None = None
 
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
+
     @property
     def message(self) -> Message | None:
-        """The first choice's message, None where there is no choice."""
+        """The first choice's message, None without choices."""
         return self.choices[0].message if self.choices else None
 
     @property
     def text(self) -> str:
-        """The first choice's text; empty where there is none."""
+        """The first choice's text; empty if there is none."""
         return self.choices[0].message.text if self.choices else ""
 
     @property
@@ -146,7 +153,7 @@ class ChatCompletion(TopRecord):
 
 @frozen(repr=False)
 class ToolCallDelta(Record):
-    """A piece of a tool call in a stream; `arguments` is the piece of text, empty where there is none."""
+    """A piece of a tool call in a stream; `arguments` is the piece of text, possibly empty."""
 
     index: int | None
     id: str | None
@@ -176,16 +183,16 @@ class ChunkChoice(Record):
 
 
 class ChatChunk(AnswerChunk):
-    """One event of a chat stream. It keeps the event's JSON object and builds its parts when they are asked for.
+    """One event of a chat stream. It keeps the event's JSON object and builds its parts on access.
 
-    `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
+    `text` is what the event adds to the text of the choice with index 0, possibly empty. Read-only.
     """
 
     __slots__ = ()
 
     @property
     def choices(self) -> tuple[ChunkChoice, ...]:
-        """The choices this event speaks of: none in the usage event of vLLM."""
+        """The choices in this event: none in the usage event of vLLM."""
         return tuple(_decode_chunk_choice(choice) for choice in self._raw_choices())
 
     @property
@@ -203,16 +210,16 @@ class ChatChunk(AnswerChunk):
 
 
 def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion:
-    """A chat completion; raises DecodeError where `choices` is missing or not a list of objects with messages."""
+    """A chat completion; raises DecodeError if `choices` is missing or not a list of objects with messages."""
     data = dict(as_object(value, "body", meta))
     if "choices" not in data:
-        raise wrong("there is none", "choices", meta)
+        raise wrong("it is missing", "choices", meta)
     choices = as_list(data.pop("choices"), "choices", meta)
     usage = decode_usage(data.pop("usage", None)) or usage_of_choices(choices)
     return ChatCompletion(
         id=text_or_none(data.pop("id", None)),
         model=text_or_none(data.pop("model", None)),
-        choices=tuple(_decode_choice(choice, position, meta) for position, choice in enumerate(choices)),
+        choices=tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
         usage=usage,
         created=pop_time(data, "created"),
         object=text_or_none(data.pop("object", None)),
@@ -225,11 +232,11 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
 def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
     data = dict(as_object(value, f"choices[{position}]", meta))
     message = data.pop("message", None)
-    if not isinstance(message, dict):
-        raise wrong("there is no message", f"choices[{position}].message", meta)
+    if not is_object(message):
+        raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
     finish_reason = text_or_none(data.pop("finish_reason", None))
-    decoded = decode_message(object_or_empty(message))
+    decoded = decode_message(message)
     if finish_reason == "length":
         decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(
@@ -243,10 +250,10 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
 
 
 def decode_message(value: JsonDict) -> Message:
-    """A message; `reasoning_content` is read where `reasoning` is absent, and kept in `extra`.
+    """A message; `reasoning_content` is read if `reasoning` is absent, and kept in `extra`.
 
-    Where the server sends no reasoning, what an answer has between `<think>` tags is its reasoning; the content as it
-    came is kept in `extra` as "raw_content".
+    If the server sends no reasoning, text between `<think>` tags becomes the reasoning; the original content is kept in
+    `extra` as "raw_content".
     """
     data = dict(value)
     reasoning = reasoning_of(data)
@@ -254,10 +261,11 @@ def decode_message(value: JsonDict) -> Message:
     role = text_or_none(data.pop("role", None)) or "assistant"
     content: Json = data.pop("content", None)
     if role == "assistant" and reasoning is None:
-        reasoning = reasoning_of_parts(as_parts(content)) or None
-    if role == "assistant" and isinstance(content, str) and reasoning is None and (split := split_tags(content)):
-        data[RAW_CONTENT] = content
-        reasoning, content = split[0] or None, split[1]
+        if not isinstance(content, str):
+            reasoning = reasoning_of_parts(as_parts(content)) or None
+        elif split := split_tags(content):
+            data[RAW_CONTENT] = content
+            reasoning, content = split[0] or None, split[1]
     return Message(
         role=role,
         content=content,
@@ -271,8 +279,12 @@ def decode_message(value: JsonDict) -> Message:
 
 
 def reasoning_of(data: JsonDict) -> str | None:
-    """The reasoning text of a message or delta under either of its names; None where it is empty."""
-    return text_or_none(data.get("reasoning")) or text_or_none(data.get("reasoning_content")) or None
+    """The reasoning text of a message or delta under either of its names; None if it is empty."""
+    for name in _REASONING:
+        value = data.get(name)
+        if value and isinstance(value, str):
+            return value
+    return None
 
 
 def decode_logprobs(value: Json) -> Logprobs | None:
@@ -301,10 +313,10 @@ def decode_token(value: JsonDict) -> TokenLogprob:
 
 
 def _pop_logprob(data: JsonDict) -> float:
-    """NaN where there is none: 0.0 would say that the token was certain. What is no number stays for `extra`."""
+    """NaN if there is none: 0.0 would mean that the token was certain. A value that is not a number stays, for `extra`."""
     value: Json = data.pop("logprob", None)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+    if (number := finite_number(value)) is not None:
+        return number
     if value is not None:
         data["logprob"] = value
     return math.nan
@@ -362,7 +374,7 @@ def is_text_part(part: Any) -> bool:
 
 
 def usage_of_choices(choices: Iterable[Any]) -> Usage | None:
-    """The usage that some servers put into a choice."""
+    """The usage, which some servers put into a choice."""
     found = (decode_usage(object_or_empty(choice).get("usage")) for choice in choices)
     return next((usage for usage in found if usage is not None), None)
 

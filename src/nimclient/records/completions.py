@@ -1,4 +1,4 @@
-"""What text completions answer: the completion, its choices, log probabilities, and the chunks of a stream.
+"""Records of text completions: the completion, its choices, log probabilities, and the chunks of a stream.
 
 Every prompt × every sample is a choice: prompt p, sample k has the index p * n + k. `stop_reason`, `token_ids`,
 `prompt_token_ids` and `prompt_logprobs` come from vLLM and NIM 2.x. Everything else is kept in `.extra`.
@@ -16,11 +16,13 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
     pop_time,
     text_or_none,
+    whole_number,
     wrong,
 )
 from nimclient.records._record import TopRecord, WireRecord
@@ -30,7 +32,7 @@ from nimclient.records.usage import Usage, decode_usage
 
 @frozen(repr=False)
 class CompletionLogprobs(WireRecord):
-    """Log probabilities of a choice, one entry a token; those of the prompt come first where it is echoed.
+    """Log probabilities of a choice, one entry a token; those of the prompt come first if it is echoed.
 
     `token_logprobs` and `top_logprobs` (token → log probability) have None for the first token of an echoed prompt.
     `text_offset` is where each token begins in the text.
@@ -44,7 +46,7 @@ class CompletionLogprobs(WireRecord):
 
 @frozen(repr=False)
 class CompletionChoice(WireRecord):
-    """One continuation of one prompt. `finish_reason` is an open word: stop, length, abort, …
+    """One continuation of one prompt. `finish_reason` is an open set: stop, length, abort, …
 
     `token_ids` and `prompt_token_ids` come with `return_token_ids=True`; `prompt_logprobs`, a list with one entry a token
     of the prompt, with `prompt_logprobs=`. `stop_reason` is the stop string or token id.
@@ -62,7 +64,7 @@ class CompletionChoice(WireRecord):
 
 @frozen(repr=False)
 class Completion(TopRecord):
-    """A complete text completion. The short-cuts (`text`, `finish_reason`, `logprobs`) speak of the first choice."""
+    """A complete text completion. The shortcuts (`text`, `finish_reason`, `logprobs`) refer to the first choice."""
 
     id: str | None
     model: str | None
@@ -74,7 +76,7 @@ class Completion(TopRecord):
 
     @property
     def text(self) -> str:
-        """The first choice's text; empty where there is none."""
+        """The first choice's text; empty if there is none."""
         return self.choices[0].text if self.choices else ""
 
     @property
@@ -89,16 +91,16 @@ class Completion(TopRecord):
 
 
 class CompletionChunk(AnswerChunk):
-    """One event of a streamed completion. It keeps the event's JSON object and builds its parts when they are asked for.
+    """One event of a streamed completion. It keeps the event's JSON object and builds its parts on access.
 
-    `text` is what the event adds to the text of the choice with index 0; empty where it adds none. Read-only.
+    `text` is what the event adds to the text of the choice with index 0, possibly empty. Read-only.
     """
 
     __slots__ = ()
 
     @property
     def choices(self) -> tuple[CompletionChoice, ...]:
-        """The choices this event speaks of, each with the piece it adds: none in the usage event of vLLM."""
+        """The choices in this event, each with the piece it adds: none in the usage event of vLLM."""
         return tuple(_decode_choice(choice, 0) for choice in self._raw_choices())
 
     @property
@@ -108,14 +110,14 @@ class CompletionChunk(AnswerChunk):
 
 
 def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completion:
-    """A completion; raises DecodeError where `choices` is missing or not a list of objects with texts."""
+    """A completion; raises DecodeError if `choices` is missing or not a list of objects with texts."""
     data = dict(as_object(value, "body", meta))
     if "choices" not in data:
-        raise wrong("there is none", "choices", meta)
+        raise wrong("it is missing", "choices", meta)
     choices = as_list(data.pop("choices"), "choices", meta)
     for position, choice in enumerate(choices):
         if not isinstance(as_object(choice, f"choices[{position}]", meta).get("text"), str):
-            raise wrong("there is no text", f"choices[{position}].text", meta)
+            raise wrong("it is missing", f"choices[{position}].text", meta)
     return Completion(
         id=text_or_none(data.pop("id", None)),
         model=text_or_none(data.pop("model", None)),
@@ -154,15 +156,23 @@ def decode_logprobs(value: Json) -> CompletionLogprobs | None:
         return _of_chat_form(data)
     return CompletionLogprobs(
         tokens=_tuple_or_none(data.pop("tokens", None)) or (),
-        token_logprobs=_tuple_or_none(data.pop("token_logprobs", None)) or (),
-        top_logprobs=_tuple_or_none(data.pop("top_logprobs", None)) or (),
-        text_offset=_tuple_or_none(data.pop("text_offset", None)) or (),
+        token_logprobs=tuple(map(finite_number, _tuple_or_none(data.pop("token_logprobs", None)) or ())),
+        top_logprobs=tuple(map(_top_logprobs, _tuple_or_none(data.pop("top_logprobs", None)) or ())),
+        text_offset=tuple(whole_number(place) or 0 for place in _tuple_or_none(data.pop("text_offset", None)) or ()),
         extra=data,
     )
 
 
+def _top_logprobs(value: Json) -> dict[str, float] | None:
+    """The alternatives at one place; one whose log probability is none is left out."""
+    if not isinstance(value, dict):
+        return None
+    numbers = {token: finite_number(number) for token, number in object_or_empty(value).items()}
+    return {token: number for token, number in numbers.items() if number is not None}
+
+
 def _of_chat_form(data: JsonDict) -> CompletionLogprobs:
-    """Log probabilities as chat completions have them, one object a token (llama-server). No text offsets come with them."""
+    """Log probabilities in the form of chat completions, one object per token (llama-server), without text offsets."""
     tokens = [decode_token(item) for item in objects(data.pop("content"))]
     return CompletionLogprobs(
         tokens=tuple(token.token for token in tokens),

@@ -1,4 +1,4 @@
-"""What embed_stream hands out."""
+"""The batches that embed_stream yields."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nimclient.records.usage import Usage
 class EmbeddedBatch(TopRecord):
     """The vectors of some texts of a stream: `indexes[i]` is the position of `vectors[i]` in the source.
 
-    `indexes` is a range where the positions follow each other, else a tuple. `failures` are the texts of the batch that
-    have no vector. `usage` and `meta` are those of the request; where it took several, usage and attempts are added up
-    and the rest is the first one's (None where every text failed).
+    `indexes` is a range if the positions are consecutive, else a tuple. `failures` are the texts of the batch without a
+    vector. `usage` and `meta` are those of the request; for several requests usage and attempts are added up and the rest
+    is that of the first one (None if every text failed).
     """
 
     indexes: Sequence[int]
@@ -31,7 +31,7 @@ class EmbeddedBatch(TopRecord):
         return len(self.vectors)
 
     def to_dict(self) -> JsonDict:
-        """The batch as a JSON object: the vectors as the `data` of an answer, each with its position as `index`."""
+        """The batch as a JSON object: the vectors as the `data` of a response, each with its position as `index`."""
         body = self.vectors.to_dict()
         for item, index in zip(body["data"], self.indexes, strict=True):
             item["index"] = index

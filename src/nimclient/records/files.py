@@ -1,4 +1,4 @@
-"""Bytes that are no records of ours: an answer taken as it came, and what was uploaded for a model to read."""
+"""Raw bytes: a response body as received, and files uploaded as assets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nimclient.records._record import Record, TopRecord
 
 @frozen(repr=False)
 class Blob(Record):
-    """An answer as it came. `content_type` is the media type that the server says, without parameters, "" if none."""
+    """A response body as received. `content_type` is its media type without parameters, "" if unknown."""
 
     data: bytes = field(repr=lambda data: f"<{len(data)} bytes>")
     content_type: str = ""
@@ -24,22 +24,20 @@ class Blob(Record):
 
     @property
     def extra(self) -> JsonDict:
-        """Nothing: an answer without fields has no unknown ones."""
+        """Always empty: a body without fields has no unknown ones."""
         return {}
 
     def json(self) -> Json:
-        """The answer as JSON. Raises DecodeError, whose `.blob` is this answer, where it is something else."""
+        """The body decoded as JSON. Raises DecodeError with this object as `.blob` if it is not JSON."""
         try:
             return _json.loads(self.data)
         except DecodeError as error:
             kind = (
                 "a zip archive"
                 if self.data.startswith(b"PK\x03\x04")
-                else f"no JSON ({self.content_type or 'unnamed'})"
+                else f"not JSON ({self.content_type or 'unnamed'})"
             )
-            problem = (
-                f"the answer is {kind}, {len(self.data)} bytes; infer_raw gives it as it is, .blob of this error too"
-            )
+            problem = f"the response is {kind}, {len(self.data)} bytes; use infer_raw to get it, or .blob of this error"
             status, request_id = (self.meta.status, self.meta.request_id) if self.meta else (None, None)
             failure = DecodeError(problem, path="body", excerpt=error.excerpt, status=status, request_id=request_id)
             failure.blob = self
@@ -52,7 +50,7 @@ class Blob(Record):
 
 @frozen(repr=False)
 class Asset(TopRecord):
-    """A file that was uploaded to the hosted platform. `reference` is how a message or a body refers to it."""
+    """A file uploaded to the hosted platform. Messages and bodies refer to it by `reference`."""
 
     id: str
     content_type: str
@@ -60,29 +58,29 @@ class Asset(TopRecord):
 
     @property
     def reference(self) -> str:
-        """The URL that stands for it: `data:image/png;asset_id,<id>`."""
+        """The URL that refers to the asset: `data:image/png;asset_id,<id>`."""
         return f"data:{self.content_type};asset_id,{self.id}"
 
     def to_dict(self) -> JsonDict:
-        """The asset as the platform describes it."""
+        """The asset as a JSON object of the platform."""
         return {"assetId": self.id, "contentType": self.content_type, "description": self.description, **self.extra}
 
 
 @frozen(repr=False)
 class Upload(Record):
-    """An asset whose bytes have not been sent yet, and where they go. The address is signed: it does not show."""
+    """An asset whose bytes have not been sent yet, and the signed URL to send them to, which the repr hides."""
 
     asset: Asset
     url: str = field(repr=False)
 
 
 def decode_upload(value: Json, meta: ResponseMeta | None = None) -> Upload:
-    """The answer of `POST /v2/nvcf/assets`."""
+    """The response to `POST /v2/nvcf/assets`."""
     data = dict(as_object(value, "body", meta))
     asset_id, url = text_or_none(data.pop("assetId", None)), text_or_none(data.pop("uploadUrl", None))
     if not asset_id:
-        raise wrong("there is none", "assetId", meta)
+        raise wrong("it is missing", "assetId", meta)
     if not url:
-        raise wrong("there is none", "uploadUrl", meta)
+        raise wrong("it is missing", "uploadUrl", meta)
     kind, description = text_or_none(data.pop("contentType", None)), text_or_none(data.pop("description", None))
     return Upload(Asset(asset_id, kind or "", description or "", extra=data, meta=meta), url)

@@ -1,7 +1,7 @@
 """Images, audio and video as parts of a message: `("user", ["What is this?", Image(Path("cat.png"))])`.
 
-A str is always a URL; a local file is read only for a `Path`, when the object is made. What the bytes are is told from
-their beginning, never from a name. Data URLs are built when the message is sent.
+A str is always a URL; a local file is read only for a `Path`, when the object is created. The media type is recognized
+from the first bytes, never from a name. Data URLs are built when the message is sent.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
 def _read(source: MediaSource, name: str) -> str | bytes:
-    """A URL as it is, bytes as bytes, a file's content. OSError where it cannot be read."""
+    """A URL unchanged, bytes, or the content of a file. OSError if it cannot be read."""
     data: str | bytes
     if isinstance(source, os.PathLike):
         with open(source, "rb") as file:
@@ -93,10 +93,10 @@ def _shown(source: str | bytes) -> str:
 
 
 def _typed(media_type: str | None, source: str | bytes, name: str) -> str | None:
-    """The media type: the caller's, else what the bytes are; None for a URL."""
+    """The media type: the caller's, else recognized from the bytes; None for a URL."""
     if isinstance(source, str):
         if media_type is not None:
-            raise ConfigurationError(f"{name}(media_type=…) is for bytes and files; a URL says it itself")
+            raise ConfigurationError(f"{name}(media_type=…) is for bytes and files, not for a URL")
         return None
     if media_type is None:
         return _sniffed(source, name)
@@ -116,7 +116,7 @@ def _sniffed(data: bytes, name: str) -> str:
 
 @frozen(init=False)
 class _Media:
-    """What the three have in common: `source` is a URL or bytes, `media_type` says what the bytes are."""
+    """The base of Image, Audio and Video: `source` is a URL or bytes, `media_type` the type of the bytes."""
 
     source: str | bytes = field(init=False, repr=_shown)
     media_type: str | None = field(init=False)
@@ -124,7 +124,7 @@ class _Media:
     def __init__(self, source: MediaSource, *, media_type: str | None = None) -> None:
         name = type(self).__name__
         data = _read(source, name)
-        object.__setattr__(self, "source", data)  # frozen: set once, here
+        object.__setattr__(self, "source", data)  # the class is frozen
         object.__setattr__(self, "media_type", _typed(media_type, data, name))
 
     @property
@@ -138,9 +138,9 @@ class _Media:
 class Image(_Media):
     """An image: a URL (http, https, data, or `data:image/png;asset_id,<id>` of an uploaded asset), bytes, or a Path.
 
-    `detail`: "auto", "low" or "high", sent when given. `media_type` overrides what the bytes look like. Raises
-    ConfigurationError for a str that is no URL and for bytes that are no image, OSError for a file that cannot be read.
-    The file is read here, blocking: in a server, make large ones in a worker thread. Sent as an `image_url` part.
+    `detail`: "auto", "low" or "high", sent if given. `media_type` overrides the recognized one. Raises ConfigurationError
+    for a str that is not a URL and for bytes that are not an image, OSError for a file that cannot be read. Reading the file
+    blocks: in a server, create large images in a worker thread. Sent as an `image_url` part.
     """
 
     detail: str | None = field(init=False)
@@ -187,19 +187,19 @@ MEDIA = (Image, Audio, Video)
 
 
 def media_type_of(data: bytes) -> str | None:
-    """The media type of an image, audio or video file, told from its first bytes; None where it is unknown."""
+    """The media type of an image, audio or video file, recognized from its first bytes; None if unknown."""
     container = container_of(data)
     return next((types[container] for types in (_IMAGES, _VIDEO, _AUDIO) if container in types), None)
 
 
 def container_of(data: bytes) -> str | None:
-    """The format of a media file, told from its first bytes; None where it is unknown."""
+    """The format of a media file, recognized from its first bytes; None if unknown."""
     for beginning, name in _BEGINNINGS:
         if data.startswith(beginning):
             return name
     if data[:4] == b"RIFF":
         return _RIFF.get(data[8:12])
-    if data[4:8] == b"ftyp":  # ISO base media: the brand tells which
+    if data[4:8] == b"ftyp":  # ISO base media: the brand tells the format
         return _MP4_BRANDS.get(data[8:12], "mp4")
     # MPEG audio without tags: eleven bits of sync, and a layer (AAC has none)
     if len(data) > 1 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x06:

@@ -1,4 +1,4 @@
-"""What servers say of themselves: the models they serve. Only `id` is certain; embedding NIMs send nothing else."""
+"""Records of the model list. Only `id` is certain; embedding NIMs send nothing else."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from attrs import evolve, frozen
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import as_list, as_object, pop_count, pop_time, text_or_none, wrong
+from nimclient.records._html import html_table, text_table
 from nimclient.records._record import TopRecord
 
 ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]
 
+_HEAD = ("id", "kind", "max_model_len", "")
+
 
 @frozen(repr=False)
 class Model(TopRecord):
-    """A model. `kind`, the `supports_…` flags, `thinking_switch`, `aliases`, `deprecated` and `endpoint` come from our
-    catalog, or from what the caller has said in `endpoints=`; a model that neither knows is of kind "unknown".
+    """A model. `kind`, the `supports_…` flags, `thinking_switch`, `aliases`, `deprecated` and `endpoint` come from the
+    built-in catalog or from `endpoints=`; a model in neither has the kind "unknown".
 
     `parent` names the base model of an adapter (vLLM), `max_model_len` is in tokens (vLLM and NIM LLM containers). `listed`:
-    the server named it. `callable`: True for what a server of one's own lists, and for what has answered this client;
-    False for what was refused to it as not found or gone; None where nobody can tell, as in the hosted catalog, which
-    also lists models that an account may not call, and leaves out rerankers.
+    the server lists it. `callable`: True for models that a self-hosted server lists and for those that have responded to
+    this client; False for those rejected as not found or gone; None if unknown, as in the hosted catalog, which also lists
+    models that the account may not call, and omits rerankers.
     """
 
     id: str
@@ -58,7 +61,7 @@ class ModelList(Sequence[Model]):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids alone."""
+        """The ids of the models."""
         return tuple(model.id for model in self._models)
 
     def to_dict(self) -> JsonDict:
@@ -85,17 +88,24 @@ class ModelList(Sequence[Model]):
         return hash(self.ids)
 
     def __repr__(self) -> str:
-        return f"ModelList({list(self.ids)!r})"
+        return text_table(_HEAD, self._rows(), f"ModelList of {len(self)}") if self else "ModelList of 0"
+
+    def _repr_html_(self) -> str:
+        """The first models as a table, for notebooks."""
+        return html_table(_HEAD, self._rows(), f"{len(self)} models")
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        return [(m.id, m.kind, m.max_model_len, "deprecated" if m.deprecated else None) for m in self._models]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ModelList, (self._models, self.meta, self.extra)
 
 
 def decode_models(value: Json, meta: ResponseMeta | None = None) -> ModelList:
-    """The models of `GET /v1/models`: entries without an id are passed over, repeated ids appear once."""
+    """The models of `GET /v1/models`: entries without an id are skipped, repeated ids appear once."""
     data = dict(as_object(value, "body", meta))
     if "data" not in data:
-        raise wrong("there is none", "data", meta)
+        raise wrong("it is missing", "data", meta)
     found: dict[str, Model] = {}
     for position, item in enumerate(as_list(data.pop("data"), "data", meta)):
         entry = dict(as_object(item, f"data[{position}]", meta))
@@ -107,11 +117,11 @@ def decode_models(value: Json, meta: ResponseMeta | None = None) -> ModelList:
 
 
 def decode_model(value: Json, meta: ResponseMeta | None = None) -> Model:
-    """The one model of `GET /v1/models/{id}`."""
+    """The model of `GET /v1/models/{id}`."""
     entry = dict(as_object(value, "body", meta))
     model_id = text_or_none(entry.pop("id", None))
     if not model_id:
-        raise wrong("there is none", "id", meta)
+        raise wrong("it is missing", "id", meta)
     return evolve(_decode_model(model_id, entry), meta=meta)
 
 

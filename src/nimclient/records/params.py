@@ -1,5 +1,5 @@
-"""The options of the methods, as TypedDicts that are unpacked into them: a wrong name is a type error and, for callers
-without a type checker, a TypeError. None always means "not given" and is never sent.
+"""The options of the methods as TypedDicts: an unknown name is a type error and, at run time, a TypeError. None always means
+"not given" and is never sent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from nimclient._base.types import Json
 
 
 class CallOptions(TypedDict, total=False):
-    """What every call takes: `extra_body` (merged last), `extra_headers`, `timeout` (seconds or Timeouts)."""
+    """Options of every call: `extra_body` (merged last), `extra_headers`, `timeout` (seconds or Timeouts)."""
 
     extra_body: Mapping[str, Json] | None
     extra_headers: Mapping[str, str] | None
@@ -20,7 +20,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class SamplingOptions(CallOptions, total=False):
-    """What chat and text completions have in common. The second part are extensions of vLLM and NIM 2.x (top level)."""
+    """Options shared by chat and text completions. The second part are extensions of vLLM and NIM 2.x (top level)."""
 
     temperature: float | None
     top_p: float | None
@@ -72,7 +72,7 @@ class SamplingOptions(CallOptions, total=False):
 
 
 class TurnOptions(SamplingOptions, total=False):
-    """What all calls of chat have in common."""
+    """Options shared by all calls of chat."""
 
     max_completion_tokens: int | None
     logprobs: bool | None
@@ -98,13 +98,13 @@ class TurnOptions(SamplingOptions, total=False):
 
 
 class ToolRunOptions(TurnOptions, total=False):
-    """The options of chat completions beside `tools`, which run_tools takes as an argument of its own."""
+    """The options of chat completions except `tools`, which run_tools takes as an argument."""
 
     session_id: str | None
 
 
 class ConversationOptions(TurnOptions, total=False):
-    """The options of chat completions beside `session_id`, which a conversation takes as an argument of its own.
+    """The options of chat completions except `session_id`, which a conversation takes as an argument.
 
     `tools`: functions, functions marked with @tool, and specs, mixed.
     """
@@ -121,9 +121,9 @@ class ChatOptions(ConversationOptions, total=False):
 class CompletionOptions(SamplingOptions, total=False):
     """The options of text completions.
 
-    `logprobs`: that many of the likeliest tokens at each place (-1: all, vLLM); with `echo` of the prompt's tokens too.
-    `suffix`: what follows the gap (vLLM up to 0.25 refuses it); `best_of`: gone from vLLM since 0.12; `prompt_embeds`
-    (vLLM started with --enable-prompt-embeds): a base64 tensor, or a list of them, instead of a prompt or beside it.
+    `logprobs`: the number of likeliest tokens at each position (-1: all, vLLM); with `echo` also for the prompt's tokens.
+    `suffix`: text after the insertion (vLLM up to 0.25 rejects it); `best_of`: removed in vLLM 0.12; `prompt_embeds` (vLLM
+    started with --enable-prompt-embeds): a base64 tensor, or a list of them, instead of or in addition to a prompt.
     """
 
     session_id: str | None
@@ -137,8 +137,8 @@ class CompletionOptions(SamplingOptions, total=False):
 class TokenizeOptions(CallOptions, total=False):
     """The options of `tokenize` (vLLM, NIM 2.x).
 
-    `add_special_tokens`: for a text, True on the server unless given; `return_token_strs`: also the tokens as texts. The
-    others are for messages and mean what they mean in a chat.
+    `add_special_tokens`: for a text, the server's default is True; `return_token_strs`: also return the tokens as texts. The
+    others apply to messages and have the same meaning as in a chat.
     """
 
     add_special_tokens: bool | None
@@ -151,11 +151,11 @@ class TokenizeOptions(CallOptions, total=False):
 
 
 class EmbeddingOptions(CallOptions, total=False):
-    """The options of embeddings beside input_type, truncate, dimensions and encoding_format.
+    """The options of embeddings except input_type, truncate, dimensions and encoding_format.
 
     `embedding_type` (NIM): float, int8, uint8, binary, ubinary; `modality` (NIM's vision-language models): text, image,
-    text_image or a list of them; `prefix` is put before every text, for servers without input_type (vLLM); "" says that
-    the model wants none.
+    text_image or a list of them; `prefix` is prepended to every text, for servers without input_type (vLLM); "" states
+    that the model needs none.
     """
 
     embedding_type: str | None

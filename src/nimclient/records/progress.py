@@ -1,4 +1,4 @@
-"""How far a call or a job over many items has come."""
+"""Progress of a call or a job over many items."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nimclient.records._record import Record
 
 @frozen(repr=False)
 class Progress(Record):
-    """A moment of a call over many items: what `on_progress` is called with.
+    """A snapshot of a call over many items: the argument of `on_progress`.
 
-    `done` items are finished, of which `failed` failed and `resumed` were there from an earlier run; `total` is None
-    where the source does not tell its length. `requests` sent, of which `refusals` for capacity and `retries`; prompt
-    `tokens`; `seconds` since the beginning. `in_flight` requests now, of at most `limit`. `latency_p50` and `latency_p95`
-    are seconds from a request's turn to its answer, over the last few hundred (None before the first).
+    `done` items are finished, of which `failed` failed and `resumed` come from an earlier run; `total` is None if the length
+    of the source is unknown. `requests` were sent, of which `refusals` were throttled and `retries` were retries; `tokens`
+    are prompt tokens; `seconds` since the start. `in_flight` requests now, at most `limit`. `latency_p50` and `latency_p95`
+    are seconds from acquiring a slot to the response, over the last few hundred requests (None before the first).
     """
 
     done: int
@@ -34,24 +34,34 @@ class Progress(Record):
     latency_p50: float | None = field(default=None, kw_only=True)
     latency_p95: float | None = field(default=None, kw_only=True)
 
+    def __str__(self) -> str:
+        """One line: how far, how fast, what failed, how long it will take."""
+        share = "" if not self.total else f" of {self.total} ({self.done / self.total:.0%})"
+        parts = [f"{self.done}{share}", f"{self.texts_per_second:.4g}/s", f"{self.in_flight} in flight"]
+        counts = (("failed", self.failed), ("resumed", self.resumed), ("throttled", self.refusals))
+        parts += [f"{count} {name}" for name, count in counts if count]
+        if self.eta:
+            parts.append(f"{self.eta:.0f} s left")
+        return ", ".join(parts)
+
     @property
     def texts_per_second(self) -> float:
-        """Items that this run finished, over its time; 0 at its very beginning."""
+        """Items finished by this run per second; 0 at the start."""
         return (self.done - self.resumed) / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Prompt tokens over time."""
+        """Prompt tokens per second."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds to the end at this pace; None where the total or the pace is unknown."""
+        """Estimated seconds to the end; None if the total or the rate is unknown."""
         rate = self.texts_per_second
         return None if self.total is None or not rate else max(self.total - self.done, 0) / rate
 
     def to_dict(self) -> JsonDict:
-        """The fields and what is derived of them, as a JSON object."""
+        """The fields and the derived values as a JSON object."""
         derived: dict[str, Any] = {
             name: getattr(self, name) for name in ("texts_per_second", "tokens_per_second", "eta")
         }

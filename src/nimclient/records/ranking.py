@@ -1,12 +1,11 @@
-"""What rerankers answer: NIM's logits (unbounded, often negative), the relevance scores of vLLM, Jina and Cohere (0 to 1),
-the bare scores of Dynamo and SGLang, which say nothing of their scale.
+"""Records of rerankers: NIM's logits (unbounded, often negative), the relevance scores of vLLM, Jina and Cohere (0 to 1),
+and the scores of Dynamo and SGLang, whose scale is unspecified.
 
-They are never mixed: each lands in its own field, and `score` is whichever of them the server sent.
+They are never mixed: each has its own field, and `score` is the one that the server sent.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -15,7 +14,16 @@ from attrs import frozen
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import RerankMismatchError
-from nimclient.records._decode import as_list, as_object, object_or_empty, text_or_none, wrong
+from nimclient.records._decode import (
+    as_list,
+    as_object,
+    finite_number,
+    object_or_empty,
+    text_or_none,
+    whole_number,
+    wrong,
+)
+from nimclient.records._html import html_table
 from nimclient.records._record import Record, TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
@@ -27,9 +35,9 @@ _MEASURES = ("logit", "relevance_score", "score")
 class RankedDocument(Record):
     """A document with its rank. `index` is its position among the documents that were sent.
 
-    `logit` (NIM) is a raw score; `relevance_score` (vLLM, Jina, Cohere) lies between 0 and 1, unless the server was told to
-    leave out the activation. The one that the server did not send is None; both are where it sends a `score` without
-    saying what it measures (Dynamo, SGLang). `document` is what the caller had passed.
+    `logit` (NIM) is a raw score; `relevance_score` (vLLM, Jina, Cohere) lies between 0 and 1, unless the request disabled
+    the activation. The one that the server did not send is None; both are None for a `score` of unspecified scale
+    (Dynamo, SGLang). `document` is the caller's document.
     """
 
     index: int
@@ -47,9 +55,14 @@ class Ranking(TopRecord):
     model: str | None = None
     usage: Usage | None = None
 
+    def _repr_html_(self) -> str:
+        """The best documents as a table, for notebooks."""
+        rows = [(result.index, result.score, result.document) for result in self.results]
+        return html_table(("index", self.measure, "document"), rows, f"Ranking of {len(rows)} documents")
+
     @property
     def measure(self) -> str:
-        """What `score` is: "logit", "relevance_score", or "score" where the server does not say."""
+        """What `score` is: "logit", "relevance_score", or "score" if the server does not specify it."""
         first = self.results[0] if self.results else None
         if first is None or (first.logit is None and first.relevance_score is None):
             return "score"
@@ -60,9 +73,9 @@ def decode_ranking(
     value: Json, documents: Sequence[Any], meta: ResponseMeta | None = None, *, top_n: int | None = None
 ) -> Ranking:
     """NIM's `{"rankings": [{"index", "logit"}], "usage"?}`, `{"results": [{"index", "relevance_score"}], …}` of vLLM, Jina
-    and Cohere, or a bare list of `{"index", "score"}` (Dynamo, SGLang).
+    and Cohere, or a plain list of `{"index", "score"}` (Dynamo, SGLang).
 
-    Every document must appear exactly once; where the best `top_n` were asked for, these may be all.
+    Every document must appear exactly once; with `top_n`, only the best ones may appear.
     """
     data, path, items = _spine(value, meta)
     if len(items) not in {len(documents), min(top_n or len(documents), len(documents))}:
@@ -83,27 +96,29 @@ def decode_ranking(
 
 
 def _spine(value: Json, meta: ResponseMeta | None) -> tuple[JsonDict, str, list[Any]]:
-    """The fields beside the ranks, the path of the ranks, and the ranks."""
+    """The other fields, the path of the ranks, and the ranks."""
     if isinstance(value, list):
         return {}, "body", cast(list[Any], value)
     data = dict(as_object(value, "body", meta))
     path = next((name for name in _SPINES if name in data), None)
     if path is None:
-        raise wrong("there is none", "rankings", meta)
+        raise wrong("it is missing", "rankings", meta)
     return data, path, as_list(data.pop(path), path, meta)
 
 
 def _measure(items: list[Any], path: str) -> str:
-    """The name of the score of all ranks: what the first one has, else what belongs to such an answer."""
+    """The name of the score of all ranks: that of the first one, else the usual one for this form of response."""
     first = object_or_empty(items[0]) if items else {}
     return next((name for name in _MEASURES if name in first), _SPINES.get(path, "score"))
 
 
 def _index_and_score(item: Json, name: str, count: int, path: str, meta: ResponseMeta | None) -> tuple[int, float]:
     data = as_object(item, path, meta)
-    index, number = data.get("index"), data.get(name)
-    if type(index) is not int or not 0 <= index < count:
-        raise wrong(f"index {index!r} is not one of {count} documents", f"{path}.index", meta, RerankMismatchError)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-        raise wrong(f"{number!r} is not a finite number", f"{path}.{name}", meta, RerankMismatchError)
-    return index, float(number)
+    index, score = whole_number(data.get("index")), finite_number(data.get(name))
+    if index is None or not 0 <= index < count:
+        problem = f"index {data.get('index')!r:.40} is not one of {count} documents"
+        raise wrong(problem, f"{path}.index", meta, RerankMismatchError)
+    if score is None:
+        problem = f"{data.get(name)!r:.40} is not a finite number"
+        raise wrong(problem, f"{path}.{name}", meta, RerankMismatchError)
+    return index, score

@@ -1,4 +1,4 @@
-"""What a server says of itself and of its tokenizer: metadata and version, tokens and text."""
+"""Records of a server's metadata and version, and of its tokenizer."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class ModelInfo(Record):
 
 @frozen(repr=False)
 class Metadata(TopRecord):
-    """What a server tells of itself.
+    """Metadata of a server.
 
-    `server` is "nim" or "vllm", by the route that answered. `version` is the release of the container or of vLLM;
-    `api_version` comes from NIM's /v1/version only. The others come from NIM's /v1/metadata: `models` the container was
-    built with, `assets` it was made of (names or URLs), `license` as it is, `profile` the id of the selected model profile.
+    `server` is "nim" or "vllm", by the route that responded. `version` is the release of the container or of vLLM;
+    `api_version` comes from NIM's /v1/version only. The others come from NIM's /v1/metadata: `models` and `assets` (names or
+    URLs) that the container was built with, `license` unchanged, `profile` the id of the selected model profile.
     """
 
     server: str
@@ -50,8 +50,8 @@ class Metadata(TopRecord):
 class Tokenization(TopRecord):
     """A text, or messages in the model's chat template, as tokens.
 
-    `count` tokens, of `max_model_len` that the model takes; `tokens` their ids; `token_strs` their texts where
-    `return_token_strs=True` asked for them, else empty.
+    `count` is the number of tokens, `max_model_len` the model's maximum, `tokens` the ids, `token_strs` the texts of the
+    tokens with `return_token_strs=True`, else empty.
     """
 
     count: int
@@ -111,7 +111,7 @@ def decode_vllm_version(value: Json, meta: ResponseMeta | None = None) -> Metada
 
 
 def decode_tokenization(value: Json, meta: ResponseMeta | None = None) -> Tokenization:
-    """`{"count", "max_model_len", "tokens", "token_strs"}`; the tokens are the spine."""
+    """`{"count", "max_model_len", "tokens", "token_strs"}`; the tokens are required."""
     data = dict(as_object(value, "body", meta))
     tokens = _tokens(data.pop("tokens", None), meta)
     count = pop_count(data, "count")
@@ -139,5 +139,5 @@ def decode_detokenization(value: Json, meta: ResponseMeta | None = None) -> Deto
     data = dict(as_object(value, "body", meta))
     text = data.pop("prompt", None)
     if not isinstance(text, str):
-        raise wrong("there is none", "prompt", meta)
+        raise wrong("it is missing", "prompt", meta)
     return Detokenization(text, extra=data, meta=meta)

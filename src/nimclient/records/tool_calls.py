@@ -1,4 +1,4 @@
-"""A model's call of a function, and how it is read from an answer. The arguments stay the text that the model wrote."""
+"""A model's call of a function and its decoding. The arguments stay the text that the model wrote."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nimclient.records._record import WireRecord
 
 @frozen(repr=False)
 class ToolCall(WireRecord):
-    """A function that the model wants called. `arguments` is raw JSON text, as the model wrote it."""
+    """A function call requested by the model. `arguments` is raw JSON text, as the model wrote it."""
 
     id: str
     name: str
@@ -24,7 +24,7 @@ class ToolCall(WireRecord):
     cut_off: bool = field(default=False, kw_only=True)  # the answer ended at its token limit with this call
 
     def parse(self) -> JsonDict:
-        """The arguments decoded. Empty text and null mean none. Raises ToolError when they are cut off or not an object."""
+        """The arguments decoded. Empty text and null mean none. Raises ToolError if they are truncated or not an object."""
         arguments: Json = self.arguments
         for _ in range(2):  # vLLM before 0.18 encodes some schemas' arguments twice
             if not isinstance(arguments, str):
@@ -44,14 +44,14 @@ class ToolCall(WireRecord):
         return object_or_empty(arguments)
 
     def to_dict(self) -> JsonDict:
-        """The call as servers send and take it."""
+        """The call as servers send and accept it."""
         function = {"name": self.name, "arguments": self.arguments}
         return {"id": self.id, "type": self.type, "function": function, **self.extra}
 
 
 def decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
-    """The tool calls of a message; what is no object is left out."""
-    return tuple(_decode_tool_call(item) for item in objects(value))
+    """The tool calls of a message; items that are not objects are skipped."""
+    return tuple([_decode_tool_call(item) for item in objects(value)]) if value else ()
 
 
 def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:

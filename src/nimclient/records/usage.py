@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import object_or_empty, pop_count
+from nimclient.records._decode import pop_count
+from nimclient.records._html import html_table
 from nimclient.records._record import WireRecord
 
 
 @frozen(repr=False)
 class Usage(WireRecord):
-    """Token counts. vLLM sends the details when it was started with --enable-prompt-tokens-details."""
+    """Token counts. vLLM sends the details if it was started with --enable-prompt-tokens-details."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -19,8 +22,13 @@ class Usage(WireRecord):
     prompt_tokens_details: JsonDict | None = None
     completion_tokens_details: JsonDict | None = None
 
+    def _repr_html_(self) -> str:
+        """The counts as a table, for notebooks."""
+        head = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return html_table(head, [(self.prompt_tokens, self.completion_tokens, self.total_tokens)], "Usage")
+
     def __add__(self, other: Usage) -> Usage:
-        """The counts added; details are left out."""
+        """The sum of the counts, without details."""
         return Usage(
             self.prompt_tokens + other.prompt_tokens,
             self.completion_tokens + other.completion_tokens,
@@ -29,10 +37,10 @@ class Usage(WireRecord):
 
 
 def decode_usage(value: Json) -> Usage | None:
-    """Token counts, or None. What is no count, such as a negative number, stays in `extra`."""
+    """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`."""
     if not isinstance(value, dict):
         return None
-    data = dict(object_or_empty(value))
+    data = dict(cast(JsonDict, value))
     return Usage(
         prompt_tokens=pop_count(data, "prompt_tokens") or 0,
         completion_tokens=pop_count(data, "completion_tokens") or 0,

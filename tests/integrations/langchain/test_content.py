@@ -138,15 +138,16 @@ def test_histories_of_other_providers(canned_chat: Any) -> None:
     assert tool["content"] == "2"
 
 
-def test_calls_that_could_not_be_read_go_back_as_they_were(canned_chat: Any) -> None:
-    """Arguments that are no JSON are in invalid_tool_calls, raise nothing, and are sent back unchanged."""
+def test_calls_that_could_not_be_read_go_back_without_arguments(canned_chat: Any) -> None:
+    """Arguments that are no JSON stay in invalid_tool_calls and raise nothing; servers refuse them, so `{}` is sent back."""
     broken = tool_call("add", '{"a": ')
     chat, transport = canned_chat(reply(None, tool_calls=[broken]), reply())
     answer = chat.invoke("add")
     assert answer.tool_calls == []
     assert answer.invalid_tool_calls[0]["args"] == '{"a": '
     chat.invoke([HumanMessage("add"), answer, ToolMessage("bad", tool_call_id="call_1")])
-    assert transport.requests[1].json["messages"][1]["tool_calls"] == [broken]
+    assert transport.requests[1].json["messages"][1]["tool_calls"] == [tool_call("add", "{}")]
+    assert answer.invalid_tool_calls[0]["args"] == '{"a": '
 
 
 def test_calls_in_additional_kwargs_count_where_there_are_no_others(canned_chat: Any) -> None:

@@ -50,6 +50,7 @@ class Settings:
     logger: Logger
     provider_name: str
     item_spans: bool
+    chunk_times: bool
     propagate: bool
     latest: bool
     span_content: bool
@@ -195,7 +196,8 @@ class _Call(_Spanned):
         instruments.duration(self._operation, seconds, {**attributes, **failed})
         meta = meta_of(result)
         if self._facts.stream and meta is not None:
-            instruments.chunks(meta.timings.ttft, meta.timings.inter_token, attributes)
+            gaps = meta.timings.inter_token if self._settings.chunk_times else ()
+            instruments.chunks(meta.timings.ttft, gaps, attributes)
         if error is None:
             tokens = tokens_of(result, input_modality(self._fields))
             instruments.tokens(self._operation, tokens, attributes)
