@@ -96,11 +96,10 @@ class _Run:
     def forms(self) -> Sequence[Form]:
         """The forms to try for the model, starting with the one that has worked before."""
         engine, model = self.resource._engine, self.model
-        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
         endpoint = None if model is None else engine.endpoint_of(model)
         if endpoint is None and engine.is_hosted and model is not None:
             endpoint = hosted_ranking_url(model)
-        found = forms(told, engine.server_type_for(model), endpoint)
+        found = forms(engine.stated_dialect, engine.server_type_for(model), endpoint)
         worked = engine.core.ranking_form
         if worked is None or endpoint is not None:
             return found
