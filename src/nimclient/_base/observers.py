@@ -1,5 +1,5 @@
-"""The seam for tracing: process-wide observers of calls. `installed` is an empty tuple by default, and a call costs one check of
-it.
+"""The seam for tracing: process-wide observers of calls. `installed` is an empty tuple by default, and a call costs one
+check of it.
 
 An Observer is notified when a call begins, and returns an Observation of it: that adds headers to the requests of the call
 and is told of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library.
