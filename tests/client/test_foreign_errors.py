@@ -220,7 +220,7 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
 def test_a_client_that_was_not_made_can_be_shown() -> None:
     """The repr of a client whose construction failed, as a debugger asks for it, does not raise."""
     for kind in (AsyncClient, Client):
-        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not made>"
+        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not initialized>"
 
 
 def test_credentials_of_any_header_stay_here() -> None:

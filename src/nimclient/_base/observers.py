@@ -2,8 +2,8 @@
 check of it.
 
 An Observer is notified when a call begins, and returns an Observation of it: that adds headers to the requests of the call
-and is told of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library.
-Observers are called on the loop of the call and must not block; what they raise is logged and is no fault of the call's.
+and is notified of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library.
+Observers are called on the loop of the call and must not block; their errors are logged and do not affect the call.
 """
 
 from __future__ import annotations

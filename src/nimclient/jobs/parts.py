@@ -1,4 +1,4 @@
-"""How a part of the output looks on the disk: Parquet, NumPy's own format, or JSON lines.
+"""Writes a part of the output: Parquet, NumPy's own format, or JSON lines.
 
 A part is made of groups of rows; only one group is in memory at a time. NumPy is not needed to write its format.
 """
