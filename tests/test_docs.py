@@ -55,8 +55,27 @@ def test_the_readme_has_exactly_two_commands_on_its_first_screen() -> None:
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
 
 
+def test_every_test_that_the_page_from_the_field_names_exists() -> None:
+    """Each of its fifty rows names a test at least, and every `file::test` is a function of that file."""
+    page = (ROOT / "docs" / "from_the_field.md").read_text()
+    rows = [line for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert [int(row.split("|")[1]) for row in rows] == list(range(1, len(rows) + 1))
+    for row in rows:
+        assert "::test_" in row, row
+    for file, name in re.findall(r"`([\w/]+\.py)::(\w+)`", page):
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / "tests" / file).read_text(), re.M), f"{file}::{name}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file that exists."""
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_the_modules_that_the_design_names_exist() -> None:
+    """Every `folder/file.py` in docs/design.md is a file of the package or of the repository."""
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", (ROOT / "docs" / "design.md").read_text()))
+    assert named
+    roots = (ROOT, ROOT / "src" / "nimclient")
+    assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []

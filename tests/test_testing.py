@@ -165,7 +165,7 @@ async def test_a_client_pickles_with_its_transport() -> None:
 
 def test_what_is_no_transport_is_refused() -> None:
     """An object without the methods is a ConfigurationError that names the protocol."""
-    with pytest.raises(ConfigurationError, match=r"nimclient\.testing\.Transport; str has not got them"):
+    with pytest.raises(ConfigurationError, match=r"nimclient\.testing\.Transport; str lacks them"):
         AsyncClient(base_url="http://fake", transport="aiohttp")  # type: ignore[arg-type]  # that is the point
 
 

@@ -1,4 +1,4 @@
-"""AsyncClient: settings, namespaces, life. Building one does no I/O and needs no running loop."""
+"""AsyncClient: settings, namespaces, lifecycle. Creating one does no I/O and needs no running loop."""
 
 from __future__ import annotations
 
@@ -57,21 +57,34 @@ if TYPE_CHECKING:
 class AsyncClient(AsyncClosing):
     """A client for the hosted NVIDIA catalog, self-hosted NIM containers and vLLM's OpenAI-compatible server.
 
-    One client serves a whole program: it works in every asyncio loop, in any thread, across several `asyncio.run` calls,
+    One client is enough for a program: it works in every asyncio loop, in any thread, across several `asyncio.run` calls,
     and after pickling (which carries its settings, never a literal key). Each loop gets its own connections at its first
     call; they are closed by `aclose`, by leaving `async with`, or with the loop.
 
-    `api_key`: a str or a callable returning one; else NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
-    `base_url`: with or without /v1, or a list of replicas that serve the same models: each request goes where outstanding
-    requests × latency is least, a retry to another one; else NVIDIA_BASE_URL, else the hosted catalog. `model`: the
-    default model, or one per kind ("chat", "embedding", "ranking", "completions"); else the first fitting model that the
-    server lists.
-    `endpoints`: a URL of its own for a model, or a Model record that says more about it: kind, aliases, what it supports
-    (`endpoint=None`: it is at the base URL). `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
-    client certificate. `on_attempt` is called with an AttemptEvent after every attempt. `transport` carries the requests in
-    place of aiohttp: anything with the methods of nimclient.testing.Transport; the client closes it. `defaults`: options of
-    every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}} ("completions" and "ranking", too);
-    what a call names itself comes before them, and None there switches one off.
+    Args:
+        api_key: A str or a callable returning one; None: NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
+        base_url: With or without /v1, or a list of replicas that serve the same models: each request goes to the one with
+            the smallest outstanding requests × latency, a retry to another one. None: NVIDIA_BASE_URL, else the hosted
+            catalog.
+        model: The default model, or one per kind ("chat", "embedding", "ranking", "completions"); None: the first
+            suitable model that the server lists.
+        timeouts: Time limits; a number is the total in seconds.
+        retry: When failed attempts are retried.
+        limits: Limits on concurrency, sizes and request rate.
+        dialect: The server type, where it cannot be detected.
+        headers: Headers of every request to a configured origin.
+        verify: True, False, a CA file or folder, or an SSLContext.
+        cert: A client certificate.
+        proxy: The URL of an HTTP proxy.
+        trust_env: Whether the environment's proxy settings are used.
+        endpoints: A separate URL for a model, or a Model record with its kind, aliases and features (`endpoint=None`: at
+            the base URL).
+        strict: Whether ignored options and doubtful results are errors.
+        on_attempt: Called with an AttemptEvent after every attempt.
+        transport: Sends the requests in place of aiohttp: an object with the methods of nimclient.testing.Transport; the
+            client closes it.
+        defaults: Options of every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}}
+            ("completions" and "ranking", too); options of a call override them, and None there switches one off.
 
     Raises ConfigurationError for settings that cannot work, TypeError for an unknown one, in `defaults` too.
     """
@@ -137,14 +150,14 @@ class AsyncClient(AsyncClosing):
 
     @cached_property
     def chat(self) -> AsyncChat:
-        """Chat completions, whole and streamed."""
+        """Chat completions, complete and streamed."""
         from nimclient._resources.chat import AsyncChat
 
         return AsyncChat(self._engine)
 
     @cached_property
     def completions(self) -> AsyncCompletions:
-        """Text completions, whole and streamed."""
+        """Text completions, complete and streamed."""
         from nimclient._resources.completions import AsyncCompletions
 
         return AsyncCompletions(self._engine)
@@ -172,7 +185,7 @@ class AsyncClient(AsyncClosing):
 
     @cached_property
     def assets(self) -> AsyncAssets:
-        """Files on the hosted platform, for what is too large for a request."""
+        """Files on the hosted platform, for input too large for a request."""
         from nimclient._resources.assets import AsyncAssets
 
         return AsyncAssets(self._engine)
@@ -189,18 +202,25 @@ class AsyncClient(AsyncClosing):
         concurrency: int | None = NOT_GIVEN,
         **options: Unpack[CallOptions],
     ) -> Ranking:
-        """Sort `documents` by how well they answer `query`, best first; `top_n` keeps the best n.
+        """Sort `documents` by relevance to `query`, best first; `top_n` keeps the best n.
 
-        A document is a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers). `truncate`:
-        "NONE" or "END" for pairs that are too long (NIM). `batch_size`: documents a request (None: 512, the most that NIM
-        takes); slices are sent side by side (`concurrency`, None: finds out) and merged by score.
+        Args:
+            query: The query.
+            documents: Each a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers).
+            model: None: the client's, else the first reranker that the server lists.
+            top_n: The number of documents to return; None: all.
+            truncate: "NONE" or "END", for pairs that are too long (NIM).
+            batch_size: Documents per request (None: 512, the maximum of NIM); slices are sent concurrently and merged by
+                score.
+            concurrency: Requests in flight; None: adapted to the server.
+            **options: See CallOptions.
 
-        NIM is asked at /v1/ranking, or at the model's own URL of the hosted catalog; vLLM and Dynamo at /v1/rerank. Which
-        it is comes out of the first answer and is remembered; `dialect=` of the client says it beforehand.
+        NIM uses /v1/ranking, or the model's own URL in the hosted catalog; vLLM and Dynamo use /v1/rerank. The form is
+        detected by the first response and remembered; the client's `dialect=` sets it in advance.
 
-        Raises TypeError for a str where a list belongs, ConfigurationError naming the index of a document that is empty
-        or of another type, RerankMismatchError when the ranking does not fit the documents, NotFoundError where the server
-        has no route for reranking, else TransportError or APIStatusError. Of several slices the error has `.index`, the
+        Raises TypeError for a str in place of a list, ConfigurationError naming the index of a document that is empty or
+        of another type, RerankMismatchError if the ranking does not match the documents, NotFoundError if the server has
+        no route for reranking, else TransportError or APIStatusError. With several slices the error has `.index`, the
         first document of the failing one, and `.completed`, pairs (index of the first document, Ranking).
         """
         from nimclient._resources.base import Resource
@@ -219,9 +239,9 @@ class AsyncClient(AsyncClosing):
         )
 
     async def metadata(self, **options: Unpack[CallOptions]) -> Metadata:
-        """What the server is: a NIM's /v1/metadata (else its /v1/version), vLLM's /version.
+        """Metadata of the server: a NIM's /v1/metadata (else its /v1/version), vLLM's /version.
 
-        Raises NotFoundError where it has none of them (Dynamo, the hosted catalog), else what every call raises.
+        Raises NotFoundError if it has none of them (Dynamo, the hosted catalog), else what every call raises.
         """
         from nimclient._resources.base import Resource
         from nimclient._resources.server import metadata
@@ -233,7 +253,7 @@ class AsyncClient(AsyncClosing):
     ) -> Tokenization:
         """The tokens of a text (str), or of messages (list) in the model's chat template: POST /tokenize (vLLM, NIM 2.x).
 
-        Without a model, here or for the client, the server takes its own. Raises NotFoundError where the server has no
+        Without a model, in the call or the client, the server uses its own. Raises NotFoundError if the server has no
         such route, TypeError for an unknown option, else what every call raises.
         """
         from nimclient._resources.base import Resource
@@ -258,15 +278,15 @@ class AsyncClient(AsyncClosing):
         assets: Sequence[Asset | str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Json:
-        """Send JSON to any NIM (OCR, page elements, images, biology, …) and return its answer as decoded JSON.
+        """Send JSON to any NIM (OCR, page elements, images, biology, …) and return the response as decoded JSON.
 
-        `path_or_url`: a path below the server's root ("/v1/infer", "/biology/mit/boltz2/predict"), or a whole URL, as the
-        hosted catalog has one for each model. The key goes where it may go, and nowhere else. `assets`: uploads that
-        the body refers to, as records or ids. An answer that takes long (202) is waited for, within `Timeouts.headers`; one
-        that lies elsewhere (302) is fetched from there, without key and headers.
+        `path_or_url`: a path below the server's root ("/v1/infer", "/biology/mit/boltz2/predict"), or a full URL, as the
+        hosted catalog has one per model. The key is sent only to allowed origins. `assets`: uploads that the body refers
+        to, as records or ids. A pending result (202) is polled, within `Timeouts.headers`; a result behind a redirect (302)
+        is fetched without key and headers.
 
-        Raises DecodeError for an answer that is no JSON (it is kept as the error's `.blob`), ConfigurationError for what
-        cannot be sent, else what every call raises.
+        Raises DecodeError for a response that is not JSON (kept as the error's `.blob`), ConfigurationError for invalid
+        input, else what every call raises.
         """
         from nimclient._resources.infer import infer
 
@@ -280,7 +300,7 @@ class AsyncClient(AsyncClosing):
         assets: Sequence[Asset | str] | None = None,
         **options: Unpack[CallOptions],
     ) -> Blob:
-        """Like `infer`, for an answer taken as it comes: images, audio, the zip archives of large results."""
+        """Like `infer`, but returns the response body unchanged: images, audio, the zip archives of large results."""
         from nimclient._resources.infer import infer_raw
 
         return await infer_raw(self._engine, path_or_url, json, assets, options)
@@ -304,12 +324,12 @@ class AsyncClient(AsyncClosing):
     async def request(
         self, method: str, path_or_url: str, *, json: Json = None, stream: bool = False, **options: Unpack[CallOptions]
     ) -> Json:
-        """Send any request: the key, retries, time limits and errors of the client, and nothing else.
+        """Send any request with the client's key, retries, time limits and errors.
 
-        `path_or_url` as in `infer`; a query is sent as it is. Returns the answer as decoded JSON, another text as a str,
-        other bytes as bytes, None where there is none. With `stream=True` an open EventStream of the decoded events; the
-        body is not changed by it, so put what your route wants ("stream": true) there. GET, HEAD, PUT, DELETE and OPTIONS are
-        repeated like a pure function, POST and PATCH like a generation.
+        `path_or_url` as in `infer`; a query is sent unchanged. Returns the response as decoded JSON, other text as a str,
+        other data as bytes, None for an empty body. With `stream=True` returns an open EventStream of the decoded events; the
+        body is not changed, so include what the route needs ("stream": true). GET, HEAD, PUT, DELETE and OPTIONS are
+        replay-safe, POST and PATCH are replayed like a generation.
         """
         from nimclient._resources.infer import request, request_stream
 
@@ -319,7 +339,7 @@ class AsyncClient(AsyncClosing):
 
     @property
     def base_url(self) -> str:
-        """The API root, ending in /v1; of several replicas that of the first."""
+        """The API root, ending in /v1; with several replicas that of the first."""
         return self._config.base_urls[0]
 
     @property
@@ -329,7 +349,7 @@ class AsyncClient(AsyncClosing):
 
     @property
     def dialect(self) -> Dialect | None:
-        """What kind of server the base URL leads to: as it was given, by its host, or as its answers have shown so far."""
+        """The server type behind the base URL: as given, by its host, or as detected from responses so far."""
         return self._engine.dialect_for()
 
     def with_options(
@@ -343,9 +363,14 @@ class AsyncClient(AsyncClosing):
         defaults: Defaults | None = None,
         **unknown: Never,
     ) -> Self:
-        """A light copy with other settings that shares the connections; closing it closes nothing.
+        """A lightweight copy with other settings that shares the connections; closing it closes nothing.
 
-        `headers` and `defaults` are added to those of this client, the latter option by option.
+        Args:
+            timeouts: Time limits; a number is the total in seconds.
+            retry: When failed attempts are retried.
+            headers: Added to those of this client.
+            model: The default model, or one per kind.
+            defaults: Added to those of this client, option by option.
         """
         if unknown:
             from nimclient._api.defaults import refuse_settings
@@ -366,16 +391,16 @@ class AsyncClient(AsyncClosing):
         return copy
 
     async def warm(self, connections: int) -> int:
-        """Open so many connections now, TLS and proxy included, spread over the replicas; returns how many are open.
+        """Open connections in advance, including TLS and proxy, spread over the replicas; returns how many are open.
 
-        The first calls are then spared a handshake. One that is not used within four seconds is closed, as any that is idle.
-        What cannot be opened within `Timeouts.connect` is not counted, and raises nothing. A transport of your own is
-        warmed where it has a method for that: `warm(requests, timeouts)`.
+        The first calls then need no handshake. A connection that is idle for four seconds is closed. Connections that cannot
+        be opened within `Timeouts.connect` are not counted and raise nothing. A custom transport is warmed if it has the
+        method `warm(requests, timeouts)`.
         """
         return await self._engine.warm(connections)
 
     async def aclose(self) -> None:
-        """Close all connections. Calls under way end with ClientClosedError, later ones raise it. May be called again."""
+        """Close all connections. Calls in flight end with ClientClosedError, later ones raise it. Idempotent."""
         if self._owns_core:
             await self._core.aclose()
 
@@ -404,8 +429,8 @@ class AsyncClient(AsyncClosing):
         return client
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_config"):  # its construction failed, and a debugger shows it
-            return f"<{type(self).__name__} that was not made>"
+        if not hasattr(self, "_config"):  # __init__ raised, and a debugger shows the object
+            return f"<{type(self).__name__} that was not initialized>"
         urls = self.base_urls
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 
@@ -414,7 +439,7 @@ class AsyncClient(AsyncClosing):
 
 
 def _restore(cls: type[AsyncClient], config: ClientConfig) -> AsyncClient:
-    """An unpickled client. A literal key was left behind: the environment is asked for one here."""
+    """An unpickled client. Literal keys are not pickled: the key is taken from this environment."""
     return cls._restored(config.completed())
 
 
@@ -463,6 +488,6 @@ def _check_proxy(proxy: str | None) -> str | None:
 def _check_transport(transport: Any) -> Any:
     if transport is not None and not (hasattr(transport, "open") and hasattr(transport, "aclose")):
         raise ConfigurationError(
-            f"transport needs the methods of nimclient.testing.Transport; {type(transport).__name__} has not got them"
+            f"transport needs the methods of nimclient.testing.Transport; {type(transport).__name__} lacks them"
         )
     return transport

@@ -134,7 +134,7 @@ class _FakeBody:
             data += piece
             if max_bytes is not None and len(data) > max_bytes:
                 self.abort()
-                raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
+                raise BodyTooLargeError(f"the response exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
         self._end()
         return data
 

@@ -23,7 +23,7 @@ async def in_line(gate: Gate, name: str, order: list[str], *, again: bool = Fals
     """A task that stands in the line by the time this returns."""
 
     async def pass_gate() -> None:
-        assert await gate.acquire(Ticket(place=1 if again else 0), None) == 0.0
+        assert await gate.acquire(Ticket(seq=1 if again else 0), None) == 0.0
         order.append(name)
 
     task = asyncio.create_task(pass_gate())

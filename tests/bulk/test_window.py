@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._bulk.window import FIRST, MOST, SMALLEST_ROUND, Window
+from nimclient._bulk.window import FIRST, MAX_SIZE, MIN_ROUND, Window
 
 
 class Played:
@@ -97,7 +97,7 @@ def test_it_stays_in_its_bounds(events):
         else:
             played.seconds = seconds
             played.succeed(full=full)
-        assert 1 <= played.window.size <= MOST
+        assert 1 <= played.window.size <= MAX_SIZE
 
 
 @given(st.integers(1, 256), st.integers(1, 256))
@@ -164,7 +164,7 @@ def test_a_server_that_became_faster_is_used():
     played.succeed(4000)
     before, most = played.window.size, 0
     played.seconds = 0.001
-    for _ in range(3 * SMALLEST_ROUND):
+    for _ in range(3 * MIN_ROUND):
         played.succeed()
         most = max(most, played.window.size)
     assert most > before

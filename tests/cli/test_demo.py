@@ -243,6 +243,18 @@ def test_files_that_cannot_be_written(run, url, tmp_path: Path):
     assert "--out" in ran.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("name", ["vectors.f32", "texts.jsonl", "meta.json"])
+def test_links_in_the_place_of_kept_files_are_not_followed(run, url, tmp_path: Path, name: str):
+    """What a link in the folder points at stays as it is."""
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    (tmp_path / "out").mkdir()
+    for link in (name, f"{name}.tmp"):
+        (tmp_path / "out" / link).symlink_to(precious)
+    run("demo", *FEW, "--out", "out", "--base-url", url)
+    assert precious.read_text() == "precious"
+
+
 def test_without_excerpts_the_question_stands_alone():
     """Without search results the question is asked alone."""
     assert demo.messages_about("Why?", []) == [("user", "Why?")]

@@ -205,7 +205,7 @@ async def test_an_entry_says_what_a_model_is(server: FaultServer, make_client: M
     client = make_client(endpoints={mine.id: mine, thinker.id: thinker}, model={"chat": "my/thinker"})
     with pytest.raises(ConfigurationError, match="'my/ranker' is of kind ranking; this call needs one of kind chat"):
         await client.chat.create("hi", model="ranker")
-    with pytest.raises(ConfigurationError, match="takes no images"):
+    with pytest.raises(ConfigurationError, match="accepts no images"):
         await client.rerank("q", [{"image": "data:image/png;base64,iVBORw0KGgo="}], model="my/ranker")
     server.script(answer({"results": [{"index": 0, "relevance_score": 0.5}]}), path="/x/rerank")
     server.script(chat())

@@ -168,7 +168,7 @@ async def test_parse_leaves_out_a_default_for_the_form_of_the_output() -> None:
         ({"chat": 5}, ConfigurationError, "takes a mapping of options, not int"),
         (5, ConfigurationError, "takes a mapping of kinds"),
         ({"chat": {"max_tokens": True}}, ConfigurationError, "max_tokens takes a number"),
-        ({"chat": {"extra_headers": {"a b": "c"}}}, ConfigurationError, "impossible header name"),
+        ({"chat": {"extra_headers": {"a b": "c"}}}, ConfigurationError, "invalid header name"),
     ],
 )
 def test_wrong_defaults_are_found_when_the_client_is_built(defaults: Any, kind: type[Exception], words: str) -> None:

@@ -562,7 +562,9 @@ async def test_a_server_that_takes_nothing_ends_it(server: FaultServer, make_cli
     """When three slices' worth of texts fail in a row the stream ends with BatchError, after some hundred requests."""
     client = make_client(retry=RetryPolicy(attempts=1))
     server.script(error(status, "never"))
-    with pytest.raises(BatchError, match=r"in a row have failed and none was taken; the last: never") as caught:
+    with pytest.raises(
+        BatchError, match=r"consecutive texts failed without a success; the last error: never"
+    ) as caught:
         await read(client.embeddings.embed_stream(map(str, itertools.count()), on_error="collect"))
     assert len(server.requests) < 700
     assert caught.value.failures
@@ -619,12 +621,12 @@ async def test_vectors_of_another_model_are_told_once(server: FaultServer, make_
     """A server that changes its model, or replicas that are not alike: a warning, and an error of a strict client."""
     names = iter(["a", "a", "b", "b", "b", "c"])
     server.script(lambda r: answer({**embedded(r.json["input"]), "model": next(names)}))
-    with pytest.warns(UserWarning, match="vectors of the model 'b', where the first ones are of 'a'") as caught:
+    with pytest.warns(UserWarning, match="vectors of model 'b', but the first ones are of 'a'") as caught:
         await make_client().embeddings.embed_documents(list(map(str, range(10))), batch_size=2, concurrency=1)
     assert len(caught) == 1
     names = iter(["a", "b"])
     server.script(lambda r: answer({**embedded(r.json["input"]), "model": next(names)}))
-    with pytest.raises(EmbeddingMismatchError, match="of the model 'b'") as strict:
+    with pytest.raises(EmbeddingMismatchError, match="of model 'b'") as strict:
         await make_client(strict=True).embeddings.embed_documents(list(map(str, range(4))), batch_size=2, concurrency=1)
     assert strict.value.index == 2
 
@@ -702,7 +704,7 @@ async def test_other_dimensions_than_the_first(server: FaultServer, client: Asyn
     batches = []
     if on_error == "raise":
         with pytest.raises(
-            EmbeddingMismatchError, match="vectors of 3 dimensions, where the first ones have 2"
+            EmbeddingMismatchError, match="vectors of 3 dimensions, but the first ones have 2"
         ) as caught:
             async for batch in stream:
                 batches.append(batch)

@@ -98,7 +98,7 @@ async def test_a_web_server_is_not_ready() -> None:
     client = routes.client()
     assert not await client.health.ready()
     assert not await client.health.live()
-    with pytest.raises(RequestTimeoutError, match=r"is answered with text/html, which no inference server does"):
+    with pytest.raises(RequestTimeoutError, match=r"returned text/html, which no inference server does"):
         await client.health.wait_ready(timeout=0.05)
     assert client.dialect is None
 
@@ -134,9 +134,9 @@ async def test_tokens_of_llama_server() -> None:
 async def test_no_tokens_are_no_answer() -> None:
     """A count of none for what is not empty is a DecodeError, on any server; an empty text has none."""
     client = Routes({"/tokenize": {"tokens": [], "count": 0}}).client()
-    with pytest.raises(DecodeError, match="counted no tokens in a text that is not empty"):
+    with pytest.raises(DecodeError, match="counted no tokens in a non-empty text"):
         await client.tokenize("hi", model="m")
-    with pytest.raises(DecodeError, match="counted no tokens in the messages; it may take only a text here"):
+    with pytest.raises(DecodeError, match="counted no tokens in the messages; it may accept only a text here"):
         await client.tokenize([{"role": "user", "content": "hi"}], model="m")
     assert (await client.tokenize("", model="m")).count == 0
 

@@ -4,6 +4,7 @@ import base64
 import copy
 import gzip
 import json
+import math
 import pickle
 import random
 import struct
@@ -72,6 +73,33 @@ async def test_a_rank_of_megabytes_makes_a_short_error(server: FaultServer) -> N
             with pytest.raises(RerankMismatchError) as caught:
                 await client.rerank("q", ["a"])
         assert len(str(caught.value)) < 300
+
+
+async def test_log_probabilities_in_texts() -> None:
+    """Numbers are read as servers write them; null is no certainty: NaN in a chat, None in the columns of a completion."""
+    tokens = [{"token": "a", "logprob": "-0.5"}, {"token": "b", "logprob": None}, {"token": "c"}]
+    choice = {
+        "message": {"role": "assistant", "content": "abc"},
+        "finish_reason": "stop",
+        "logprobs": {"content": tokens},
+    }
+    columns = {
+        "tokens": ["a", "b"],
+        "token_logprobs": ["-1.5", None],
+        "top_logprobs": [{"a": "-1.5", "x": None}, None],
+        "text_offset": [0.0, "1"],
+    }
+    text = {"text": "ab", "finish_reason": "stop", "logprobs": columns}
+    async with client_of({"choices": [choice]}, {"choices": [text]}) as client:
+        chat_logprobs = (await client.chat.create("hi")).logprobs
+        logprobs = (await client.completions.create("hi")).logprobs
+    assert chat_logprobs is not None
+    assert logprobs is not None
+    first, *others = [token.logprob for token in chat_logprobs.content]
+    assert first == -0.5
+    assert all(map(math.isnan, others))
+    assert (logprobs.token_logprobs, logprobs.text_offset) == ((-1.5, None), (0, 1))
+    assert logprobs.top_logprobs == ({"a": -1.5}, None)
 
 
 # vectors -------------------------------------------------------------------------------------------------------------
@@ -424,5 +452,5 @@ def test_a_client_whose_construction_failed(kind: Any, settings: dict[str, Any])
     client = kind.__new__(kind)
     with pytest.raises((ConfigurationError, TypeError)):
         client.__init__(**settings)
-    assert "not made" in repr(client)
+    assert "not initialized" in repr(client)
     del client

@@ -193,7 +193,7 @@ def test_waiting_without_await() -> None:
         ("offline", ServiceUnavailableError, "offline", 1),
         ("busy", RateLimitError, "Too Many Requests", 3),
         ("overloaded", ServiceUnavailableError, "ResourceExhausted", 3),
-        ("cancelled", ServerError, "the work was cancelled", 2),
+        ("cancelled", ServerError, "the request was cancelled", 2),
         ("broken", ServerError, "Inference error", 2),
     ],
 )

@@ -147,7 +147,7 @@ async def test_an_answer_that_is_no_json(server: FaultServer, client: AsyncClien
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("r.response", "{}")
-    for body, words in ((archive.getvalue(), "zip archive"), (b"plain", r"no JSON \(text/plain\)")):
+    for body, words in ((archive.getvalue(), "zip archive"), (b"plain", r"not JSON \(text/plain\)")):
         server.requests.clear()
         server.script(http(body, 200, "X-Request-Id: r", type="text/plain"))
         with pytest.raises(DecodeError, match=words) as caught:
@@ -199,7 +199,7 @@ async def test_assets_are_named_in_both_headers(server: FaultServer, client: Asy
         (5, TypeError, "list of Asset"),
         ([5], ConfigurationError, r"assets\[0\]"),
         (["ok", "a,b"], ConfigurationError, r"assets\[1\]"),
-        (["a\r\nX: y"], ConfigurationError, "no id"),
+        (["a\r\nX: y"], ConfigurationError, "not an asset id"),
         ([f"{n:036d}" for n in range(11)], ConfigurationError, "370"),
     ],
 )

@@ -192,9 +192,9 @@ async def test_pages_as_images(dialect: str) -> None:
 
 
 async def test_a_model_that_reads_texts_only(nim_simulator: Simulator) -> None:
-    """Where the catalog knows that a model takes no images, nothing is sent; the error names one that does."""
+    """Where the catalog knows that a model accepts no images, nothing is sent; the error names one that does."""
     async with AsyncClient(base_url=nim_simulator.base_url) as client:
-        with pytest.raises(ConfigurationError, match=f"{MODEL}.* takes no images; one that does is '{PICTURES}'"):
+        with pytest.raises(ConfigurationError, match=f"{MODEL}.* accepts no images; '{PICTURES}' does"):
             await client.rerank("q", [PIXEL], model=MODEL)
     assert nim_simulator.requests == ()
 

@@ -45,7 +45,7 @@ async def test_what_a_server_is(dialect: str, server: str, version: str, paths: 
 async def test_servers_that_do_not_say(dialect: str) -> None:
     """Dynamo and the hosted gateway have no such route: a NotFoundError that says so."""
     async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url) as client:
-        with pytest.raises(NotFoundError, match="no route that tells its version"):
+        with pytest.raises(NotFoundError, match="no route for its version"):
             await client.metadata()
 
 

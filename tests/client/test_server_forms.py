@@ -63,7 +63,9 @@ async def test_the_hosted_catalog_is_known_by_its_url(canned: Any) -> None:
     async with AsyncClient("k", HOSTED, model=MODEL, transport=canned.transport) as client:
         await client.chat.create([*DEVELOPERS, ("user", f'<img src="{ASSET}" />')])
         large = Image(b"\x89PNG\r\n\x1a\n" + bytes(20_000_000))
-        with pytest.raises(ConfigurationError, match=r"has 2666\d{4} bytes; the hosted catalog takes at most 26214400"):
+        with pytest.raises(
+            ConfigurationError, match=r"has 2666\d{4} bytes; the hosted catalog accepts at most 26214400"
+        ):
             client.chat.stream([("user", [large])])
     ((call,),) = canned.requests.values()
     assert call.kwargs["headers"]["NVCF-INPUT-ASSET-REFERENCES"] == "f1a2"

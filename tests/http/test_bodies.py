@@ -49,7 +49,7 @@ CUT = {
 async def test_a_cut_body_is_a_lost_connection(server: FaultServer, client: AsyncClient, script: Any) -> None:
     """A body that ends before its framing says so is ConnectionLostError, retried like one, never an answer."""
     server.script(script)
-    with pytest.raises(ConnectionLostError, match="before the answer was complete") as caught:
+    with pytest.raises(ConnectionLostError, match="before the response was complete") as caught:
         await client.chat.create("hi")
     assert (caught.value.phase, caught.value.attempts, len(server.requests)) == ("body", 2, 2)
     server.script(script, script, answer(embedded(["1"])))
@@ -277,7 +277,7 @@ async def test_two_content_types(server: FaultServer, client: AsyncClient) -> No
 
 @pytest.mark.parametrize("status", [202, 204, 205])
 async def test_success_without_a_body(server: FaultServer, client: AsyncClient, status: int) -> None:
-    """A POST that is answered with nothing is DecodeError, not an empty answer."""
+    """A POST that returned nothing is DecodeError, not an empty answer."""
     server.script(http(b"", status))
     with pytest.raises(DecodeError):
         await client.chat.create("hi")

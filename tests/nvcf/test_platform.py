@@ -86,7 +86,7 @@ def test_where_assets_of_a_server_of_ones_own_are(origin: str, root: str, url: s
     [("5", 5), (" 60 ", 60), ("0", 1), ("9999", 3600), ("", 30), ("x", 30), ("1.5", 30), ("-1", 30), ("٣", 30)],
 )
 def test_how_long_a_poll_may_take(value: str, seconds: int) -> None:
-    """What the caller's header says, within what the platform takes; else 30 s."""
+    """What the caller's header says, within what the platform accepts; else 30 s."""
     assert nvcf.poll_seconds({"nvcf-poll-seconds": value}) == seconds
 
 

@@ -83,7 +83,7 @@ def test_a_list_is_a_sequence_with_meta():
     assert models != ModelList([b, a])
     assert models != [a, b]
     assert hash(models) == hash(ModelList([a, b]))
-    assert repr(models) == "ModelList(['a', 'b'])"
+    assert [line.split()[0] for line in repr(models).splitlines()[2:]] == ["a", "b"]
     assert json.loads(json.dumps(models.to_dict()))["data"][0]["id"] == "a"
     assert decode_models(models.to_dict()).ids == ("a", "b")
     twin = pickle.loads(pickle.dumps(models))

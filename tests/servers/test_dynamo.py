@@ -233,7 +233,7 @@ async def test_routes_it_does_not_have(client: AsyncClient) -> None:
         await client.embeddings.create(["a"])
     with pytest.raises(NotFoundError, match="no route for reranking"):
         await client.rerank("a", ["b"])
-    with pytest.raises(NotFoundError, match="no route that tells its version"):
+    with pytest.raises(NotFoundError, match="no route for its version"):
         await client.metadata()
     with pytest.raises(NotFoundError, match="the server has no /tokenize"):
         await client.tokenize("hello")

@@ -70,7 +70,7 @@ def test_a_greeting_is_returned(text: str, opening: str) -> None:
 
 
 def test_instructions_fall_back_on_the_text_beside_them() -> None:
-    """An instruction that shares no word with the text is answered with the text's beginning."""
+    """An instruction that shares no word with the text returned the text's beginning."""
     said = _answer(("user", "Bread is made of flour. It is baked.\n\nSummarise!"))
     assert said == "Based on the text given: Bread is made of flour. It is baked."
 

@@ -32,7 +32,7 @@ __all__ = [
 
 
 def rejected(status: int, body: Any, path: str = "/v1/x") -> APIStatusError:
-    """Of a POST to this path that is answered with this status and body: a str as it is, other values as JSON."""
+    """Of a POST to this path that returned this status and body: a str as it is, other values as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     client = AsyncClient(
         "k", "http://nim", retry=RetryPolicy(attempts=1), transport=FakeTransport([(status, {}, text.encode())])

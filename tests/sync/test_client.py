@@ -3,6 +3,7 @@
 import gc
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
+from support.blocking_words import as_blocking
 from support.portal import run_in_portal
 
 
@@ -31,6 +33,14 @@ def client(nim_simulator_url: str) -> Iterator[Client]:
 
 def public(cls: type) -> dict[str, object]:
     return {name: value for name, value in inspect.getmembers(cls) if not name.startswith("_")}
+
+
+def test_a_docstring_shows_blocking_code(client: Client) -> None:
+    """What stands in the help of Client can be pasted into a script."""
+    doc = inspect.getdoc(client.chat.stream) or ""
+    assert "``with client.chat.stream(...) as stream: for chunk in stream:" in doc
+    for method in (client.chat.as_completed, client.chat.conversation, client.embeddings.embed_stream):
+        assert not re.search(r"async (with|for)|await |aclose", inspect.getdoc(method) or "")
 
 
 def test_every_method_of_the_async_client_has_its_twin() -> None:
@@ -49,7 +59,7 @@ def test_every_method_of_a_namespace_has_its_twin(namespace: str, client: Client
     for name, method in methods.items():
         twin = getattr(blocking, name)
         assert inspect.signature(twin).parameters.keys() == inspect.signature(method).parameters.keys()
-        assert twin.__doc__ == method.__doc__
+        assert twin.__doc__ == as_blocking(method.__doc__)
 
 
 def test_calls_return_the_same_records(client: Client) -> None:
@@ -254,7 +264,7 @@ atexit.register(late)
 atexit.register(nimclient._sync.portal.PORTAL.stop)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
-    assert done.stdout.startswith("late: the interpreter is ending"), done
+    assert done.stdout.startswith("late: the interpreter is shutting down"), done
     assert done.stdout.endswith("True\n")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -46,7 +46,7 @@ def test_stopping_twice_does_nothing() -> None:
     thread = LoopThread("test")
     thread.stop(2)
     thread.stop(2)
-    with pytest.raises(RuntimeError, match="ending"):
+    with pytest.raises(RuntimeError, match="shutting down"):
         Job(thread, never(), lambda: None).start()
 
 

@@ -14,6 +14,7 @@ import pytest
 import nimclient
 from nimclient import AsyncClient, Client
 from nimclient._base.types import Closing
+from support.blocking_words import as_blocking
 
 AsyncChat: Any = type(AsyncClient(base_url="http://x").chat)
 Chat: Any = type(Client(base_url="http://x").chat)
@@ -141,7 +142,7 @@ def unlike(where: str, member: Any, other: Any) -> Iterator[str]:
     wanted = {"Self", where.partition(".")[0]} if returns == "Self" else {blocking(returns)}
     if its.return_annotation not in wanted:
         yield f"{where} returns {its.return_annotation} instead of {mine.return_annotation}"
-    if inspect.getdoc(twin) != inspect.getdoc(function):
+    if inspect.getdoc(twin) != as_blocking(inspect.getdoc(function)):
         yield f"{where} has another docstring"
 
 

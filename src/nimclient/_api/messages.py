@@ -32,7 +32,8 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
             raise ConfigurationError("messages is an empty str; pass the user's text")
         return [{"role": "user", "content": messages}]
     if not is_items(messages):
-        raise TypeError(f"messages takes a str or a list of messages, not {type(messages).__name__}")
+        kind = type(messages).__name__
+        raise TypeError(f"messages takes a str or a list of messages, not {kind}{_how_to_format(messages)}")
     result = [_wire_message(message, f"messages[{index}]", echo_reasoning) for index, message in enumerate(messages)]
     if not result:
         raise ConfigurationError("messages is empty; pass at least one message")
@@ -57,8 +58,16 @@ def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
         return _from_mapping(cast(Mapping[str, Any], message), path)
     if isinstance(message, tuple):
         return _from_pair(cast(tuple[Any, ...], message), path)
-    kind = type(message).__name__
+    kind = type(message).__name__ + _how_to_format(message)
     raise ConfigurationError(f"{path} must be a dict, a Message or a (role, content) tuple, not {kind}", path=path)
+
+
+def _how_to_format(prompt: object) -> str:
+    """What turns a ChatPrompt, which this layer does not know, into messages; empty for anything else."""
+    variables: object = getattr(prompt, "variables", None)
+    if not callable(getattr(prompt, "format", None)) or not is_array(variables):
+        return ""
+    return f"; pass what its .format({', '.join(f'{name}=…' for name in variables)}) gives"
 
 
 def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:

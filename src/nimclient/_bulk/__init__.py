@@ -1,1 +1,1 @@
-"""Many items side by side: slices, the pacer, its window and rate, the gate, workers, counts. Knows no route and no HTTP."""
+"""Concurrent work: slices, the pacer, its window and rate, the gate, workers, counts. Knows no route and no HTTP."""

@@ -1,7 +1,7 @@
-"""The gate that all slices of one call pass before they are sent: where they wait when the pacer says so.
+"""The gate where all slices of one call wait for a slot of the pacer before they are sent.
 
-What waits stands in a queue, throttled slices first. Only the head of the queue asks the pacer, and what leaves it wakes the
-next: nothing is polled, and no burst follows when the gate opens. It decides nothing itself.
+Waiting slices are queued, throttled ones first. Only the head of the queue asks the pacer, and wakes the next one when it
+leaves: there is no polling, and no burst when the gate opens. All decisions are the pacer's.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nimclient.errors import NimError, RequestTimeoutError
 
 
 def one(_: Any) -> float:
-    """Every result is as much work as any other."""
+    """All results are the same amount of work."""
     return 1.0
 
 
 class Gate:
-    """The waiting half of a Pacer. `work` tells how much of the whole a result is, in any unit."""
+    """The waiting half of a Pacer. `work` returns the amount of work of a result, in any unit."""
 
     def __init__(
         self,
@@ -43,18 +43,18 @@ class Gate:
         self._queue: deque[anyio.Event] = deque()
 
     def width(self) -> int:
-        """How many slices may be in flight now: as many workers are worth having."""
+        """Maximum slices in flight now, and so the useful number of workers."""
         return self.pacer.limit
 
     async def acquire(self, ticket: Ticket, deadline: float | None) -> float:
-        """Wait for a slot and take it: returns 0, or the seconds it would take where that is behind the deadline.
+        """Wait for a slot and take it: returns 0, or the seconds it would take if that exceeds the deadline.
 
-        A slice that has been sent before goes before those that have not.
+        Slices that were already sent take precedence.
         """
         if not self._queue and not self._throttled and not self.pacer.enter(self._clock(), ticket):
             return 0.0
         mine = anyio.Event()
-        queue = self._throttled if ticket.place else self._queue
+        queue = self._throttled if ticket.seq else self._queue
         queue.append(mine)
         try:
             while True:
@@ -68,7 +68,7 @@ class Gate:
                 if delay < inf:
                     await self._sleep(delay)  # it ends when the client is closed
                 else:
-                    with anyio.move_on_after(left):  # so do those whose slots are waited for
+                    with anyio.move_on_after(left):  # as do the slices that hold the slots
                         await mine.wait()
                 if mine.is_set():
                     queue[queue.index(mine)] = mine = anyio.Event()
@@ -77,18 +77,18 @@ class Gate:
             self._wake()
 
     def succeeded(self, ticket: Ticket, result: Any) -> None:
-        """Give the slot back: see Pacer.succeeded."""
+        """Release the slot: see Pacer.succeeded."""
         self.pacer.succeeded(self._clock(), ticket, self._work(result))
         self._wake()
 
     def throttled(self, ticket: Ticket, error: NimError) -> float | None:
-        """Give the slot back: see Pacer.refused. Returns the delay before the next attempt, None where patience is spent."""
+        """Release the slot: see Pacer.refused. Returns the delay, None if patience is exhausted."""
         delay = self.pacer.refused(self._clock(), ticket, error, self._random)
         self._wake()
         return delay
 
     def left(self) -> None:
-        """Give the slot back: see Pacer.left."""
+        """Release the slot: see Pacer.left."""
         self.pacer.left()
         self._wake()
 
@@ -104,7 +104,7 @@ class Gate:
 
 
 def too_long(delay: float, total: float | None) -> RequestTimeoutError:
-    """The error of a request that would have to wait until its time is over."""
+    """The error of a request that would wait beyond its time limit."""
     wait = "no slot for another request is free" if delay == inf else f"the next {delay:.3g} s belong to other requests"
     problem = f"{wait}; the total limit of {total} s would be reached"
     return RequestTimeoutError(problem, phase="total", seconds=total)

@@ -1,4 +1,4 @@
-"""What is counted while many requests run: arithmetic over times that are passed in, fed once a slice."""
+"""Counts of a call over many items, updated once per slice. Pure: times are passed in."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ class Tally:
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
 
     def start(self, now: float) -> None:
-        """The clock runs from the first call on."""
+        """Start the clock at the first call."""
         if self.started is None:
             self.started = now
 
     def answered(self, attempts: int, tokens: int, seconds: float) -> None:
-        """A request was answered, after so many attempts and seconds."""
+        """Record a successful request with its attempts, tokens and seconds."""
         self.sent(attempts)
         self.tokens += tokens
         self._latencies.append(seconds)
 
     def sent(self, attempts: int) -> None:
-        """A request was sent so many times."""
+        """Record the attempts of a failed request."""
         self.requests += attempts
         self.retried += max(attempts - 1, 0)
 
     def finished(self, items: int, failed: int) -> None:
-        """So many items are finished; `failed` is how many of them have failed."""
+        """Record finished items; `failed` of them have failed."""
         self.done += items
         self.failed += failed
 
     def progress(self, now: float, limit: int | None, refusals: int) -> Progress:
-        """All of it at this moment. `refusals` for capacity are attempts beyond the first, but no retries."""
+        """A snapshot. `refusals`, the throttled attempts, are not counted as retries."""
         ordered = sorted(self._latencies)
         return Progress(
             self.done,

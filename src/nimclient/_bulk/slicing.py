@@ -1,7 +1,7 @@
-"""How texts become requests, and what a refused request tells: slices by count and bytes, whose fault a refusal is, and
-the bisection that finds the text at fault.
+"""Cuts texts into slices by count and bytes, learns a server's limits from rejections, and finds the text at fault in a
+rejected slice by bisection.
 
-Pure: texts are handed in one by one, answers and errors as they come; nothing here sends, waits or knows a body.
+Pure: nothing here sends, waits or knows a body.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from nimclient.records.batch import Failure
 
 SLICE_TEXTS = 64
 SLICE_BYTES = 256_000
-GROW_AFTER = 12  # slices that are taken before a guessed limit is tried again
+GROW_AFTER = 12  # accepted slices before a guessed limit is tried again
 BODY_BYTES = 20_000_000
-"""What a slice of a caller's own size may weigh: the hosted catalog takes bodies of 25 MiB, and JSON escapes cost."""
+"""Maximum bytes of a slice of the caller's own size: the hosted catalog accepts 25 MiB, and JSON escapes add to that."""
 
 
 @define
 class Sizes:
-    """What a server was found to take at once, for one endpoint and model; None: no refusal so far.
+    """The maximum batch size of one endpoint and model as learned from rejections; None: no rejection so far.
 
-    A limit that the server has named stays. One that was only guessed, from rejections that do not speak of the size, is
-    doubled again once some slices in a row were taken, soon where that goes well and late where the guess proves right:
-    rejections that come and go do not shrink the slices for ever.
+    A limit stated by the server is permanent. A guessed one, from rejections that do not mention the size, is doubled again
+    after some consecutive successes, sooner if that succeeds and later if it fails: sporadic rejections do not shrink
+    the slices permanently.
     """
 
     texts: int | None = None
@@ -39,9 +39,9 @@ class Sizes:
     _grow_after: int = GROW_AFTER
 
     def learn(self, error: NimError, texts: int, weight: int) -> None:
-        """Remember the largest part that was taken of a slice that was refused although each of its texts is fine.
+        """Record the largest accepted part of a slice that was rejected although each of its texts is valid.
 
-        Where neither the words nor a 413 say that the size was the reason, it may have been a whim: the second time counts.
+        If neither the text nor a 413 shows that the size was the cause, only the second rejection counts.
         """
         if is_status(error, 413) and not rejects_count(error):
             self.weight = min(weight, self.weight or weight)
@@ -57,7 +57,7 @@ class Sizes:
             self._suspected = texts
 
     def taken(self, texts: int) -> None:
-        """A slice of so many texts was taken in one request: more than was suspected clears the suspicion."""
+        """Record a slice accepted in one request: a larger one than suspected clears the suspicion."""
         if self._suspected is not None and texts > self._suspected:
             self._suspected = None
             self._grow_after = min(self._grow_after, GROW_AFTER)
@@ -78,9 +78,9 @@ class Slice:
 
 
 class Slicer:
-    """Makes slices of texts that come one by one: at most `most` texts, `limit` bytes, and what the server takes.
+    """Builds slices from single texts: at most `most` texts and `limit` bytes, within the server's limits.
 
-    A text above the limit is a slice of its own; one above `largest` cannot be sent. With `strict` an item that cannot be
+    A text above the limit gets its own slice; one above `largest` cannot be sent. With `strict` an item that cannot be
     sent raises ConfigurationError with its position; without, it is a Failure of its slice.
     """
 
@@ -102,13 +102,13 @@ class Slicer:
         self._texts: list[str] = []
         self._failures: list[Failure] = []
         self._first = self.taken
-        self._positions: list[int] | None = None  # None: they follow each other from the first
+        self._positions: list[int] | None = None  # None: consecutive from the first
         sizes = self.sizes
         self._places = self.most if sizes.texts is None else min(self.most, sizes.texts)  # left in this slice
         self._bytes = self.limit if sizes.weight is None else min(self.limit, sizes.weight)
 
     def add(self, item: object) -> Slice | None:
-        """Take the next item; returns the slice that is complete with it or that it does not fit into."""
+        """Add the next item; returns a slice that is complete with it, or that it does not fit into."""
         weight = _weight(item)
         if weight is None or (self.largest is not None and weight > self.largest):
             return self._add_bad(item, weight)
@@ -188,7 +188,7 @@ def _problem(item: object, weight: int | None) -> str:
         return f"has {weight} bytes, more than a request may have"
     if not isinstance(item, str):
         return f"must be a str, not {type(item).__name__}"
-    return "holds a lone surrogate, which UTF-8 cannot carry" if item else "is empty; servers refuse empty texts"
+    return "holds a lone surrogate, which UTF-8 cannot encode" if item else "is empty; servers reject empty texts"
 
 
 def failure_of(error: NimError, index: int, item: object) -> Failure:
@@ -209,20 +209,20 @@ def weight_of(texts: Sequence[str]) -> int:
 class _Part:
     span: range
     tells: bool = False
-    """The first half of a refused part: if it is taken, the other half, which comes next, holds what was refused."""
+    """The first half of a rejected part: if it is accepted, the fault is in the other half, which is next."""
 
 
 @define
 class Bisection:
-    """Which part of a slice is sent next, until every text of it was taken or has failed.
+    """Decides which part of a slice is sent next, until every text was accepted or has failed.
 
-    A refused part is halved. When its first half is taken the fault lies in the second, which is halved without being
+    A rejected part is halved. If its first half is accepted the fault is in the second, which is halved without being
     sent: one bad text among n costs at most 2·log2(n) requests beyond the first.
     """
 
     _stack: list[_Part]
     largest: int = field(default=0, init=False)
-    """Texts of the largest part that was taken."""
+    """Number of texts of the largest accepted part."""
     _unclear: int = field(default=0, init=False)
     _aside: range | None = field(default=None, init=False)
 
@@ -233,11 +233,11 @@ class Bisection:
 
     @property
     def part(self) -> range | None:
-        """The positions to be sent next; None at the end."""
+        """The positions to send next; None at the end."""
         return self._stack[-1].span if self._stack else None
 
     def taken(self) -> None:
-        """The part was taken."""
+        """Record that the part was accepted."""
         part = self._stack.pop()
         self.largest = max(self.largest, len(part.span))
         if part.tells and len(self._stack[-1].span) > 1:
@@ -247,10 +247,10 @@ class Bisection:
             self._aside = None
 
     def refused(self, kind: FailureScope, most: int | None = None) -> list[range]:
-        """The part was refused; returns the positions that have failed with it. `most`: how many texts would be taken.
+        """Record that the part was rejected; returns the positions that fail with it. `most`: the server's maximum.
 
-        Where it is unclear whether a text or the server is at fault, and both halves fail although nothing of the slice
-        was taken yet, it is the server: the whole slice fails, for two requests more.
+        If it is unclear whether a text or the server is at fault, and both halves fail before anything of the slice was
+        accepted, it is the server: the whole slice fails, at the cost of two more requests.
         """
         span = self._stack.pop().span
         failed: list[range] = []

@@ -1,21 +1,23 @@
-"""Many pieces of work side by side: a bounded number of workers over any source of items, results as they finish.
+"""Concurrent work: a bounded number of workers over any source of items, with results as they finish.
 
-The bound, `width`, is a function: it may change while the work goes on, and is asked between two items. Workers are kept;
-more are started, or some retire, where it has changed.
+The bound, `width`, is a function that is called between two items, since it may change. Workers are started or stopped
+accordingly.
 
-`run_all` lives inside its caller. `AsCompleted` hands the results out one by one; its workers live in a task that the
-iterator owns and ends. The first real error of the work ends all of it: siblings are cancelled and awaited, what is
-finished is kept. An error of the source lets what is under way finish first.
+`run_all` lives inside its caller. `AsCompleted` yields the results one by one; its workers live in a task that the
+iterator owns and ends. The first error of the work ends all of it: siblings are cancelled and awaited, finished results
+are kept. After an error of the source, work in flight finishes first.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sized
+from functools import partial
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._http.tasks import Background
@@ -38,67 +40,84 @@ async def run_all(
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
 
-    async def work_on(_: int, item: J) -> R:
-        return await work(item)
-
-    await _run_all(source, work_on, width, done, None)
+    await _Crew(source, partial(_without_position, work), width, done, None).run()
 
 
-async def _run_all(
-    source: Source[J],
-    work: Callable[[int, J], Awaitable[R]],
-    width: Width,
-    done: Callable[[int, R], None],
-    room: _Room | None,
-) -> None:
-    """The same for work that wants the position; with `room` an item is taken when there is a place for its result."""
-    items = _Numbered(source)
-    failures: list[Exception] = []
-    most = len(source) if isinstance(source, Sized) else None
-    workers = 0
+async def _without_position(work: Callable[[J], Awaitable[R]], _: int, item: J) -> R:
+    return await work(item)
 
-    def hire() -> None:
-        nonlocal workers
-        wanted = width() if most is None else min(width(), most)
-        while workers < wanted:
-            workers += 1
-            group.start_soon(worker)
 
-    async def worker() -> None:
-        nonlocal workers
+class _Crew(Generic[J, R]):
+    """The workers of one call of `run_all`, for work that takes the position of its item.
+
+    With `room` an item is taken when there is a slot for its result.
+    """
+
+    def __init__(
+        self,
+        source: Source[J],
+        work: Callable[[int, J], Awaitable[R]],
+        width: Width,
+        done: Callable[[int, R], None],
+        room: _Room | None,
+    ) -> None:
+        self._items = _Numbered(source)
+        self._max_count = len(source) if isinstance(source, Sized) else None
+        self._work = work
+        self._width = width
+        self._done = done
+        self._room = room
+        self._failures: list[Exception] = []
+        self._count = 0
+
+    async def run(self) -> None:
+        """Run until the end of the source, or the first error."""
+        async with anyio.create_task_group() as group:
+            self._hire(group)
+        if self._failures:
+            raise self._failures[0]
+
+    def _hire(self, group: TaskGroup) -> None:
+        """Start as many workers as may run now."""
+        wanted = self._width() if self._max_count is None else min(self._width(), self._max_count)
+        while self._count < wanted:
+            self._count += 1
+            group.start_soon(self._run_worker, group)
+
+    async def _run_worker(self, group: TaskGroup) -> None:
         try:
-            while not items.ended and workers <= width():
-                if room is not None:
-                    await room.acquire()
-                taken = None
-                try:
-                    taken = await items.take()
-                except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
-                    failures.append(located(error, items.taken))
+            while not self._items.ended and self._count <= self._width():
+                taken = await self._take()
                 if taken is None:
-                    if room is not None:  # others may wait for a place, to find out that it is the end
-                        room.release()
                     return
                 index, item = taken
                 try:
-                    done(index, await work(index, item))
-                except Exception as error:  # noqa: BLE001  # likewise
-                    failures.append(error)
+                    self._done(index, await self._work(index, item))
+                except Exception as error:  # noqa: BLE001  # raised by `run`, without the group around it
+                    self._failures.append(error)
                     group.cancel_scope.cancel()
                     return
-                if not items.ended:
-                    hire()
+                if not self._items.ended:
+                    self._hire(group)
         finally:
-            workers -= 1
+            self._count -= 1
 
-    async with anyio.create_task_group() as group:
-        hire()
-    if failures:
-        raise failures[0]
+    async def _take(self) -> tuple[int, J] | None:
+        """The next item, when there is a slot for its result; None at the end, and after an error of the source."""
+        if self._room is not None:
+            await self._room.acquire()
+        taken = None
+        try:
+            taken = await self._items.take()
+        except Exception as error:  # noqa: BLE001  # likewise
+            self._failures.append(located(error, self._items.taken))
+        if taken is None and self._room is not None:  # others may wait for a slot only to reach the end
+            self._room.release()
+        return taken
 
 
 class _Numbered(Generic[J]):
-    """The items of a source with their positions, for many takers: it is advanced by one of them at a time."""
+    """The items of a source with their positions, for several workers: only one advances it at a time."""
 
     def __init__(self, source: Source[J]) -> None:
         self._next = _stepper(source)
@@ -124,7 +143,7 @@ class _Numbered(Generic[J]):
 
 
 class _Room:
-    """A semaphore whose size is asked for anew each time."""
+    """A semaphore with a variable size."""
 
     def __init__(self, width: Width) -> None:
         self._width = width
@@ -132,7 +151,7 @@ class _Room:
         self._waiting: deque[anyio.Event] = deque()
 
     async def acquire(self) -> None:
-        """Wait for a place."""
+        """Wait for a slot."""
         while self._held >= self._width():
             turn = anyio.Event()
             self._waiting.append(turn)
@@ -144,7 +163,7 @@ class _Room:
         self._held += 1
 
     def release(self) -> None:
-        """Give a place back. As many waiters are woken as there are places now."""
+        """Release a slot, and wake as many waiters as there are free slots."""
         self._held -= 1
         free = min(self._width() - self._held, len(self._waiting))
         for _ in range(free):
@@ -155,18 +174,17 @@ def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
     """A function that advances the source. It raises StopAsyncIteration at its end."""
     if isinstance(source, AsyncIterable):
         return aiter(source).__anext__
-    items = iter(source)
+    return partial(_step, iter(source))
 
-    async def step() -> J:
-        for item in items:
-            return item
-        raise StopAsyncIteration
 
-    return step
+async def _step(items: Iterator[J]) -> J:
+    for item in items:
+        return item
+    raise StopAsyncIteration
 
 
 def located(error: E, index: int) -> E:
-    """The error with the position of its item, unless it has one; errors that are not ours get the attribute too."""
+    """The error with the position of its item, unless it has one; works for errors of any class."""
     if getattr(error, "index", None) is None:
         error.__dict__["index"] = index
     return error
@@ -176,10 +194,10 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; the index is the item's position in the source.
 
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
-    block, or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it
-    closes itself on an error and on cancellation. An item is taken from the source when an earlier one has been handed
-    out: at most `width()` (`room()` where it is given) are under way or wait to be read. `ordered` hands the results out
-    in the order of the source.
+    block, or `aclose()`, cancels work in flight and waits for its end. It closes itself on an error and on
+    cancellation. An item is taken from the source when an earlier one has been handed out: at most `width()`
+    (`room()` where it is given) are in flight or waiting to be read. `ordered` hands the results out in the order of
+    the source.
     """
 
     __reduce__ = unpicklable
@@ -207,9 +225,9 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
         return self.take()
 
     async def wait(self, enough: Callable[[], bool]) -> bool:
-        """Wait until there is a result, True, or until `enough()`, False, asked for at every event.
+        """Wait until there is a result, True, or until `enough()`, False, checked at every event.
 
-        Raises StopAsyncIteration at the end, or what kept it from its end, once all that finished is handed out.
+        Raises StopAsyncIteration at the end, or the error, after all finished results were yielded.
         """
         if self._reading:
             raise RuntimeError("the results are being read by another task")
@@ -226,7 +244,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
                 if enough():
                     return False
                 if not workers.is_here:
-                    raise StreamInterruptedError("it was begun in another event loop, and can only be read there")
+                    raise StreamInterruptedError("it was started in another event loop and can only be read there")
                 await workers.news()
         except anyio.get_cancelled_exc_class():
             await self.aclose()
@@ -237,27 +255,27 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a result is there."""
+        """Whether a result is ready."""
         return self._workers is not None and bool(self._workers.ready)
 
     def take(self) -> tuple[int, R]:
-        """A result that is there."""
+        """Return a ready result."""
         assert self._workers is not None
         return self._workers.hand_out()
 
     def held(self) -> list[tuple[int, R]]:
-        """After an error: the results that wait for an earlier one, which will not come. Once."""
+        """After an error: the results that waited for an earlier one. Once only."""
         workers = self._workers
         return workers.held() if workers is not None and workers.ended else []
 
     def tell(self) -> None:
-        """Let a waiting reader ask `enough()` again."""
+        """Make a waiting reader check `enough()` again."""
         if self._workers is not None:
             self._workers.tell()
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again, and from any task; in another loop than
-        it was begun in it does not wait.
+        """Cancel work in flight and wait for its end. Idempotent, from any task; from another loop than its own it does
+        not wait.
         """
         self._closed = True
         if self._workers is not None:
@@ -271,7 +289,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
 
 
 class _Workers(Generic[R]):
-    """The running half of an AsCompleted: it holds no reference to the iterator, so that a forgotten one is collected."""
+    """The running half of an AsCompleted: without a reference to the iterator, so that it can be garbage-collected."""
 
     def __init__(
         self,
@@ -303,7 +321,7 @@ class _Workers(Generic[R]):
     ) -> None:
         try:
             await prepare()
-            await _run_all(source, work, width, self._done, self._room)
+            await _Crew(source, work, width, self._done, self._room).run()
             self._complete = True
         except Exception as error:  # noqa: BLE001  # raised where the results are read
             self._error = error
@@ -326,19 +344,19 @@ class _Workers(Generic[R]):
             self.tell()
 
     def held(self) -> list[tuple[int, R]]:
-        """What `ordered` still holds back, in order; it is forgotten here."""
+        """Remove and return the results that `ordered` still holds, in order."""
         held = sorted(self._held.items(), key=lambda pair: pair[0])
         self._held.clear()
         return held
 
     def hand_out(self) -> tuple[int, R]:
-        """The oldest result; makes room for another item."""
+        """Return the oldest result and release its slot."""
         pair = self.ready.popleft()
         self._room.release()
         return pair
 
     def outcome(self) -> Exception:
-        """How it ended: StopAsyncIteration when all is well."""
+        """How it ended: StopAsyncIteration on success."""
         if self._error is not None:
             return self._error
         if not self._complete:
@@ -362,7 +380,7 @@ class _Workers(Generic[R]):
         self._news.set()
 
     async def stop(self) -> None:
-        """Cancel all workers and wait for their end. What nobody will read is dropped, and makes it incomplete."""
+        """Cancel all workers and wait for their end. Unread results are dropped, which makes it incomplete."""
         self._complete = self._complete and not self.ready
         self.ready.clear()
         await self._background.stop()

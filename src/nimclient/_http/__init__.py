@@ -1,1 +1,1 @@
-"""Moves the bytes of one request, and is the only room that knows aiohttp and asyncio. Knows no route, no model, no retry."""
+"""Sends and receives the bytes of one request; the only package that uses aiohttp and asyncio. Knows no route or retry."""

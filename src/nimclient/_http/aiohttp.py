@@ -1,7 +1,7 @@
-"""The transport over aiohttp: pools per event loop, time limits, and what its exceptions mean.
+"""The transport over aiohttp: pools per event loop, time limits, translation of exceptions.
 
-A pool is opened by the first call in a loop and closed with the loop: it hangs on an async generator, which
-`asyncio.run` ends. aiohttp's own time limits, redirects, cookies and environment look-ups are off; see docs/design.md.
+A pool is opened by the first call in a loop and closed with the loop, through an async generator that `asyncio.run`
+finalizes. aiohttp's own time limits, redirects, cookies and environment look-ups are off; see docs/design.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nimclient.errors import ClientClosedError
 
 
 class AiohttpTransport:
-    """Opens requests in whatever asyncio loop is running; holds no socket of a loop that is gone, nor of a parent process."""
+    """Opens requests in the running asyncio loop; keeps no socket of a closed loop or a parent process."""
 
     def __init__(self, settings: TransportSettings) -> None:
         self._settings = settings
@@ -61,7 +61,7 @@ class AiohttpTransport:
             if loop is here:
                 await pool.aclose()
             elif not loop.is_closed():
-                with contextlib.suppress(RuntimeError):  # it was closed in the meantime
+                with contextlib.suppress(RuntimeError):  # closed in the meantime
                     loop.call_soon_threadsafe(pool.close_soon)
 
     async def _pool(self) -> Pool:
@@ -76,15 +76,15 @@ class AiohttpTransport:
         return pool
 
     def pools(self) -> list[Pool]:
-        """Those of all loops that have one."""
+        """The pools of all loops."""
         return list(self._pools.values())
 
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The pool of this loop was closed."""
+        """Remove the pool of this loop, which was closed."""
         self._pools.pop(loop, None)
 
     def reset_after_fork(self) -> None:
-        """In a forked child: begin anew, without the parent's sockets."""
+        """In a forked child: start over, without the parent's sockets."""
         for pool in self._pools.values():
             pool.reset_after_fork()
         self._pools.clear()
@@ -103,16 +103,16 @@ if hasattr(os, "register_at_fork"):
 
 
 def _close_orphans(pools: dict[asyncio.AbstractEventLoop, Pool]) -> None:
-    """Close and forget the pools whose loop was closed by hand: `asyncio.run` would have ended them."""
-    for loop in list(pools):  # other threads add theirs meanwhile
+    """Close and remove the pools of loops that were closed manually: `asyncio.run` would have closed them."""
+    for loop in list(pools):  # other threads may add pools
         if loop.is_closed() and (pool := pools.pop(loop, None)) is not None:
             pool.connector.close_without_loop()
 
 
 def _keep_heap() -> None:
-    """Let glibc keep some megabytes of freed heap instead of giving them back after every large answer.
+    """Let glibc keep some megabytes of freed heap instead of returning them after every large response.
 
-    Its thresholds adapt to the largest block that was mapped and freed; without this, each answer of some hundred
+    Its thresholds adapt to the largest block that was mapped and freed; without this, each response of some hundred
     kilobytes costs a hundred page faults, which doubles the work of an embedding request. The block is never touched.
     """
     bytearray(2**22)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 0.05
 DRAIN_BYTES = 64 * 1024
-HELD_BACK = 2**16  # a server that has sent more of a body than this along with its head is not held back by Nagle
+HELD_BACK = 2**16  # bytes of body with the head above which Nagle's algorithm did not delay the server
 READ_BUFFER = 2**18
 SEND_PIECE = 2**18
 MAX_RATIO = 100  # of a compressed body; JSON of numbers has 3, the most repetitive answers have 30
@@ -43,7 +43,7 @@ _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, 
 
 @define(eq=False)
 class Attempt:
-    """Sends one request and is the Body of its response; see there."""
+    """Sends one request and implements the Body of its response."""
 
     _pool: Pool
     _timeouts: Timeouts
@@ -59,7 +59,7 @@ class Attempt:
 
     @classmethod
     def begin(cls, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None) -> Self:
-        """An attempt that the pool knows of until it is over. `total` is the deadline of the call."""
+        """An attempt, registered with the pool until it ends. `total` is the deadline of the call."""
         attempt = cls(pool, timeouts, Watchdog(pool.alarm, inf if total is None else total, timeouts.total), on_end)
         pool.attempts.add(attempt)
         return attempt
@@ -67,7 +67,7 @@ class Attempt:
     # the request -------------------------------------------------------------------------------------------------
 
     async def open(self, request: HttpRequest) -> HttpHead:
-        """Send the request; the head of its response."""
+        """Send the request; returns the head of the response."""
         try:
             queue = 0.0 if self._pool.slots.take() else await self._wait_for_slot()
             self._has_slot = True
@@ -87,13 +87,13 @@ class Attempt:
         return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
 
     async def _wait_for_slot(self) -> float:
-        """Wait for a free slot of the pool; how many seconds that took."""
+        """Wait for a free slot of the pool; returns the seconds it took."""
         began = self.watchdog.enter("pool", self._timeouts.pool)
         await self._pool.slots.wait()
         return time.monotonic() - began
 
     async def connect_only(self, request: HttpRequest) -> bool:
-        """Have a connection for a request that is not sent; whether there is one."""
+        """Open a connection without sending a request; returns whether it succeeded."""
         with contextlib.suppress(TransportError):
             try:
                 await self._connect(self._pool.heads.of(request))
@@ -103,7 +103,7 @@ class Attempt:
         return self._connection is not None
 
     async def _connect(self, prepared: Prepared) -> float | None:
-        """Have a connection, idle or new; how many seconds a new one took."""
+        """Get an idle or new connection; returns the seconds that a new one took."""
         began = self.watchdog.enter("connect", self._timeouts.connect)
         self._connection = await self._pool.connector.connect(prepared.destination, [], _NO_LIMITS)
         protocol = self._connection.protocol
@@ -114,7 +114,7 @@ class Attempt:
         return None if self._reused else time.monotonic() - began
 
     def _send(self, request: HttpRequest, prepared: Prepared) -> None:
-        """Send a small request in one piece, in this turn of the loop; a large one while its response is waited for."""
+        """Send a small request in one write at once, a large one while waiting for its response."""
         protocol, body = self._protocol, request.body
         transport = protocol.transport
         self.watchdog.enter("headers", self._timeouts.headers)
@@ -131,7 +131,7 @@ class Attempt:
             )
 
     def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
-        """Close the connection and raise what the error means."""
+        """Close the connection and raise the translated error."""
         self.watchdog.disarm()
         if isinstance(error, asyncio.CancelledError):
             meant = self.watchdog.translate_cancellation(error)
@@ -149,7 +149,9 @@ class Attempt:
         """See Body."""
         if not self._pool.is_here():
             self.abandon()
-            raise ConnectionLostError("it was opened in another event loop, and can only be read there", phase="body")
+            raise ConnectionLostError(
+                "the response was opened in another event loop and can only be read there", phase="body"
+            )
         try:
             self.watchdog.limit(phase, deadline, getattr(self._timeouts, phase, None))
             data = self._content.read_nowait()
@@ -157,7 +159,7 @@ class Attempt:
                 self.watchdog.wait()
                 data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
-            self._reused = False  # it has answered: it was not stale
+            self._reused = False  # it responded: not a stale connection
             self._fail(error, "body")
         self.watchdog.disarm()
         if not data:
@@ -179,7 +181,7 @@ class Attempt:
             size += len(piece)
             if max_bytes is not None and size > max_bytes:
                 self.abort()
-                raise BodyTooLargeError(f"the answer exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
+                raise BodyTooLargeError(f"the response exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
             if size > RATIO_FROM and size > MAX_RATIO * (content.total_compressed_bytes or size):
                 self.abort()
                 problem = f"the compressed answer grows to more than {MAX_RATIO} times its size"
@@ -202,7 +204,7 @@ class Attempt:
         await self._end(time.monotonic() + DRAIN_SECONDS)
 
     async def _end(self, deadline: float | None) -> None:
-        """Give the connection back if the body is over, or is by this deadline; else close it."""
+        """Release the connection if the body ends by this deadline; else close it."""
         left = DRAIN_BYTES
         with contextlib.suppress(TransportError, ClientClosedError):  # then read has closed it
             while deadline is not None and left > 0 and not self._over and not self._content.at_eof():
@@ -213,7 +215,7 @@ class Attempt:
             self.abort()
 
     def release(self) -> None:
-        """Give the connection back; one whose request was not sent to its end is of no use."""
+        """Release the connection; it is closed if its request was not sent completely."""
         if self._upload is not None and not self._upload.done():
             self.abort()
         elif not self._over and self._connection is not None:
@@ -240,14 +242,14 @@ class Attempt:
         if self._pool.is_orphan():
             if self._connection is not None:
                 self._connection.close()
-            with contextlib.suppress(RuntimeError):  # whoever waits for the slot waits in a closed loop
+            with contextlib.suppress(RuntimeError):  # the waiter's loop is closed
                 self._ended()
         else:
-            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+            with contextlib.suppress(RuntimeError):  # the loop was closed
                 self._pool.loop.call_soon_threadsafe(self.abort)
 
     def _ended(self) -> None:
-        """Give the slot back, stop the watch, tell that it is over."""
+        """Release the slot, stop the watchdog, call `on_end`."""
         self._over = True
         self._connection = None
         self._pool.attempts.discard(self)
@@ -259,7 +261,7 @@ class Attempt:
 
 
 async def _upload(protocol: Protocol, loop: asyncio.AbstractEventLoop, head: bytes, body: bytes) -> None:
-    """Send a large body in pieces and without a copy, as fast as the peer takes it. Whoever reads learns what goes wrong."""
+    """Send a large body in pieces and without a copy, as fast as the peer accepts it. Errors are raised to the reader."""
     writer = StreamWriter(protocol, loop)
     view = memoryview(body)
     with contextlib.suppress(OSError, aiohttp.ClientError):

@@ -1,6 +1,6 @@
-"""The seam between the engine and whatever carries its requests: two protocols, public in nimclient.testing.
+"""The interface between the engine and the transport: two protocols, public in nimclient.testing.
 
-All deadlines are absolute, in seconds of `time.monotonic()`; None means that there is none.
+All deadlines are absolute, in seconds of `time.monotonic()`; None means no deadline.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from nimclient._base.values import BodyPhase, HttpHead, HttpRequest
 class Body(Protocol):
     """The body of one response, and the connection under it, which is held until `finish` or `abort`.
 
-    Bytes come decompressed. Once it is over, however it ends, `request.on_end` is called, once.
+    Bytes are decompressed. When the body ends for any reason, `request.on_end` is called once.
     """
 
     async def read(self, phase: BodyPhase, deadline: float | None) -> bytes:
-        """Whatever has arrived, at least one byte; b"" at the end.
+        """The data received so far, at least one byte; b"" at the end.
 
-        Raises RequestTimeoutError(phase) when `deadline` passes, RequestTimeoutError("total") when that of the call does,
-        ConnectionLostError for a body that is cut off, ProtocolError for one that is malformed.
+        Raises RequestTimeoutError(phase) at `deadline`, RequestTimeoutError("total") at that of the call, ConnectionLostError
+        for a truncated body, ProtocolError for a malformed one.
         """
         ...
 
@@ -32,48 +32,48 @@ class Body(Protocol):
         ...
 
     async def read_some(self, max_bytes: int, seconds: float) -> bytes:
-        """What arrives within `seconds`, at most `max_bytes`; then `finish` or `abort`. Raises nothing."""
+        """The data received within `seconds`, at most `max_bytes`; then `finish` or `abort`. Never raises."""
         ...
 
     async def finish(self) -> None:
-        """Give the connection back for the next request: what is left of the body is read for a moment, else dropped."""
+        """Release the connection for reuse: a short rest of the body is read, else the connection is closed."""
         ...
 
     def abort(self) -> None:
-        """Close the connection now. May be called at any time, also again; a waiting reader ends with an error."""
+        """Close the connection at once. Idempotent; a waiting reader gets an error."""
         ...
 
     def abandon(self) -> None:
-        """`abort` for finalizers: from any thread, whether or not the loop still runs."""
+        """`abort` for finalizers: from any thread, even if the loop no longer runs."""
         ...
 
 
 class Transport(Protocol):
-    """Carries single requests: no retries, no redirects, no cookies. It works in whatever event loop is running.
+    """Sends single requests: no retries, no redirects, no cookies. It works in any running event loop.
 
     A client takes one as `transport=`, shares it with its `with_options` copies, and closes it. Time limits,
-    `Limits.concurrency`, `verify` and `cert` are the transport's to keep. A client pickles where its transport does.
+    `Limits.concurrency`, `verify` and `cert` are enforced by the transport. A client is picklable if its transport is.
 
-    One more method is optional: `async def warm(requests, timeouts) -> int` opens a connection for each of these requests,
+    Optional method: `async def warm(requests, timeouts) -> int` opens a connection for each of these requests,
     sends nothing, raises nothing, and returns how many are open.
     """
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Body]:
         """Send the request and read the head of the response. `total` is the deadline of the whole call.
 
-        Raises TransportError (ConnectError, ConnectionLostError, ProtocolError, RequestTimeoutError) where there is no
-        response, ClientClosedError after `aclose`. A status of any kind is a response.
+        Raises TransportError (ConnectError, ConnectionLostError, ProtocolError, RequestTimeoutError) if there is no
+        response, ClientClosedError after `aclose`. Any status is a response.
         """
         ...
 
     async def aclose(self) -> None:
-        """Close all connections, in all loops. Whatever is in flight ends with ClientClosedError. May be called again."""
+        """Close all connections, in all loops. Requests in flight end with ClientClosedError. Idempotent."""
         ...
 
 
 @frozen
 class TransportSettings:
-    """What a transport is made of."""
+    """The settings of a transport."""
 
     limits: Limits
     verify: Any

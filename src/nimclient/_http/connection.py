@@ -1,4 +1,4 @@
-"""Connections: aiohttp's connector and protocol with what they lack. Nothing here outlives a request but the connection."""
+"""Connections: aiohttp's connector and protocol with additions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aiohttp.client_proto import ResponseHandler
 
 from nimclient._http.forks import close_transport, detach_inherited, forget_socket
 
-IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close theirs after 5, and a POST on a closed one is lost
-RECEIVE_SIZE = 2**20  # bytes at once: an answer of some hundred kilobytes in one piece costs a tenth less than in two
+IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close idle connections after 5, and a POST on a closed one is lost
+RECEIVE_SIZE = 2**20  # bytes per read: a response of some hundred kilobytes in one piece costs a tenth less than in two
 
 
 class Protocol(ResponseHandler):
-    """Tells the reader of a body when a chunk of it is malformed, and when the connection is closed under it: aiohttp leaves
-    it waiting for ever in both cases.
+    """Raises in the reader of a body when a chunk is malformed or the connection is closed locally: aiohttp would leave it
+    waiting forever in both cases.
     """
 
     def __init__(self, loop: Any, known: WeakSet[Protocol]) -> None:
@@ -31,11 +31,11 @@ class Protocol(ResponseHandler):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._known.add(self)
-        with contextlib.suppress(AttributeError):  # asyncio's own; uvloop has a buffer that it keeps
+        with contextlib.suppress(AttributeError):  # asyncio only; uvloop's buffer is fixed
             transport.max_size = RECEIVE_SIZE
 
     def watch(self, body: aiohttp.StreamReader) -> None:
-        """This body is read from now on; what has gone wrong since its head came is told to it, too."""
+        """Start reading this body; errors since its head arrived are set on it."""
         self._body = body
         if (error := self.exception()) is not None:
             self._break_off(error)
@@ -45,7 +45,7 @@ class Protocol(ResponseHandler):
         self._break_off(exc)
 
     def close(self) -> None:
-        """Close at once: nothing is flushed to a peer that may not read, no TLS farewell is waited for."""
+        """Close at once, without flushing to a peer that may not read and without a TLS shutdown."""
         self.abort()
 
     def abort(self) -> None:
@@ -53,7 +53,7 @@ class Protocol(ResponseHandler):
         self._break_off(aiohttp.ClientConnectionError("the connection was closed"))
 
     def _break_off(self, cause: BaseException) -> None:
-        """End a body that is still being read."""
+        """Interrupt a body that is being read."""
         body, self._body = self._body, None
         if body is not None and not body.is_eof() and body.exception() is None:
             error = aiohttp.ClientPayloadError(str(cause))
@@ -62,7 +62,7 @@ class Protocol(ResponseHandler):
 
 
 class Connector(aiohttp.TCPConnector):
-    """Makes connections of `Protocol` with keepalive, and can let go of them without their loop."""
+    """Creates connections of `Protocol` with keepalive, and can close them without their loop."""
 
     def __init__(self, loop: Any, ssl: Any) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # an address is a bare tuple there
@@ -73,30 +73,30 @@ class Connector(aiohttp.TCPConnector):
         self._factory: Any = partial(Protocol, loop, self._protocols)
 
     def transports(self) -> list[Any]:
-        """Those of all open connections, idle and in use."""
+        """The transports of all open connections, idle and in use."""
         return [protocol.transport for protocol in self._protocols if protocol.transport is not None]
 
     def close_without_loop(self) -> None:
-        """Close the sockets; the loop is closed already. May be called again."""
+        """Close the sockets of a closed loop. Idempotent."""
         self._closed = True
         for transport in self.transports():
             close_transport(transport)
 
     def reset_after_fork(self) -> None:
-        """Give up a forked child's copies of the sockets; the parent goes on using them."""
+        """Release a forked child's copies of the sockets, which the parent continues to use."""
         self._closed = True
         detach_inherited(list(self._sockets))
         for transport in self.transports():
             forget_socket(transport)
 
     def _new_socket(self, address: Any) -> socket.socket:
-        """A TCP socket that notices a dead peer: a probe after 60 s, then every 15 s; gone after five, or 30 s of silence."""
+        """A TCP socket with keepalive: probes after 60 s, then every 15 s; lost after five, or 30 s unacknowledged."""
         family, kind, protocol = address[:3]
         made = socket.socket(family, kind, protocol)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         wanted = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 5, "TCP_USER_TIMEOUT": 30_000}
         for name, value in wanted.items():
-            if (option := getattr(socket, name, None)) is not None:  # not every system has every option
+            if (option := getattr(socket, name, None)) is not None:  # options differ between systems
                 made.setsockopt(socket.IPPROTO_TCP, option, value)
         self._sockets.add(made)
         return made
@@ -105,10 +105,12 @@ class Connector(aiohttp.TCPConnector):
 def acknowledge_at_once(transport: Any) -> None:
     """Send the kernel's acknowledgement of the head now, not 40 ms later.
 
-    A server that leaves Nagle's algorithm on (Dynamo's frontend) holds its first event back until the head is
-    acknowledged; on a connection that was used before, the kernel delays that.
+    A server that leaves Nagle's algorithm on (Dynamo's frontend) delays its first event until the head is
+    acknowledged; on a reused connection the kernel delays the acknowledgement.
     """
     option = getattr(socket, "TCP_QUICKACK", None)
     if option is not None and transport is not None:
-        with contextlib.suppress(OSError, AttributeError):  # not every loop shows its socket; a closed one needs none
+        with contextlib.suppress(
+            OSError, AttributeError
+        ):  # some loops hide the socket; a closed one needs no acknowledgement
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, 1)

@@ -1,4 +1,4 @@
-"""What the exceptions of aiohttp mean in the error tree. No name of aiohttp's, and no byte of the peer's, gets past here."""
+"""Translates aiohttp's exceptions to the error tree. The messages contain no names of aiohttp and no bytes of the peer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 
 
 def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException:
-    """What an exception of aiohttp means. Order matters: its classes overlap."""
+    """Translate an exception of aiohttp. Order matters: its classes overlap."""
     match error:
         case TransportError():
             return error
@@ -36,11 +36,11 @@ def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException
         case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
             return _connect_error(f"{host}:{port}", cause)
         case HttpProcessingError():
-            return ProtocolError(f"the answer is not HTTP: {_reason(error)}", phase=phase)
+            return ProtocolError(f"the response is not HTTP: {_reason(error)}", phase=phase)
         case aiohttp.ClientPayloadError() if _is_malformed(error):
             return ProtocolError(f"the body is malformed: {_reason(error)}", phase="body")
         case aiohttp.ClientError() | OSError():
-            lost = "before the answer began" if phase != "body" else "before the answer was complete"
+            lost = "before the response began" if phase != "body" else "before the response was complete"
             return ConnectionLostError(f"the connection was lost {lost}", phase=phase, reused=reused)
         case _:
             return error
@@ -56,18 +56,18 @@ def _connect_error(where: str, cause: OSError) -> ConnectError:
 
 
 def _is_malformed(error: BaseException) -> bool:
-    """Whether a body broke the rules; one that is cut off (these two are raised at its end only) did not."""
+    """Whether a body is malformed; a truncated one (these two errors are raised at its end only) is not."""
     cause = error.__cause__
     return isinstance(cause, HttpProcessingError) and not isinstance(cause, (TransferEncodingError, ContentLengthError))
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost words, without what the peer sent."""
+    """The innermost message, without data of the peer."""
     cause = error.__cause__ or error
     words = getattr(cause, "message", "") or getattr(error, "strerror", "") or str(cause)
     return str(words).partition("\n")[0][:200]
 
 
 def closed_during_the_call() -> ClientClosedError:
-    """What ends a request in flight."""
+    """The error that ends a request in flight."""
     return ClientClosedError("the client was closed during the call")

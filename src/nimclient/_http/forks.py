@@ -1,7 +1,6 @@
-"""Connections that no loop serves any more: their loop was closed by hand, or they came along into a forked child.
+"""Closes connections without a loop: their loop was closed manually, or they were inherited by a forked child.
 
-Their sockets are closed here without a word to the loop, to its selector (which a child shares with its parent) or to the
-peer's TLS.
+Their sockets are closed without involving the loop, its selector (which a child shares with its parent) or TLS.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Any
 
 
 def close_transport(transport: Any) -> None:
-    """Close the socket of a transport whose loop is closed. It will not complain when it is collected."""
-    with contextlib.suppress(RuntimeError):  # it tells the loop, too, but only after it has noted that it is closed
+    """Close the socket of a transport whose loop is closed. It will not warn when it is garbage-collected."""
+    with contextlib.suppress(RuntimeError):  # it calls the loop, but only after marking itself closed
         transport.abort()
     made = forget_socket(transport)
     if made is not None:
@@ -23,7 +22,7 @@ def close_transport(transport: Any) -> None:
 
 
 def forget_socket(transport: Any) -> socket.socket | None:
-    """Take the socket out of an asyncio transport, under TLS or not: it would warn when it is collected. uvloop's do not."""
+    """Remove the socket from an asyncio transport, with or without TLS, so that it does not warn when it is collected."""
     while (tls := getattr(transport, "_ssl_protocol", None)) is not None:
         transport._closed = True
         transport = tls._transport
@@ -34,10 +33,10 @@ def forget_socket(transport: Any) -> socket.socket | None:
 
 
 def detach_inherited(sockets: Iterable[socket.socket]) -> None:
-    """In a forked child: give up its copies, or a connection that the parent closes would stay open.
+    """Close a forked child's copies, which would keep a connection open that the parent closes.
 
-    /dev/null takes their place: a number that was given back would soon be another file's, and closed under it by whatever
-    of the parent's loop is collected here.
+    /dev/null replaces them: a released file descriptor would be reused, and then closed when objects of the parent's loop
+    are collected here.
     """
     nothing = os.open(os.devnull, os.O_RDWR)
     try:

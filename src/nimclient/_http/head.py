@@ -1,4 +1,4 @@
-"""The head of a request as bytes, and where it goes. Both are made once and looked up by the requests that are like it."""
+"""The head of a request as bytes, and its destination. Both are cached for similar requests."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _WITHOUT_LENGTH = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 @frozen
 class Prepared:
-    """What the requests of one method, URL, proxy and set of headers have in common.
+    """The shared part of requests with the same method, URL, proxy and headers.
 
-    `destination` tells aiohttp's connector where to go, `head` is what is sent, up to the length of the body. It holds the
-    key: it shows in no repr, and stands in no variable where an error may be raised.
+    `destination` is the target for aiohttp's connector, `head` the bytes up to the length of the body. It contains the
+    key: it appears in no repr, and in no variable of a frame that may raise.
     """
 
     destination: aiohttp.ClientRequest
@@ -32,7 +32,7 @@ class Prepared:
     has_length: bool
 
     def head_for(self, body: bytes | None) -> bytes:
-        """The whole head."""
+        """The complete head."""
         if body is None and not self.has_length:
             return self.head + b"\r\n"
         return b"%bContent-Length: %d\r\n\r\n" % (self.head, 0 if body is None else len(body))
@@ -48,7 +48,7 @@ class Heads:
         self._destinations: dict[object, aiohttp.ClientRequest] = {}
 
     def of(self, request: HttpRequest) -> Prepared:
-        """What is prepared for requests like this one. ConfigurationError for a request that cannot be sent."""
+        """The prepared head of a request. ConfigurationError for a request that cannot be sent."""
         key = (request.method, request.url, request.proxy, request.unauthenticated, tuple(request.headers.items()))
         found = self._prepared.get(key)
         if found is None:
@@ -70,7 +70,7 @@ class Heads:
         return Prepared(destination, request_head(request.method, target, host, headers), has_length)
 
     def destination(self, url: URL, proxy: str | None, *, unauthenticated: bool) -> aiohttp.ClientRequest:
-        """A request that is never sent: aiohttp's connector wants one to know where to go, and how."""
+        """A request that is never sent, which aiohttp's connector needs as its target."""
         key = (url.origin(), proxy, unauthenticated)
         if key not in self._destinations:
             if len(self._destinations) >= MAX_KEPT:
@@ -88,8 +88,8 @@ class Heads:
 def request_head(method: str, target: str, host: str, headers: Mapping[str, str]) -> bytes:
     """Request line and headers, without the length of the body and the empty line at the end.
 
-    Of a header that is there twice, in whatever case, the last counts. Raises ConfigurationError for control characters:
-    whatever is in a value, it stays one header of one request.
+    The last of several headers with the same name (ignoring case) is used. Raises ConfigurationError for control characters,
+    which could inject headers or requests.
     """
     texts = (method, target, host, *headers, *headers.values())
     if any(map(_CONTROL.search, texts)) or " " in method or " " in target:

@@ -1,4 +1,4 @@
-"""An event loop in a daemon thread, for callers who have none. It costs a third of anyio's portal for each call."""
+"""An event loop in a daemon thread, for blocking callers. A call costs a third of one through anyio's portal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 class LoopThread:
-    """Runs until `stop`. Nobody waits for it at the end of the interpreter."""
+    """Runs until `stop`; the interpreter does not wait for it at exit."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -28,7 +28,7 @@ class LoopThread:
         return threading.current_thread() is self._thread
 
     def submit(self, function: Callable[[], None]) -> bool:
-        """Have the loop call this soon, in a copy of the context of the caller; False when it has ended."""
+        """Schedule a call in the loop, in a copy of the caller's context; False if the loop has ended."""
         try:
             self._loop.call_soon_threadsafe(function)
         except RuntimeError:
@@ -36,7 +36,7 @@ class LoopThread:
         return True
 
     def stop(self, seconds: float) -> None:
-        """End the loop with all that runs in it, and wait so long for that. Nobody who waits for a call is woken."""
+        """End the loop with all its tasks, and wait up to `seconds`. Threads waiting for a call are not woken."""
         self.stopping = True
         self.submit(self._end.set)
         self._thread.join(seconds)
@@ -45,7 +45,7 @@ class LoopThread:
         loop = self._loop
         end = loop.create_task(self._end.wait())
         while not end.done():
-            with contextlib.suppress(BaseException):  # SystemExit of a task: its own affair, not that of all the others
+            with contextlib.suppress(BaseException):  # a task's SystemExit must not end the others
                 loop.run_until_complete(end)
         loop.run_until_complete(_cancel_the_others())
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -71,19 +71,19 @@ class Job(Generic[R]):
         self._task: asyncio.Task[R] | None = None
 
     def start(self) -> None:
-        """Begin, soon. At the end of the interpreter: RuntimeError, but a daemon thread just stops, as it is about to."""
+        """Schedule the start. At interpreter exit: RuntimeError, but a daemon thread just stops."""
         if self._thread.stopping or not self._thread.submit(self._start):
             self._coroutine.close()
             if threading.current_thread().daemon:
                 threading.Event().wait()
-            raise RuntimeError("the interpreter is ending; there are no more blocking calls")
+            raise RuntimeError("the interpreter is shutting down; blocking calls are no longer possible")
 
     def cancel(self) -> None:
-        """Cancel it, soon, from any thread."""
+        """Schedule its cancellation, from any thread."""
         self._thread.submit(self._cancel)
 
     def result(self) -> R:
-        """What it returned, or raises what it raised. Once only: the traceback of an error must not lead back to it."""
+        """What it returned, or raises what it raised. Once only: the traceback of an error must not refer to it."""
         task, self._task = self._task, None
         assert task is not None
         try:
@@ -105,6 +105,6 @@ class Job(Generic[R]):
 
     def _end(self, task: asyncio.Task[R]) -> None:
         if not task.cancelled():
-            task.exception()  # seen: nobody may be there any more to ask for it
+            task.exception()  # mark as retrieved: there may be no waiter
         if not self._thread.stopping:
             self._ended()

@@ -1,7 +1,7 @@
-"""The pool of one event loop: its connections, the slots that bound how many are used at once, and how it ends.
+"""The pool of one event loop: its connections, the slots that limit concurrency, and its shutdown.
 
-It ends by `aclose`, or with its loop: it hangs on an async generator, which `asyncio.run` ends. Where the loop was closed
-by hand, or stayed in a parent process, the pool is an orphan.
+It ends by `aclose`, or with its loop through an async generator that `asyncio.run` finalizes. If the loop was closed
+manually, or belongs to a parent process, the pool is an orphan.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from nimclient._http.watchdog import Alarm, Watchdog
 UNBOUNDED = 2**31
 
 Forget: TypeAlias = WeakMethod[Callable[[asyncio.AbstractEventLoop], None]]
-"""What is told that the pool of a loop is closed, if it still exists."""
+"""Called when the pool of a loop is closed."""
 
 
 class InFlight(Protocol):
-    """What a pool wants of a request in flight."""
+    """The interface of a request in flight, as the pool needs it."""
 
     watchdog: Watchdog
 
@@ -71,7 +71,7 @@ class Slots:
 
 
 class Pool:
-    """The connections of one loop and what uses them."""
+    """The connections of one loop and the requests that use them."""
 
     def __init__(self, settings: TransportSettings, ssl: Any) -> None:
         self.loop = asyncio.get_running_loop()
@@ -85,28 +85,28 @@ class Pool:
         self._is_parents = False
 
     def is_here(self) -> bool:
-        """Whether its loop is the one that runs here."""
+        """Whether its loop is the running one."""
         try:
             return asyncio.get_running_loop() is self.loop and not self._is_parents
         except RuntimeError:
             return False
 
     def is_idle(self) -> bool:
-        """Whether nothing is in flight or waits: no slot is taken."""
+        """Whether nothing is in flight or waiting."""
         return not self.attempts and self.slots.free > 0
 
     async def close_with_loop(self, forget: Forget) -> None:
-        """Make the end of the loop close the connections: a primed async generator is what a loop ends by itself."""
+        """Close the connections at the end of the loop, which finalizes its started async generators."""
         self._holder = _hold(forget, self.loop, self.connector)
         await anext(self._holder)
 
     async def aclose(self) -> None:
-        """Close all connections; whatever is in flight or waits ends with ClientClosedError."""
+        """Close all connections; requests in flight or waiting end with ClientClosedError."""
         self.closed = True
         for attempt in list(self.attempts):
             attempt.watchdog.interrupt(closed_during_the_call())
         self.alarm.close()
-        holder, self._holder = self._holder, None  # a generator cannot be closed by two at once
+        holder, self._holder = self._holder, None  # a generator cannot be closed twice concurrently
         if holder is not None:
             await holder.aclose()
 
@@ -115,20 +115,20 @@ class Pool:
         self._closing = self.loop.create_task(self.aclose())
 
     def is_orphan(self) -> bool:
-        """Whether no loop of this process serves it any more; its sockets are closed then."""
+        """Whether it has no loop in this process; its sockets are closed then."""
         if self.loop.is_closed():
             self.connector.close_without_loop()
             return True
         return self._is_parents
 
     def reset_after_fork(self) -> None:
-        """Give up a forked child's copies of the sockets; the parent goes on using them."""
+        """Release a forked child's copies of the sockets; the parent continues to use them."""
         self._is_parents = True
         self.connector.reset_after_fork()
 
 
 async def _hold(forget: Forget, loop: asyncio.AbstractEventLoop, connector: Connector) -> AsyncGenerator[None]:
-    """Holds no pool: one that nobody refers to any more is gone at once, and its loop ends this."""
+    """Has no reference to the pool, which can be garbage-collected before the loop ends."""
     try:
         yield
     finally:

@@ -1,5 +1,5 @@
-"""Tasks and waits that somebody else ends. An iterator cannot hold a task group open between two of its steps, so the group
-lives in a task of its own; a wait between two attempts ends early when the client is closed, from whatever loop.
+"""Background tasks and interruptible waits. An iterator cannot hold a task group open between two steps, so the group lives
+in its own task; a wait between two attempts ends early when the client is closed, from any loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nimclient.errors import ConfigurationError
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The loop that runs here. ConfigurationError where none does, or one of another kind."""
+    """The running loop. ConfigurationError without one, or for one other than asyncio's."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -32,7 +32,7 @@ class LoopRef:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is the loop that runs here and now."""
+        """Whether it is the running loop."""
         return asyncio.get_running_loop() is self._loop
 
     @property
@@ -41,7 +41,7 @@ class LoopRef:
         return self._loop.is_closed()
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Have the loop call this soon; a closed one calls nothing any more."""
+        """Schedule a call in the loop; ignored if it is closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
 
@@ -59,11 +59,11 @@ class Background:
 
     @property
     def is_here(self) -> bool:
-        """Whether the running loop is its own."""
+        """Whether it belongs to the running loop."""
         return self._here.is_here
 
     async def stop(self) -> None:
-        """Cancel it and wait for its end, also where the caller is being cancelled. In another loop: cancel it, soon."""
+        """Cancel it and wait for its end, even if the caller is being cancelled. From another loop: only schedule that."""
         if not self.is_here:
             self.abandon()
             return
@@ -73,18 +73,18 @@ class Background:
                 await asyncio.wait([self._task])
 
     def abandon(self) -> None:
-        """Cancel it from wherever this is called; a closed loop has ended it already."""
+        """Cancel it, from any thread; a closed loop has already ended it."""
         self._here.soon(self._task.cancel)
 
 
 class Sleeper:
-    """The waits of one client, in whatever loops they are: each ends with its time, or all of them with `interrupt`."""
+    """The waits of one client in all loops: each ends after its time, or all with `interrupt`."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[bool]] = set()
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait so long; returns whether the time was up, rather than the wait interrupted."""
+        """Wait; returns False if the wait was interrupted."""
         loop = running_loop()
         woken: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(seconds, _settle, woken, True)
@@ -96,9 +96,9 @@ class Sleeper:
             timer.cancel()
 
     def interrupt(self) -> None:
-        """End all waits now; those of other loops in their own threads."""
+        """End all waits; those of other loops in their own threads."""
         for woken in list(self._waiting):
-            with contextlib.suppress(RuntimeError):  # its loop was closed by hand
+            with contextlib.suppress(RuntimeError):  # its loop was closed manually
                 woken.get_loop().call_soon_threadsafe(_settle, woken, False)
 
 

@@ -1,4 +1,4 @@
-"""One SSL context per (verify, cert) and process: making one costs 10–16 ms."""
+"""One SSL context per (verify, cert) and process: creating one takes 10–16 ms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nimclient.errors import ConfigurationError
 
 
 def ssl_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
-    """What aiohttp takes: True for its own default context, False for no verification, or a context of ours."""
+    """The setting for aiohttp: True for its default context, False for no verification, or our own context."""
     if isinstance(verify, ssl.SSLContext):
         if cert is not None:
             raise ConfigurationError("cert goes into the SSLContext that was passed as verify")
@@ -29,8 +29,8 @@ def ssl_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
 
 
 def unauthenticated_setting(verify: Any, cert: Any) -> ssl.SSLContext | bool:
-    """What aiohttp takes for a request that carries nothing of the client's: True for the same as all others, or a context
-    without the client's certificate.
+    """The setting for unauthenticated requests: True for the same as all others, or a context without the client's
+    certificate.
     """
     if cert is None:
         return True

@@ -1,7 +1,7 @@
-"""Time limits: a watchdog for each call, and one timer for all that wait in a loop.
+"""Time limits: a watchdog for each call, and one timer for all waits in a loop.
 
-A timer of the loop for each request would cost more than its connector. So the alarm rings when the earliest limit is
-reached; limits that are moved on or done with by then cost a comparison. A scope per read would cost 60 % of a token.
+A loop timer per request would cost more than its connector. So the alarm rings at the earliest limit; limits that were
+extended or removed by then cost a comparison. A cancel scope per read would cost 60 % of a token.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from attrs import define, field
 
 from nimclient.errors import NimError, Phase, RequestTimeoutError
 
-SHORTEST = 0.01  # seconds between two rings, however many limits are reached one after another
+SHORTEST = 0.01  # minimum seconds between two rings
 
 
 @define(eq=False)
 class Alarm:
-    """The timer of one loop, and the watchdogs that wait."""
+    """The timer of one loop, and the armed watchdogs."""
 
     loop: asyncio.AbstractEventLoop
     waiting: set[Watchdog] = field(factory=set["Watchdog"])
@@ -27,14 +27,14 @@ class Alarm:
     _timer: asyncio.TimerHandle | None = None
 
     def ring_by(self, deadline: float) -> None:
-        """Ring at this moment (monotonic seconds), unless it does so earlier anyway."""
+        """Ring at this moment (monotonic seconds), unless it already rings earlier."""
         if deadline < self.rings_at:
             self.close()
             self.rings_at = deadline
             self._timer = self.loop.call_later(max(deadline - time.monotonic(), 0.0), self.ring)
 
     def ring(self) -> None:
-        """Limits may be reached. Bytes that arrived while the loop was blocked get one turn of it to be read first."""
+        """Check the limits, after one iteration of the loop in which bytes that arrived while it was blocked are read."""
         self.close()
         now = time.monotonic()
         following = inf
@@ -47,7 +47,7 @@ class Alarm:
             self.ring_by(max(following, now + SHORTEST))
 
     def close(self) -> None:
-        """Ring no more, until a limit is set."""
+        """Stop until a new limit is set."""
         self.rings_at = inf
         if self._timer is not None:
             self._timer.cancel()
@@ -56,9 +56,9 @@ class Alarm:
 
 @define(eq=False)
 class Watchdog:
-    """Armed while a task of ours waits. `translate_cancellation` tells its own cancellation from anybody else's.
+    """Armed while a task waits. `translate_cancellation` distinguishes its own cancellation from others.
 
-    `total` is the deadline of the call and `total_seconds` the limit that set it; `deadline` is that of the present wait,
+    `total` is the deadline of the call and `total_seconds` the limit that set it; `deadline` is that of the current wait,
     `waits` counts them. `phase` is the last one that was entered.
     """
 
@@ -83,9 +83,9 @@ class Watchdog:
         return now
 
     def limit(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """What comes now must be over at `deadline` (monotonic seconds), or at the call's own if that is earlier.
+        """Set the deadline of the next step (monotonic seconds), or the call's own if that is earlier.
 
-        RequestTimeoutError where it has passed already: data that keeps coming must not put a limit off.
+        RequestTimeoutError if it has already passed: continuous data must not postpone a limit.
         """
         if deadline is None:
             deadline = inf
@@ -98,7 +98,7 @@ class Watchdog:
             raise self._reached()
 
     def wait(self) -> None:
-        """The running task waits from now on: it is cancelled when the limit is reached."""
+        """Start waiting: the running task is cancelled when the limit is reached."""
         self.waits += 1
         if self._task is None:
             self._task = task = asyncio.current_task()
@@ -109,12 +109,12 @@ class Watchdog:
             self._alarm.ring_by(self.deadline)
 
     def disarm(self) -> None:
-        """The wait is over."""
+        """End the wait."""
         self._task = None
         self._alarm.waiting.discard(self)
 
     def translate_cancellation(self, error: asyncio.CancelledError) -> BaseException:
-        """What this cancellation means: our reason if it is ours alone, else the cancellation itself."""
+        """The reason if the watchdog alone caused this cancellation, else the cancellation itself."""
         task = asyncio.current_task()
         reason, self._reason = self._reason, None
         if reason is None or task is None or task.uncancel() > self._cancelling:
@@ -122,13 +122,13 @@ class Watchdog:
         return reason
 
     def interrupt(self, reason: NimError) -> None:
-        """End the present wait, if there is one, for this reason."""
+        """Interrupt the current wait, if any, for this reason."""
         if self._task is not None and self._reason is None:
             self._reason = reason
             self._task.cancel()
 
     def expire(self, waits: int) -> None:
-        """The limit of this wait was reached. A later wait has a limit of its own, which the alarm knows."""
+        """Handle the limit of this wait. A later wait has its own limit."""
         if waits == self.waits:
             self.interrupt(self._reached())
 

@@ -1,1 +1,1 @@
-"""The hosted platform: 202 polling, results that lie elsewhere (302), assets and media. Knows no socket."""
+"""The hosted platform: 202 polling, results behind redirects (302), assets and media. Knows no socket."""

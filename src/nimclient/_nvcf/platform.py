@@ -1,8 +1,8 @@
-"""NVIDIA's cloud functions, the platform in front of the hosted catalog: where a request that was only accepted is asked
-for, how often, and which address of a result may be followed.
+"""NVIDIA's cloud functions, the platform in front of the hosted catalog: where and how often to poll an accepted request, and
+which result addresses may be followed.
 
-A request that is not finished in time answers 202 with an id in `NVCF-REQID`; polling that id gives 202 again, the answer,
-or 302 to a large one that lies elsewhere. The platform drops a request that nobody asks for. (NVCF invocation API.)
+A request that is not finished in time returns 202 with an id in `NVCF-REQID`; polling that id returns 202 again, the
+result, or 302 to a large result. The platform drops a request that is not polled (NVCF invocation API).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nimclient.errors import DecodeError
 
 POLL_HEADER = "NVCF-POLL-SECONDS"
 POLL_SECONDS = 30
-"""How long a poll asks the platform to wait for the result where the caller says nothing; it takes 1 to 3600 seconds."""
+"""Default seconds that a poll waits for the result at the platform, which accepts 1 to 3600."""
 
 MAX_POLL_SECONDS = 3600
 MIN_POLL_TTL = 10.0
@@ -29,29 +29,29 @@ _URL = re.compile(r"[!-~]+")
 
 
 def accepted_id(headers: Mapping[str, str]) -> str | None:
-    """The id under which an accepted request can be asked for; None where there is none, or none that fits in a path."""
+    """The id to poll an accepted request; None if it is missing or invalid in a path."""
     given = headers.get("nvcf-reqid", "").strip()
     return given if _ID.fullmatch(given) else None
 
 
 def no_id(where: str) -> DecodeError:
-    """The error for a 202 that cannot be asked for."""
-    problem = "accepted the request (202) but named no NVCF-REQID under which its result can be asked for"
+    """The error for a 202 that cannot be polled."""
+    problem = "accepted the request (202) but sent no NVCF-REQID to poll for its result"
     return DecodeError(f"the server {problem} ({where})", path="headers.nvcf-reqid", status=202)
 
 
 def status_url(url: str, origin: str, root: str, request_id: str, *, nvidia: bool) -> str:
-    """Where the result of a request is asked for.
+    """The URL to poll for the result of a request.
 
-    NVIDIA's per-model hosts have a route for it, integrate.api.nvidia.com leaves it to api.nvcf.nvidia.com. A server of
-    one's own is asked below its API root, never anybody else.
+    NVIDIA's per-model hosts have a route for it, integrate.api.nvidia.com leaves it to api.nvcf.nvidia.com. A
+    self-hosted server is polled below its own API root only.
 
     Args:
-        url: That of the request.
-        origin: scheme://host:port of it.
+        url: The URL of the request.
+        origin: Its scheme://host:port.
         root: The base URL without /v1.
-        request_id: What the 202 named.
-        nvidia: It is one of NVIDIA's own hosts.
+        request_id: The id from the 202.
+        nvidia: Whether it is one of NVIDIA's own hosts.
     """
     if nvidia:
         return (
@@ -64,7 +64,7 @@ def status_url(url: str, origin: str, root: str, request_id: str, *, nvidia: boo
 
 
 def assets_url(origin: str, root: str, *, nvidia: bool) -> str:
-    """Where the assets of this origin are kept; `root` is the base URL without /v1 where it is of the same origin."""
+    """The assets route for this origin; `root`, the base URL without /v1, is used if it has the same origin."""
     if nvidia:
         return f"{_PLATFORM}/assets"
     own = f"{root}/".startswith(f"{origin}/")
@@ -72,18 +72,18 @@ def assets_url(origin: str, root: str, *, nvidia: bool) -> str:
 
 
 def poll_seconds(headers: Mapping[str, str]) -> int:
-    """How long a poll may take: what the caller's headers say, else POLL_SECONDS."""
+    """Seconds that a poll may take: from the caller's headers, else POLL_SECONDS."""
     given = next((value for name, value in headers.items() if name.lower() == POLL_HEADER.lower()), "").strip()
     return min(max(int(given), 1), MAX_POLL_SECONDS) if given.isascii() and given.isdecimal() else POLL_SECONDS
 
 
 def poll_ttl(seconds: int) -> float:
-    """After how many seconds without a poll the platform drops a request whose polls take up to `seconds`."""
+    """Seconds without a poll after which the platform drops a request whose polls take up to `seconds`."""
     return max(2.0 * seconds, MIN_POLL_TTL)
 
 
 def poll_intervals() -> Iterator[float]:
-    """Seconds from one poll to the next: doubling, and short enough for the platform not to drop the request."""
+    """Seconds between polls: doubling, and short enough that the platform does not drop the request."""
     interval = 0.1
     while True:
         yield min(interval, MAX_POLL_INTERVAL)
@@ -91,9 +91,9 @@ def poll_intervals() -> Iterator[float]:
 
 
 def is_transient(status: int, headers: Mapping[str, str]) -> bool:
-    """Whether this status of a poll tells of the way to the result, not of the result.
+    """Whether this status of a poll is a transient failure of the polling, not the result.
 
-    A 504 marked `errored` does: the work was cancelled.
+    A 504 marked `errored` is: the work was cancelled.
     """
     if status == 504:
         return headers.get("nvcf-status") != "errored"
@@ -101,14 +101,14 @@ def is_transient(status: int, headers: Mapping[str, str]) -> bool:
 
 
 def deprecation(model: str | None, path: str, value: str) -> str:
-    """What a `Deprecation` header says, in words: a date (hosted catalog), or `@` and a Unix time, or true (RFC 9745)."""
+    """The text of a warning for a `Deprecation` header: a date (hosted), `@` and a Unix time, or true (RFC 9745)."""
     subject = f"model {model!r}" if model is not None else path
     when = f" (Deprecation: {value[:60]})" if value.isprintable() else ""
     return f"the server will stop serving {subject}{when}; choose another one"
 
 
 def safe_redirect_target(source: str, location: str | None) -> str | None:
-    """The address that a server at `source` names for a result or an upload, None where it may not be used.
+    """The address given by a server at `source` for a result or an upload, None if unsafe.
 
     It must be https. Plain http is followed from plain http only, to the same origin or within this machine.
     """
@@ -128,7 +128,7 @@ def safe_redirect_target(source: str, location: str | None) -> str | None:
 
 
 def origin_elsewhere(url: str) -> str:
-    """scheme://host:port of an address that `safe_redirect_target` has let pass."""
+    """scheme://host:port of an address that `safe_redirect_target` accepted."""
     scheme, host, port = _origin(urlsplit(url))
     name = f"[{host}]" if host and ":" in host else host
     return f"{scheme}://{name}" + (f":{port}" if port else "")

@@ -1,5 +1,5 @@
-"""The answer of a request that its first response does not hold: accepted (202) and asked for until it is there, or lying
-elsewhere (302) and fetched from there. All of it is part of one attempt; the retry loop is not known here.
+"""Gets the result of a request whose first response does not contain it: polls an accepted request (202), and fetches a
+result behind a redirect (302). All of it is part of one attempt; this module does not know the retry loop.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _ELSEWHERE = (302, 303)
 
 @define
 class Delivery:
-    """How the result of one request is got. Times are monotonic seconds.
+    """Gets the result of one request. Times are monotonic seconds.
 
-    `poll` makes the request that asks for the result of an id, with the key and headers that may go where it asks;
-    `fetch` makes one that carries nothing of the client's. `began` is when the request was sent: polling counts against
+    `poll` builds the request that polls an id, with the key and headers allowed for its URL; `fetch` builds an
+    unauthenticated one. `began` is when the request was sent: polling counts against
     the limit of `Timeouts.headers` from then on, and `deadline` is that of the whole call.
     """
 
@@ -45,10 +45,10 @@ class Delivery:
     sleep: Callable[[float], Awaitable[None]]
 
     async def result(self, head: HttpHead, body: Body, *, follow: bool) -> tuple[HttpHead, Body]:
-        """The response that holds the result. `follow`: whether the first response may name another place for it.
+        """The response with the result. `follow`: whether the first response may redirect to it.
 
-        A redirect that may not be followed comes back as it is. Raises DecodeError for a 202 without an id,
-        RequestTimeoutError("poll") when time is up, TransportError; those of polling carry the request id.
+        A redirect that may not be followed is returned. Raises DecodeError for a 202 without an id,
+        RequestTimeoutError("poll") at the time limit, TransportError; errors of polling have the request id.
         """
         request_id: str | None = None
         source = self.request.url
@@ -71,9 +71,9 @@ class Delivery:
         return head, body
 
     async def _poll_until_done(self, request_id: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body, str]:
-        """Ask until the answer is no 202; where that came from is told, too.
+        """Poll until the response is not a 202; also returns the URL it came from.
 
-        A server that lets a poll wait is asked again at once, any other after a delay.
+        A server that supports long polling is polled again at once, any other after a delay.
         """
         request = self.request
         intervals = nvcf.poll_intervals()
@@ -88,13 +88,13 @@ class Delivery:
             if (left := self._seconds_left()) is not None:
                 seconds = max(min(seconds, int(left)), 1)
             request = await self.poll(request_id, seconds)
-            log.debug("asking for the result of request %s", request_id)
+            log.debug("polling for the result of request %s", request_id)
             head, body = await self._open_repeatedly(request, nvcf.poll_ttl(seconds), request_id)
             spent = self.clock() - asked
         return head, body, request.url
 
     async def _fetch_result(self, source: str, head: HttpHead, body: Body) -> tuple[HttpHead, Body]:
-        """The result from the address that the response names, if it may be followed; the response as it is if not."""
+        """The result from the address in the response if it may be followed, else the response itself."""
         address = nvcf.safe_redirect_target(source, head.headers.get("location"))
         if address is None:
             return head, body
@@ -102,14 +102,14 @@ class Delivery:
         request_id = request_id_of(head.headers)
         fetched, body = await self._open_repeatedly(self.fetch(address), nvcf.MIN_POLL_TTL, request_id)
         headers = fetched.headers
-        if request_id is not None:  # the place of the result knows nothing of it
+        if request_id is not None:  # storage does not send it
             headers = headers.with_missing("nvcf-reqid", request_id)
         return evolve(fetched, headers=headers, unauthenticated=True), body
 
     async def _open_repeatedly(self, request: HttpRequest, ttl: float, request_id: str | None) -> tuple[HttpHead, Body]:
-        """The response to a request that may be repeated: what fails on the way is tried again for `ttl` seconds.
+        """The response to a replay-safe request: transient failures are retried for `ttl` seconds.
 
-        After that the platform has dropped the work, and it is for the retry loop to say what the failure means.
+        After that the platform has dropped the work, and the failure is left to the retry loop.
         """
         last_chance = self.clock() + ttl
         intervals = nvcf.poll_intervals()
@@ -140,7 +140,7 @@ class Delivery:
             raise self._timed_out(request_id)
 
     def _seconds_left(self) -> float | None:
-        """Seconds until the first of the two limits that polling counts against; None where there is none."""
+        """Seconds until the first of the two limits of polling; None without limits."""
         limits = [self.deadline] if self.deadline is not None else []
         if self.timeouts.headers is not None:
             limits.append(self.began + self.timeouts.headers)
@@ -151,7 +151,7 @@ class Delivery:
         by_total = self.deadline is not None and (headers is None or self.deadline < self.began + headers)
         limit, seconds = ("total", total) if by_total else ("headers", headers)
         problem = (
-            f"timed out: the result of request {request_id} was not there within the {limit} limit of {seconds:g} s"
+            f"timed out: the result of request {request_id} was not available within the {limit} limit of {seconds:g} s"
         )
         error = RequestTimeoutError(problem, phase="poll", seconds=seconds)
         error.request_id = request_id

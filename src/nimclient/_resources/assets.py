@@ -1,4 +1,4 @@
-"""client.assets: files on the hosted platform, and the images of a call that have to be some while it runs."""
+"""client.assets: files on the hosted platform, and uploads of large images for the duration of a call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DELETE_SECONDS = 5.0
 
 
 class AsyncAssets(Resource):
-    """Files that are too large for a message, kept by the hosted platform until they are deleted."""
+    """Files too large for a message, stored on the hosted platform until they are deleted."""
 
     async def upload(
         self,
@@ -42,12 +42,12 @@ class AsyncAssets(Resource):
     ) -> Asset:
         """Upload bytes, or the file of a Path, and return its record: `.id`, and `.reference` for messages and bodies.
 
-        `content_type`: None for images, audio and video, which are recognized. The bytes go to the signed address that the
-        platform names, without the key. `timeout` holds for each of the two requests. Name the asset in `assets=` of
-        `infer`; messages of chat find their assets by themselves.
+        `content_type`: None for images, audio and video, which are recognized. The bytes go to the signed URL that the
+        platform returns, without the key. `timeout` applies to each of the two requests. Pass the asset in `assets=` of
+        `infer`; chat messages find their assets automatically.
 
-        Raises ConfigurationError for input that cannot be sent, OSError for a file that cannot be read, DecodeError where the
-        platform names no address that may be used, else what every call raises.
+        Raises ConfigurationError for input that cannot be sent, OSError for a file that cannot be read, DecodeError if the
+        platform returns no usable URL, else what every call raises.
         """
         held = await _held(data)
         url = self._engine.assets_url()
@@ -55,14 +55,14 @@ class AsyncAssets(Resource):
         return await self._upload(call, held, url, options, [])
 
     async def delete(self, asset: Asset | str, **options: Unpack[CallOptions]) -> None:
-        """Delete an asset, given as its record or its id. Raises NotFoundError where there is none (any more)."""
+        """Delete an asset, given as its record or its id. Raises NotFoundError if it does not exist."""
         call = delete_call(self._engine.assets_url(), asset_id(asset), options)
         await self._engine.open(call, options, _finish)
 
     async def _upload(
         self, call: Call[Upload], data: bytes, source: str, options: Mapping[str, Any], made: list[Asset]
     ) -> Asset:
-        """Both steps; the asset is in `made` as soon as it has to be deleted."""
+        """Create and send; the asset is added to `made` as soon as it has to be deleted."""
         upload = await self._engine.send(call, options)
         described = call.fields or {}
         asset = evolve(upload.asset, content_type=upload.asset.content_type or described["contentType"])
@@ -74,9 +74,9 @@ class AsyncAssets(Resource):
 
 @asynccontextmanager
 async def uploaded(engine: Engine, call: Call[T], options: Mapping[str, Any]) -> AsyncGenerator[Call[T]]:
-    """The call with its large images as assets, which are deleted at the end, also where it fails or is cancelled.
+    """The call with its large images as assets, which are deleted at the end, also on failure and cancellation.
 
-    The platform gives a worker its assets when the work begins: of a stream they are not needed once it is open.
+    The platform passes assets to a worker when it starts: a stream does not need them once it is open.
     """
     url = engine.assets_url(engine.url_of(call))
     uploads = _Uploads(engine, url, {name: options.get(name) for name in ("timeout", "extra_headers")})
@@ -91,7 +91,7 @@ async def uploaded(engine: Engine, call: Call[T], options: Mapping[str, Any]) ->
 
 @frozen
 class _Uploads:
-    """The uploads of one call: the assets by the position of their image, and all that have to be deleted."""
+    """The uploads of one call: the assets by the position of their image, and all assets to delete."""
 
     engine: Engine
     url: str
@@ -109,7 +109,7 @@ class _Uploads:
 
 
 async def _delete(engine: Engine, url: str, asset: Asset) -> None:
-    """Delete an asset of ours, as well as it goes: the call it was for has its own result."""
+    """Delete an asset, best effort: a failure must not change the result of the call."""
     try:
         await engine.open(delete_call(url, asset.id, {}), {}, _finish)
     except NimError as error:
@@ -121,7 +121,7 @@ async def _finish(response: Response) -> None:
 
 
 async def _held(data: object) -> bytes:
-    """The bytes themselves; a file is read in a worker thread."""
+    """The bytes; a file is read in a worker thread."""
     if isinstance(data, os.PathLike):
         return await to_thread.run_sync(_read, cast("os.PathLike[str]", data))
     if isinstance(data, (bytes, bytearray, memoryview)):

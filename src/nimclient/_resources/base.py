@@ -1,4 +1,4 @@
-"""What all namespaces share: finding the model of a call, and sending it."""
+"""The base of all namespaces: finds the model of a call and sends it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN
 from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine, Read
-from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError
+from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError, NimError
 from nimclient.records.models import ModelList
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class DefaultModel(str):
-    """A model that the caller did not name: the first of its kind that the server lists. It may be another one later."""
+    """A default model: the first of its kind that the server lists. It may change later."""
 
     __slots__ = ()
 
@@ -35,26 +35,26 @@ class Resource:
         self._engine = engine
 
     def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
-        """Send a call; where its default model is not there any more, send it once more for the one that is now."""
-        if isinstance(call.model, DefaultModel):
-            return self._send_for_default(call, options, gate)
+        """Send a call; if its model does not exist, send it once more with the current default, or the current name."""
+        if isinstance(call.model, DefaultModel) or call.model in catalog.aliases():
+            return self._send_with_another(call, options, gate)
         return self._engine.send(call, options, gate)
 
-    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
+    async def _send_with_another(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
-            model = await self._new_default(call, options)
+            model = await self._other_model(call, options)
             if model is None:
                 raise
         return await self._engine.send(call.with_model(model), options, gate)
 
     async def _open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
-        """The same for a response that is read while it is open."""
+        """The same for a response that stays open."""
         try:
             return await self._engine.open(call, options, read)
         except ModelNotFoundError:
-            model = await self._new_default(call, options)
+            model = await self._other_model(call, options)
             if model is None:
                 raise
         return await self._engine.open(call.with_model(model), options, read)
@@ -66,7 +66,7 @@ class Resource:
         return observers.whole(CallFacts(kind, "many", known, url))
 
     def _known_model(self, kind: str, model: str | None) -> str | None:
-        """The model of a call: the caller's, named here or for the client, else the default; None: the server is asked."""
+        """The model of a call: that of the call or the client, else the default; None: find it in the server's list."""
         configured = self._engine.config.models
         name = model if model is not None else configured.get(kind, configured.get("*"))
         if name is not None:
@@ -102,28 +102,29 @@ class Resource:
         return chosen
 
     def _described(self, models: ModelList) -> ModelList:
-        """A server's list with what is known of its models; a gateway's list does not tell what an account may call."""
+        """The server's list with catalog data; a gateway's list does not show which models an account may call."""
         engine = self._engine
-        hosted = engine.is_hosted or engine.config.dialect == "hosted"
-        believed = engine.dialect_for() != "hosted"
+        hosted, believed = engine.stated_dialect == "hosted", not engine.is_platform()
         return engine.catalog.described(models, hosted=hosted, believed=believed, called=engine.core.called)
 
     def _warn_ignored(self, option: str, instead: str) -> None:
-        """Say once that the server ignores what the caller asks for; ConfigurationError for a strict client."""
+        """Warn once that the server ignores an option; ConfigurationError for a strict client."""
         problem = f"the server ignores {option}, which is NIM's; {instead}"
         if self._engine.config.strict:
             raise ConfigurationError(problem)
         self._engine.core.warn_once(problem)
 
     def _resolved(self, name: str) -> str:
-        """The id for an alias, of the caller's own or an old one of the hosted catalog; anything else is an id.
+        """The id for an alias, of `endpoints=` or an old one of the hosted catalog; anything else is an id.
 
         What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
-        serve a model under any name, so it is sent what it is called.
+        serve a model under any name, so it is sent what it is called; see `_listed_name`.
         """
         if (own := self._engine.catalog.own_id(name)) is not None:
             return own
-        known = catalog.lookup(name) if self._engine.dialect_for(name) == "hosted" else None
+        if (listed := self._engine.core.dialects.listed_names.get(name)) is not None:
+            return listed
+        known = catalog.lookup(name) if self._engine.is_platform(self._engine.endpoint_of(name)) else None
         if known is None:
             return name
         fate = "deprecated: NVIDIA may remove it at any time"
@@ -135,10 +136,9 @@ class Resource:
         return known.id
 
     async def _default_model(self, kind: str, options: Mapping[str, Any]) -> str:
-        """The first model of a kind that the server lists, asked within the time and with the headers of the call."""
-        own = {name: options.get(name) for name in ("timeout", "extra_headers")}
+        """The first model of a kind that the server lists, requested with the time limits and headers of the call."""
         engine = self._engine
-        models = self._described(await engine.send(list_call(), own))
+        models = self._described(await engine.send(list_call(), _of_the_call(options)))
         found = engine.catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"
@@ -146,9 +146,35 @@ class Resource:
         default = engine.core.default_models[kind] = DefaultModel(found)
         return default
 
+    async def _other_model(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
+        """The model to ask in the place of one that the server does not know; None where there is none."""
+        if isinstance(call.model, DefaultModel):
+            return await self._new_default(call, options)
+        return None if call.model is None or call.fields is None else await self._listed_name(call.model, options)
+
+    async def _listed_name(self, name: str, options: Mapping[str, Any]) -> str | None:
+        """What an old name of the hosted catalog stands for, where a server that rejects it lists that; warned of once."""
+        known = catalog.lookup(name)
+        if known is None or known.id == name:
+            return None
+        try:
+            listed = await self._engine.send(list_call(), _of_the_call(options))
+        except NimError:
+            return None
+        if known.id not in listed.ids:
+            return None
+        self._engine.core.dialects.learn_name(name, known.id)
+        self._engine.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}, which the server lists")
+        return known.id
+
     async def _new_default(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
-        """The default model that has come into the place of the call's; None where there is none, or it was no default."""
+        """The default model that replaces the call's; None if there is none, or the call's was not a default."""
         if not isinstance(call.model, DefaultModel) or call.fields is None:
             return None
         found = await self._default_model(call.kind, options)
         return None if found == call.model else found
+
+
+def _of_the_call(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that hold for another request on behalf of a call: its time and its headers."""
+    return {name: options.get(name) for name in ("timeout", "extra_headers")}

@@ -1,6 +1,6 @@
-"""chat.batch and chat.as_completed: many conversations side by side, over any source, under one gate for capacity.
+"""chat.batch and chat.as_completed: many conversations concurrently, from any source, through one gate.
 
-A list is looked through before anything is sent; of any other source an item is looked at when its turn comes.
+A list is validated before anything is sent; items of other sources are validated when they are taken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 Conversations: TypeAlias = Iterable[Messages] | AsyncIterable[Messages]
 
-_AT_ONCE = 100  # items looked through without giving other tasks a turn
+_AT_ONCE = 100  # items validated before yielding to other tasks
 
 
 def as_completed(
@@ -58,7 +58,7 @@ def as_completed(
 
 @frozen
 class _Batch:
-    """What the items of one call have in common."""
+    """The state shared by the items of one call."""
 
     chat: ChatCalls
     method: str
@@ -68,7 +68,7 @@ class _Batch:
     gate: Gate
 
     async def prepare(self, source: Source[Any], model: str | None) -> None:
-        """Before the first item is sent: look through a list, find the default model once."""
+        """Before the first item is sent: validate a list, find the default model once."""
         if isinstance(source, list):
             if not source:
                 return
@@ -81,7 +81,7 @@ class _Batch:
         self.chat._call_for(self.method, item, model, self.options)
 
     async def answer(self, index: int, item: Any) -> ChatCompletion | NimError | Failure:
-        """The answer to one item, or its error in the form that the caller wants."""
+        """The answer to one item, or its error as `on_error` specifies."""
         item = materialized(item)
         try:
             call = await self.chat._call(self.method, item, self.model, self.options)
@@ -107,14 +107,14 @@ async def _look_through(items: Iterable[Any], check: Callable[[Any], object]) ->
 
 
 def _as_ours(error: TypeError, index: int) -> ConfigurationError:
-    """An item of a wrong type is one of many things that may go wrong with an item: all of them are NimErrors."""
+    """The TypeError of an item as a NimError, like all other failures of items."""
     ours = located(ConfigurationError(str(error)), index)
     ours.__cause__ = error
     return ours
 
 
 def _text_of(item: Any) -> str | None:
-    """What a conversation says last."""
+    """The text of the last message."""
     try:
         return decode_message(wire_messages(item)[-1]).text or None
     except (NimError, TypeError):
@@ -122,12 +122,12 @@ def _text_of(item: Any) -> str | None:
 
 
 def _tokens(reply: ChatCompletion) -> float:
-    """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
+    """The work of an answer: a long one takes longer without the server being at its limit."""
     return float(max(reply.usage.completion_tokens, 1)) if reply.usage else 1.0
 
 
 async def in_order(results: AsCompleted[R]) -> list[R]:
-    """All results in the order of the source. An error carries, as `.completed`, the pairs (index, result) that came."""
+    """All results in the order of the source. An error has the finished pairs (index, result) as `.completed`."""
     found: dict[int, R] = {}
     async with results:
         try:
@@ -140,7 +140,7 @@ async def in_order(results: AsCompleted[R]) -> list[R]:
 
 
 def with_completed(error: Exception, found: Mapping[int, Any]) -> None:
-    """Put what was finished on the error as its `.completed`; errors that are not ours get the attribute too."""
+    """Set the finished results as `.completed` of an error of any class."""
     error.__dict__["completed"] = pairs(found)
 
 

@@ -1,5 +1,5 @@
-"""The one internal face that `nimclient.jobs` stands on, beside the public client: what durable work over many items needs of
-a client and its methods do not offer. `BulkClient` sends calls as they are through a gate; the rest is named, not made, here.
+"""The internal interface of `nimclient.jobs`, in addition to the public client: what durable jobs need that public methods do
+not offer. `BulkClient` sends prepared calls through a gate; other names are re-exported.
 """
 
 from __future__ import annotations
@@ -22,16 +22,21 @@ from nimclient._engine.engine import Engine
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
+from nimclient._streams.accumulate import Accumulator, ChatAccumulator, CompletionAccumulator
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
-from nimclient.records._decode import object_or_empty
+from nimclient.records._decode import object_or_empty, wrong
+from nimclient.records._html import html_table
 
 __all__ = [
     "EMBEDDING_OPTIONS",
     "INPUT_TYPES",
     "SLICE_TEXTS",
     "TRUNCATES",
+    "Accumulator",
     "BulkClient",
     "Call",
+    "ChatAccumulator",
+    "CompletionAccumulator",
     "Json",
     "JsonDict",
     "Replay",
@@ -41,6 +46,7 @@ __all__ = [
     "check_names",
     "check_whole",
     "check_word",
+    "html_table",
     "is_array",
     "is_items",
     "is_object",
@@ -48,13 +54,14 @@ __all__ = [
     "object_or_empty",
     "run_all",
     "stops_everything",
+    "wrong",
 ]
 
 T = TypeVar("T")
 
 
 class BulkClient:
-    """A client as a job sees it, by its engine."""
+    """A client as seen by a job."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -62,12 +69,12 @@ class BulkClient:
 
     @property
     def retry(self) -> RetryPolicy:
-        """The policy of the client. Its `patience` is how long a slice waits for throttling and outages to end."""
+        """The client's policy. Its `patience` is how long a slice waits for throttling and outages to end."""
         return self._engine.config.retry
 
     @property
     def is_strict(self) -> bool:
-        """Whether what is ignored or doubtful is an error."""
+        """Whether ignored options and doubtful results are errors."""
         return self._engine.config.strict
 
     def defaults_of(self, kind: str) -> Mapping[str, Any]:
@@ -75,30 +82,30 @@ class BulkClient:
         return self._engine.config.defaults.get(kind, {})
 
     def warn_once(self, text: str) -> None:
-        """Warn at the caller's line, unless this client has warned of it before."""
+        """Warn at the caller's line, unless this client has already issued this warning."""
         self._engine.core.warn_once(text)
 
     def gate(self, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
-        """The gate that all calls of one job pass. `work`: how much of the whole a result is, in any unit."""
+        """The gate for all calls of one job. `work`: the amount of work of a result, in any unit."""
         return self._engine.gate(concurrency, work=work)
 
     async def model_of(self, kind: str, model: str | None) -> str:
-        """The model that a call of this kind goes to: named here or for the client, else the first that the server lists."""
+        """The model of a call of this kind: that of the call or the client, else the first that the server lists."""
         name = self._resource._known_model(kind, model)
         return name if name is not None else await self._resource._default_model(kind, {})
 
     async def send(self, call: Call[T], gate: Gate) -> T:
-        """Send a call through the gate, where throttling and outages are waited for within the client's patience.
+        """Send a call through the gate, which waits for throttling and outages to end within the client's patience.
 
-        A default model that is not there any more is found anew, once. Raises what the call ends with.
+        A default model that no longer exists is replaced once. Raises the call's final error.
         """
-        if call.raw is not None:  # encoded already: another model cannot be put into it
+        if call.raw is not None:  # already encoded: its model cannot be replaced
             return await self._engine.send(call, {}, gate)
         return await self._resource._send(call, {}, gate)
 
 
 def stops_everything(error: NimError) -> bool:
-    """Whether every other request would meet it, too: the key, or a server that is not there or is throttled."""
+    """Whether every other request would fail as well: an invalid key, or a server that is unreachable or throttles."""
     kind = classify(error)
     unsent = kind.retryable and kind.state is RequestState.NOT_SENT
     return unsent or kind.outage or isinstance(error, (AuthenticationError, ClientClosedError))

@@ -30,13 +30,13 @@ class AsyncChat(ChatCalls):
     async def create(
         self, messages: Messages, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> ChatCompletion:
-        """Ask and wait for the whole answer.
+        """Send messages and return the complete answer.
 
         `messages`: a str (one user message) or a list of dicts, Message records and (role, content) tuples, mixed;
         Image, Audio and Video are parts of a content list. `thinking`: True or False, sent as the model's own switch.
 
         Raises TypeError for an unknown option; ConfigurationError for input that cannot be sent; TransportError,
-        APIStatusError or DecodeError when the call fails.
+        APIStatusError or DecodeError if the call fails.
         """
         given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         call = await self._call("chat.create", materialized(messages), model, given)
@@ -76,15 +76,22 @@ class AsyncChat(ChatCalls):
         model: str | None = None,
         **options: Unpack[ChatOptions],
     ) -> Parsed[Any]:
-        """Ask for an answer of a type: attrs class, dataclass, TypedDict, NamedTuple, Enum, Literal, union, list, pydantic
-        model, or a JSON schema as a dict.
+        """Return the answer as a value of a type: attrs class, dataclass, TypedDict, NamedTuple, Enum, Literal, union,
+        list, pydantic model, or a JSON schema as a dict.
 
-        The server gets the schema as `response_format`; one that says it does not take that is asked in the older
-        forms, once, and remembered. `via` names one form. The answer is always checked here. `retries`: how often the
-        model is told what is wrong with its output and asked again.
+        The schema is sent as `response_format`; for a server that rejects it older forms are tried once and remembered.
+        The answer is always validated.
+
+        Args:
+            messages: As in `create`.
+            output: The type of the value.
+            via: The form in which the schema is sent; None: found by trying.
+            retries: How often an invalid output is sent back to the model with the error.
+            model: As in `create`.
+            **options: See ChatOptions.
 
         Raises OutputInvalidError (.text, .path), OutputTruncatedError (cut off by the token limit),
-        OutputRefusedError; ConfigurationError for a type that has no form in JSON; else what `create` raises.
+        OutputRefusedError; ConfigurationError for a type without a JSON schema; else what `create` raises.
         """
         return await parsing.parse(self, messages, output, via=via, retries=retries, model=model, options=options)
 
@@ -98,15 +105,22 @@ class AsyncChat(ChatCalls):
         model: str | None = None,
         **options: Unpack[ToolRunOptions],
     ) -> ToolRun:
-        """Ask with tools, run those the model calls, tell it their results, until it answers without a call.
+        """Send messages with tools, run the tools the model calls, and send the results until it answers without a call.
 
-        Calls of one answer run side by side: coroutine functions on the loop (in Client on its background loop, where
-        they must not block), others in worker threads. `max_rounds` is how many answers of the model there may be. A
-        `tool_choice` that forces a call holds for the first.
+        Calls of one answer run concurrently: coroutine functions on the loop (in Client on its background loop, where
+        they must not block), others in worker threads. A `tool_choice` that forces a call applies to the first answer.
 
-        `on_tool_error="return"` tells the model of an unknown tool, invalid arguments and what a function raised;
-        "raise" raises a ToolError, with the function's own error as its cause. Arguments cut off by the token limit
-        and the end of the rounds are always a ToolError. Its `.messages` is the conversation so far.
+        Args:
+            messages: As in `create`.
+            tools: Functions, also marked with @tool.
+            max_rounds: The maximum number of answers.
+            on_tool_error: "return" reports an unknown tool, invalid arguments and a function's error to the model; "raise"
+                raises a ToolError, with the function's own error as its cause.
+            model: As in `create`.
+            **options: See ToolRunOptions.
+
+        Raises ToolError in any case for arguments truncated by the token limit and when `max_rounds` is exceeded; its
+        `.messages` is the conversation so far. Else raises what `create` raises.
         """
         return await tool_loop.run_tools(
             self,
@@ -119,11 +133,11 @@ class AsyncChat(ChatCalls):
         )
 
     def stream(self, messages: Messages, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
-        """Ask and read the answer as it is written. Returns a stream that is not opened yet.
+        """Send messages and stream the answer. Returns a stream that is not opened yet.
 
         ``async with client.chat.stream(...) as stream: async for chunk in stream: print(chunk.text, end="")``. It can
-        also be awaited, or iterated over at once. `stream_usage=False` leaves out `stream_options`. Bad input raises
-        here, everything else when the stream is opened or read.
+        also be iterated over at once (in AsyncClient, or be awaited). `stream_usage=False` leaves out `stream_options`.
+        Bad input raises here, everything else when the stream is opened or read.
         """
         return ChatStream(self._opener("chat.stream", materialized(messages), model, options))
 
@@ -158,15 +172,15 @@ class AsyncChat(ChatCalls):
         model: str | None = None,
         **options: Unpack[ChatOptions],
     ) -> Any:
-        """Ask many things side by side; the answers come in the order of the conversations.
+        """Send many conversations concurrently; the answers are in the order of the conversations.
 
-        Each conversation is what `create` takes: a str, or a list of messages. `concurrency`: how many at once (None
-        finds out). A refusal for capacity (429, 503, 529) spends no attempt; it waits, up to `RetryPolicy.patience`.
+        Each conversation is what `create` takes: a str, or a list of messages. `concurrency`: requests in flight
+        (None: adapted to the server). Throttling (429, 503, 529) uses no attempt; it waits, up to `RetryPolicy.patience`.
 
-        `on_error="raise"` raises the first error, with the position as `.index`, after the others were cancelled; of a
-        list, an item that cannot be sent is found before anything is. "return" puts the error in the place of the answer.
-        "collect" finishes all, then raises one BatchError with `.failures` (Failure records). What had been finished is
-        on the error as `.completed`, pairs (index, ChatCompletion). TypeError for a str where the list belongs.
+        `on_error="raise"` raises the first error, with the position as `.index`, after cancelling the others; a list is
+        validated before anything is sent. "return" puts the error in place of the answer. "collect" finishes all, then
+        raises one BatchError with `.failures` (Failure records). Finished answers are on the error as `.completed`, pairs
+        (index, ChatCompletion). TypeError for a str in place of the list.
         """
         results = batch.as_completed(
             self,
@@ -215,16 +229,16 @@ class AsyncChat(ChatCalls):
         model: str | None = None,
         **options: Unpack[ChatOptions],
     ) -> AsCompleted[Any]:
-        """Ask many things side by side; pairs (index, answer) come as they are finished.
+        """Send many conversations concurrently; yields pairs (index, answer) as they finish.
 
-        Like `batch`, over any iterable or async iterable, also an endless one: at most `concurrency` conversations are
-        taken from it beyond those whose answers were handed out. AsyncClient advances a plain iterable on the event
+        Like `batch`, for any iterable or async iterable, including an infinite one: at most `concurrency` conversations are
+        taken from it beyond those whose answers were yielded. AsyncClient advances a plain iterable on the event
         loop, so one that blocks should be an async iterable; Client advances it in the thread that reads the answers.
 
-        Leave early by ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: the
-        end of the block cancels what is under way and waits for its end; so does `aclose()`. Errors come after all
-        answers that were finished before them, with `.index`; an error of the iterable itself has the position too, and
-        comes when what is under way has been finished.
+        Leave early with ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: the
+        end of the block cancels calls in flight and waits for their end; so does `aclose()`. An error is raised after all
+        answers that finished before it, with `.index`; an error of the iterable itself also has the position, and is
+        raised after the calls in flight have finished.
         """
         return batch.as_completed(
             self,
@@ -245,11 +259,14 @@ class AsyncChat(ChatCalls):
         model: str | None = None,
         **options: Unpack[ConversationOptions],
     ) -> Conversation:
-        """A chat that remembers: `await talk.send("hi")`, `talk.stream("hi")`, `talk.messages`.
+        """A chat with a history: `await talk.send("hi")`, `talk.stream("hi")`, `talk.messages`.
 
-        `system`: the system message, instead of one that the store has. `store`: a mutable mapping of session ids to lists
-        of wire messages (None: one of its own); a session that is in it goes on. `session_id`: the key in it (None: a
-        new one). The options are those of `create`, for every turn.
+        Args:
+            system: The system message, which replaces one in the store.
+            store: A mutable mapping of session ids to lists of wire messages; a session in it is resumed. None: a new dict.
+            session_id: The key in the store; None: a new one.
+            model: As in `create`.
+            **options: See ConversationOptions; they apply to every turn.
         """
         given = self._with_defaults("chat", options)
         return Conversation(self.create, self._opener, system, store, session_id, model, given)

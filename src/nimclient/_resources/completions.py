@@ -21,14 +21,14 @@ class AsyncCompletions(Resource):
     async def create(
         self, prompt: Prompt | None, *, model: str | None = None, **options: Unpack[CompletionOptions]
     ) -> Completion:
-        """Have a text continued, and wait for the whole of it.
+        """Continue a prompt and return the complete text.
 
-        `prompt`: a str, a list of str, a list of token ids or a list of such lists (None: only beside `prompt_embeds`).
-        Each prompt gives `n` choices: those of prompt p have the indexes p * n to p * n + n - 1. vLLM writes 16 tokens
-        where `max_tokens` is not given.
+        `prompt`: a str, a list of str, a list of token ids or a list of such lists (None: only with `prompt_embeds`).
+        Each prompt gives `n` choices: those of prompt p have the indexes p * n to p * n + n - 1. vLLM generates 16
+        tokens if `max_tokens` is not given.
 
         Raises TypeError for an unknown option or a prompt of another type; ConfigurationError for a prompt that is empty
-        or mixed, with the place; TransportError, APIStatusError or DecodeError when the call fails.
+        or mixed, with the position; TransportError, APIStatusError or DecodeError if the call fails.
         """
         given = self._with_defaults("completions", options) if self._engine.config.defaults else options
         return await self._send(await self._call("completions.create", prompt, model, given), given)
@@ -36,10 +36,10 @@ class AsyncCompletions(Resource):
     def stream(
         self, prompt: Prompt | None, *, model: str | None = None, **options: Unpack[CompletionOptions]
     ) -> CompletionStream:
-        """Have a text continued, and read it as it is written. Returns a stream that is not opened yet.
+        """Continue a prompt and stream the text. Returns a stream that is not opened yet.
 
-        Used like the one of `chat.stream`. Bad input raises here, everything else when the stream is opened or read.
-        `prompt_logprobs` is refused by vLLM in a stream; with `echo` and `logprobs` the prompt's are in the first events.
+        Used like `chat.stream`. Invalid input raises here, other errors when the stream is opened or read.
+        vLLM rejects `prompt_logprobs` in a stream; with `echo` and `logprobs` the prompt's are in the first events.
         """
         given = self._with_defaults("completions", options) if self._engine.config.defaults else options
         known = self._known_model("completions", model)
@@ -49,7 +49,7 @@ class AsyncCompletions(Resource):
     async def _call(
         self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[Completion]:
-        """The call, for a model that is found by asking the server where nobody named one."""
+        """The call; without a model, the default is found in the server's list."""
         name = self._known_model("completions", model)
         call = completion_call(method, prompt, name, options, stream=stream)
         return call if name is not None else call.with_model(await self._default_model("completions", options))

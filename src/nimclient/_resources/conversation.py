@@ -1,4 +1,4 @@
-"""chat.conversation: a chat that remembers its completed turns."""
+"""chat.conversation: a chat with a history of its completed turns."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nimclient.records.params import ChatOptions
 
 
 class Conversation(BaseConversation):
-    """A chat that remembers: made by `client.chat.conversation(...)`.
+    """A chat with a history, created by `client.chat.conversation(...)`.
 
-    Only completed turns are kept: one that fails, is cancelled or is left unread changes nothing. One turn at a time:
-    two at once are a RuntimeError. The history is a list of wire messages in `store[session_id]`.
+    Only completed turns are kept: one that fails, is cancelled or is not read to its end changes nothing. One turn at a
+    time: two concurrent ones raise RuntimeError. The history is a list of wire messages in `store[session_id]`.
     """
 
     async def send(
         self, messages: TurnInput, *, model: str | None = None, **options: Unpack[ChatOptions]
     ) -> ChatCompletion:
-        """Say something and wait for the answer; both become part of the history.
+        """Send messages and return the answer; both become part of the history.
 
         `messages`: a str, one message, or a list of messages in the forms of `chat.create` (the results of tools, for
-        example). Options are added to those of the conversation. Raises what `chat.create` raises, and RuntimeError
+        example). Options override those of the conversation. Raises what `chat.create` raises, and RuntimeError
         while another turn is in flight.
         """
         given: dict[str, Any] = {**self._options, **options}
@@ -39,7 +39,7 @@ class Conversation(BaseConversation):
         return await self._create(messages, **options)
 
     def stream(self, messages: TurnInput, *, model: str | None = None, **options: Unpack[ChatOptions]) -> ChatStream:
-        """Say something and read the answer as it is written; see `chat.stream`.
+        """Send messages and stream the answer; see `chat.stream`.
 
         The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.
         """

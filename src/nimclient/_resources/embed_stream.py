@@ -1,7 +1,7 @@
-"""embeddings.embed_stream: texts from any source → slices → requests side by side → batches of vectors, in bounded memory.
+"""embeddings.embed_stream: texts from any source → slices → concurrent requests → batches of vectors, in bounded memory.
 
-`EmbedRun` is what a call over many texts knows while its slices run: it builds and sends them, finds the text at fault
-where one is refused, and counts. `EmbedStream` is its public face; the blocking client has one of its own.
+`EmbedRun` is the state of a call over many texts: it builds and sends slices, finds the text at fault in a rejected one,
+and counts. `EmbedStream` is its public face; the blocking client has its own.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
 from nimclient.records.usage import Usage
 
-WINDOW_BYTES = 32 * 2**20  # vectors that are under way or wait to be read
-WINDOW_SLICES = 64  # self-tuned, so many slices may be under way however large their vectors are
-FATAL_SLICES = 3  # so many slices' texts in a row fail, and none is taken: it is not the texts
+WINDOW_BYTES = 32 * 2**20  # vectors in flight or waiting to be read
+WINDOW_SLICES = 64  # slices in flight allowed without a given concurrency, however large their vectors are
+FATAL_SLICES = 3  # texts of so many consecutive slices fail without a success: the texts are not the cause
 FATAL_TEXTS = 100  # but never fewer than these
 _ZEROS = (
     "the server sent vectors that are zero throughout (Vectors.zeros says which): no search finds them; "
@@ -52,18 +52,18 @@ _ZEROS = (
 )
 
 Answer: TypeAlias = tuple[range, Embeddings]
-"""The places in a slice, and their vectors."""
+"""The positions in a slice, and their vectors."""
 
 
 async def send_embedding(
     resource: Resource, call: Call[Embeddings], options: Mapping[str, Any], gate: Gate | None = None
 ) -> Embeddings:
-    """Send a call, for a model that is found by asking the server where nobody named one; warn of what is ignored."""
+    """Send a call, after finding the default model if needed; warn of ignored options."""
     if call.model is None:
         call = call.with_model(await resource._default_model("embedding", options))
     _warn_if_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
-    _warn_if_ignored(resource, call, options)  # the response itself may have told the server type
+    _warn_if_ignored(resource, call, options)  # the response may have shown the server type
     if answer.vectors.zeros:
         resource._engine.core.warn_once(_ZEROS)
     return answer
@@ -76,7 +76,7 @@ def _warn_if_ignored(resource: Resource, call: Call[Embeddings], options: Mappin
 
 
 class EmbedRun:
-    """A call over many texts: its options, checked, and its state."""
+    """A call over many texts: its validated options and its state."""
 
     def __init__(
         self,
@@ -119,21 +119,21 @@ class EmbedRun:
         self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)
-        probe = self._call(["x"], self._known)  # bad options must be found before anything is sent
+        probe = self._call(["x"], self._known)  # invalid options must raise before anything is sent
         self._fields = frozenset(probe.fields or ()) - {"input"}
         self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
         self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
-        self._served: str | None = None  # the model, as the first answer names it
+        self._served: str | None = None  # the model named in the first response
         self._fixed = concurrency is not None
         self._bytes = 0  # vectors of the largest batch
-        self._fatal = 0  # texts that have failed since the last one that was taken
+        self._fatal = 0  # texts that failed since the last success
         self.tally = Tally(total)
 
     # the source -----------------------------------------------------------------------------------------------------
 
     def check_source(self, source: object) -> None:
-        """TypeError unless it is an iterable; of a list, "raise" finds the texts that cannot be sent right away."""
+        """TypeError unless it is an iterable; with "raise" a list is validated at once."""
         if not isinstance(source, AsyncIterable) and not is_items(source):
             kind = type(source).__name__
             raise TypeError(f"{self._method} takes a list of texts, or another iterable of them, not {kind}")
@@ -147,7 +147,7 @@ class EmbedRun:
                         raise located(error, index) from None
 
     def cut(self, source: Iterable[Any]) -> Iterator[Slice]:
-        """The slices of a plain iterable. What comes before an error of the source is handed out before it is raised."""
+        """The slices of a plain iterable. Items before an error of the source are yielded before it is raised."""
         slicer = self._slicer()
         failure: Exception | None = None
         try:
@@ -173,7 +173,7 @@ class EmbedRun:
             self._batch_size or SLICE_TEXTS,
             SLICE_BYTES if self._batch_size is None else BODY_BYTES,
             self._sizes,
-            largest=GATEWAY_LIMIT if self._engine.is_hosted else None,
+            largest=GATEWAY_LIMIT if self._engine.is_platform() else None,
             strict=self._strict,
         )
 
@@ -185,23 +185,23 @@ class EmbedRun:
         return AsCompleted(slices, self._embed, gate.width, self._prepare, ordered=self._ordered, room=self._room)
 
     def _room(self) -> int:
-        """How many slices may be under way or wait to be read: twice the limit, as far as memory allows.
+        """Maximum slices in flight or waiting to be read: twice the limit, as far as memory allows.
 
-        A number that the caller asked for is kept whatever the memory.
+        A concurrency given by the caller is never reduced.
         """
         width = self._gate.width()
         least = width if self._fixed else min(width, WINDOW_SLICES)
         return min(2 * width, max(WINDOW_BYTES // max(self._bytes, 1), least))
 
     def progress(self) -> Progress:
-        """How far it has come."""
+        """The progress so far."""
         pacer = self._gate.pacer
         self.tally.in_flight = pacer.in_flight
         return self.tally.progress(time.monotonic(), pacer.limit, pacer.refusals)
 
     async def _prepare(self) -> None:
         self.tally.start(time.monotonic())
-        if self._known is None and self.tally.total != 0:  # find the default once, not once per slice
+        if self._known is None and self.tally.total != 0:  # find the default model once, not per slice
             await self._resource._default_model("embedding", self._options)
 
     async def _embed(self, _: int, piece: Slice) -> EmbeddedBatch:
@@ -216,7 +216,7 @@ class EmbedRun:
         return batch
 
     async def _vectors_of(self, piece: Slice) -> EmbeddedBatch:
-        """The vectors of a slice, in one request, or in several where it is refused. See Bisection."""
+        """The vectors of a slice, in one request, or in several if it is rejected. See Bisection."""
         plan = Bisection.of(len(piece.texts), self._sizes.texts)
         answers: list[Answer] = []
         failures = list(piece.failures)
@@ -273,18 +273,18 @@ class EmbedRun:
         )
 
     def _check(self, answer: Embeddings) -> None:
-        """Vectors of other dimensions than the first that came are no answer."""
+        """EmbeddingMismatchError for vectors with other dimensions than the first ones."""
         if self._first is None:
             self._first = answer.vectors[:0]
         elif answer.vectors.dimensions != self._first.dimensions:
             mine, first = answer.vectors.dimensions, self._first.dimensions
-            raise EmbeddingMismatchError(f"vectors of {mine} dimensions, where the first ones have {first}")
+            raise EmbeddingMismatchError(f"vectors of {mine} dimensions, but the first ones have {first}")
 
     def _note_model(self, answer: Embeddings, piece: Slice, answers: list[Answer]) -> None:
-        """Say once that another model has made these vectors than the first ones: they do not compare.
+        """Warn once if another model produced these vectors than the first ones: they are not comparable.
 
-        A strict client raises EmbeddingMismatchError instead. It happens where a server changes its model, and behind
-        replicas that are not alike.
+        A strict client raises EmbeddingMismatchError instead. It happens if a server changes its model, or if
+        replicas serve different ones.
         """
         if not answer.model or answer.model == self._served:
             return
@@ -292,7 +292,7 @@ class EmbedRun:
             self._served = answer.model
             return
         problem = (
-            f"vectors of the model {answer.model!r}, where the first ones are of {self._served!r}: they do not compare"
+            f"vectors of model {answer.model!r}, but the first ones are of {self._served!r}: they are not comparable"
         )
         if self._engine.config.strict:
             error = EmbeddingMismatchError(problem)
@@ -311,7 +311,7 @@ class EmbedRun:
             failures.append(failure_of(own, own.index, piece.texts[place]))
         self._fatal += len(span)
         if self._fatal >= max(FATAL_SLICES * (self._batch_size or SLICE_TEXTS), FATAL_TEXTS):
-            problem = f"{self._fatal} texts in a row have failed and none was taken; the last: {error}"
+            problem = f"{self._fatal} consecutive texts failed without a success; the last error: {error}"
             stop = BatchError(problem, failures=failures)
             _tell(stop, piece, span.start, answers)
             raise stop from error
@@ -360,11 +360,11 @@ class _AsyncCut(AsyncIterator[Slice]):
 
 
 class EmbedStream(AsyncIterator[EmbeddedBatch], AsyncClosing):
-    """EmbeddedBatch records of a source of texts, as `embeddings.embed_stream` gives them.
+    """The EmbeddedBatch records of `embeddings.embed_stream`.
 
     Use it as ``async with client.embeddings.embed_stream(...) as batches: async for batch in batches``: leaving the block,
-    or `aclose()`, cancels what is under way and waits for its end. Read to its end it needs no closing, and it closes
-    itself on an error and on cancellation; one that is dropped half read warns (ResourceWarning) and ends its requests.
+    or `aclose()`, cancels requests in flight and waits for their end. It closes itself at its end, on an error and on
+    cancellation; one that is dropped before its end warns (ResourceWarning) and ends its requests.
     """
 
     __reduce__ = unpicklable
@@ -375,7 +375,7 @@ class EmbedStream(AsyncIterator[EmbeddedBatch], AsyncClosing):
 
     @property
     def progress(self) -> Progress:
-        """How far it has come by now."""
+        """The progress so far."""
         return self._run.progress()
 
     def __aiter__(self) -> Self:
@@ -390,24 +390,24 @@ class EmbedStream(AsyncIterator[EmbeddedBatch], AsyncClosing):
         return batch
 
     def take_ready(self) -> list[EmbeddedBatch]:
-        """The batches that are there already: what would come without waiting."""
+        """The batches that are ready, without waiting."""
         batches: list[EmbeddedBatch] = []
         while self._results.is_ready:
             batches.append(self._results.take()[1])
         return batches
 
     async def aclose(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again, and from any task of the loop."""
+        """Cancel requests in flight and wait for their end. Idempotent, from any task of the loop."""
         await self._results.aclose()
 
 
 def length_of(source: object) -> int | None:
-    """How many items a source has, where it says so."""
+    """The number of items of a source, if it is known."""
     return len(source) if isinstance(source, Sized) else None
 
 
 def keep_held(error: Exception, results: AsCompleted[EmbeddedBatch]) -> None:
-    """Put the batches that were finished, but waited for an earlier one, on the error that they will not come after."""
+    """Add batches that finished but were waiting for an earlier one to the error."""
     keep(error, [batch for _, batch in results.held()])
 
 
@@ -420,7 +420,7 @@ def keep(error: BaseException, batches: Iterable[EmbeddedBatch]) -> None:
 
 
 def pairs_of(indexes: Sequence[int], vectors: Vectors) -> Iterator[tuple[int, Vectors]]:
-    """(first index, vectors) of each run of positions that follow each other."""
+    """(first index, vectors) of each run of consecutive positions."""
     start = 0
     for place in range(1, len(indexes) + 1):
         if place == len(indexes) or indexes[place] != indexes[place - 1] + 1:
@@ -429,14 +429,14 @@ def pairs_of(indexes: Sequence[int], vectors: Vectors) -> Iterator[tuple[int, Ve
 
 
 def _joined(spans: Sequence[Sequence[int]]) -> Sequence[int]:
-    """All positions of these spans, which are in order: a range where they follow each other."""
+    """All positions of these spans, which are in order: a range if they are consecutive."""
     first, last = spans[0][0], spans[-1][-1]
     contiguous = last - first + 1 == sum(map(len, spans))
     return range(first, last + 1) if contiguous else tuple(index for span in spans for index in span)
 
 
 def _tell(error: NimError, piece: Slice, place: int, answers: list[Answer]) -> None:
-    """Tell the error the position it came of, and what had been finished of its slice."""
+    """Set the position of the failing text and the finished part of its slice on the error."""
     error.index = piece.indexes[place]
     done = [p for span, a in answers for p in pairs_of(piece.indexes[span.start : span.stop], a.vectors)]
     error.completed = tuple(sorted(done, key=lambda pair: pair[0]))

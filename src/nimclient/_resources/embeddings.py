@@ -1,4 +1,4 @@
-"""client.embeddings: one request, one query, a list of documents in one contiguous buffer, or a stream without end."""
+"""client.embeddings: one request, one query, a list of documents in one contiguous buffer, or a stream of texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from nimclient._base import observers
 from nimclient._base.types import NOT_GIVEN
 from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
+from nimclient._retry.faults import advise
+from nimclient.errors import BadRequestError, UnprocessableEntityError
 from nimclient.records._numbers import zeroed_buffer
 from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
@@ -38,11 +40,17 @@ class AsyncEmbeddings(Resource):
     ) -> Embeddings:
         """Embed a list of texts in one request; nothing is split.
 
-        `input_type`: "query" or "passage" (NIM's asymmetric models need it). `truncate`: "NONE", "START" or "END" (NIM).
-        `dimensions`: for Matryoshka models. `encoding_format`: base64 unless the server refuses it.
+        Args:
+            texts: The texts, none of them empty.
+            model: None: the client's, else the first embedding model that the server lists.
+            input_type: "query" or "passage" (required by NIM's asymmetric models).
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            encoding_format: None: base64 unless the server rejects it.
+            **options: See EmbeddingOptions.
 
-        Raises TypeError for a str or an unknown option; ConfigurationError naming the index of a text that is empty or no
-        str; EmbeddingMismatchError when the vectors do not fit the texts; TransportError or APIStatusError.
+        Raises TypeError for a str or an unknown option; ConfigurationError naming the index of a text that is empty or not
+        a str; EmbeddingMismatchError if the vectors do not match the texts; TransportError or APIStatusError.
         """
         given = self._with_defaults("embedding", options)
         input_type, truncate, dimensions, encoding_format = self._chosen(
@@ -62,7 +70,12 @@ class AsyncEmbeddings(Resource):
             encoding_format=encoding_format,
             options=given,
         )
-        return await send_embedding(self, call, given)
+        try:
+            return await send_embedding(self, call, given)
+        except (BadRequestError, UnprocessableEntityError) as error:
+            if input_type is None and "input_type" in error.message:
+                advise(error, "use embed_query for queries and embed_documents for passages, or pass input_type=")
+            raise
 
     async def embed_query(
         self,
@@ -73,7 +86,7 @@ class AsyncEmbeddings(Resource):
         dimensions: int | None = NOT_GIVEN,
         **options: Unpack[EmbeddingOptions],
     ) -> Vector:
-        """Embed one text as a query (`input_type="query"`, dropped for servers that refuse it). Errors as in `create`."""
+        """Embed one text as a query (`input_type="query"`, dropped for servers that reject it). Errors as in `create`."""
         check_query(text)
         given = self._with_defaults("embedding", options)
         truncate, dimensions, encoding_format = self._chosen(
@@ -104,15 +117,23 @@ class AsyncEmbeddings(Resource):
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> Vectors:
-        """Embed texts as passages, in slices side by side; vectors come in the order of the texts, in one buffer.
+        """Embed texts as passages, in concurrent slices; the vectors are in the order of the texts, in one buffer.
 
-        `batch_size`: texts a request (None: 64 texts or 256 kB, whichever comes first). `concurrency`: requests at once
-        (None: finds out). A server that refuses for capacity (429, 503, 529) makes all slices wait, up to
-        `RetryPolicy.patience`; that spends no attempt. A slice that is refused (400, 413, 422) is halved until the text
-        at fault is found. `on_progress` is called after every slice; what it raises ends the call.
+        A server that throttles (429, 503, 529) makes all slices wait, up to `RetryPolicy.patience`, without using
+        attempts. A rejected slice (400, 413, 422) is halved until the text at fault is found.
 
-        Raises as `create` does, with `.index` the failing text and `.completed` the pairs (index of the first text,
-        Vectors) that were finished by then. For a call that goes on where single texts fail see `embed_stream`.
+        Args:
+            texts: The texts, none of them empty.
+            model: As in `create`.
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first.
+            concurrency: Requests in flight; None: adapted to the server.
+            on_progress: Called with a Progress after every slice; its errors end the call.
+            **options: See EmbeddingOptions.
+
+        Raises as `create` does, with the index of the failing text as `.index`, and finished pairs (index of the first
+        text, Vectors) as `.completed`. For a call that continues after failures see `embed_stream`.
         """
         checked = check_texts("texts", texts)
         run = EmbedRun(
@@ -153,27 +174,37 @@ class AsyncEmbeddings(Resource):
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> EmbedStream:
-        """Embed texts of any source, also an endless one, in bounded memory; batches of vectors come as they are read.
+        """Embed texts from any source, including an infinite one, in bounded memory; yields batches of vectors.
 
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
-        `.failures` and `.usage`; `ordered=False` hands them out as they are finished. At most 2 × `concurrency` slices
-        (None finds out how many at once, in a window of 32 MB of vectors) are taken from the source beyond those that were
-        handed out. AsyncClient advances a plain iterable on the event loop, a slice at a time, so one that blocks should be
-        an async iterable; Client advances it in the thread that reads the batches. `batch_size`: texts a request (None: 64
-        texts or 256 kB, whichever comes first); a server that refuses a size is sent smaller slices from then on.
+        `.failures` and `.usage`. At most 2 × `concurrency` slices (None: with at most 32 MB of vectors) are taken from the
+        source beyond those that were yielded. AsyncClient advances a plain iterable on the event loop, a slice at a time,
+        so one that blocks should be an async iterable; Client advances it in the thread that reads the batches.
 
-        A slice that is refused (400, 413, 422) or whose vectors do not fit is halved until the text at fault is found, for
-        at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the batches before
-        it; `.completed` has pairs (index of the first text, Vectors) of what was finished beyond them. "collect" puts a
-        Failure for it into the `.failures` of its batch and goes on; it also halves slices that end with a 5xx, a time
-        limit or a lost connection, which "raise" raises at once. A wrong model, key or option, a
-        server that cannot be reached, and a refusal for capacity that outlasts `RetryPolicy.patience` end the stream in
-        any case; so do three slices' worth of texts (at least 100) that fail in a row with none taken: BatchError.
+        Args:
+            source: The texts.
+            model: As in `create`.
+            input_type: "passage" or "query"; None: not sent.
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first. A server that rejects a size is
+                sent smaller slices from then on.
+            concurrency: Requests in flight; None: adapted to the server.
+            ordered: False yields batches as they finish.
+            on_error: "raise" raises the first error; "collect" adds a Failure to its batch and continues.
+            on_progress: Called with a Progress after each slice; its errors end the stream and are raised unchanged.
+            **options: See EmbeddingOptions.
 
-        `on_progress` is called with a Progress after each slice; what it raises ends the stream and comes out as it is.
+        A slice that is rejected (400, 413, 422) or whose vectors do not match is halved until the text at fault is
+        found, with at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the
+        batches before it; `.completed` has pairs (index of the first text, Vectors) finished after them. "collect" adds
+        a Failure to the `.failures` of its batch and continues; it also halves slices that end with a 5xx, a time limit
+        or a lost connection, which "raise" raises at once. An invalid model, key or option, an unreachable server, and
+        throttling that outlasts `RetryPolicy.patience` always end the stream; so do three slices' worth of texts (at
+        least 100) that fail consecutively without a success: BatchError.
 
-        Raises TypeError for a str or an unknown option, ConfigurationError for other bad input; an error of the source
-        comes with its position as `.index`, after what was under way has been finished.
+        Raises TypeError for a str or an unknown option, ConfigurationError for other invalid input; an error of the
+        source is raised with its position as `.index`, after requests in flight have finished.
         """
         run = EmbedRun(
             self,
@@ -195,7 +226,7 @@ class AsyncEmbeddings(Resource):
 
 
 class Collected:
-    """The buffer that embed_documents fills, and what is known of the answers."""
+    """The buffer that embed_documents fills, and data of the responses."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -205,7 +236,7 @@ class Collected:
         self._usage = Usage()
 
     def add(self, batch: EmbeddedBatch) -> None:
-        """Put the vectors in their place."""
+        """Copy the vectors to their positions."""
         vectors = batch.vectors
         row = len(vectors.buffer) // len(vectors)
         if self._first is None:
@@ -218,7 +249,7 @@ class Collected:
 
     @contextmanager
     def on_errors(self) -> Generator[None]:
-        """Put what was finished on the error that ends the call."""
+        """Add the finished vectors to the error that ends the call."""
         try:
             yield
         except Exception as error:
@@ -237,7 +268,7 @@ class Collected:
             results.append(self._make(self._first.meta))
 
     def vectors(self, progress: Progress) -> Vectors:
-        """All of them, with the counts of the whole call."""
+        """All vectors, with the counts of the whole call."""
         assert self._first is not None
         meta = self._first.meta
         if meta is not None:

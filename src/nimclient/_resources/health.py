@@ -1,4 +1,4 @@
-"""client.health: is the server alive, is it ready, and waiting until it is."""
+"""client.health: liveness, readiness, and waiting for readiness."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ BODY_SECONDS = 2.0
 
 
 class AsyncHealth(Resource):
-    """Health of a NIM container (GET /v1/health/…); of other servers at the route they have, else by their list of models.
+    """Health of a NIM container (GET /v1/health/…); other servers are checked at their own route, else by their model list.
 
-    Of several replicas one is enough: calls go around the others.
+    One healthy replica of several is enough: calls avoid the others.
     """
 
     async def ready(self, *, timeout: float | None = 5.0) -> bool:
-        """Whether the model is loaded and takes requests. A server that cannot be reached, or not in time, is not ready."""
+        """Whether the model is loaded and accepts requests. A server that is unreachable or too slow is not ready."""
         return await self._any("ready", timeout) is None
 
     async def live(self, *, timeout: float | None = 5.0) -> bool:
-        """Whether the server process answers."""
+        """Whether the server process responds."""
         return await self._any("live", timeout) is None
 
     async def wait_ready(self, *, timeout: float | None = 600.0) -> None:
-        """Wait until the server is ready: a container may load its model for minutes. `timeout` in seconds; None: for ever.
+        """Wait until the server is ready: a container may load its model for minutes. `timeout` in seconds; None: no limit.
 
-        A server that refuses connections, does not answer or answers anything but 2xx is asked again, after 0.1 to 2 s.
-        Raises RequestTimeoutError (.phase "total") at the deadline, with the last state in its text and as its cause; at
-        once what will not pass: AuthenticationError, a ConnectError of kind "tls", ProtocolError, RedirectError.
+        A server that refuses connections, does not respond or responds with anything but 2xx is polled every 0.1 to 2 s.
+        Raises RequestTimeoutError (.phase "total") at the deadline, with the last state in its text and as its cause;
+        permanent errors are raised at once: AuthenticationError, a ConnectError of kind "tls", ProtocolError, RedirectError.
         """
         check_seconds("timeout", timeout)
         started = anyio.current_time()
@@ -75,7 +75,7 @@ class AsyncHealth(Resource):
             delay = min(2 * delay, MAX_DELAY)
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
-        """None when a replica is as asked, else why the first is not. All are asked at once; nobody waits for the slowest."""
+        """None if any replica is healthy, else the first failure. They are checked concurrently; a success ends the check."""
         engines = self._engine.per_replica()
         if len(engines) == 1:
             return await self._ask(what, timeout)
@@ -87,9 +87,9 @@ class AsyncHealth(Resource):
         return None if None in failures.values() else failures[0]
 
     async def _ask(self, what: str, timeout: float | None) -> NimError | None:
-        """None from a server that is as asked, else why it is not: of one try, at the route that the server has.
+        """None if the server is healthy, else the failure: a single check, at the server's health route.
 
-        Which one that is comes out as it answers; `timeout` is for all of them together.
+        The route is found by trying; `timeout` applies to all tries together.
         """
         deadline = None if timeout is None else anyio.current_time() + timeout
         failure: NimError | None = None
@@ -99,13 +99,13 @@ class AsyncHealth(Resource):
             left = None if deadline is None else max(deadline - anyio.current_time(), 0.0)
             failure = await self._failure(call, what, left)
             if what == "live" and call.path == "/models" and isinstance(failure, AuthenticationError):
-                return None  # it answers, which is all that is asked
+                return None  # any response is enough
             if not _has_no_such_route(failure):
                 break
         return failure
 
     def _next_call(self, what: str, tried: Container[str]) -> Call[None] | None:
-        """The likeliest route that was not asked yet; the answers to the others may have told what server this is."""
+        """The likeliest route that was not tried; earlier responses may have shown the server type."""
         engine = self._engine
         (first, *_) = health_calls(what, None)
         url, dialects = engine.url_of(first), engine.core.dialects
@@ -114,7 +114,7 @@ class AsyncHealth(Resource):
         return next((call for call in calls if health_route(call) not in tried), None)
 
     async def _failure(self, call: Call[None], what: str, timeout: float | None) -> NimError | None:
-        """None where this route answers, else why it does not."""
+        """None if this route responds, else the failure."""
         engine = self._engine.with_attempts(1)
         try:
             url, headers, body = await engine.open(call, {"timeout": timeout}, _read_health)
@@ -122,7 +122,7 @@ class AsyncHealth(Resource):
             return error
         if not is_health_answer(call, headers):
             kind = headers.get("content-type", "nothing").partition(";")[0]
-            problem = f"GET {health_route(call)} is answered with {kind}, which no inference server does"
+            problem = f"GET {health_route(call)} returned {kind}, which no inference server does"
             return DecodeError(problem, excerpt=excerpt(body))
         engine.core.dialects.inspect_health(url, call.path, headers, body)
         engine.core.dialects.learn_health_path(url, what, health_route(call))
@@ -139,7 +139,7 @@ async def _ask_one(
     failures: dict[int, NimError | None],
     siblings: anyio.CancelScope,
 ) -> None:
-    """Ask one of several replicas; where it is as asked, the others need not be."""
+    """Check one of several replicas; if it is healthy, cancel the others."""
     try:
         failures[position] = await ask()
     except NimError as error:

@@ -1,7 +1,7 @@
 """The history of a conversation: completed turns of one session, in a mapping that the caller may supply.
 
-Pure but for that mapping. A list is never changed in place: each completed turn puts a new one into the mapping, so that it
-may be one that writes to disk.
+Pure except for that mapping. A list is never modified in place: each completed turn stores a new one, so that the mapping
+may write to disk.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from nimclient.records.params import ConversationOptions
 
 Store: TypeAlias = MutableMapping[str, list[JsonDict]]
 TurnInput: TypeAlias = Messages | Message | Mapping[str, Any]
-"""What a turn begins with: any form of messages, or a single one."""
+"""The input of a turn: any form of messages, or a single one."""
 
 ChatReader: TypeAlias = AnswerReader[ChatChunk, ChatCompletion]
 Opener: TypeAlias = Callable[[str, object, str | None, Mapping[str, Any]], Callable[[], Awaitable[ChatReader]]]
-"""Of method, messages, model and options makes what opens a stream; raises for what cannot be sent."""
+"""Takes method, messages, model and options; returns the function that opens the stream. Raises for invalid input."""
 
 C = TypeVar("C", covariant=True)
 
@@ -56,7 +56,7 @@ class History:
         self._turn: ref[Turn] | None = None
 
     def read(self) -> list[JsonDict]:
-        """All messages, as they go over the wire. A system message given here stands for one that is stored."""
+        """All messages in wire form. A system message given here replaces a stored one."""
         stored = self._store.get(self.session_id)
         messages = wire_messages(stored, echo_reasoning=True) if stored else []
         if self._system is None:
@@ -70,13 +70,13 @@ class History:
         self._store[self.session_id] = messages
 
     def turn(self, said: TurnInput) -> Turn:
-        """A turn that begins with these messages. Raises what messages raise that cannot be sent."""
+        """A turn with these messages. Raises for messages that cannot be sent."""
         single = isinstance(said, (Message, Mapping))
         messages = [cast(MessageLike, said)] if single else said
         return Turn(self, wire_messages(messages, echo_reasoning=self.echo_reasoning))
 
     def check_idle(self, turn: Turn | None = None) -> None:
-        """Raise RuntimeError while another turn is in flight. One whose stream was dropped is not."""
+        """Raise RuntimeError while another turn is in flight. A turn whose stream was garbage-collected is not."""
         current = self._turn() if self._turn is not None else None
         if current is not None and current is not turn and current.active:
             raise RuntimeError(
@@ -84,12 +84,12 @@ class History:
             )
 
     def begin(self, turn: Turn) -> None:
-        """Make this the turn that is in flight."""
+        """Set the turn in flight."""
         self.check_idle(turn)
         self._turn = ref(turn)
 
     def trim(self, count: int) -> None:
-        """Keep the last `count` messages, beside leading system messages, and no tool result without its call."""
+        """Keep the last `count` messages, in addition to leading system messages, and no tool result without its call."""
         check_whole("the number of messages to keep", count, 0)
         self.check_idle()
         messages = self.read()
@@ -107,9 +107,9 @@ class History:
 
 
 class Turn:
-    """One turn of a conversation: what was said, and once it is complete, what was answered.
+    """One turn of a conversation: the new messages, and the answer once it is complete.
 
-    Entered with `with`, it is in flight until the end of the block.
+    As a context manager it is in flight until the end of the block.
     """
 
     def __init__(self, history: History, said: list[JsonDict]) -> None:
@@ -119,20 +119,20 @@ class Turn:
         self.active = False
 
     def begin(self) -> None:
-        """Fix the messages that are sent. Raises RuntimeError while another turn is in flight."""
+        """Fix the messages to send. Raises RuntimeError while another turn is in flight."""
         self._history.begin(self)
         self.request = [*self._history.read(), *self.said]
         self.active = True
 
     def complete(self, reply: ChatCompletion | None) -> None:
-        """Add the turn to the history; one without an answer leaves it as it was."""
+        """Add the turn to the history; without an answer the history is unchanged."""
         if self.active and reply is not None and reply.message is not None:
             answer = wire_messages([reply.message], echo_reasoning=self._history.echo_reasoning)
             self._history.write([*self._history.read(), *self.said, *answer])
         self.end()
 
     def end(self) -> None:
-        """The turn is over; it may begin again."""
+        """End the turn; it may begin again."""
         self.active = False
 
     def __enter__(self) -> Self:
@@ -146,11 +146,11 @@ class Turn:
 
 
 def saved(text: str) -> tuple[str, list[JsonDict]]:
-    """Session id and messages out of `to_json`'s text. Raises DecodeError for what is no JSON, else ConfigurationError."""
+    """Session id and messages from the text of `to_json`. DecodeError if it is not JSON, ConfigurationError if invalid."""
     data = object_or_empty(_json.loads(text.encode("utf-8", "surrogatepass"), "the saved conversation"))
     session_id, messages = data.get("session_id"), data.get("messages")
     if not isinstance(session_id, str) or not is_array(messages):
-        raise ConfigurationError("this is no saved conversation: it needs a session_id and a list of messages")
+        raise ConfigurationError("this is not a saved conversation: it needs a session_id and a list of messages")
     return session_id, wire_messages(messages, echo_reasoning=True) if messages else []
 
 
@@ -178,7 +178,7 @@ class HasConversations(Protocol[C]):
 
 
 class BaseConversation:
-    """What the blocking conversation and the other have in common: the history and the options of every turn.
+    """The base of both conversation classes: the history and the options of every turn.
 
     Args:
         create: `chat.create` of an AsyncClient.
@@ -219,7 +219,7 @@ class BaseConversation:
     ) -> Self:
         """The conversation that `to_json` saved, over a client, with the options given here.
 
-        Its messages are put into the store. Raises DecodeError or ConfigurationError for text that is none.
+        Its messages are put into the store. Raises DecodeError or ConfigurationError for invalid text.
         """
         return client.chat.conversation(store=store, model=model, **options)._restored(text)
 
@@ -238,7 +238,7 @@ class BaseConversation:
         return tuple(decode_message(message) for message in self._history.read())
 
     def trim(self, count: int) -> None:
-        """Forget all but the last `count` messages. The system message stays and is not counted.
+        """Keep only the last `count` messages. The system message stays and is not counted.
 
         A tool result is never kept without the message that called for it. An even number keeps whole turns of question
         and answer; some models want the first message after the system message to be a user's.
@@ -250,7 +250,7 @@ class BaseConversation:
         return self._history.to_json()
 
     def _restored(self, text: str) -> Self:
-        """This conversation as the one that `to_json` saved."""
+        """This conversation with the saved session and messages."""
         self._history.session_id, messages = saved(text)
         self._history.write(messages)
         return self

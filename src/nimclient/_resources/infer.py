@@ -1,4 +1,4 @@
-"""client.infer, infer_raw and request: plain JSON to routes that have no method of their own. AsyncClient is their face."""
+"""client.infer, infer_raw and request: plain JSON for routes without their own method; public through AsyncClient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nimclient.records.files import Blob
 
 
 async def infer(engine: Engine, path_or_url: str, json: Json, assets: object, options: Mapping[str, Any]) -> Json:
-    """See AsyncClient.infer. An answer that is no JSON is kept on the error, and is no reason to send the call again."""
+    """See AsyncClient.infer. A response that is not JSON is kept on the error and not retried."""
     call = infer_call("infer", path_or_url, json, assets, options, "application/json")
     return (await _blob(engine, call, options)).json()
 

@@ -1,4 +1,4 @@
-"""client.models: what a server serves, and what our table knows of it."""
+"""client.models: the models of a server, with data from the model table."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class AsyncModels(Resource):
     """Models (GET /v1/models)."""
 
     async def list(self, kind: str | None = None) -> ModelList:
-        """The models of the server with what our table knows of each; of one kind if asked for.
+        """The models of the server with data from the model table; optionally of one kind.
 
-        `kind`: chat, vlm (chat that reads images), embedding, ranking, completions or unknown. Models with a URL of their
-        own come after those the server lists: yours (`endpoints=`), and the hosted catalog's, which leaves its rerankers
-        out. It also lists models that your account may not call: `.callable` is None there until a call has told.
+        `kind`: chat, vlm (chat that reads images), embedding, ranking, completions or unknown. Models with their own
+        URL follow those the server lists: yours (`endpoints=`), and those of the hosted catalog, whose list omits rerankers.
+        It also lists models that your account may not call: `.callable` is None until a call has shown it.
         """
         check_word("kind", kind, catalog.KINDS)
         models = self._described(await self._engine.send(list_call(), {}))
@@ -30,7 +30,7 @@ class AsyncModels(Resource):
         return ModelList([model for model in models if model.kind == kind], models.meta, models.extra)
 
     async def get(self, id: str) -> Model:
-        """One model by id or alias. Raises ModelNotFoundError when neither the server nor the table knows it."""
+        """One model by id or alias. Raises ModelNotFoundError if it is neither on the server nor in the table."""
         call = get_call(id)
         name = self._resolved(id)
         try:
@@ -51,4 +51,4 @@ class AsyncModels(Resource):
         names = {id, known.id} if known else {id}
         listed = await self.list()
         found = next((evolve(model, meta=listed.meta) for model in listed if model.id in names and model.listed), None)
-        return found or engine.catalog.own.get(id) or (known if engine.dialect_for() == "hosted" else None)
+        return found or engine.catalog.own.get(id) or (known if engine.is_platform() else None)

@@ -1,4 +1,4 @@
-"""chat.parse: ask in the forms that the server may take, remember which it refuses, ask again where the output is wrong."""
+"""chat.parse: request structured output in a form that the server accepts, and retry invalid output."""
 
 from __future__ import annotations
 
@@ -90,6 +90,6 @@ async def _ask(
 async def _call(
     chat: ChatCalls, wire: list[JsonDict], output: Output, form: Via, model: str | None, options: Mapping[str, Any]
 ) -> Call[ChatCompletion]:
-    """The call that asks for the output in this form."""
+    """The call that requests the output in this form."""
     asked = {**options, **form_fields(form, output, options)}
     return await chat._call("chat.parse", form_messages(form, output, wire), model, asked)

@@ -1,4 +1,4 @@
-"""Requests that another client has built: its bytes go out and the response's bytes come back, through our engine."""
+"""Sends requests built by another client through the engine, and returns the raw response."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nimclient._streams.response import Response
 from nimclient.errors import ConfigurationError, DecodeError, NimError
 
 PURE_ROUTES = ("/embeddings", "/ranking", "/rerank", "/reranking", "/score", "/tokenize", "/detokenize")
-"""POST routes that may be repeated freely: the same question has the same answer, and costs little."""
+"""POST routes that are replay-safe: pure functions at low cost."""
 
 
 @frozen
 class RawRequest:
-    """What another client wants to send. `headers` are those that it set itself; `body` None where there is none."""
+    """A request of another client. `headers` are those that it set itself; `body` is None without a body."""
 
     method: str
     url: str
@@ -63,7 +63,7 @@ class RawResponse:
             raise
 
     async def finish(self) -> None:
-        """Give the connection back."""
+        """Release the connection."""
         await self._body.finish()
 
     def abort(self) -> None:
@@ -104,11 +104,11 @@ def _call(engine: Engine, request: RawRequest) -> Call[None]:
 
 
 def _no_record(data: Json, meta: ResponseMeta) -> None:
-    """Nothing is decoded here."""
+    """Raw responses are not decoded."""
 
 
 def path_below(base_urls: tuple[str, ...], url: str) -> str:
-    """The path of a URL below one of the client's API roots. ConfigurationError for any other: nothing is sent there."""
+    """The path of a URL below one of the client's API roots. ConfigurationError for any other URL."""
     for base in base_urls:
         if url.startswith(base) and url[len(base) : len(base) + 1] in ("/", "?", ""):
             return url[len(base) :] or "/"
@@ -120,7 +120,7 @@ def path_below(base_urls: tuple[str, ...], url: str) -> str:
 
 
 def _facts(body: bytes | None) -> tuple[str | None, bool]:
-    """The model that a JSON body asks for, and whether it asks for a stream."""
+    """The model in a JSON body, and whether it requests a stream."""
     if body is None or body[:1] != b"{":
         return None, False
     try:

@@ -1,4 +1,4 @@
-"""client.rerank: documents sorted by how well they answer a query, in whichever form the server takes."""
+"""client.rerank: sorts documents by relevance to a query, in the form that the server accepts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def rerank(
     concurrency: int | None,
     options: Mapping[str, Any],
 ) -> Ranking:
-    """See AsyncClient.rerank: check, send in slices side by side, merge, cut."""
+    """See AsyncClient.rerank: validate, send slices concurrently, merge, truncate."""
     options = resource._with_defaults("ranking", options)
     top_n, truncate, batch_size, concurrency = resource._chosen(
         "ranking", top_n=top_n, truncate=truncate, batch_size=batch_size, concurrency=concurrency
@@ -56,7 +56,7 @@ async def rerank(
     run.model = resource._known_model("ranking", model)
     spans = list(slices(passages, batch_size))
     if run.model is None:
-        run.call(spans[0])  # bad input must be found before the server is asked
+        run.call(spans[0])  # invalid input must raise before anything is sent
         run.model = await resource._default_model("ranking", options)
     if (most := run.sizes().texts) is not None:
         spans = list(slices(passages, min(batch_size or most, most)))
@@ -71,17 +71,17 @@ async def rerank(
 
 
 def _documents(part: Ranking) -> float:
-    """How much work a ranking was."""
+    """The work of a ranking: its documents."""
     return float(len(part.results))
 
 
 def _note(_: int, __: None) -> None:
-    """A slice is ranked: its run keeps the ranking."""
+    """Nothing to do: the run keeps the rankings."""
 
 
 @define
 class _Run:
-    """One call of `rerank`: what is asked, and the rankings of its slices by the position of their first document."""
+    """One call of `rerank`: its arguments, and the rankings of its slices by the position of their first document."""
 
     resource: Resource
     query: str
@@ -94,13 +94,12 @@ class _Run:
     parts: dict[int, Ranking] = field(factory=dict[int, Ranking])
 
     def forms(self) -> Sequence[Form]:
-        """The forms in which to ask for a ranking of the model; the one that has worked before comes first."""
+        """The forms to try for the model, starting with the one that has worked before."""
         engine, model = self.resource._engine, self.model
-        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
         endpoint = None if model is None else engine.endpoint_of(model)
         if endpoint is None and engine.is_hosted and model is not None:
             endpoint = hosted_ranking_url(model)
-        found = forms(told, engine.server_type_for(model), endpoint)
+        found = forms(engine.stated_dialect, engine.server_type_for(model), endpoint)
         worked = engine.core.ranking_form
         if worked is None or endpoint is not None:
             return found
@@ -119,10 +118,10 @@ class _Run:
         )
 
     async def rank_all(self, spans: list[range], gate: Gate) -> Ranking:
-        """Rank the slices side by side. An error has, as `.completed`, the rankings of those that were finished."""
+        """Rank the slices concurrently. An error has, as `.completed`, the rankings of those that were finished."""
         try:
             if len(spans) > 1 and len(self.forms()) > 1 and self.resource._engine.core.ranking_form is None:
-                await self.rank(spans.pop(0))  # the first one finds out how this server is asked
+                await self.rank(spans.pop(0))  # the first slice finds the server's form
             await run_all(spans, self.rank, gate.width, _note)
         except NimError as error:
             error.completed = tuple(sorted(self.parts.items()))
@@ -131,7 +130,7 @@ class _Run:
         return ranking if self.top_n is None else evolve(ranking, results=ranking.results[: self.top_n])
 
     async def rank(self, span: range) -> None:
-        """Rank a slice; one that the server says is too large in pieces. An error has the position of its first document."""
+        """Rank a slice, in pieces if the server says it is too large. An error has the position of its first document."""
         try:
             self.parts[span.start] = await self._in_some_form(span)
         except NimError as error:
@@ -143,7 +142,7 @@ class _Run:
             raise
 
     async def _rank_in_pieces(self, span: range, error: NimError) -> None:
-        """Rank a slice in pieces of the size that the server says it takes, else in halves; remember what it took."""
+        """Rank a slice in pieces of the size that the server states, else in halves; record the accepted size."""
         size = min(max_texts(error, len(span)) or (len(span) + 1) // 2, len(span) - 1)
         for start in range(span.start, span.stop, size):
             await self.rank(range(start, min(start + size, span.stop)))
@@ -151,13 +150,13 @@ class _Run:
             self.sizes().learn(error, size, 0)
 
     def sizes(self) -> Sizes:
-        """What the server was found to take at once."""
+        """The batch sizes the server was found to accept."""
         engine = self.resource._engine
         call = self.call(range(1))
         return engine.core.sizes.setdefault((engine.url_of(call), call.model), Sizes())
 
     async def _in_some_form(self, span: range) -> Ranking:
-        """Send in one form after the other, until the server has a route for it; remember the one that it had."""
+        """Try the forms until the server has a route for one; remember it."""
         missing: APIStatusError | None = None
         waiting = list(self.forms())
         while waiting:
@@ -173,7 +172,7 @@ class _Run:
                 else:
                     raise
             else:
-                if form.path.startswith("/"):  # not the URL of one model
+                if form.path.startswith("/"):  # not a model's own URL
                     self.resource._engine.core.ranking_form = form
                 return ranking
         assert missing is not None

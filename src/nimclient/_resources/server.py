@@ -1,4 +1,4 @@
-"""What a client asks of the server itself: metadata, version, tokenizer. AsyncClient is their face."""
+"""Metadata, version and tokenizer of a server; public through AsyncClient."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def metadata(resource: Resource, options: Mapping[str, Any]) -> Metadata:
                 raise
             missing = missing or error
     assert missing is not None
-    raise no_route(missing, "the server has no route that tells its version (NIM and vLLM have one)") from missing
+    raise no_route(missing, "the server has no route for its version (NIM and vLLM have one)") from missing
 
 
 async def tokenize(
@@ -45,7 +45,7 @@ async def tokenize(
     try:
         return await _send(resource, call, options)
     except DecodeError:
-        found = engine.server_type_for(name)  # as the response has shown
+        found = engine.server_type_for(name)  # as detected from the response
         if found == known:
             raise
         return await _send(
@@ -61,7 +61,7 @@ async def detokenize(
 
 
 def _named(resource: Resource, model: str | None) -> str | None:
-    """The model that the caller named here or for the client; without one the server takes its own."""
+    """The model of the call or the client; without one the server uses its own."""
     configured = resource._engine.config.models
     name = model if model is not None else configured.get("chat", configured.get("*"))
     return None if name is None else resource._resolved(name)

@@ -1,4 +1,4 @@
-"""chat.run_tools: ask, run the functions the model calls, tell it the results, until it answers in words."""
+"""chat.run_tools: send messages, run the tools that the model calls, send the results, until it answers without a call."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def run_tools(
             if not calls:
                 return ToolRun(completion, _records(history), number)
             if completion.finish_reason == "length":
-                calls[-1].parse()  # ToolError for a call that was cut off: asked again, it would be again
+                calls[-1].parse()  # ToolError for a truncated call: it would be truncated again
             if number < max_rounds:
                 history += await _results(known, calls, on_tool_error)
                 _choose_freely(asked)
@@ -64,7 +64,7 @@ async def run_tools(
 
 
 def _with_ids(calls: Sequence[ToolCall], number: int) -> list[ToolCall]:
-    """The calls with an id each: without one, or with one for all, results cannot be told apart."""
+    """The calls with unique ids, which are needed to assign the results."""
     ids = [call.id for call in calls]
     if all(ids) and len(set(ids)) == len(ids):
         return list(calls)
@@ -77,20 +77,20 @@ def _answer(completion: ChatCompletion, calls: Sequence[ToolCall]) -> Message:
 
 
 def _choose_freely(asked: dict[str, Any]) -> None:
-    """A choice that forces a call holds for the first answer only; for ever, there would be no last one."""
+    """A choice that forces a call applies to the first answer only; otherwise the loop would not end."""
     if asked.get("tool_choice") not in (None, False, "none", "auto"):
         asked["tool_choice"] = "auto"
 
 
 async def _results(known: Mapping[str, Tool], calls: Sequence[ToolCall], on_tool_error: OnToolError) -> list[Message]:
-    """Run the calls side by side. Returns their results in the order of the calls."""
+    """Run the calls concurrently. Returns their results in the order of the calls."""
     results = [""] * len(calls)
     await run_all(calls, partial(_result, known, on_tool_error), calls.__len__, results.__setitem__)
     return [Message("tool", text, tool_call_id=call.id) for call, text in zip(calls, results, strict=True)]
 
 
 async def _result(known: Mapping[str, Tool], on_tool_error: OnToolError, call: ToolCall) -> str:
-    """What the model is told of a call: its result, or what went wrong."""
+    """The result of a call as text for the model, or the error."""
     try:
         return await _run(known, call)
     except ToolError as error:
@@ -124,7 +124,7 @@ async def _text(known: Mapping[str, Tool], call: ToolCall) -> str:
 
 
 async def _called(function: Callable[..., Any], bound: Callable[[], Any]) -> Any:
-    """A coroutine function is called on the loop, any other in a worker thread of its own: it may call tools in turn."""
+    """Call a coroutine function on the loop, any other in a separate worker thread, since it may call tools itself."""
     result = bound() if iscoroutinefunction(function) else await to_thread.run_sync(bound, limiter=CapacityLimiter(1))
     return await result if isawaitable(result) else result
 

@@ -334,6 +334,11 @@ def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotF
     )
 
 
+def advise(error: NimError, advice: str) -> None:
+    """Add to the words of an error what to do next."""
+    error.args = (f"{error.message}; {advice}",)
+
+
 def _plain_text(text: str) -> str:
     """A body that is not JSON: HTML without its tags, white space folded."""
     if "<" in text:

@@ -160,7 +160,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
     @property
     def partial(self) -> A | None:
-        """What has arrived so far."""
+        """What was received so far."""
         return self._reader.partial() if self._reader is not None else None
 
     async def aclose(self) -> None:

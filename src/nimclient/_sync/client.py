@@ -1,4 +1,4 @@
-"""Client: the same SDK for scripts, notebooks and worker threads. Nothing is written twice: see `mirror`."""
+"""Client: the same SDK for scripts, notebooks and worker threads. Methods are generated: see `mirror`."""
 
 from __future__ import annotations
 
@@ -158,12 +158,12 @@ class Client(Mirror[AsyncClient], Closing):
 
     @cached_property
     def chat(self) -> Chat:
-        """Chat completions, whole and streamed."""
+        """Chat completions, complete and streamed."""
         return Chat(self._async.chat)
 
     @cached_property
     def completions(self) -> Completions:
-        """Text completions, whole and streamed."""
+        """Text completions, complete and streamed."""
         return Completions(self._async.completions)
 
     @cached_property
@@ -183,7 +183,7 @@ class Client(Mirror[AsyncClient], Closing):
 
     @cached_property
     def assets(self) -> Assets:
-        """Files on the hosted platform, for what is too large for a request."""
+        """Files on the hosted platform, for input too large for a request."""
         return Assets(self._async.assets)
 
     rerank = blocking(AsyncClient.rerank)
@@ -214,12 +214,12 @@ class Client(Mirror[AsyncClient], Closing):
     def request(
         self, method: str, path_or_url: str, *, json: Json = None, stream: bool = False, **options: Unpack[CallOptions]
     ) -> Json:
-        """Send any request: the key, retries, time limits and errors of the client, and nothing else.
+        """Send any request with the client's key, retries, time limits and errors.
 
-        `path_or_url` as in `infer`; a query is sent as it is. Returns the answer as decoded JSON, another text as a str,
-        other bytes as bytes, None where there is none. With `stream=True` an open EventStream of the decoded events; the
-        body is not changed by it, so put what your route wants ("stream": true) there. GET, HEAD, PUT, DELETE and OPTIONS are
-        repeated like a pure function, POST and PATCH like a generation.
+        `path_or_url` as in `infer`; a query is sent unchanged. Returns the response as decoded JSON, other text as a str,
+        other data as bytes, None for an empty body. With `stream=True` returns an open EventStream of the decoded events; the
+        body is not changed, so include what the route needs ("stream": true). GET, HEAD, PUT, DELETE and OPTIONS are
+        replay-safe, POST and PATCH are replayed like a generation.
         """
         send: Any = self._async.request
         answer = PORTAL.run(partial(send, method, path_or_url, json=json, stream=stream, **options))
@@ -227,7 +227,7 @@ class Client(Mirror[AsyncClient], Closing):
 
     @property
     def base_url(self) -> str:
-        """The API root, ending in /v1; of several replicas that of the first."""
+        """The API root, ending in /v1; with several replicas that of the first."""
         return self._async.base_url
 
     @property
@@ -237,7 +237,7 @@ class Client(Mirror[AsyncClient], Closing):
 
     @property
     def dialect(self) -> Dialect | None:
-        """What kind of server the base URL leads to: as it was given, by its host, or as its answers have shown so far."""
+        """The server type behind the base URL: as given, by its host, or as detected from responses so far."""
         return self._async.dialect
 
     @like(AsyncClient.with_options)
@@ -246,8 +246,8 @@ class Client(Mirror[AsyncClient], Closing):
         return Client._over(self._async.with_options(**settings))
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_async"):  # its construction failed, and a debugger shows it
-            return f"<{type(self).__name__} that was not made>"
+        if not hasattr(self, "_async"):  # __init__ raised, and a debugger shows the object
+            return f"<{type(self).__name__} that was not initialized>"
         urls = self.base_urls
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"
 

@@ -1,4 +1,4 @@
-"""chat.conversation for blocking code. The store is the caller's code: it is used in the caller's thread, not on the loop."""
+"""chat.conversation for blocking code. The store is the caller's code and runs in the caller's thread, not on the loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nimclient.records.chat import ChatCompletion
 
 
 class SyncConversation(BaseConversation):
-    """A chat that remembers: made by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
+    """A chat with a history, created by `client.chat.conversation(...)` of a Client. Otherwise like Conversation."""
 
     send = run_inline(Conversation.send)
 

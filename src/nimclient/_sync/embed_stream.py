@@ -1,4 +1,4 @@
-"""embeddings.embed_stream for blocking code: the source is advanced, and `on_progress` called, in the thread that reads."""
+"""embeddings.embed_stream for blocking code: the source and `on_progress` run in the reading thread."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any, Self
 
 from nimclient._base.types import Closing, unpicklable
-from nimclient._bulk.workers import AsCompleted
 from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
@@ -25,15 +24,15 @@ class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
             raise TypeError("an async iterable of texts is for AsyncClient; Client takes a plain one")
         run = self._run = stream._run
         lazy = is_lazy(source)  # a list can be cut on the loop; anything else is the caller's code
-
-        def make(slices: Any) -> AsCompleted[EmbeddedBatch]:
-            return run.results(slices if lazy else run.cut(source))
-
-        self._results = SyncAsCompleted(make, run.cut(source) if lazy else [])
+        self._results: SyncAsCompleted[EmbeddedBatch]
+        if lazy:
+            self._results = SyncAsCompleted(run.results, run.cut(source))
+        else:
+            self._results = SyncAsCompleted(lambda _: run.results(run.cut(source)), [])
 
     @property
     def progress(self) -> Progress:
-        """How far it has come by now."""
+        """The progress so far."""
         return PORTAL.run(self._progress)
 
     async def _progress(self) -> Progress:
@@ -54,5 +53,5 @@ class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
         return batch
 
     def close(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again."""
+        """Cancel requests in flight and wait for their end. Idempotent."""
         self._results.close()

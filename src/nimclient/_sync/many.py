@@ -1,5 +1,5 @@
-"""chat.batch and chat.as_completed for blocking code. A list goes to the loop as it is; any other iterable is the caller's
-code, and is advanced in the thread that reads the answers, never on the loop.
+"""chat.batch and chat.as_completed for blocking code. A list is passed to the loop; any other iterable is the caller's code
+and is advanced in the thread that reads the answers, never on the loop.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ T = TypeVar("T")
 class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
     """Pairs (index, result) in the order in which the work finishes; see AsCompleted.
 
-    Use it with `with`, so that leaving early cancels what is under way, or read it to its end. A source that blocks holds
-    back answers: it is asked for its next item by the thread that reads.
+    Use it with `with`, so that leaving early cancels calls in flight, or read it to its end. A source that blocks
+    delays answers: the reading thread advances it.
     """
 
     __reduce__ = unpicklable
@@ -58,14 +58,14 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
         return pair
 
     def close(self) -> None:
-        """Cancel what is under way and wait for its end. May be called again."""
+        """Cancel calls in flight and wait for their end. Idempotent."""
         self._run(self._async.aclose)
 
     def _run(self, step: Callable[[], Awaitable[T]]) -> T:
         return PORTAL.run_at(self._queue, step)
 
     def _next_item(self) -> tuple[Any, BaseException | None]:
-        """The source's next item, or what it raised instead."""
+        """The source's next item, or the error it raised."""
         try:
             return materialized(next(self._items)), None
         except StopIteration:
@@ -77,9 +77,9 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
             raise
 
     async def _step(self, first: bool, item: tuple[Any, BaseException | None] | None = None) -> tuple[int, R] | None:
-        """In the loop: hand in an item, then wait for a result; None when another item is wanted.
+        """In the loop: pass an item in, then wait for a result; None if another item is needed.
 
-        The first step of a read asks for an item even where a result is there: one comes in for each that goes out.
+        The first step of a read takes an item even if a result is ready: one goes in for each that comes out.
         """
         feed = self._feed
         if feed is None:
@@ -92,7 +92,7 @@ class SyncAsCompleted(Iterator[tuple[int, R]], Closing, Generic[R]):
 
 
 class PushSource(AsyncIterator[Any]):
-    """In the loop, a source whose items are handed in from outside, one at a time, when it is hungry."""
+    """In the loop, a source whose items are pushed from outside, one at a time, when it needs one."""
 
     def __init__(self) -> None:
         self.needs_item = False
@@ -112,12 +112,12 @@ class PushSource(AsyncIterator[Any]):
         return item
 
     def _ask(self) -> None:
-        """Wake the reader. While an item is waited for nothing may hold it: it may be dropped."""
+        """Wake the reader. No reference to it is kept while waiting for an item, so that it can be garbage-collected."""
         if (tell := self.tell()) is not None:
             tell()
 
     def give(self, item: Any, error: BaseException | None) -> None:
-        """Hand in an item, or what the source raised instead."""
+        """Push an item, or the error that the source raised."""
         self.needs_item = False
         self._item = (item, error)
         if self._arrived is not None:
@@ -125,7 +125,7 @@ class PushSource(AsyncIterator[Any]):
 
 
 def in_order(results: SyncAsCompleted[R]) -> list[R]:
-    """All results in the order of the source. An error carries, as `.completed`, the pairs (index, result) that came."""
+    """All results in the order of the source. An error has the finished pairs (index, result) as `.completed`."""
     found: dict[int, R] = {}
     with results:
         try:
@@ -140,7 +140,7 @@ def in_order(results: SyncAsCompleted[R]) -> list[R]:
 def completing(
     method: Callable[Concatenate[Any, P], AsCompleted[R]],
 ) -> Callable[Concatenate[Any, P], SyncAsCompleted[R]]:
-    """The signature and docstring of the twin of a method; what it does stands beside it."""
+    """Give the blocking twin of a method its signature and docstring; `function` implements it."""
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> SyncAsCompleted[R]:
         raise NotImplementedError

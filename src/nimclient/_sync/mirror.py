@@ -1,7 +1,8 @@
-"""How a blocking method is made of an async one: same signature, same docstring, no body of its own."""
+"""Generates blocking methods from async ones: same signature, same docstring, no body of their own."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Iterable
 from functools import update_wrapper
 from inspect import isfunction, signature
@@ -19,9 +20,9 @@ _ITEMS = {"messages", "tools", "texts", "documents", "prompt", "text_or_messages
 
 
 class Mirror(Generic[A]):
-    """A blocking object, over the async one behind it.
+    """A blocking object that wraps an async one.
 
-    Its methods bear the names that they have here. Where calling the async method would not do, `_name` is what `name` does.
+    Methods are named as assigned here. If calling the async method is not enough, `_name` implements `name`.
     """
 
     def __init__(self, behind: A) -> None:
@@ -37,9 +38,9 @@ class Mirror(Generic[A]):
 
 
 def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
-    """The blocking twin of an async method: calls the method of the object behind in the portal's loop.
+    """The blocking twin of an async method: calls the method of the wrapped object in the portal's loop.
 
-    An iterable that is no list is the caller's code: it is read here, in the caller's thread.
+    An iterable other than a list is the caller's code: it is consumed in the caller's thread.
     """
     positions = {n: i for i, n in enumerate(list(signature(method).parameters)[1:]) if n in _ITEMS}
 
@@ -57,7 +58,7 @@ def blocking(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> C
 
 
 def run_inline(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Any, P], R]:
-    """The blocking twin of an async method that awaits nothing but what blocks here: its body runs in the caller's thread."""
+    """The blocking twin of an async method that only awaits blocking twins: its body runs in the caller's thread."""
 
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         body = method(self, *args, **kwargs)
@@ -73,7 +74,7 @@ def run_inline(method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]) ->
 
 
 def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., R]], Callable[Concatenate[Any, P], R]]:
-    """Give a function that passes its arguments on the signature and docstring of where they go."""
+    """Give a function that forwards its arguments the signature and docstring of the target."""
 
     def decorate(function: Callable[..., R]) -> Callable[Concatenate[Any, P], R]:
         def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -85,14 +86,25 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
 
 
 def copy_signature(call: Callable[..., R], method: Callable[..., Any], returns: object = None) -> Callable[..., R]:
-    """A function that looks like a method from outside, with what it returns itself."""
+    """A function with the signature and docstring of a method, and its own return type."""
     seen = signature(method)
     update_wrapper(call, method)
+    call.__doc__ = blocking_doc(method.__doc__)
     vars(call)["__signature__"] = seen if returns is None else seen.replace(return_annotation=returns)
-    del vars(call)["__wrapped__"]  # it is no coroutine function, whoever looks behind it
+    del vars(call)["__wrapped__"]  # inspection must not see a coroutine function
     return call
 
 
+def blocking_doc(doc: str | None) -> str | None:
+    """A docstring with the code in it as blocking code."""
+    if doc is None:
+        return None
+    return _AWAITED.sub("", doc).replace("aclose()", "close()")
+
+
+_AWAITED = re.compile(r"\b(?:async (?=with |for )|await )")
+
+
 def is_lazy(source: object) -> TypeGuard[Iterable[Any]]:
-    """Whether a source of items is the caller's code: an iterable that is no list."""
+    """Whether a source is the caller's code: an iterable other than a list."""
     return is_items(source) and not isinstance(source, (list, tuple))

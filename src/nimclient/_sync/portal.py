@@ -1,6 +1,6 @@
 """The portal: one daemon thread with an event loop, started at the first blocking call and shared by the whole process.
 
-It is stopped at interpreter exit with whatever still runs in it; a forked child starts its own.
+It is stopped at interpreter exit with all that still runs in it; a forked child starts its own.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nimclient._http.loop_thread import Job, LoopThread
 P = ParamSpec("P")
 R = TypeVar("R")
 
-CANCELLING = 0.2  # seconds that an interrupted call has to end in, so that its connection is closed when Ctrl-C is seen
-EXITING = 0.5  # seconds that all of them have at interpreter exit
+CANCELLING = 0.2  # seconds for an interrupted call to end, so that its connection is closed when Ctrl-C is raised
+EXITING = 0.5  # seconds for all calls at interpreter exit
 
 
 class Portal:
@@ -33,14 +33,14 @@ class Portal:
         self._lock = threading.Lock()
 
     def run(self, function: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call in the loop, wait, return its result or raise its error. Ctrl-C cancels it there at once."""
+        """Call in the loop and wait for the result or error. Ctrl-C cancels the call at once."""
         return self.run_at(CallbackQueue(), partial(function, *args, **kwargs))
 
     def run_at(self, queue: CallbackQueue, function: Callable[[], Awaitable[R]]) -> R:
-        """`run` for an owner whose tasks outlive the call: callbacks that they leave are run by the next one."""
+        """`run` for an owner whose tasks outlive the call: their queued callbacks are run by its next call."""
         thread = self._running()
         if thread.is_here:
-            raise RuntimeError("a blocking call in the loop that it would wait for; use AsyncClient there")
+            raise RuntimeError("a blocking call in the client's own event loop would deadlock; use AsyncClient there")
         inbox: Inbox = SimpleQueue()
         job = Job(thread, _call(queue, inbox, function), partial(inbox.put, None))
         try:
@@ -56,12 +56,12 @@ class Portal:
         return job.result()
 
     def stop(self) -> None:
-        """For interpreter exit: a stream that nobody reads, above all, would make it wait for ever."""
+        """Stop at interpreter exit: an unread stream, for example, would block it forever."""
         if self._thread is not None:
             self._thread.stop(EXITING)
 
     def forget(self) -> None:
-        """For a forked child: the thread is not there. Its loop is kept: closing it would reach into the parent's."""
+        """Reset in a forked child, which lacks the thread. The loop is kept: closing it would affect the parent's."""
         self._of_parent, self._thread = self._thread or self._of_parent, None
         self._lock = threading.Lock()
 
@@ -84,6 +84,6 @@ async def _call(queue: CallbackQueue, inbox: Inbox, function: Callable[[], Await
 
 
 PORTAL = Portal()
-atexit.register(PORTAL.stop)  # here, at import: the caller's own exit handlers run before it, and may use their clients
+atexit.register(PORTAL.stop)  # at import, so that the caller's exit handlers run before it and may use their clients
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=PORTAL.forget)

@@ -1,4 +1,4 @@
-"""Streams for blocking code. The loop is crossed once per network read, not once per token."""
+"""Streams for blocking code. The thread boundary is crossed once per network read, not per token."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ A = TypeVar("A")
 
 
 class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
-    """A streamed answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like AnswerStream."""
+    """A streamed answer, not opened yet: enter it with `with`, or iterate over it directly. Otherwise like AnswerStream."""
 
     __reduce__ = unpicklable
 
     def __init__(self, stream: AnswerStream[C, A], begin: Callable[[], None] | None = None) -> None:
         self._async = stream
-        self._begin = begin  # called before it is opened, in the caller's thread, until it has once succeeded
-        self._ready: deque[C] = deque()  # that of the reader, once there is one
+        self._begin = begin  # called before it is opened, in the caller's thread, until it succeeds once
+        self._ready: deque[C] = deque()  # the reader's queue once the stream is open
 
     def __enter__(self) -> Self:
         self._start()
@@ -53,7 +53,7 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
 
     @property
     def text_stream(self) -> Iterator[str]:
-        """Only the text of the first choice, piece by piece."""
+        """The text of the first choice, piece by piece."""
         return (chunk.text for chunk in self if chunk.text)
 
     @property
@@ -63,7 +63,7 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
 
     @property
     def partial(self) -> A | None:
-        """What has arrived so far."""
+        """What was received so far."""
         return self._async.partial
 
     def final(self) -> A:
@@ -72,12 +72,12 @@ class SyncAnswerStream(Iterator[C], Closing, Generic[C, A]):
         return PORTAL.run(self._async.final)
 
     def close(self) -> None:
-        """Close the stream. May be called again, and from another thread."""
+        """Close the stream. Idempotent; may be called from another thread."""
         PORTAL.run(self._async.aclose)
 
 
 class SyncChatStream(SyncAnswerStream[ChatChunk, ChatCompletion]):
-    """A streamed chat answer, not opened yet: enter it with `with`, or just iterate over it. Otherwise like ChatStream."""
+    """A streamed chat answer, not opened yet: enter it with `with`, or iterate over it directly. Like ChatStream."""
 
 
 class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
@@ -85,7 +85,7 @@ class SyncCompletionStream(SyncAnswerStream[CompletionChunk, Completion]):
 
 
 class SyncEventStream(Iterator[Json], Closing):
-    """An open stream of events: iterate over it, or enter it with `with`. Otherwise like EventStream."""
+    """An open stream of events: iterate over it, or enter it with `with`. Like EventStream."""
 
     __reduce__ = unpicklable
 
@@ -107,5 +107,5 @@ class SyncEventStream(Iterator[Json], Closing):
         return self._async.meta
 
     def close(self) -> None:
-        """Close the stream. May be called again, and from another thread."""
+        """Close the stream. Idempotent; may be called from another thread."""
         PORTAL.run(self._async.aclose)

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from attrs import asdict, frozen
 
-from nimclient._resources.bulk import JsonDict
+from nimclient._resources.bulk import JsonDict, html_table
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
 
@@ -30,6 +30,11 @@ class JobReport:
     tokens: int
     seconds: float
     failures_path: Path | None = None
+
+    def _repr_html_(self) -> str:
+        """The report as a table, for notebooks."""
+        rows = [(name, value) for name, value in self.to_dict().items() if value is not None]
+        return html_table((), rows, f"Job: {self.status}")
 
     def to_dict(self) -> JsonDict:
         """The report as a JSON object."""

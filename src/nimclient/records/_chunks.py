@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects, text_or_none
+from nimclient.records._record import missing_attribute
 from nimclient.records.usage import Usage, decode_usage
 
 
@@ -19,6 +20,11 @@ class AnswerChunk:
         self._event = event
         self._text = text
         self._meta = meta
+
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
 
     @property
     def text(self) -> str:

@@ -58,6 +58,18 @@ class TopRecord(WireRecord):
     meta: ResponseMeta | None = field(default=None, eq=False, repr=False, kw_only=True)
 
 
+_OTHER_NAMES = {"content": "text", "response_metadata": "meta", "usage_metadata": "usage", "additional_kwargs": "extra"}
+"""Attributes that answers of other clients have, and what is their like here."""
+
+
+def missing_attribute(answer: object, name: str) -> AttributeError:
+    """The error for an attribute that an answer has not got, with the one that is meant."""
+    words = f"{type(answer).__name__!r} object has no attribute {name!r}"
+    if (like := _OTHER_NAMES.get(name)) is not None:
+        words += f"; it is .{like}"
+    return AttributeError(words, name=name, obj=answer)
+
+
 def _unknown_last(attribute: Attribute[Any]) -> bool:
     return attribute.name == "extra"
 

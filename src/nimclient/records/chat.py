@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
 
@@ -20,6 +20,7 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
@@ -28,7 +29,7 @@ from nimclient.records._decode import (
     whole_number,
     wrong,
 )
-from nimclient.records._record import Record, TopRecord, WireRecord
+from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
@@ -113,6 +114,11 @@ class ChatCompletion(TopRecord):
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
+
+    if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute(self, name)
 
     @property
     def message(self) -> Message | None:
@@ -309,8 +315,8 @@ def decode_token(value: JsonDict) -> TokenLogprob:
 def _pop_logprob(data: JsonDict) -> float:
     """NaN if there is none: 0.0 would mean that the token was certain. A value that is not a number stays, for `extra`."""
     value: Json = data.pop("logprob", None)
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return value
+    if (number := finite_number(value)) is not None:
+        return number
     if value is not None:
         data["logprob"] = value
     return math.nan

@@ -16,11 +16,13 @@ from nimclient.records._chunks import AnswerChunk
 from nimclient.records._decode import (
     as_list,
     as_object,
+    finite_number,
     object_or_empty,
     objects,
     pop_number,
     pop_time,
     text_or_none,
+    whole_number,
     wrong,
 )
 from nimclient.records._record import TopRecord, WireRecord
@@ -154,11 +156,19 @@ def decode_logprobs(value: Json) -> CompletionLogprobs | None:
         return _of_chat_form(data)
     return CompletionLogprobs(
         tokens=_tuple_or_none(data.pop("tokens", None)) or (),
-        token_logprobs=_tuple_or_none(data.pop("token_logprobs", None)) or (),
-        top_logprobs=_tuple_or_none(data.pop("top_logprobs", None)) or (),
-        text_offset=_tuple_or_none(data.pop("text_offset", None)) or (),
+        token_logprobs=tuple(map(finite_number, _tuple_or_none(data.pop("token_logprobs", None)) or ())),
+        top_logprobs=tuple(map(_top_logprobs, _tuple_or_none(data.pop("top_logprobs", None)) or ())),
+        text_offset=tuple(whole_number(place) or 0 for place in _tuple_or_none(data.pop("text_offset", None)) or ()),
         extra=data,
     )
+
+
+def _top_logprobs(value: Json) -> dict[str, float] | None:
+    """The alternatives at one place; one whose log probability is none is left out."""
+    if not isinstance(value, dict):
+        return None
+    numbers = {token: finite_number(number) for token, number in object_or_empty(value).items()}
+    return {token: number for token, number in numbers.items() if number is not None}
 
 
 def _of_chat_form(data: JsonDict) -> CompletionLogprobs:

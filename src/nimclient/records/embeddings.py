@@ -15,10 +15,11 @@ from attrs import frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient.errors import EmbeddingMismatchError
+from nimclient.errors import ConfigurationError, EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, whole_number, wrong
 from nimclient.records._numbers import b64decode, decode_rows, first_not_finite, misread
 from nimclient.records._record import TopRecord
+from nimclient.records._search import best, read_query, scores, scores_numpy
 from nimclient.records.usage import Usage, decode_usage
 
 if TYPE_CHECKING:
@@ -161,6 +162,28 @@ class Vectors(Sequence[Vector]):
     def tolist(self) -> list[list[float]]:
         """A list of lists (this copies and is slow: one Python object per number)."""
         return [vector.tolist() for vector in self]
+
+    def search(self, query: Sequence[float], k: int = 10) -> list[tuple[int, float]]:
+        """The `k` vectors nearest to a query by cosine, best first: pairs (index, score), with scores from -1 to 1.
+
+        `query`: a Vector or any sequence of as many numbers. Equal scores keep the order of the vectors; one that is zero
+        throughout is never found (`zeros`). int8 and uint8 are compared as the numbers they are, binary and ubinary bit
+        by bit, with a query of bits or of 8 numbers a byte. Every vector is looked at: 100,000 of 1024 dimensions take
+        about a second with NumPy, which is used where it is installed, and some forty times as long without.
+
+        Raises TypeError for a text or several vectors; ConfigurationError for a query of other dimensions, one that is
+        zero throughout or not finite, and a `k` below 1.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
+            raise ConfigurationError(f"k takes a whole number of at least 1, not {k!r:.40}")
+        if not len(self):
+            return []
+        direction = read_query(query, self.dimensions, self.dtype)
+        try:
+            import numpy
+        except ImportError:
+            return best(scores(self, self.dtype, direction), k)
+        return best(scores_numpy(numpy, self.numpy(), self.dtype, direction), k)
 
     def to_dict(self) -> JsonDict:
         """The vectors as the `data` of a response, with model and usage."""

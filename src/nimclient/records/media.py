@@ -109,7 +109,7 @@ def _sniffed(data: bytes, name: str) -> str:
     types = _TYPES[name]
     container = container_of(data)
     if container not in types:
-        found = "these bytes have no known format" if container is None else f"these bytes are {container}"
+        found = "these bytes are of no known format" if container is None else f"these bytes are {container}"
         raise ConfigurationError(f"{name} takes {', '.join(types)}; {found}. Pass media_type= to send them as they are")
     return types[container]
 

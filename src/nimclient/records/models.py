@@ -10,9 +10,12 @@ from attrs import evolve, frozen
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import as_list, as_object, pop_count, pop_time, text_or_none, wrong
+from nimclient.records._html import html_table, text_table
 from nimclient.records._record import TopRecord
 
 ModelKind = Literal["chat", "vlm", "embedding", "ranking", "completions", "unknown"]
+
+_HEAD = ("id", "kind", "max_model_len", "")
 
 
 @frozen(repr=False)
@@ -85,7 +88,14 @@ class ModelList(Sequence[Model]):
         return hash(self.ids)
 
     def __repr__(self) -> str:
-        return f"ModelList({list(self.ids)!r})"
+        return text_table(_HEAD, self._rows(), f"ModelList of {len(self)}") if self else "ModelList of 0"
+
+    def _repr_html_(self) -> str:
+        """The first models as a table, for notebooks."""
+        return html_table(_HEAD, self._rows(), f"{len(self)} models")
+
+    def _rows(self) -> list[tuple[object, ...]]:
+        return [(m.id, m.kind, m.max_model_len, "deprecated" if m.deprecated else None) for m in self._models]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ModelList, (self._models, self.meta, self.extra)

@@ -34,6 +34,16 @@ class Progress(Record):
     latency_p50: float | None = field(default=None, kw_only=True)
     latency_p95: float | None = field(default=None, kw_only=True)
 
+    def __str__(self) -> str:
+        """One line: how far, how fast, what failed, how long it will take."""
+        share = "" if not self.total else f" of {self.total} ({self.done / self.total:.0%})"
+        parts = [f"{self.done}{share}", f"{self.texts_per_second:.4g}/s", f"{self.in_flight} in flight"]
+        counts = (("failed", self.failed), ("resumed", self.resumed), ("throttled", self.refusals))
+        parts += [f"{count} {name}" for name, count in counts if count]
+        if self.eta:
+            parts.append(f"{self.eta:.0f} s left")
+        return ", ".join(parts)
+
     @property
     def texts_per_second(self) -> float:
         """Items finished by this run per second; 0 at the start."""

@@ -23,6 +23,7 @@ from nimclient.records._decode import (
     whole_number,
     wrong,
 )
+from nimclient.records._html import html_table
 from nimclient.records._record import Record, TopRecord
 from nimclient.records.usage import Usage, decode_usage
 
@@ -53,6 +54,11 @@ class Ranking(TopRecord):
     results: tuple[RankedDocument, ...]
     model: str | None = None
     usage: Usage | None = None
+
+    def _repr_html_(self) -> str:
+        """The best documents as a table, for notebooks."""
+        rows = [(result.index, result.score, result.document) for result in self.results]
+        return html_table(("index", self.measure, "document"), rows, f"Ranking of {len(rows)} documents")
 
     @property
     def measure(self) -> str:

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
 from nimclient.records._decode import pop_count
+from nimclient.records._html import html_table
 from nimclient.records._record import WireRecord
 
 
@@ -20,6 +21,11 @@ class Usage(WireRecord):
     total_tokens: int = 0
     prompt_tokens_details: JsonDict | None = None
     completion_tokens_details: JsonDict | None = None
+
+    def _repr_html_(self) -> str:
+        """The counts as a table, for notebooks."""
+        head = ("prompt_tokens", "completion_tokens", "total_tokens")
+        return html_table(head, [(self.prompt_tokens, self.completion_tokens, self.total_tokens)], "Usage")
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of the counts, without details."""

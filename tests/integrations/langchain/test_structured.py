@@ -158,7 +158,7 @@ async def test_an_old_server_is_asked_in_its_own_form(canned_chat: Any, streamin
 
 
 def test_another_400_is_raised_at_once(canned_chat: Any) -> None:
-    """Only an error that names the field is answered with another form."""
+    """Only an error that names the field returned another form."""
     chat, transport = canned_chat((400, {}, {"error": {"message": "temperature is too high"}}))
     with pytest.raises(BadRequestError):
         chat.with_structured_output(Joke).invoke("go")

@@ -1,0 +1,98 @@
+"""Nearest vectors by cosine: with NumPy where it is installed, else in plain Python, to the same scores within rounding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import nsmallest
+from operator import mul
+from typing import Any, cast
+
+from nimclient.errors import ConfigurationError
+
+_PACKED = {"binary": 0x80, "ubinary": 0}
+"""Bit-packed rows, and what makes unsigned bytes of theirs: `binary` is `ubinary` minus 128."""
+
+_SIGNS = [tuple(1.0 if byte >> (7 - bit) & 1 else -1.0 for bit in range(8)) for byte in range(256)]
+_BLOCK_NUMBERS = 2**17  # numbers that are turned into float64 at once: they stay in the cache
+_DECIMALS = 12  # scores that agree so far are equal: how a sum is rounded depends on where a row lies
+
+
+def read_query(query: object, dimensions: int, dtype: str) -> list[float]:
+    """The numbers of a query, divided by its length. Raises TypeError for what is no sequence of numbers.
+
+    ConfigurationError for other dimensions than the vectors have, and for a query that has no direction.
+    """
+    numbers = _numbers(query)
+    wanted = 8 * dimensions if dtype in _PACKED else dimensions
+    if len(numbers) != wanted:
+        bits = f" ({dimensions} bytes of 8 bits)" if dtype in _PACKED else ""
+        raise ConfigurationError(f"query has {len(numbers)} numbers, and the vectors have {wanted}{bits}")
+    largest = max(map(abs, numbers))
+    if not math.isfinite(largest) or not all(map(math.isfinite, numbers)):
+        raise ConfigurationError("query has NaN or infinity in it")
+    if not largest:
+        raise ConfigurationError("query is zero throughout: its cosine with anything is not defined")
+    numbers = [number / largest for number in numbers]
+    length = math.hypot(*numbers)
+    return [number / length for number in numbers]
+
+
+def _numbers(query: object) -> list[float]:
+    """The numbers of a query, bits as -1 and 1."""
+    if isinstance(query, (str, bytes)) or not isinstance(query, Iterable):
+        raise TypeError(
+            f"query takes a Vector or a sequence of numbers, not {type(query).__name__}; embed a text first"
+        )
+    dtype: str = getattr(query, "dtype", "")
+    values = list(cast(Iterable[Any], query))
+    if isinstance(dtype, str) and dtype in _PACKED:
+        return list(_unpacked(values, _PACKED[dtype]))
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise TypeError("query takes one Vector, a sequence of numbers; of several pass one at a time") from None
+
+
+def _unpacked(row: Sequence[int], flip: int) -> Iterator[float]:
+    """The bits of a row as -1 and 1, the highest of each byte first."""
+    return (sign for byte in row for sign in _SIGNS[(byte & 0xFF) ^ flip])
+
+
+def scores_numpy(numpy: Any, rows: Any, dtype: str, query: Sequence[float]) -> list[float | None]:
+    """The cosine of the query with each row of a matrix, None for a row that is zero throughout."""
+    direction = numpy.asarray(query)
+    step = max(_BLOCK_NUMBERS // len(query), 1)
+    found: list[float | None] = []
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        if dtype in _PACKED:
+            block = numpy.unpackbits(block.view("u1") ^ _PACKED[dtype], axis=1) * 2.0 - 1.0
+        block = block.astype("f8", copy=False)
+        lengths = numpy.sqrt(numpy.einsum("ij,ij->i", block, block))
+        products = block @ direction
+        with numpy.errstate(invalid="ignore", divide="ignore"):
+            cosines = numpy.clip(products / lengths, -1.0, 1.0)
+        found += [cosine if length else None for cosine, length in zip(cosines.tolist(), lengths.tolist(), strict=True)]
+    return found
+
+
+def scores(rows: Iterable[Sequence[Any]], dtype: str, query: Sequence[float]) -> list[float | None]:
+    """The same without NumPy."""
+    found: list[float | None] = []
+    for row in rows:
+        numbers = list(_unpacked(row, _PACKED[dtype])) if dtype in _PACKED else row
+        length = math.hypot(*numbers)
+        product = math.fsum(map(mul, numbers, query))
+        found.append(max(-1.0, min(1.0, product / length)) if length else None)
+    return found
+
+
+def best(scored: Sequence[float | None], k: int) -> list[tuple[int, float]]:
+    """The k best, highest first; of equal scores the one that came first. Rows without a score are left out."""
+    pairs = [(index, score) for index, score in enumerate(scored) if score is not None]
+    return nsmallest(k, pairs, key=_rank)
+
+
+def _rank(pair: tuple[int, float]) -> tuple[float, int]:
+    return -round(pair[1], _DECIMALS), pair[0]
