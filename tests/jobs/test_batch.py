@@ -31,7 +31,7 @@ from support.cancelling import cancel_everywhere
 from support.jobs import CHAT
 from support.jobs import MODEL as EMBEDDING
 from support.server import Close, FaultServer, Request
-from support.wire import answer, chat, error
+from support.wire import HELLO, answer, chat, error
 
 RANKING = "nvidia/llama-nemotron-rerank-1b-v2"
 MakeClient = Callable[..., AsyncClient]
@@ -44,7 +44,7 @@ def line(custom_id: Any, url: str = "/v1/chat/completions", method: str = "POST"
 
 def echo(request: Request) -> bytes:
     """An answer that tells what was asked."""
-    return answer({"asked": request.json, "usage": {"total_tokens": 3}})
+    return answer({"asked": request.json, "usage": {"total_tokens": 3}, "choices": [], "data": []})
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -152,6 +152,29 @@ async def test_what_is_no_number_is_refused_before_anything_is_sent(
     with pytest.raises(ConfigurationError, match="line 1 is not JSON"):
         await batch.job().run(client)
     assert not server.requests
+
+
+@pytest.mark.parametrize("body", [None, "hi", [1], {"id": "x"}, {"choices": None}])
+async def test_a_response_without_an_answer_is_a_failure(
+    server: FaultServer, client: AsyncClient, batch: Batch, body: Any
+) -> None:
+    """A 200 that holds nothing of what was asked for is not written down as an answer."""
+    batch.write(line("a"))
+    server.script(answer(body))
+    report = await batch.job().run(client)
+    assert (report.status, report.succeeded, report.failed) == ("failed", 0, 1)
+
+
+async def test_a_gateway_that_streams_unasked_has_answered(
+    server: FaultServer, client: AsyncClient, batch: Batch
+) -> None:
+    """Events in answer to a line are put together, as they are for a plain call."""
+    batch.write(line("a"))
+    server.script(HELLO)
+    assert (await batch.job().run(client)).status == "complete"
+    body = read(batch.output)["a"]["response"]["body"]
+    assert body["choices"][0]["message"]["content"] == "Hello"
+    assert body["usage"]["total_tokens"] == 3
 
 
 async def test_a_body_without_a_model_gets_one(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:

@@ -22,8 +22,9 @@ from nimclient._engine.engine import Engine
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
+from nimclient._streams.accumulate import Accumulator, ChatAccumulator, CompletionAccumulator
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
-from nimclient.records._decode import object_or_empty
+from nimclient.records._decode import object_or_empty, wrong
 from nimclient.records._html import html_table
 
 __all__ = [
@@ -31,8 +32,11 @@ __all__ = [
     "INPUT_TYPES",
     "SLICE_TEXTS",
     "TRUNCATES",
+    "Accumulator",
     "BulkClient",
     "Call",
+    "ChatAccumulator",
+    "CompletionAccumulator",
     "Json",
     "JsonDict",
     "Replay",
@@ -50,6 +54,7 @@ __all__ = [
     "object_or_empty",
     "run_all",
     "stops_everything",
+    "wrong",
 ]
 
 T = TypeVar("T")

@@ -328,5 +328,5 @@ class Checkpoint:
     def _broken(self, problem: str) -> JobStoreError:
         return JobStoreError(
             f"{self.path} is damaged ({problem}): restore it from a backup, or keep the parts that are there and start "
-            f"anew in another folder"
+            f"again in another folder"
         )

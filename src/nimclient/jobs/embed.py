@@ -270,7 +270,7 @@ class _EmbedRun:
     def _checked_models(self, batches: list[EmbeddedBatch]) -> list[str]:
         """The models that these vectors are of, as the server names them.
 
-        Another one than in earlier runs is told once, and is a JobMismatchError of a strict client. Within a run the
+        A model other than in earlier runs causes one warning, and a JobMismatchError for a strict client. Within a run the
         embed stream looks after that.
         """
         served = list(dict.fromkeys(batch.vectors.model for batch in batches if batch.vectors.model))

@@ -7,7 +7,8 @@ file, found before anything is sent. A line that cannot be sent for another reas
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from json import JSONDecoder, loads
 from math import isfinite
@@ -16,7 +17,19 @@ from typing import Any, NoReturn
 
 from attrs import field, frozen
 
-from nimclient._resources.bulk import Call, Json, JsonDict, Replay, ResponseMeta, is_object
+from nimclient._resources.bulk import (
+    Accumulator,
+    Call,
+    ChatAccumulator,
+    CompletionAccumulator,
+    Json,
+    JsonDict,
+    Replay,
+    ResponseMeta,
+    is_array,
+    is_object,
+    wrong,
+)
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
@@ -79,11 +92,12 @@ class Request:
         return Call(
             "POST",
             route.path,
-            Answered,
+            partial(_answered, route),
             fields if text is None else None,
             model=model,
             replay=route.replay,
             kind=route.kind,
+            accumulator=_ACCUMULATORS.get(route.kind),
             at_root=route.at_root,
             raw=text,
         )
@@ -101,6 +115,24 @@ class Answered:
 
     body: Json
     meta: ResponseMeta
+
+
+_SPINES = {"chat": ("choices",), "completions": ("choices",), "embedding": ("data",)}
+_RANKS = ("rankings", "results", "data")
+_ACCUMULATORS: Mapping[str, Callable[[], Accumulator[Any]]] = {
+    "chat": ChatAccumulator,  # for gateways that stream although nobody asked
+    "completions": CompletionAccumulator,
+}
+
+
+def _answered(route: Route, value: Json, meta: ResponseMeta) -> Answered:
+    """A response to this route. Raises DecodeError for one that holds no list of what was asked for."""
+    names = _SPINES.get(route.kind, _RANKS)
+    if is_object(value) and any(is_array(value.get(name)) for name in names):
+        return Answered(value, meta)
+    if is_array(value) and route.kind == "ranking":
+        return Answered(value, meta)
+    raise wrong("there is no list of them", " or ".join(names), meta)
 
 
 def read_requests(path: Path, model: str | None) -> Iterator[Request]:

@@ -43,16 +43,9 @@ class SerialWorker:
         """Call in a thread and wait. When this is cancelled, `work` has not begun, or is at its end: never half done."""
         outcome: Future[R] = Future()
 
-        def call() -> None:
-            if outcome.set_running_or_notify_cancel():
-                try:
-                    outcome.set_result(work(*args))
-                except BaseException as error:  # noqa: BLE001  # raised where it is waited for
-                    outcome.set_exception(error)
-
         async with self._lock:
             try:
-                await to_thread.run_sync(call)
+                await to_thread.run_sync(_settle, outcome, work, args)
             except (
                 BaseException
             ):  # asyncio's own cancellation does not wait for the thread, so we do: it is at the disk
@@ -60,6 +53,15 @@ class SerialWorker:
                     outcome.exception()
                 raise
         return outcome.result()
+
+
+def _settle(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -> None:
+    """Call `work`, unless the future was cancelled, and set its result or error."""
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(work(*args))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            outcome.set_exception(error)
 
 
 def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: Any) -> R:
