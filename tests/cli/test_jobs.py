@@ -17,6 +17,7 @@ import pytest
 
 from nimclient.simulator import Simulator, SimulatorThread
 from support.server import ServerThread, Stall
+from support.slow import mostly_slow
 from support.wire import answer, embedded, error
 
 NOWHERE = "http://127.0.0.1:9"
@@ -255,7 +256,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", mostly_slow([signal.SIGINT, signal.SIGTERM], signal.SIGINT))
 def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     """SIGINT and SIGTERM end with 130 and the command that goes on; what is done is not sent again."""
     thread = SimulatorThread(Simulator(ttft=0.3, slots=1))
@@ -282,6 +283,7 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     assert len(rows("my vectors")) == 300
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(environment):
     """Who cannot wait for a job to write down what came back sends the signal again."""
     code = """
@@ -318,6 +320,7 @@ def _catches(pid: int, number: int) -> bool:
     return bool(int(line.split()[1], 16) >> (number - 1) & 1)
 
 
+@pytest.mark.slow
 def test_a_signal_as_an_event(spawn, docs):
     """With --json the stop is an event, too."""
     with ServerThread() as server:
@@ -332,6 +335,7 @@ def test_a_signal_as_an_event(spawn, docs):
     assert event["text"].startswith("stopped; what is done is kept. To resume it, ")
 
 
+@pytest.mark.slow
 def test_a_signal_while_standard_input_waits(environment, url):
     """A job that waits for standard input is stopped, too, and says to give it the same input again."""
     command = [sys.executable, "-m", "nimclient", "embed", "-", "--out", "v", "--base-url", url, "--model", EMBED]
@@ -347,6 +351,7 @@ def test_a_signal_while_standard_input_waits(environment, url):
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(spawn, docs):
     """When the reader of the events has left, the job ends quietly with 1."""
     with SimulatorThread(Simulator(ttft=0.4, slots=1)) as url:
@@ -360,6 +365,7 @@ def test_a_reader_that_leaves(spawn, docs):
     assert err == ""
 
 
+@pytest.mark.slow
 def test_the_live_table_on_a_terminal(environment, docs):
     """On a terminal the table is drawn in place, and the last line says how it went."""
     master, terminal = pty.openpty()

@@ -23,6 +23,7 @@ from nimclient.errors import (
 from nimclient.simulator import Simulator
 from support.leaks import open_files, replicas, shared_state
 from support.server import Close, FaultServer, ServerThread, Stall
+from support.slow import mostly_slow
 from support.wire import answer, chat, chunk, embedded, error, head, http, token
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -417,7 +418,7 @@ async def test_a_slow_simulator_gets_little(make_client: MakeClient) -> None:
         assert min(asked[:3]) > 30
 
 
-@pytest.mark.parametrize("kind", ["chat", "stream", "embeddings"])
+@pytest.mark.parametrize("kind", mostly_slow(["chat", "stream", "embeddings"], "stream"))
 async def test_a_simulator_is_killed_in_mid_run(make_client: MakeClient, kind: str) -> None:
     """No call fails when one of four simulators is closed under its requests."""
     async with contextlib.AsyncExitStack() as stack:
