@@ -44,8 +44,9 @@ def _numbers(query: object) -> list[float]:
         raise TypeError(
             f"query takes a Vector or a sequence of numbers, not {type(query).__name__}; embed a text first"
         )
-    dtype: str = getattr(query, "dtype", "")
-    values = list(cast(Iterable[Any], query))
+    items = cast(Iterable[Any], query)
+    dtype: object = getattr(items, "dtype", "")
+    values = list(items)
     if isinstance(dtype, str) and dtype in _PACKED:
         return list(_unpacked(values, _PACKED[dtype]))
     try:
