@@ -420,7 +420,7 @@ class Engine:
         """The record of a JSON body, or of the events that some servers send although not requested."""
         call = state.call
         data = await response.body.read_all(self.config.limits.max_body)
-        if call.accumulator is not None and is_streamed(data):
+        if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
         value, meta = call.parse(data), response.meta()
         if type(value) is dict and is_fault(value):

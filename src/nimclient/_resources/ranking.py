@@ -118,7 +118,7 @@ class _Run:
         )
 
     async def rank_all(self, spans: list[range], gate: Gate) -> Ranking:
-        """Rank the slices side by side. An error has, as `.completed`, the rankings of those that were finished."""
+        """Rank the slices concurrently. An error has, as `.completed`, the rankings of those that were finished."""
         try:
             if len(spans) > 1 and len(self.forms()) > 1 and self.resource._engine.core.ranking_form is None:
                 await self.rank(spans.pop(0))  # the first slice finds the server's form
