@@ -236,3 +236,25 @@ def test_jobs_stand_on_the_public_client_and_one_internal_face() -> None:
         if name.startswith(("nimclient._", "nimclient.records._"))
     }
     assert inside == {"nimclient._resources.bulk"}
+
+
+MAX_NESTED = 20
+MAX_NESTED_IN_RESOURCES = 3
+
+
+def nested_functions(tree: ast.AST, inside: bool = False) -> Iterator[str]:
+    """The names of functions that are defined inside functions."""
+    for node in ast.iter_child_nodes(tree):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and inside:
+            yield node.name
+        yield from nested_functions(node, is_function or (inside and not isinstance(node, ast.ClassDef)))
+
+
+def test_nested_functions_are_rare() -> None:
+    """Functions inside functions are decorators and callbacks that a library asks for: 20 in the package at most."""
+    found = {place_of(path): list(nested_functions(ast.parse(path.read_text()))) for path in MODULES}
+    assert sum(map(len, found.values())) <= MAX_NESTED, {place: names for place, names in found.items() if names}
+    assert (
+        sum(len(names) for place, names in found.items() if place.startswith("_resources/")) <= MAX_NESTED_IN_RESOURCES
+    )

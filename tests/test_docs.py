@@ -71,3 +71,11 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     """Every relative link of a page names a file that exists."""
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_the_modules_that_the_design_names_exist() -> None:
+    """Every `folder/file.py` in docs/design.md is a file of the package or of the repository."""
+    named = set(re.findall(r"`((?:\w+/)*\w+\.py)`", (ROOT / "docs" / "design.md").read_text()))
+    assert named
+    roots = (ROOT, ROOT / "src" / "nimclient")
+    assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []

@@ -6,7 +6,7 @@ it once. What has to look inside a client does so through support/leaks.py.
 """
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parent
@@ -15,11 +15,16 @@ MAX_IMPORTS = 60
 OWN = ("self", "cls", "mcs")
 
 
-def nodes() -> Iterator[tuple[str, ast.AST]]:
-    """Every node of every test file, and where it is."""
-    for path in sorted(TESTS.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            yield f"{path.relative_to(TESTS)}:{getattr(node, 'lineno', 0)}", node
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Every attribute, call and import of the tests, and where it is."""
+    kinds = (ast.Attribute, ast.Call, ast.Import, ast.ImportFrom)
+    return [
+        (f"{path.relative_to(TESTS)}:{node.lineno}", node)
+        for path in sorted(TESTS.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kinds)
+    ]
 
 
 def is_private(name: str) -> bool:

@@ -61,16 +61,30 @@ class AsyncClient(AsyncClosing):
     and after pickling (which carries its settings, never a literal key). Each loop gets its own connections at its first
     call; they are closed by `aclose`, by leaving `async with`, or with the loop.
 
-    `api_key`: a str or a callable returning one; else NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
-    `base_url`: with or without /v1, or a list of replicas that serve the same models: each request goes to the one with
-    the smallest outstanding requests × latency, a retry to another one; else NVIDIA_BASE_URL, else the hosted catalog.
-    `model`: the default model, or one per kind ("chat", "embedding", "ranking", "completions"); else the first suitable
-    model that the server lists. `endpoints`: a separate URL for a model, or a Model record with its kind, aliases and
-    features (`endpoint=None`: at the base URL). `verify`: True, False, a CA file or folder, or an SSLContext; `cert`: a
-    client certificate. `on_attempt` is called with an AttemptEvent after every attempt. `transport` carries the
-    requests in place of aiohttp: anything with the methods of nimclient.testing.Transport; the client closes it.
-    `defaults`: options of every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}}
-    ("completions" and "ranking", too); what a call names itself comes before them, and None there switches one off.
+    Args:
+        api_key: A str or a callable returning one; None: NVIDIA_NIM_API_KEY, else NVIDIA_API_KEY (for NVIDIA's own hosts).
+        base_url: With or without /v1, or a list of replicas that serve the same models: each request goes to the one with
+            the smallest outstanding requests × latency, a retry to another one. None: NVIDIA_BASE_URL, else the hosted
+            catalog.
+        model: The default model, or one per kind ("chat", "embedding", "ranking", "completions"); None: the first
+            suitable model that the server lists.
+        timeouts: Time limits; a number is the total in seconds.
+        retry: When failed attempts are retried.
+        limits: Limits on concurrency, sizes and request rate.
+        dialect: The server type, where it cannot be detected.
+        headers: Headers of every request to a configured origin.
+        verify: True, False, a CA file or folder, or an SSLContext.
+        cert: A client certificate.
+        proxy: The URL of an HTTP proxy.
+        trust_env: Whether the environment's proxy settings are used.
+        endpoints: A separate URL for a model, or a Model record with its kind, aliases and features (`endpoint=None`: at
+            the base URL).
+        strict: Whether ignored options and doubtful results are errors.
+        on_attempt: Called with an AttemptEvent after every attempt.
+        transport: Sends the requests in place of aiohttp: an object with the methods of nimclient.testing.Transport; the
+            client closes it.
+        defaults: Options of every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}}
+            ("completions" and "ranking", too); options of a call override them, and None there switches one off.
 
     Raises ConfigurationError for settings that cannot work, TypeError for an unknown one, in `defaults` too.
     """
@@ -190,9 +204,16 @@ class AsyncClient(AsyncClosing):
     ) -> Ranking:
         """Sort `documents` by relevance to `query`, best first; `top_n` keeps the best n.
 
-        A document is a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers). `truncate`:
-        "NONE" or "END" for pairs that are too long (NIM). `batch_size`: documents per request (None: 512, the maximum of
-        NIM); slices are sent concurrently (`concurrency`, None: adapted to the server) and merged by score.
+        Args:
+            query: The query.
+            documents: Each a str, an Image, or both as {"text": …, "image": …} (images: vision-language rerankers).
+            model: None: the client's, else the first reranker that the server lists.
+            top_n: The number of documents to return; None: all.
+            truncate: "NONE" or "END", for pairs that are too long (NIM).
+            batch_size: Documents per request (None: 512, the maximum of NIM); slices are sent concurrently and merged by
+                score.
+            concurrency: Requests in flight; None: adapted to the server.
+            **options: See CallOptions.
 
         NIM uses /v1/ranking, or the model's own URL in the hosted catalog; vLLM and Dynamo use /v1/rerank. The form is
         detected by the first response and remembered; the client's `dialect=` sets it in advance.
@@ -344,7 +365,12 @@ class AsyncClient(AsyncClosing):
     ) -> Self:
         """A lightweight copy with other settings that shares the connections; closing it closes nothing.
 
-        `headers` and `defaults` are added to those of this client, the latter option by option.
+        Args:
+            timeouts: Time limits; a number is the total in seconds.
+            retry: When failed attempts are retried.
+            headers: Added to those of this client.
+            model: The default model, or one per kind.
+            defaults: Added to those of this client, option by option.
         """
         if unknown:
             from nimclient._api.defaults import refuse_settings

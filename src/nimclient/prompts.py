@@ -1,7 +1,7 @@
 """Templates of messages: `ChatPrompt([("system", "Answer in {language}."), ("user", "{input}")])`.
 
-A template is text with {names}; literal braces are doubled. Values are inserted as they are and never looked at again, so
-that braces in a user's text do no harm. Pure.
+A template is text with {names}; literal braces are doubled. Values are inserted unchanged and not parsed, so that
+braces in a user's text are safe. Pure.
 """
 
 from __future__ import annotations

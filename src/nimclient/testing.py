@@ -1,4 +1,4 @@
-"""For the tests of programs that use nimclient: a transport that answers from a list, and the simulator, a whole NIM.
+"""For tests of programs that use nimclient: a transport with scripted responses, and the simulator of a NIM.
 
 With pytest the fixtures `nim_simulator` and `nim_simulator_url` (its address) are there as soon as nimclient is installed.
 """

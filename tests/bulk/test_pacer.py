@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimclient import RetryPolicy
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, LEAST_PAUSE, Pacer, Ticket
+from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
 from nimclient.errors import ConnectError, RateLimitError
 from support.capacity import RateLimit
 
@@ -108,7 +108,7 @@ def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
 def test_a_policy_without_delays_pauses_all_the_same():
     """A server that refuses everything is not asked as fast as the wire allows."""
     pacer = Pacer(RetryPolicy(first_delay=0.0, max_delay=0.0), 4)
-    assert refuse(pacer, 0.0) == pytest.approx(LEAST_PAUSE)
+    assert refuse(pacer, 0.0) == pytest.approx(MIN_PAUSE)
 
 
 @pytest.mark.parametrize("concurrency", [4, None])

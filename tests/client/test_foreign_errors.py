@@ -198,10 +198,10 @@ async def test_escape_sequences_of_a_server_are_not_shown(server: FaultServer) -
     "name", ["../../admin", "..", "a/../b", ".", "a/./b", "..\\admin", "a/.."], ids=lambda name: name.replace("/", "_")
 )
 async def test_no_model_id_leads_to_another_path(name: str) -> None:
-    """An id with steps in it is refused before anything is sent; what else would change the path is quoted."""
+    """An id with steps in it is rejected before anything is sent; what else would change the path is quoted."""
     transport = FakeTransport([{"id": "m"}])
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
-    with pytest.raises(ConfigurationError, match="would lead to another path"):
+    with pytest.raises(ConfigurationError, match="would change the path"):
         await client.models.get(name)
     await client.models.get("a/b?x=1#y%2e")
     assert [request.url for request in transport.requests] == ["http://nim:8000/v1/models/a/b%3Fx=1%23y%252e"]
@@ -212,7 +212,7 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
     """An id of an asset that is none is refused, from the caller and from the platform alike."""
     transport = FakeTransport([])
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
-    with pytest.raises(ConfigurationError, match="which is no id of an asset"):
+    with pytest.raises(ConfigurationError, match="which is not an asset id"):
         await client.assets.delete(name)
     assert transport.requests == []
 
@@ -220,7 +220,7 @@ async def test_no_asset_id_leads_to_another_path(name: str) -> None:
 def test_a_client_that_was_not_made_can_be_shown() -> None:
     """The repr of a client whose construction failed, as a debugger asks for it, does not raise."""
     for kind in (AsyncClient, Client):
-        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not made>"
+        assert repr(kind.__new__(kind)) == f"<{kind.__name__} that was not initialized>"
 
 
 def test_credentials_of_any_header_stay_here() -> None:

@@ -65,6 +65,12 @@ def test_a_vector_that_is_zero_is_never_found(search: Search) -> None:
     assert [index for index, _ in search(floats([[0, 0], [-1, 0], [1, 0]]), [1, 0], k=3)] == [2, 1]
 
 
+def test_a_vector_that_is_not_finite_is_never_found(search: Search) -> None:
+    """Neither NaN nor infinity comes before the others; no answer of a server has them."""
+    nan, inf = float("nan"), float("inf")
+    assert [index for index, _ in search(floats([[nan, 1], [inf, -inf], [inf, 1], [1, 0]]), [1, 1])] == [3]
+
+
 @pytest.mark.parametrize(
     ("query", "error", "words"),
     [

@@ -1,5 +1,7 @@
 import asyncio
 
+import pytest
+
 from nimclient.simulator.load import MinuteBucket, Pace, Slots
 
 
@@ -73,6 +75,7 @@ async def test_without_slots_nobody_waits() -> None:
         assert (slots.running, slots.waiting) == (2, 0)
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_the_pace_is_kept_from_the_start() -> None:
     """Token k is due at ttft + k x itl after the start, however the waits before it went."""
     loop = asyncio.get_running_loop()
@@ -80,7 +83,7 @@ async def test_the_pace_is_kept_from_the_start() -> None:
     began = loop.time()
     assert not pace.is_due(0)
     await pace.until(3)
-    assert 0.045 < loop.time() - began < 0.5
+    assert loop.time() - began == pytest.approx(0.05, abs=0.001)
     assert pace.is_due(3)
     await pace.until(1)
 

@@ -75,13 +75,14 @@ def catalog() -> dict[str, Model]:
 
 
 @cache
-def _by_alias() -> dict[str, str]:
+def aliases() -> dict[str, str]:
+    """The ids of the table by the old names of its models."""
     return {alias: model.id for model in catalog().values() for alias in model.aliases}
 
 
 def lookup(name: str) -> Model | None:
     """The model of this id or alias, None if it is not in the table."""
-    return catalog().get(name) or catalog().get(_by_alias().get(name, ""))
+    return catalog().get(name) or catalog().get(aliases().get(name, ""))
 
 
 def lookup_weights(name: str) -> Model | None:

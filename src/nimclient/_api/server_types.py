@@ -40,6 +40,7 @@ class Dialects:
         self._known: dict[str, ServerType] = {}
         self._inspected: dict[str, int] = {}
         self._suspected: set[str] = set()
+        self.listed_names: dict[str, str] = {}
         self._health_paths: dict[tuple[str, str], str] = {}
         self.changes = 0
         """How often something was found out: what was derived before the last time may be outdated."""
@@ -71,6 +72,11 @@ class Dialects:
             if known is None or (known == "vllm" and server_type == "nim"):
                 self._known[origin] = server_type
                 self.changes += 1
+
+    def learn_name(self, old: str, listed: str) -> None:
+        """Record that a server rejects a model by an old name and lists it under another."""
+        self.listed_names[old] = listed
+        self.changes += 1
 
     def inspect_headers(self, url: str, headers: Mapping[str, str]) -> None:
         """Inspect the headers of the first few responses of a server: a 404 may have fewer than others."""

@@ -1,9 +1,9 @@
-"""The seam for tracing: who is told of calls, process-wide. `installed` is an empty tuple unless somebody has asked, and a
-call costs one look at it.
+"""The seam for tracing: process-wide observers of calls. `installed` is an empty tuple by default, and a call costs one
+check of it.
 
-An Observer is told that a call begins, and gives an Observation of it: that adds headers to the requests of the call and is
-told of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library. Observers
-are called on the loop of the call and must not block; what they raise is logged and is no fault of the call's.
+An Observer is notified when a call begins, and returns an Observation of it: that adds headers to the requests of the call
+and is notified of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library.
+Observers are called on the loop of the call and must not block; their errors are logged and do not affect the call.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Observation(Protocol):
 
 
 class Observer(Protocol):
-    """Who is told of calls. None: not interested in this one."""
+    """Notified of calls. None: not interested in this one."""
 
     def call(self, facts: CallFacts) -> Observation | None:
         """A call to a server begins."""
@@ -96,7 +96,7 @@ def install(observer: Observer) -> None:
 
 
 def remove(observer: Observer) -> None:
-    """Have it told of no more calls; of those that have begun it is told the end."""
+    """Stop notifying it of new calls; calls in progress still report their end."""
     global installed
     installed = tuple(known for known in installed if known is not observer)
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sized
+from functools import partial
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 import anyio
+from anyio.abc import TaskGroup
 
 from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._http.tasks import Background
@@ -33,68 +35,85 @@ Width: TypeAlias = Callable[[], int]
 async def run_all(
     source: Source[J], work: Callable[[J], Awaitable[R]], width: Width, done: Callable[[int, R], None]
 ) -> None:
-    """Run `work` over all items, at max_count `width()` at once; `done(position, result)` is called as each finishes.
+    """Run `work` over all items, at most `width()` at once; `done(position, result)` is called as each finishes.
 
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
 
-    async def work_on(_: int, item: J) -> R:
-        return await work(item)
-
-    await _run_all(source, work_on, width, done, None)
+    await _Crew(source, partial(_without_position, work), width, done, None).run()
 
 
-async def _run_all(
-    source: Source[J],
-    work: Callable[[int, J], Awaitable[R]],
-    width: Width,
-    done: Callable[[int, R], None],
-    room: _Room | None,
-) -> None:
-    """The same for work that takes the position; with `room` an item is taken when there is a slot for its result."""
-    items = _Numbered(source)
-    failures: list[Exception] = []
-    max_count = len(source) if isinstance(source, Sized) else None
-    workers = 0
+async def _without_position(work: Callable[[J], Awaitable[R]], _: int, item: J) -> R:
+    return await work(item)
 
-    def hire() -> None:
-        nonlocal workers
-        wanted = width() if max_count is None else min(width(), max_count)
-        while workers < wanted:
-            workers += 1
-            group.start_soon(worker)
 
-    async def worker() -> None:
-        nonlocal workers
+class _Crew(Generic[J, R]):
+    """The workers of one call of `run_all`, for work that takes the position of its item.
+
+    With `room` an item is taken when there is a slot for its result.
+    """
+
+    def __init__(
+        self,
+        source: Source[J],
+        work: Callable[[int, J], Awaitable[R]],
+        width: Width,
+        done: Callable[[int, R], None],
+        room: _Room | None,
+    ) -> None:
+        self._items = _Numbered(source)
+        self._max_count = len(source) if isinstance(source, Sized) else None
+        self._work = work
+        self._width = width
+        self._done = done
+        self._room = room
+        self._failures: list[Exception] = []
+        self._count = 0
+
+    async def run(self) -> None:
+        """Run until the end of the source, or the first error."""
+        async with anyio.create_task_group() as group:
+            self._hire(group)
+        if self._failures:
+            raise self._failures[0]
+
+    def _hire(self, group: TaskGroup) -> None:
+        """Start as many workers as may run now."""
+        wanted = self._width() if self._max_count is None else min(self._width(), self._max_count)
+        while self._count < wanted:
+            self._count += 1
+            group.start_soon(self._run_worker, group)
+
+    async def _run_worker(self, group: TaskGroup) -> None:
         try:
-            while not items.ended and workers <= width():
-                if room is not None:
-                    await room.acquire()
-                taken = None
-                try:
-                    taken = await items.take()
-                except Exception as error:  # noqa: BLE001  # kept, and raised below without the group around it
-                    failures.append(located(error, items.taken))
+            while not self._items.ended and self._count <= self._width():
+                taken = await self._take()
                 if taken is None:
-                    if room is not None:  # others may wait for a slot only to reach the end
-                        room.release()
                     return
                 index, item = taken
                 try:
-                    done(index, await work(index, item))
-                except Exception as error:  # noqa: BLE001  # likewise
-                    failures.append(error)
+                    self._done(index, await self._work(index, item))
+                except Exception as error:  # noqa: BLE001  # raised by `run`, without the group around it
+                    self._failures.append(error)
                     group.cancel_scope.cancel()
                     return
-                if not items.ended:
-                    hire()
+                if not self._items.ended:
+                    self._hire(group)
         finally:
-            workers -= 1
+            self._count -= 1
 
-    async with anyio.create_task_group() as group:
-        hire()
-    if failures:
-        raise failures[0]
+    async def _take(self) -> tuple[int, J] | None:
+        """The next item, when there is a slot for its result; None at the end, and after an error of the source."""
+        if self._room is not None:
+            await self._room.acquire()
+        taken = None
+        try:
+            taken = await self._items.take()
+        except Exception as error:  # noqa: BLE001  # likewise
+            self._failures.append(located(error, self._items.taken))
+        if taken is None and self._room is not None:  # others may wait for a slot only to reach the end
+            self._room.release()
+        return taken
 
 
 class _Numbered(Generic[J]):
@@ -155,14 +174,13 @@ def _stepper(source: Source[J]) -> Callable[[], Awaitable[J]]:
     """A function that advances the source. It raises StopAsyncIteration at its end."""
     if isinstance(source, AsyncIterable):
         return aiter(source).__anext__
-    items = iter(source)
+    return partial(_step, iter(source))
 
-    async def step() -> J:
-        for item in items:
-            return item
-        raise StopAsyncIteration
 
-    return step
+async def _step(items: Iterator[J]) -> J:
+    for item in items:
+        return item
+    raise StopAsyncIteration
 
 
 def located(error: E, index: int) -> E:
@@ -177,7 +195,7 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
 
     Use it as ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: leaving the
     block, or `aclose()`, cancels work in flight and waits for its end. It closes itself on an error and on
-    cancellation. An item is taken from the source when an earlier one has been handed out: at max_count `width()`
+    cancellation. An item is taken from the source when an earlier one has been handed out: at most `width()`
     (`room()` where it is given) are in flight or waiting to be read. `ordered` hands the results out in the order of
     the source.
     """
@@ -303,7 +321,7 @@ class _Workers(Generic[R]):
     ) -> None:
         try:
             await prepare()
-            await _run_all(source, work, width, self._done, self._room)
+            await _Crew(source, work, width, self._done, self._room).run()
             self._complete = True
         except Exception as error:  # noqa: BLE001  # raised where the results are read
             self._error = error

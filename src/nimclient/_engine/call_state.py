@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
 from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
 from nimclient._base.observers import Observation
+from nimclient._base.values import path_of
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._retry.policy import RetryState
-from nimclient.errors import Attempt
+from nimclient.errors import Attempt, NimError
 
 T = TypeVar("T")
+
+log = logging.getLogger("nimclient")
 
 
 @define(eq=False)
@@ -59,3 +63,20 @@ class CallState(Generic[T]):
     def in_time(self, moment: float) -> bool:
         """Whether a moment is before the deadline."""
         return self.deadline is None or moment < self.deadline
+
+
+def log_call(state: CallState[Any], now: float, result: object, error: NimError | None) -> None:
+    """One DEBUG line per call: request and outcome, without content and secrets."""
+    call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
+    failed = None if error is None or not state.history else state.history[-1].outcome
+    log.debug(
+        "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
+        call.method,
+        path_of(state.url),
+        call.model,
+        getattr(meta, "status", failed),
+        now - state.started,
+        getattr(usage, "total_tokens", None),
+        state.number,
+        getattr(meta, "request_id", getattr(error, "request_id", None)),
+    )

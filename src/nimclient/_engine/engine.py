@@ -24,7 +24,7 @@ from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
-from nimclient._engine.call_state import CallState
+from nimclient._engine.call_state import CallState, log_call
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
@@ -73,8 +73,29 @@ class Engine:
 
     @property
     def is_hosted(self) -> bool:
-        """Whether the base URL is one of NVIDIA's own hosts."""
+        """Whether the base URL is one of NVIDIA's own hosts: there the default models and URLs of the table hold.
+
+        It follows from the settings and never changes. Whether calls go to the hosted platform is `is_platform`.
+        """
         return self._requests.is_hosted
+
+    @property
+    def stated_dialect(self) -> Dialect | None:
+        """The server type that the settings state: by `dialect=`, or by a base URL on one of NVIDIA's own hosts."""
+        return self.config.dialect or ("hosted" if self.is_hosted else None)
+
+    def is_platform(self, url: str | None = None) -> bool:
+        """Whether the hosted platform takes the calls to this URL (None: the base URL). The only place that decides it.
+
+        It does on NVIDIA's own hosts, and where `dialect="hosted"` says so or responses have shown it (a gateway to the
+        platform, or a simulation of it). The platform takes bodies of 25 MiB, answers with 202 and 302, resolves old names
+        of models, wants large media as assets, and its list does not tell what an account may call.
+        """
+        if url is None:
+            if self.is_hosted:
+                return True
+            return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
+        return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
 
     @property
     def has_key(self) -> bool:
@@ -90,11 +111,9 @@ class Engine:
         if self.config.dialect is not None:
             return self.config.dialect
         endpoint = None if model is None else self.endpoint_of(model)
-        if endpoint is not None:
-            return "hosted" if self._requests.is_nvidias(endpoint) else self.core.dialects.get(endpoint)
-        if self.is_hosted:
+        if self.is_platform(endpoint):
             return "hosted"
-        return self.core.dialects.of(self._bases)
+        return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
 
     def known(self) -> dict[tuple[str, str], Any]:
         """What resources have derived from the settings and from what is known of the servers; empty once more is known.
@@ -110,10 +129,6 @@ class Engine:
     def assets_url(self, url: str | None = None) -> str:
         """The assets URL for a call to this URL, or for the base URL."""
         return self._requests.assets_url(url)
-
-    def is_platform(self, url: str) -> bool:
-        """Whether calls to this URL go to the gateway of the hosted catalog, or to a simulation of it."""
-        return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
@@ -245,7 +260,7 @@ class Engine:
                 if state.gate is not None:
                     state.gate.succeeded(state.ticket, result)
                 if log.isEnabledFor(logging.DEBUG):
-                    _log_call(state, result, None)
+                    log_call(state, time.monotonic(), result, None)
                 return result
 
     async def _prepare_next(self, state: CallState[Any], error: NimError) -> None:
@@ -294,7 +309,7 @@ class Engine:
         """The error that ends the call, with the history of its attempts."""
         with_history(error, tuple(state.history))
         if log.isEnabledFor(logging.DEBUG):
-            _log_call(state, None, error)
+            log_call(state, time.monotonic(), None, error)
         return error
 
     async def _acquire_slot(self, state: CallState[Any]) -> None:
@@ -405,7 +420,7 @@ class Engine:
         """The record of a JSON body, or of the events that some servers send although not requested."""
         call = state.call
         data = await response.body.read_all(self.config.limits.max_body)
-        if call.accumulator is not None and is_streamed(data):
+        if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
         value, meta = call.parse(data), response.meta()
         if type(value) is dict and is_fault(value):
@@ -471,23 +486,6 @@ def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptE
 
 def _as_reader(result: object) -> Reader[Any] | None:
     return cast(Reader[Any], result) if isinstance(result, Reader) else None
-
-
-def _log_call(state: CallState[Any], result: object, error: NimError | None) -> None:
-    """One DEBUG line per call: request and outcome, without content and secrets."""
-    call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
-    failed = None if error is None or not state.history else state.history[-1].outcome
-    log.debug(
-        "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
-        call.method,
-        path_of(state.url),
-        call.model,
-        getattr(meta, "status", failed),
-        time.monotonic() - state.started,
-        getattr(usage, "total_tokens", None),
-        state.number,
-        getattr(meta, "request_id", getattr(error, "request_id", None)),
-    )
 
 
 def _restored(config: ClientConfig) -> Engine:

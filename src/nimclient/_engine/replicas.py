@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -253,19 +254,23 @@ class ReplicaRouting:
 
     def acquire(self) -> Lease:
         """The best replica for the next attempt."""
-        now, kind = self._clock(), self._kind
-        fastest = min((replica.latencies[kind] for replica in self._members if kind in replica.latencies), default=1.0)
-
-        def rank(replica: Replica) -> tuple[int, bool, float, float]:
-            tier = replica.tier(now)
-            if tier is Tier.HALF_OPEN and not self._may_probe:
-                tier = Tier.EJECTED
-            load = (len(replica.open) + 1) * replica.latency(kind, fastest, now)
-            return tier, replica in self._tried, load, self._random()
-
-        best = min(self._members, key=rank)
+        now = self._clock()
+        best = min(self._members, key=partial(self._rank, now, self._fastest()))
         self._tried.append(best)
-        return Lease(best, kind, self._clock, stream=self._stream, probe=best.tier(now) is Tier.HALF_OPEN)
+        return Lease(best, self._kind, self._clock, stream=self._stream, probe=best.tier(now) is Tier.HALF_OPEN)
+
+    def _fastest(self) -> float:
+        """The lowest latency of any replica, 1 s without samples."""
+        known = (replica.latencies[self._kind] for replica in self._members if self._kind in replica.latencies)
+        return min(known, default=1.0)
+
+    def _rank(self, now: float, fastest: float, replica: Replica) -> tuple[int, bool, float, float]:
+        """The sort key of a replica: the smallest is used next."""
+        tier = replica.tier(now)
+        if tier is Tier.HALF_OPEN and not self._may_probe:
+            tier = Tier.EJECTED
+        load = (len(replica.open) + 1) * replica.latency(self._kind, fastest, now)
+        return tier, replica in self._tried, load, self._random()
 
     def has_another(self) -> bool:
         """See Routing."""

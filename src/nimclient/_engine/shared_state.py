@@ -59,7 +59,6 @@ class SharedState:
         self._replicas = Replicas(self._bases, time.monotonic, random.random)
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
-        self.renamed: dict[str, str] = {}  # old names of models by which calls were rejected, to what the server lists
         self.dialects = Dialects()
         self.called: dict[str, bool] = {}  # by model: whether calls have shown that it can be called
         self.ranking_form: Form | None = None  # the form that the server accepts

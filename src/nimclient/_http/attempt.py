@@ -154,10 +154,8 @@ class Attempt:
             )
         try:
             self.watchdog.limit(phase, deadline, getattr(self._timeouts, phase, None))
-            data = self._content.read_nowait()
-            if not data and not self._content.is_eof():
-                self.watchdog.wait()
-                data = await self._content.readany()
+            self.watchdog.wait()
+            data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._reused = False  # it responded: not a stale connection
             self._fail(error, "body")

@@ -35,12 +35,12 @@ class Resource:
         self._engine = engine
 
     def _send(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None = None) -> Coroutine[Any, Any, T]:
-        """Send a call; if its default model no longer exists, send it once more with the current default."""
-        if isinstance(call.model, DefaultModel):
-            return self._send_for_default(call, options, gate)
+        """Send a call; if its model does not exist, send it once more with the current default, or the current name."""
+        if isinstance(call.model, DefaultModel) or call.model in catalog.aliases():
+            return self._send_with_another(call, options, gate)
         return self._engine.send(call, options, gate)
 
-    async def _send_for_default(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
+    async def _send_with_another(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> T:
         try:
             return await self._engine.send(call, options, gate)
         except ModelNotFoundError:
@@ -104,8 +104,7 @@ class Resource:
     def _described(self, models: ModelList) -> ModelList:
         """The server's list with catalog data; a gateway's list does not show which models an account may call."""
         engine = self._engine
-        hosted = engine.is_hosted or engine.config.dialect == "hosted"
-        believed = engine.dialect_for() != "hosted"
+        hosted, believed = engine.stated_dialect == "hosted", not engine.is_platform()
         return engine.catalog.described(models, hosted=hosted, believed=believed, called=engine.core.called)
 
     def _warn_ignored(self, option: str, instead: str) -> None:
@@ -123,9 +122,9 @@ class Resource:
         """
         if (own := self._engine.catalog.own_id(name)) is not None:
             return own
-        if (listed := self._engine.core.renamed.get(name)) is not None:
+        if (listed := self._engine.core.dialects.listed_names.get(name)) is not None:
             return listed
-        known = catalog.lookup(name) if self._engine.dialect_for(name) == "hosted" else None
+        known = catalog.lookup(name) if self._engine.is_platform(self._engine.endpoint_of(name)) else None
         if known is None:
             return name
         fate = "deprecated: NVIDIA may remove it at any time"
@@ -164,7 +163,7 @@ class Resource:
             return None
         if known.id not in listed.ids:
             return None
-        self._engine.core.renamed[name] = known.id
+        self._engine.core.dialects.learn_name(name, known.id)
         self._engine.core.warn_once(f"{name!r} is an old name; it is sent as {known.id!r}, which the server lists")
         return known.id
 

@@ -80,8 +80,15 @@ class AsyncChat(ChatCalls):
         list, pydantic model, or a JSON schema as a dict.
 
         The schema is sent as `response_format`; for a server that rejects it older forms are tried once and remembered.
-        `via` selects one form. The answer is always validated. `retries`: how often an invalid output is sent back to the
-        model with the error.
+        The answer is always validated.
+
+        Args:
+            messages: As in `create`.
+            output: The type of the value.
+            via: The form in which the schema is sent; None: found by trying.
+            retries: How often an invalid output is sent back to the model with the error.
+            model: As in `create`.
+            **options: See ChatOptions.
 
         Raises OutputInvalidError (.text, .path), OutputTruncatedError (cut off by the token limit),
         OutputRefusedError; ConfigurationError for a type without a JSON schema; else what `create` raises.
@@ -101,12 +108,19 @@ class AsyncChat(ChatCalls):
         """Send messages with tools, run the tools the model calls, and send the results until it answers without a call.
 
         Calls of one answer run concurrently: coroutine functions on the loop (in Client on its background loop, where
-        they must not block), others in worker threads. `max_rounds` is the maximum number of answers. A
-        `tool_choice` that forces a call applies to the first one.
+        they must not block), others in worker threads. A `tool_choice` that forces a call applies to the first answer.
 
-        `on_tool_error="return"` reports an unknown tool, invalid arguments and a function's error to the model;
-        "raise" raises a ToolError, with the function's own error as its cause. Arguments truncated by the token
-        limit and exceeding `max_rounds` always raise ToolError. Its `.messages` is the conversation so far.
+        Args:
+            messages: As in `create`.
+            tools: Functions, also marked with @tool.
+            max_rounds: The maximum number of answers.
+            on_tool_error: "return" reports an unknown tool, invalid arguments and a function's error to the model; "raise"
+                raises a ToolError, with the function's own error as its cause.
+            model: As in `create`.
+            **options: See ToolRunOptions.
+
+        Raises ToolError in any case for arguments truncated by the token limit and when `max_rounds` is exceeded; its
+        `.messages` is the conversation so far. Else raises what `create` raises.
         """
         return await tool_loop.run_tools(
             self,
@@ -247,9 +261,12 @@ class AsyncChat(ChatCalls):
     ) -> Conversation:
         """A chat with a history: `await talk.send("hi")`, `talk.stream("hi")`, `talk.messages`.
 
-        `system`: the system message, instead of one that the store has. `store`: a mutable mapping of session ids to lists
-        of wire messages (None: one of its own); a session in it is resumed. `session_id`: the key in it (None: a new
-        one). The options are those of `create`, for every turn.
+        Args:
+            system: The system message, which replaces one in the store.
+            store: A mutable mapping of session ids to lists of wire messages; a session in it is resumed. None: a new dict.
+            session_id: The key in the store; None: a new one.
+            model: As in `create`.
+            **options: See ConversationOptions; they apply to every turn.
         """
         given = self._with_defaults("chat", options)
         return Conversation(self.create, self._opener, system, store, session_id, model, given)

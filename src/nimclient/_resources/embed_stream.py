@@ -173,7 +173,7 @@ class EmbedRun:
             self._batch_size or SLICE_TEXTS,
             SLICE_BYTES if self._batch_size is None else BODY_BYTES,
             self._sizes,
-            largest=GATEWAY_LIMIT if self._engine.is_hosted else None,
+            largest=GATEWAY_LIMIT if self._engine.is_platform() else None,
             strict=self._strict,
         )
 

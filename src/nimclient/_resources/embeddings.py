@@ -40,8 +40,14 @@ class AsyncEmbeddings(Resource):
     ) -> Embeddings:
         """Embed a list of texts in one request; nothing is split.
 
-        `input_type`: "query" or "passage" (required by NIM's asymmetric models). `truncate`: "NONE", "START" or "END" (NIM).
-        `dimensions`: for Matryoshka models. `encoding_format`: base64 unless the server rejects it.
+        Args:
+            texts: The texts, none of them empty.
+            model: None: the client's, else the first embedding model that the server lists.
+            input_type: "query" or "passage" (required by NIM's asymmetric models).
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            encoding_format: None: base64 unless the server rejects it.
+            **options: See EmbeddingOptions.
 
         Raises TypeError for a str or an unknown option; ConfigurationError naming the index of a text that is empty or not
         a str; EmbeddingMismatchError if the vectors do not match the texts; TransportError or APIStatusError.
@@ -113,10 +119,18 @@ class AsyncEmbeddings(Resource):
     ) -> Vectors:
         """Embed texts as passages, in concurrent slices; the vectors are in the order of the texts, in one buffer.
 
-        `batch_size`: texts per request (None: 64 texts or 256 kB, whichever comes first). `concurrency`: requests in
-        flight (None: adapted to the server). A server that throttles (429, 503, 529) makes all slices wait, up to
-        `RetryPolicy.patience`, without using attempts. A rejected slice (400, 413, 422) is halved until the text at fault
-        is found. `on_progress` is called after every slice; its errors end the call.
+        A server that throttles (429, 503, 529) makes all slices wait, up to `RetryPolicy.patience`, without using
+        attempts. A rejected slice (400, 413, 422) is halved until the text at fault is found.
+
+        Args:
+            texts: The texts, none of them empty.
+            model: As in `create`.
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first.
+            concurrency: Requests in flight; None: adapted to the server.
+            on_progress: Called with a Progress after every slice; its errors end the call.
+            **options: See EmbeddingOptions.
 
         Raises as `create` does, with the index of the failing text as `.index`, and finished pairs (index of the first
         text, Vectors) as `.completed`. For a call that continues after failures see `embed_stream`.
@@ -163,11 +177,23 @@ class AsyncEmbeddings(Resource):
         """Embed texts from any source, including an infinite one, in bounded memory; yields batches of vectors.
 
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
-        `.failures` and `.usage`; `ordered=False` yields them as they finish. At most 2 × `concurrency` slices (None:
-        adapted to the server, with at most 32 MB of vectors) are taken from the source beyond those that were yielded.
-        AsyncClient advances a plain iterable on the event loop, a slice at a time, so one that blocks should be an
-        async iterable; Client advances it in the thread that reads the batches. `batch_size`: texts per request (None:
-        64 texts or 256 kB, whichever comes first); a server that rejects a size is sent smaller slices from then on.
+        `.failures` and `.usage`. At most 2 × `concurrency` slices (None: with at most 32 MB of vectors) are taken from the
+        source beyond those that were yielded. AsyncClient advances a plain iterable on the event loop, a slice at a time,
+        so one that blocks should be an async iterable; Client advances it in the thread that reads the batches.
+
+        Args:
+            source: The texts.
+            model: As in `create`.
+            input_type: "passage" or "query"; None: not sent.
+            truncate: "NONE", "START" or "END" (NIM).
+            dimensions: Of the vectors, for Matryoshka models.
+            batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first. A server that rejects a size is
+                sent smaller slices from then on.
+            concurrency: Requests in flight; None: adapted to the server.
+            ordered: False yields batches as they finish.
+            on_error: "raise" raises the first error; "collect" adds a Failure to its batch and continues.
+            on_progress: Called with a Progress after each slice; its errors end the stream and are raised unchanged.
+            **options: See EmbeddingOptions.
 
         A slice that is rejected (400, 413, 422) or whose vectors do not match is halved until the text at fault is
         found, with at most 2·log2(n) more requests. `on_error="raise"` raises its error, with `.index`, after the
@@ -176,8 +202,6 @@ class AsyncEmbeddings(Resource):
         or a lost connection, which "raise" raises at once. An invalid model, key or option, an unreachable server, and
         throttling that outlasts `RetryPolicy.patience` always end the stream; so do three slices' worth of texts (at
         least 100) that fail consecutively without a success: BatchError.
-
-        `on_progress` is called with a Progress after each slice; its errors end the stream and are raised unchanged.
 
         Raises TypeError for a str or an unknown option, ConfigurationError for other invalid input; an error of the
         source is raised with its position as `.index`, after requests in flight have finished.

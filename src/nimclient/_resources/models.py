@@ -51,4 +51,4 @@ class AsyncModels(Resource):
         names = {id, known.id} if known else {id}
         listed = await self.list()
         found = next((evolve(model, meta=listed.meta) for model in listed if model.id in names and model.listed), None)
-        return found or engine.catalog.own.get(id) or (known if engine.dialect_for() == "hosted" else None)
+        return found or engine.catalog.own.get(id) or (known if engine.is_platform() else None)

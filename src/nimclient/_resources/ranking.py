@@ -96,11 +96,10 @@ class _Run:
     def forms(self) -> Sequence[Form]:
         """The forms to try for the model, starting with the one that has worked before."""
         engine, model = self.resource._engine, self.model
-        told = engine.config.dialect or ("hosted" if engine.is_hosted else None)
         endpoint = None if model is None else engine.endpoint_of(model)
         if endpoint is None and engine.is_hosted and model is not None:
             endpoint = hosted_ranking_url(model)
-        found = forms(told, engine.server_type_for(model), endpoint)
+        found = forms(engine.stated_dialect, engine.server_type_for(model), endpoint)
         worked = engine.core.ranking_form
         if worked is None or endpoint is not None:
             return found
@@ -119,7 +118,7 @@ class _Run:
         )
 
     async def rank_all(self, spans: list[range], gate: Gate) -> Ranking:
-        """Rank the slices side by side. An error has, as `.completed`, the rankings of those that were finished."""
+        """Rank the slices concurrently. An error has, as `.completed`, the rankings of those that were finished."""
         try:
             if len(spans) > 1 and len(self.forms()) > 1 and self.resource._engine.core.ranking_form is None:
                 await self.rank(spans.pop(0))  # the first slice finds the server's form

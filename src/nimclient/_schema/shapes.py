@@ -1,5 +1,5 @@
-"""Shapes: what a Python type looks like in JSON. One class per kind of type; each writes its JSON schema and builds
-values out of decoded JSON. Nothing is guessed on the way: a bool is no number, text is no number, an unknown key of an
+"""Shapes: the JSON form of a Python type. One class per kind of type; each writes its JSON schema and builds
+values out of decoded JSON. Conversion is strict: a bool is not a number, text is not a number, an unknown key of an
 object is an error. The two liberties are those of JSON itself: a whole number is also a float, and 3.0 is also an int.
 """
 

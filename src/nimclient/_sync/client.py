@@ -193,7 +193,10 @@ class Client(Mirror[AsyncClient], Closing):
     infer = blocking(AsyncClient.infer)
     infer_raw = blocking(AsyncClient.infer_raw)
     warm = blocking(AsyncClient.warm)
-    close = blocking(AsyncClient.aclose)
+
+    def close(self) -> None:
+        """Close all connections. Calls in flight end with ClientClosedError, later ones raise it. Idempotent."""
+        PORTAL.run(self._async.aclose)
 
     @overload
     def request(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any, Self
 
 from nimclient._base.types import Closing, unpicklable
-from nimclient._bulk.workers import AsCompleted
 from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
@@ -25,11 +24,11 @@ class SyncEmbedStream(Iterator[EmbeddedBatch], Closing):
             raise TypeError("an async iterable of texts is for AsyncClient; Client takes a plain one")
         run = self._run = stream._run
         lazy = is_lazy(source)  # a list can be cut on the loop; anything else is the caller's code
-
-        def make(slices: Any) -> AsCompleted[EmbeddedBatch]:
-            return run.results(slices if lazy else run.cut(source))
-
-        self._results = SyncAsCompleted(make, run.cut(source) if lazy else [])
+        self._results: SyncAsCompleted[EmbeddedBatch]
+        if lazy:
+            self._results = SyncAsCompleted(run.results, run.cut(source))
+        else:
+            self._results = SyncAsCompleted(lambda _: run.results(run.cut(source)), [])
 
     @property
     def progress(self) -> Progress:

@@ -16,7 +16,6 @@ from io import TextIOWrapper
 
 from nimclient.cli.arguments import parse
 
-COMPLETE = 0
 FAILED = 1
 USAGE = 2
 INTERRUPTED = 130

@@ -39,7 +39,7 @@ class LiveTable:
         return cls(Console(file=stream, highlight=False), label, unit)
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """Draw it anew."""
+        """Draw it again."""
         rates = None if progress is None else self._pace.rates(progress, seconds)
         width = min(BAR_WIDTH, max(self._console.width - BESIDE_BAR, 5))
         self._live.update(drawn(self._label, self._unit, progress, rates, seconds, width), refresh=True)

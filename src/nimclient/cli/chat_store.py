@@ -43,9 +43,9 @@ def load_last() -> Saved:
     except FileNotFoundError:
         raise UsageError("there is no conversation to continue; begin one: nimclient chat") from None
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read ({type(error).__name__}); remove it to begin anew") from None
+        raise UsageError(f"{path} cannot be read ({type(error).__name__}); remove it to start over") from None
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in cast(list[Any], messages)):
-        raise UsageError(f"{path} holds no messages; remove it to begin anew")
+        raise UsageError(f"{path} holds no messages; remove it to start over")
     return Saved(cast(list[dict[str, Any]], messages), str(session_id))
 
 

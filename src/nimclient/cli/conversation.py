@@ -31,7 +31,7 @@ HELP = """\
 /clear           forget what was said
 /exit            end (so does Ctrl-D)
 
-A line that ends with \\ goes on in the next one. Ctrl-C stops the answer."""
+A line that ends with \\ continues in the next one. Ctrl-C stops the answer."""
 PROMPT = "> "
 MORE = "… "
 HISTORY_LINES = 1000

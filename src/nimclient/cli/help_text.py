@@ -44,7 +44,7 @@ examples:
   nimclient demo --json --out vectors | python -m json.tool
 
 files: DIR/vectors.f32 (raw little-endian float32, row after row), DIR/texts.jsonl (name and text of each row),
-DIR/meta.json (model, dimensions, count). They are written anew by every run.
+DIR/meta.json (model, dimensions, count). They are written again by every run.
 """
     + KEYS
 )

@@ -156,7 +156,7 @@ def end_of_block(text: str) -> int | None:
 
 
 class MarkdownWriter(Rich):
-    """Renders Markdown that comes in pieces: a block is drawn anew as it grows, and stays when the next one begins."""
+    """Renders Markdown that comes in pieces: a block is drawn again as it grows, and stays when the next one begins."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

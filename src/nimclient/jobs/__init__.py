@@ -1,6 +1,6 @@
-"""Durable jobs: many texts or requests through one server, written down as they finish, resumed after whatever stopped them.
+"""Durable jobs: many texts or requests through one server, saved as they finish, and resumed after an interruption.
 
-They stand on the public client, and nothing of the client knows them.
+Built on the public client and `_resources.bulk`; the client does not depend on them.
 """
 
 from nimclient.jobs.batch import BatchJob

@@ -1,4 +1,4 @@
-"""Answers in OpenAI's batch output format, appended line by line; failures in a file beside them, as OpenAI does it.
+"""Results in OpenAI's batch output format, appended line by line; failures in a second file, as in OpenAI's format.
 
 The answers are their own checkpoint: a line that is whole is done, and the `id` of a line is made of its request, so that
 another request of the same name is noticed. A last line that a crash cut off is dropped.

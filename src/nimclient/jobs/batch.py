@@ -31,7 +31,7 @@ _REQUESTS_AT_ONCE = 16  # read ahead
 
 
 class BatchJob:
-    """Sends every line of a batch file and appends its answer to another: run it again, and it sends what is missing.
+    """Sends every line of a batch file and appends its result to another: run it again to send what is missing.
 
     Answers are lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}, in the order in which
     they come; failures go to `<output>.errors.jsonl` beside them (answers.errors.jsonl for answers.jsonl). A failure is not
@@ -42,11 +42,11 @@ class BatchJob:
             /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are.
         output: The file of the answers.
         model: The model of bodies that name none; None: the client's, else the first of its kind that the server lists.
-        concurrency: Requests in flight; None: found out.
+        concurrency: Requests in flight; None: adapted to the server.
 
     Raises:
-        ConfigurationError: For what cannot work, before anything is sent.
-        TypeError: For what is no path.
+        ConfigurationError: For invalid arguments, before anything is sent.
+        TypeError: For anything but a path.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class _BatchRun:
         )
 
     async def _work(self, request: Request) -> None:
-        """Answer one request. What came back is on the disk before anything can stop it."""
+        """Answer one request. The result is written before cancellation takes effect."""
         try:
             if request.problem is not None:
                 raise request.problem

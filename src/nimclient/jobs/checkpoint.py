@@ -1,4 +1,4 @@
-"""What a job has finished, in one SQLite file: durable row by row, whatever happens to the process.
+"""The checkpoint of a job in one SQLite file: durable row by row.
 
 Every finished slice is one transaction. SQLite's write-ahead log makes it whole or absent: a process that is killed
 loses nothing that was recorded, a power cut at most what came after the last sync. It holds which rows are done, and
@@ -86,7 +86,7 @@ class Part:
 
 
 class _Tampered(Exception):
-    """What stands in the file is not what a job writes."""
+    """The file has content that a job never writes."""
 
 
 def _check(is_so: bool, what: str) -> None:
@@ -328,5 +328,5 @@ class Checkpoint:
     def _broken(self, problem: str) -> JobStoreError:
         return JobStoreError(
             f"{self.path} is damaged ({problem}): restore it from a backup, or keep the parts that are there and start "
-            f"anew in another folder"
+            f"again in another folder"
         )

@@ -42,7 +42,7 @@ _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the v
 
 
 class EmbedJob:
-    """Embeds every row of a source into a folder, durably: run it again after whatever stopped it, and it resumes.
+    """Embeds every row of a source into a folder, durably: run it again after an interruption to resume it.
 
     An argument that is None, or an option that is left out, is the client's default (`defaults={"embedding": …}`).
     Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are no rows.
@@ -59,12 +59,12 @@ class EmbedJob:
         truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
         dimensions: Shorter vectors, for models that can make them.
         batch_size: Texts a request; None: 64, or 256 kB.
-        concurrency: Requests in flight; None: found out.
+        concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
 
     Raises:
-        ConfigurationError: For what cannot work, before anything is sent.
-        TypeError: For what is no source, and for options that there are not.
+        ConfigurationError: For invalid arguments, before anything is sent.
+        TypeError: For an invalid source and unknown options.
     """
 
     def __init__(
@@ -117,10 +117,10 @@ class EmbedJob:
         Rows that failed in an earlier run for a reason that may have passed are tried again. `on_progress` is called
         with a Progress when a slice is on the disk.
 
-        Raises what stops the job as a whole, and keeps what is finished: AuthenticationError, ModelNotFoundError and
-        other errors that every request would meet; the throttling or outage that outlasted `RetryPolicy.patience` (None:
-        900 s); JobMismatchError for another input, model or parameters; JobStoreError for what the disk or another
-        process denies; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
+        Finished rows are always kept. Raises what stops the whole job: AuthenticationError, ModelNotFoundError and other
+        errors that affect every request; the throttling or outage that outlasted `RetryPolicy.patience` (None:
+        900 s); JobMismatchError for another input, model or parameters; JobStoreError for errors of the disk and a
+        folder in use; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
         """
         return await _EmbedRun(self, patient(client), on_progress).run()
 
@@ -270,7 +270,7 @@ class _EmbedRun:
     def _checked_models(self, batches: list[EmbeddedBatch]) -> list[str]:
         """The models that these vectors are of, as the server names them.
 
-        Another one than in earlier runs is told once, and is a JobMismatchError of a strict client. Within a run the
+        A model other than in earlier runs causes one warning, and a JobMismatchError for a strict client. Within a run the
         embed stream looks after that.
         """
         served = list(dict.fromkeys(batch.vectors.model for batch in batches if batch.vectors.model))

@@ -1,8 +1,7 @@
-"""Files that a crash cannot leave half written, and one process at a time per job.
+"""Atomic, durable file writes, and a lock per job.
 
-A file appears under its name only when all of it is on the disk. What somebody else has put in the place of one of ours,
-a symbolic link or a pipe, is not followed and not waited for. Whatever the operating system refuses becomes a
-JobStoreError that says what to do about it.
+A file gets its name only when it is complete on disk. A symbolic link or a pipe in place of a job's file is not followed
+or waited for. Errors of the operating system become a JobStoreError that says what to do.
 """
 
 from __future__ import annotations

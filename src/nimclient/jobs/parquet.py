@@ -1,4 +1,4 @@
-"""Parquet in and out: the only module that knows pyarrow, which is asked for when it is needed (extra `arrow`).
+"""Reads and writes Parquet: the only module that uses pyarrow, imported when needed (extra `arrow`).
 
 Vectors go into a file as they are: Arrow's array lies on the buffer that holds them, and no number becomes an object.
 """

@@ -1,4 +1,4 @@
-"""How a part of the output looks on the disk: Parquet, NumPy's own format, or JSON lines.
+"""Writes a part of the output: Parquet, NumPy's own format, or JSON lines.
 
 A part is made of groups of rows; only one group is in memory at a time. NumPy is not needed to write its format.
 """
@@ -6,6 +6,7 @@ A part is made of groups of rows; only one group is in memory at a time. NumPy i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Literal, TypeAlias
 
@@ -42,25 +43,29 @@ def names_of_part(number: int, format: Format) -> tuple[str, ...]:
 def write_part(folder: Path, number: int, format: Format, groups: Groups, rows: int, dimensions: int) -> dict[str, int]:
     """Write the files of a part, durably; returns their names and sizes. Raises JobStoreError."""
 
-    def parquet(file: IO[bytes]) -> None:
-        write_parquet(file, ((g.indexes, g.ids, g.vectors) for g in groups()), dimensions)
+    files = dict.fromkeys(names_of_part(number, format), partial(_write_vectors, format, groups, rows, dimensions))
+    if format == "npy":
+        files[names_of_part(number, format)[0]] = partial(_write_identities, groups)
+    return {name: write_whole(folder / name, write) for name, write in files.items()}
 
-    def npy(file: IO[bytes]) -> None:
-        file.write(npy_header(rows, dimensions))
-        for group in groups():
-            file.write(group.vectors)
 
-    def identities(file: IO[bytes]) -> None:
-        for group in groups():
-            file.writelines(map(_identity, group.indexes, group.ids))
+def _write_vectors(format: Format, groups: Groups, rows: int, dimensions: int, file: IO[bytes]) -> None:
+    """Write the file with the vectors, which in Parquet and JSON lines also has the ids."""
+    match format:
+        case "parquet":
+            write_parquet(file, ((group.indexes, group.ids, group.vectors) for group in groups()), dimensions)
+        case "npy":
+            file.write(npy_header(rows, dimensions))
+            file.writelines(group.vectors for group in groups())
+        case "jsonl":
+            for group in groups():
+                file.writelines(_lines(group, dimensions))
 
-    def jsonl(file: IO[bytes]) -> None:
-        for group in groups():
-            file.writelines(_lines(group, dimensions))
 
-    writers = {"parquet": (parquet,), "npy": (identities, npy), "jsonl": (jsonl,)}[format]
-    names = names_of_part(number, format)
-    return {name: write_whole(folder / name, write) for name, write in zip(names, writers, strict=True)}
+def _write_identities(groups: Groups, file: IO[bytes]) -> None:
+    """Write the indexes and ids of the rows as JSON lines."""
+    for group in groups():
+        file.writelines(map(_identity, group.indexes, group.ids))
 
 
 def npy_header(rows: int, dimensions: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The report of a job that has ended."""
+"""The report of a finished job."""
 
 from __future__ import annotations
 

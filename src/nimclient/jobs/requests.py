@@ -120,7 +120,7 @@ class Answered:
 _SPINES = {"chat": ("choices",), "completions": ("choices",), "embedding": ("data",)}
 _RANKS = ("rankings", "results", "data")
 _ACCUMULATORS: Mapping[str, Callable[[], Accumulator[Any]]] = {
-    "chat": ChatAccumulator,  # for gateways that stream although nobody asked
+    "chat": ChatAccumulator,  # for gateways that stream although it was not requested
     "completions": CompletionAccumulator,
 }
 

@@ -1,6 +1,6 @@
-"""A row of a source, and how it is made of a record: the text to embed, and the id that goes with its vector.
+"""A row of a source, built from a record: the text to embed, and the id of its vector.
 
-A row that cannot be used is a row all the same: it has its place among the others, and says what is wrong with it.
+An invalid row keeps its position among the others and has an error.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both kinds of job need to run: the client with a job's patience, threads for the disk, blocking callers."""
+"""Shared by both job types: the client with a job's patience, threads for disk access, blocking callers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nimclient.records.progress import Progress
 R = TypeVar("R")
 
 OnProgress: TypeAlias = Callable[[Progress], object]
-"""What is called with a Progress when something is on the disk."""
+"""Called with a Progress after each write to disk."""
 
 PATIENCE = 900.0
-"""Seconds that a request of a job waits in all while the server is throttled or not there."""
+"""Total seconds that a request of a job waits while the server throttles or is unreachable."""
 
 
 def patient(client: AsyncClient) -> AsyncClient:
-    """The client with the patience of a job, unless its own was set. Raises TypeError for what is no AsyncClient."""
+    """The client with the patience of a job, unless its own was set. Raises TypeError for anything but an AsyncClient."""
     if not isinstance(client, AsyncClient):
         hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
         raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
@@ -34,25 +34,18 @@ def patient(client: AsyncClient) -> AsyncClient:
 
 
 class SerialWorker:
-    """Runs what is blocking in worker threads, one thing at a time."""
+    """Runs blocking functions in worker threads, one at a time."""
 
     def __init__(self) -> None:
         self._lock = anyio.Lock(fast_acquire=True)
 
     async def do(self, work: Callable[..., R], *args: Any) -> R:
-        """Call in a thread and wait. When this is cancelled, `work` has not begun, or is at its end: never half done."""
+        """Call in a thread and wait. On cancellation `work` has either not begun or is complete."""
         outcome: Future[R] = Future()
-
-        def call() -> None:
-            if outcome.set_running_or_notify_cancel():
-                try:
-                    outcome.set_result(work(*args))
-                except BaseException as error:  # noqa: BLE001  # raised where it is waited for
-                    outcome.set_exception(error)
 
         async with self._lock:
             try:
-                await to_thread.run_sync(call)
+                await to_thread.run_sync(_settle, outcome, work, args)
             except (
                 BaseException
             ):  # asyncio's own cancellation does not wait for the thread, so we do: it is at the disk
@@ -60,6 +53,15 @@ class SerialWorker:
                     outcome.exception()
                 raise
         return outcome.result()
+
+
+def _settle(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -> None:
+    """Call `work`, unless the future was cancelled, and set its result or error."""
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(work(*args))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            outcome.set_exception(error)
 
 
 def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: Any) -> R:

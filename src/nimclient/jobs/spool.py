@@ -1,7 +1,7 @@
-"""The vectors of a part on their way into it: a file that grows, in the order in which they come.
+"""The spool: a file with the vectors of an unfinished part, appended as they arrive.
 
-What is written here outlives the process at once. A power cut may take what was not synced, or tear it: so the checkpoint
-keeps a check sum of every piece, and what does not have it is not there.
+Written data survives the process at once. A power cut may lose or truncate data that was not synced: so the checkpoint
+keeps a checksum of every piece, and a piece that does not match is sent again.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ promise.
 
 A row is done when the checkpoint has it. Its vector is in a spool or in a part, never in none of them: it is in the spool
 before the checkpoint speaks of it, and a part is synced and has its name before the spool goes. Manifest and
-failures.jsonl are for readers; they are written anew from the checkpoint.
+failures.jsonl are for readers; they are written again from the checkpoint.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Store:
                     found = path.stat().st_size if path.exists() else None
                 if found != size:
                     problem = "is missing" if found is None else f"has {found} bytes instead of {size}"
-                    raise JobStoreError(f"{path} {problem}: restore it, or start anew in another folder")
+                    raise JobStoreError(f"{path} {problem}: restore it, or start again in another folder")
 
     def begin(self, identity: JsonDict) -> None:
         """Start a job of this identity, or resume it if it is the one that is here: JobMismatchError if it is not.

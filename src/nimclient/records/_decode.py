@@ -111,11 +111,11 @@ def pop_number(data: JsonDict, name: str) -> int | None:
 def pop_count(data: JsonDict, name: str) -> int | None:
     """`pop_number` for a number that cannot be negative."""
     value = data.get(name)
-    number = pop_number(data, name)
-    if number is not None and number < 0:
-        data[name] = value
-        return None
-    return number
+    if type(value) is int and value >= 0:
+        del data[name]
+        return value
+    number = whole_number(value)
+    return None if number is not None and number < 0 else pop_number(data, name)
 
 
 def pop_time(data: JsonDict, name: str) -> int | None:

@@ -44,8 +44,9 @@ def _numbers(query: object) -> list[float]:
         raise TypeError(
             f"query takes a Vector or a sequence of numbers, not {type(query).__name__}; embed a text first"
         )
-    dtype: str = getattr(query, "dtype", "")
-    values = list(cast(Iterable[Any], query))
+    items = cast(Iterable[Any], query)
+    dtype: object = getattr(items, "dtype", "")
+    values = list(items)
     if isinstance(dtype, str) and dtype in _PACKED:
         return list(_unpacked(values, _PACKED[dtype]))
     try:
@@ -60,7 +61,7 @@ def _unpacked(row: Sequence[int], flip: int) -> Iterator[float]:
 
 
 def scores_numpy(numpy: Any, rows: Any, dtype: str, query: Sequence[float]) -> list[float | None]:
-    """The cosine of the query with each row of a matrix, None for a row that is zero throughout."""
+    """The cosine of the query with each row of a matrix, None for one that is zero or not finite."""
     direction = numpy.asarray(query)
     step = max(_BLOCK_NUMBERS // len(query), 1)
     found: list[float | None] = []
@@ -69,11 +70,10 @@ def scores_numpy(numpy: Any, rows: Any, dtype: str, query: Sequence[float]) -> l
         if dtype in _PACKED:
             block = numpy.unpackbits(block.view("u1") ^ _PACKED[dtype], axis=1) * 2.0 - 1.0
         block = block.astype("f8", copy=False)
-        lengths = numpy.sqrt(numpy.einsum("ij,ij->i", block, block))
-        products = block @ direction
         with numpy.errstate(invalid="ignore", divide="ignore"):
-            cosines = numpy.clip(products / lengths, -1.0, 1.0)
-        found += [cosine if length else None for cosine, length in zip(cosines.tolist(), lengths.tolist(), strict=True)]
+            lengths = numpy.sqrt(numpy.einsum("ij,ij->i", block, block))
+            cosines = numpy.clip(block @ direction / lengths, -1.0, 1.0).tolist()
+        found += [cosine if math.isfinite(cosine) else None for cosine in cosines]
     return found
 
 
@@ -83,8 +83,10 @@ def scores(rows: Iterable[Sequence[Any]], dtype: str, query: Sequence[float]) ->
     for row in rows:
         numbers = list(_unpacked(row, _PACKED[dtype])) if dtype in _PACKED else row
         length = math.hypot(*numbers)
-        product = math.fsum(map(mul, numbers, query))
-        found.append(max(-1.0, min(1.0, product / length)) if length else None)
+        if 0.0 < length < math.inf:
+            found.append(max(-1.0, min(1.0, math.fsum(map(mul, numbers, query)) / length)))
+        else:
+            found.append(None)
     return found
 
 

@@ -18,7 +18,7 @@ INPUT_TYPES: Final = ("query", "passage")
 
 _MEDIA: Final = frozenset({"image", "video", "audio"})
 _LISTENS: Final = re.compile(r"omni|phi-4-multimodal|gemma-3n|voxtral|audio")
-# Families whose chat template reasons unless it is told not to (their model cards).
+# Families whose chat template reasons unless switched off (their model cards).
 _REASONS: Final = re.compile(
     r"nemotron-3(?:\.\d)?-(?!embed)|nemotron-nano-(?:9b|12b)-v2|super-49b-v1\.5|qwq|qwen3(?!.*(?:instruct|coder|embed|rerank))"
     r"|deepseek-(?:r1|v4)|gpt-oss|kimi-k2(?:-thinking|\.\d)|glm-?[45]|minimax-m\d|seed-oss|step-3|magistral|reasoning|thinking",

@@ -1,4 +1,4 @@
-"""Text completions: a prompt goes on as a chain over its own words, in vLLM's JSON.
+"""Text completions: a prompt continues as a chain over its own words, in vLLM's JSON.
 
 Each next word is one that followed the last word somewhere in the prompt, chosen by a generator seeded with the
 prompt and the seeds: grammatical by luck only, and the same every time. It never ends by itself.

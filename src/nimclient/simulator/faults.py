@@ -17,7 +17,7 @@ class FaultResponse(NamedTuple):
 
 MODIFIERS: Final = {
     "accepted": "202 at once, the answer when it is asked for",
-    "stuck": "202 for ever",
+    "stuck": "202 forever",
     "unnamed": "202 without the id to ask for",
     "shaky": "a poll, in place of its answer, meets a 502",
     "moved": "302 to the answer",

@@ -36,14 +36,26 @@ _SHUTDOWN_SECONDS: Final = 0.05
 class Simulator:
     """A NIM-like server on this machine, for tests, demonstrations and capacity questions.
 
-    It serves every model id of the catalog and those in `models`. Answers are deterministic under `seed`: embeddings
-    are hashed n-grams, chat answers are quoted from the messages. `ttft` seconds pass before the first token and
-    `itl` seconds between tokens; a plain answer takes `ttft` + tokens x `itl`, an embedding or ranking `ttft`. At
-    most `slots` requests generate at once, the others wait in order; beyond `rpm` requests a minute (a bucket that
-    refills evenly by `clock`) the answer is 429. The last `keep_requests` requests are kept, bodies included.
+    It serves every model id of the catalog and those in `models`. Answers are deterministic: embeddings are hashed n-grams,
+    chat answers are quoted from the messages.
 
-    `dialect` is whose manners it has: "nim", "vllm", "dynamo" or "hosted". `faults` are what the hosted platform does
-    beside answering, by name: "accepted", "offline", "busy=2" for the first two requests, … `port` 0 takes a free one.
+    Args:
+        host: The address to listen on.
+        port: 0: a free one.
+        dialect: The server type that it simulates: "nim", "vllm", "dynamo" or "hosted".
+        models: Additional model ids.
+        ttft: Seconds before the first token; also the time of an embedding or ranking.
+        itl: Seconds between tokens; a plain answer takes `ttft` + tokens × `itl`.
+        slots: Maximum requests that generate at once; the others wait in order. None: no limit.
+        rpm: Requests per minute, beyond which the response is 429 (a bucket that refills evenly by `clock`).
+        seed: Of all random choices.
+        embedding_dimensions: Of the vectors.
+        max_model_len: The context length of the models, in tokens.
+        keep_requests: How many of the last requests are kept, including their bodies.
+        keepalive_timeout: Seconds after which an idle connection is closed.
+        faults: Behavior of the hosted platform by name: "accepted", "offline", "busy=2" for the first two requests, …
+        clock: Returns monotonic seconds.
+
     ValueError for a dialect it does not speak, an unknown fault and numbers that make no sense.
     """
 

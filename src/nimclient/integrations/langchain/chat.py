@@ -348,7 +348,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
                 `response_format` is asked with `guided_json`), "function_calling" (the schema as a tool), or "json_mode"
                 (any JSON object; say in the prompt which).
             include_raw: give a dict of `raw`, `parsed` and `parsing_error` instead; errors of parsing are not raised.
-            strict: whether the server is told to hold to the schema exactly (None: yes for "json_schema").
+            strict: whether the server must follow the schema exactly (None: yes for "json_schema").
             kwargs: keywords of each call.
 
         Returns:

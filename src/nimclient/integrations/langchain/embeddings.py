@@ -16,7 +16,7 @@ from nimclient.integrations.langchain.errors import langchain_errors
 class NVIDIAEmbeddings(Connection, Embeddings):
     """NVIDIA's embedding models: the hosted catalog, NIM containers, vLLM.
 
-    Batches of `max_batch_size` texts are sent side by side; an answer that does not fit its texts raises.
+    Batches of `max_batch_size` texts are sent concurrently; an answer that does not fit its texts raises.
     `truncate`: "NONE" (a text that is too long is an error), "START" or "END". `dimensions`: for models that can shorten
     their vectors. Constructing one does no I/O.
     """

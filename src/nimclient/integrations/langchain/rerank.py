@@ -21,7 +21,7 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
 
     The documents come back as copies, best first, with `metadata["relevance_score"]` (a NIM's logit, vLLM's score between
     0 and 1). `metadata["image"]` of a document, an http(s) or data URL, goes to rerankers that read images.
-    `top_n`: how many are kept. Batches of `max_batch_size` documents are sent side by side.
+    `top_n`: how many are kept. Batches of `max_batch_size` documents are sent concurrently.
     """
 
     model_config = ConfigDict(validate_assignment=True)

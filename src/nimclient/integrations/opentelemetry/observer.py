@@ -43,7 +43,7 @@ ATTEMPT = "nimclient.attempt"
 
 @frozen
 class Settings:
-    """What `instrument` was told. `latest`: the newest names of the conventions."""
+    """The arguments of `instrument`. `latest`: the newest names of the conventions."""
 
     tracer: Tracer
     instruments: Instruments
@@ -81,7 +81,7 @@ class Tracing:
 
 
 class _Carrier:
-    """Gives a call the context, and is told of nothing."""
+    """Gives a call the context, and records nothing."""
 
     def __init__(self, settings: Settings, within: Context | None = None) -> None:
         self.headers: Mapping[str, str] = {}

@@ -1,0 +1,55 @@
+"""Each thing has one name, the usual one of the field: words that were replaced stay out of the sources and the docs."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+SPEC = find_spec("nimclient")
+assert SPEC is not None
+assert SPEC.origin is not None
+PACKAGE = Path(SPEC.origin).parent
+ROOT = Path(__file__).resolve().parent.parent
+TEXTS = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "docs").glob("*.md")])
+
+REPLACED = {
+    r"under way": "in flight, running",
+    r"broke off|breaks off": "was interrupted",
+    r"goes on": "continues, resumes",
+    r"listeners?": "callback",
+    r"garbled": "malformed",
+    r"keyless|anonymous": "unauthenticated",
+    r"by the way|the way of a call": "(leave out)",
+    r"side by side": "concurrently",
+    r"gave up|gives up": "cancelled, stopped",
+    r"nobody (?:asks|asked|may be)": "(name the component)",
+    r"(?:is|are|was|were) told": "is called, notified or reported",
+    r"anew": "again",
+    r"finds out": "adapts, detects",
+    r"heard|hearken": "received",
+    r"refus\w* for capacity": "throttled",
+    r"kinds? of server": "server type",
+    r"wings?": "extra",
+    r"desk": "callback queue",
+    r"naps?|slept_well": "wait",
+    r"stays_here": "unpicklable",
+    r"heard_health|read_refusal|greet": "inspect_…",
+    r"_?[Cc]ourse(?! of)": "call state",
+    r"(?:most|least|longest|fewest)_\w+": "max_…, min_…",
+    r"(?:MOST|LEAST|LONGEST|FEWEST)(?:_\w+)?": "MAX_…, MIN_…",
+}
+
+
+@pytest.mark.parametrize(
+    "path", TEXTS, ids=lambda path: path.name if path.suffix == ".md" else str(path.relative_to(PACKAGE))
+)
+def test_replaced_words_stay_out(path: Path) -> None:
+    """No source and no guide uses a word that the vocabulary has replaced."""
+    text = path.read_text()
+    found = [
+        f"line {text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}: say {better}"
+        for pattern, better in REPLACED.items()
+        for match in re.finditer(rf"(?<![\w-])(?:{pattern})(?![\w-])", text)
+    ]
+    assert found == []
