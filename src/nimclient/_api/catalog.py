@@ -15,6 +15,7 @@ from attrs import evolve
 
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
+from nimclient._base.init_lock import importing
 from nimclient._base.types import is_array
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
@@ -61,7 +62,9 @@ _NAMES = (
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = _json.loads(files("nimclient._api").joinpath("catalog.json").read_bytes(), "catalog")
+    with importing():  # it imports what reads it
+        data = files("nimclient._api").joinpath("catalog.json").read_bytes()
+    table: dict[str, Any] = _json.loads(data, "catalog")
     return table
 
 

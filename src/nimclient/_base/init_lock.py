@@ -23,6 +23,11 @@ def init_lock() -> threading.Lock:
     return _lock
 
 
+def importing() -> threading.RLock:
+    """`with importing(): ...` around imports that other threads may fork during: a fork waits for its end."""
+    return _importing
+
+
 def load(module: str) -> None:
     """Import a module, usually in a worker thread; a fork waits until it is done."""
     with _importing:

@@ -17,7 +17,7 @@ from nimclient._base.callbacks import run_callback
 from nimclient._base.config import (
     ClientConfig,
 )
-from nimclient._base.init_lock import init_lock, load
+from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.values import HttpHead
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
@@ -79,8 +79,10 @@ class SharedState:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
         if self._transport is None:
             if _TRANSPORT not in sys.modules:
-                from anyio import to_thread
+                with importing():
+                    from anyio import get_current_task, to_thread
 
+                    get_current_task()  # loads anyio's backend, which is imported when it is first used
                 await to_thread.run_sync(load, _TRANSPORT)
             if self.closed:  # while aiohttp was being imported
                 raise ClientClosedError("the client is closed")
