@@ -237,7 +237,7 @@ def test_open_events_stay(nim_simulator_url: str) -> None:
 
 def stays(live: Any) -> None:
     for dumps in (pickle.dumps, cloudpickle.dumps):
-        with pytest.raises(TypeError, match="running in this process"):
+        with pytest.raises(TypeError, match="tied to this process"):
             dumps(live)
 
 

@@ -4,10 +4,12 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -42,21 +44,29 @@ class Terminal:
             self.shown += piece
         return text.decode()
 
+    def interrupt(self, mark: bytes) -> str:
+        """Ctrl-C, again each second until this comes: readline misses one that comes just before it waits for a key."""
+        start = len(self.shown)
+        while mark not in (text := ESCAPES.sub(b"", self.shown[start:]).replace(b"\r", b"")):
+            os.kill(self.process.pid, signal.SIGINT)
+            if select.select([self._fd], [], [], 1.0)[0]:
+                self.shown += os.read(self._fd, 65536)
+        return text.decode()
+
     def ask(self, line: str) -> str:
         """Type a line and read what is shown until the next prompt."""
         os.write(self._fd, line.encode() + b"\n")
         return self.until(PROMPT)
 
     def end(self) -> int:
-        """Type Ctrl-D; the exit code."""
-        os.write(self._fd, b"\x04")
-        try:
-            while os.read(self._fd, 65536):
-                pass
-        except OSError:
-            pass
+        """Ctrl-D, again each second until the process has ended: between two prompts a terminal drops it; the exit code."""
+        while self.process.poll() is None:
+            os.write(self._fd, b"\x04")
+            if select.select([self._fd], [], [], 1.0)[0]:
+                with suppress(OSError):  # the process has ended
+                    os.read(self._fd, 65536)
         os.close(self._fd)
-        return self.process.wait(20)
+        return self.process.wait()
 
 
 @pytest.fixture
@@ -116,8 +126,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(open_chat) -> None:
         terminal.until(b"Based")
         os.kill(terminal.process.pid, signal.SIGINT)
         assert "stopped; this turn is not kept" in terminal.until(PROMPT)
-        os.kill(terminal.process.pid, signal.SIGINT)
-        terminal.until(PROMPT)
+        terminal.interrupt(PROMPT)
         terminal.ask("/clear")
         assert terminal.end() == 0
         assert len(thread.requests[-1].json["messages"]) == 1

@@ -242,7 +242,7 @@ MISMATCHES = {
     "negative index": [{"index": 0, "logit": 1}, {"index": -1, "logit": 1}],
     "no index": [{"index": 0, "logit": 1}, {"logit": 1}],
     "bool index": [{"index": 0, "logit": 1}, {"index": True, "logit": 1}],
-    "str logit": [{"index": 0, "logit": 1}, {"index": 1, "logit": "1"}],
+    "str logit": [{"index": 0, "logit": 1}, {"index": 1, "logit": "high"}],
     "no logit": [{"index": 0, "logit": 1}, {"index": 1}],
     "null logit": [{"index": 0, "logit": 1}, {"index": 1, "logit": None}],
 }

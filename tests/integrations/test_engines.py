@@ -73,7 +73,7 @@ def test_ray_data_asks_and_reranks(url: str) -> None:
         client = Client(base_url=url)
         asked = rows.map_batches(
             ChatBatch,
-            fn_constructor_kwargs={"client": client, "on_error": "null", "max_tokens": 8},
+            fn_constructor_kwargs={"client": client, "on_error": "null", "model": "meta/llama-3.1-8b-instruct"},
             concurrency=1,
             batch_size=4,
             num_cpus=0.5,

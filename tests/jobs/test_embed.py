@@ -379,7 +379,7 @@ async def test_texts_that_fail_one_after_the_other_stop_the_job(
 ) -> None:
     """A server that refuses everything is not asked a million times."""
     server.script(error(400, "bad text"))
-    with pytest.raises(BatchError, match="in a row have failed"):
+    with pytest.raises(BatchError, match="consecutive texts failed"):
         await make(numbers(1000)).run(client)
     assert len(server.requests) < 500
 

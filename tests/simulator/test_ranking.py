@@ -120,7 +120,7 @@ async def test_dynamos_form() -> None:
         ({"query": "a"}, "at least one document"),
         ({"query": "a", "documents": []}, "at least one document"),
         ({"query": "a", "documents": [5]}, "documents.0: must be a string"),
-        ({"query": "a", "documents": [{"content": [{"image_url": {"url": "data:,x"}}]}]}, "accepts no images"),
+        ({"query": "a", "documents": [{"content": [{"image_url": {"url": "data:,x"}}]}]}, "takes no images"),
     ],
 )
 async def test_what_reranking_refuses(body: Any, words: str) -> None:
