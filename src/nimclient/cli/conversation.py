@@ -6,11 +6,12 @@ Ctrl-C stops the answer that is being written, not the program; a turn that was 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 from attrs import define, field
 
@@ -50,6 +51,33 @@ class _Talk:
     images: list[str] = field(factory=list[str])
 
 
+class _Interrupts:
+    """Ctrl-C ends the line that is typed or the answer that is read, and never the program, whenever it comes."""
+
+    def __init__(self) -> None:
+        self._allowed = False
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        if self._allowed:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def allowed(self) -> Generator[None]:
+        """Inside it raises KeyboardInterrupt; elsewhere it does nothing."""
+        self._allowed = True
+        try:
+            yield
+        finally:
+            self._allowed = False
+
+
 def converse(args: argparse.Namespace) -> int:
     """Ask and answer until the end of the input."""
     words = writer_for(sys.stderr)
@@ -58,16 +86,16 @@ def converse(args: argparse.Namespace) -> int:
     if (schema := schema_of(args)) is not None:
         options["response_format"] = _response_format(schema)
     key, base_url, settings = client_settings(args)
-    with Client(key, base_url, **settings) as client, _line_editor():
+    with Client(key, base_url, **settings) as client, _line_editor(), _Interrupts() as interrupts:
         talk = _Talk(client, saved, args.system, options, args.model, args.verbose, list(args.image))
         words.line(f"nimclient, {client.base_url}: /help lists the commands, Ctrl-D ends it")
-        for text in _questions():
+        for text in _questions(interrupts):
             try:
                 if text.startswith("/"):
                     if _command(talk, text):
                         break
                 else:
-                    _turn(talk, text)
+                    _turn(talk, text, interrupts)
             except (NimError, CommandError) as error:
                 words.line(f"nimclient: {explain(error)}")
             except TypeError as error:  # an option that there is not
@@ -79,14 +107,15 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
 
 
-def _questions() -> Iterator[str]:
+def _questions(interrupts: _Interrupts) -> Iterator[str]:
     """What is typed, without blank lines; Ctrl-C throws a line away."""
     while True:
         try:
-            lines = [input(PROMPT)]
-            while lines[-1].endswith("\\"):
-                lines[-1] = lines[-1].removesuffix("\\")
-                lines.append(input(MORE))
+            with interrupts.allowed():
+                lines = [input(PROMPT)]
+                while lines[-1].endswith("\\"):
+                    lines[-1] = lines[-1].removesuffix("\\")
+                    lines.append(input(MORE))
         except EOFError:
             writer_for(sys.stdout).line()
             return
@@ -100,7 +129,7 @@ def _questions() -> Iterator[str]:
             yield text
 
 
-def _turn(talk: _Talk, text: str) -> None:
+def _turn(talk: _Talk, text: str, interrupts: _Interrupts) -> None:
     """One question and its answer."""
     saved = talk.saved
     store = {saved.session_id: saved.messages}
@@ -111,9 +140,10 @@ def _turn(talk: _Talk, text: str) -> None:
     stream = conversation.stream(message, model=talk.model, **talk.options)
     completion: ChatCompletion | None = None
     try:
-        for chunk in stream:
-            shown.add(chunk.text, chunk.reasoning)
-        completion = stream.final()
+        with interrupts.allowed():
+            for chunk in stream:
+                shown.add(chunk.text, chunk.reasoning)
+            completion = stream.final()
     except KeyboardInterrupt:
         pass
     finally:
