@@ -27,18 +27,18 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("--quiet", "--no-deps", "--force-reinstall", ".")  # an environment in use may hold an older build
 
 
-def run_tests(session: nox.Session, *selection: str) -> None:
-    """Run tests with coverage, also of their workers and of the programs that they start."""
+def run_all_tests(session: nox.Session) -> None:
+    """Run all tests with coverage, also of their workers and of the programs that they start."""
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *WORKERS, *selection, *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS, "-m", "slow or not slow", *session.posargs)
     session.run("coverage", "combine", "--quiet")
-    session.run("coverage", "report", *(["--fail-under=0"] if selection or session.posargs else []))
+    session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: style, order of imports, bans between floors."""
+    """ruff: style, order of imports, what may import what."""
     session.install("--quiet", *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
@@ -55,21 +55,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """What everybody runs: all but the slow tests, with coverage, on the Python that runs nox."""
-    run_tests(session)
+    """What everybody runs: all but the slow tests, on the Python that runs nox."""
+    install(session, "test")
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that take their time: processes, exits, kills, every await cancelled, many seeds, NVIDIA Dynamo."""
-    install(session, "test")
-    session.run("pytest", *WORKERS, "-m", "slow", *session.posargs)
+    """All tests with coverage, those too that take their time: processes, exits, kills, many seeds, NVIDIA Dynamo."""
+    run_all_tests(session)
 
 
 @nox.session(python=PYTHONS)
 def matrix(session: nox.Session) -> None:
-    """The whole suite, slow tests too, on every supported Python that is installed."""
-    run_tests(session, "-m", "slow or not slow")
+    """The same on every supported Python that is installed."""
+    run_all_tests(session)
 
 
 @nox.session(python="3.11")

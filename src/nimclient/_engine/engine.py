@@ -21,6 +21,7 @@ from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
+from nimclient._base.types import is_object
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
@@ -423,7 +424,7 @@ class Engine:
         if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
         value, meta = call.parse(data), response.meta()
-        if type(value) is dict and is_fault(value):
+        if is_object(value) and is_fault(value):
             refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(meta.url, call.path, value)
         return call.decode(value, meta)
