@@ -81,10 +81,16 @@ async def test_one_more_token_of_a_stream() -> None:
         events = tokens(number)
         async with make_client(lambda _, events=events: events) as client:
             await client.chat.stream("hi").final()
-            with counted() as walk:
-                await client.chat.stream("hi").final()
-        counts.append(walk.count)
+            walks = [await count_of_a_stream(client) for _ in range(3)]
+        counts.append(min(walks))  # a busy machine makes a stream give way to other tasks more often
     assert (counts[1] - counts[0]) / 100 <= 32
+
+
+async def count_of_a_stream(client: AsyncClient) -> int:
+    """The calls of one stream, read to its end."""
+    with counted() as walk:
+        await client.chat.stream("hi").final()
+    return walk.count
 
 
 async def test_one_more_text_of_embed_documents() -> None:

@@ -105,6 +105,7 @@ def test_kept_files_fit_each_other(run, url, tmp_path: Path):
         assert all(text["text"] for text in texts)
 
 
+@pytest.mark.slow
 def test_a_csv_query_finds_csv(run, url):
     """One's own query replaces the examples, is what the model is asked, and finds what it is about."""
     ran = run("demo", "--query", "parse a CSV file", "--base-url", url, "--json")
@@ -133,6 +134,7 @@ def test_json_has_the_numbers(run, sim, tmp_path: Path):
     assert value["out"] == "nimclient-demo"
 
 
+@pytest.mark.slow
 def test_the_embedded_simulator_takes_its_time(run):
     """The simulator of the demo writes token by token, so that streaming is there to be seen."""
     value = json.loads(run("demo", *FEW, "--json").out)
@@ -141,6 +143,7 @@ def test_the_embedded_simulator_takes_its_time(run):
     assert value["itl_p50_seconds"] > 0.01
 
 
+@pytest.mark.slow
 def test_the_answer_is_grounded_in_the_hits(run, sim):
     """The chat request carries excerpts of the best hits, and the question."""
     run("demo", "--query", "How do I parse a CSV file?", "--base-url", sim.base_url)
