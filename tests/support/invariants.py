@@ -11,7 +11,7 @@ I8  what had arrived is on the error
 I9  memory has not grown
 I10 items that were finished are kept, and the counts add up
 I11 CancelledError comes out unchanged
-I12 nothing of ours held the loop for more than 50 ms
+I12 nothing of ours holds the loop for more than 50 ms, time and again
 
 I5, I8 and I10 are the call's own: they are checked where its result is known. I11 is in `support.cancelling`: a task that is
 cancelled and does not end as cancelled has failed or survived, which it tells.
@@ -55,13 +55,14 @@ class _Words(logging.Handler):
 
 
 class _Heart:
-    """Beats with the loop, and knows the longest time in which the thread worked between two beats.
+    """Beats with the loop, and counts how often the thread worked for more than 50 ms between two beats.
 
+    A busy machine stretches one of a sweep's hundreds of beats now and then; what holds the loop does it every time.
     Collecting garbage does not count: how long that takes depends on all that the tests before have left in memory.
     """
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self.held: list[float] = []
         self._busy = self._collecting = time.thread_time()
         self._handle = asyncio.get_running_loop().call_soon(self._beat)
         gc.callbacks.append(self._collects)
@@ -74,7 +75,8 @@ class _Heart:
 
     def _beat(self) -> None:
         busy = time.thread_time()
-        self.longest = max(self.longest, busy - self._busy)
+        if busy - self._busy > 0.05:
+            self.held.append(busy - self._busy)
         self._busy = busy
         self._handle = asyncio.get_running_loop().call_later(0.001, self._beat)
 
@@ -129,7 +131,7 @@ class Invariants:
         """All of them, for this client. `error`: what the call raised; `requests`: least and most that the server may have
         seen since the last check.
         """
-        assert self._heart.longest < 0.05, f"I12: {self._heart.longest * 1000:.0f} ms"
+        assert len(self._heart.held) < 3, f"I12: {self._heart.held} seconds"
         if requests is not None:
             assert requests[0] <= len(self._server.requests) <= requests[1], f"I4: {len(self._server.requests)}"
         assert_idle(client)  # I1
