@@ -40,7 +40,7 @@ AT_ONCE = 16
 
 
 @frozen
-class BatchResults:
+class Answers:
     """What came of each row of a batch: one value a row and column, and what went wrong with it.
 
     `columns`: by name, a matrix of shape (rows, dimensions), NaN where there is no vector, or an object array, None where
@@ -82,7 +82,7 @@ class BatchMapper(ABC):
         raise ConfigurationError(f"a batch is a mapping of columns, a pandas DataFrame or a pyarrow Table, not {kind}")
 
     @abstractmethod
-    def _answers(self, *columns: Sequence[Any]) -> BatchResults:
+    def _answers(self, *columns: Sequence[Any]) -> Answers:
         """The answers to the rows of these columns."""
 
     @abstractmethod
@@ -121,7 +121,7 @@ class BatchMapper(ABC):
         flat = pyarrow.array(values.reshape(-1))
         return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=missing)
 
-    def _reasons(self, found: BatchResults) -> dict[str, NDArray[Any]]:
+    def _reasons(self, found: Answers) -> dict[str, NDArray[Any]]:
         """The column that says what went wrong, where rows may fail."""
         return {} if self._raises else {f"{self._output}_error": _objects(found.errors)}
 
@@ -182,7 +182,7 @@ class EmbedBatch(BatchMapper):
         """The vectors of some texts: a float32 matrix of shape (texts, dimensions), for engines that map columns."""
         return self._answers(texts).columns[self._output]
 
-    def _answers(self, *columns: Sequence[Any]) -> BatchResults:
+    def _answers(self, *columns: Sequence[Any]) -> Answers:
         """Embed in one stream; its batches are written into the matrix where they belong."""
         import numpy
 
@@ -206,7 +206,7 @@ class EmbedBatch(BatchMapper):
             if first is not None and not self._dimensions:
                 raise first  # how long a vector of NaN would have to be is not known
             found = numpy.full((len(texts), self._dimensions), numpy.nan, numpy.float32)
-        return BatchResults({self._output: found}, errors)
+        return Answers({self._output: found}, errors)
 
     def _arrow_type(self, pyarrow: Any, name: str) -> Any:
         return pyarrow.list_(pyarrow.float32())
@@ -241,7 +241,7 @@ class ChatBatch(BatchMapper):
         super().__init__(client, [prompt], output, on_error)
         self._options = options
 
-    def _answers(self, *columns: Sequence[Any]) -> BatchResults:
+    def _answers(self, *columns: Sequence[Any]) -> Answers:
         (prompts,) = columns
         rows: list[Any] = [None if _is_missing(prompt) else _messages_of(prompt) for prompt in prompts]
         there = [index for index, row in enumerate(rows) if row is not None]
@@ -252,7 +252,7 @@ class ChatBatch(BatchMapper):
         found, errors = self._sort_out(replies)
         texts = [None if reply is None else reply.text for reply in found]
         reasons = [None if reply is None else reply.finish_reason for reply in found]
-        return BatchResults({self._output: _objects(texts), f"{self._output}_finish_reason": _objects(reasons)}, errors)
+        return Answers({self._output: _objects(texts), f"{self._output}_finish_reason": _objects(reasons)}, errors)
 
     def _arrow_type(self, pyarrow: Any, name: str) -> Any:
         return pyarrow.string()
@@ -290,13 +290,13 @@ class RerankBatch(BatchMapper):
             raise ConfigurationError("top_n leaves documents without a score; sort the scores instead")
         self._settings = settings
 
-    def _answers(self, *columns: Sequence[Any]) -> BatchResults:
+    def _answers(self, *columns: Sequence[Any]) -> Answers:
         queries, documents = columns
         score = partial(self._scores, self._connected)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             results = list(pool.map(score, range(len(queries)), queries, documents))
         found, errors = self._sort_out(results)
-        return BatchResults({self._output: _objects(found)}, errors)
+        return Answers({self._output: _objects(found)}, errors)
 
     def _scores(self, client: Client, row: int, query: Any, documents: Any) -> NDArray[Any] | NimError:
         """The scores of one row's documents, in their order; or its error."""

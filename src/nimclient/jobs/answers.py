@@ -64,7 +64,7 @@ def failures_path_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.errors{path.suffix}")
 
 
-class Answers:
+class AnswerFiles:
     """The two files of a batch. Blocking, and for one thread at a time; `open` gives them to this process alone."""
 
     def __init__(self, path: Path) -> None:
