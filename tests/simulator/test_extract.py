@@ -5,7 +5,7 @@ from nimclient.simulator.extract import (
     OPENINGS,
     WELCOME,
     Material,
-    Message,
+    PlainMessage,
     answer,
     closest,
     split_question,
@@ -21,7 +21,7 @@ CONTEXT = (
 
 
 def _answer(*messages: tuple[str, str], variant: int = 0) -> str:
-    return answer(take_apart([Message(role, text) for role, text in messages]), variant)
+    return answer(take_apart([PlainMessage(role, text) for role, text in messages]), variant)
 
 
 def test_the_closest_sentence_is_quoted() -> None:
@@ -127,10 +127,10 @@ def test_the_thought_names_the_question() -> None:
 )
 def test_thinking_is_switched_in_words(text: str, wanted: bool) -> None:
     """The switches of the Nemotron families work in system messages and do not become part of the question."""
-    messages = [Message("system", text), Message("user", "Why?")]
+    messages = [PlainMessage("system", text), PlainMessage("user", "Why?")]
     assert wants_thinking(messages) is wanted
-    assert wants_thinking([Message("assistant", text)]) is False
-    assert take_apart([Message("user", f"Why? {text}")]).question == "Why?"
+    assert wants_thinking([PlainMessage("assistant", text)]) is False
+    assert take_apart([PlainMessage("user", f"Why? {text}")]).question == "Why?"
 
 
 def test_numbered_excerpts_are_cited() -> None:

@@ -31,7 +31,7 @@ _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class PlainMessage:
     """One message: its role, its text parts put together, and the names of the tools it calls."""
 
     role: str
@@ -57,7 +57,7 @@ class Material:
         return "\n".join([self.request, *(source for source in self.sources if source not in self.request)])
 
 
-def take_apart(messages: Sequence[Message]) -> Material:
+def take_apart(messages: Sequence[PlainMessage]) -> Material:
     """The question is what the last user message asks; everything else is what it can be answered from.
 
     After tool results the answer comes from them, and falls back on them even when no word is shared.
@@ -150,7 +150,7 @@ def thought(material: Material) -> str:
     )
 
 
-def wants_thinking(messages: Iterable[Message], *, default: bool = False) -> bool:
+def wants_thinking(messages: Iterable[PlainMessage], *, default: bool = False) -> bool:
     """Whether a message switches reasoning on or off in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
     wanted = default
     for message in messages:

@@ -32,7 +32,7 @@ _TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
 
 
 @frozen
-class ChatRequest:
+class ChatArguments:
     """One call of the client: the messages, the model and the options."""
 
     messages: list[JsonDict]
@@ -110,7 +110,7 @@ def chat_request(
     fields: Mapping[str, Any],
     model_kwargs: Mapping[str, Any],
     kwargs: Mapping[str, Any],
-) -> ChatRequest:
+) -> ChatArguments:
     """The request. Call keywords win over `model_kwargs`, these over the model's fields; mappings that belong together
     (`chat_template_kwargs`, `nvext`) are merged. What the client does not know by name is sent as it is.
 
@@ -132,7 +132,7 @@ def chat_request(
     wire = wire_messages(messages)
     if thinking is not None:
         wire = _switch_thinking(wire, wanted, model, bool(thinking))
-    return ChatRequest(wire, model, as_options(wanted, CHAT_OPTIONS))
+    return ChatArguments(wire, model, as_options(wanted, CHAT_OPTIONS))
 
 
 def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
