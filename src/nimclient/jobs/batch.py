@@ -181,7 +181,7 @@ class _BatchRun:
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:
             pacer = self._gate.pacer
-            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.refusals))
+            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.throttles))
 
 
 def _usage(answer: Answered, name: str) -> int:

@@ -188,7 +188,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            forms = request.forms(link.clients.refused_forms)
+            forms = request.forms(link.clients.rejected_forms)
             while True:
                 try:
                     reply = link.blocking.chat.create(
@@ -209,7 +209,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            forms = request.forms(link.clients.refused_forms)
+            forms = request.forms(link.clients.rejected_forms)
             while True:
                 try:
                     options = forms.options(stream=False)
@@ -257,7 +257,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
     def _opened(self, request: ChatArguments) -> SyncChatStream:
         """An open stream, in the first form of the request that the server does not reject."""
         link = self._now
-        forms = request.forms(link.clients.refused_forms)
+        forms = request.forms(link.clients.rejected_forms)
         while True:
             stream = link.blocking.chat.stream(request.messages, model=request.model, **forms.options(stream=True))
             try:
@@ -268,7 +268,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
     async def _aopened(self, request: ChatArguments) -> ChatStream:
         """The same with await."""
         link = self._now
-        forms = request.forms(link.clients.refused_forms)
+        forms = request.forms(link.clients.rejected_forms)
         while True:
             try:
                 return await link.awaiting.chat.stream(
