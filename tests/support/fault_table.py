@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS))
+sys.path.insert(0, str(TESTS))  # when it is run as a program
 
-from support.faults import CASES, ELSEWHERE, NOT_TESTED, ROWS, Case
+from support.faults import CASES, ELSEWHERE, NOT_TESTED, ROWS, Case  # noqa: E402 - found by the line above
 
 TOP = """# Fault by fault
 
@@ -41,7 +41,8 @@ def fact(test: str) -> str:
     """What a test says that it shows, without the number of the row."""
     file, _, name = test.partition("::")
     words = facts(file)[name]
-    return words.partition(": ")[2] if words.startswith("F") and words[1:4].isdigit() else words
+    words = words.partition(": ")[2] if words.startswith("F") and words[1:4].isdigit() else words
+    return words[0].upper() + words[1:]
 
 
 def rows() -> list[str]:
