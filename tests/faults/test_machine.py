@@ -54,7 +54,7 @@ async def test_a_name_look_up_that_fails_once(
 
 
 async def test_a_name_look_up_that_hangs(server: FaultServer, make_client: MakeClient) -> None:
-    """F003: with every thread of the default executor taken, the connect limit ends the call, and the loop goes on."""
+    """F003: with every thread of the default executor taken, the connect limit ends the call, and the loop is free."""
     released = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
         loop = asyncio.get_running_loop()
