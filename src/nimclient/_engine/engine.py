@@ -19,6 +19,7 @@ from nimclient._api.server_types import ServerType
 from nimclient._base import observers
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.types import is_object
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
 
