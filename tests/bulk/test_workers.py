@@ -1,4 +1,4 @@
-"""Many requests side by side: bounded, in order of their jobs, ended by the first real error."""
+"""Many requests concurrently: bounded, in order of their jobs, ended by the first real error."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,8 @@ import pytest
 
 from nimclient import AsCompleted
 from nimclient._bulk.workers import run_all
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 async def test_all_jobs_are_done() -> None:
@@ -69,7 +71,7 @@ async def test_no_jobs() -> None:
 
 
 async def test_workers_follow_a_width_that_changes() -> None:
-    """As many items are under way as the width says at each moment: more at once when it grows, fewer when it shrinks."""
+    """As many items are in flight as the width says at each moment: more at once when it grows, fewer when it shrinks."""
     width, now = 2, 0
     seen: dict[int, int] = {}
 
@@ -119,7 +121,7 @@ async def test_a_slow_source_keeps_the_workers() -> None:
 
 
 async def test_results_that_wait_to_be_read_fill_the_width() -> None:
-    """AsCompleted takes no more items than its width while nobody reads, and more when the width has grown."""
+    """AsCompleted takes no more items than its width while nothing reads, and more when the width has grown."""
     width = 2
     started: list[int] = []
 
@@ -144,7 +146,7 @@ async def test_results_that_wait_to_be_read_fill_the_width() -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 async def test_more_workers_than_room_come_to_the_end(broken: bool) -> None:
-    """Who finds out that the source is at its end, or broken, gives its place to those who wait for one."""
+    """Who detects that the source is at its end, or broken, gives its place to those who wait for one."""
 
     def source() -> Iterator[int]:
         yield from range(20)
@@ -160,7 +162,7 @@ async def test_more_workers_than_room_come_to_the_end(broken: bool) -> None:
 
     results = AsCompleted(source(), work, lambda: 8, prepare, room=lambda: 3)
     found: list[int] = []
-    with pytest.raises(KeyError) if broken else contextlib.nullcontext(), anyio.fail_after(5):
+    with pytest.raises(KeyError) if broken else contextlib.nullcontext(), anyio.fail_after(60):
         async for _, item in results:
             found.append(item)
     assert sorted(found) == list(range(20))

@@ -1,4 +1,4 @@
-"""chat.run_tools: the conversation it leads, errors on the way, calls side by side, and its ends."""
+"""chat.run_tools: the conversation it leads, errors on the way, concurrent calls, and its ends."""
 
 import asyncio
 import json
@@ -14,6 +14,8 @@ from nimclient.errors import ConfigurationError, RequestTimeoutError, ToolError
 from nimclient.simulator import Simulator
 from support.server import FaultServer, Stall
 from support.wire import answer, chat, chat_body
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 
 def calling(*calls: tuple[str, Any], finish: str = "tool_calls", ids: bool = True, text: str | None = None) -> bytes:
@@ -87,7 +89,7 @@ async def test_an_answer_without_choices_is_the_end(client: AsyncClient, server:
 
 async def test_calls_of_one_answer_run_side_by_side(client: AsyncClient, server: FaultServer) -> None:
     """Coroutine functions on the loop, others in threads: each waits for the other to have begun. Order is kept."""
-    barrier = threading.Barrier(2, timeout=5)
+    barrier = threading.Barrier(2, timeout=60)
     here = threading.get_ident()
     first, second = asyncio.Event(), asyncio.Event()
 
@@ -192,7 +194,7 @@ async def test_cancellation_passes_through(client: AsyncClient, server: FaultSer
 
 
 async def test_it_ends_after_max_rounds_with_the_transcript(client: AsyncClient, server: FaultServer) -> None:
-    """The last answer's calls are not run: nobody would hear of them."""
+    """The last answer's calls are not run: their results would be lost."""
     ran = []
 
     def again(n: int = 0) -> int:

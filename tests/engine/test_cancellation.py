@@ -14,6 +14,8 @@ from support.leaks import assert_idle, assert_no_strays, replicas
 from support.server import FaultServer, Pause, Request, Stall
 from support.wire import DONE, END, HELLO, ROLE, answer, chat, chunk, embedded, error, head, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 
@@ -186,7 +188,7 @@ async def test_our_time_limit_within_the_callers(server: FaultServer, client: As
 
 
 async def test_the_server_notices_a_cancelled_call(server: FaultServer, client: AsyncClient) -> None:
-    """Cancelling closes the connection at once: generation does not go on for nobody."""
+    """Cancelling closes the connection at once: generation does not continue without a reader."""
     server.script([head() + chunk(token("a")), Stall()])
     task = asyncio.create_task(create(client))
     await asyncio.sleep(0.02)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nimclient.jobs.rows import Fields, Row, text_row
+from nimclient.jobs.rows import FieldNames, Row, text_row
 from nimclient.jobs.sources import item_row, json_row, plain_row
 
-FIELDS = Fields("text", "id")
+FIELDS = FieldNames("text", "id")
 
 
 def problem(row: Row) -> str:
@@ -33,7 +33,7 @@ def test_anything_else_is_no_id(value: object) -> None:
 
 def test_without_an_id_field_rows_go_by_their_number() -> None:
     """The id stays open here; the number is known where rows are counted."""
-    assert Fields("text", None).row({"text": "a", "id": "x"}, None).id is None
+    assert FieldNames("text", None).row({"text": "a", "id": "x"}, None).id is None
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_rows_differ_by_digest_when_they_differ() -> None:
     ("line", "words"), [(b"{", "not JSON"), (b"[1]", "no JSON object"), (b'{"text": "\xff", "id": "x"}', "not JSON")]
 )
 def test_a_broken_line_of_json_is_a_row_that_says_so(line: bytes, words: str) -> None:
-    """The job goes on."""
+    """The job continues."""
     row = json_row(line, FIELDS, 4)
     assert words in problem(row)
     assert row.line == 4
@@ -90,7 +90,7 @@ def test_items_are_texts_pairs_and_mappings() -> None:
 
 @pytest.mark.parametrize("item", [5, None, b"bytes", ("only",), ("x", "y", "z")])
 def test_other_items_are_rows_that_say_so(item: object) -> None:
-    """The job goes on."""
+    """The job continues."""
     assert "a row is a text, a pair (id, text) or a mapping" in problem(item_row(item, FIELDS))
 
 

@@ -33,7 +33,7 @@ class Dynamo:
     """A frontend with one worker, running inside `with`. `state` is a scratch folder; Unavailable when it will not start.
 
     `speedup` is the mocker's pace, 1 being a token every few milliseconds; `busy_above` the share of its key-value cache
-    above which the frontend refuses new requests.
+    above which the frontend rejects new requests.
     """
 
     def __init__(self, state: Path, *, speedup: float = 20, busy_above: float | None = None) -> None:
@@ -58,7 +58,7 @@ class Dynamo:
         try:
             address = ["--http-host", "127.0.0.1", "--http-port", str(self._port)]
             frontend = self._started("dynamo.frontend", *address, *router)
-            frontend.wait_until(lambda: says(f"{self.base_url}/models"), 30)
+            frontend.wait_until(lambda: says(f"{self.base_url}/models"), 180)
             self.start_worker()
         except BaseException:
             self._running.close()
@@ -72,10 +72,10 @@ class Dynamo:
         cache = ["--num-gpu-blocks-override", "256", "--block-size", "16", "--max-model-len", str(CONTEXT)]
         pace = ["--speedup-ratio", str(self._speedup)]
         self._worker = self._started("dynamo.mocker", *model, *cache, *pace)
-        self._worker.wait_until(lambda: says(f"{self.base_url}/models", MODEL), 30)
+        self._worker.wait_until(lambda: says(f"{self.base_url}/models", MODEL), 180)
 
     def kill_worker(self) -> None:
-        """Let the worker crash; the frontend goes on."""
+        """Let the worker crash; the frontend continues."""
         assert self._worker is not None
         self._worker.kill()
 

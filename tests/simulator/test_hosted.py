@@ -12,7 +12,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
-from nimclient.simulator.gateway import Gateway, RawResponse
+from nimclient.simulator.gateway import Gateway, PlatformResponse
 
 from .raw import CHAT, PARIS, slots
 
@@ -96,7 +96,7 @@ async def test_work_that_nobody_asks_for_is_dropped() -> None:
     async def work() -> None:
         pass
 
-    assert (await gateway.deliver("r", work, RawResponse(200), {}, "")).status == 202
+    assert (await gateway.deliver("r", work, PlatformResponse(200), {}, "")).status == 202
     now = 601.0
     assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer nvapi-x"}, b"", "")).status == 404
     await asyncio.sleep(0)
@@ -247,7 +247,7 @@ async def test_what_was_cancelled(platform: Open) -> None:
     ],
 )
 async def test_keys_have_a_shape(platform: Open, key: str | None, answered: str) -> None:
-    """A missing key is told in plain text, one that is none of NVIDIA's in problem JSON; both are 401."""
+    """A missing key is reported in plain text, one that is none of NVIDIA's in problem JSON; both are 401."""
     hosted = await platform()
     status, headers, said = await hosted.ask("POST", PATH, BODY, headers={"Authorization": key} if key else {})
     assert (status, headers["NVCF-STATUS"]) == (401, "errored")

@@ -42,7 +42,7 @@ def test_a_job_that_is_cancelled_before_it_began() -> None:
 
 
 def test_stopping_twice_does_nothing() -> None:
-    """A loop that has ended stays so; a job is refused there."""
+    """A loop that has ended stays so; a job is rejected there."""
     thread = LoopThread("test")
     thread.stop(2)
     thread.stop(2)
@@ -70,7 +70,7 @@ def test_an_error_that_nobody_waits_for_is_not_reported(caplog: pytest.LogCaptur
 
     job = Job(portal.PORTAL._running(), fail(), ended.set)
     job.start()
-    assert ended.wait(2)
+    assert ended.wait(60)
     del job
     assert run_in_portal(asyncio.sleep, 0, "done") == "done"
     assert caplog.records == []

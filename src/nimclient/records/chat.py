@@ -65,7 +65,7 @@ class Message(WireRecord):
         """The text of the content: of a list, its text parts joined; never None."""
         if isinstance(self.content, str):
             return self.content
-        return text_of_parts(self.content if isinstance(self.content, Sequence) else ())
+        return text_of_parts(self.content if isinstance(self.content, Sequence) else content_parts(self.content))
 
 
 def _none_if_nan(number: float) -> float | None:

@@ -1,7 +1,7 @@
-"""Text completions: a prompt continues as a chain over its own words, in vLLM's JSON.
+"""Text completions: a prompt is continued by a Markov chain over its own words, in vLLM's JSON.
 
 Each next word is one that followed the last word somewhere in the prompt, chosen by a generator seeded with the
-prompt and the seeds: grammatical by luck only, and the same every time. It never ends by itself.
+prompt and the seeds: grammatical by luck only, and the same every time. It only ends at the token limit or a stop string.
 """
 
 import random
@@ -19,13 +19,13 @@ from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
 from .text import count_tokens, pieces
 from .vocabulary import Vocabulary
-from .wire import DONE, Frame, Usage, event
+from .wire import DONE, Frame, TokenCounts, event
 
 DEFAULT_TOKENS: Final = 16
 MAX_PROMPTS: Final = 1024
 MAX_LOGPROBS: Final = 20
 
-_FALLBACK: Final = "the simulator writes on and on because nobody gave it any words to go by"
+_FALLBACK: Final = "the simulator repeats itself because the prompt has no words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Continuation:
 
 
 def read_completion(fields: Fields, vocabulary: Vocabulary) -> CompletionRequest:
-    """Check and collect a request; Rejection (400) names what is wrong."""
+    """Validate a request; Rejection (400) names what is wrong."""
     if fields.given("suffix") is not None:
         raise Rejection(400, "suffix is not currently supported", param="suffix")  # as in vLLM up to 0.25
     echo = fields.flag("echo")
@@ -108,7 +108,7 @@ def _complete(request: CompletionRequest, prompt: str, seed: int) -> Continuatio
 
 
 def continuation(prompt: str, tokens: int, seed: int) -> str:
-    """What comes after a prompt: at least `tokens` + 1 tokens, or nothing when none are wanted."""
+    """The continuation of a prompt: at least `tokens` + 1 tokens, or nothing if none are requested."""
     spelled = prompt.split()
     if len(spelled) < 2:
         spelled += _FALLBACK.split()
@@ -133,11 +133,11 @@ class CompletionWriter:
     model: str
     request_id: str
 
-    def tokens(self) -> Usage:
+    def tokens(self) -> TokenCounts:
         """The tokens of the whole answer; echoed tokens are the prompt's."""
         prompt = sum(map(count_tokens, self.request.prompts))
         complete = sum(len(completion.cut.tokens) for completion in self.completions)
-        return Usage(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
+        return TokenCounts(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
 
     def usage(self) -> dict[str, Any]:
         """The usage record of the whole answer."""
@@ -182,7 +182,7 @@ class CompletionWriter:
         }
 
     def frames(self) -> Iterator[Frame]:
-        """The stream: pieces of text (an echo first, whole), a finish chunk, usage if asked for, `[DONE]`."""
+        """The stream: pieces of text (an echo first, in one piece), a finish chunk, usage if requested, `[DONE]`."""
         streams = [list(self._texts(completion)) for completion in self.completions]
         last = max(0, *(len(texts) - 1 for texts in streams))
         for step in range(last + 1):

@@ -1,6 +1,6 @@
-"""The hosted platform in front of the models: work that is accepted and asked for, results that lie elsewhere, assets.
+"""The hosted platform in front of the models: accepted requests and polling, results at other addresses, assets.
 
-It holds what waits and what was uploaded, and knows nothing of models. All of it is at the simulator's own address: polls at
+It holds pending requests and uploads, and knows no models. Everything is at the simulator's own address: polls at
 /v1/status/ID (and /v2/nvcf/pexec/status/ID), assets at /v2/nvcf/assets, signed addresses below /storage/.
 """
 
@@ -35,8 +35,8 @@ _REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]
 
 
 @dataclass(slots=True)
-class RawResponse:
-    """An answer of the platform."""
+class PlatformResponse:
+    """A response of the platform."""
 
     status: int
     body: bytes = b""
@@ -46,18 +46,18 @@ class RawResponse:
 
 @dataclass(slots=True)
 class _Job:
-    """Work that somebody will ask for."""
+    """An accepted request."""
 
     task: "asyncio.Future[None]"
-    response: RawResponse
+    response: PlatformResponse
     asked: float
     patience: float
 
 
-def problem(status: int, title: str, detail: str) -> RawResponse:
-    """The platform's way to reject (RFC 7807)."""
+def problem(status: int, title: str, detail: str) -> PlatformResponse:
+    """An error response of the platform (RFC 7807)."""
     body = encoded({"type": "about:blank", "title": title, "status": status, "detail": detail})
-    return RawResponse(status, body, "application/problem+json")
+    return PlatformResponse(status, body, "application/problem+json")
 
 
 class Gateway:
@@ -71,21 +71,21 @@ class Gateway:
         self._functions = functions or {"functions": []}
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
-        self._results: dict[str, RawResponse] = {}
+        self._results: dict[str, PlatformResponse] = {}
         self._made = 0
 
     def serves(self, path: str) -> bool:
-        """Whether a path is one of the platform's own."""
+        """Whether a path belongs to the platform itself."""
         return _STATUS.fullmatch(path) is not None or path == _FUNCTIONS or path.startswith((_ASSETS, _STORAGE))
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
-    ) -> RawResponse:
-        """The answer of one of its own paths. `root` is the simulator's address."""
-        if path.startswith(_STORAGE):  # another server, which knows nothing of the platform's ids
+    ) -> PlatformResponse:
+        """The response of one of its own paths. `root` is the simulator's address."""
+        if path.startswith(_STORAGE):  # another server, which does not know the platform's ids
             response = self._storage(method, path, query, headers, data)
             unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
-            return RawResponse(response.status, response.body, response.content_type, unmarked)
+            return PlatformResponse(response.status, response.body, response.content_type, unmarked)
         try:
             check_key(headers)
         except Rejection:
@@ -95,31 +95,31 @@ class Gateway:
         if found := _STATUS.fullmatch(path):
             request_id = found[1] or found[2]
             response = await self._poll(request_id, headers, root)
-            return RawResponse(
+            return PlatformResponse(
                 response.status, response.body, response.content_type, {"NVCF-REQID": request_id, **response.headers}
             )
         return self._assets(method, path.removeprefix(_ASSETS).removeprefix("/"), data, root)
 
     def close(self) -> None:
-        """Give up what nobody will ask for any more."""
+        """Cancel all pending requests."""
         for job in self._jobs.values():
             job.task.cancel()
         self._jobs.clear()
 
-    # work ---------------------------------------------------------------------------------------------------------
+    # requests ---------------------------------------------------------------------------------------------------------
 
     async def deliver(
         self,
         request_id: str,
         work: Callable[[], Awaitable[None]],
-        response: RawResponse,
+        response: PlatformResponse,
         headers: Mapping[str, str],
         root: str,
-    ) -> RawResponse:
-        """The response when the work is done in time, else 202. Rejection (400) for a time that is none."""
+    ) -> PlatformResponse:
+        """The response if the work finishes in time, else 202. Rejection (400) for an invalid time."""
         window = _seconds(headers, DEFAULT_WINDOW)
         if self._faults.take("unnamed"):
-            return RawResponse(202, headers={"NVCF-REQID": ""})
+            return PlatformResponse(202, headers={"NVCF-REQID": ""})
         stuck = self._faults.take("stuck")
         deferred = self._faults.take("accepted") or stuck
         task = asyncio.ensure_future(_run(work, for_ever=stuck))
@@ -128,7 +128,7 @@ class Gateway:
         self._jobs[request_id] = _Job(task, response, self._clock(), max(2.0 * window, MIN_PATIENCE))
         return _accepted()
 
-    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> RawResponse:
+    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> PlatformResponse:
         try:
             seconds = _seconds(headers, DEFAULT_POLL)
         except Rejection as rejection:
@@ -149,19 +149,19 @@ class Gateway:
         self._jobs.pop(request_id, None)
         return self._finished(request_id, job.response, root)
 
-    def _finished(self, request_id: str, response: RawResponse, root: str) -> RawResponse:
-        """The response itself, or where it lies."""
+    def _finished(self, request_id: str, response: PlatformResponse, root: str) -> PlatformResponse:
+        """The response itself, or its address."""
         zipped = self._faults.take("zipped")
         if not (zipped or self._faults.take("moved") or len(response.body) > MAX_RESULT):
             return response
         self._results[request_id] = _archive(request_id, response) if zipped else response
         location = f"{root}{_STORAGE}results/{request_id}?X-Amz-Signature=simulated"
-        return RawResponse(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
+        return PlatformResponse(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
 
     # assets -------------------------------------------------------------------------------------------------------
 
     def check_assets(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raise Rejection for a body that refers to an asset which its header does not name, or that is not there."""
+        """Raise Rejection for a body with an asset that its header does not name, or that does not exist."""
         named = [name for name in headers.get("nvcf-input-asset-references", "").split(",") if name]
         for name in named:
             if name not in self.assets or self.assets[name].data is None:
@@ -170,7 +170,7 @@ class Gateway:
             if name not in named:
                 raise Rejection(400, f"Asset '{name}' is not among the NVCF-INPUT-ASSET-REFERENCES")
 
-    def _assets(self, method: str, name: str, data: bytes, root: str) -> RawResponse:
+    def _assets(self, method: str, name: str, data: bytes, root: str) -> PlatformResponse:
         if not name:
             if method == "POST":
                 return self._make_asset(data, root)
@@ -179,10 +179,10 @@ class Gateway:
             return problem(404, "Not Found", f"Asset '{name}' not found")
         if method == "DELETE":
             del self.assets[name]
-            return RawResponse(204)
+            return PlatformResponse(204)
         return _json({"asset": self.assets[name].describe()})
 
-    def _make_asset(self, data: bytes, root: str) -> RawResponse:
+    def _make_asset(self, data: bytes, root: str) -> PlatformResponse:
         fields: Any = None
         with suppress(orjson.JSONDecodeError):
             fields = orjson.loads(data)
@@ -198,8 +198,8 @@ class Gateway:
 
     def _storage(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes
-    ) -> RawResponse:
-        """What lies at a signed address. It is as strict as S3: the signature and nothing else opens it."""
+    ) -> PlatformResponse:
+        """The object at a signed address. As in S3, the signature must be the only credential."""
         kind, _, name = path.removeprefix(_STORAGE).partition("/")
         if "authorization" in headers:
             return _xml(400, "InvalidArgument", "Only one auth mechanism allowed")
@@ -216,7 +216,7 @@ class Gateway:
         if signed != (asset.content_type, asset.description):
             return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
         asset.data = data
-        return RawResponse(200, content_type="application/xml")
+        return PlatformResponse(200, content_type="application/xml")
 
 
 def _seconds(headers: Mapping[str, str], default: int) -> int:
@@ -229,7 +229,7 @@ def _seconds(headers: Mapping[str, str], default: int) -> int:
 
 
 async def _done(task: "asyncio.Future[None]", seconds: float, *, keep: bool = False) -> bool:
-    """Whether the work is done in time. Who leaves ends it, unless it is to be kept."""
+    """Whether the work finishes in time. A disconnect cancels it, unless it is to be kept."""
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
     except asyncio.CancelledError:
@@ -245,21 +245,21 @@ async def _run(work: Callable[[], Awaitable[None]], *, for_ever: bool) -> None:
         await asyncio.Event().wait()
 
 
-def _accepted() -> RawResponse:
-    return RawResponse(202, headers={"NVCF-STATUS": "in-progress"})
+def _accepted() -> PlatformResponse:
+    return PlatformResponse(202, headers={"NVCF-STATUS": "in-progress"})
 
 
-def _archive(request_id: str, response: RawResponse) -> RawResponse:
+def _archive(request_id: str, response: PlatformResponse) -> PlatformResponse:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{request_id}.response", response.body)
-    return RawResponse(200, buffer.getvalue(), "application/zip")
+    return PlatformResponse(200, buffer.getvalue(), "application/zip")
 
 
-def _json(body: dict[str, Any]) -> RawResponse:
-    return RawResponse(200, encoded(body))
+def _json(body: dict[str, Any]) -> PlatformResponse:
+    return PlatformResponse(200, encoded(body))
 
 
-def _xml(status: int, code: str, message: str) -> RawResponse:
+def _xml(status: int, code: str, message: str) -> PlatformResponse:
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return RawResponse(status, body.encode(), "application/xml")
+    return PlatformResponse(status, body.encode(), "application/xml")

@@ -1,11 +1,11 @@
-"""What a server tells Prometheus about its requests, under vLLM's names (a NIM 2.x passes them on) or Dynamo's."""
+"""The Prometheus metrics of a server, under vLLM's names (a NIM 2.x passes them on) or Dynamo's."""
 
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from .wire import Usage
+from .wire import TokenCounts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 VLLM_METRICS: Final[Mapping[str, str]] = {
@@ -64,8 +64,8 @@ class Metrics:
         self._finished: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._histograms: defaultdict[tuple[str, str], _Histogram] = defaultdict(_Histogram)
 
-    def observe(self, model: str, usage: Usage, first: float, whole: float) -> None:
-        """Count one request that was answered; `first` and `whole` are the seconds to its first and its last token."""
+    def observe(self, model: str, usage: TokenCounts, first: float, whole: float) -> None:
+        """Count one answered request; `first` and `whole` are the seconds to its first and its last token."""
         for name, count in (
             ("prompt", usage.prompt_tokens),
             ("generated", usage.completion_tokens),
@@ -83,7 +83,7 @@ class Metrics:
             self._histograms["itl", model].observe((whole - first) / gaps, gaps)
 
     def text(self, model: str, running: int, waiting: int) -> str:
-        """The text that Prometheus reads. `model` is the one that requests in flight are shown for."""
+        """The metrics as Prometheus text. `model` is the label of requests in flight."""
         return "\n".join([*self._lines(model, running, waiting), ""])
 
     def _lines(self, model: str, running: int, waiting: int) -> Iterator[str]:

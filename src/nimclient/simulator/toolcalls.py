@@ -1,8 +1,8 @@
 """Tool calls: which tools are called, and with what arguments.
 
-With `tool_choice` "required" or a name a tool is always called, one that was not called yet where there is one. With
-"auto", by a rule of the simulator's own, one is called when no tool was called yet and its name or its description shares
-a word with the question, or the question surely has a value for one of its arguments. Several are called at once for a
+With `tool_choice` "required" or a name a tool is always called, preferably one that was not called yet. With
+"auto", by a rule of the simulator, one is called if no tool was called yet and its name or its description shares
+a word with the question, or the question has a certain value for one of its arguments. Several are called at once for a
 series of names and for several tools named in the question.
 """
 
@@ -22,7 +22,7 @@ _CHOICES: Final = ("auto", "none", "required")
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class OfferedTool:
     """One function the caller offers; `parameters` is a JSON schema, or None for no arguments."""
 
     name: str
@@ -34,13 +34,13 @@ class Tool:
 class ToolOffer:
     """The tools of a request; `choice` is "auto", "none", "required" or "named" (then there is exactly one tool)."""
 
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[OfferedTool, ...] = ()
     choice: str = "none"
     parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class WrittenCall:
     """One call: the tool's name and its arguments as JSON text."""
 
     name: str
@@ -53,7 +53,7 @@ class ToolCall:
 
 
 def read_tools(fields: Fields) -> ToolOffer:
-    """The tools and the choice among them; Rejection (400) by vLLM's rules."""
+    """The tools and the tool choice; Rejection (400) by vLLM's rules."""
     specs = fields.objects("tools")
     if specs == []:
         raise bad_field("tools", "must not be an empty list; leave it out instead.")
@@ -71,15 +71,15 @@ def read_tools(fields: Fields) -> ToolOffer:
     return ToolOffer(tools, choice, parallel)
 
 
-def _read_tool(spec: dict[str, Any]) -> Tool:
+def _read_tool(spec: dict[str, Any]) -> OfferedTool:
     function = Fields(spec, "tools").object("function")
     if function is None:
         raise Fields(spec, "tools").missing("function")
     inner = Fields(function, "tools.function")
-    return Tool(inner.need_text("name"), inner.text("description") or "", inner.object("parameters"))
+    return OfferedTool(inner.need_text("name"), inner.text("description") or "", inner.object("parameters"))
 
 
-def _named(tools: tuple[Tool, ...], choice: dict[str, Any]) -> Tool:
+def _named(tools: tuple[OfferedTool, ...], choice: dict[str, Any]) -> OfferedTool:
     name = Fields(Fields(choice, "tool_choice").object("function") or {}, "tool_choice.function").need_text("name")
     for tool in tools:
         if tool.name == name:
@@ -87,8 +87,8 @@ def _named(tools: tuple[Tool, ...], choice: dict[str, Any]) -> Tool:
     raise bad_field("tool_choice", f"the tool {name} is not among `tools`.")
 
 
-def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[ToolCall, ...]:
-    """The calls an answer makes, none for an answer in words. `called` are the tools called since the question."""
+def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[WrittenCall, ...]:
+    """The tool calls of an answer; none for an answer in text. `called` are the tools called since the question."""
     if offer.choice == "none" or (offer.choice == "auto" and called):
         return ()
     asked = set(content_stems(question))
@@ -103,16 +103,16 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     return tuple(call for tool in tools for call in _calls_of(tool, question, parallel=offer.parallel))
 
 
-def _fit(tool: Tool, asked: set[str], values: Values) -> int:
-    """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
+def _fit(tool: OfferedTool, asked: set[str], values: Values) -> int:
+    """The score of a tool: the words it shares with the question, plus one for an argument with a certain value."""
     shared = asked.intersection(content_stems(f"{tool.name} {tool.description}"))
     return len(shared) + any(map(values.knows, _properties(tool)))
 
 
-def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
-    """The other tools whose names share a word with the question that no tool before them shares."""
+def _also_named(tools: Sequence[OfferedTool], best: OfferedTool, asked: set[str]) -> list[OfferedTool]:
+    """The other tools whose names share a word with the question that no earlier tool shares."""
     named = set(content_stems(best.name))
-    others: list[Tool] = []
+    others: list[OfferedTool] = []
     for tool in tools:
         own = asked.intersection(content_stems(tool.name)) - named
         if tool is not best and own:
@@ -121,19 +121,19 @@ def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool
     return others
 
 
-def _calls_of(tool: Tool, question: str, *, parallel: bool) -> list[ToolCall]:
-    """One call; one for each name of a series ("Paris and Rome") when the tool takes a single text."""
+def _calls_of(tool: OfferedTool, question: str, *, parallel: bool) -> list[WrittenCall]:
+    """One call, or one for each name of a series ("Paris and Rome") if the tool takes a single text."""
     questions = one_by_one(question) if parallel and _takes_one_text(tool) else [question]
-    return [ToolCall(tool.name, _arguments(tool, question)) for question in questions]
+    return [WrittenCall(tool.name, _arguments(tool, question)) for question in questions]
 
 
-def _properties(tool: Tool) -> dict[str, Any]:
-    """The properties of a tool's parameters, none where they are not as they must be."""
+def _properties(tool: OfferedTool) -> dict[str, Any]:
+    """The properties of a tool's parameters, none if they are invalid."""
     found = (tool.parameters or {}).get("properties")
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _takes_one_text(tool: Tool) -> bool:
+def _takes_one_text(tool: OfferedTool) -> bool:
     properties = _properties(tool)
     required = cast("list[Any]", (tool.parameters or {}).get("required") or list(properties))
     wanted = properties.get(required[0]) if len(required) == 1 else None
@@ -141,7 +141,7 @@ def _takes_one_text(tool: Tool) -> bool:
     return schema.get("type") == "string" and "enum" not in schema
 
 
-def _arguments(tool: Tool, question: str) -> str:
+def _arguments(tool: OfferedTool, question: str) -> str:
     if tool.parameters is None:
         return "{}"
     try:

@@ -1,4 +1,4 @@
-"""Answers on their way out: JSON bodies and server-sent events, and when they are due. No HTTP here."""
+"""Encoded answers: JSON bodies and server-sent events, and when they are due. No HTTP."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
-    """The tokens of one request, of which `cached_tokens` of the prompt came from the cache, and why each choice ended."""
+class TokenCounts:
+    """The tokens of one request, with `cached_tokens` of the prompt from the cache, and why each choice ended."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -26,16 +26,16 @@ class Usage:
     cached_tokens: int = 0
 
 
-NOTHING_USED: Final = Usage()
+NOTHING_USED: Final = TokenCounts()
 
 
 @dataclass(frozen=True, slots=True)
 class PlainResponse:
-    """One body; `tokens` is how many tokens the longest choice took, each of which is waited for."""
+    """One body; `tokens` is the number of tokens of the longest choice, which determines when it is due."""
 
     body: dict[str, Any] | list[dict[str, Any]]
     tokens: int = 0
-    usage: Usage = NOTHING_USED
+    usage: TokenCounts = NOTHING_USED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StreamedResponse:
     """A stream of server-sent events."""
 
     frames: Iterator[Frame]
-    usage: Usage = NOTHING_USED
+    usage: TokenCounts = NOTHING_USED
 
 
 Response = PlainResponse | StreamedResponse
