@@ -11,7 +11,7 @@ import pytest
 from nimclient import plot
 from nimclient.errors import ConfigurationError
 from nimclient.jobs import JobReport
-from nimclient.plot._progress import WINDOWS, rates_of, refused
+from nimclient.plot._progress import WINDOWS, rates_of, throttled
 from nimclient.records import Vectors
 from nimclient.records.progress import Progress
 
@@ -23,9 +23,9 @@ def event(seconds: float, done: int, refusals: int = 0, **fields: Any) -> Progre
 def test_refusals_are_marked_where_they_were_told() -> None:
     """Each event that tells of more refusals than the one before is a mark, the first one too."""
     history = [event(1.0, 1, 2), event(2.0, 2, 2), event(3.0, 3, 5)]
-    assert refused(history) == [(history[0], 2), (history[2], 3)]
-    assert refused(history[1:2]) == [(history[1], 2)]
-    assert refused([event(1.0, 1), event(2.0, 2)]) == []
+    assert throttled(history) == [(history[0], 2), (history[2], 3)]
+    assert throttled(history[1:2]) == [(history[1], 2)]
+    assert throttled([event(1.0, 1), event(2.0, 2)]) == []
 
 
 def test_throughput_is_that_of_equal_stretches() -> None:
@@ -40,7 +40,7 @@ def test_throughput_is_that_of_equal_stretches() -> None:
 
 
 def test_too_little_is_no_picture() -> None:
-    """Fewer than two events are refused, before anything is imported."""
+    """Fewer than two events are throttled, before anything is imported."""
     with pytest.raises(ConfigurationError, match="two events"):
         plot.pacing([event(1.0, 1)])
 
@@ -53,14 +53,14 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_picture_is_drawn() -> None:
-    """Limit, what was in flight, refusals and throughput: two panels."""
+    """Limit, what was in flight, throttled requests and throughput: two panels."""
     pytest.importorskip("matplotlib")
     history = [event(0.1 * number, number, number // 40, limit=16, in_flight=number % 16) for number in range(200)]
     upper, lower = plot.pacing(history, title="a job").axes
     assert [text.get_text() for text in upper.get_legend().get_texts()] == [
         "in flight",
         "limit",
-        "refusals (4 of 203 requests)",
+        "throttled (4 of 203 requests)",
     ]
     assert lower.get_ylabel() == "items a second"
     calm = [event(0.0, 0, limit=None), event(1.0, 1, limit=None)]
