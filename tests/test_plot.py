@@ -21,7 +21,7 @@ def event(seconds: float, done: int, refusals: int = 0, **fields: Any) -> Progre
 
 
 def test_refusals_are_marked_where_they_were_told() -> None:
-    """Each event that tells of more refusals than the one before is a mark, the first one too."""
+    """Each event with more throttled requests than the one before is a mark, the first one too."""
     history = [event(1.0, 1, 2), event(2.0, 2, 2), event(3.0, 3, 5)]
     assert throttled(history) == [(history[0], 2), (history[2], 3)]
     assert throttled(history[1:2]) == [(history[1], 2)]
@@ -40,7 +40,7 @@ def test_throughput_is_that_of_equal_stretches() -> None:
 
 
 def test_too_little_is_no_picture() -> None:
-    """Fewer than two events are throttled, before anything is imported."""
+    """Fewer than two events are rejected, before anything is imported."""
     with pytest.raises(ConfigurationError, match="two events"):
         plot.pacing([event(1.0, 1)])
 
@@ -198,7 +198,7 @@ def test_reports_of_jobs_as_text() -> None:
 
 @pytest.mark.parametrize("drawn", ["latency", "throughput", "benchmark", "pacing"])
 def test_pictures_from_saved_json(drawn: str, tmp_path: Path) -> None:
-    """Each draws without a window from a file of JSON, a benchmark or a line an event, and saves it where it is told."""
+    """Each draws without a window from a file of JSON, a benchmark or a line an event, and saves it at `path`."""
     lines = "".join(json.dumps({"event": "progress", **one.to_dict()}) + "\n" for one in JOB)
     (tmp_path / "events.jsonl").write_text(lines)
     (tmp_path / "bench.json").write_text(json.dumps(BENCH))

@@ -1,7 +1,7 @@
 """How similar texts are, from their vectors: a heat map, and the same as text."""
 
 # pyright: reportUnknownMemberType=false
-# matplotlib's own types leave the keyword arguments of what it draws open
+# matplotlib leaves keyword arguments untyped
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_NUMBERED_CELLS = 400  # of a heat map: in more the numbers would not be readable
 
 VectorsLike: TypeAlias = Vectors | Sequence[Sequence[float]] | Mapping[str, Any]
-"""Vectors, lists of numbers, or what `Vectors.to_dict` gives and JSON keeps."""
+"""Vectors, lists of numbers, or the JSON form of `Vectors.to_dict`."""
 
 _MOST_LABEL = 40
 _INCHES_A_LETTER = 0.09
@@ -39,12 +39,12 @@ def similarity(
     """Draw the cosine of each query (a row) with each document (a column), as a heat map with its numbers.
 
     Args:
-        queries: Vectors, lists of numbers, or `Vectors.to_dict()` as JSON has kept it.
+        queries: Vectors, lists of numbers, or `Vectors.to_dict()` as decoded from JSON.
         documents: The same, of as many dimensions.
-        rows: What to write beside the rows; None: their numbers.
-        columns: What to write below the columns.
-        title: Above it all.
-        path: Where to save it, by its ending: .png, .svg or .pdf.
+        rows: Labels of the rows; None: their numbers.
+        columns: Labels of the columns.
+        title: The title.
+        path: The file to save it to: .png, .svg or .pdf.
 
     Raises:
         ConfigurationError: Where matplotlib is not installed, for labels of another count, and for vectors that do not
@@ -76,7 +76,7 @@ def similarity_table(
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> str:
-    """The same as text for a terminal, each number with a shade of its size; needs nothing installed."""
+    """The same as text for a terminal, each number shaded by its size; needs no extra."""
     cosines, row_labels, column_labels = _compared(queries, documents, rows, columns)
     cells = [[f"{shade(value)} {_number(value)}" for value in line] for line in cosines]
     names = [str(number + 1) for number in range(len(column_labels))]
