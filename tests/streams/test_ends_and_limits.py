@@ -137,6 +137,7 @@ def test_total_fires_in_a_blocking_loop() -> None:
     assert count < MANY
 
 
+@pytest.mark.real_time
 async def test_a_stream_that_never_waits_lets_other_tasks_run() -> None:
     """Tokens and comments that are always there do not hold up the loop."""
     transport = FakeTransport(lambda request: [*[EVENT] * 20_000, *[EMPTY] * 20_000, "[DONE]"])
