@@ -30,15 +30,15 @@ def enter(pacer, now):
 
 
 def ask(pacer, now):
-    """What a new slice is told."""
+    """What a new slice is answered."""
     return pacer.enter(now, Ticket())
 
 
 def refuse(pacer, now, error=BUSY, waited=0.0, random=never):
-    """A request is sent, whatever the gate says, and refused at the same moment."""
+    """A request is sent, whatever the gate says, and throttled at the same moment."""
     pacer.in_flight += 1
     pacer.sent += 1
-    return pacer.refused(now, Ticket(pacer.sent, now, waited=waited), error, random)
+    return pacer.throttled(now, Ticket(pacer.sent, now, waited=waited), error, random)
 
 
 def test_places_are_given_up_to_the_limit():
@@ -52,10 +52,10 @@ def test_places_are_given_up_to_the_limit():
     pacer.succeeded(1.0, turns[0], 1.0)
     turns[0] = enter(pacer, 1.0)
     assert ask(pacer, 1.0) == inf
-    assert pacer.refused(1.0, turns[0], BUSY, never) == 0.5
+    assert pacer.throttled(1.0, turns[0], BUSY, never) == 0.5
     assert pacer.enter(1.5, turns[0]) == 0.0
     assert ask(pacer, 1.5) == inf
-    assert (pacer.limit, pacer.in_flight, pacer.sent, pacer.refusals) == (2, 2, 5, 1)
+    assert (pacer.limit, pacer.in_flight, pacer.sent, pacer.throttles) == (2, 2, 5, 1)
 
 
 def test_an_untold_concurrency_starts_in_the_middle():
@@ -76,7 +76,7 @@ def test_patience_is_that_of_the_policy(patience, expected):
 
 
 def test_a_refusal_pauses_everyone():
-    """One refused slice closes the gate of a fixed window for all; it opens when the time has come."""
+    """One throttled slice closes the gate of a fixed window for all; it opens when the time has come."""
     pacer = Pacer(RetryPolicy(), 4)
     assert refuse(pacer, 100.0) == 0.5
     assert ask(pacer, 100.0) == 0.5
@@ -85,16 +85,16 @@ def test_a_refusal_pauses_everyone():
 
 
 def test_refusals_of_one_burst_count_once():
-    """What was sent before the gate closed may be refused, too; that does not make the pause longer."""
+    """What was sent before the gate closed may be throttled, too; that does not make the pause longer."""
     pacer = Pacer(RetryPolicy(), 16)
     turns = [enter(pacer, 10.0) for _ in range(16)]
-    assert [pacer.refused(10.0, turn, BUSY, never) for turn in turns] == [0.5] * 16
+    assert [pacer.throttled(10.0, turn, BUSY, never) for turn in turns] == [0.5] * 16
     assert ask(pacer, 10.0) == 0.5
     assert refuse(pacer, 10.5) == 1.0
 
 
 def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
-    """The pause doubles with every refusal that follows an open gate, and starts over after a success."""
+    """The pause doubles with every throttle that follows an open gate, and starts over after a success."""
     pacer = Pacer(RetryPolicy(), 4)
     now, pauses = 0.0, []
     for _ in range(10):
@@ -106,7 +106,7 @@ def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
 
 
 def test_a_policy_without_delays_pauses_all_the_same():
-    """A server that refuses everything is not asked as fast as the wire allows."""
+    """A server that throttles everything is not asked as fast as the wire allows."""
     pacer = Pacer(RetryPolicy(first_delay=0.0, max_delay=0.0), 4)
     assert refuse(pacer, 0.0) == pytest.approx(MIN_PAUSE)
 
@@ -125,21 +125,21 @@ def test_the_servers_retry_after_is_the_pause(concurrency):
 
 
 def test_a_window_that_is_found_out_does_not_pause_while_something_is_in_flight():
-    """The refused slice goes on when a sibling is done: the cut is what keeps it waiting, not the time."""
+    """The throttled slice continues when a sibling is done: the cut is what keeps it waiting, not the time."""
     pacer = Pacer(RetryPolicy())
     first, second, third = (enter(pacer, 0.0) for _ in range(3))
-    assert pacer.refused(0.0, third, limited(), never) == 0.0
+    assert pacer.throttled(0.0, third, limited(), never) == 0.0
     assert (pacer.limit, pacer.enter(0.0, third)) == (2, inf)
     pacer.succeeded(1.0, first, 1.0)
     assert pacer.enter(1.0, third) == 0.0
-    assert pacer.refused(1.0, third, limited(), never) == 0.0
+    assert pacer.throttled(1.0, third, limited(), never) == 0.0
     pacer.left()
     assert pacer.enter(1.0, second) == 0.0
-    assert pacer.refused(1.0, second, limited(), never) > 0.0
+    assert pacer.throttled(1.0, second, limited(), never) > 0.0
 
 
 def test_patience_is_spent_by_the_slices_own_refusals():
-    """A slice may wait for `patience` seconds in all; the refusal after that is its failure."""
+    """A slice may wait for `patience` seconds in all; the throttle after that is its failure."""
     pacer = Pacer(RetryPolicy(patience=10), 4)
     enter(pacer, 0.0)
     assert refuse(pacer, 0.0, limited(4), waited=6.0) == 4.0
@@ -151,18 +151,18 @@ def test_waiting_counts_from_the_refusal_to_the_next_attempt():
     pacer = Pacer(RetryPolicy(max_delay=8))
     siblings = [enter(pacer, 0.0) for _ in range(4)]
     turn = enter(pacer, 0.0)
-    assert pacer.refused(0.0, turn, BUSY, never) == 0.0
+    assert pacer.throttled(0.0, turn, BUSY, never) == 0.0
     pacer.succeeded(3.0, siblings[0], 1.0)
     assert pacer.enter(3.0, turn) == 0.0
     assert turn.waited == 3.0
-    assert pacer.refused(4.0, turn, BUSY, never) == 0.0
+    assert pacer.throttled(4.0, turn, BUSY, never) == 0.0
     pacer.succeeded(1000.0, siblings[1], 1.0)
     assert pacer.enter(1000.0, turn) == 0.0
     assert turn.waited == 11.0
 
 
 def test_an_outage_longer_than_the_patience_fails_every_slice():
-    """What is refused after the server took nothing for `patience` seconds is not held for as long again."""
+    """What is throttled after the server took nothing for `patience` seconds is not held for as long again."""
     pacer = Pacer(RetryPolicy(patience=10), 4)
     now = 0.0
     while (pause := refuse(pacer, now)) is not None:
@@ -203,7 +203,7 @@ def test_a_server_that_takes_nothing_for_a_while_is_not_asked_with_every_answer(
     pacer.succeeded(0.4, turns.pop(), 1.0)
     for low, high in ((0.0, 0.0), (0.0, 0.0), (0.2, 0.3)):
         again = turns.pop()
-        pause = pacer.refused(1.0, again, BUSY, never)
+        pause = pacer.throttled(1.0, again, BUSY, never)
         assert pause is not None
         assert low <= pause <= high
         while pacer.in_flight >= pacer.limit:

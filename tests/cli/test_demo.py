@@ -17,7 +17,7 @@ EMBED = "nvidia/nv-embedqa-e5-v5"
 
 
 class OneModel(BaseHTTPRequestHandler):
-    """A vLLM with one chat model that nobody has heard of."""
+    """A vLLM with one unknown chat model."""
 
     def do_GET(self) -> None:
         self._answer(200, {"object": "list", "data": [{"id": "my-llama", "object": "model"}]})
@@ -89,7 +89,7 @@ def test_the_whole_demo(spawn, tmp_path: Path):
 
 
 def test_kept_files_fit_each_other(run, url, tmp_path: Path):
-    """vectors.f32, texts.jsonl and meta.json hold the same rows; a second run writes them anew."""
+    """vectors.f32, texts.jsonl and meta.json hold the same rows; a second run writes them again."""
     for count in (50, 20):
         assert (
             run("demo", "--texts", str(count), "--out", "a/b", "--base-url", url, "--embedding-model", EMBED).code == 0
@@ -153,7 +153,7 @@ def test_the_answer_is_grounded_in_the_hits(run, sim):
 
 
 def test_a_smaller_corpus_on_the_hosted_catalog(run, url, monkeypatch):
-    """The hosted catalog, which takes forty requests a minute, gets 640 texts unless told otherwise, and that is said."""
+    """The hosted catalog, which takes forty requests a minute, gets 640 texts by default, and that is said."""
     monkeypatch.setattr(demo, "is_hosted", lambda base_url: True)
     ran = run("demo", "--base-url", url, "--json")
     assert json.loads(ran.out)["texts"] == 640
@@ -188,7 +188,12 @@ def test_only_chat(run, one_model):
     value = json.loads(ran.out)
     assert ran.code == 1
     assert "No embedding model" in ran.err
-    assert (value["texts"], value["answer"], value["models"]["chat"]) == (None, "Quite.", "my-llama")
+    assert (value["texts"], value["answer"], value["models"]["chat"], value["sources"]) == (
+        None,
+        "Quite.",
+        "my-llama",
+        [],
+    )
 
 
 def test_only_embeddings(run, url):
@@ -258,6 +263,24 @@ def test_links_in_the_place_of_kept_files_are_not_followed(run, url, tmp_path: P
     assert precious.read_text() == "precious"
 
 
-def test_without_excerpts_the_question_stands_alone():
-    """Without search results the question is asked alone."""
-    assert demo.messages_about("Why?", []) == [("user", "Why?")]
+def test_the_answer_cites_what_it_is_from(run, sim):
+    """The best of the reranked hits are numbered excerpts, a language is asked for, and the sources are listed."""
+    ran = run("demo", *FEW, "--base-url", sim.base_url, "--language", "German", "--query", "read CSV files", "--json")
+    system = sim.requests[-1].json["messages"][0]["content"]
+    assert "in German" in system
+    assert "[1] " in system
+    assert "/v1/ranking" in [request.path for request in sim.requests]
+    value = json.loads(ran.out)
+    cited = [source.partition("] ") for source in value["sources"]]
+    assert cited
+    for number, closing, name in cited:
+        assert f"{number}{closing}{name}" in system
+        assert number + "]" in value["answer"]
+
+
+def test_without_a_reranker_the_search_decides(run):
+    """A server that has no reranker answers from the best hits, and the demo says so."""
+    with SimulatorThread(Simulator(models=[CHAT, EMBED])) as url:
+        ran = run("demo", *FEW, "--base-url", url)
+    assert ran.code == 0
+    assert "No reranking model" in ran.err

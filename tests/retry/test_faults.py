@@ -1,4 +1,4 @@
-"""Every refusal becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
+"""Every rejection becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
 
 import copy
 import json
@@ -14,8 +14,8 @@ from nimclient._retry.faults import (
     Fault,
     fault_of,
     is_fault_event,
+    raise_plain_fault,
     read_fault,
-    refuse_plain_fault,
     status_error,
     stream_fault,
 )
@@ -445,7 +445,7 @@ META = ResponseMeta(200, Headers([(b"Retry-After", b"2"), (b"x-request-id", b"r-
 def test_an_error_object_in_a_200_is_the_status_that_its_code_says(code, kind, status):
     """A gateway that answers 200 and then an error object is read as if it had answered with the code; headers count."""
     with pytest.raises(kind) as caught:
-        refuse_plain_fault({"error": {"message": "no room", "code": code}}, META, "POST /v1/chat/completions")
+        raise_plain_fault({"error": {"message": "no room", "code": code}}, META, "POST /v1/chat/completions")
     assert caught.value.status == status
     assert "no room" in caught.value.message
     assert "stream" not in caught.value.message
@@ -456,8 +456,8 @@ def test_an_error_object_in_a_200_is_the_status_that_its_code_says(code, kind, s
 
 def test_what_is_no_error_object_passes():
     """An answer, and one with a null error beside it, are no faults."""
-    refuse_plain_fault({"choices": [], "error": None}, META, "POST /x")
-    refuse_plain_fault({"data": [], "message": "ok"}, META, "POST /x")
+    raise_plain_fault({"choices": [], "error": None}, META, "POST /x")
+    raise_plain_fault({"data": [], "message": "ok"}, META, "POST /x")
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -542,7 +542,7 @@ json_bodies = st.recursive(
 @settings(deadline=None)
 @given(json_bodies, st.integers(400, 999))
 def test_any_json_body_gives_an_error(body, status):
-    """No JSON body makes the reading of a refusal fail, and its text is one line."""
+    """No JSON body makes the reading of a rejection fail, and its text is one line."""
     error = refusal(status, json.dumps(body))
     assert error.status == status
     assert len(error.message.splitlines()) == 1

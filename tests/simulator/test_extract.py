@@ -131,3 +131,11 @@ def test_thinking_is_switched_in_words(text: str, wanted: bool) -> None:
     assert wants_thinking(messages) is wanted
     assert wants_thinking([PlainMessage("assistant", text)]) is False
     assert take_apart([PlainMessage("user", f"Why? {text}")]).question == "Why?"
+
+
+def test_numbered_excerpts_are_cited() -> None:
+    """A sentence quoted from an excerpt that begins with its number is followed by that number."""
+    system = "Reply briefly.\n\n[1] Cats purr. They sleep a lot.\n\n[2] Dogs bark.\nDogs fetch sticks?"
+    assert _answer(("system", system), ("user", "Do dogs bark?")).endswith("Dogs bark. [2]")
+    assert _answer(("system", system), ("user", "Who sleeps a lot?")).endswith("They sleep a lot. [1]")
+    assert _answer(("system", "It costs [1] euro."), ("user", "What is the cost?")).endswith("It costs [1] euro.")

@@ -22,11 +22,11 @@ class Server(Protocol):
     """Takes requests in the order of their arrival."""
 
     def arrive(self, now: float) -> float | None:
-        """When the request will be done; None: refused."""
+        """When the request will be done; None: throttled."""
         ...
 
     def retry_after(self, now: float) -> float | None:
-        """What a refusal asks for."""
+        """The Retry-After of throttling."""
         ...
 
 
@@ -44,7 +44,7 @@ class Service:
 
 @define
 class Slots:
-    """At most `slots(now)` at once; more are refused."""
+    """At most `slots(now)` at once; more are throttled."""
 
     slots: Callable[[float], int]
     service: Service
@@ -171,7 +171,7 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
         else:
             run.refused += 1
             error = RateLimitError("busy", status=429, retry_after=server.retry_after(now))
-            if pacer.refused(now, turn, error, random.random) is None:
+            if pacer.throttled(now, turn, error, random.random) is None:
                 run.failures.append(now)
             else:
                 again.append(turn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +9,7 @@ from attrs import define, field
 
 from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import Observation
 from nimclient._base.values import path_of
 from nimclient._bulk.gate import Gate
@@ -20,16 +20,14 @@ from nimclient.errors import Attempt, NimError
 
 T = TypeVar("T")
 
-log = logging.getLogger("nimclient")
-
 
 @define(eq=False)
 class CallState(Generic[T]):
     """A call: what it sends, its limits, and the outcomes of its attempts.
 
     `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
-    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` are of those
-    who observe calls.
+    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` belong to
+    installed observers.
     """
 
     call: Call[T]

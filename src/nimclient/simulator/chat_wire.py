@@ -1,7 +1,7 @@
-"""Chat answers in vLLM's JSON: one body, or the events of a stream with the moment each is due.
+"""Chat answers in vLLM's JSON: one body, or the events of a stream with the time each is due.
 
 Order of a stream as vLLM sends it: a role chunk for each choice, then its tokens, a finish chunk, the usage chunk
-with no choices when it was asked for, and `[DONE]`.
+without choices if requested, and `[DONE]`.
 """
 
 import zlib
@@ -29,7 +29,7 @@ class ChatWriter:
     shape: ChatShape = _PLAIN_SHAPE
 
     def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
-        """The usage record; the tokens so far may be given, else it is that of the whole answer."""
+        """The usage record of the tokens given, else of the whole answer."""
         choices, whole = self.answer.choices, self.answer.usage
         complete = whole.completion_tokens if completion_tokens is None else completion_tokens
         usage: dict[str, Any] = {
@@ -44,7 +44,7 @@ class ChatWriter:
         return usage
 
     def body(self) -> dict[str, Any]:
-        """The body of a plain answer; vLLM writes its nulls out."""
+        """The body of a plain answer; vLLM includes nulls."""
         body: dict[str, Any] = {
             "id": f"chatcmpl-{self.request_id}",
             "object": "chat.completion",
@@ -72,11 +72,11 @@ class ChatWriter:
         if choice.calls:
             message["tool_calls"] = [
                 {
-                    "id": self._call_id(at, place),
+                    "id": self._call_id(at, position),
                     "type": "function",
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
-                for place, call in enumerate(choice.calls)
+                for position, call in enumerate(choice.calls)
             ]
         return {
             "index": at,
@@ -88,7 +88,7 @@ class ChatWriter:
         }
 
     def _is_empty(self, choice: ChatChoice) -> bool:
-        """Whether content is null: beside a tool call, and when the tokens ran out during the reasoning."""
+        """Whether content is null: with tool calls, and if the token limit was reached during the reasoning."""
         return bool(choice.calls) or (bool(choice.reasoning) and choice.finish_reason == "length")
 
     def _logprobs(self, tokens: Sequence[str], start: int) -> dict[str, Any] | None:
@@ -97,11 +97,11 @@ class ChatWriter:
             return None
         return {"content": [chat_entry(token, start + at, top) for at, token in enumerate(tokens)]}
 
-    def _call_id(self, at: int, place: int) -> str:
-        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {place}'.encode()):08x}"
+    def _call_id(self, at: int, position: int) -> str:
+        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {position}'.encode()):08x}"
 
     def frames(self) -> Iterator[Frame]:
-        """The stream; the token of number k (from 0) of every choice is due at the same moment."""
+        """The stream; token k (from 0) of every choice is due at the same time."""
         steps = [list(self._deltas(at, choice)) for at, choice in enumerate(self.answer.choices)]
         sent = 0
         for at, deltas in enumerate(steps):
@@ -124,14 +124,14 @@ class ChatWriter:
     def _deltas(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
         for token in choice.reasoning:
             yield _delta({self.shape.reasoning: token})
-        for place, token in enumerate(choice.content):
-            yield _delta({"content": token}, self._logprobs([token], place))
-        for place, call in enumerate(choice.calls):
+        for position, token in enumerate(choice.content):
+            yield _delta({"content": token}, self._logprobs([token], position))
+        for position, call in enumerate(choice.calls):
             name = {"name": call.name, "arguments": ""}
-            first = {"index": place, "id": self._call_id(at, place), "type": "function", "function": name}
+            first = {"index": position, "id": self._call_id(at, position), "type": "function", "function": name}
             yield _delta({"tool_calls": [first]})
             for token in call.tokens:
-                more = {"index": place, "function": {"arguments": token}}
+                more = {"index": position, "function": {"arguments": token}}
                 yield _delta({"tool_calls": [more]})
 
     def _finish(self, at: int) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _delta(delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dic
 
 
 def _without_nulls(value: Any) -> Any:
-    """JSON without what is null, but for the fields that Dynamo writes out all the same."""
+    """JSON without null values, except for the fields that Dynamo always includes."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         return {key: _without_nulls(item) for key, item in fields.items() if item is not None or key in _WRITTEN_NULLS}
