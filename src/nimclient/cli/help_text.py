@@ -176,7 +176,7 @@ Embed the texts of a file into a folder, however many there are. After an interr
 a failed server) the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard
+a text a line, each but Parquet also as .gz or .zst, or "-" for such lines (JSON objects or texts) on standard
 input. A text that the server rejects is written to failures.jsonl with the server's message; the others
 are embedded.
 """
