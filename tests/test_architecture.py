@@ -39,7 +39,7 @@ LIBRARIES = {
     "time": ("_engine/", "_http/", "_resources/embed_stream.py", "simulator/", "cli/", "jobs/", "integrations/"),
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
-    "matplotlib": ("plot.py",),
+    "matplotlib": ("plot/",),
     "sqlite3": ("jobs/checkpoint.py",),
     "rich": ("cli/",),
     "requests": (),
