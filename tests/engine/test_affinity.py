@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient
-from nimclient._engine.affinity import prefix_of, room, weight
 from nimclient.errors import ConfigurationError
 from nimclient.simulator import Simulator
+from nimclient.testing import FakeTransport
 from support.server import FaultServer
-from support.wire import answer, chat
+from support.wire import answer, chat, chat_body
 
 MakeClient = Callable[..., AsyncClient]
 URLS = [f"http://10.0.0.{i}:8000/v1" for i in range(4)]
@@ -24,41 +24,44 @@ def conversation(number: int, turns: int = 1) -> dict[str, Any]:
     return {"messages": messages}
 
 
-def chosen(number: int, urls: list[str] = URLS) -> str:
-    prefix = prefix_of(conversation(number))
-    assert prefix is not None
-    return max(urls, key=lambda url: weight(prefix, url))
+async def chosen(fields: list[dict[str, Any]], urls: list[str] = URLS) -> list[str]:
+    """Where a new client sends each of these calls."""
+    seen: list[str] = []
+    transport = FakeTransport(lambda request: chat_body() if "messages" in request.json else TEXT)
+    async with AsyncClient(base_url=urls, model="m", transport=transport, affinity="prefix") as client:
+        for each in fields:
+            if "messages" in each:
+                await client.chat.create(each["messages"])
+            else:
+                await client.completions.create(each["prompt"])
+            seen.append(transport.requests[-1].url.partition("/v1")[0] + "/v1")
+    return seen
 
 
-def test_all_turns_have_one_prefix() -> None:
-    """What was said later changes nothing; another first message, system prompt or prompt is another prefix."""
-    assert prefix_of(conversation(1)) == prefix_of(conversation(1, turns=9)) != prefix_of(conversation(2))
-    assert prefix_of({"prompt": "a" * 2000}) == prefix_of({"prompt": "a" * 3000}) != prefix_of({"prompt": "b"})
-    assert prefix_of({"input": ["a"]}) is None
-    assert prefix_of(None) is None
-    assert prefix_of({"messages": [{"role": "system", "content": "only"}]}) is not None
+TEXT = {"choices": [{"index": 0, "text": "Hello", "finish_reason": "stop"}]}
 
 
-def test_conversations_are_spread() -> None:
-    """Of 4,000 conversations each of four replicas gets a quarter, give or take a tenth of that."""
-    counts = Counter(chosen(number) for number in range(4000))
-    assert all(900 < counts[url] < 1100 for url in URLS)
+async def test_all_turns_have_one_prefix() -> None:
+    """What was said later changes nothing, nor does the end of a long prompt; other beginnings go elsewhere."""
+    for number in range(20):
+        turns = [conversation(number, turns) for turns in (1, 2, 9)]
+        assert len(set(await chosen(turns))) == 1
+    assert len(set(await chosen([{"prompt": "a" * length} for length in range(1100, 1110)]))) == 1
+    assert len(set(await chosen([{"prompt": f"{number} a"} for number in range(20)]))) == 4
+    assert len(await chosen([{"messages": [{"role": "system", "content": "only"}]}])) == 1
 
 
-def test_a_replica_that_is_gone_moves_its_own_share_only() -> None:
+async def test_conversations_are_spread() -> None:
+    """Of 800 conversations with one system prompt each of four replicas gets a quarter, give or take a fifth of that."""
+    counts = Counter(await chosen([conversation(number) for number in range(800)]))
+    assert all(160 < counts[url] < 240 for url in URLS), counts
+
+
+async def test_a_replica_that_is_gone_moves_its_own_share_only() -> None:
     """Without one of four replicas the conversations of the other three stay where they are."""
-    for number in range(500):
-        before = chosen(number)
-        if before != URLS[0]:
-            assert chosen(number, URLS[1:]) == before
-
-
-@pytest.mark.parametrize(
-    ("outstanding", "most"), [([0, 0, 0, 0], 4), ([8, 8, 8, 7], 10), ([100, 0, 0, 0], 32), ([3], 5)]
-)
-def test_room_is_a_quarter_above_the_mean(outstanding: list[int], most: int) -> None:
-    """1.25 × the mean, with the request that is to be placed, and never less than four."""
-    assert room(outstanding) == most
+    conversations = [conversation(number) for number in range(200)]
+    for before, after in zip(await chosen(conversations), await chosen(conversations, URLS[1:]), strict=True):
+        assert before in (URLS[0], after)
 
 
 async def test_turns_go_to_one_replica(make_client: MakeClient) -> None:

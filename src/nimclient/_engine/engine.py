@@ -26,7 +26,6 @@ from nimclient._base.types import is_object
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
-from nimclient._engine.affinity import prefix_of
 from nimclient._engine.call_state import CallState, log_call
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
@@ -482,8 +481,7 @@ class Engine:
         route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
-        prefix = prefix_of(call.fields) if self.config.affinity else None
-        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, prefix=prefix)
+        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, fields=call.fields)
 
 
 def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:

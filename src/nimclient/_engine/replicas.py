@@ -10,17 +10,17 @@ No I/O: clock and randomness are passed in; `_retry.classify` decides what an er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from attrs import define, field
 
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
-from nimclient._engine.affinity import room, weight
+from nimclient._engine.affinity import prefix_of, room, weight
 from nimclient._retry.classify import HealthSignal, health_of
 
 SMOOTHING = 0.2  # the weight of a new sample of latency
@@ -218,16 +218,26 @@ class SingleEndpoint:
 class Replicas:
     """All replicas of a client, shared by its copies, all loops and threads."""
 
-    def __init__(self, bases: Sequence[BaseURL], clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        bases: Sequence[BaseURL],
+        clock: Clock,
+        random: Callable[[], float],
+        affinity: Literal["prefix"] | None = None,
+    ) -> None:
         self._members = [Replica(base) for base in bases]
         self._clock = clock
         self._random = random
+        self._affinity = affinity
 
-    def routing(self, kind: str, *, stream: bool, may_probe: bool, prefix: bytes | None = None) -> ReplicaRouting:
+    def routing(
+        self, kind: str, *, stream: bool, may_probe: bool, fields: Mapping[str, Any] | None = None
+    ) -> ReplicaRouting:
         """The routing of one call. `kind` groups calls of similar duration; "" is not measured.
 
-        `may_probe`: the call can be retried at another replica if the probe fails. `prefix`: it goes where that is cached.
+        `may_probe`: the call can be retried at another replica if the probe fails. `fields`: its body, for the affinity.
         """
+        prefix = prefix_of(fields) if self._affinity else None
         return ReplicaRouting(self._members, kind, self._clock, self._random, stream, may_probe, prefix)
 
 
