@@ -79,7 +79,7 @@ class Close:
 
 
 class HalfClose:
-    """Send FIN, go on reading until the client leaves."""
+    """Send FIN, continue reading until the client leaves."""
 
 
 Step: TypeAlias = bytes | Pause | Drip | Flood | Stall | Reset | Close | HalfClose | Callable[[], Awaitable[None]]
@@ -140,12 +140,13 @@ class FaultServer:
         return await asyncio.start_server(self._connected, host, port)
 
     async def stop_listening(self) -> None:
-        """Refuse connections; those that are open go on."""
+        """Refuse connections; those that are open continue."""
         assert self._server is not None
         self._server.close()
 
     async def stop(self) -> None:
         await self.stop_listening()
+        await asyncio.sleep(0)  # for connections that were being accepted
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,6 +174,7 @@ class FaultServer:
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer, self.connections))
         task.set_name("fault server")
         self._tasks.add(task)
+        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
         task.add_done_callback(self._tasks.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -188,8 +190,6 @@ class FaultServer:
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
-        finally:
-            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         request = _request(await reader.readuntil(b"\r\n\r\n"), number)

@@ -1,4 +1,4 @@
-"""`nimclient simulate`: the embedded simulator as a server of its own."""
+"""`nimclient simulate`: runs the embedded simulator as a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nimclient.simulator import Simulator
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM; Ctrl-C ends it, too."""
+    """Serve until SIGTERM or Ctrl-C."""
     try:
         simulator = Simulator(
             host=args.host,
@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
             models=args.model,
             ttft=args.ttft,
             itl=args.itl,
+            prefill_rate=args.prefill_rate,
+            prefix_cache=args.prefix_cache,
             slots=args.slots,
             rpm=args.rpm,
             seed=args.seed,
