@@ -62,11 +62,6 @@ class Call(Generic[T]):
     body: bytes | None = field(init=False, repr=False, default=Factory(_body, takes_self=True))
 
     @property
-    def is_large(self) -> bool:
-        """Whether the body may exceed the limit of a gateway (25 MiB), which does not apply to uploads."""
-        return self.body is not None and len(self.body) > 2**24 and not self.unauthenticated
-
-    @property
     def shown_path(self) -> str:
         """The path for display: without the query, which may hold a signature."""
         return self.path.partition("?")[0]
