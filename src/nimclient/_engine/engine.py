@@ -33,7 +33,7 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
 from nimclient._retry.policy import BUDGET, Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
@@ -443,7 +443,7 @@ class Engine:
             return call.decode(joined(data, call.accumulator()), response.meta())
         value, meta = call.parse(data), response.meta()
         if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
-            refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+            raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(state.target.server, call.path, value)
         return call.decode(value, meta)
 

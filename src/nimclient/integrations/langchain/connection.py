@@ -57,7 +57,7 @@ class Clients:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.refused_forms: dict[str | None, set[str]] = {}  # of structured output, by model
+        self.rejected_forms: dict[str | None, set[str]] = {}  # of structured output, by model
 
     @cached_property
     def blocking(self) -> Client:
