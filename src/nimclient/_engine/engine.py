@@ -78,7 +78,7 @@ class Engine:
         self._requests = Requests(config, self.catalog, core.proxies, core.dialects.server)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[tuple[str, str | None], Any] = {}
         self._known_since = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -128,7 +128,7 @@ class Engine:
             return "hosted"
         return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
 
-    def known(self) -> dict[tuple[str, str], Any]:
+    def known(self) -> dict[tuple[str, str | None], Any]:
         """What resources have derived from the settings and from what is known of the servers; empty once more is known.
 
         The keys are what is derived, and for which model.
