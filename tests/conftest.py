@@ -161,7 +161,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that not even its time limit ends takes its worker with it; it fails, and another worker goes on."""
+    """A test that not even its time limit ends takes its worker with it; it fails, and another worker continues."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
     faulthandler.dump_traceback_later(2 * float(item.config.getini("timeout")), exit=True, file=sys.__stderr__)

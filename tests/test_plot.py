@@ -19,7 +19,7 @@ def event(seconds: float, done: int, refusals: int = 0, **fields: Any) -> Progre
 
 
 def test_refusals_are_marked_where_they_were_told() -> None:
-    """Each event that tells of more refusals than the one before is a mark, the first one too."""
+    """Each event with more throttled requests than the one before is a mark, the first one too."""
     history = [event(1.0, 1, 2), event(2.0, 2, 2), event(3.0, 3, 5)]
     assert plot.throttled(history) == [(history[0], 2), (history[2], 3)]
     assert plot.throttled(history[1:2]) == [(history[1], 2)]
@@ -38,7 +38,7 @@ def test_throughput_is_that_of_equal_stretches() -> None:
 
 
 def test_too_little_is_no_picture() -> None:
-    """Fewer than two events are refused, before anything is imported."""
+    """Fewer than two events are rejected, before anything is imported."""
     with pytest.raises(ConfigurationError, match="two events"):
         plot.pacing([event(1.0, 1)])
 

@@ -1,11 +1,11 @@
-"""Pictures: how a call over many items went, from the Progress records that its `on_progress` was called with, and how
-similar texts are, from their vectors.
+"""Figures: the progress of a call over many items, from the Progress records of `on_progress`, and the similarity of texts,
+from their vectors.
 
-Drawing needs matplotlib (`pip install nimclient[plot]`), which is imported when something is drawn.
+Drawing needs matplotlib (`pip install nimclient[plot]`), which is imported on use.
 """
 
 # pyright: reportUnknownMemberType=false
-# matplotlib's own types leave the keyword arguments of what it draws open
+# matplotlib leaves keyword arguments untyped
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["pacing", "similarity", "similarity_table"]
 
-MAX_NUMBERED_CELLS = 400  # of a heat map: in more the numbers would not be readable
+MAX_NUMBERED_CELLS = 400  # of a heat map: with more the numbers would not be readable
 WINDOWS = 60  # points of the line of throughput
 
 
@@ -87,7 +87,7 @@ def throttled(history: Sequence[Progress]) -> list[tuple[Progress, int]]:
 
 
 def throughput(history: Sequence[Progress]) -> tuple[list[float], list[float]]:
-    """The ends of at most WINDOWS equal stretches of time, and the items a second in each."""
+    """The ends of at most WINDOWS equal intervals, and the items per second in each."""
     seconds = [event.seconds for event in history]
     begin, end = seconds[0], seconds[-1]
     windows = min(WINDOWS, len(history) - 1)
@@ -106,7 +106,7 @@ def throughput(history: Sequence[Progress]) -> tuple[list[float], list[float]]:
 # similarity ----------------------------------------------------------------------------------------------------------
 
 VectorsLike: TypeAlias = Vectors | Sequence[Sequence[float]] | Mapping[str, Any]
-"""Vectors, lists of numbers, or what `Vectors.to_dict` gives and JSON keeps."""
+"""Vectors, lists of numbers, or the JSON form of `Vectors.to_dict`."""
 
 _SHADES = " ░▒▓█"
 _MOST_LABEL = 40
@@ -125,12 +125,12 @@ def similarity(
     """Draw the cosine of each query (a row) with each document (a column), as a heat map with its numbers.
 
     Args:
-        queries: Vectors, lists of numbers, or `Vectors.to_dict()` as JSON has kept it.
+        queries: Vectors, lists of numbers, or `Vectors.to_dict()` as decoded from JSON.
         documents: The same, of as many dimensions.
-        rows: What to write beside the rows; None: their numbers.
-        columns: What to write below the columns.
-        title: Above it all.
-        path: Where to save it, by its ending: .png, .svg or .pdf.
+        rows: Labels of the rows; None: their numbers.
+        columns: Labels of the columns.
+        title: The title.
+        path: The file to save it to: .png, .svg or .pdf.
 
     Raises:
         ConfigurationError: Where matplotlib is not installed, for labels of another count, and for vectors that do not
@@ -170,7 +170,7 @@ def similarity_table(
     rows: Sequence[str] | None = None,
     columns: Sequence[str] | None = None,
 ) -> str:
-    """The same as text for a terminal, each number with a shade of its size; needs nothing installed."""
+    """The same as text for a terminal, each number shaded by its size; needs no extra."""
     cosines, row_labels, column_labels = _compared(queries, documents, rows, columns)
     cells = [[f"{_shade(value)} {_number(value)}" for value in line] for line in cosines]
     names = [str(number + 1) for number in range(len(column_labels))]
@@ -224,5 +224,5 @@ def _number(value: float) -> str:
 
 
 def _shade(value: float) -> str:
-    """A character that is the darker the nearer a cosine is to 1."""
+    """A darker character for a cosine nearer to 1."""
     return _SHADES[0] if value != value else _SHADES[min(max(int(value * len(_SHADES)), 0), len(_SHADES) - 1)]

@@ -79,7 +79,7 @@ class Close:
 
 
 class HalfClose:
-    """Send FIN, go on reading until the client leaves."""
+    """Send FIN, continue reading until the client leaves."""
 
 
 Step: TypeAlias = bytes | Pause | Drip | Flood | Stall | Reset | Close | HalfClose | Callable[[], Awaitable[None]]
@@ -135,12 +135,12 @@ class FaultServer:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.ssl, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def listen(self, port: int) -> asyncio.Server:
-        """Take connections at another port as well, until the server that is returned is closed."""
-        return await asyncio.start_server(self._connected, "127.0.0.1", port)
+    async def listen(self, port: int, host: str = "127.0.0.1") -> asyncio.Server:
+        """Take connections at another address as well, until the server that is returned is closed."""
+        return await asyncio.start_server(self._connected, host, port)
 
     async def stop_listening(self) -> None:
-        """Refuse connections; those that are open go on."""
+        """Refuse connections; those that are open continue."""
         assert self._server is not None
         self._server.close()
 

@@ -42,7 +42,7 @@ def test_a_job_that_is_cancelled_before_it_began() -> None:
 
 
 def test_stopping_twice_does_nothing() -> None:
-    """A loop that has ended stays so; a job is refused there."""
+    """A loop that has ended stays so; a job is rejected there."""
     thread = LoopThread("test")
     thread.stop(2)
     thread.stop(2)

@@ -36,7 +36,7 @@ _OWNERS: Mapping[str, ServerType] = {
 
 
 @define(eq=False)
-class Server:
+class ServerRecord:
     """What is known of one server. `uninspected`: of how many more responses the headers are looked at."""
 
     type: ServerType | None = None
@@ -59,17 +59,17 @@ class Dialects:
     """What is known of the servers, by origin."""
 
     def __init__(self) -> None:
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, ServerRecord] = {}
         self.listed_names: dict[str, str] = {}
         self.changes = 0
-        """How often something was found out: what was derived before the last time may be outdated."""
+        """Counts detections: values derived before the last one may be outdated."""
 
-    def server(self, url: str) -> Server:
+    def server(self, url: str) -> ServerRecord:
         """The server behind a validated URL."""
         end = url.find("/", 8)
         origin = url if end < 0 else url[:end]
         server = self._servers.get(origin)
-        return self._servers.setdefault(origin, Server()) if server is None else server
+        return self._servers.setdefault(origin, ServerRecord()) if server is None else server
 
     def get(self, url: str) -> Dialect | None:
         """The server type behind a URL as a value of `dialect=`; None while unknown."""
@@ -83,7 +83,7 @@ class Dialects:
         """The server type behind a URL, including those without a dialect."""
         return self.server(url).type
 
-    def learn(self, server: Server, server_type: ServerType | None) -> None:
+    def learn(self, server: ServerRecord, server_type: ServerType | None) -> None:
         """Record a server type detected from a response of this server, if any."""
         if server_type is not None and (server.type is None or (server.type == "vllm" and server_type == "nim")):
             server.type = server_type
@@ -94,7 +94,7 @@ class Dialects:
         self.listed_names[old] = listed
         self.changes += 1
 
-    def inspect_headers(self, server: Server, headers: Mapping[str, str]) -> None:
+    def inspect_headers(self, server: ServerRecord, headers: Mapping[str, str]) -> None:
         """Inspect the headers of the first few responses of a server: a 404 may have fewer than others."""
         if server.uninspected:
             server.uninspected -= 1
@@ -103,16 +103,16 @@ class Dialects:
                 if headers.get("content-security-policy") == _LITELLM_POLICY and "server" not in headers:
                     server.may_be_litellm = True
 
-    def read(self, server: Server, path: str, value: Json) -> None:
+    def read(self, server: ServerRecord, path: str, value: Json) -> None:
         """Inspect the body of a response, while the type is unknown or vLLM may still become NIM."""
         if (server.type is None or server.type == "vllm") and (found := type_of_answer(path, value)) is not None:
             self.learn(server, found)
 
-    def inspect_health(self, server: Server, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+    def inspect_health(self, server: ServerRecord, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Record which health route responded."""
         self.learn(server, type_of_health(path, headers, body))
 
-    def inspect_error(self, server: Server, error: APIStatusError) -> None:
+    def inspect_error(self, server: ServerRecord, error: APIStatusError) -> None:
         """Inspect an error response, while the type is unknown."""
         if server.type is None:
             self.learn(server, type_of_error(error))

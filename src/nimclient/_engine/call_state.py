@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -10,18 +10,19 @@ from attrs import define, field
 
 from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import Observation
-from nimclient._base.values import path_of
+from nimclient._base.values import HttpRequest, path_of
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
+from nimclient._streams.response import Response
 from nimclient.errors import Attempt, NimError
+from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
-
-log = logging.getLogger("nimclient")
 
 
 @define(eq=False)
@@ -30,7 +31,7 @@ class CallState(Generic[T]):
 
     `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
     has rejected. `ticket` is its place at the gate, `retries` counts from the first failure on. `lease`, `target` and `sent`
-    belong to the attempt that runs. `observations` are of those who observe calls.
+    belong to the attempt that runs. `observations` belong to installed observers.
     """
 
     call: Call[T]
@@ -53,6 +54,26 @@ class CallState(Generic[T]):
     def in_time(self, moment: float) -> bool:
         """Whether a moment is before the deadline."""
         return self.deadline is None or moment < self.deadline
+
+
+def attempt_event(
+    state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
+) -> AttemptEvent:
+    """What `on_attempt` is called with. `result`: what the attempt returned or raised."""
+    call, meta = state.call, None if response is None else response.meta()
+    return AttemptEvent(
+        method=call.method,
+        url=request.shown_url,
+        attempt=state.number,
+        status=None if meta is None else meta.status,
+        error=result if isinstance(result, NimError) else None,
+        seconds=time.monotonic() - sent,
+        kind=call.kind,
+        model=call.model,
+        usage=getattr(result, "usage", None),
+        request_id=None if meta is None else meta.request_id,
+        timings=None if meta is None else meta.timings,
+    )
 
 
 def log_call(state: CallState[Any], now: float, result: object, error: NimError | None) -> None:

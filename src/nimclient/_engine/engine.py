@@ -19,13 +19,14 @@ from nimclient._api.server_types import ServerType
 from nimclient._base import observers
 from nimclient._base.callbacks import call_user, run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.types import JsonDict
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
-from nimclient._engine.call_state import CallState, log_call
+from nimclient._engine.call_state import CallState, attempt_event, log_call
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
@@ -57,7 +58,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
 _LARGE = 2**24  # bytes of a body
@@ -129,9 +129,9 @@ class Engine:
         return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
 
     def known(self) -> dict[tuple[str, str | None], Any]:
-        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
+        """Values that resources have derived from the settings and the detected server types; cleared by a new detection.
 
-        The keys are what is derived, and for which model.
+        The keys are the name of the value, and the model.
         """
         changes = self.core.dialects.changes
         if changes != self._known_since or len(self._known) > MAX_KNOWN:
@@ -211,7 +211,7 @@ class Engine:
         return CallState(call, headers, timeouts, started, deadline, routing, gate, ticket, [])
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """`_run` where somebody observes calls. A stream has only begun then: its reader tells of its end."""
+        """`_run` with observers. A stream has only begun then: its reader reports the end."""
         call = state.call
         facts = CallFacts(
             kind=call.kind,
@@ -417,23 +417,8 @@ class Engine:
                 self.core.called[call.model] = True
             elif isinstance(result, (ModelNotFoundError, GoneError)):
                 self.core.called[call.model] = False
-        if callback is None:
-            return
-        meta = None if response is None else response.meta()
-        event = AttemptEvent(
-            method=call.method,
-            url=request.shown_url,
-            attempt=state.number,
-            status=status,
-            error=result if isinstance(result, NimError) else None,
-            seconds=time.monotonic() - sent,
-            kind=call.kind,
-            model=call.model,
-            usage=getattr(result, "usage", None),
-            request_id=None if meta is None else meta.request_id,
-            timings=None if meta is None else meta.timings,
-        )
-        run_callback(_call_on_attempt, callback, event)
+        if callback is not None:
+            run_callback(_call_on_attempt, callback, attempt_event(state, request, sent, response, result))
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
         """The record of a JSON body, or of the events that some servers send although not requested."""

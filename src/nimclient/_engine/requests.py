@@ -11,7 +11,7 @@ from attrs import field, frozen
 from nimclient import __version__
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
-from nimclient._api.server_types import Server
+from nimclient._api.server_types import ServerRecord
 from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
@@ -36,7 +36,7 @@ class Target:
     url: str
     base_url: str
     shown_url: str
-    server: Server
+    server: ServerRecord
     headers: Mapping[str, str] = field(repr=False)
     secret: Secret | None
     proxy: str | None
@@ -52,7 +52,7 @@ class Requests:
         config: ClientConfig,
         catalog: Catalog,
         proxies: dict[str, str | None],
-        server: Callable[[str], Server],
+        server: Callable[[str], ServerRecord],
     ) -> None:
         self.bases = tuple(map(parse_base_url, config.base_urls))
         self.is_hosted = is_nvidia(self.bases[0].origin)

@@ -1,4 +1,4 @@
-"""Chat calls as every method of client.chat makes them: built for the server behind the model, sent with their images."""
+"""Builds and sends the calls of all methods of client.chat, for the server behind the model, with their images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nimclient.records.media import Image
 
 
 class ChatForm(NamedTuple):
-    """What a chat looks like for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
+    """The form of a chat for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
 
     model: str | None
     hosted: bool
@@ -32,22 +32,22 @@ class ChatForm(NamedTuple):
 
 
 class ChatCalls(Resource):
-    """What create, stream, parse, run_tools and batch have in common."""
+    """Shared by create, stream, parse, run_tools and batch."""
 
     async def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
-        """The call, for a model that is found by asking the server where nobody named one."""
+        """The call; without a model, the default is found in the server's list."""
         call = self._call_for(method, messages, model, options, stream=stream)
         if call.model is not None:
-            return call  # else bad input was found before the server is asked
+            return call  # else invalid input must raise before a request is sent
         name = await self._default_model("chat", options)
         return self._call_for(method, messages, name, options, stream=stream)
 
     def _call_for(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
-        """The call in the form that the server behind this model takes; without a model where nobody named one."""
+        """The call in the form that the server behind this model accepts; without a model if none is known."""
         known = self._engine.known() if model is None or isinstance(model, str) else {}
         form: ChatForm = known.get(("form of a chat", model)) or self._form(model)
         uploads: tuple[Image, ...] = ()
@@ -66,7 +66,7 @@ class ChatCalls(Resource):
         return evolve(call, uploads=uploads) if uploads else call
 
     def _form(self, model: str | None) -> ChatForm:
-        """The form of a chat with this model, as far as its server is known, which is kept until more is."""
+        """The form of a chat with this model, as far as its server type is known."""
         engine = self._engine
         name = self._known_model("chat", model)
         dialect = engine.dialect_for(name)
@@ -86,7 +86,7 @@ class ChatCalls(Resource):
     def _ask(
         self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None = None
     ) -> Awaitable[ChatCompletion]:
-        """Send a call, its large images beside it."""
+        """Send a call with its large images."""
         return self._upload_and_ask(call, options, gate) if call.uploads else self._send(call, options, gate)
 
     async def _upload_and_ask(
@@ -98,7 +98,7 @@ class ChatCalls(Resource):
     def _opener(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
-        """What opens a stream of this call. Bad input raises here."""
+        """The function that opens a stream of this call. Invalid input raises here."""
         given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         call = self._call_for(method, messages, model, given, stream=True)
         return partial(self._open_stream, call, method, messages, given)

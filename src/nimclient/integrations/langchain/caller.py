@@ -1,4 +1,4 @@
-"""Warnings that point at the user's line, wherever in LangChain, pydantic or this package they come up."""
+"""Warnings that point at the user's line, wherever in LangChain, pydantic or this package they are issued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOT_THE_USER = frozenset({"nimclient", "pydantic", "langchain_core"})
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the nearest line that is the user's."""
+    """Warn at the nearest line of the user's code."""
     level = 1
     frame = sys._getframe()
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_USER:

@@ -27,7 +27,7 @@ class NVIDIA(Connection, BaseLLM):
     """NVIDIA's text completion models: the hosted catalog, NIM containers, vLLM.
 
     The options of a request (`max_tokens`, `temperature`, `stop`, `n`, `logprobs`, … and vLLM's) are keywords of the
-    constructor, of `bind` and of each call, the nearest wins; unknown ones are left out with a UserWarning. Usage and
+    constructor, of `bind` and of each call, in ascending precedence; unknown ones are dropped with a UserWarning. Usage and
     finish reason are in the generations of `generate`.
     """
 
@@ -62,7 +62,7 @@ class NVIDIA(Connection, BaseLLM):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """It is: `dumps` and `loads` work."""
+        """True: `dumps` and `loads` work."""
         return True
 
     @classmethod
@@ -72,7 +72,7 @@ class NVIDIA(Connection, BaseLLM):
 
     @property
     def lc_secrets(self) -> dict[str, str]:
-        """The key, which is never written down."""
+        """The key, which is never serialized."""
         return {"api_key": "NVIDIA_API_KEY"}
 
     @property
@@ -199,7 +199,7 @@ def _generations(completion: Completion) -> list[Generation]:
 
 
 class _ChunkReader:
-    """Turns the chunks of one stream into LangChain's; usage and finish reason come on the last."""
+    """Converts the chunks of one stream to LangChain's; usage and finish reason are on the last."""
 
     def __init__(self, model: str | None) -> None:
         self._model = model
@@ -207,7 +207,7 @@ class _ChunkReader:
         self._finish_reason: str | None = None
 
     def read(self, chunk: CompletionChunk) -> GenerationChunk | None:
-        """What an event adds, None where it adds nothing."""
+        """What an event adds, None if nothing."""
         self._usage = chunk.usage or self._usage
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._model = chunk.extra.get("model") or self._model
@@ -228,7 +228,7 @@ class _ChunkReader:
 
 
 def _recognized(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a request knows; a UserWarning names the others."""
+    """The options of a request; a UserWarning names unknown ones."""
     unknown = {name for name in options if name not in _KNOWN and name != "model"}
     if unknown:
         warn(f"Unrecognized, ignored arguments: {unknown}")
