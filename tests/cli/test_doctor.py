@@ -375,6 +375,7 @@ def test_a_server_whose_list_cannot_be_read_is_tried_all_the_same(run, server, l
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 0
     assert "the models are not listed" in ran.out
+    assert server.count("/v1/models") == 2  # the list, and once more for the health: nothing is waited for
     assert ran.out.endswith("reranking works; not served, or not tried: chat, embeddings\n")
 
 

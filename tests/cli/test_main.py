@@ -22,7 +22,7 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator, SimulatorThread
 
-COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "simulate")
+COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "bench", "simulate")
 KEY = "nvapi-never-to-be-seen-0123456789"
 NOWHERE = "http://127.0.0.1:9"
 

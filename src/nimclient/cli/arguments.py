@@ -58,6 +58,7 @@ def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     _add_rerank(commands)
     _add_models(commands)
     _add_doctor(commands)
+    _add_bench(commands)
     _add_simulate(commands)
     return parser, dict(commands.choices)
 
@@ -116,16 +117,14 @@ def _add_chat(commands: _Commands) -> None:
         default=None,
         help="whether the model reasons before it answers",
     )
-    chat.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other option of the request, such as top_p=0.9; may be repeated",
-    )
+    _add_option(chat, "top_p=0.9")
     chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
+
+
+def _add_option(parser: argparse.ArgumentParser, example: str) -> None:
+    words = f"any other option of the request, such as {example}; may be repeated"
+    parser.add_argument("-o", "--option", action="append", default=[], metavar="NAME=VALUE", help=words)
 
 
 def _add_embed(commands: _Commands) -> None:
@@ -213,6 +212,35 @@ def _add_doctor(commands: _Commands) -> None:
     )
 
 
+def _add_bench(commands: _Commands) -> None:
+    summary = "measure how fast a server answers"
+    bench = _command(commands, "bench", summary, help_text.BENCH, help_text.BENCH_EPILOG)
+    bench.add_argument(
+        "--kind", choices=["chat", "embed", "rerank"], default="chat", help="what is asked (default: %(default)s)"
+    )
+    bench.add_argument(
+        "--concurrency",
+        type=_levels,
+        default=[1, 4, 16],
+        metavar="N,N,…",
+        help="requests at once, one level after the other (default: 1,4,16)",
+    )
+    count = _number(int, 1)
+    bench.add_argument("--requests", type=count, metavar="N", help="a level (default: 4 a place, at least 20)")
+    bench.add_argument(
+        "--input-tokens", type=count, default=128, metavar="N", help="of a question or text, about (default: 128)"
+    )
+    bench.add_argument(
+        "--output-tokens", type=count, default=128, metavar="N", help="of an answer at most (default: 128)"
+    )
+    bench.add_argument(
+        "--batch-size", type=count, metavar="N", help="texts or documents a request (default: 1; rerank: 10)"
+    )
+    _add_option(bench, "ignore_eos=true")
+    bench.add_argument("--plot", type=_text, metavar="FILE", help="draw it: a .png, .svg or .pdf")
+    _add_server_options(bench, "model (default: the server's first of the kind)", "print one JSON object instead")
+
+
 def _add_simulate(commands: _Commands) -> None:
     summary = "run a NIM-like server on this machine"
     simulate = _command(commands, "simulate", summary, help_text.SIMULATE, help_text.SIMULATE_EPILOG)
@@ -292,6 +320,11 @@ def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.
         return value
 
     return convert
+
+
+def _levels(text: str) -> list[int]:
+    """A type of argparse: whole numbers from 1 to 1,000 with commas between them."""
+    return [int(_number(int, 1, 1000)(part)) for part in text.split(",")]
 
 
 def _text(text: str) -> str:

@@ -34,13 +34,15 @@ def content_of(text: str, images: Sequence[str]) -> str | list[Any]:
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the request: those with their own flag, and -o NAME=VALUE, where the value is JSON or text."""
-    options: dict[str, Any] = {
-        "max_tokens": args.max_tokens,
-        "temperature": args.temperature,
-        "thinking": args.thinking,
-    }
-    for pair in args.option:
+    """The options of the request: those that have a name of their own, and -o NAME=VALUE."""
+    named = {"max_tokens": args.max_tokens, "temperature": args.temperature, "thinking": args.thinking}
+    return named | given_options(args.option)
+
+
+def given_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """The options of -o NAME=VALUE, a value being JSON or a text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"-o takes NAME=VALUE, such as -o top_p=0.9, not {pair!r}")

@@ -20,14 +20,12 @@ from nimclient.errors import (
     ConfigurationError,
     DecodeError,
     ModelNotFoundError,
-    RequestTimeoutError,
     StreamError,
 )
 from nimclient.records import Metadata, ModelList
 
 SERVERS = {"nim": "NIM", "vllm": "vLLM", "dynamo": "NVIDIA Dynamo", "hosted": "NVIDIA's hosted catalog"}
 EXPIRES_SOON = 14  # days
-REASON_SECONDS = 0.3
 PLACEHOLDER = "default"  # the model of a server that lists none: some serve one model under any name
 _NO_ROUTE = (404, 405, 501)
 _NOT_ITS_KIND = (400, 422, 500)  # statuses for a request that the model does not support
@@ -159,22 +157,18 @@ class Diagnosis:
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
 
-    def _says_nothing(self, missing: BaseException) -> bool:
+    def _says_nothing(self, missing: NimError) -> bool:
         """Whether there is no such route: a 404, or the same error as for the model list."""
         status = getattr(missing, "status", None)
         same = type(missing) is type(self._unlisted) and status == getattr(self._unlisted, "status", None)
         return status == 404 or (same and status not in (502, 503, 504))
 
-    async def _not_ready(self) -> BaseException | None:
-        """Why the server is not ready."""
+    async def _not_ready(self) -> NimError | None:
+        """Why the server is not ready: what `health.ready` found, however long it took."""
         try:
-            if not await self.client.health.ready(timeout=self._seconds):
-                await self.client.health.wait_ready(timeout=REASON_SECONDS)  # its error has the reason
-        except RequestTimeoutError as error:
-            return error.__cause__ or error
+            return await self.client.health._any("ready", self._seconds)
         except NimError as error:
             return error
-        return None
 
     async def _metadata(self) -> Metadata | None:
         if is_hosted(self.client.base_url):

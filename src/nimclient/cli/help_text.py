@@ -19,6 +19,7 @@ examples:
   nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
   nimclient embed docs.jsonl --out vectors          a file of any size; resumes when run again
   nimclient doctor                                  check what works and what does not
+  nimclient bench --concurrency 1,4,16              how fast a server answers
 
 `nimclient COMMAND --help` has the options of each command and more examples.
 
@@ -45,6 +46,28 @@ examples:
 
 files: DIR/vectors.f32 (raw little-endian float32, row after row), DIR/texts.jsonl (name and text of each row),
 DIR/meta.json (model, dimensions, count). They are written again by every run.
+"""
+    + KEYS
+)
+
+BENCH = """\
+Measure how fast a server answers with so many requests at once: time to first token, inter token
+latency, request latency and throughput, by the definitions of NVIDIA's AIPerf and under its names.
+
+Every request is another text of random words, so that no cache answers it. One request goes ahead
+uncounted. Nothing is repeated: a request that fails is counted as failed. Models end an answer where
+they like; most self-hosted servers write exactly --output-tokens with -o ignore_eos=true.
+"""
+
+BENCH_EPILOG = (
+    """\
+examples:
+  nimclient bench --base-url http://localhost:8000
+  nimclient bench --concurrency 1,4,16,64 --output-tokens 256 -o ignore_eos=true --plot bench.png
+  nimclient bench --kind embed --batch-size 16 --input-tokens 256 --requests 200
+  nimclient bench --kind rerank --json > bench.json
+
+It runs in one process: where it needs most of a core itself, it says so.
 """
     + KEYS
 )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, are_numbers, printable
 
 PROGRESS_SECONDS = 2.0
 
@@ -62,12 +62,14 @@ class Plain:
         for name, value in rows:
             self.line(f"  {name:<{left}}  {value:>{right}}")
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns as wide as their widest cell; headings on a terminal only."""
-        shown = [header, *rows] if self._terminal else list(rows)
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
+        """Columns as wide as their widest cell; headings on a terminal only, unless `in_pipes`."""
+        shown = [header, *rows] if self._terminal or in_pipes else list(rows)
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        aligned = [str.rjust if are_numbers(column) else str.ljust for column in zip(*rows, strict=True)]
         for row in shown:
-            self.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+            cells = (align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True))
+            self.line("  ".join(cells).rstrip())
 
     def finding(self, state: str, name: str, text: str, remedy: str) -> None:
         """State and name in columns."""

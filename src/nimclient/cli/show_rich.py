@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, are_numbers, printable
 
 _COLOURS = {"ok": "green", "note": "dim", "failed": "bold red"}
 _AFTER_SPACE = re.compile(r"(?<=\s)")
@@ -95,11 +95,11 @@ class Rich:
             table.add_row(Text(printable(name)), Text(printable(value)))
         self._console.print(table)
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
         """A table with headings; long cells are wrapped."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in header:
-            table.add_column(name, overflow="fold")
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True):
+            table.add_column(name, overflow="fold", justify="right" if are_numbers(cells) else "left")
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self._console.print(table)

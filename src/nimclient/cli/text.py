@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -59,8 +60,8 @@ class Writer(Protocol):
         """Two columns: names and values."""
         ...
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A list with a heading for each column, one row per line."""
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
+        """A list with a heading for each column, one row per line. `in_pipes`: headings there as well."""
         ...
 
     def finding(self, state: str, name: str, text: str, remedy: str) -> None:
@@ -70,6 +71,14 @@ class Writer(Protocol):
     def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
         """Show progress during the block."""
         ...
+
+
+_NUMBER = re.compile(r"[\d,.]+%?|–")
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Whether a column of a table is one of numbers, which are aligned to the right."""
+    return bool(cells) and all(map(_NUMBER.fullmatch, cells))
 
 
 _BIDI = (

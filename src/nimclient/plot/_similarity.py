@@ -1,8 +1,4 @@
-"""Figures: the progress of a call over many items, from the Progress records of `on_progress`, and the similarity of texts,
-from their vectors.
-
-Drawing needs matplotlib (`pip install nimclient[plot]`), which is imported on use.
-"""
+"""How similar texts are, from their vectors: a heat map, and the same as text."""
 
 # pyright: reportUnknownMemberType=false
 # matplotlib leaves keyword arguments untyped
@@ -11,104 +7,22 @@ from __future__ import annotations
 
 import os
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nimclient.errors import ConfigurationError
+from nimclient.plot._figure import new_figure, save
+from nimclient.plot._text import shade
 from nimclient.records.embeddings import Vectors
-from nimclient.records.progress import Progress
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["pacing", "similarity", "similarity_table"]
-
-MAX_NUMBERED_CELLS = 400  # of a heat map: with more the numbers would not be readable
-WINDOWS = 60  # points of the line of throughput
-
-
-def pacing(events: Iterable[Progress], *, title: str | None = None) -> Figure:
-    """Draw how many requests were in flight and how many might be, with throttling marked, above items a second.
-
-    `events` are all records of one call, oldest first: ``events = []; embed_documents(texts, on_progress=events.append)``.
-    Returns a Figure: `.savefig("pacing.png")`.
-
-    Raises ConfigurationError where matplotlib is not installed, or for fewer than two events.
-    """
-    history = list(events)
-    if len(history) < 2:
-        raise ConfigurationError("a picture needs at least two events of progress")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigurationError("drawing needs matplotlib: install nimclient[plot]") from None
-    figure = Figure(figsize=(9, 6), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    _draw_limit(upper, history)
-    times, rates = throughput(history)
-    lower.step(times, rates, where="pre", color="tab:green")
-    lower.set(xlabel="seconds", ylabel="items a second", ylim=(0, None))
-    if title is not None:
-        figure.suptitle(title)
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-    return figure
-
-
-def _draw_limit(axes: Axes, history: Sequence[Progress]) -> None:
-    seconds = [event.seconds for event in history]
-    axes.plot(seconds, [event.in_flight for event in history], color="tab:blue", alpha=0.35, label="in flight")
-    limits = [event.limit for event in history]
-    axes.step(seconds, [float("nan") if limit is None else limit for limit in limits], where="post", label="limit")
-    marked = throttled(history)
-    if marked:
-        axes.scatter(
-            [event.seconds for event, _ in marked],
-            [event.limit or 0 for event, _ in marked],
-            [12 + 6 * min(count, 40) for _, count in marked],
-            color="tab:red",
-            marker="x",
-            zorder=3,
-            label=f"throttled ({history[-1].refusals} of {history[-1].requests} requests)",
-        )
-    axes.set(ylabel="requests", ylim=(0, None))
-    axes.legend(loc="best")
-
-
-def throttled(history: Sequence[Progress]) -> list[tuple[Progress, int]]:
-    """The events before which requests were throttled, and how many."""
-    first = [(history[0], history[0].refusals)] if history[0].refusals else []
-    return first + [
-        (now, now.refusals - then.refusals) for then, now in pairwise(history) if now.refusals > then.refusals
-    ]
-
-
-def throughput(history: Sequence[Progress]) -> tuple[list[float], list[float]]:
-    """The ends of at most WINDOWS equal intervals, and the items per second in each."""
-    seconds = [event.seconds for event in history]
-    begin, end = seconds[0], seconds[-1]
-    windows = min(WINDOWS, len(history) - 1)
-    times: list[float] = []
-    rates: list[float] = []
-    then = history[0]
-    for number in range(1, windows + 1):
-        now = history[min(bisect_left(seconds, begin + (end - begin) * number / windows), len(history) - 1)]
-        if now.seconds > then.seconds:
-            times.append(now.seconds)
-            rates.append((now.done - then.done) / (now.seconds - then.seconds))
-            then = now
-    return times, rates
-
-
-# similarity ----------------------------------------------------------------------------------------------------------
+MAX_NUMBERED_CELLS = 400  # of a heat map: in more the numbers would not be readable
 
 VectorsLike: TypeAlias = Vectors | Sequence[Sequence[float]] | Mapping[str, Any]
 """Vectors, lists of numbers, or the JSON form of `Vectors.to_dict`."""
 
-_SHADES = " ░▒▓█"
 _MOST_LABEL = 40
 _INCHES_A_LETTER = 0.09
 
@@ -137,15 +51,9 @@ def similarity(
             compare.
     """
     cosines, row_labels, column_labels = _compared(queries, documents, rows, columns)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigurationError(
-            "drawing needs matplotlib: install nimclient[plot], or print(similarity_table(…))"
-        ) from None
     height, width = len(cosines), len(column_labels)
     left, below = (max(map(len, labels)) * _INCHES_A_LETTER for labels in (row_labels, column_labels))
-    figure = Figure(figsize=(2 + left + 0.8 * width, 1 + below / 2 + 0.5 * height), layout="constrained")
+    figure = new_figure(2 + left + 0.8 * width, 1 + below / 2 + 0.5 * height, "similarity_table")
     axes = figure.subplots()
     image = axes.imshow(cosines, cmap="viridis", aspect="auto", vmin=min(0.0, _least(cosines)), vmax=1.0)
     axes.set_xticks(range(width), column_labels, rotation=30, ha="right", rotation_mode="anchor")
@@ -158,9 +66,7 @@ def similarity(
     figure.colorbar(image, ax=axes, label="cosine")
     if title is not None:
         axes.set_title(title)
-    if path is not None:
-        figure.savefig(path)
-    return figure
+    return save(figure, path)
 
 
 def similarity_table(
@@ -172,7 +78,7 @@ def similarity_table(
 ) -> str:
     """The same as text for a terminal, each number shaded by its size; needs no extra."""
     cosines, row_labels, column_labels = _compared(queries, documents, rows, columns)
-    cells = [[f"{_shade(value)} {_number(value)}" for value in line] for line in cosines]
+    cells = [[f"{shade(value)} {_number(value)}" for value in line] for line in cosines]
     names = [str(number + 1) for number in range(len(column_labels))]
     left = max(map(len, row_labels), default=0)
     widths = [max(map(len, (name, *column))) for name, *column in zip(names, *cells, strict=True)]
@@ -221,8 +127,3 @@ def _least(cosines: Sequence[Sequence[float]]) -> float:
 
 def _number(value: float) -> str:
     return "–" if value != value else f"{value:.2f}"
-
-
-def _shade(value: float) -> str:
-    """A darker character for a cosine nearer to 1."""
-    return _SHADES[0] if value != value else _SHADES[min(max(int(value * len(_SHADES)), 0), len(_SHADES) - 1)]
