@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -57,7 +56,7 @@ class CallState(Generic[T]):
 
 
 def attempt_event(
-    state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
+    state: CallState[Any], request: HttpRequest, seconds: float, response: Response | None, result: object
 ) -> AttemptEvent:
     """What `on_attempt` is called with. `result`: what the attempt returned or raised."""
     call, meta = state.call, None if response is None else response.meta()
@@ -67,7 +66,7 @@ def attempt_event(
         attempt=state.number,
         status=None if meta is None else meta.status,
         error=result if isinstance(result, NimError) else None,
-        seconds=time.monotonic() - sent,
+        seconds=seconds,
         kind=call.kind,
         model=call.model,
         usage=getattr(result, "usage", None),

@@ -418,7 +418,9 @@ class Engine:
             elif isinstance(result, (ModelNotFoundError, GoneError)):
                 self.core.called[call.model] = False
         if callback is not None:
-            run_callback(_call_on_attempt, callback, attempt_event(state, request, sent, response, result))
+            run_callback(
+                _call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
+            )
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
         """The record of a JSON body, or of the events that some servers send although not requested."""
