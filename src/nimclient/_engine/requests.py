@@ -39,7 +39,7 @@ class Target:
     server: ServerRecord
     headers: Mapping[str, str] = field(repr=False)
     secret: Secret | None
-    proxy: str | None
+    origin: str
 
 
 class Requests:
@@ -113,7 +113,8 @@ class Requests:
             headers = {"Authorization": bearer, **headers}
         if call.headers or extra:
             headers = {**headers, **call.headers, **extra}
-        return HttpRequest(call.method, target.url, headers, call.body, target.proxy, call.unauthenticated)
+        proxy = self._proxy(target.origin)
+        return HttpRequest(call.method, target.url, headers, call.body, proxy, call.unauthenticated)
 
     def _find_target(self, key: object, call: Call[Any], base: BaseURL) -> Target:
         """The target, cached: URLs may contain ids, so only so many."""
@@ -134,9 +135,7 @@ class Requests:
                 headers["Content-Type"] = "application/json"
             if self._is_ours(origin):
                 headers.update(self._config.headers)
-        made = Target(
-            url, base_url, shown_url, self._server(url), MappingProxyType(headers), secret, self._proxy(origin)
-        )
+        made = Target(url, base_url, shown_url, self._server(url), MappingProxyType(headers), secret, origin)
         if len(self._targets) >= MAX_TARGETS:
             self._targets.clear()
         self._targets[key] = made
