@@ -37,7 +37,7 @@ from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
 from nimclient._retry.policy import BUDGET, Replay, RetryState
 from nimclient._streams.accumulate import joined
-from nimclient._streams.events import is_streamed
+from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import (
@@ -60,7 +60,7 @@ R = TypeVar("R")
 
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
-_LARGE = 2**24  # bytes of a body
+_LARGE = 2**24  # bytes of a body that may exceed the limit of a gateway (25 MiB), which does not apply to uploads
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_TICKET = Ticket()
 
@@ -195,9 +195,8 @@ class Engine:
         return run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
-        if call.warnings:
-            for text in call.warnings:
-                self.core.warn_once(text)
+        for text in call.warnings:
+            self.core.warn_once(text)
         timeouts, headers = self.config.timeouts, _NO_HEADERS
         if options:
             if options.get("timeout") is not None:
@@ -351,7 +350,12 @@ class Engine:
         target = state.target = self._requests.target(call, state.lease.base)
         if core.rejected:
             call = state.call = core.without_rejected(target.url, call)
-        if call.body is not None and len(call.body) > _LARGE and self._is_at_gateway(call, target.url):
+        if (
+            call.body is not None
+            and len(call.body) > _LARGE
+            and not call.unauthenticated
+            and self.is_platform(target.url)
+        ):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
         request = self._requests.make(call, target, state.headers, bearer)
@@ -402,10 +406,6 @@ class Engine:
         self._tell(state, request, sent, response, result)
         return result
 
-    def _is_at_gateway(self, call: Call[Any], url: str) -> bool:
-        """Whether the body of a call passes a gateway with a limit (25 MiB), which does not apply to uploads."""
-        return not call.unauthenticated and self.is_platform(url)
-
     def _tell(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
@@ -428,7 +428,13 @@ class Engine:
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value, meta = call.parse(data), response.meta()
+        meta = response.meta()
+        try:
+            value = call.parse(data)
+        except NimError:
+            if is_plain(data) or not data.strip():
+                raise
+            raise not_an_answer(meta, data, "JSON") from None
         if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
             raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(state.target.server, call.path, value)

@@ -33,6 +33,7 @@ from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
     ConnectionLostError,
+    DecodeError,
     NimError,
     Phase,
     RequestTimeoutError,
@@ -213,7 +214,14 @@ class Reader(Generic[C]):
             if isinstance(error, RequestTimeoutError):
                 raise
             raise self._interrupted(error) from error
-        if self._receive(data):
+        try:
+            done = self._receive(data)
+        except DecodeError:
+            if not self.is_complete:
+                raise
+            self._stop()  # as above: what follows a complete answer, such as a usage event cut in two, takes nothing from it
+            return len(data)
+        if done:
             self.ended = True
             await self._body.finish()
         elif not data:

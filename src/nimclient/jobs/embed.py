@@ -34,7 +34,7 @@ from nimclient.jobs.rows import FieldNames
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch
 from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress
 

@@ -19,8 +19,7 @@ from nimclient.errors import (
 )
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
-from nimclient.records.batch import Failure
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Vectors
 
 _FINAL = (ConfigurationError, BadRequestError, RequestTooLargeError, UnprocessableEntityError)

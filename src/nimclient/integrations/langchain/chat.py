@@ -23,7 +23,7 @@ from nimclient.errors import NimError
 from nimclient.integrations.langchain import catalog, structured
 from nimclient.integrations.langchain import models as registry
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import Connection, versions
+from nimclient.integrations.langchain.connection import SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
 from nimclient.integrations.langchain.requests import ChatArguments, chat_request
@@ -37,7 +37,7 @@ _FIELDS = ("temperature", "max_tokens", "top_p", "seed", "stop", "stream_options
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
-class ChatNVIDIA(Connection, BaseChatModel):
+class ChatNVIDIA(SerializableConnection, BaseChatModel):
     """NVIDIA's chat models: the hosted catalog, NIM containers, vLLM.
 
     ``ChatNVIDIA(model="meta/llama-3.3-70b-instruct").invoke("Hello")``
@@ -107,21 +107,6 @@ class ChatNVIDIA(Connection, BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "chat-nvidia-ai-playground"
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """True: `dumps` and `loads` work."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """The public module."""
-        return ["nimclient", "integrations", "langchain"]
-
-    @property
-    def lc_secrets(self) -> builtins.dict[str, str]:
-        """The key, which is never serialized."""
-        return {"api_key": "NVIDIA_API_KEY"}
 
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
         """What `dumps` writes: the constructor's arguments."""

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from nimclient import Completion, CompletionChunk, Usage
 from nimclient._base.types import JsonDict
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import Connection, versions
+from nimclient.integrations.langchain.connection import SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.requests import COMPLETION_OPTIONS, as_options
 
@@ -23,7 +23,7 @@ _OPTIONS = COMPLETION_OPTIONS - {"timeout", "stream_usage", "extra_headers"}
 _KNOWN = _OPTIONS | {"stream"}
 
 
-class NVIDIA(Connection, BaseLLM):
+class NVIDIA(SerializableConnection, BaseLLM):
     """NVIDIA's text completion models: the hosted catalog, NIM containers, vLLM.
 
     The options of a request (`max_tokens`, `temperature`, `stop`, `n`, `logprobs`, … and vLLM's) are keywords of the
@@ -59,21 +59,6 @@ class NVIDIA(Connection, BaseLLM):
     @property
     def _llm_type(self) -> str:
         return "NVIDIA"
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """True: `dumps` and `loads` work."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """The public module."""
-        return ["nimclient", "integrations", "langchain"]
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """The key, which is never serialized."""
-        return {"api_key": "NVIDIA_API_KEY"}
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:

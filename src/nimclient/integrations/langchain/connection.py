@@ -356,6 +356,25 @@ class Connection(BaseModel):
             self._set("api_key", EnvironmentKey(key))
 
 
+class SerializableConnection(Connection):
+    """The connection of language models, which LangChain can store with `dumps`."""
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """True: `dumps` and `loads` work."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The public module."""
+        return ["nimclient", "integrations", "langchain"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The key, which is never serialized."""
+        return {"api_key": "NVIDIA_API_KEY"}
+
+
 def versions() -> dict[str, str]:
     """The version of this package for LangChain's traces."""
     return {"nimclient": __version__}
