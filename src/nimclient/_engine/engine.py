@@ -123,10 +123,12 @@ class Engine:
         """The server type behind a model: from the settings, by its host, else as detected from its responses."""
         if self.config.dialect is not None:
             return self.config.dialect
-        endpoint = None if model is None else self.endpoint_of(model)
-        if self.is_platform(endpoint):
-            return "hosted"
-        return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
+        known = self.known()
+        if ("server type", model) not in known:
+            url, dialects = None if model is None else self.endpoint_of(model), self.core.dialects
+            found = dialects.of(self._bases) if url is None else dialects.get(url)
+            known["server type", model] = "hosted" if self.is_platform(url) else found
+        return cast("Dialect | None", known["server type", model])
 
     def known(self) -> dict[tuple[str, str | None], Any]:
         """Values that resources have derived from the settings and the detected server types; cleared by a new detection.
@@ -145,8 +147,8 @@ class Engine:
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
-        url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
-        return self.dialect_for(model) or self.core.dialects.type_of(url)
+        url = None if model is None else self.endpoint_of(model)
+        return self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
 
     def per_replica(self) -> list[Engine]:
         """One engine per replica, for requests to each of them."""
@@ -350,12 +352,7 @@ class Engine:
         target = state.target = self._requests.target(call, state.lease.base)
         if core.rejected:
             call = state.call = core.without_rejected(target.url, call)
-        if (
-            call.body is not None
-            and len(call.body) > _LARGE
-            and not call.unauthenticated
-            and self.is_platform(target.url)
-        ):
+        if not call.unauthenticated and len(call.body or b"") > _LARGE and self.is_platform(target.url):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
         request = self._requests.make(call, target, state.headers, bearer)
@@ -381,8 +378,7 @@ class Engine:
             )
             if head.status != 200 and head.status != 201:
                 await self._deliver(state, transport, begun)
-            response = begun
-            head = begun.head
+            response, head = begun, begun.head
             if target.server.uninspected:
                 core.dialects.inspect_headers(target.server, head.headers)
             try:
