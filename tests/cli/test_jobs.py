@@ -164,7 +164,7 @@ def test_standard_input(run, url, environment):
     [
         (["gone.jsonl", "--out", "v"], "does not exist"),
         (["docs.jsonl", "--out", "docs.jsonl"], "is a file"),
-        (["docs.xml", "--out", "v"], "of no kind that can be read"),
+        (["docs.xml", "--out", "v"], "has a format that cannot be read"),
         (["docs.jsonl"], "--out"),
         (["docs.jsonl", "--out", "v", "--format", "csv"], "--format"),
         (["docs.jsonl", "--out", "v", "--concurrency", "0"], "--concurrency"),

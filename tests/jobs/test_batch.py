@@ -246,7 +246,7 @@ async def test_a_file_that_holds_something_else_is_not_touched(make_client: Make
         '{"id":1,"custom_id":"a","response":{},"error":{}}\n',
     ):
         batch.output.write_text(content)
-        with pytest.raises(JobStoreError, match=r"answers\.jsonl, line 1, is no answer of a batch"):
+        with pytest.raises(JobStoreError, match=r"answers\.jsonl, line 1, is not a result of a batch"):
             await batch.job().run(make_client("http://localhost:1/v1"))
         assert batch.output.read_text() == content
 

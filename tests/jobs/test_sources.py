@@ -280,7 +280,11 @@ def test_the_digest_is_of_all_of_the_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("missing.jsonl", "does not exist"), ("notes.pdf", "of no kind that can be read"), ("folder.txt", "is no file")],
+    [
+        ("missing.jsonl", "does not exist"),
+        ("notes.pdf", "has a format that cannot be read"),
+        ("folder.txt", "is no file"),
+    ],
 )
 def test_a_path_that_cannot_be_a_source(tmp_path: Path, source: str, words: str) -> None:
     """It is detected when the source is named."""

@@ -258,6 +258,19 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument("--itl", type=seconds, default=0.0, metavar="S", help="seconds between tokens (default: 0)")
     simulate.add_argument(
+        "--prefill-rate",
+        type=count,
+        metavar="N",
+        help="tokens of a prompt a second that are not cached (default: no time)",
+    )
+    simulate.add_argument(
+        "--prefix-cache",
+        type=_number(int, 0),
+        default=1_600_000,
+        metavar="N",
+        help="tokens it holds (default: %(default)s)",
+    )
+    simulate.add_argument(
         "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
     )
     simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")

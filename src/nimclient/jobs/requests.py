@@ -88,7 +88,7 @@ class Request:
         fields, text = self.body, self.text
         if model is not None and not named:
             fields = {"model": model, **self.body}
-            text = None if text is None else _with_model(text, model, is_empty=not self.body)
+            text = None if text is None else _with_model_field(text, model, is_empty=not self.body)
         return Call(
             "POST",
             route.path,
@@ -103,7 +103,7 @@ class Request:
         )
 
 
-def _with_model(text: bytes, model: str, *, is_empty: bool) -> bytes:
+def _with_model_field(text: bytes, model: str, *, is_empty: bool) -> bytes:
     """The text of a JSON object with a model added as its first field."""
     head = b'{"model":' + _json.dumps(model)
     return head + (b"}" if is_empty else b"," + text[1:])
