@@ -60,7 +60,6 @@ R = TypeVar("R")
 
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
-_LARGE = 2**24  # bytes of a body that may exceed the limit of a gateway (25 MiB), which does not apply to uploads
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_TICKET = Ticket()
 
@@ -352,7 +351,7 @@ class Engine:
         target = state.target = self._requests.target(call, state.lease.base)
         if core.rejected:
             call = state.call = core.without_rejected(target.url, call)
-        if not call.unauthenticated and len(call.body or b"") > _LARGE and self.is_platform(target.url):
+        if not call.unauthenticated and len(call.body or b"") > 2**24 and self.is_platform(target.url):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
         request = self._requests.make(call, target, state.headers, bearer)
