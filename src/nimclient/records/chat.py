@@ -243,16 +243,17 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
     data = dict(as_object(value, "body", meta))
     if "choices" not in data:
         raise wrong("it is missing", "choices", meta)
-    choices = as_list(data.pop("choices"), "choices", meta)
-    usage = decode_usage(data.pop("usage", None)) or usage_of_choices(choices)
+    pop = data.pop
+    choices = as_list(pop("choices"), "choices", meta)
+    usage = decode_usage(pop("usage", None)) or usage_of_choices(choices)
     return ChatCompletion(
-        id=text_or_none(data.pop("id", None)),
-        model=text_or_none(data.pop("model", None)),
-        choices=tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
-        usage=usage,
-        created=pop_time(data, "created"),
-        object=text_or_none(data.pop("object", None)),
-        system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
+        text if isinstance(text := pop("id", None), str) else None,
+        text if isinstance(text := pop("model", None), str) else None,
+        tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
+        usage,
+        pop_time(data, "created"),
+        text if isinstance(text := pop("object", None), str) else None,
+        text if isinstance(text := pop("system_fingerprint", None), str) else None,
         extra=data,
         meta=meta,
     )
@@ -260,24 +261,25 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
 
 def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
     data = dict(as_object(value, f"choices[{position}]", meta))
-    message: Json = data.pop("message", None)
-    if message is None and is_object(data.get("delta")):  # the form of an event
-        message = data.pop("delta")
+    pop = data.pop
+    message: Json = pop("message", None)
+    if message is None and isinstance(data.get("delta"), dict):  # the form of an event
+        message = pop("delta")
     elif message is None and isinstance(data.get("text"), str):  # the form of a text completion
-        message = {"content": data.pop("text")}
-    if not is_object(message):
+        message = {"content": pop("text")}
+    if not isinstance(message, dict):
         raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
-    finish_reason = text_or_none(data.pop("finish_reason", None))
-    decoded = decode_message(message)
+    finish_reason = text if isinstance(text := pop("finish_reason", None), str) else None
+    decoded = decode_message(cast(JsonDict, message))
     if finish_reason == "length":
         decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(
-        index=position if index is None else index,
-        message=decoded,
-        finish_reason=finish_reason,
-        logprobs=decode_logprobs(data.pop("logprobs", None)),
-        stop_reason=data.pop("stop_reason", None),
+        position if index is None else index,
+        decoded,
+        finish_reason,
+        None if (logprobs := pop("logprobs", None)) is None else decode_logprobs(logprobs),
+        pop("stop_reason", None),
         extra=data,
     )
 
@@ -289,10 +291,11 @@ def decode_message(value: JsonDict) -> Message:
     `extra` as "raw_content".
     """
     data = dict(value)
+    pop = data.pop
     reasoning = reasoning_of(data)
-    data.pop("reasoning", None)
-    role = text_or_none(data.pop("role", None)) or "assistant"
-    content: Json = data.pop("content", None)
+    pop("reasoning", None)
+    role = text_or_none(pop("role", None)) or "assistant"
+    content: Json = pop("content", None)
     if not isinstance(content, str):
         content = content_parts(content) or content
     if role == "assistant" and reasoning is None:
@@ -302,13 +305,13 @@ def decode_message(value: JsonDict) -> Message:
             data[RAW_CONTENT] = content
             reasoning, content = split[0] or None, split[1]
     return Message(
-        role=role,
-        content=content,
-        name=text_or_none(data.pop("name", None)),
-        tool_calls=decode_tool_calls(data.pop("tool_calls", None)),
-        tool_call_id=text_or_none(data.pop("tool_call_id", None)),
-        reasoning=reasoning,
-        refusal=text_or_none(data.pop("refusal", None)),
+        role,
+        content,
+        text if isinstance(text := pop("name", None), str) else None,
+        decode_tool_calls(calls) if (calls := pop("tool_calls", None)) else (),
+        text if isinstance(text := pop("tool_call_id", None), str) else None,
+        reasoning,
+        text if isinstance(text := pop("refusal", None), str) else None,
         extra=data,
     )
 
