@@ -388,7 +388,8 @@ def test_models_that_answer_nothing_are_no_success(run, server):
 
 def test_a_server_that_fails_at_everything(run, server):
     """LiteLLM's proxy answers 500 to a request without a key: that is no lack of a route or a model."""
-    server.script(error(500, "Internal Server Error"))
+    for path in ("models", "chat/completions", "embeddings", "rerank", "ranking"):
+        server.script(error(500, "Internal Server Error"), path=f"/v1/{path}")
     server.script(answer({"status": "healthy"}), path="/health/readiness")
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
