@@ -77,7 +77,11 @@ class Dialects:
 
     def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
         """The server type of replicas: that of the first one with a known type."""
-        return next((known for base in bases if (known := self.get(base.origin)) is not None), None)
+        for base in bases:
+            server = self._servers.get(base.origin)
+            if server is not None and server.type in DIALECTS:
+                return cast(Dialect, server.type)
+        return None
 
     def type_of(self, url: str) -> ServerType | None:
         """The server type behind a URL, including those without a dialect."""
