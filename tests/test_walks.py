@@ -92,9 +92,9 @@ async def test_a_chat_through_a_socket() -> None:
             await client.chat.create("hi")
             walks = [await walk_of_a_chat(client) for _ in range(5)]
     walk = min(walks, key=lambda walk: walk.all)  # a busy machine adds turns of the loop
-    assert walk.count <= 76
+    assert walk.count <= 77
     assert walk.sent <= 33
-    assert walk.all <= 170
+    assert walk.all <= 172
 
 
 async def walk_of_a_chat(client: AsyncClient) -> Walk:
@@ -151,5 +151,5 @@ async def test_embedding_64_texts() -> None:
         await client.embeddings.embed_documents(["text"] * 64)
         with counted() as walk:
             await client.embeddings.embed_documents(["text"] * 64)
-    assert walk.sent <= 95
-    assert walk.count - walk.sent <= 98
+    assert walk.sent <= 97
+    assert walk.count - walk.sent <= 100

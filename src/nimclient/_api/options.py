@@ -73,7 +73,7 @@ def merge_fields(fields: JsonDict, options: Mapping[str, Any], *, not_sent: froz
 
 def check_texts(name: str, texts: object) -> list[str]:
     """A list of non-empty texts; TypeError for a str in place of a list, ConfigurationError naming the index."""
-    if not isinstance(texts, list) and not is_items(texts):
+    if not is_items(texts):
         raise TypeError(f"{name} takes a list of str, not {_kind(texts)}")
     checked: list[Any] = list(texts)
     if not checked:
