@@ -9,7 +9,7 @@ parser (split off; `.extra["raw_content"]` keeps the original text); `stop_reaso
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
@@ -104,6 +104,14 @@ class Choice(WireRecord):
     stop_reason: str | int | None = None
 
 
+def _cut(value: Any, size: int) -> str:
+    return _cut_text(repr(value), size)
+
+
+def _cut_text(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 1]}…"
+
+
 @frozen(repr=False)
 class ChatCompletion(TopRecord):
     """A complete chat answer. The shortcuts (`text`, `reasoning`, …) refer to the first choice."""
@@ -115,6 +123,26 @@ class ChatCompletion(TopRecord):
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        """At most 200 characters of what people look for; `to_dict()` has everything."""
+        try:
+            return _cut_text(f"ChatCompletion({', '.join(self._shown())})", 200)
+        except AttributeError:  # built by hand of something else
+            return super().__repr__()
+
+    def _shown(self) -> Iterator[str]:
+        if self.model is not None:
+            yield f"model={_cut(self.model, 44)}"
+        if self.text:
+            yield f"text={_cut(self.text, 64)}"
+        if self.tool_calls:
+            yield f"tool_calls={_cut([call.name for call in self.tool_calls], 40)}"
+        if len(self.choices) > 1:
+            yield f"choices={len(self.choices)}"
+        yield f"finish_reason={_cut(self.finish_reason, 16)}"
+        if self.usage is not None:
+            yield f"usage={self.usage.prompt_tokens}+{self.usage.completion_tokens} tokens"
 
     if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
 
