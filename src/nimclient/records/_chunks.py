@@ -8,18 +8,22 @@ from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects, text_or_none
 from nimclient.records._record import missing_attribute
+from nimclient.records._templates import EventTemplate
 from nimclient.records.usage import Usage, decode_usage
 
 
 class AnswerChunk:
     """One event of a stream: its JSON object, and what it adds to the text of the choice with index 0."""
 
-    __slots__ = ("_event", "_meta", "_text")
+    __slots__ = ("_given", "_meta", "_piece", "_text")
 
-    def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
-        self._event = event
+    def __init__(
+        self, event: JsonDict | EventTemplate, text: str, meta: ResponseMeta | None = None, piece: str = ""
+    ) -> None:
+        self._given = event
         self._text = text
         self._meta = meta
+        self._piece = piece  # fills the template
 
     if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
 
@@ -54,6 +58,12 @@ class AnswerChunk:
     def to_dict(self) -> JsonDict:
         """The event as received."""
         return dict(self._event)
+
+    @property
+    def _event(self) -> JsonDict:
+        if isinstance(self._given, EventTemplate):
+            self._given = self._given.filled(self._piece)
+        return self._given
 
     def _raw_choices(self) -> list[JsonDict]:
         return objects(self._event.get("choices"))
