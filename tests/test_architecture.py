@@ -238,6 +238,25 @@ def test_jobs_stand_on_the_public_client_and_one_internal_face() -> None:
     assert inside == {"nimclient._resources.bulk"}
 
 
+SYNC_TWINS = {"Embeddings"}
+"""A blocking resource goes without the `Async` of its twin, and meets the record of that name."""
+
+MIRRORS = {"integrations/langchain/errors.py": "errors.py", "integrations/langchain/models.py": "records/models.py"}
+"""Classes under the names that a framework's users know, each standing for the one of ours."""
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """A grep for a class finds one class: only sync twins and named mirrors share a name."""
+    places: dict[str, set[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and node.name not in SYNC_TWINS:
+                places.setdefault(node.name, set()).add(place_of(path))
+    shared = {name: found for name, found in places.items() if len(found) > 1}
+    mirrored = [{mirror, original} for mirror, original in MIRRORS.items()]
+    assert {name: found for name, found in shared.items() if found not in mirrored} == {}
+
+
 MAX_NESTED = 20
 MAX_NESTED_IN_RESOURCES = 3
 

@@ -1,8 +1,10 @@
 """What an editor shows of a call with many parameters: one line for each."""
 
+import ast
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import nimclient
 from nimclient import plot
 from nimclient.jobs import BatchJob, EmbedJob
+from nimclient.records import params
 from nimclient.simulator import Simulator
 
 MAX_UNDESCRIBED = 4
@@ -52,3 +55,12 @@ def test_every_parameter_of_a_long_signature_is_described(name: str) -> None:
     _, _, section = text.partition("\nArgs:\n")
     described = set(re.findall(r"^    \*{0,2}(\w+):", section, re.M))
     assert [parameter for parameter in parameters_of(LONG[name]) if parameter not in described] == []
+
+
+def test_every_option_is_described() -> None:
+    """Editors show, and the reference prints, the string below an option; each has one."""
+    classes = [node for node in ast.parse(inspect.getsource(params)).body if isinstance(node, ast.ClassDef)]
+    pairs = [(kind.name, *pair) for kind in classes for pair in pairwise([*kind.body, ast.Pass()])]
+    fields = [(name, ast.unparse(line.target), below) for name, line, below in pairs if isinstance(line, ast.AnnAssign)]
+    assert len(fields) > 80
+    assert [field for *field, below in fields if not isinstance(getattr(below, "value", None), ast.Constant)] == []

@@ -21,9 +21,9 @@ def event(seconds: float, done: int, refusals: int = 0, **fields: Any) -> Progre
 def test_refusals_are_marked_where_they_were_told() -> None:
     """Each event that tells of more refusals than the one before is a mark, the first one too."""
     history = [event(1.0, 1, 2), event(2.0, 2, 2), event(3.0, 3, 5)]
-    assert plot.refused(history) == [(history[0], 2), (history[2], 3)]
-    assert plot.refused(history[1:2]) == [(history[1], 2)]
-    assert plot.refused([event(1.0, 1), event(2.0, 2)]) == []
+    assert plot.throttled(history) == [(history[0], 2), (history[2], 3)]
+    assert plot.throttled(history[1:2]) == [(history[1], 2)]
+    assert plot.throttled([event(1.0, 1), event(2.0, 2)]) == []
 
 
 def test_throughput_is_that_of_equal_stretches() -> None:
@@ -51,14 +51,14 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_picture_is_drawn() -> None:
-    """Limit, what was in flight, refusals and throughput: two panels."""
+    """Limit, what was in flight, throttled requests and throughput: two panels."""
     pytest.importorskip("matplotlib")
     history = [event(0.1 * number, number, number // 40, limit=16, in_flight=number % 16) for number in range(200)]
     upper, lower = plot.pacing(history, title="a job").axes
     assert [text.get_text() for text in upper.get_legend().get_texts()] == [
         "in flight",
         "limit",
-        "refusals (4 of 203 requests)",
+        "throttled (4 of 203 requests)",
     ]
     assert lower.get_ylabel() == "items a second"
     calm = [event(0.0, 0, limit=None), event(1.0, 1, limit=None)]

@@ -373,9 +373,9 @@ class AsyncClient(AsyncClosing):
             defaults: Added to those of this client, option by option.
         """
         if unknown:
-            from nimclient._api.defaults import refuse_settings
+            from nimclient._api.defaults import reject_settings
 
-            refuse_settings("with_options", unknown, ("timeouts", "retry", "headers", "model", "defaults"))
+            reject_settings("with_options", unknown, ("timeouts", "retry", "headers", "model", "defaults"))
         config = self._config
         changed = evolve(
             config,
@@ -464,9 +464,9 @@ def check_settings(owner: str, settings: Mapping[str, object]) -> None:
     known = [name for name in signature(AsyncClient).parameters if name != "unknown"]
     unknown = [name for name in settings if name not in known]
     if unknown:
-        from nimclient._api.defaults import refuse_settings
+        from nimclient._api.defaults import reject_settings
 
-        refuse_settings(owner, unknown, known)
+        reject_settings(owner, unknown, known)
 
 
 def _of_type(name: str, value: Any, kind: type[Any]) -> Any:

@@ -31,7 +31,7 @@ WINDOWS = 60  # points of the line of throughput
 
 
 def pacing(events: Iterable[Progress], *, title: str | None = None) -> Figure:
-    """Draw how many requests were in flight and how many might be, with refusals marked, above items a second.
+    """Draw how many requests were in flight and how many might be, with throttling marked, above items a second.
 
     `events` are all records of one call, oldest first: ``events = []; embed_documents(texts, on_progress=events.append)``.
     Returns a Figure: `.savefig("pacing.png")`.
@@ -63,7 +63,7 @@ def _draw_limit(axes: Axes, history: Sequence[Progress]) -> None:
     axes.plot(seconds, [event.in_flight for event in history], color="tab:blue", alpha=0.35, label="in flight")
     limits = [event.limit for event in history]
     axes.step(seconds, [float("nan") if limit is None else limit for limit in limits], where="post", label="limit")
-    marked = refused(history)
+    marked = throttled(history)
     if marked:
         axes.scatter(
             [event.seconds for event, _ in marked],
@@ -72,14 +72,14 @@ def _draw_limit(axes: Axes, history: Sequence[Progress]) -> None:
             color="tab:red",
             marker="x",
             zorder=3,
-            label=f"refusals ({history[-1].refusals} of {history[-1].requests} requests)",
+            label=f"throttled ({history[-1].refusals} of {history[-1].requests} requests)",
         )
     axes.set(ylabel="requests", ylim=(0, None))
     axes.legend(loc="best")
 
 
-def refused(history: Sequence[Progress]) -> list[tuple[Progress, int]]:
-    """The events before which requests were refused, and how many."""
+def throttled(history: Sequence[Progress]) -> list[tuple[Progress, int]]:
+    """The events before which requests were throttled, and how many."""
     first = [(history[0], history[0].refusals)] if history[0].refusals else []
     return first + [
         (now, now.refusals - then.refusals) for then, now in pairwise(history) if now.refusals > then.refusals

@@ -45,7 +45,7 @@ def test_a_fork_waits_for_an_import(tmp_path: Path) -> None:
     """A process forked while another thread imports gets the whole module, and locks that are open."""
     (tmp_path / "slow_module.py").write_text(SLOW)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, timeout=60, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, timeout=200, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -94,5 +94,5 @@ def test_a_fork_during_the_very_first_call() -> None:
     with ServerThread() as server:
         server.script(chat())
         command = [sys.executable, "-c", FIRST_CALL, server.url]
-        done = subprocess.run(command, timeout=100, capture_output=True, text=True)
+        done = subprocess.run(command, timeout=200, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

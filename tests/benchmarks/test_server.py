@@ -1,8 +1,8 @@
 """The canned server cuts requests off a connection at any boundary and answers what the floor can read back."""
 
+import asyncio
 import base64
 import json
-import time
 from array import array
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from benchmarks import canned, runners
 from benchmarks.harness import run_once
 from benchmarks.scenarios import BY_NAME, bind, check
-from benchmarks.server import Request, Server, running_server, running_servers, take_request, writes
+from benchmarks.server import CannedProtocol, Request, Server, running_server, running_servers, take_request, writes
+from support.virtual_time import takes
 
 POST = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 5\r\n\r\nhello"
 GET = b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -89,11 +90,12 @@ async def test_floor_reads_back_what_the_server_sends(server_url, name):
         check(scenario, await bind(scenario, floor)())
 
 
-async def test_the_slow_model_takes_its_time(server_url):
-    async with runners.load("floor").connect(server_url, canned.SLOW_MODEL) as floor:
-        began = time.monotonic()
-        await floor.embed(["a"])
-        assert time.monotonic() - began >= canned.SLOW_SECONDS
+async def test_the_slow_model_takes_its_time(virtual_time):
+    server = await asyncio.get_running_loop().create_server(CannedProtocol, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, runners.load("floor").connect(url, canned.SLOW_MODEL) as floor:
+        with takes(canned.SLOW_SECONDS):
+            await floor.embed(["a"])
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("chat", "else"), ("stream", ""), ("embed-64", [[0.0] * 1024] * 64)])

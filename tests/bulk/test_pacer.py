@@ -38,7 +38,7 @@ def refuse(pacer, now, error=BUSY, waited=0.0, random=never):
     """A request is sent, whatever the gate says, and refused at the same moment."""
     pacer.in_flight += 1
     pacer.sent += 1
-    return pacer.refused(now, Ticket(pacer.sent, now, waited=waited), error, random)
+    return pacer.throttled(now, Ticket(pacer.sent, now, waited=waited), error, random)
 
 
 def test_places_are_given_up_to_the_limit():
@@ -52,10 +52,10 @@ def test_places_are_given_up_to_the_limit():
     pacer.succeeded(1.0, turns[0], 1.0)
     turns[0] = enter(pacer, 1.0)
     assert ask(pacer, 1.0) == inf
-    assert pacer.refused(1.0, turns[0], BUSY, never) == 0.5
+    assert pacer.throttled(1.0, turns[0], BUSY, never) == 0.5
     assert pacer.enter(1.5, turns[0]) == 0.0
     assert ask(pacer, 1.5) == inf
-    assert (pacer.limit, pacer.in_flight, pacer.sent, pacer.refusals) == (2, 2, 5, 1)
+    assert (pacer.limit, pacer.in_flight, pacer.sent, pacer.throttles) == (2, 2, 5, 1)
 
 
 def test_an_untold_concurrency_starts_in_the_middle():
@@ -88,7 +88,7 @@ def test_refusals_of_one_burst_count_once():
     """What was sent before the gate closed may be refused, too; that does not make the pause longer."""
     pacer = Pacer(RetryPolicy(), 16)
     turns = [enter(pacer, 10.0) for _ in range(16)]
-    assert [pacer.refused(10.0, turn, BUSY, never) for turn in turns] == [0.5] * 16
+    assert [pacer.throttled(10.0, turn, BUSY, never) for turn in turns] == [0.5] * 16
     assert ask(pacer, 10.0) == 0.5
     assert refuse(pacer, 10.5) == 1.0
 
@@ -128,14 +128,14 @@ def test_a_window_that_is_found_out_does_not_pause_while_something_is_in_flight(
     """The refused slice goes on when a sibling is done: the cut is what keeps it waiting, not the time."""
     pacer = Pacer(RetryPolicy())
     first, second, third = (enter(pacer, 0.0) for _ in range(3))
-    assert pacer.refused(0.0, third, limited(), never) == 0.0
+    assert pacer.throttled(0.0, third, limited(), never) == 0.0
     assert (pacer.limit, pacer.enter(0.0, third)) == (2, inf)
     pacer.succeeded(1.0, first, 1.0)
     assert pacer.enter(1.0, third) == 0.0
-    assert pacer.refused(1.0, third, limited(), never) == 0.0
+    assert pacer.throttled(1.0, third, limited(), never) == 0.0
     pacer.left()
     assert pacer.enter(1.0, second) == 0.0
-    assert pacer.refused(1.0, second, limited(), never) > 0.0
+    assert pacer.throttled(1.0, second, limited(), never) > 0.0
 
 
 def test_patience_is_spent_by_the_slices_own_refusals():
@@ -151,11 +151,11 @@ def test_waiting_counts_from_the_refusal_to_the_next_attempt():
     pacer = Pacer(RetryPolicy(max_delay=8))
     siblings = [enter(pacer, 0.0) for _ in range(4)]
     turn = enter(pacer, 0.0)
-    assert pacer.refused(0.0, turn, BUSY, never) == 0.0
+    assert pacer.throttled(0.0, turn, BUSY, never) == 0.0
     pacer.succeeded(3.0, siblings[0], 1.0)
     assert pacer.enter(3.0, turn) == 0.0
     assert turn.waited == 3.0
-    assert pacer.refused(4.0, turn, BUSY, never) == 0.0
+    assert pacer.throttled(4.0, turn, BUSY, never) == 0.0
     pacer.succeeded(1000.0, siblings[1], 1.0)
     assert pacer.enter(1000.0, turn) == 0.0
     assert turn.waited == 11.0
@@ -203,7 +203,7 @@ def test_a_server_that_takes_nothing_for_a_while_is_not_asked_with_every_answer(
     pacer.succeeded(0.4, turns.pop(), 1.0)
     for low, high in ((0.0, 0.0), (0.0, 0.0), (0.2, 0.3)):
         again = turns.pop()
-        pause = pacer.refused(1.0, again, BUSY, never)
+        pause = pacer.throttled(1.0, again, BUSY, never)
         assert pause is not None
         assert low <= pause <= high
         while pacer.in_flight >= pacer.limit:

@@ -54,7 +54,7 @@ class Bucket:
                     taken += 1
                 else:
                     refused += 1
-                    self.rate.refused(self.now, self.sent, self.sent, 2)
+                    self.rate.throttled(self.now, self.sent, self.sent, 2)
                 pause = 0.001
             self.now += pause
             self.level += pause * per_second
@@ -66,7 +66,7 @@ def test_nothing_is_held_up_before_there_is_a_sign():
     rate = LearnedRate()
     for place in range(1, 100):
         rate.sent(float(place), 8)
-        rate.refused(float(place), place, place, 0)
+        rate.throttled(float(place), place, place, 0)
     assert (rate.per_second, rate.pause(100.0)) == (None, 0.0)
 
 
@@ -75,7 +75,7 @@ def test_signs_must_come_soon_one_after_the_other():
     rate = LearnedRate()
     for place in range(1, 40):
         rate.sent(float(place), 8)
-        rate.refused(float(place), place, place, 1)
+        rate.throttled(float(place), place, place, 1)
         if place % (SIGNS - 1) == 0:
             rate.calmed()
     assert rate.per_second is None

@@ -164,9 +164,9 @@ def run(
     while (part := plan.part) is not None:
         requests += 1
         if poison & set(part):
-            failed |= {place for span in plan.refused(kind) for place in span}
+            failed |= {place for span in plan.rejected(kind) for place in span}
         else:
-            plan.taken()
+            plan.accepted()
             taken |= set(part)
         assert requests < 4 * count + 4
     return requests - 1, taken, failed
@@ -221,16 +221,16 @@ def test_a_server_that_fails_as_a_whole_costs_little(count: int, most: int | Non
 def test_a_refused_size() -> None:
     """The parts are of the size that the server names, else halves; the largest part taken is told."""
     plan = Bisection.of(64, None)
-    assert plan.refused(FailureScope.REQUEST, 24) == []
+    assert plan.rejected(FailureScope.REQUEST, 24) == []
     sizes = []
     while (part := plan.part) is not None:
         sizes.append(len(part))
-        plan.taken()
+        plan.accepted()
     assert (sizes, plan.largest) == ([24, 24, 16], 24)
     plan = Bisection.of(64, None)
-    plan.refused(FailureScope.REQUEST)
+    plan.rejected(FailureScope.REQUEST)
     assert plan.part == range(32)
-    plan.taken()
+    plan.accepted()
     assert plan.part == range(32, 64)
 
 

@@ -24,7 +24,7 @@ class Played:
 
     def refuse(self, others: int) -> int:
         self.sent += 1
-        return self.window.refused(self.sent, self.sent, others)
+        return self.window.throttled(self.sent, self.sent, others)
 
 
 def test_it_doubles_at_first():
@@ -73,7 +73,7 @@ def test_a_burst_cuts_once():
     played = Played()
     played.succeed(112)
     for others in range(127, 87, -1):
-        played.window.refused(others, 128 + 112, others)
+        played.window.throttled(others, 128 + 112, others)
     assert played.window.size == 88
 
 
@@ -108,7 +108,7 @@ def test_one_cut_a_window(size, refused):
     played.sent = size
     refused = min(refused, size)
     for gone in range(1, refused + 1):
-        played.window.refused(size - gone + 1, size, size - gone)
+        played.window.throttled(size - gone + 1, size, size - gone)
     assert played.window.size == max(1, size - refused)
 
 
@@ -119,7 +119,7 @@ def test_it_finds_back(capacity):
     played.window._size = float(capacity)
     played.sent = 2 * capacity + 1
     for gone in range(1, capacity + 1):
-        played.window.refused(capacity + 1 + gone, played.sent, capacity - gone)
+        played.window.throttled(capacity + 1 + gone, played.sent, capacity - gone)
     assert played.window.size == 1
     answers = 0
     while played.window.size < 0.9 * capacity:
@@ -142,7 +142,7 @@ def test_trials_are_paid_for():
     assert played.window.size == 11
     played.refuse(10)
     for _ in range(3):  # a burst: the trial has cost four
-        played.window.refused(1, played.sent, 10)
+        played.window.throttled(1, played.sent, 10)
     played.succeed(199)
     assert played.window.size == 10
     played.succeed(3)

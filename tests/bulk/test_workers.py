@@ -11,6 +11,8 @@ import pytest
 from nimclient import AsCompleted
 from nimclient._bulk.workers import run_all
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 
 async def test_all_jobs_are_done() -> None:
     """Every job is worked on once, at most `concurrency` at a time; results come with their positions."""
@@ -160,7 +162,7 @@ async def test_more_workers_than_room_come_to_the_end(broken: bool) -> None:
 
     results = AsCompleted(source(), work, lambda: 8, prepare, room=lambda: 3)
     found: list[int] = []
-    with pytest.raises(KeyError) if broken else contextlib.nullcontext(), anyio.fail_after(5):
+    with pytest.raises(KeyError) if broken else contextlib.nullcontext(), anyio.fail_after(60):
         async for _, item in results:
             found.append(item)
     assert sorted(found) == list(range(20))

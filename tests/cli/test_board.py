@@ -9,7 +9,7 @@ from rich.console import Console
 
 from nimclient.cli.board import Events, Lines, board_for
 from nimclient.cli.board_rich import LiveTable, drawn
-from nimclient.cli.figures import PACE_SECONDS, Pace, Rates, amount, clock, latency, sentence
+from nimclient.cli.figures import PACE_SECONDS, Rates, RecentRates, amount, clock, latency, sentence
 from nimclient.records import Progress
 
 EARLY = Progress(0, None, 0, 0, 0.0)
@@ -50,7 +50,7 @@ def test_a_line():
 
 def test_the_pace_is_that_of_the_last_seconds():
     """Rates begin with the run, forget what is long past, and are nothing when nothing comes; the time left follows them."""
-    pace = Pace()
+    pace = RecentRates()
     assert pace.rates(MIDDLE, 11.0) == Rates(100.0, 2_400.0, 38.0)
     later = evolve(MIDDLE, done=1_300, tokens=24_500, seconds=20.0)
     assert pace.rates(later, 21.0) == Rates(55.0, 1_225.0, pytest.approx(3_700 / 55))

@@ -188,7 +188,12 @@ def test_only_chat(run, one_model):
     value = json.loads(ran.out)
     assert ran.code == 1
     assert "No embedding model" in ran.err
-    assert (value["texts"], value["answer"], value["models"]["chat"]) == (None, "Quite.", "my-llama")
+    assert (value["texts"], value["answer"], value["models"]["chat"], value["sources"]) == (
+        None,
+        "Quite.",
+        "my-llama",
+        [],
+    )
 
 
 def test_only_embeddings(run, url):
@@ -258,6 +263,24 @@ def test_links_in_the_place_of_kept_files_are_not_followed(run, url, tmp_path: P
     assert precious.read_text() == "precious"
 
 
-def test_without_excerpts_the_question_stands_alone():
-    """Without search results the question is asked alone."""
-    assert demo.messages_about("Why?", []) == [("user", "Why?")]
+def test_the_answer_cites_what_it_is_from(run, sim):
+    """The best of the reranked hits are numbered excerpts, a language is asked for, and the sources are listed."""
+    ran = run("demo", *FEW, "--base-url", sim.base_url, "--language", "German", "--query", "read CSV files", "--json")
+    system = sim.requests[-1].json["messages"][0]["content"]
+    assert "in German" in system
+    assert "[1] " in system
+    assert "/v1/ranking" in [request.path for request in sim.requests]
+    value = json.loads(ran.out)
+    cited = [source.partition("] ") for source in value["sources"]]
+    assert cited
+    for number, closing, name in cited:
+        assert f"{number}{closing}{name}" in system
+        assert number + "]" in value["answer"]
+
+
+def test_without_a_reranker_the_search_decides(run):
+    """A server that has no reranker answers from the best hits, and the demo says so."""
+    with SimulatorThread(Simulator(models=[CHAT, EMBED])) as url:
+        ran = run("demo", *FEW, "--base-url", url)
+    assert ran.code == 0
+    assert "No reranking model" in ran.err

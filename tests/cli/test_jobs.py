@@ -360,7 +360,7 @@ def test_a_reader_that_leaves(spawn, docs):
         process.stdout.readline()
         process.stdout.close()
         process.stdout = None
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=200)
     assert process.returncode == 1
     assert err == ""
 

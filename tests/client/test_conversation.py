@@ -20,6 +20,8 @@ from nimclient.testing import FakeTransport
 from support.server import FaultServer, Pause, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, answer, chat, chat_body, chunk, error, head, stream, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 

@@ -547,7 +547,7 @@ async def test_arguments_are_checked_at_once(client: AsyncClient) -> None:
 async def test_what_is_wrong_with_the_call_ends_it_at_once(
     server: FaultServer, client: AsyncClient, on_error: Any, status: int, words: str, kind: type[NimError]
 ) -> None:
-    """A wrong model, key or option costs as many requests as are under way, not one a text."""
+    """A wrong model, key or option costs as many requests as are in flight, not one a text."""
     server.script(error(status, words))
     with pytest.raises(kind) as caught:
         await read(

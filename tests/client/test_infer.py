@@ -27,6 +27,8 @@ from support.leaks import assert_idle
 from support.server import Close, FaultServer, ServerThread, Stall
 from support.wire import DONE, END, answer, chunk, error, head, http, sse
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 KEY = "nvapi-canary-0123456789"
 BOXES = {"data": [{"index": 0, "bounding_boxes": {}}]}

@@ -15,6 +15,8 @@ from nimclient.simulator import Simulator
 from support.server import FaultServer, Stall
 from support.wire import answer, chat, chat_body
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 
 def calling(*calls: tuple[str, Any], finish: str = "tool_calls", ids: bool = True, text: str | None = None) -> bytes:
     """An answer that calls these tools."""
@@ -87,7 +89,7 @@ async def test_an_answer_without_choices_is_the_end(client: AsyncClient, server:
 
 async def test_calls_of_one_answer_run_side_by_side(client: AsyncClient, server: FaultServer) -> None:
     """Coroutine functions on the loop, others in threads: each waits for the other to have begun. Order is kept."""
-    barrier = threading.Barrier(2, timeout=5)
+    barrier = threading.Barrier(2, timeout=60)
     here = threading.get_ident()
     first, second = asyncio.Event(), asyncio.Event()
 

@@ -43,6 +43,8 @@ from support.wire import (
     token,
 )
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 

@@ -14,6 +14,8 @@ from support.leaks import assert_idle, assert_no_strays, replicas
 from support.server import FaultServer, Pause, Request, Stall
 from support.wire import DONE, END, HELLO, ROLE, answer, chat, chunk, embedded, error, head, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 
 

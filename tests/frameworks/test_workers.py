@@ -75,7 +75,7 @@ def test_a_caller_who_hangs_up_on_gunicorn(service: str, simulator: Simulator) -
     with socket.create_connection((host, int(port))) as caller:
         caller.sendall(f"GET /?question={question} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         assert caller.recv(100)
-    assert until(lambda: generating(simulator)[before].disconnected, 2)
+    assert until(lambda: generating(simulator)[before].disconnected)
 
 
 # Celery ------------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ tasks.app.control.shutdown()
     assert done.returncode == 0, done.stderr + worker.log.read_text()
     assert "no/such-model" in done.stdout
     assert len([r for r in generating(simulator) if r.status == 200]) == 40
-    assert until(lambda: worker.ended, 20)
+    assert until(lambda: worker.ended)
     words = worker.log.read_text()
     assert len({line.split("ForkPoolWorker-")[1][0] for line in words.splitlines() if "succeeded" in line}) > 1
     worker.log.write_text(words.replace("Traceback", "(the task that was to fail)"))
@@ -163,7 +163,7 @@ def test_a_pool_of_processes_that_is_interrupted(simulator: Simulator, environme
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    assert until(lambda: bool(generating(simulator)), 20)
+    assert until(lambda: bool(generating(simulator)))
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode != 0

@@ -3,7 +3,6 @@
 import gzip
 import json
 import pickle
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from nimclient.errors import (
     StreamFaultError,
 )
 from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
+from support.virtual_time import takes
 from support.wire import END, answer, chat, chat_body, chunk, embedded, error, head, http
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -82,10 +82,8 @@ async def test_a_malformed_body_is_a_protocol_error(server: FaultServer, client:
 async def test_a_malformed_chunk_in_the_middle_does_not_hang(server: FaultServer, client: AsyncClient) -> None:
     """A broken chunk size in a body under way is told to its reader at once."""
     server.script([JSON + chunk(BODY), Pause(0.02), b"zz\r\n", Stall()])
-    began = time.monotonic()
-    with pytest.raises(ProtocolError, match="malformed"):
+    with takes(0.045), pytest.raises(ProtocolError, match="malformed"):
         await client.chat.create("hi")
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(
@@ -340,10 +338,8 @@ async def test_a_huge_error_body_is_cut(server: FaultServer, client: AsyncClient
     """Of an error body at most 64 KiB are read; the rest is left and the connection closed."""
     first = b"HTTP/1.1 400 Bad\r\nContent-Length: 1000000000\r\n\r\n" + b"it is bad. "
     server.script([first, Drip(b"x" * 20_000, 0.0005)])
-    began = time.monotonic()
-    with pytest.raises(APIStatusError, match="it is bad") as caught:
+    with takes(0.0), pytest.raises(APIStatusError, match="it is bad") as caught:
         await client.chat.create("hi")
-    assert time.monotonic() - began < 2
     assert len(caught.value.body) == 65_536
     assert len(str(caught.value)) < 1000
     await server.until(lambda: server.open == 0)
@@ -366,10 +362,8 @@ async def test_a_slow_error_body_is_not_waited_for(
     if limit == "own":
         monkeypatch.setattr("nimclient._engine.engine.ERROR_BODY_SECONDS", 0.1)
     server.script([b"HTTP/1.1 400 Bad\r\nContent-Length: 100\r\n\r\nhello", Stall()])
-    began = time.monotonic()
-    with pytest.raises(APIStatusError, match="hello") as caught:
+    with takes(0.15 if limit == "total" else 0.1), pytest.raises(APIStatusError, match="hello") as caught:
         await client.chat.create("hi")
-    assert time.monotonic() - began < 0.5
     assert caught.value.status == 400
     await server.until(lambda: server.open == 0)
 

@@ -6,7 +6,6 @@ import errno
 import socket
 import ssl
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from nimclient.errors import (
 )
 from support.leaks import open_files, pools
 from support.server import Close, FaultServer, Reset, Stall
+from support.virtual_time import takes
 from support.wire import chat, chunk, head, http, token
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -104,20 +104,16 @@ async def test_a_name_that_does_not_resolve(make_client: MakeClient, monkeypatch
 async def test_a_connection_that_hangs(make_client: MakeClient, full_backlog: int) -> None:
     """A connection that is not made in time is RequestTimeoutError with phase connect; it is tried again."""
     client = make_client(f"http://127.0.0.1:{full_backlog}", timeouts=Timeouts(connect=0.1))
-    began = time.monotonic()
-    with pytest.raises(RequestTimeoutError, match="connect limit") as caught:
+    with takes(0.3), pytest.raises(RequestTimeoutError, match="connect limit") as caught:
         await client.chat.create("hi")
-    assert 0.29 < time.monotonic() - began < 1
     assert (caught.value.phase, caught.value.seconds, caught.value.attempts) == ("connect", 0.1, 3)
 
 
 async def test_the_total_limit_ends_a_connection_that_hangs(make_client: MakeClient, full_backlog: int) -> None:
     """`total` is reached before `connect` where it is shorter."""
     client = make_client(f"http://127.0.0.1:{full_backlog}")
-    began = time.monotonic()
-    with pytest.raises(RequestTimeoutError) as caught:
+    with takes(0.1), pytest.raises(RequestTimeoutError) as caught:
         await client.chat.create("hi", timeout=0.1)
-    assert 0.09 < time.monotonic() - began < 0.35
     assert (caught.value.phase, caught.value.seconds) == ("total", 0.1)
 
 
@@ -227,7 +223,7 @@ async def test_a_broken_off_answer_under_tls(authority: trustme.CA, make_client:
         with context.wrap_socket(accepted, server_side=True) as peer:
             peer.recv(2**16)
             peer.sendall(head() + chunk(token("a")))
-            end.wait(10)  # reads nothing, says nothing
+            end.wait(60)  # reads nothing, says nothing
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
@@ -364,10 +360,8 @@ async def test_a_handshake_that_stalls(server: FaultServer, make_client: MakeCli
     """The connect limit covers the TLS handshake."""
     server.on_accept = [Stall()]
     client = make_client(server.url.replace("http:", "https:"), timeouts=Timeouts(connect=0.1), retry=ONCE)
-    began = time.monotonic()
-    with pytest.raises(RequestTimeoutError) as caught:
+    with takes(0.1), pytest.raises(RequestTimeoutError) as caught:
         await client.chat.create("hi")
-    assert time.monotonic() - began < 0.35
     assert caught.value.phase == "connect"
     await server.until(lambda: server.open == 0)
 

@@ -64,7 +64,7 @@ async def test_it_is_done_for_answers_that_go_on(
 ) -> None:
     """A stream is acknowledged once, at its head."""
     seen: list[Any] = []
-    monkeypatch.setattr("nimclient._http.attempt.acknowledge_at_once", seen.append)
+    monkeypatch.setattr("nimclient._http.exchange.acknowledge_at_once", seen.append)
     server.script([head() + chunk(token("a")), Pause(0.05), chunk(b"data: [DONE]\n\n"), b"0\r\n\r\n"])
     client: AsyncClient = make_client()
     assert (await client.chat.stream("hi").final()).text == "a"
@@ -76,8 +76,8 @@ async def test_an_answer_that_came_with_its_head_needs_none(
 ) -> None:
     """Neither a small answer, which is whole by then, nor one of which much is there, is acknowledged by hand."""
     seen: list[Any] = []
-    monkeypatch.setattr("nimclient._http.attempt.acknowledge_at_once", seen.append)
-    monkeypatch.setattr("nimclient._http.attempt.HELD_BACK", 10)
+    monkeypatch.setattr("nimclient._http.exchange.acknowledge_at_once", seen.append)
+    monkeypatch.setattr("nimclient._http.exchange.HELD_BACK", 10)
     body = b'{"object": "list", "data": []}'
     server.script([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body])
     server.script([b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:20], Pause(0.05), body[20:]])

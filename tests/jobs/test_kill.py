@@ -87,7 +87,7 @@ def check_sent(runs: range, sent: dict[int, list[str]], everything: set[str], wi
 
 @pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: Path, kills: int) -> None:
-    """The rows of all parts equal those of an unbroken run, and only what was under way was sent again."""
+    """The rows of all parts equal those of an unbroken run, and only what was in flight was sent again."""
     source = tmp_path / "docs.jsonl"
     documents = write_documents(source, DOCUMENTS)
     texts = {document["text"] for document in documents}
@@ -110,7 +110,7 @@ def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(max(KILLS // 2, 1), marks=pytest.mark.slow)])
 def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path, kills: int) -> None:
-    """Every request has its one answer, whole, and only what was under way was sent again."""
+    """Every request has its one answer, whole, and only what was in flight was sent again."""
     source = tmp_path / "requests.jsonl"
     questions = [f"What is {number}?" for number in range(400)]
     bodies = [{"model": CHAT, "messages": [{"role": "user", "content": question}]} for question in questions]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from nimclient.jobs.rows import Fields, Row, text_row
+from nimclient.jobs.rows import FieldNames, Row, text_row
 from nimclient.jobs.sources import item_row, json_row, plain_row
 
-FIELDS = Fields("text", "id")
+FIELDS = FieldNames("text", "id")
 
 
 def problem(row: Row) -> str:
@@ -33,7 +33,7 @@ def test_anything_else_is_no_id(value: object) -> None:
 
 def test_without_an_id_field_rows_go_by_their_number() -> None:
     """The id stays open here; the number is known where rows are counted."""
-    assert Fields("text", None).row({"text": "a", "id": "x"}, None).id is None
+    assert FieldNames("text", None).row({"text": "a", "id": "x"}, None).id is None
 
 
 @pytest.mark.parametrize(

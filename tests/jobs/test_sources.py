@@ -16,13 +16,13 @@ import pytest
 
 from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs import parquet, sources
-from nimclient.jobs.rows import Fields, Row
+from nimclient.jobs.rows import FieldNames, Row
 from nimclient.jobs.sources import RowSource, content_of
 
-TEXT = Fields("text", None)
+TEXT = FieldNames("text", None)
 
 
-async def rows_of(source: Any, fields: Fields = TEXT) -> list[Row]:
+async def rows_of(source: Any, fields: FieldNames = TEXT) -> list[Row]:
     return [row async for row in RowSource(source, fields)]
 
 
@@ -47,7 +47,7 @@ async def test_csv_with_quotes_and_line_breaks(tmp_path: Path) -> None:
     """A byte-order mark is dropped, a field may span lines, a missing field is a row that says so."""
     path = tmp_path / "a.csv"
     path.write_bytes('\ufeffid,text\n1,"a\nb"\n2\n3,c\n4,\xff\n'.encode().replace("ÿ".encode(), b"\xff"))
-    first, second, third, fourth = await rows_of(path, Fields("text", "id"))
+    first, second, third, fourth = await rows_of(path, FieldNames("text", "id"))
     assert (first.id, first.text, first.line) == ("1", "a\nb", 3)
     assert "missing" in str(second.problem)
     assert third == Row("c", "3", 5)
@@ -86,7 +86,7 @@ async def test_a_broken_record_of_csv_fails_alone_and_by_its_id(tmp_path: Path, 
     """An open or stray quote and surplus fields cost their own row; the rows behind it have their texts."""
     path = tmp_path / "a.csv"
     path.write_text("id,text\r\n" + text, newline="")
-    rows = await rows_of(path, Fields("text", "id"))
+    rows = await rows_of(path, FieldNames("text", "id"))
     assert [(row.id, row.text) for row in rows] == expected
     assert all((row.problem is None) is (row.text is not None) for row in rows)
 
@@ -95,7 +95,7 @@ async def test_what_a_broken_record_held_is_a_row_only_where_it_looks_like_one(t
     """The lines of a text that spans some are not taken for records of their own."""
     path = tmp_path / "a.csv"
     path.write_text('text,id\n"one "bad" text\nin the middle\nat its end",1\nsound,2\n')
-    rows = await rows_of(path, Fields("text", None))
+    rows = await rows_of(path, FieldNames("text", None))
     assert [(row.text, row.line) for row in rows if row.problem is None] == [("sound", 5)]
     assert [row.line for row in rows if row.problem is not None] == [2, 3, 4]
 
@@ -138,7 +138,7 @@ async def test_two_columns_of_one_name_are_an_error(tmp_path: Path, name: str) -
         pq.write_table(pa.Table.from_arrays(columns, names=["id", "text", "text"]), path)
     with pytest.raises(ConfigurationError, match="more than one column 'text'"):
         await rows_of(path)
-    assert [row.text for row in await rows_of(path, Fields("id", None))] == ["1"]
+    assert [row.text for row in await rows_of(path, FieldNames("id", None))] == ["1"]
 
 
 MARKED = {
@@ -206,7 +206,7 @@ async def test_a_parquet_string_that_is_no_utf8_fails_alone(tmp_path: Path, kind
     path = tmp_path / "a.parquet"
     names = ("id", "text") if kind == "id" else ("text", "other")
     pq.write_table(pa.Table.from_arrays([column, pa.array(["x", "y", "z", "w"])], names=names), path)
-    rows = await rows_of(path, Fields("text", "id") if kind == "id" else TEXT)
+    rows = await rows_of(path, FieldNames("text", "id") if kind == "id" else TEXT)
     assert [row.problem is None for row in rows] == [True, False, False, True]
     assert "is not valid Unicode" in str(rows[1].problem)
     assert "missing" in str(rows[2].problem)
@@ -228,7 +228,7 @@ async def test_parquet(tmp_path: Path) -> None:
     """Batch after batch, with null as a row that says so and whole numbers as ids."""
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a", None, "c"] * 200, "n": range(600)}), path)
-    rows = await rows_of(path, Fields("text", "n"))
+    rows = await rows_of(path, FieldNames("text", "n"))
     assert [(row.text, row.id) for row in rows[:3]] == [("a", "0"), (None, "1"), ("c", "2")]
     assert len(rows) == 600
     assert rows[599].line == 600

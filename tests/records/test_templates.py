@@ -43,7 +43,7 @@ def parsed(block: bytes) -> list[str] | None:
     texts: list[str] = []
     for event in block.split(b"\n\n"):
         try:
-            value = json.loads(event.removeprefix(b"data: ")) if b"\n" not in event else None
+            value: Any = json.loads(event.removeprefix(b"data: ")) if b"\n" not in event else None
             text = value["choices"][0]["delta"]["content"]
             text.encode()
             expected = json.loads(HEAD[6:] + b"x" + TAIL)

@@ -14,8 +14,8 @@ from nimclient._retry.faults import (
     Fault,
     fault_of,
     is_fault_event,
+    raise_plain_fault,
     read_fault,
-    refuse_plain_fault,
     status_error,
     stream_fault,
 )
@@ -445,7 +445,7 @@ META = ResponseMeta(200, Headers([(b"Retry-After", b"2"), (b"x-request-id", b"r-
 def test_an_error_object_in_a_200_is_the_status_that_its_code_says(code, kind, status):
     """A gateway that answers 200 and then an error object is read as if it had answered with the code; headers count."""
     with pytest.raises(kind) as caught:
-        refuse_plain_fault({"error": {"message": "no room", "code": code}}, META, "POST /v1/chat/completions")
+        raise_plain_fault({"error": {"message": "no room", "code": code}}, META, "POST /v1/chat/completions")
     assert caught.value.status == status
     assert "no room" in caught.value.message
     assert "stream" not in caught.value.message
@@ -456,8 +456,8 @@ def test_an_error_object_in_a_200_is_the_status_that_its_code_says(code, kind, s
 
 def test_what_is_no_error_object_passes():
     """An answer, and one with a null error beside it, are no faults."""
-    refuse_plain_fault({"choices": [], "error": None}, META, "POST /x")
-    refuse_plain_fault({"data": [], "message": "ok"}, META, "POST /x")
+    raise_plain_fault({"choices": [], "error": None}, META, "POST /x")
+    raise_plain_fault({"data": [], "message": "ok"}, META, "POST /x")
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -58,7 +58,7 @@ class Dynamo:
         try:
             address = ["--http-host", "127.0.0.1", "--http-port", str(self._port)]
             frontend = self._started("dynamo.frontend", *address, *router)
-            frontend.wait_until(lambda: says(f"{self.base_url}/models"), 30)
+            frontend.wait_until(lambda: says(f"{self.base_url}/models"), 180)
             self.start_worker()
         except BaseException:
             self._running.close()
@@ -72,7 +72,7 @@ class Dynamo:
         cache = ["--num-gpu-blocks-override", "256", "--block-size", "16", "--max-model-len", str(CONTEXT)]
         pace = ["--speedup-ratio", str(self._speedup)]
         self._worker = self._started("dynamo.mocker", *model, *cache, *pace)
-        self._worker.wait_until(lambda: says(f"{self.base_url}/models", MODEL), 30)
+        self._worker.wait_until(lambda: says(f"{self.base_url}/models", MODEL), 180)
 
     def kill_worker(self) -> None:
         """Let the worker crash; the frontend goes on."""

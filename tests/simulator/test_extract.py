@@ -5,7 +5,7 @@ from nimclient.simulator.extract import (
     OPENINGS,
     WELCOME,
     Material,
-    Message,
+    PlainMessage,
     answer,
     closest,
     split_question,
@@ -21,7 +21,7 @@ CONTEXT = (
 
 
 def _answer(*messages: tuple[str, str], variant: int = 0) -> str:
-    return answer(take_apart([Message(role, text) for role, text in messages]), variant)
+    return answer(take_apart([PlainMessage(role, text) for role, text in messages]), variant)
 
 
 def test_the_closest_sentence_is_quoted() -> None:
@@ -127,7 +127,15 @@ def test_the_thought_names_the_question() -> None:
 )
 def test_thinking_is_switched_in_words(text: str, wanted: bool) -> None:
     """The switches of the Nemotron families work in system messages and do not become part of the question."""
-    messages = [Message("system", text), Message("user", "Why?")]
+    messages = [PlainMessage("system", text), PlainMessage("user", "Why?")]
     assert wants_thinking(messages) is wanted
-    assert wants_thinking([Message("assistant", text)]) is False
-    assert take_apart([Message("user", f"Why? {text}")]).question == "Why?"
+    assert wants_thinking([PlainMessage("assistant", text)]) is False
+    assert take_apart([PlainMessage("user", f"Why? {text}")]).question == "Why?"
+
+
+def test_numbered_excerpts_are_cited() -> None:
+    """A sentence quoted from an excerpt that begins with its number is followed by that number."""
+    system = "Reply briefly.\n\n[1] Cats purr. They sleep a lot.\n\n[2] Dogs bark.\nDogs fetch sticks?"
+    assert _answer(("system", system), ("user", "Do dogs bark?")).endswith("Dogs bark. [2]")
+    assert _answer(("system", system), ("user", "Who sleeps a lot?")).endswith("They sleep a lot. [1]")
+    assert _answer(("system", "It costs [1] euro."), ("user", "What is the cost?")).endswith("It costs [1] euro.")

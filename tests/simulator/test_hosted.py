@@ -12,7 +12,7 @@ import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
-from nimclient.simulator.gateway import Gateway, RawResponse
+from nimclient.simulator.gateway import Gateway, PlatformResponse
 
 from .raw import CHAT, PARIS, slots
 
@@ -96,7 +96,7 @@ async def test_work_that_nobody_asks_for_is_dropped() -> None:
     async def work() -> None:
         pass
 
-    assert (await gateway.deliver("r", work, RawResponse(200), {}, "")).status == 202
+    assert (await gateway.deliver("r", work, PlatformResponse(200), {}, "")).status == 202
     now = 601.0
     assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer nvapi-x"}, b"", "")).status == 404
     await asyncio.sleep(0)

@@ -13,6 +13,8 @@ from nimclient.errors import StreamInterruptedError
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, chat, chunk, head, http, sse, stream, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 MakeClient = Callable[..., AsyncClient]
 BEGIN = head() + chunk(ROLE) + chunk(token("Hel"))
 

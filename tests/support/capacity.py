@@ -171,7 +171,7 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
         else:
             run.refused += 1
             error = RateLimitError("busy", status=429, retry_after=server.retry_after(now))
-            if pacer.refused(now, turn, error, random.random) is None:
+            if pacer.throttled(now, turn, error, random.random) is None:
                 run.failures.append(now)
             else:
                 again.append(turn)

@@ -135,9 +135,9 @@ class FaultServer:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.ssl, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def listen(self, port: int) -> asyncio.Server:
-        """Take connections at another port as well, until the server that is returned is closed."""
-        return await asyncio.start_server(self._connected, "127.0.0.1", port)
+    async def listen(self, port: int, host: str = "127.0.0.1") -> asyncio.Server:
+        """Take connections at another address as well, until the server that is returned is closed."""
+        return await asyncio.start_server(self._connected, host, port)
 
     async def stop_listening(self) -> None:
         """Refuse connections; those that are open go on."""
@@ -287,4 +287,4 @@ class ServerThread:
         self._loop.close()
 
     def _call(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(5)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)

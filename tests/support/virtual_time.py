@@ -14,9 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
+import pytest
+
 SPEED = 50
 LEAST = 0.001  # seconds
 LATE = 1e-6  # as every clock is, so that a wait is never a rounding error too short
+EXACT = 0.01  # seconds
 
 
 class _Clock:
@@ -25,6 +28,10 @@ class _Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """What blocks the loop, takes no time either."""
+        self.now += seconds
 
 
 class _JumpingSelector:
@@ -63,5 +70,18 @@ def jumping(loop: Any) -> Iterator[None]:
         patch.object(loop, "_selector", _JumpingSelector(loop._selector, clock)),
         patch.object(loop, "time", clock),
         patch.object(time, "monotonic", clock),
+        patch.object(time, "sleep", clock.sleep),
     ):
         yield
+
+
+@contextlib.contextmanager
+def takes(seconds: float, *, at_most: bool = False) -> Iterator[None]:
+    """Hold that the block takes so long by the jumping clock. On uvloop nothing is held: no real clock is ever judged."""
+    began = time.monotonic()
+    yield
+    if not isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
+        return
+    assert isinstance(time.monotonic, _Clock), "the test is not in virtual time"
+    took = time.monotonic() - began
+    assert took == pytest.approx(seconds, abs=EXACT) or (at_most and took < seconds), f"{took:.3f} s"

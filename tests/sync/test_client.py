@@ -199,7 +199,7 @@ assert client.chat.create("hello").text
 client.close()
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=200
     )
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -234,7 +234,7 @@ async def kind():
 assert PORTAL.run(kind) == "uvloop"
 stream = client.chat.stream("hello")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -263,7 +263,7 @@ atexit.unregister(nimclient._sync.portal.PORTAL.stop)
 atexit.register(late)
 atexit.register(nimclient._sync.portal.PORTAL.stop)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
     assert done.stdout.startswith("late: the interpreter is shutting down"), done
     assert done.stdout.endswith("True\n")
     assert (done.returncode, done.stderr) == (0, "")
@@ -289,7 +289,7 @@ assert os.waitpid(child, 0)[1] == 0
 assert client.chat.create("hello").text
 """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=20
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, timeout=200
     )
     assert (done.returncode, done.stderr) == (0, "")
 

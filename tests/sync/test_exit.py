@@ -135,7 +135,7 @@ atexit.register(lambda: print(client.chat.create('ok').text, flush=True))
 
 @pytest.mark.parametrize("left", mostly_slow(LEFT_OPEN, "a stream in a block", "a thread in a batch"))
 def test_the_interpreter_exits_quietly(server: FaultServer, left: str) -> None:
-    """With clients, streams, batches and daemon threads under way, which would take for ever, a program ends and prints
+    """With clients, streams, batches and daemon threads running, which would take for ever, a program ends and prints
     nothing; each time.
     """
     script = LEFT_OPEN[left] + "\nprint('end', flush=True)"

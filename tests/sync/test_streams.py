@@ -215,7 +215,7 @@ def test_closing_while_it_opens(client: Client, server: FaultServer) -> None:
     assert until(lambda: len(server.requests) == 1)
     time.sleep(0.02)
     stream.close()
-    thread.join(2)
+    thread.join(60)
     assert "opened" in str(outcome[0])
     assert until(lambda: server.open == 0)
 
@@ -238,7 +238,7 @@ def test_two_threads_cannot_wait_for_the_same_stream(client: Client) -> None:
     with pytest.raises(RuntimeError, match="being read"):
         next(stream)
     stream.close()
-    thread.join(2)
+    thread.join(60)
     assert len(outcome) == 1
 
 
@@ -358,7 +358,7 @@ def test_closing_wakes_who_reads_one_of_many(client: Client, server: FaultServer
     assert until(lambda: len(outcome) == 1)
     time.sleep(0.02)
     items.close()
-    thread.join(2)
+    thread.join(60)
     assert not thread.is_alive()
     assert isinstance(outcome[1], StreamInterruptedError)
     assert_idle(client)

@@ -91,7 +91,7 @@ def merged_defaults(first: Defaults, then: Defaults) -> dict[str, Mapping[str, A
     return {**first, **{kind: {**first.get(kind, {}), **options} for kind, options in then.items()}}
 
 
-def refuse_settings(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+def reject_settings(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:
     """Raise TypeError for a setting that there is not, naming the place where it belongs.
 
     Args:

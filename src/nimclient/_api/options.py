@@ -93,14 +93,14 @@ def check_text(name: str, text: object) -> str:
     return text
 
 
-def check_whole(name: str, value: object, least: int) -> int | None:
-    """None, or a whole number of at least `least`."""
+def check_whole(name: str, value: object, minimum: int) -> int | None:
+    """None, or a whole number of at least `minimum`."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
         raise ConfigurationError(f"{name} takes a whole number, not {_kind(value)}")
-    if value < least:
-        raise ConfigurationError(f"{name} is {value}; it must be at least {least}")
+    if value < minimum:
+        raise ConfigurationError(f"{name} is {value}; it must be at least {minimum}")
     return value
 
 

@@ -8,16 +8,14 @@ Observers are called on the loop of the call and must not block; their errors ar
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, TypeAlias
 
 from attrs import field, frozen
 
+from nimclient._base.log import log
 from nimclient.errors import Attempt
-
-log = logging.getLogger("nimclient")
 
 Scope: TypeAlias = Literal["call", "item", "many"]
 """A call of its own; one of the many requests of a call over many items; the whole of such a call."""

@@ -82,8 +82,8 @@ class Gate:
         self._wake()
 
     def throttled(self, ticket: Ticket, error: NimError) -> float | None:
-        """Release the slot: see Pacer.refused. Returns the delay, None if patience is exhausted."""
-        delay = self.pacer.refused(self._clock(), ticket, error, self._random)
+        """Release the slot: see Pacer.throttled. Returns the delay, None if patience is exhausted."""
+        delay = self.pacer.throttled(self._clock(), ticket, error, self._random)
         self._wake()
         return delay
 

@@ -24,7 +24,7 @@ class Ticket:
 
     seq: int = 0  # number among all requests sent; 0: not sent yet
     sent: float = 0.0
-    refused: float | None = None
+    throttled_at: float | None = None
     max_wait: float = 0.0  # seconds of the current wait that count against the patience
     waited: float = 0.0
 
@@ -33,10 +33,10 @@ class Pacer:
     """Shared by all slices of one call: decides how many may be in flight, and the delay before the next one.
 
     A slice asks `enter` for a slot, again and again until it returns 0, and returns the slot with exactly one of
-    `succeeded`, `refused` and `left`. Throttling uses no attempt. `concurrency=None` adapts to how
+    `succeeded`, `throttled` and `left`. Throttling uses no attempt. `concurrency=None` adapts to how
     many requests, and how many per second, the server accepts; a number is fixed, and throttling makes all slices wait.
 
-    `limit`, `in_flight`, `sent`, `refusals` and `requests_per_second` may be read at any time. Times are monotonic seconds.
+    `limit`, `in_flight`, `sent`, `throttles` and `requests_per_second` may be read at any time. Times are monotonic seconds.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Pacer:
         self.patience = patience if policy.patience is None else policy.patience
         self.in_flight = 0
         self.sent = 0
-        self.refusals = 0
+        self.throttles = 0
         self._policy = policy
         self._fixed = concurrency
         self._window = Window()
@@ -100,9 +100,9 @@ class Pacer:
         self.in_flight += 1
         self.sent += 1
         ticket.seq, ticket.sent = self.sent, now
-        if ticket.refused is not None:
-            ticket.waited += min(now - ticket.refused, ticket.max_wait)
-            ticket.refused = None
+        if ticket.throttled_at is not None:
+            ticket.waited += min(now - ticket.throttled_at, ticket.max_wait)
+            ticket.throttled_at = None
         if self.in_flight >= self.limit:
             self._unfilled = 0
         return 0.0
@@ -121,14 +121,14 @@ class Pacer:
             if self._window.is_calm:
                 self._learned.calmed()
 
-    def refused(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
+    def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
         """Record throttling.
 
         Returns how long all slices wait; None if the patience of this one is exhausted, or the server's Retry-After exceeds
         it: then the error is the slice's own failure. The policy's `max_retry_after` applies to plain calls only.
         """
         self.in_flight -= 1
-        self.refusals += 1
+        self.throttles += 1
         asked: float | None = getattr(error, "retry_after", None)
         if asked is not None and asked > self.patience:
             return None
@@ -136,15 +136,15 @@ class Pacer:
             self._down_since = now
         if self._fixed is None:
             counted = self._learned.per_second is not None
-            signs = 0 if counted else self._window.refused(ticket.seq, self.sent, self.in_flight)
-            self._learned.refused(now, ticket.seq, self.sent, signs)
+            signs = 0 if counted else self._window.throttled(ticket.seq, self.sent, self.in_flight)
+            self._learned.throttled(now, ticket.seq, self.sent, signs)
         if ticket.seq > self._counted:
             self._counted = self.sent
             self._streak += 1
             if pause := self._pause(asked):
                 self._close(now, pause + random() * min(pause, self._policy.first_delay))
         pause = max(self._opens_at - now, 0.0)
-        ticket.refused, ticket.max_wait = now, max(pause, self._policy.max_delay)  # the rest is spent in the queue
+        ticket.throttled_at, ticket.max_wait = now, max(pause, self._policy.max_delay)  # the rest is spent in the queue
         lost = ticket.waited + pause > self.patience or now + pause - self._down_since > self.patience
         return None if lost else pause
 

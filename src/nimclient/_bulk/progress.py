@@ -53,8 +53,8 @@ class Tally:
         self.done += items
         self.failed += failed
 
-    def progress(self, now: float, limit: int | None, refusals: int) -> Progress:
-        """A snapshot. `refusals`, the throttled attempts, are not counted as retries."""
+    def progress(self, now: float, limit: int | None, throttles: int) -> Progress:
+        """A snapshot. `throttles`, the throttled attempts, are not counted as retries."""
         ordered = sorted(self._latencies)
         return Progress(
             self.done,
@@ -66,8 +66,8 @@ class Tally:
             resumed=self.resumed,
             in_flight=self.in_flight,
             limit=limit,
-            refusals=refusals,
-            retries=max(self.retried - refusals, 0),
+            refusals=throttles,
+            retries=max(self.retried - throttles, 0),
             latency_p50=_quantile(ordered, 0.5),
             latency_p95=_quantile(ordered, 0.95),
         )

@@ -24,9 +24,9 @@ class RateLimit:
 
     def reserve(self, now: float) -> float:
         """Reserve the next slot; returns the seconds until it."""
-        place = max(self._next, now)
-        self._next = place + self._spacing
-        return place - now
+        slot = max(self._next, now)
+        self._next = slot + self._spacing
+        return slot - now
 
 
 class LearnedRate:
@@ -36,10 +36,10 @@ class LearnedRate:
         self.per_second: float | None = None
         self._signs = 0
         self._since = 0.0  # time of a throttle, and the number of the last request sent before it
-        self._since_place = 0
-        self._taken = 0  # requests sent since then and accepted
-        self._unrefused = 0  # sent since the last throttle
-        self._unhindered = 0  # sent since one last had to wait
+        self._since_seq = 0
+        self._accepted = 0  # requests sent since then and accepted
+        self._since_throttle = 0  # sent since the last throttle
+        self._since_wait = 0  # sent since one last had to wait
         self._excess = EXCESS
         self._next = 0.0
 
@@ -47,45 +47,45 @@ class LearnedRate:
         """Seconds until the next request may be sent."""
         if self.per_second is None or now >= self._next:
             return 0.0
-        self._unhindered = 0
+        self._since_wait = 0
         return self._next - now
 
     def sent(self, now: float, window: int) -> None:
         """Record a sent request, with the current window size."""
-        self._taken += 1
+        self._accepted += 1
         if self.per_second is None:
             return
-        self._unrefused += 1
-        self._unhindered += 1
-        if self._unhindered > max(2 * window, OVERDUE):  # the window is the limit
+        self._since_throttle += 1
+        self._since_wait += 1
+        if self._since_wait > max(2 * window, OVERDUE):  # the window is the limit
             self.per_second = None
             self._signs = 0
             return
-        if self._unrefused > OVERDUE:
-            self._unrefused = 0
+        if self._since_throttle > OVERDUE:
+            self._since_throttle = 0
             self._excess *= 2.0
         spacing = 1.0 / self.per_second
         self._next = max(self._next, now - spacing) + spacing / (1.0 + self._excess)
 
-    def refused(self, now: float, place: int, sent: int, signs: int) -> None:
-        """Record the throttling of request number `place` of `sent`; `signs`: see Window.refused."""
-        self._taken -= place > self._since_place
-        self._unrefused = 0
+    def throttled(self, now: float, seq: int, sent: int, signs: int) -> None:
+        """Record the throttling of request number `seq` of `sent`; `signs`: see Window.throttled."""
+        self._accepted -= seq > self._since_seq
+        self._since_throttle = 0
         self._excess = EXCESS
         seconds = now - self._since
         if self.per_second is not None:
-            if self._taken >= MIN_SAMPLE and seconds > 0.0:
-                self.per_second = self._taken / seconds
-            if self._taken >= ENOUGH:
+            if self._accepted >= MIN_SAMPLE and seconds > 0.0:
+                self.per_second = self._accepted / seconds
+            if self._accepted >= ENOUGH:
                 self._restart(now, sent)
             return
         self._signs += signs
         if not self._signs:
             self._restart(now, sent)
-        elif self._signs >= SIGNS and self._taken > 0 and seconds > 0.0:
-            self.per_second = self._taken / seconds
+        elif self._signs >= SIGNS and self._accepted > 0 and seconds > 0.0:
+            self.per_second = self._accepted / seconds
             self._next = now + 1.0 / self.per_second
-            self._unhindered = 0
+            self._since_wait = 0
 
     def calmed(self) -> None:
         """Reset the evidence after many responses without throttling."""
@@ -93,5 +93,5 @@ class LearnedRate:
 
     def _restart(self, now: float, sent: int) -> None:
         self._since = now
-        self._since_place = sent
-        self._taken = 0
+        self._since_seq = sent
+        self._accepted = 0

@@ -56,7 +56,7 @@ class Sizes:
         else:
             self._suspected = texts
 
-    def taken(self, texts: int) -> None:
+    def accepted(self, texts: int) -> None:
         """Record a slice accepted in one request: a larger one than suspected clears the suspicion."""
         if self._suspected is not None and texts > self._suspected:
             self._suspected = None
@@ -78,7 +78,7 @@ class Slice:
 
 
 class Slicer:
-    """Builds slices from single texts: at most `most` texts and `limit` bytes, within the server's limits.
+    """Builds slices from single texts: at most `max_texts` texts and `limit` bytes, within the server's limits.
 
     A text above the limit gets its own slice; one above `largest` cannot be sent. With `strict` an item that cannot be
     sent raises ConfigurationError with its position; without, it is a Failure of its slice.
@@ -86,11 +86,11 @@ class Slicer:
 
     __slots__ = (
         *("_bytes", "_failures", "_first", "_places", "_positions", "_texts"),
-        *("largest", "limit", "most", "sizes", "strict", "taken"),
+        *("largest", "limit", "max_texts", "sizes", "strict", "taken"),
     )
 
-    def __init__(self, most: int, limit: int, sizes: Sizes, *, largest: int | None, strict: bool) -> None:
-        self.most = most
+    def __init__(self, max_texts: int, limit: int, sizes: Sizes, *, largest: int | None, strict: bool) -> None:
+        self.max_texts = max_texts
         self.limit = limit
         self.sizes = sizes
         self.largest = largest
@@ -104,7 +104,7 @@ class Slicer:
         self._first = self.taken
         self._positions: list[int] | None = None  # None: consecutive from the first
         sizes = self.sizes
-        self._places = self.most if sizes.texts is None else min(self.most, sizes.texts)  # left in this slice
+        self._places = self.max_texts if sizes.texts is None else min(self.max_texts, sizes.texts)  # left in this slice
         self._bytes = self.limit if sizes.weight is None else min(self.limit, sizes.weight)
 
     def add(self, item: object) -> Slice | None:
@@ -227,16 +227,16 @@ class Bisection:
     _aside: range | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, count: int, most: int | None) -> Bisection:
-        """The slice of `count` texts, in parts of at most `most`."""
-        return cls([_Part(span) for span in reversed(_cut(range(count), most or max(count, 1)))])
+    def of(cls, count: int, max_texts: int | None) -> Bisection:
+        """The slice of `count` texts, in parts of at most `max_texts`."""
+        return cls([_Part(span) for span in reversed(_cut(range(count), max_texts or max(count, 1)))])
 
     @property
     def part(self) -> range | None:
         """The positions to send next; None at the end."""
         return self._stack[-1].span if self._stack else None
 
-    def taken(self) -> None:
+    def accepted(self) -> None:
         """Record that the part was accepted."""
         part = self._stack.pop()
         self.largest = max(self.largest, len(part.span))
@@ -246,8 +246,8 @@ class Bisection:
             self._halve(self._aside, tells=False)
             self._aside = None
 
-    def refused(self, kind: FailureScope, most: int | None = None) -> list[range]:
-        """Record that the part was rejected; returns the positions that fail with it. `most`: the server's maximum.
+    def rejected(self, kind: FailureScope, max_texts: int | None = None) -> list[range]:
+        """Record that the part was rejected; returns the positions that fail with it. `max_texts`: the server's maximum.
 
         If it is unclear whether a text or the server is at fault, and both halves fail before anything of the slice was
         accepted, it is the server: the whole slice fails, at the cost of two more requests.
@@ -260,8 +260,8 @@ class Bisection:
             if self._unclear > 2:
                 failed += [span, *(part.span for part in self._stack)]
                 self._stack.clear()
-        elif kind is FailureScope.REQUEST and most is not None:
-            self._stack.extend(_Part(piece) for piece in reversed(_cut(span, most)))
+        elif kind is FailureScope.REQUEST and max_texts is not None:
+            self._stack.extend(_Part(piece) for piece in reversed(_cut(span, max_texts)))
         else:
             self._halve(span, tells=kind is FailureScope.ITEM)
         if self._aside is not None and not self._stack:  # nothing else was taken either
@@ -282,5 +282,5 @@ class Bisection:
         self._stack.append(_Part(span[:middle], tells))
 
 
-def _cut(span: range, most: int) -> list[range]:
-    return [span[start : start + most] for start in range(0, len(span), most)]
+def _cut(span: range, max_texts: int) -> list[range]:
+    return [span[start : start + max_texts] for start in range(0, len(span), max_texts)]

@@ -116,9 +116,9 @@ class Window:
         """Whether many responses arrived since the last throttle."""
         return self._served >= max(2.0 * self._size, 1.0 / PROBE_SHARE)
 
-    def succeeded(self, now: float, place: int, seconds: float, work: float, full: bool) -> None:
-        """Record the response to request number `place`; `full`: the window was the limit."""
-        self._served += place > self._cut_at
+    def succeeded(self, now: float, seq: int, seconds: float, work: float, full: bool) -> None:
+        """Record the response to request number `seq`; `full`: the window was the limit."""
+        self._served += seq > self._cut_at
         self._credit += PROBE_SHARE
         self._filled += full
         if full and self._size < self._return_to:
@@ -130,14 +130,14 @@ class Window:
         elif full and self._limited and self._state is State.RESTING and self._may_probe:
             self._grow(now)
 
-    def refused(self, place: int, sent: int, others: int) -> int:
-        """Record the throttling of request number `place` of `sent`, while `others` were in flight.
+    def throttled(self, seq: int, sent: int, others: int) -> int:
+        """Record the throttling of request number `seq` of `sent`, while `others` were in flight.
 
         Returns the evidence against a limit on requests in flight: 0 if such a limit explains it, 2 if nothing else was in
         flight, 1 if a large window fell deep although the server accepted requests all the time.
         """
         self._probe_cost += self._trial
-        if place <= self._cut_at:  # one of a burst: cut to what the burst left in flight
+        if seq <= self._cut_at:  # one of a burst: cut to what the burst left in flight
             self._size = self._proven = max(1.0, min(self._size, others))
             self._remember(others)
             return 0
@@ -146,7 +146,7 @@ class Window:
             self._top = self._size
             self._trial = self._state is State.GROWING and self._proven > 0
             self._probe_cost = float(self._trial)
-        taken = place > self._cut_at + 1
+        taken = seq > self._cut_at + 1
         no_reason = taken and self._size <= self._proven
         self.starved_cuts += 1
         if taken:

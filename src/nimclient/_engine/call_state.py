@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +9,7 @@ from attrs import define, field
 
 from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import Observation
 from nimclient._base.values import path_of
 from nimclient._bulk.gate import Gate
@@ -19,8 +19,6 @@ from nimclient._retry.policy import RetryState
 from nimclient.errors import Attempt, NimError
 
 T = TypeVar("T")
-
-log = logging.getLogger("nimclient")
 
 
 @define(eq=False)

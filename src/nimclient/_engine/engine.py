@@ -19,6 +19,7 @@ from nimclient._api.server_types import ServerType
 from nimclient._base import observers
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
+from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
 from nimclient._base.types import is_object
@@ -33,7 +34,7 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, refuse_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_streamed
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-log = logging.getLogger("nimclient")
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
 
@@ -425,7 +425,7 @@ class Engine:
             return call.decode(joined(data, call.accumulator()), response.meta())
         value, meta = call.parse(data), response.meta()
         if is_object(value) and is_fault(value):
-            refuse_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+            raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(meta.url, call.path, value)
         return call.decode(value, meta)
 

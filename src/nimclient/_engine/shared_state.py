@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import sys
@@ -18,6 +17,7 @@ from nimclient._base.config import (
     ClientConfig,
 )
 from nimclient._base.init_lock import importing, init_lock, load
+from nimclient._base.log import log
 from nimclient._base.values import HttpHead
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = logging.getLogger("nimclient")
 _TRANSPORT = "nimclient._http.aiohttp"
 
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import HttpHead, HttpRequest
-from nimclient._http.attempt import Attempt
 from nimclient._http.base import TransportSettings
+from nimclient._http.exchange import Exchange
 from nimclient._http.pool import Pool
 from nimclient._http.tasks import running_loop
 from nimclient._http.tls import ssl_setting
@@ -34,23 +34,23 @@ class AiohttpTransport:
         _TRANSPORTS.add(self)
         weakref.finalize(self, _close_orphans, self._pools)
 
-    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Attempt]:
+    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Exchange]:
         """See Transport."""
         pool = self._pools.get(running_loop())
         if pool is None or self._closed:
             pool = await self._pool()
-        attempt = Attempt.begin(pool, timeouts, total, request.on_end)
-        return await attempt.open(request), attempt
+        exchange = Exchange.begin(pool, timeouts, total, request.on_end)
+        return await exchange.open(request), exchange
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
         """See Transport."""
         pool = await self._pool()
-        attempts = [Attempt.begin(pool, timeouts, None, None) for _ in requests]
+        exchanges = [Exchange.begin(pool, timeouts, None, None) for _ in requests]
         try:
-            return sum(await asyncio.gather(*map(Attempt.connect_only, attempts, requests)))
+            return sum(await asyncio.gather(*map(Exchange.connect_only, exchanges, requests)))
         finally:
-            for attempt in attempts:
-                attempt.release()
+            for exchange in exchanges:
+                exchange.release()
 
     async def aclose(self) -> None:
         """Close the pool of this loop now, and those of other loops in their own threads."""

@@ -59,7 +59,7 @@ async def _cancel_the_others() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class Job(Generic[R]):
+class LoopCall(Generic[R]):
     """A coroutine that runs in a LoopThread; `ended` is called there at its end."""
 
     __slots__ = ("_coroutine", "_ended", "_task", "_thread")

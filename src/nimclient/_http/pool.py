@@ -79,7 +79,7 @@ class Pool:
         self.heads = Heads(self.loop, unauthenticated_setting(settings.verify, settings.cert))
         self.slots = Slots(settings.limits.concurrency or UNBOUNDED)
         self.alarm = Alarm(self.loop)
-        self.attempts: set[InFlight] = set()
+        self.exchanges: set[InFlight] = set()
         self.closed = False
         self._holder: AsyncGenerator[None] | None = None
         self._is_parents = False
@@ -93,7 +93,7 @@ class Pool:
 
     def is_idle(self) -> bool:
         """Whether nothing is in flight or waiting."""
-        return not self.attempts and self.slots.free > 0
+        return not self.exchanges and self.slots.free > 0
 
     async def close_with_loop(self, forget: Forget) -> None:
         """Close the connections at the end of the loop, which finalizes its started async generators."""
@@ -103,8 +103,8 @@ class Pool:
     async def aclose(self) -> None:
         """Close all connections; requests in flight or waiting end with ClientClosedError."""
         self.closed = True
-        for attempt in list(self.attempts):
-            attempt.watchdog.interrupt(closed_during_the_call())
+        for exchange in list(self.exchanges):
+            exchange.watchdog.interrupt(closed_during_the_call())
         self.alarm.close()
         holder, self._holder = self._holder, None  # a generator cannot be closed twice concurrently
         if holder is not None:

@@ -4,13 +4,13 @@ result behind a redirect (302). All of it is part of one attempt; this module do
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from attrs import define, evolve
 
 from nimclient._base.config import Timeouts
+from nimclient._base.log import log
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, request_id_of
 from nimclient._nvcf import platform as nvcf
@@ -21,7 +21,6 @@ from nimclient.errors import RequestTimeoutError, TransportError
 if TYPE_CHECKING:
     from nimclient._http.base import Body, Transport
 
-log = logging.getLogger("nimclient")
 _ELSEWHERE = (302, 303)
 
 

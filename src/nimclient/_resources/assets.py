@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from attrs import evolve, field, frozen
 
 from nimclient._api.assets import delete_call, make_call, send_call, with_assets
 from nimclient._api.call import Call
+from nimclient._base.log import log
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
 from nimclient._nvcf.media import asset_id
@@ -25,7 +25,6 @@ from nimclient.records.params import CallOptions
 
 T = TypeVar("T")
 
-log = logging.getLogger("nimclient")
 AT_ONCE = 4
 DELETE_SECONDS = 5.0
 

@@ -190,14 +190,14 @@ class EmbedRun:
         A concurrency given by the caller is never reduced.
         """
         width = self._gate.width()
-        least = width if self._fixed else min(width, WINDOW_SLICES)
-        return min(2 * width, max(WINDOW_BYTES // max(self._bytes, 1), least))
+        minimum = width if self._fixed else min(width, WINDOW_SLICES)
+        return min(2 * width, max(WINDOW_BYTES // max(self._bytes, 1), minimum))
 
     def progress(self) -> Progress:
         """The progress so far."""
         pacer = self._gate.pacer
         self.tally.in_flight = pacer.in_flight
-        return self.tally.progress(time.monotonic(), pacer.limit, pacer.refusals)
+        return self.tally.progress(time.monotonic(), pacer.limit, pacer.throttles)
 
     async def _prepare(self) -> None:
         self.tally.start(time.monotonic())
@@ -220,7 +220,7 @@ class EmbedRun:
         plan = Bisection.of(len(piece.texts), self._sizes.texts)
         answers: list[Answer] = []
         failures = list(piece.failures)
-        refusal: NimError | None = None
+        rejection: NimError | None = None
         while (part := plan.part) is not None:
             try:
                 answer = await self._send(piece.texts[part.start : part.stop])
@@ -229,19 +229,19 @@ class EmbedRun:
                 if scope is FailureScope.CALL or (self._strict and scope is FailureScope.UNCLEAR):
                     _tell(error, piece, part.start, answers)
                     raise
-                refusal = refusal or error
-                for span in plan.refused(scope, max_texts(error, len(part))):
+                rejection = rejection or error
+                for span in plan.rejected(scope, max_texts(error, len(part))):
                     failures += self._failed(error, piece, span, answers)
             else:
-                plan.taken()
+                plan.accepted()
                 self._fatal = 0
-                if refusal is None:
-                    self._sizes.taken(len(part))
+                if rejection is None:
+                    self._sizes.accepted(len(part))
                 answers.append((part, answer))
                 self._note_model(answer, piece, answers)
-        if refusal is not None and len(failures) == len(piece.failures):
+        if rejection is not None and len(failures) == len(piece.failures):
             largest = max((span for span, _ in answers), key=len)
-            self._sizes.learn(refusal, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
+            self._sizes.learn(rejection, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
         self.tally.finished(len(piece.indexes) + len(piece.failures), len(failures))
         return self._batch(piece, answers, failures)
 

@@ -46,7 +46,7 @@ async def parse(
     defaults = chat._with_defaults("chat", {})
     options = {**{name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, **options}
     check_word("via", via, FORMS)
-    most = check_whole("retries", retries, 0) or 0
+    max_retries = check_whole("retries", retries, 0) or 0
     output = output_of(form)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
     while True:
@@ -54,9 +54,9 @@ async def parse(
         try:
             return Parsed(await call_user(partial(read_output, output, completion)), completion)
         except OutputInvalidError as error:
-            if not most:
+            if not max_retries:
                 raise
-            most -= 1
+            max_retries -= 1
             wire = correction(wire, error)
 
 

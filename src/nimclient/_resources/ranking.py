@@ -58,8 +58,8 @@ async def rerank(
     if run.model is None:
         run.call(spans[0])  # invalid input must raise before anything is sent
         run.model = await resource._default_model("ranking", options)
-    if (most := run.sizes().texts) is not None:
-        spans = list(slices(passages, min(batch_size or most, most)))
+    if (max_texts := run.sizes().texts) is not None:
+        spans = list(slices(passages, min(batch_size or max_texts, max_texts)))
     if len(spans) == 1:
         run.gate = None
     if len(spans) == 1 or not observers.installed:

@@ -292,7 +292,7 @@ def is_fault(data: JsonDict) -> bool:
     )
 
 
-def refuse_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
+def raise_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:
     """Raise if the body of a 200 is an error object: the error for the status in its code, else StreamFaultError.
 
     `where` is the method and path. Gateways send 200 before they have the response of the server behind them.

@@ -32,7 +32,7 @@ class Items(Shape):
 
 
 @define(eq=False)
-class Row(Shape):
+class FixedTuple(Shape):
     """A tuple with a type for each place."""
 
     places: Sequence[Shape]
@@ -150,7 +150,7 @@ class Property:
 
 
 @define(eq=False)
-class Record(Shape):
+class RecordShape(Shape):
     """attrs classes, dataclasses, NamedTuples, TypedDicts and the parameters of a function: an object with known keys."""
 
     label: str

@@ -27,13 +27,13 @@ class Documentation:
 
 def read_docstring(docstring: str | None) -> Documentation:
     """Take a docstring apart; sections on results, errors and examples are left out."""
-    reader = _Reader(inspect.cleandoc(docstring).splitlines() if docstring else [])
+    reader = _DocstringReader(inspect.cleandoc(docstring).splitlines() if docstring else [])
     reader.read()
     parameters = {name: " ".join(words) for name, words in reader.parameters.items()}
     return Documentation("\n".join(reader.prose).strip(), {name: text for name, text in parameters.items() if text})
 
 
-class _Reader:
+class _DocstringReader:
     """Goes through the lines once; `_section` is the style of the section we are in, `_words` belong to the open entry."""
 
     def __init__(self, lines: list[str]) -> None:

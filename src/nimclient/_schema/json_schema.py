@@ -94,13 +94,13 @@ class _Check:
     def _check_branches(self, value: Json, schema: JsonDict, path: str, depth: int) -> None:
         for branch in schema.get("allOf", ()):
             self.check(value, branch, path, depth + 1)
-        for keyword, most in (("anyOf", None), ("oneOf", 1)):
+        for keyword, maximum in (("anyOf", None), ("oneOf", 1)):
             if keyword in schema:
                 misfits = [self._fits(value, branch, path, depth) for branch in schema[keyword]]
                 fitting = misfits.count(None)
                 if not fitting:
                     raise _nearest(path, [misfit for misfit in misfits if misfit])
-                if most is not None and fitting > most:
+                if maximum is not None and fitting > maximum:
                     raise Misfit(path, f"fits {fitting} schemas of oneOf, not one")
         if "not" in schema and self._fits(value, schema["not"], path, depth) is None:
             raise Misfit(path, "fits what `not` excludes")

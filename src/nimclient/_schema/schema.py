@@ -17,7 +17,7 @@ from uuid import UUID
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
-from nimclient._schema.containers import Described, Items, Property, Record, Row, Table, Union
+from nimclient._schema.containers import Described, FixedTuple, Items, Property, RecordShape, Table, Union
 from nimclient._schema.pydantic_models import PydanticModel, is_pydantic
 from nimclient._schema.record_types import FieldType, documentation_of, fields_of
 from nimclient._schema.shapes import SCALARS, AnyShape, Book, Choices, Shape, Text, converted, described
@@ -60,7 +60,7 @@ def schema_of(form: Any, *, strict: bool = True) -> JsonDict:
     shape = form if isinstance(form, Shape) else shape_of(form)
     book = Book(strict, _shared(shape))
     root = shape.shape if isinstance(shape, Described) else shape
-    schema = root.body(book) if isinstance(root, Record) else root.schema(book)
+    schema = root.body(book) if isinstance(root, RecordShape) else root.schema(book)
     if isinstance(shape, Described):
         schema = described(schema, shape.text)
     return {**schema, "$defs": {**schema.get("$defs", {}), **book.definitions}} if book.definitions else schema
@@ -74,15 +74,15 @@ def convert(value: Json, form: Any, path: str = "") -> Any:
 def shape_of(form: Any) -> Shape:
     """The shape of a type; ConfigurationError where it has none."""
     try:
-        return _Reader().read(form, {})
+        return _TypeReader().read(form, {})
     except RecursionError:
         raise ConfigurationError(f"the type {_name(form)} refers to itself without a class in between") from None
 
 
-def record_of(name: str, build: Any, fields: Sequence[FieldType], texts: Mapping[str, str]) -> Record:
+def record_of(name: str, build: Any, fields: Sequence[FieldType], texts: Mapping[str, str]) -> RecordShape:
     """A record that is not a class: the parameters of a function."""
-    record = Record(name, build)
-    _Reader().fill(record, fields, texts, {})
+    record = RecordShape(name, build)
+    _TypeReader().fill(record, fields, texts, {})
     return record
 
 
@@ -94,7 +94,7 @@ def _shared(root: Shape) -> frozenset[Shape]:
     while waiting:
         shape = waiting.pop()
         if shape in seen:
-            if isinstance(shape, Record):
+            if isinstance(shape, RecordShape):
                 shared.add(shape)
             continue
         seen.add(shape)
@@ -102,11 +102,11 @@ def _shared(root: Shape) -> frozenset[Shape]:
     return frozenset(shared)
 
 
-class _Reader:
+class _TypeReader:
     """Reads one type. Every class in it is read once, so that one which refers to itself comes to an end."""
 
     def __init__(self) -> None:
-        self._records: dict[Any, Record] = {}
+        self._records: dict[Any, RecordShape] = {}
 
     def read(self, form: Any, known: Known) -> Shape:
         """The shape of a form; `known` are the type variables of the generic class around it."""
@@ -139,7 +139,7 @@ class _Reader:
 
     def _read_class(self, kind: Any, args: tuple[Any, ...], known: Known) -> Shape:
         if kind == tuple and args[-1:] != (Ellipsis,) and args:  # noqa: E721  # pyright narrows by `is`
-            return Row([self.read(arg, known) for arg in args])
+            return FixedTuple([self.read(arg, known) for arg in args])
         if kind in _LISTS:
             return Items(self.read(args[0] if args else Any, known), _LISTS[kind])
         if kind in _TABLES:
@@ -157,7 +157,7 @@ class _Reader:
             return shape
         raise ConfigurationError(f"the keys of a JSON object are text, not {_name(form)}")
 
-    def _read_record(self, kind: type, args: tuple[Any, ...], known: Known) -> Record:
+    def _read_record(self, kind: type, args: tuple[Any, ...], known: Known) -> RecordShape:
         shapes = tuple(self.read(arg, known) for arg in args)
         key = (kind, shapes)
         if key not in self._records:
@@ -165,12 +165,12 @@ class _Reader:
             if fields is None:
                 raise _refusal(kind)
             documentation = documentation_of(kind)
-            record = self._records[key] = Record(kind.__name__, kind, documentation.text)
+            record = self._records[key] = RecordShape(kind.__name__, kind, documentation.text)
             variables: tuple[Any, ...] = getattr(kind, "__parameters__", ())
             self.fill(record, fields, documentation.parameters, dict(zip(variables, shapes, strict=False)))
         return self._records[key]
 
-    def fill(self, record: Record, fields: Sequence[FieldType], texts: Mapping[str, str], known: Known) -> None:
+    def fill(self, record: RecordShape, fields: Sequence[FieldType], texts: Mapping[str, str], known: Known) -> None:
         """Give a record its properties."""
         record.properties = [self._property(field, texts.get(field.name, ""), known) for field in fields]
 

@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict, is_items
-from nimclient._schema.containers import Described, Record, Union
+from nimclient._schema.containers import Described, RecordShape, Union
 from nimclient._schema.docstrings import read_docstring
 from nimclient._schema.record_types import FieldType, hints_of
 from nimclient._schema.schema import record_of, schema_of
@@ -36,7 +36,7 @@ class Tool:
     description: str
     parameters: JsonDict
     function: Callable[..., Any]
-    _record: Record = field(repr=False)
+    _record: RecordShape = field(repr=False)
 
     def spec(self) -> JsonDict:
         """The tool as it goes over the wire."""
@@ -156,7 +156,7 @@ def _fields(target: Any, parameters: Sequence[inspect.Parameter]) -> list[FieldT
     ]
 
 
-def _schema(record: Record) -> JsonDict:
+def _schema(record: RecordShape) -> JsonDict:
     schema = schema_of(record, strict=False)
     return schema if record.properties else {"type": "object", "properties": {}}
 

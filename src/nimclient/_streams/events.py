@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import refuse_plain_fault, stream_fault
+from nimclient._retry.faults import raise_plain_fault, stream_fault
 from nimclient._streams.sse import Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
@@ -50,7 +50,7 @@ def is_streamed(data: bytes) -> bool:
 def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
     """The body of a server that ignored `stream`. Raises DecodeError; for an error object the error of a plain call."""
     value = loads(data)
-    refuse_plain_fault(value, meta, f"POST {urlsplit(meta.url).path}")
+    raise_plain_fault(value, meta, f"POST {urlsplit(meta.url).path}")
     if not is_object(value):
         raise not_an_answer(meta, data)
     return value

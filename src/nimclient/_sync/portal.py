@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import ParamSpec, TypeVar
 
 from nimclient._base.callbacks import CallbackQueue, Inbox
-from nimclient._http.loop_thread import Job, LoopThread
+from nimclient._http.loop_thread import LoopCall, LoopThread
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +42,7 @@ class Portal:
         if thread.is_here:
             raise RuntimeError("a blocking call in the client's own event loop would deadlock; use AsyncClient there")
         inbox: Inbox = SimpleQueue()
-        job = Job(thread, _call(queue, inbox, function), partial(inbox.put, None))
+        job = LoopCall(thread, _call(queue, inbox, function), partial(inbox.put, None))
         try:
             job.start()
             while (work := inbox.get()) is not None:

@@ -91,6 +91,7 @@ def _add_demo(commands: _Commands) -> None:
         type=_text,
         help="where the vectors are kept (default: %(default)s)",
     )
+    demo.add_argument("--language", default="English", type=_text, help="language of the answer (default: %(default)s)")
     demo.add_argument(
         "--embedding-model", type=_text, metavar="ID", help="embedding model (default: the server's first)"
     )

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
-from nimclient.cli.figures import Pace, clock, sentence
+from nimclient.cli.figures import RecentRates, clock, sentence
 from nimclient.cli.text import printable
 from nimclient.records import Progress
 
@@ -44,7 +44,7 @@ class Lines:
         self._stream = stream
         self._label = label
         self._unit = unit
-        self._pace = Pace()
+        self._pace = RecentRates()
 
     def show(self, progress: Progress | None, seconds: float) -> None:
         """One line."""

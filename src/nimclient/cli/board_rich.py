@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.figures import Pace, Rates, amount, clock, latency
+from nimclient.cli.figures import Rates, RecentRates, amount, clock, latency
 from nimclient.cli.text import printable
 from nimclient.records import Progress
 
@@ -29,7 +29,7 @@ class LiveTable:
         self._console = console
         self._label = label
         self._unit = unit
-        self._pace = Pace()
+        self._pace = RecentRates()
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 

@@ -1,4 +1,4 @@
-"""`nimclient demo`: embed the documentation of Python, search it, and chat over what was found.
+"""`nimclient demo`: embed the documentation of Python, search it, rerank what was found, and answer from it.
 
 The order is chosen so that what cannot work fails early: the searches are embedded first (no server, no embedding
 model), then the library is read, then all of it is embedded. A half whose kind of model the server does not have is
@@ -19,12 +19,12 @@ from pathlib import Path
 import anyio
 
 from nimclient import AsyncClient, AttemptEvent, NimError, Vector, Vectors
+from nimclient.cli import rag
 from nimclient.cli.chat_answer import print_stream
 from nimclient.cli.connection import is_hosted, make_client, names_a_server
 from nimclient.cli.corpus import Document, choose, read_corpus
 from nimclient.cli.failures import CommandError, explain
 from nimclient.cli.report import Report, rows, to_json
-from nimclient.cli.search import Index
 from nimclient.cli.show import writer_for
 from nimclient.cli.text import Hit, Writer
 from nimclient.errors import APIStatusError, ConfigurationError, JobStoreError
@@ -38,12 +38,12 @@ QUERIES = (
 QUESTION = "How do I measure the execution time of a code snippet?"
 HOSTED_TEXTS = 640
 SHOWN_HITS = 3
+RERANKED_HITS = 20
 
 _SIMULATED_TTFT = 0.2
 _SIMULATED_ITL = 0.02
 _ANSWER_TOKENS = 1024
 _NOT_SERVED = (400, 404, 405, 422, 501)
-_INSTRUCTIONS = "Use the excerpts below to reply, briefly. Each begins with the name of what it is about."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,7 +112,8 @@ def _play(
         found = _search(queries, asked, documents, vectors, report, data)
     data.heading(report.question)
     try:
-        anyio.run(_answer, client, messages_about(report.question, found), report, data, words)
+        excerpts = [(document.name, document.excerpt) for document in found]
+        anyio.run(_answer, client, args.language, excerpts, report, data, words)
     except NimError as error:
         reasons.append(_reason(error, "chat"))
         words.line(f"{reasons[-1]}\nLeaving the answer out.")
@@ -183,12 +184,11 @@ def _search(
     report: Report,
     data: Writer,
 ) -> list[Document]:
-    """Show the best hits of every query; returns the documents of the first."""
-    index = Index(vectors.buffer, vectors.dimensions)
+    """Show the best hits of every query; returns the documents that come near the first."""
     best: list[Document] = []
     for query, vector in zip(queries, asked, strict=True):
-        found = index.top(vector, SHOWN_HITS)
-        hits = [Hit(documents[row].name, score, documents[row].summary) for row, score in found]
+        found = vectors.search(vector, RERANKED_HITS)
+        hits = [Hit(documents[row].name, score, documents[row].summary) for row, score in found[:SHOWN_HITS]]
         data.heading(f"Search: {query}")
         data.hits(hits)
         report.searches.append((query, hits))
@@ -196,24 +196,34 @@ def _search(
     return best
 
 
-def messages_about(question: str, excerpts: Sequence[Document]) -> list[tuple[str, str]]:
-    """The question, grounded in excerpts where there are any."""
-    if not excerpts:
-        return [("user", question)]
-    system = "\n\n".join((_INSTRUCTIONS, *(excerpt.excerpt for excerpt in excerpts)))
-    return [("system", system), ("user", question)]
-
-
 async def _answer(
-    client: AsyncClient, messages: list[tuple[str, str]], report: Report, data: Writer, words: Writer
+    client: AsyncClient, language: str, near: list[rag.Passage], report: Report, data: Writer, words: Writer
 ) -> None:
+    """Stream the answer and list what it cites; without excerpts the question is asked alone."""
+    best = await _rerank(client, report.question, near, words)
+    messages = rag.messages(report.question, best, language) if best else report.question
     async with client.chat.stream(messages, max_tokens=_ANSWER_TOKENS) as stream:
         completion = await print_stream(stream, data, words)
     report.chat_model = completion.model
     report.answer = completion.text
+    report.sources = rag.sources(completion.text, best)
+    for source in report.sources:
+        data.line(source)
     if completion.meta is not None:
         report.ttft = completion.meta.timings.ttft
         report.inter_token = completion.meta.timings.inter_token
     if completion.usage is not None:
         report.prompt_tokens = completion.usage.prompt_tokens
         report.completion_tokens = completion.usage.completion_tokens
+
+
+async def _rerank(client: AsyncClient, question: str, near: list[rag.Passage], words: Writer) -> list[rag.Passage]:
+    """The best of what the search found; in its order where the server has no reranker."""
+    if not near:
+        return []
+    try:
+        return await rag.rerank(client, question, near, SHOWN_HITS)
+    except NimError as error:
+        _reason(error, "ranking")  # raises what is something else
+        words.line("No reranking model: the answer is from the best hits of the search.")
+        return near[:SHOWN_HITS]

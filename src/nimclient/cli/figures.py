@@ -20,7 +20,7 @@ class Rates:
     eta: float | None
 
 
-class Pace:
+class RecentRates:
     """The rates of the last seconds: what a person who watches wants to know. A Progress has those of the whole run."""
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ examples:
 
 DEMO = """\
 Take the docstrings of this Python's standard library (several thousand real texts, no download), embed them,
-search them by cosine, and stream a chat answer that is grounded in what was found.
+search them by cosine, rerank what was found, and stream an answer that cites it.
 
 The server is the one of --base-url (or NVIDIA_BASE_URL); else the hosted catalog when NVIDIA_API_KEY is set or
 --api-key-file is given; else a simulator that is started for the demo. A server that has only embedding or only

@@ -28,6 +28,7 @@ class Report:
     chat_model: str | None = None
     question: str = ""
     answer: str | None = None
+    sources: list[str] = field(factory=list[str])
     ttft: float | None = None
     inter_token: Sequence[float] = ()
     prompt_tokens: int | None = None
@@ -85,6 +86,7 @@ def to_json(report: Report) -> dict[str, Any]:
         ],
         "question": report.question,
         "answer": report.answer,
+        "sources": report.sources,
     }
 
 

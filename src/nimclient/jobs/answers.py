@@ -64,7 +64,7 @@ def failures_path_of(path: Path) -> Path:
     return path.with_name(f"{path.stem}.errors{path.suffix}")
 
 
-class Answers:
+class AnswerFiles:
     """The two files of a batch. Blocking, and for one thread at a time; `open` gives them to this process alone."""
 
     def __init__(self, path: Path) -> None:
@@ -75,8 +75,8 @@ class Answers:
         self.failed: dict[str, str] = {}
         """The same of those that have failed."""
         self._lost: list[_Found] = []
-        self._answers: _Lines | None = None
-        self._failures: _Lines | None = None
+        self._answers: _LineFile | None = None
+        self._failures: _LineFile | None = None
 
     def open(self) -> None:
         """Open or make the answers and see what is there, failures included. Changes nothing that is there.
@@ -90,11 +90,11 @@ class Answers:
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         # the caller may name a link to a file; the file of the failures is named by us
-        answers = self._answers = _Lines(self.path.resolve())
+        answers = self._answers = _LineFile(self.path.resolve())
         lock(answers.descriptor, str(self.path))
         self.answered = {found.custom_id: found.id for found in answers.read()}
         if self.failures_path.exists():
-            failures = _Lines(self.failures_path)
+            failures = _LineFile(self.failures_path)
             try:
                 self._lost = [found for found in failures.read() if found.custom_id not in self.answered]
             finally:
@@ -114,7 +114,7 @@ class Answers:
         kept = [found.line for found in lost]
         self._lost = []
         write_whole(self.failures_path, lambda file: file.writelines(kept))
-        self._failures = _Lines(self.failures_path)
+        self._failures = _LineFile(self.failures_path)
 
     def answer(self, request: Request, line: bytes) -> None:
         """Write down an answer."""
@@ -144,7 +144,7 @@ class Answers:
                 lines.close()
 
 
-class _Lines:
+class _LineFile:
     """A file that grows by whole lines."""
 
     def __init__(self, path: Path) -> None:

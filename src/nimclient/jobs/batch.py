@@ -22,7 +22,7 @@ from nimclient.errors import (
     NimError,
     NotFoundError,
 )
-from nimclient.jobs.answers import Answers, answer_line, failure_line, failures_path_of
+from nimclient.jobs.answers import AnswerFiles, answer_line, failure_line, failures_path_of
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
@@ -104,7 +104,7 @@ class _BatchRun:
         self._gate = self._bulk.gate(job.concurrency, _tokens)
         self._on_progress = on_progress
         self._worker = SerialWorker()
-        self._answers = Answers(job.output)
+        self._answers = AnswerFiles(job.output)
         self._missing: dict[tuple[str, str | None], NimError] = {}
         self._tally = Tally(None)
         self._started = anyio.current_time()
@@ -181,7 +181,7 @@ class _BatchRun:
     def _tell(self, _: int, __: None) -> None:
         if self._on_progress is not None:
             pacer = self._gate.pacer
-            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.refusals))
+            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.throttles))
 
 
 def _usage(answer: Answered, name: str) -> int:

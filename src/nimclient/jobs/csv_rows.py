@@ -16,14 +16,14 @@ from attrs import define, field
 
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.lines import open_lines
-from nimclient.jobs.rows import Fields, Row, checked_id
+from nimclient.jobs.rows import FieldNames, Row, checked_id
 
 MAX_RECORD = 64 << 20
 """Bytes of one record: longer than any text a model takes, short enough to fit into memory."""
 
 
 @define
-class _Lines:
+class _RecordLines:
     """The lines of a file, with a way back to the second one of a record. `number` is that of the last line."""
 
     _file: IO[bytes]
@@ -70,10 +70,12 @@ class _Malformed(Exception):
         self.fields = fields
 
 
-def csv_rows(path: Path, fields: Fields, check_columns: Callable[[Path, Iterable[str], Fields], None]) -> Iterator[Row]:
+def csv_rows(
+    path: Path, fields: FieldNames, check_columns: Callable[[Path, Iterable[str], FieldNames], None]
+) -> Iterator[Row]:
     """The rows of a file with a header. A `line` is the last one of the record; of one that is malformed, the first."""
     with open_lines(path) as file:
-        lines = _Lines(file)
+        lines = _RecordLines(file)
         header = _header(path, lines)
         check_columns(path, header, fields)
         is_open = False  # a broken record may reach to here
@@ -95,7 +97,7 @@ def csv_rows(path: Path, fields: Fields, check_columns: Callable[[Path, Iterable
                 yield fields.row(_named(header, record), lines.number)
 
 
-def _header(path: Path, lines: _Lines) -> list[str]:
+def _header(path: Path, lines: _RecordLines) -> list[str]:
     first = lines.first()
     try:
         return [] if first is None or not first.strip() else _record(first, lines)
@@ -103,7 +105,7 @@ def _header(path: Path, lines: _Lines) -> list[str]:
         raise ConfigurationError(f"{path} has a header that is not valid CSV: {error}") from None
 
 
-def _record(line: str, lines: _Lines) -> list[str]:
+def _record(line: str, lines: _RecordLines) -> list[str]:
     """The fields of the record that begins with this line, and takes more of them where a quoted field spans lines."""
     if '"' not in line:
         return line.rstrip("\r\n").split(",")
@@ -123,7 +125,7 @@ def _record(line: str, lines: _Lines) -> list[str]:
         at = end + 1
 
 
-def _quoted(line: str, at: int, lines: _Lines, record: list[str]) -> tuple[str, str, int]:
+def _quoted(line: str, at: int, lines: _RecordLines, record: list[str]) -> tuple[str, str, int]:
     """A quoted field behind its first quote: a mark and its text, the line that it ends in, and where it ends there."""
     pieces = ['"']
     size = 0
@@ -160,7 +162,7 @@ def _problem(header: list[str], record: list[str], is_suspect: bool, closes: boo
     return ""
 
 
-def _broken(header: list[str], record: list[str], fields: Fields, line: int, problem: str) -> Row:
+def _broken(header: list[str], record: list[str], fields: FieldNames, line: int, problem: str) -> Row:
     """The row of a record that cannot be used, under its own id where that was read."""
     value = _named(header, record).get(fields.id) if fields.id is not None else None
     try:

@@ -30,7 +30,7 @@ from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, Format
 from nimclient.jobs.report import JobReport, status_of
-from nimclient.jobs.rows import Fields
+from nimclient.jobs.rows import FieldNames
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
@@ -96,7 +96,7 @@ class EmbedJob:
         check_batch(batch_size, concurrency)
         check_names("EmbedJob", options, EMBEDDING_OPTIONS)
         _check_float32(options)
-        self._rows = RowSource(source, Fields(text, id))
+        self._rows = RowSource(source, FieldNames(text, id))
         if format == "parquet" or self._rows.is_parquet:
             arrow()
         self.output = Path(output)

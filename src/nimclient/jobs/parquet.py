@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
-from nimclient.jobs.rows import Fields, Row
+from nimclient.jobs.rows import FieldNames, Row
 
 _NOT_UTF_8 = "\udcff"  # as Python reads a byte that is no UTF-8 (surrogateescape)
 
@@ -28,8 +28,8 @@ def arrow(name: str = "pyarrow") -> Any:
 
 def parquet_rows(
     path: Path,
-    fields: Fields,
-    check_columns: Callable[[Path, Iterable[str], Fields], None],
+    fields: FieldNames,
+    check_columns: Callable[[Path, Iterable[str], FieldNames], None],
     rows_at_once: int,
 ) -> Iterator[Row]:
     """The rows of a file, a batch at a time. A `line` is the row's number, from 1."""

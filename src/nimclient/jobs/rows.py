@@ -39,7 +39,7 @@ class Row:
 
 
 @frozen
-class Fields:
+class FieldNames:
     """Which fields of a record are the text and the id; `id` None: rows go by their number."""
 
     text: str

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from .catalog import ServedModel
-from .extract import Material, Message, answer, take_apart, thought, wants_thinking
+from .extract import Material, PlainMessage, answer, take_apart, thought, wants_thinking
 from .fields import Fields
 from .prompt_schemas import without_schemas
 from .rejections import Rejection, bad_field, invalid_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, in_words, read_constraint
 from .text import count_tokens, pieces
-from .toolcalls import ToolCall, ToolOffer, call_tools, read_tools
-from .wire import Usage
+from .toolcalls import ToolOffer, WrittenCall, call_tools, read_tools
+from .wire import TokenCounts
 
 MAX_TOP_LOGPROBS: Final = 20  # vLLM's --max-logprobs
 
@@ -35,7 +35,7 @@ _NO_THINKING: Final = ("none", "minimal")
 class ChatRequest:
     """A checked request. `top_logprobs` None is no logprobs at all; `seed` is the simulator's plus the request's."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[PlainMessage, ...]
     sampling: Sampling
     offer: ToolOffer
     constraint: Constraint | None = None
@@ -49,7 +49,7 @@ class ChatChoice:
 
     reasoning: tuple[str, ...]
     content: tuple[str, ...]
-    calls: tuple[ToolCall, ...]
+    calls: tuple[WrittenCall, ...]
     finish_reason: str
     stop_reason: str | None
 
@@ -73,14 +73,14 @@ class ChatAnswer:
         return max(choice.token_count for choice in self.choices)
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> TokenCounts:
         """The tokens of the prompt and of all choices."""
         tokens = sum(choice.token_count for choice in self.choices)
         reasons = tuple(choice.finish_reason for choice in self.choices)
-        return Usage(self.prompt_tokens, tokens, reasons, self.cached_tokens)
+        return TokenCounts(self.prompt_tokens, tokens, reasons, self.cached_tokens)
 
 
-def read_messages(fields: Fields, model: ServedModel | None = None) -> tuple[Message, ...]:
+def read_messages(fields: Fields, model: ServedModel | None = None) -> tuple[PlainMessage, ...]:
     """The messages of a request; text parts are put together. Rejection (400) for media that the model does not take."""
     messages = fields.objects("messages")
     if messages is None:
@@ -90,13 +90,13 @@ def read_messages(fields: Fields, model: ServedModel | None = None) -> tuple[Mes
     return tuple(_message(Fields(message, f"messages.{at}"), model) for at, message in enumerate(messages))
 
 
-def _message(message: Fields, model: ServedModel | None) -> Message:
+def _message(message: Fields, model: ServedModel | None) -> PlainMessage:
     role = message.need_text("role")
     calls = tuple(_called(call) for call in message.objects("tool_calls") or ())
     if not isinstance(message.given("content"), list):
-        return Message(role, message.text("content") or "", calls)
+        return PlainMessage(role, message.text("content") or "", calls)
     texts = [_part_text(Fields(part, message.path("content")), model) for part in message.objects("content") or ()]
-    return Message(role, "\n".join(texts).strip(), calls)
+    return PlainMessage(role, "\n".join(texts).strip(), calls)
 
 
 def _called(call: dict[str, Any]) -> str:
@@ -121,7 +121,7 @@ def _part_text(part: Fields, model: ServedModel | None) -> str:
     return ""
 
 
-def prompt_tokens(messages: Sequence[Message]) -> int:
+def prompt_tokens(messages: Sequence[PlainMessage]) -> int:
     """The tokens of a prompt: those of the texts and a few around each message."""
     return sum(count_tokens(message.text) + _TOKENS_PER_MESSAGE for message in messages)
 
@@ -141,7 +141,7 @@ def read_chat(fields: Fields, model: ServedModel | None = None) -> ChatRequest:
     )
 
 
-def _thinking(fields: Fields, messages: Sequence[Message], *, default: bool) -> bool:
+def _thinking(fields: Fields, messages: Sequence[PlainMessage], *, default: bool) -> bool:
     kwargs = fields.object("chat_template_kwargs") or {}
     effort = fields.text("reasoning_effort")
     if fields.given("include_reasoning") is False:
@@ -174,7 +174,7 @@ def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnsw
     return ChatAnswer(tuple(_choice(request, material, calls, start + at) for at in range(request.sampling.n)), count)
 
 
-def _without_schemas(request: ChatRequest) -> Sequence[Message]:
+def _without_schemas(request: ChatRequest) -> Sequence[PlainMessage]:
     """The messages without what they say of the JSON to write, which is not what they are about."""
     if request.constraint is None or request.constraint.kind not in ("json", "json_object"):
         return request.messages
@@ -182,7 +182,7 @@ def _without_schemas(request: ChatRequest) -> Sequence[Message]:
     return [message for message in messages if message.text] or request.messages
 
 
-def _calls_so_far(messages: Sequence[Message]) -> list[str]:
+def _calls_so_far(messages: Sequence[PlainMessage]) -> list[str]:
     """The tools that were called since the last user message."""
     names: list[str] = []
     for message in messages:
@@ -192,7 +192,7 @@ def _calls_so_far(messages: Sequence[Message]) -> list[str]:
     return names
 
 
-def _choice(request: ChatRequest, material: Material, calls: tuple[ToolCall, ...], variant: int) -> ChatChoice:
+def _choice(request: ChatRequest, material: Material, calls: tuple[WrittenCall, ...], variant: int) -> ChatChoice:
     limit = request.sampling.max_tokens
     reasoning = pieces(thought(material)) if request.thinking else []
     if limit is not None and len(reasoning) >= limit:
@@ -205,12 +205,12 @@ def _choice(request: ChatRequest, material: Material, calls: tuple[ToolCall, ...
 
 
 def _calling(
-    request: ChatRequest, reasoning: tuple[str, ...], calls: tuple[ToolCall, ...], room: int | None
+    request: ChatRequest, reasoning: tuple[str, ...], calls: tuple[WrittenCall, ...], room: int | None
 ) -> ChatChoice:
-    kept: list[ToolCall] = []
+    kept: list[WrittenCall] = []
     for call in calls:
         if room is not None and len(call.tokens) + 1 > room:
-            short = [ToolCall(call.name, "".join(call.tokens[: room - 1]))] if room else []
+            short = [WrittenCall(call.name, "".join(call.tokens[: room - 1]))] if room else []
             return ChatChoice(reasoning, (), (*kept, *short), "length", None)
         kept.append(call)
         room = None if room is None else room - len(call.tokens) - 1

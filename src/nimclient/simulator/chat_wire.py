@@ -72,11 +72,11 @@ class ChatWriter:
         if choice.calls:
             message["tool_calls"] = [
                 {
-                    "id": self._call_id(at, place),
+                    "id": self._call_id(at, position),
                     "type": "function",
                     "function": {"name": call.name, "arguments": call.arguments},
                 }
-                for place, call in enumerate(choice.calls)
+                for position, call in enumerate(choice.calls)
             ]
         return {
             "index": at,
@@ -97,8 +97,8 @@ class ChatWriter:
             return None
         return {"content": [chat_entry(token, start + at, top) for at, token in enumerate(tokens)]}
 
-    def _call_id(self, at: int, place: int) -> str:
-        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {place}'.encode()):08x}"
+    def _call_id(self, at: int, position: int) -> str:
+        return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {position}'.encode()):08x}"
 
     def frames(self) -> Iterator[Frame]:
         """The stream; the token of number k (from 0) of every choice is due at the same moment."""
@@ -124,14 +124,14 @@ class ChatWriter:
     def _deltas(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
         for token in choice.reasoning:
             yield _delta({self.shape.reasoning: token})
-        for place, token in enumerate(choice.content):
-            yield _delta({"content": token}, self._logprobs([token], place))
-        for place, call in enumerate(choice.calls):
+        for position, token in enumerate(choice.content):
+            yield _delta({"content": token}, self._logprobs([token], position))
+        for position, call in enumerate(choice.calls):
             name = {"name": call.name, "arguments": ""}
-            first = {"index": place, "id": self._call_id(at, place), "type": "function", "function": name}
+            first = {"index": position, "id": self._call_id(at, position), "type": "function", "function": name}
             yield _delta({"tool_calls": [first]})
             for token in call.tokens:
-                more = {"index": place, "function": {"arguments": token}}
+                more = {"index": position, "function": {"arguments": token}}
                 yield _delta({"tool_calls": [more]})
 
     def _finish(self, at: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
 from .text import count_tokens, pieces
 from .vocabulary import Vocabulary
-from .wire import DONE, Frame, Usage, event
+from .wire import DONE, Frame, TokenCounts, event
 
 DEFAULT_TOKENS: Final = 16
 MAX_PROMPTS: Final = 1024
@@ -133,11 +133,11 @@ class CompletionWriter:
     model: str
     request_id: str
 
-    def tokens(self) -> Usage:
+    def tokens(self) -> TokenCounts:
         """The tokens of the whole answer; echoed tokens are the prompt's."""
         prompt = sum(map(count_tokens, self.request.prompts))
         complete = sum(len(completion.cut.tokens) for completion in self.completions)
-        return Usage(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
+        return TokenCounts(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
 
     def usage(self) -> dict[str, Any]:
         """The usage record of the whole answer."""

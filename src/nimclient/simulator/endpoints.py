@@ -25,7 +25,7 @@ from .responses import ResponseWriter, chat_body
 from .text import pieces
 from .vision import page_elements, texts
 from .vocabulary import Vocabulary, detokenize, tokenize
-from .wire import PlainResponse, Response, StreamedResponse, Usage
+from .wire import PlainResponse, Response, StreamedResponse, TokenCounts
 
 _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 
@@ -134,12 +134,12 @@ class Endpoints:
             model = replace(model, symmetric=True)
             request = read_openai_embedding(fields, model, self._vocabulary, self._features.dimensions)
         body = self._dialect.embeddings(embed(request, model, self._features), request_id)
-        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
+        return PlainResponse(body, usage=TokenCounts(body["usage"]["prompt_tokens"]))
 
     def _ranking(self, fields: Fields) -> Response:
         model, _ = self._model(fields, "ranking", "ranking")
         body = rank(read_ranking(fields, model), model, self._features)
-        return PlainResponse(body, usage=Usage(body["usage"]["prompt_tokens"]))
+        return PlainResponse(body, usage=TokenCounts(body["usage"]["prompt_tokens"]))
 
     def _rerank(self, fields: Fields, request_id: str) -> Response:
         model, _ = self._model(fields, "rerank", "ranking")

@@ -7,7 +7,7 @@ messages do not say, the simulator does not know, and then it says so.
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -23,6 +23,7 @@ _NEARLY_AS_GOOD: Final = 0.7
 _PAIR_BONUS: Final = 0.5
 _LABEL: Final = re.compile(r"^\s*(?:question|q|context|text|passages?|documents?|input)\s*:\s*", re.IGNORECASE)
 _SWITCH: Final = re.compile(r"detailed thinking (?:on|off)|/(?:no_)?think\b", re.IGNORECASE)
+_NUMBERED: Final = re.compile(r"^(\[\d+\]) ", re.MULTILINE)
 _GREETING: Final = re.compile(
     r"(?:please )?(?:say )?(hello|hi|hey|good (?:morning|day|evening))(?: there)?[.!]*", re.IGNORECASE
 )
@@ -30,7 +31,7 @@ _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class PlainMessage:
     """One message: its role, its text parts put together, and the names of the tools it calls."""
 
     role: str
@@ -56,7 +57,7 @@ class Material:
         return "\n".join([self.request, *(source for source in self.sources if source not in self.request)])
 
 
-def take_apart(messages: Sequence[Message]) -> Material:
+def take_apart(messages: Sequence[PlainMessage]) -> Material:
     """The question is what the last user message asks; everything else is what it can be answered from.
 
     After tool results the answer comes from them, and falls back on them even when no word is shared.
@@ -89,8 +90,17 @@ def split_question(text: str) -> tuple[str, str]:
 
 
 def _statements(texts: Iterable[str]) -> tuple[str, ...]:
-    found = (_LABEL.sub("", sentence) for text in texts for sentence in sentences(_SWITCH.sub("", text)))
-    return tuple(dict.fromkeys(sentence for sentence in found if sentence and not sentence.endswith("?")))
+    return tuple(dict.fromkeys(statement for text in texts for statement in _cited(_SWITCH.sub("", text))))
+
+
+def _cited(text: str) -> Iterator[str]:
+    """The sentences of a text that state something; behind those of an excerpt that begins with its number, that number."""
+    before, *excerpts = _NUMBERED.split(text)
+    for number, part in [("", before), *zip(excerpts[::2], excerpts[1::2], strict=True)]:
+        for sentence in sentences(part):
+            statement = _LABEL.sub("", sentence)
+            if statement and not statement.endswith("?"):
+                yield f"{statement} {number}".rstrip()
 
 
 def closest(question: str, sources: Sequence[str]) -> list[str]:
@@ -140,7 +150,7 @@ def thought(material: Material) -> str:
     )
 
 
-def wants_thinking(messages: Iterable[Message], *, default: bool = False) -> bool:
+def wants_thinking(messages: Iterable[PlainMessage], *, default: bool = False) -> bool:
     """Whether a message switches reasoning on or off in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
     wanted = default
     for message in messages:

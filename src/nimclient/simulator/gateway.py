@@ -35,7 +35,7 @@ _REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]
 
 
 @dataclass(slots=True)
-class RawResponse:
+class PlatformResponse:
     """An answer of the platform."""
 
     status: int
@@ -49,15 +49,15 @@ class _Job:
     """Work that somebody will ask for."""
 
     task: "asyncio.Future[None]"
-    response: RawResponse
+    response: PlatformResponse
     asked: float
     patience: float
 
 
-def problem(status: int, title: str, detail: str) -> RawResponse:
+def problem(status: int, title: str, detail: str) -> PlatformResponse:
     """The platform's way to reject (RFC 7807)."""
     body = encoded({"type": "about:blank", "title": title, "status": status, "detail": detail})
-    return RawResponse(status, body, "application/problem+json")
+    return PlatformResponse(status, body, "application/problem+json")
 
 
 class Gateway:
@@ -71,7 +71,7 @@ class Gateway:
         self._functions = functions or {"functions": []}
         self._clock = clock
         self._jobs: dict[str, _Job] = {}
-        self._results: dict[str, RawResponse] = {}
+        self._results: dict[str, PlatformResponse] = {}
         self._made = 0
 
     def serves(self, path: str) -> bool:
@@ -80,12 +80,12 @@ class Gateway:
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
-    ) -> RawResponse:
+    ) -> PlatformResponse:
         """The answer of one of its own paths. `root` is the simulator's address."""
         if path.startswith(_STORAGE):  # another server, which knows nothing of the platform's ids
             response = self._storage(method, path, query, headers, data)
             unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
-            return RawResponse(response.status, response.body, response.content_type, unmarked)
+            return PlatformResponse(response.status, response.body, response.content_type, unmarked)
         try:
             check_key(headers)
         except Rejection:
@@ -95,7 +95,7 @@ class Gateway:
         if found := _STATUS.fullmatch(path):
             request_id = found[1] or found[2]
             response = await self._poll(request_id, headers, root)
-            return RawResponse(
+            return PlatformResponse(
                 response.status, response.body, response.content_type, {"NVCF-REQID": request_id, **response.headers}
             )
         return self._assets(method, path.removeprefix(_ASSETS).removeprefix("/"), data, root)
@@ -112,14 +112,14 @@ class Gateway:
         self,
         request_id: str,
         work: Callable[[], Awaitable[None]],
-        response: RawResponse,
+        response: PlatformResponse,
         headers: Mapping[str, str],
         root: str,
-    ) -> RawResponse:
+    ) -> PlatformResponse:
         """The response when the work is done in time, else 202. Rejection (400) for a time that is none."""
         window = _seconds(headers, DEFAULT_WINDOW)
         if self._faults.take("unnamed"):
-            return RawResponse(202, headers={"NVCF-REQID": ""})
+            return PlatformResponse(202, headers={"NVCF-REQID": ""})
         stuck = self._faults.take("stuck")
         deferred = self._faults.take("accepted") or stuck
         task = asyncio.ensure_future(_run(work, for_ever=stuck))
@@ -128,7 +128,7 @@ class Gateway:
         self._jobs[request_id] = _Job(task, response, self._clock(), max(2.0 * window, MIN_PATIENCE))
         return _accepted()
 
-    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> RawResponse:
+    async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> PlatformResponse:
         try:
             seconds = _seconds(headers, DEFAULT_POLL)
         except Rejection as rejection:
@@ -149,14 +149,14 @@ class Gateway:
         self._jobs.pop(request_id, None)
         return self._finished(request_id, job.response, root)
 
-    def _finished(self, request_id: str, response: RawResponse, root: str) -> RawResponse:
+    def _finished(self, request_id: str, response: PlatformResponse, root: str) -> PlatformResponse:
         """The response itself, or where it lies."""
         zipped = self._faults.take("zipped")
         if not (zipped or self._faults.take("moved") or len(response.body) > MAX_RESULT):
             return response
         self._results[request_id] = _archive(request_id, response) if zipped else response
         location = f"{root}{_STORAGE}results/{request_id}?X-Amz-Signature=simulated"
-        return RawResponse(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
+        return PlatformResponse(302, headers={"Location": location, "NVCF-STATUS": "fulfilled"})
 
     # assets -------------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Gateway:
             if name not in named:
                 raise Rejection(400, f"Asset '{name}' is not among the NVCF-INPUT-ASSET-REFERENCES")
 
-    def _assets(self, method: str, name: str, data: bytes, root: str) -> RawResponse:
+    def _assets(self, method: str, name: str, data: bytes, root: str) -> PlatformResponse:
         if not name:
             if method == "POST":
                 return self._make_asset(data, root)
@@ -179,10 +179,10 @@ class Gateway:
             return problem(404, "Not Found", f"Asset '{name}' not found")
         if method == "DELETE":
             del self.assets[name]
-            return RawResponse(204)
+            return PlatformResponse(204)
         return _json({"asset": self.assets[name].describe()})
 
-    def _make_asset(self, data: bytes, root: str) -> RawResponse:
+    def _make_asset(self, data: bytes, root: str) -> PlatformResponse:
         fields: Any = None
         with suppress(orjson.JSONDecodeError):
             fields = orjson.loads(data)
@@ -198,7 +198,7 @@ class Gateway:
 
     def _storage(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes
-    ) -> RawResponse:
+    ) -> PlatformResponse:
         """What lies at a signed address. It is as strict as S3: the signature and nothing else opens it."""
         kind, _, name = path.removeprefix(_STORAGE).partition("/")
         if "authorization" in headers:
@@ -216,7 +216,7 @@ class Gateway:
         if signed != (asset.content_type, asset.description):
             return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
         asset.data = data
-        return RawResponse(200, content_type="application/xml")
+        return PlatformResponse(200, content_type="application/xml")
 
 
 def _seconds(headers: Mapping[str, str], default: int) -> int:
@@ -245,21 +245,21 @@ async def _run(work: Callable[[], Awaitable[None]], *, for_ever: bool) -> None:
         await asyncio.Event().wait()
 
 
-def _accepted() -> RawResponse:
-    return RawResponse(202, headers={"NVCF-STATUS": "in-progress"})
+def _accepted() -> PlatformResponse:
+    return PlatformResponse(202, headers={"NVCF-STATUS": "in-progress"})
 
 
-def _archive(request_id: str, response: RawResponse) -> RawResponse:
+def _archive(request_id: str, response: PlatformResponse) -> PlatformResponse:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{request_id}.response", response.body)
-    return RawResponse(200, buffer.getvalue(), "application/zip")
+    return PlatformResponse(200, buffer.getvalue(), "application/zip")
 
 
-def _json(body: dict[str, Any]) -> RawResponse:
-    return RawResponse(200, encoded(body))
+def _json(body: dict[str, Any]) -> PlatformResponse:
+    return PlatformResponse(200, encoded(body))
 
 
-def _xml(status: int, code: str, message: str) -> RawResponse:
+def _xml(status: int, code: str, message: str) -> PlatformResponse:
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return RawResponse(status, body.encode(), "application/xml")
+    return PlatformResponse(status, body.encode(), "application/xml")

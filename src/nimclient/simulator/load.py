@@ -31,7 +31,7 @@ class MinuteBucket:
         return True
 
 
-class Slots:
+class GenerationSlots:
     """At most `count` requests generate at once (None: any number); the others wait, first come first served."""
 
     def __init__(self, count: int | None) -> None:
@@ -57,7 +57,7 @@ class Slots:
                 self._gate.release()
 
 
-class Pace:
+class TokenSchedule:
     """When the tokens of one request are due, counted from the moment it got its slot.
 
     The schedule is absolute: a server that fell behind catches up, and delays do not add up.

@@ -1,4 +1,4 @@
-"""Log probabilities that look plausible and mean nothing: a hash of the token and its place, between -2 and 0."""
+"""Log probabilities that look plausible and mean nothing: a hash of the token and its position, between -2 and 0."""
 
 import zlib
 from collections.abc import Sequence
@@ -9,28 +9,28 @@ _OTHERS: Final = (" the", " a", ",", ".", " of", " and", " to", " in", " is", " 
 _STEP: Final = 0.5
 
 
-def logprob_of(token: str, place: int) -> float:
-    """The log probability of a token at its place (counted from 0)."""
-    return -(zlib.crc32(token.encode(), place) % 2000) / 1000.0
+def logprob_of(token: str, position: int) -> float:
+    """The log probability of a token at its position (counted from 0)."""
+    return -(zlib.crc32(token.encode(), position) % 2000) / 1000.0
 
 
-def likeliest(token: str, place: int, count: int) -> list[tuple[str, float]]:
-    """The `count` likeliest tokens at a place, best first; the token itself is always the best."""
-    own = logprob_of(token, place)
+def likeliest(token: str, position: int, count: int) -> list[tuple[str, float]]:
+    """The `count` likeliest tokens at a position, best first; the token itself is always the best."""
+    own = logprob_of(token, position)
     shift = zlib.crc32(token.encode()) % len(_OTHERS)
     others = [other for other in (*_OTHERS[shift:], *_OTHERS[:shift]) if other != token]
     return [(token, own), *((other, own - _STEP * rank) for rank, other in enumerate(others, 1))][:count]
 
 
-def chat_entry(token: str, place: int, top: int) -> dict[str, Any]:
+def chat_entry(token: str, position: int, top: int) -> dict[str, Any]:
     """One entry of `logprobs.content` in a chat answer."""
     return {
         "token": token,
-        "logprob": logprob_of(token, place),
+        "logprob": logprob_of(token, position),
         "bytes": list(token.encode()),
         "top_logprobs": [
             {"token": other, "logprob": value, "bytes": list(other.encode())}
-            for other, value in likeliest(token, place, top)
+            for other, value in likeliest(token, position, top)
         ],
     }
 
@@ -38,7 +38,7 @@ def chat_entry(token: str, place: int, top: int) -> dict[str, Any]:
 def completion_logprobs(tokens: Sequence[str], start: int, offset: int, top: int, *, echoed: bool) -> dict[str, Any]:
     """The `logprobs` of a completion, column by column.
 
-    `start` is the place of the first token and `offset` its position in the text, in characters. With `echoed` the
+    `start` is the position of the first token and `offset` its position in the text, in characters. With `echoed` the
     first token is the prompt's first, which nothing precedes: its values are null.
     """
     offsets: list[int] = []

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from .wire import Usage
+from .wire import TokenCounts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4"
 VLLM_METRICS: Final[Mapping[str, str]] = {
@@ -64,7 +64,7 @@ class Metrics:
         self._finished: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._histograms: defaultdict[tuple[str, str], _Histogram] = defaultdict(_Histogram)
 
-    def observe(self, model: str, usage: Usage, first: float, whole: float) -> None:
+    def observe(self, model: str, usage: TokenCounts, first: float, whole: float) -> None:
         """Count one request that was answered; `first` and `whole` are the seconds to its first and its last token."""
         for name, count in (
             ("prompt", usage.prompt_tokens),

@@ -20,8 +20,8 @@ from .documents import document, is_document
 from .endpoints import Endpoints
 from .faults import DEPRECATED_UNTIL, Faults
 from .functions import function_list, invoked
-from .gateway import MAX_BODY, Gateway, RawResponse
-from .load import MinuteBucket, Pace, Slots
+from .gateway import MAX_BODY, Gateway, PlatformResponse
+from .load import GenerationSlots, MinuteBucket, TokenSchedule
 from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
 from .rejections import GenerationRejection, Rejection, invalid_field
@@ -100,7 +100,7 @@ class Simulator:
         self._ttft = ttft
         self._itl = itl
         self._slot_count = slots
-        self._slots = Slots(slots)
+        self._slots = GenerationSlots(slots)
         self._bucket = None if rpm is None else MinuteBucket(rpm, clock)
         self._seed = seed
         self._requests: deque[RequestRecord] = deque(maxlen=keep_requests)
@@ -129,7 +129,7 @@ class Simulator:
         except OSError:
             await runner.cleanup()
             raise
-        self._slots = Slots(self._slot_count)
+        self._slots = GenerationSlots(self._slot_count)
         self._address = runner.addresses[0][:2]
         self._runner = runner
 
@@ -214,7 +214,7 @@ class Simulator:
             if self._gateway is None:
                 await self._wait(answer, _model_of(body))
                 return self._send_body(record, request_id, 200, answer.body)
-            raw = RawResponse(200, encoded(answer.body), headers=extra)
+            raw = PlatformResponse(200, encoded(answer.body), headers=extra)
             work = partial(self._wait, answer, _model_of(body))
             return self._send(
                 record, request_id, await self._gateway.deliver(request_id, work, raw, record.headers, self._root)
@@ -246,7 +246,7 @@ class Simulator:
     async def _wait(self, answer: PlainResponse, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
-            pace = Pace(self._ttft, self._itl)
+            pace = TokenSchedule(self._ttft, self._itl)
             await pace.until(0)
             first = time.perf_counter() - arrived
             await pace.until(answer.tokens)
@@ -268,7 +268,7 @@ class Simulator:
         arrived, first = time.perf_counter(), None
         await response.prepare(request)  # vLLM sends the head before the request has its turn
         async with self._slots.one():
-            pace = Pace(self._ttft, self._itl)
+            pace = TokenSchedule(self._ttft, self._itl)
             due = bytearray()
             for frame in streamed.frames:
                 if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
@@ -291,7 +291,9 @@ class Simulator:
             return self._send_body(record, request_id, 405, self._dialect.wrong_method())
         try:
             if self._dialect.gets.get(record.path) == "metrics":
-                return self._send(record, request_id, RawResponse(200, self._metrics_text().encode(), CONTENT_TYPE))
+                return self._send(
+                    record, request_id, PlatformResponse(200, self._metrics_text().encode(), CONTENT_TYPE)
+                )
             return self._send_body(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
         except Rejection as rejection:
             return self._send_body(record, request_id, rejection.status, self._dialect.error_body(rejection, "models"))
@@ -305,12 +307,12 @@ class Simulator:
     ) -> web.Response:
         """An answer: JSON, a str as plain text, None as an empty body."""
         if body is None:
-            return self._send(record, request_id, RawResponse(status, b"", "", dict(extra)))
+            return self._send(record, request_id, PlatformResponse(status, b"", "", dict(extra)))
         if isinstance(body, str):
-            return self._send(record, request_id, RawResponse(status, body.encode(), "text/plain", dict(extra)))
-        return self._send(record, request_id, RawResponse(status, encoded(body), headers=dict(extra)))
+            return self._send(record, request_id, PlatformResponse(status, body.encode(), "text/plain", dict(extra)))
+        return self._send(record, request_id, PlatformResponse(status, encoded(body), headers=dict(extra)))
 
-    def _send(self, record: RequestRecord, request_id: str, raw: RawResponse) -> web.Response:
+    def _send(self, record: RequestRecord, request_id: str, raw: PlatformResponse) -> web.Response:
         record.status = raw.status
         headers = self._headers(raw.status, request_id, raw.headers)
         if not raw.body and not raw.content_type.startswith("text/"):

@@ -22,7 +22,7 @@ _CHOICES: Final = ("auto", "none", "required")
 
 
 @dataclass(frozen=True, slots=True)
-class Tool:
+class OfferedTool:
     """One function the caller offers; `parameters` is a JSON schema, or None for no arguments."""
 
     name: str
@@ -34,13 +34,13 @@ class Tool:
 class ToolOffer:
     """The tools of a request; `choice` is "auto", "none", "required" or "named" (then there is exactly one tool)."""
 
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[OfferedTool, ...] = ()
     choice: str = "none"
     parallel: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class WrittenCall:
     """One call: the tool's name and its arguments as JSON text."""
 
     name: str
@@ -71,15 +71,15 @@ def read_tools(fields: Fields) -> ToolOffer:
     return ToolOffer(tools, choice, parallel)
 
 
-def _read_tool(spec: dict[str, Any]) -> Tool:
+def _read_tool(spec: dict[str, Any]) -> OfferedTool:
     function = Fields(spec, "tools").object("function")
     if function is None:
         raise Fields(spec, "tools").missing("function")
     inner = Fields(function, "tools.function")
-    return Tool(inner.need_text("name"), inner.text("description") or "", inner.object("parameters"))
+    return OfferedTool(inner.need_text("name"), inner.text("description") or "", inner.object("parameters"))
 
 
-def _named(tools: tuple[Tool, ...], choice: dict[str, Any]) -> Tool:
+def _named(tools: tuple[OfferedTool, ...], choice: dict[str, Any]) -> OfferedTool:
     name = Fields(Fields(choice, "tool_choice").object("function") or {}, "tool_choice.function").need_text("name")
     for tool in tools:
         if tool.name == name:
@@ -87,7 +87,7 @@ def _named(tools: tuple[Tool, ...], choice: dict[str, Any]) -> Tool:
     raise bad_field("tool_choice", f"the tool {name} is not among `tools`.")
 
 
-def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[ToolCall, ...]:
+def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[WrittenCall, ...]:
     """The calls an answer makes, none for an answer in words. `called` are the tools called since the question."""
     if offer.choice == "none" or (offer.choice == "auto" and called):
         return ()
@@ -103,16 +103,16 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
     return tuple(call for tool in tools for call in _calls_of(tool, question, parallel=offer.parallel))
 
 
-def _fit(tool: Tool, asked: set[str], values: Values) -> int:
+def _fit(tool: OfferedTool, asked: set[str], values: Values) -> int:
     """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
     shared = asked.intersection(content_stems(f"{tool.name} {tool.description}"))
     return len(shared) + any(map(values.knows, _properties(tool)))
 
 
-def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool]:
+def _also_named(tools: Sequence[OfferedTool], best: OfferedTool, asked: set[str]) -> list[OfferedTool]:
     """The other tools whose names share a word with the question that no tool before them shares."""
     named = set(content_stems(best.name))
-    others: list[Tool] = []
+    others: list[OfferedTool] = []
     for tool in tools:
         own = asked.intersection(content_stems(tool.name)) - named
         if tool is not best and own:
@@ -121,19 +121,19 @@ def _also_named(tools: Sequence[Tool], best: Tool, asked: set[str]) -> list[Tool
     return others
 
 
-def _calls_of(tool: Tool, question: str, *, parallel: bool) -> list[ToolCall]:
+def _calls_of(tool: OfferedTool, question: str, *, parallel: bool) -> list[WrittenCall]:
     """One call; one for each name of a series ("Paris and Rome") when the tool takes a single text."""
     questions = one_by_one(question) if parallel and _takes_one_text(tool) else [question]
-    return [ToolCall(tool.name, _arguments(tool, question)) for question in questions]
+    return [WrittenCall(tool.name, _arguments(tool, question)) for question in questions]
 
 
-def _properties(tool: Tool) -> dict[str, Any]:
+def _properties(tool: OfferedTool) -> dict[str, Any]:
     """The properties of a tool's parameters, none where they are not as they must be."""
     found = (tool.parameters or {}).get("properties")
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _takes_one_text(tool: Tool) -> bool:
+def _takes_one_text(tool: OfferedTool) -> bool:
     properties = _properties(tool)
     required = cast("list[Any]", (tool.parameters or {}).get("required") or list(properties))
     wanted = properties.get(required[0]) if len(required) == 1 else None
@@ -141,7 +141,7 @@ def _takes_one_text(tool: Tool) -> bool:
     return schema.get("type") == "string" and "enum" not in schema
 
 
-def _arguments(tool: Tool, question: str) -> str:
+def _arguments(tool: OfferedTool, question: str) -> str:
     if tool.parameters is None:
         return "{}"
     try:

@@ -82,7 +82,7 @@ _NEIGHBOURS: Final = (
 )
 
 
-class _Found(NamedTuple):
+class _Match(NamedTuple):
     start: int
     text: str
 
@@ -157,7 +157,7 @@ class Values:
         """The words of the text that a pattern finds."""
         return [word for raw in self.text.split() if (word := raw.strip(".,;:!?\"'()")) and re.search(pattern, word)]
 
-    def _labelled(self, field: str) -> list[_Found]:
+    def _labelled(self, field: str) -> list[_Match]:
         if not field:
             return []
         value = (
@@ -165,15 +165,15 @@ class Values:
         )
         pattern = rf"\b{_label(field)}\b\s*(?::|=|\bis\b|\bnamed\b|\bcalled\b)\s*(?:{value})"
         return [
-            _Found(match.start(1) if match[1] else match.start(2), match[1] or match[2])
+            _Match(match.start(1) if match[1] else match.start(2), match[1] or match[2])
             for match in re.finditer(pattern, self.text, re.IGNORECASE)
         ]
 
-    def _by_pattern(self, field: str) -> list[_Found]:
+    def _by_pattern(self, field: str) -> list[_Match]:
         patterns = [pattern for words, pattern in _PATTERNS if words & name_words(field)]
-        return [_Found(match.start(), match.group()) for pattern in patterns for match in pattern.finditer(self.text)]
+        return [_Match(match.start(), match.group()) for pattern in patterns for match in pattern.finditer(self.text)]
 
-    def _unused(self) -> list[_Found]:
+    def _unused(self) -> list[_Match]:
         return [item for item in self._names if item.start not in self._used]
 
     def _rank(self, field: str) -> "_Rank":
@@ -197,7 +197,7 @@ class _Rank:
         self._text = text
         self._words = words
 
-    def __call__(self, item: _Found) -> int:
+    def __call__(self, item: _Match) -> int:
         before = self._text[max(0, item.start - _WINDOW) : item.start]
         if self._words & (_ORIGIN | _TARGET):
             side = "from" if self._words & _ORIGIN else "to"
@@ -231,12 +231,12 @@ def numbers_in(text: str) -> dict[int, float]:
     return {at: found[at] for at in sorted(found) if not any(start <= at < end for start, end in taken)}
 
 
-def names_in(text: str) -> list[_Found]:
+def names_in(text: str) -> list[_Match]:
     """What looks like a name: quoted words, then capitalized words, those that begin a sentence last; no days, no months."""
-    inside: list[_Found] = [_Found(match.start(1), match[1]) for match in _QUOTED.finditer(text)]
-    first: list[_Found] = []
+    inside: list[_Match] = [_Match(match.start(1), match[1]) for match in _QUOTED.finditer(text)]
+    first: list[_Match] = []
     for match in _NAME.finditer(text):
-        found = _without_opening(_Found(match.start(), match.group()))
+        found = _without_opening(_Match(match.start(), match.group()))
         if not found.text or re.fullmatch(rf"(?:{_WEEKDAYS}|{_MONTHS})s?", found.text, re.IGNORECASE):
             continue
         (first if _SENTENCE_START.search(text[max(0, match.start() - _WINDOW) : match.start()]) else inside).append(
@@ -245,11 +245,11 @@ def names_in(text: str) -> list[_Found]:
     return inside + first
 
 
-def _without_opening(name: _Found) -> _Found:
+def _without_opening(name: _Match) -> _Match:
     """A name without the word before it that only begins the sentence: "Compare Paris" → "Paris", "What" → ""."""
     first, _, rest = name.text.partition(" ")
     if first.lower() in STOP_WORDS or first.lower() in _IMPERATIVES:
-        return _Found(name.start + len(first) + 1, rest)
+        return _Match(name.start + len(first) + 1, rest)
     return name
 
 
@@ -268,9 +268,9 @@ def one_by_one(text: str) -> list[str]:
     return [f"{text[: found.start]}{name}{text[end:]}" for name in series_in(text)]
 
 
-def _series(text: str) -> _Found | None:
+def _series(text: str) -> _Match | None:
     found = _SERIES.search(text)
-    return None if found is None else _without_opening(_Found(found.start(), found.group()))
+    return None if found is None else _without_opening(_Match(found.start(), found.group()))
 
 
 def iso_date(written: str) -> str | None:

@@ -17,7 +17,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class TokenCounts:
     """The tokens of one request, of which `cached_tokens` of the prompt came from the cache, and why each choice ended."""
 
     prompt_tokens: int = 0
@@ -26,7 +26,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-NOTHING_USED: Final = Usage()
+NOTHING_USED: Final = TokenCounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PlainResponse:
 
     body: dict[str, Any] | list[dict[str, Any]]
     tokens: int = 0
-    usage: Usage = NOTHING_USED
+    usage: TokenCounts = NOTHING_USED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StreamedResponse:
     """A stream of server-sent events."""
 
     frames: Iterator[Frame]
-    usage: Usage = NOTHING_USED
+    usage: TokenCounts = NOTHING_USED
 
 
 Response = PlainResponse | StreamedResponse

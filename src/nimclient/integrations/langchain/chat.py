@@ -26,7 +26,7 @@ from nimclient.integrations.langchain.caller import warn
 from nimclient.integrations.langchain.connection import Connection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
-from nimclient.integrations.langchain.requests import ChatRequest, chat_request
+from nimclient.integrations.langchain.requests import ChatArguments, chat_request
 from nimclient.integrations.langchain.tools import Tool, ToolChoice, wire_tool_choice, wire_tools
 
 _DEFAULT_MAX_TOKENS = 1024
@@ -188,7 +188,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            forms = request.forms(link.clients.refused_forms)
+            forms = request.forms(link.clients.rejected_forms)
             while True:
                 try:
                     reply = link.blocking.chat.create(
@@ -209,7 +209,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         request = self._request(messages, stop, kwargs)
         with langchain_errors():
             link = self._now
-            forms = request.forms(link.clients.refused_forms)
+            forms = request.forms(link.clients.rejected_forms)
             while True:
                 try:
                     options = forms.options(stream=False)
@@ -254,10 +254,10 @@ class ChatNVIDIA(Connection, BaseChatModel):
                         yield piece
         yield reader.last()
 
-    def _opened(self, request: ChatRequest) -> SyncChatStream:
+    def _opened(self, request: ChatArguments) -> SyncChatStream:
         """An open stream, in the first form of the request that the server does not reject."""
         link = self._now
-        forms = request.forms(link.clients.refused_forms)
+        forms = request.forms(link.clients.rejected_forms)
         while True:
             stream = link.blocking.chat.stream(request.messages, model=request.model, **forms.options(stream=True))
             try:
@@ -265,10 +265,10 @@ class ChatNVIDIA(Connection, BaseChatModel):
             except NimError as error:
                 forms.reject(error)
 
-    async def _aopened(self, request: ChatRequest) -> ChatStream:
+    async def _aopened(self, request: ChatArguments) -> ChatStream:
         """The same with await."""
         link = self._now
-        forms = request.forms(link.clients.refused_forms)
+        forms = request.forms(link.clients.rejected_forms)
         while True:
             try:
                 return await link.awaiting.chat.stream(
@@ -277,7 +277,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
             except NimError as error:
                 forms.reject(error)
 
-    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatRequest:
+    def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatArguments:
         """The client's call for the fields as they are now."""
         fields = {"model": self.model, **{name: getattr(self, name) for name in _FIELDS}}
         return chat_request(messages, stop, fields, self.model_kwargs, self._call_kwargs(kwargs))
@@ -417,6 +417,6 @@ class ChatBinding(RunnableBinding[LanguageModelInput, AIMessage]):
         return bound
 
 
-def _check_one_choice(request: ChatRequest) -> None:
+def _check_one_choice(request: ChatArguments) -> None:
     if (request.options.get("n") or 1) > 1:
         raise ValueError("LangChain streams one message; use generate() for n > 1")

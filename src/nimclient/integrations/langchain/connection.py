@@ -57,7 +57,7 @@ class Clients:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.refused_forms: dict[str | None, set[str]] = {}  # of structured output, by model
+        self.rejected_forms: dict[str | None, set[str]] = {}  # of structured output, by model
 
     @cached_property
     def blocking(self) -> Client:
@@ -74,7 +74,7 @@ _clients: WeakValueDictionary[Server, Clients] = WeakValueDictionary()
 
 
 @frozen
-class _Options:
+class Options:
     """What an object changes of the shared client."""
 
     timeouts: Timeouts | None
@@ -89,7 +89,7 @@ class _Options:
 class Link:
     """A view of the shared clients with the limits and headers of an object, as its fields were."""
 
-    def __init__(self, server: Server, options: _Options) -> None:
+    def __init__(self, server: Server, options: Options) -> None:
         self.server = server
         self.options = options
         self.models: tuple[registry.Model, ...] | None = None  # as they were listed
@@ -110,9 +110,9 @@ class Links:
     """The links of an object and of its copies. They are no part of what an object is: all are equal, none is pickled."""
 
     def __init__(self) -> None:
-        self._links: dict[tuple[Server, _Options], Link] = {}
+        self._links: dict[tuple[Server, Options], Link] = {}
 
-    def get(self, server: Server, options: _Options) -> Link:
+    def get(self, server: Server, options: Options) -> Link:
         """The link for these fields, made where there is none."""
         link = self._links.get((server, options))
         if link is None:
@@ -131,6 +131,19 @@ class Links:
 
     def __reduce__(self) -> tuple[type[Links], tuple[()]]:
         return Links, ()
+
+
+@frozen
+class OldClient:
+    """What langchain-nvidia-ai-endpoints keeps behind `_client`, where notebooks look things up; for reading only."""
+
+    base_url: str
+    api_key: SecretStr | None
+    mdl_name: str | None
+    model: registry.Model | None
+    is_hosted: bool
+    timeout: float | None
+    verify_ssl: bool | str
 
 
 class EnvironmentKey(SecretStr):
@@ -219,7 +232,7 @@ class Connection(BaseModel):
     def _warn_of_model(self, name: str, known: registry.Model | None) -> None:
         if known is None:
             if not name.startswith("nvdev/"):
-                warn(f"Model {name} is unknown, check `available_models`. Inference may fail.")
+                warn(f"Model {name} is unknown, check `available_models`: its type is unknown and inference may fail.")
             return
         if known.deprecated:
             warn(f"Model {known.id} on endpoint {self.base_url} is deprecated and may be removed in a future release.")
@@ -235,6 +248,18 @@ class Connection(BaseModel):
     def is_hosted(self) -> bool:
         """Whether the base URL leads to NVIDIA's catalog."""
         return urlsplit(self.base_url or "").hostname in _HOSTED_HOSTS
+
+    @property
+    def _client(self) -> OldClient:
+        return OldClient(
+            base_url=self.base_url or "",
+            api_key=None if self.api_key is None else SecretStr(self.api_key.get_secret_value()),
+            mdl_name=self.model,
+            model=registry.known_model(self.model),
+            is_hosted=self.is_hosted,
+            timeout=self.timeout,
+            verify_ssl=self.verify_ssl,
+        )
 
     @property
     def _has_key(self) -> bool:
@@ -253,7 +278,7 @@ class Connection(BaseModel):
             tuple(os.environ.get(name) for name in (*_KEYS, "NVIDIA_BASE_URL")),
             self.transport,
         )
-        options = _Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
+        options = Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
         if self.is_hosted and not self._has_key:
             raise ConfigurationError(
                 "[401] Unauthorized: the hosted catalog needs an API key. "
@@ -347,5 +372,7 @@ def _is_url(endpoint: str | None) -> bool:
 
 @cache
 def _normalized(base_url: str) -> str:
-    """The API root, as the client reads it. Raises ConfigurationError (a ValueError) for a URL that is none."""
-    return AsyncClient("unused", base_url).base_url
+    """The API root as the client reads it, its host spelled as it was given. Raises ConfigurationError (a ValueError) for a
+    URL that is none."""
+    host = urlsplit(base_url).netloc
+    return AsyncClient("unused", base_url).base_url.replace(host.lower(), host, 1)

@@ -36,7 +36,7 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
     if message.reasoning:
         more["reasoning_content"] = message.reasoning
         if _RAW_CONTENT not in message.extra:
-            more.update(_named_reasoning(message.reasoning, old="reasoning_content" in message.extra))
+            more.update(_named_reasoning(message.reasoning, message.extra.get("reasoning_content")))
     if message.tool_calls:
         more["tool_calls"] = [call.to_dict() for call in message.tool_calls]
     if message.refusal:
@@ -68,11 +68,10 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
     return ChatGeneration(message=reply, generation_info=info)
 
 
-def _named_reasoning(reasoning: str, *, old: bool) -> JsonDict:
-    """The reasoning under the name that the server gave it, and the note that it was the server's."""
-    if old:
-        return {REASONING_FIELDS: ["reasoning_content"]}
-    return {"reasoning": reasoning, REASONING_FIELDS: ["reasoning"]}
+def _named_reasoning(reasoning: str, old: Any) -> JsonDict:
+    """The reasoning under both names, and a note of those that the server gave it (of two equal texts, the old one)."""
+    names = ["reasoning"] if not old else ["reasoning_content", *(["reasoning"] if old != reasoning else [])]
+    return {"reasoning_content": old or reasoning, "reasoning": reasoning, REASONING_FIELDS: names}
 
 
 def _generation_info(finish_reason: str | None, logprobs: Logprobs | None) -> JsonDict:
@@ -187,14 +186,11 @@ class ChunkReader:
         if not piece:
             return {}
         delta = _raw_delta(chunk)
-        named = next((name for name in ("reasoning_content", "reasoning") if delta.get(name)), None)
         if _RAW_CONTENT in delta:
-            named = None  # it was in the text, between tags
-        more: JsonDict = {"reasoning_content": piece}
-        if named == "reasoning":
-            more["reasoning"] = piece
-        if named is not None and not self._reasoned:
-            more[REASONING_FIELDS] = [named]  # lists are added up, too
+            return {"reasoning_content": piece}  # it was in the text, between tags
+        more = _named_reasoning(piece, delta.get("reasoning_content"))
+        if self._reasoned:
+            del more[REASONING_FIELDS]  # lists are added up, too
         self._reasoned = True
         return more
 

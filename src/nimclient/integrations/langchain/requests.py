@@ -32,16 +32,16 @@ _TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
 
 
 @frozen
-class ChatRequest:
+class ChatArguments:
     """One call of the client: the messages, the model and the options."""
 
     messages: list[JsonDict]
     model: str | None
     options: dict[str, Any]
 
-    def forms(self, refused: dict[str | None, set[str]]) -> Forms:
-        """The forms in which the server may take its JSON schema. `refused`: what was learned of each model."""
-        return Forms(self.options, refused.setdefault(self.model, set()))
+    def forms(self, rejected: dict[str | None, set[str]]) -> Forms:
+        """The forms in which the server may take its JSON schema. `rejected`: what was learned of each model."""
+        return Forms(self.options, rejected.setdefault(self.model, set()))
 
 
 class Forms:
@@ -49,17 +49,17 @@ class Forms:
     server takes, then `guided_json` of old ones, at the top and in `nvext`. Without a schema there is one form.
     """
 
-    def __init__(self, options: dict[str, Any], refused: set[str]) -> None:
+    def __init__(self, options: dict[str, Any], rejected: set[str]) -> None:
         self._options = options
         self._schema = _schema_of(options.get("response_format"))
-        self._refused = refused
+        self._rejected = rejected
 
     @property
     def form(self) -> str | None:
-        """The first one that was not refused; the last in any case."""
+        """The first one that was not rejected; the last in any case."""
         if self._schema is None:
             return None
-        return next((form for form in ("response_format", "guided_json") if form not in self._refused), "nvext")
+        return next((form for form in ("response_format", "guided_json") if form not in self._rejected), "nvext")
 
     def options(self, *, stream: bool) -> dict[str, Any]:
         """The options of the next attempt; those of streams are sent with a stream only."""
@@ -83,19 +83,19 @@ class Forms:
         words = f"{error.param or ''} {error.message} {error.body}"
         hints: JsonDict = (self._taken_hints() or {}).get("agent_hints", {})
         if (hint := next((hint for hint in hints if f"unknown field `{hint}`" in words), None)) is not None:
-            self._refused.add(hint)
+            self._rejected.add(hint)
             return
         form = self.form
         if form not in _FORM_WORDS or not any(word in words for word in _FORM_WORDS[form]):
             raise error
-        self._refused.add(form)
+        self._rejected.add(form)
 
     def _taken_hints(self) -> dict[str, Any] | None:
         """`nvext` without the hints that the server does not know; None where there are no hints."""
         nvext = object_of(self._options.get("nvext"))
         if "agent_hints" not in nvext:
             return None
-        kept = {name: value for name, value in object_of(nvext["agent_hints"]).items() if name not in self._refused}
+        kept = {name: value for name, value in object_of(nvext["agent_hints"]).items() if name not in self._rejected}
         return {**nvext, "agent_hints": kept}
 
 
@@ -110,7 +110,7 @@ def chat_request(
     fields: Mapping[str, Any],
     model_kwargs: Mapping[str, Any],
     kwargs: Mapping[str, Any],
-) -> ChatRequest:
+) -> ChatArguments:
     """The request. Call keywords win over `model_kwargs`, these over the model's fields; mappings that belong together
     (`chat_template_kwargs`, `nvext`) are merged. What the client does not know by name is sent as it is.
 
@@ -132,7 +132,7 @@ def chat_request(
     wire = wire_messages(messages)
     if thinking is not None:
         wire = _switch_thinking(wire, wanted, model, bool(thinking))
-    return ChatRequest(wire, model, as_options(wanted, CHAT_OPTIONS))
+    return ChatArguments(wire, model, as_options(wanted, CHAT_OPTIONS))
 
 
 def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:

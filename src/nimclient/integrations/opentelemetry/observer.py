@@ -71,7 +71,7 @@ class Tracing:
         operation = OPERATIONS.get(facts.kind)
         if operation is None:
             return _Carrier(self._settings) if self._settings.propagate else None
-        return _Call(self._settings, operation, facts)
+        return _ObservedCall(self._settings, operation, facts)
 
     def tool(self, facts: ToolFacts) -> Observation | None:
         """See Observer."""
@@ -134,7 +134,7 @@ class _Spanned(_Carrier):
         self._span.end()
 
 
-class _Call(_Spanned):
+class _ObservedCall(_Spanned):
     """A call, one of the requests of many, or the whole of them."""
 
     def __init__(self, settings: Settings, operation: str, facts: CallFacts) -> None:

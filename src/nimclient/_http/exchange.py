@@ -42,7 +42,7 @@ _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, 
 
 
 @define(eq=False)
-class Attempt:
+class Exchange:
     """Sends one request and implements the Body of its response."""
 
     _pool: Pool
@@ -59,10 +59,10 @@ class Attempt:
 
     @classmethod
     def begin(cls, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None) -> Self:
-        """An attempt, registered with the pool until it ends. `total` is the deadline of the call."""
-        attempt = cls(pool, timeouts, Watchdog(pool.alarm, inf if total is None else total, timeouts.total), on_end)
-        pool.attempts.add(attempt)
-        return attempt
+        """An exchange, registered with the pool until it ends. `total` is the deadline of the call."""
+        exchange = cls(pool, timeouts, Watchdog(pool.alarm, inf if total is None else total, timeouts.total), on_end)
+        pool.exchanges.add(exchange)
+        return exchange
 
     # the request -------------------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Attempt:
         """Release the slot, stop the watchdog, call `on_end`."""
         self._over = True
         self._connection = None
-        self._pool.attempts.discard(self)
+        self._pool.exchanges.discard(self)
         self.watchdog.disarm()
         if self._on_end is not None:
             self._on_end()

@@ -1,0 +1,1 @@
+../../src/nimclient/cli/rag.py
