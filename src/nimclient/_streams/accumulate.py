@@ -48,13 +48,15 @@ _PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
 class Accumulator(Generic[A]):
     """Add events in order; `completion()` returns what was received so far."""
 
-    __slots__ = ("_finished", "_misses", "_pieces", "_template", "_top", "_whole", "choices", "finished")
+    __slots__ = ("_finished", "_misses", "_pieces", "_template", "_top", "_whole", "choices", "finished", "single")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
         self._template: EventTemplate | None = None  # of the last event that added one text only …
         self._pieces: list[str] = []  # … and what it was added to
         self._misses = 0  # how many blocks in a row had another form
+        self.single = True
+        """Whether the next event by itself is likely to become a template for those after it."""
         self.choices: dict[int, Any] = {}  # by index
         self._finished = 0  # how many of them have their finish_reason
         self._whole: JsonDict | None = None  # a plain answer received instead of a stream
@@ -65,11 +67,6 @@ class Accumulator(Generic[A]):
     def knows(self) -> bool:
         """Whether there is a template."""
         return self._template is not None
-
-    @property
-    def learns(self) -> bool:
-        """Whether the next event by itself is likely to become a template for those after it."""
-        return self._template is None and self._misses < SINGLE
 
     def add_alike(self, block: bytes) -> tuple[EventTemplate, list[str]] | None:
         """Add events that differ from the one before in one text only: their template, and their texts.
@@ -86,6 +83,7 @@ class Accumulator(Generic[A]):
     def learn(self, data: bytes, event: JsonDict) -> None:
         """Have the event that was added last as a template, if with another text it would change nothing else."""
         self._misses += 1
+        self.single = self._misses < SINGLE
         choices = objects(event.get("choices"))
         if self._misses & (self._misses - 1) or len(choices) != 1:  # tried ever less often where all events differ
             return
@@ -95,6 +93,7 @@ class Accumulator(Generic[A]):
             name, in_delta, self._pieces = place
             is_text = name not in _REASONING and index == 0
             self._template = EventTemplate.of(data, event, name, in_delta=in_delta, is_text=is_text)
+            self.single = self.single and self._template is None
 
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """Add one event; returns what it adds to the text of choice 0, and whether it carries content.

@@ -8,9 +8,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from nimclient._base import observers
 from nimclient._base.json import loads
@@ -40,6 +40,7 @@ from nimclient.errors import (
     StreamInterruptedError,
     TransportError,
 )
+from nimclient.records._chunks import AnswerChunk, chunk_alike
 from nimclient.records._templates import EventTemplate
 
 GRACE = 1.0
@@ -56,16 +57,8 @@ _SAMPLE = 400
 _NEVER = float("inf")
 
 
-class Chunk(Protocol):
-    """An event of a stream."""
-
-    @property
-    def text(self) -> str:
-        """The text it adds to the first choice."""
-        ...
-
-
 C = TypeVar("C")
+K = TypeVar("K", bound=AnswerChunk)
 A = TypeVar("A")
 
 
@@ -312,7 +305,7 @@ class Reader(Generic[C]):
         return self._response.meta()
 
 
-class AnswerReader(Reader[C], Generic[C, A]):
+class AnswerReader(Reader[K], Generic[K, A]):
     """Reads a chat or text completion stream. `choices`: the expected number of choices."""
 
     __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_sample", "_times")
@@ -321,7 +314,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         self,
         response: Response,
         accumulator: Accumulator[A],
-        chunk: Callable[..., C],
+        chunk: type[K],
         choices: int = 1,
     ) -> None:
         super().__init__(response)
@@ -355,7 +348,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         accumulator = self._accumulator
         start, size = 0, _PART
         while True:
-            end = block.find(b"\n\n", start if accumulator.learns else start + size)
+            end = block.find(b"\n\n", start if accumulator.single else start + size)
             part = block[start:] if end < 0 else block[start:end]
             if (alike := accumulator.add_alike(part)) is not None:
                 self._show(*alike)
@@ -371,7 +364,8 @@ class AnswerReader(Reader[C], Generic[C, A]):
     def _show(self, template: EventTemplate, texts: list[str]) -> None:
         """Make chunks of events that differ in these texts."""
         text = texts if template.is_text else repeat("")
-        self.ready.extend(map(self._chunk, repeat(template), text, repeat(self._head), texts))
+        chunk = repeat(self._chunk)
+        self.ready.extend(map(chunk_alike, chunk, repeat(template), text, repeat(self._head), texts))
         self._note(len(texts))
 
     def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:
