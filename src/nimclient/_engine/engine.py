@@ -117,9 +117,9 @@ class Engine:
         return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
 
     def known(self) -> dict[tuple[str, str], Any]:
-        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
+        """Values that resources have derived from the settings and the detected server types; cleared by a new detection.
 
-        The keys are what is derived, and for which model.
+        The keys are the name of the value, and the model.
         """
         changes = self.core.dialects.changes
         if changes != self._known_since or len(self._known) > MAX_KNOWN:
@@ -204,7 +204,7 @@ class Engine:
         )
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """`_run` where somebody observes calls. A stream has only begun then: its reader tells of its end."""
+        """`_run` with observers. A stream has only begun then: its reader reports the end."""
         call = state.call
         facts = CallFacts(
             kind=call.kind,

@@ -100,7 +100,7 @@ class Reader(Generic[C]):
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: NimError | None = None
-        self._observations: Sequence[Observation] = ()  # of those who wait for the end
+        self._observations: Sequence[Observation] = ()  # that wait for the end
         self.url = response.url
         self.clock = response.clock
         total = response.timeouts.total
@@ -286,7 +286,7 @@ class Reader(Generic[C]):
     # whoever observes the call ---------------------------------------------------------------------------------------
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Have them told of the end of the stream, whatever it is."""
+        """Report the end of the stream to these observations."""
         self._observations = observations
         self._loop = LoopRef()
         if self.ended:
@@ -297,7 +297,7 @@ class Reader(Generic[C]):
         observers.ended(observations, self._so_far(), error)
 
     def _so_far(self) -> object:
-        """What has been made of the stream by now."""
+        """The result so far."""
         return None
 
     def meta(self) -> ResponseMeta:

@@ -1,4 +1,4 @@
-"""What users say reaches the wire in the form that NIM and vLLM take, or is refused before anything is sent."""
+"""What users say reaches the wire in the form that NIM and vLLM take, or is rejected before anything is sent."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ def test_roles_and_names(canned_chat: Any) -> None:
 
 @pytest.mark.parametrize("message", [HumanMessage([]), RemoveMessage(id="1")])
 def test_messages_that_cannot_be_sent_are_value_errors(canned_chat: Any, message: Any) -> None:
-    """A message without content, or without a role, is refused."""
+    """A message without content, or without a role, is rejected."""
     with pytest.raises(ValueError, match=r"content|role"):
         sent(canned_chat, message)
 
@@ -139,7 +139,7 @@ def test_histories_of_other_providers(canned_chat: Any) -> None:
 
 
 def test_calls_that_could_not_be_read_go_back_without_arguments(canned_chat: Any) -> None:
-    """Arguments that are no JSON stay in invalid_tool_calls and raise nothing; servers refuse them, so `{}` is sent back."""
+    """Arguments that are no JSON stay in invalid_tool_calls and raise nothing; servers reject them, so `{}` is sent back."""
     broken = tool_call("add", '{"a": ')
     chat, transport = canned_chat(reply(None, tool_calls=[broken]), reply())
     answer = chat.invoke("add")

@@ -68,7 +68,7 @@ async def test_results_are_documents() -> None:
     ],
 )
 async def test_errors_are_of_three_kinds(answer: Any, kind: type[NVIDIARAGError], words: str) -> None:
-    """Connection, server and request are told apart; status and body are on the error, the client's error behind it."""
+    """Connection, server and request are reported apart; status and body are on the error, the client's error behind it."""
     found, _ = retriever(*[answer] * 3, timeout=1)
     with pytest.raises(kind, match=words) as caught:
         await found.ainvoke("q")

@@ -1,7 +1,7 @@
 """The LangChain classes: ChatNVIDIA, NVIDIAEmbeddings, NVIDIARerank, NVIDIA, ChatNVIDIADynamo and NVIDIARAGRetriever.
 
-They take the names and arguments of langchain-nvidia-ai-endpoints, so that a program changes its import line only, and stand
-on the public client: its pool, its retries, its errors. Needs the extra `langchain` (langchain-core).
+They have the names and arguments of langchain-nvidia-ai-endpoints, so that a program only changes its import line, and use
+the public client: its pool, its retries, its errors. Needs the extra `langchain` (langchain-core).
 """
 
 from __future__ import annotations
