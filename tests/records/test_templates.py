@@ -39,7 +39,7 @@ PIECES = [
 
 
 def parsed(block: bytes) -> list[str] | None:
-    """The texts, by the way that always works; None unless every event is of the form."""
+    """The texts, event by event; None unless every event is of the form."""
     texts: list[str] = []
     for event in block.split(b"\n\n"):
         try:

@@ -11,7 +11,8 @@ import attrs
 import pytest
 
 from nimclient import tool
-from nimclient._schema.tools import result_text, sendable_arguments, tool_of, tools_by_name, wire_tools
+from nimclient._api.messages import sendable_arguments
+from nimclient._schema.tools import result_text, tool_of, tools_by_name, wire_tools
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records import Message, ToolCall
 from support.sent import sent
