@@ -37,7 +37,7 @@ from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
-from nimclient._streams.events import is_streamed
+from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import APIStatusError, Attempt, ClientClosedError, ConnectionLostError, NimError, RedirectError
@@ -423,7 +423,13 @@ class Engine:
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value, meta = call.parse(data), response.meta()
+        meta = response.meta()
+        try:
+            value = call.parse(data)
+        except NimError:
+            if is_plain(data) or not data.strip():
+                raise
+            raise not_an_answer(meta, data, "JSON") from None
         if is_object(value) and is_fault(value):
             raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(meta.url, call.path, value)

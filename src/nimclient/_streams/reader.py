@@ -34,6 +34,7 @@ from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
     ConnectionLostError,
+    DecodeError,
     NimError,
     Phase,
     RequestTimeoutError,
@@ -176,7 +177,14 @@ class Reader(Generic[C]):
                     break
                 before, now = now, self.clock()
                 self._arrived = now
-                if self._receive(data):
+                try:
+                    done = self._receive(data)
+                except DecodeError:
+                    if not self.is_complete:
+                        raise
+                    self._stop()  # what follows a complete answer, such as a usage event cut in two, takes nothing from it
+                    break
+                if done:
                     self.ended = True
                     await self._body.finish()
                 elif not data:
