@@ -154,8 +154,8 @@ class Reader(Generic[C]):
 
         Yields to other tasks. An error is raised after the chunks before it were returned.
         """
-        if not self.ready and (self._failure is not None or self._broken):
-            raise self._failure or self._closed_early()
+        if not self.ready and self._failure is not None:
+            raise self._failure
         phase: Literal["first_event", "idle"] = "idle" if self.has_content else "first_event"
         seconds: float | None = getattr(self._response.timeouts, phase)
         now = self.clock()
@@ -206,6 +206,8 @@ class Reader(Generic[C]):
             raise
         if self.ended and self._observations:
             self._tell_end()
+        if not self.ready and self._broken:  # closed, now or before
+            raise self._closed_early()
 
     async def _give_turn(self, now: float) -> None:
         """Yield to other tasks, unless the call's deadline has passed."""
