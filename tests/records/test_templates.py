@@ -1,23 +1,20 @@
 """Events of one form are known by the bytes around their text; what is taken for one is exactly what parsing would give."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nimclient import AsyncClient, ChatCompletion, RetryPolicy
-from nimclient.errors import DecodeError
-from nimclient.records._templates import EventTemplate
+from nimclient.errors import DecodeError, NimError
 from nimclient.testing import FakeTransport
 
 HEAD = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"'
 TAIL = b'"},"finish_reason":null}]}'
-TEMPLATE = EventTemplate.of(
-    HEAD + b"x" + TAIL, json.loads(HEAD[6:] + b"x" + TAIL), "content", in_delta=True, is_text=True
-)
-assert TEMPLATE is not None
+GOOD = HEAD + b"x" + TAIL
 PIECES = [
     "a",
     "\\",
@@ -38,63 +35,33 @@ PIECES = [
 ]
 
 
-def parsed(block: bytes) -> list[str] | None:
-    """The texts, event by event; None unless every event is of the form."""
+async def read(events: list[bytes]) -> tuple[list[str], str, str]:
+    """The texts of the chunks of a stream in one read that begins with a usual event, its error, and the text in all."""
+    body = b"".join(event + b"\n\n" for event in (GOOD, *events))
+    transport = FakeTransport([(200, {"Content-Type": "text/event-stream"}, body)])
+    client = AsyncClient(base_url="http://fake", model="m", transport=transport, retry=RetryPolicy(attempts=1))
+    stream = client.chat.stream("hi")
     texts: list[str] = []
-    for event in block.split(b"\n\n"):
-        try:
-            value: Any = json.loads(event.removeprefix(b"data: ")) if b"\n" not in event else None
-            text = value["choices"][0]["delta"]["content"]
-            text.encode()
-            expected = json.loads(HEAD[6:] + b"x" + TAIL)
-            expected["choices"][0]["delta"]["content"] = text
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
-            return None
-        if value != expected or not event.startswith(HEAD):
-            return None
-        texts.append(text)
-    return texts
+    try:
+        async for chunk in stream:
+            texts.append(chunk.text)
+    except NimError as error:
+        return texts, type(error).__name__, getattr(error.partial, "text", "nothing")
+    return texts, "", stream.partial.text if stream.partial else ""
 
 
 @example(["a\\", 'x","y'])
 @example(['a",["b', "c", 'd"],"e'])
 @example(['a",{"b":"c', 'd"},"e'])
 @example(['a"]}', '{["b'])
+@example(["", "a"])
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=5).map("".join), min_size=1, max_size=4))
-def test_a_block_is_taken_for_alike_only_if_it_is(texts: list[str]) -> None:
-    """Whatever stands between head and tail, alone or joined with its neighbours, the texts are those that parsing gives."""
-    block = b"\n\n".join(HEAD + text.encode() + TAIL for text in texts)
-    taken = TEMPLATE.texts(block) if TEMPLATE is not None else None
-    assert taken is None or taken == parsed(block)
-    if all(text and not set('"\\\n') & set(text) for text in texts):
-        assert taken == texts
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        b"",
-        HEAD,
-        TAIL,
-        HEAD + TAIL,
-        HEAD[:-1] + TAIL,
-        HEAD + b"x" + TAIL + b"\n\n: ping",
-        b"id: 7\n" + HEAD + b"x" + TAIL,
-    ],
-)
-def test_other_blocks_are_left_to_the_parser(block: bytes) -> None:
-    """A block that is empty, cut, without a text or with other lines is not of the form."""
-    assert TEMPLATE is not None
-    assert TEMPLATE.texts(block) is None
-
-
-@pytest.mark.parametrize("text", ['say \\"hi\\"', '\\"content\\":\\"x\\"', "\\u00e9\\n", "content"])
-def test_a_template_is_certain_or_none(text: str) -> None:
-    """An event whose text cannot be found with certainty gives no template, and never a wrong one."""
-    data = HEAD + text.encode() + TAIL
-    template = EventTemplate.of(data, json.loads(data[6:]), "content", in_delta=True, is_text=True)
-    if template is not None:
-        assert template.filled("other") == json.loads(HEAD[6:] + b"other" + TAIL)
+def test_events_are_taken_for_alike_only_if_they_are(texts: list[str]) -> None:
+    """Whatever stands between the beginning and the end of events, the chunks and the error are those of unlike events."""
+    alike = [HEAD + text.encode() + TAIL for text in texts]
+    unlike = [event + b" " * (number % 2 + 1) for number, event in enumerate(alike)]
+    assert asyncio.run(read(alike)) == asyncio.run(read(unlike))
 
 
 def chat(number: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -130,7 +97,7 @@ STREAMS: dict[str, list[Any]] = {
 
 @pytest.mark.parametrize("name", STREAMS)
 async def test_events_alike_give_what_they_give_one_by_one(name: str) -> None:
-    """A stream in one read, in which events are told by their form, gives the chunks and the answer of unlike events."""
+    """A stream in one read, in which events are known by their form, gives the chunks and the answer of unlike events."""
     events = [*STREAMS[name], chat(0, {}, finish_reason="stop"), chat(1, {}, finish_reason="stop")]
     alike = [f"data: {json.dumps(event)}\n\n" for event in events]
     unlike = [
@@ -151,8 +118,7 @@ async def test_events_alike_give_what_they_give_one_by_one(name: str) -> None:
 
 async def test_an_invalid_event_among_alike_ones_ends_the_stream_where_it_stands() -> None:
     """What came before an event that is not JSON, although it begins and ends like the others, is in the error."""
-    good = HEAD + b"x" + TAIL
-    body = b"\n\n".join([good] * 9 + [HEAD + b'a","b' + TAIL] + [good] * 9)
+    body = b"\n\n".join([GOOD] * 9 + [HEAD + b'a","b' + TAIL] + [GOOD] * 9)
     transport = FakeTransport([(200, {"Content-Type": "text/event-stream"}, body + b"\n\n")])
     client = AsyncClient(base_url="http://fake", model="m", transport=transport, retry=RetryPolicy(attempts=1))
     with pytest.raises(DecodeError) as caught:

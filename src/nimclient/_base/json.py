@@ -19,6 +19,7 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_DEPTH = 250  # orjson writes 254 levels
 _MAX_CONTAINERS = 2**22  # objects and lists: 300 MB of them; the largest answers with log probabilities have a tenth
 _MAX_VALUES = 2**25  # 1 GB of numbers
+_SMALL = 2**11  # bytes; orjson leaves 4 KiB of memory behind the smallest result, which each call in flight would hold
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -32,7 +33,7 @@ def dumps(value: Any, what: str = "body") -> bytes:
     # orjson writes NaN and infinity as null; the client itself never sends null, so only then the value is inspected
     if b"null" in data:
         _reject_unsendable(value, what)
-    return data
+    return bytes(memoryview(data)) if len(data) < _SMALL else data
 
 
 def loads(data: bytes | bytearray | memoryview, what: str = "the response", *, keep_surrogates: bool = False) -> Any:
