@@ -1,7 +1,7 @@
-"""Many calm streams at once on one core: `python -m benchmarks.streams [--streams 2000]`.
+"""Many calm streams at once on one core: `python -m benchmarks.streams [--streams 2000] [--burst]`.
 
-Each stream brings a token every quarter of a second. Prints how long the slowest took beside the median, and how much memory
-an open stream takes, against their targets.
+They begin within two seconds, or with `--burst` all at once, and bring a token every quarter of a second. Prints how long the
+slowest took beside the median, and how much memory an open stream takes, against their targets.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from benchmarks.scale_child import status
 from benchmarks.server import running_server
 
 TOKENS = 24
+SPREAD = 2.0  # seconds
 MOST_RATIO = 2.0
 MOST_KILOBYTES = 20.0
 
@@ -32,6 +33,7 @@ class Run:
     seconds: list[float]
     memory_kb: int
     cpu_seconds: float
+    tokens: int = TOKENS
 
     @property
     def ratio(self) -> float:
@@ -46,7 +48,7 @@ class Run:
     @property
     def microseconds(self) -> float:
         """CPU a token, opening included."""
-        return self.cpu_seconds / (len(self.seconds) * TOKENS) * 1e6
+        return self.cpu_seconds / (len(self.seconds) * self.tokens) * 1e6
 
     @property
     def reached(self) -> bool:
@@ -54,19 +56,20 @@ class Run:
         return self.ratio <= MOST_RATIO and self.kilobytes <= MOST_KILOBYTES
 
 
-async def measure(url: str, count: int) -> dict[str, object]:
-    """Open so many streams at once, read them to their ends; the memory is that when the last one is open."""
+async def measure(url: str, count: int, tokens: int, spread: float) -> dict[str, object]:
+    """Open so many streams over some seconds, read them to their ends; the memory is that when the last one is open."""
     from nimclient import AsyncClient, Limits
 
-    everything = canned.answer_text(TOKENS)
+    everything = canned.answer_text(tokens)
     opened = 0
     all_open = asyncio.Event()
 
-    async def one() -> float:
+    async def one(delay: float) -> float:
         nonlocal opened
+        await asyncio.sleep(delay)
         began = time.perf_counter()
         parts: list[str] = []
-        async with client.chat.stream("hi", max_tokens=TOKENS) as stream:
+        async with client.chat.stream("hi", max_tokens=tokens) as stream:
             opened += 1
             if opened == count:
                 all_open.set()
@@ -80,33 +83,40 @@ async def measure(url: str, count: int) -> dict[str, object]:
         await client.chat.stream("hi", max_tokens=1).final()
         gc.collect()
         before, cpu = status("VmRSS"), time.process_time()
-        streams = [asyncio.create_task(one()) for _ in range(count)]
+        streams = [asyncio.create_task(one(spread * number / count)) for number in range(count)]
         await all_open.wait()
         memory = status("VmRSS") - before
         seconds = await asyncio.gather(*streams)
-        return {"seconds": seconds, "memory_kb": memory, "cpu_seconds": time.process_time() - cpu}
+        return {"seconds": seconds, "memory_kb": memory, "cpu_seconds": time.process_time() - cpu, "tokens": tokens}
 
 
-def run_once(count: int) -> Run:
+def run_once(count: int, tokens: int = TOKENS, *, burst: bool = False) -> Run:
     """One process against a server of its own."""
+    how = ["--streams", str(count), "--tokens", str(tokens), *(["--burst"] if burst else [])]
     with running_server() as url:
-        return Run(
-            **orjson.loads(run_python("-m", "benchmarks.streams", "--child", url, "--streams", str(count), seconds=60))
-        )
+        return Run(**orjson.loads(run_python("-m", "benchmarks.streams", "--child", url, *how, seconds=60)))
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description="Many streams at once.")
     parser.add_argument("--streams", type=int, default=2_000, help="how many (default 2,000)")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"of each (default {TOKENS})")
+    parser.add_argument("--burst", action="store_true", help="begin them all at once")
     parser.add_argument("--child", metavar="URL", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.child:
-        print(orjson.dumps(asyncio.run(measure(options.child, options.streams))).decode())
+        print(
+            orjson.dumps(
+                asyncio.run(measure(options.child, options.streams, options.tokens, 0.0 if options.burst else SPREAD))
+            ).decode()
+        )
         return
-    run = run_once(options.streams)
+    run = run_once(options.streams, options.tokens, burst=options.burst)
     about = machine.describe()
-    print(f"{about['cpu']}, {about['cores']} cores, {about['python']}: {options.streams} streams of {TOKENS} tokens")
+    print(
+        f"{about['cpu']}, {about['cores']} cores, {about['python']}: {options.streams} streams of {options.tokens} tokens"
+    )
     shown = f"slowest {max(run.seconds):.2f} s, median {median(run.seconds):.2f} s"
     print(f"{shown}: × {run.ratio:.2f} (at most × {MOST_RATIO:.0f})")
     print(f"memory: {run.kilobytes:.1f} kB a stream (at most {MOST_KILOBYTES:.0f})")
