@@ -46,7 +46,9 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
 
 def materialized(messages: Any) -> Any:
     """The messages in a form that can be read more than once: an iterator becomes a list."""
-    return list(cast(Iterator[Any], messages)) if isinstance(messages, Iterator) else messages
+    if isinstance(messages, (str, list)) or not isinstance(messages, Iterator):
+        return messages
+    return list(cast(Iterator[Any], messages))
 
 
 def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
