@@ -21,7 +21,7 @@ from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Sleeper
+from nimclient._http.tasks import Sleeper, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
@@ -71,6 +71,7 @@ class SharedState:
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
         if self.ready is None:
+            running_loop()  # says what to do without one
             if _TRANSPORT not in sys.modules:
                 with importing():
                     from anyio import get_current_task, to_thread
