@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+from nimclient._base.json import dumps
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
-from nimclient._schema.tools import sendable_arguments
-from nimclient.errors import ConfigurationError
+from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import Message, ToolCall
 from nimclient.records.media import MEDIA
@@ -153,3 +153,13 @@ def _part(part: Any) -> Any:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     return part.to_dict() if isinstance(part, MEDIA) else part
+
+
+def sendable_arguments(call: ToolCall) -> str:
+    """The call's arguments for the history: vLLM rejects (400) any that are not a JSON object."""
+    try:
+        arguments = call.parse()
+    except ToolError:
+        return "{}"
+    text = call.arguments.strip()
+    return call.arguments if text.startswith("{") else dumps(arguments).decode()
