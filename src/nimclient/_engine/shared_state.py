@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import Call
-from nimclient._api.ranking import Form
 from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
@@ -20,7 +19,6 @@ from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
-from nimclient._bulk.slicing import Sizes
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper, running_loop
@@ -35,6 +33,8 @@ from nimclient.errors import (
 )
 
 if TYPE_CHECKING:
+    from nimclient._api.ranking import Form
+    from nimclient._bulk.slicing import Sizes
     from nimclient._http.base import Transport
 
 T = TypeVar("T")

@@ -152,12 +152,12 @@ class Exchange:
                 "the response was opened in another event loop and can only be read there", phase="body"
             )
         try:
-            self.watchdog.enter(phase, getattr(self._timeouts, phase, None), deadline)
+            self.watchdog.enter(phase, getattr(self._timeouts, phase, None), deadline, self._content)
             data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._reused = False  # it responded: not a stale connection
             self._fail(error, "body")
-        self.watchdog.disarm()
+        self.watchdog.rest()
         if not data:
             self.release()
         return data

@@ -13,7 +13,6 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._bulk.gate import Gate
-from nimclient._resources.assets import uploaded
 from nimclient._resources.base import DefaultModel, Resource
 from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import read_chat
@@ -92,6 +91,8 @@ class ChatCalls(Resource):
     async def _upload_and_ask(
         self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None
     ) -> ChatCompletion:
+        from nimclient._resources.assets import uploaded
+
         async with uploaded(self._engine, call, options) as complete:
             return await self._send(complete, options, gate)
 
@@ -111,5 +112,7 @@ class ChatCalls(Resource):
         read = partial(read_chat, choices=call.choices)
         if not call.uploads:
             return await self._open(call, options, read)
+        from nimclient._resources.assets import uploaded
+
         async with uploaded(self._engine, call, options) as complete:
             return await self._open(complete, options, read)
