@@ -73,8 +73,9 @@ def embeddings_call(
     if prefix is not None and prefix != "":
         checked = [check_text("prefix", prefix) + text for text in checked]
     fields: JsonDict = {"input": checked} if model is None else {"model": model, "input": checked}
-    named = {"input_type": input_type, "truncate": truncate, "dimensions": dimensions}
-    fields.update((name, value) for name, value in named.items() if value is not None)
+    for name, value in (("input_type", input_type), ("truncate", truncate), ("dimensions", dimensions)):
+        if value is not None:
+            fields[name] = value
     fields["encoding_format"] = encoding_format or "base64"
     merge_fields(fields, options, not_sent=_NOT_SENT)
     droppable_fields = (
@@ -98,6 +99,22 @@ def embeddings_call(
         droppable_fields=droppable_fields,
         parse=loads_embeddings,
         kind="embedding",
+    )
+
+
+def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> Call[Embeddings]:
+    """The call for other texts, which are known to be valid; all else was checked when `call` was created."""
+    if prefix:
+        texts = [prefix + text for text in texts]
+    return Call(
+        call.method,
+        call.path,
+        partial(cast(Any, call.decode), count=len(texts)),
+        {**(call.fields or {}), "input": texts},
+        model=call.model,
+        droppable_fields=call.droppable_fields,
+        parse=call.parse,
+        kind=call.kind,
     )
 
 

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import HttpHead, HttpRequest
@@ -34,18 +35,25 @@ class AiohttpTransport:
         _TRANSPORTS.add(self)
         weakref.finalize(self, _close_orphans, self._pools)
 
-    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Exchange]:
+    def open(
+        self, request: HttpRequest, timeouts: Timeouts, total: float | None
+    ) -> Coroutine[Any, Any, tuple[HttpHead, Exchange]]:
         """See Transport."""
-        pool = self._pools.get(running_loop())
-        if pool is None or self._closed:
-            pool = await self._pool()
-        exchange = Exchange.begin(pool, timeouts, total, request.on_end)
-        return await exchange.open(request), exchange
+        loop = asyncio._get_running_loop()
+        pool = None if loop is None or self._closed else self._pools.get(loop)
+        if pool is None:
+            return self._open_first(request, timeouts, total)
+        return Exchange(pool, timeouts, total, request.on_end).open(request)
+
+    async def _open_first(
+        self, request: HttpRequest, timeouts: Timeouts, total: float | None
+    ) -> tuple[HttpHead, Exchange]:
+        return await Exchange(await self._pool(), timeouts, total, request.on_end).open(request)
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
         """See Transport."""
         pool = await self._pool()
-        exchanges = [Exchange.begin(pool, timeouts, None, None) for _ in requests]
+        exchanges = [Exchange(pool, timeouts, None, None) for _ in requests]
         try:
             return sum(await asyncio.gather(*map(Exchange.connect_only, exchanges, requests)))
         finally:
