@@ -64,11 +64,17 @@ def embeddings_call(
     """
     check_names(method, options, EMBEDDING_OPTIONS)
     checked = check_texts("texts", texts)
-    check_word("input_type", input_type, INPUT_TYPES)
-    check_word("truncate", truncate, TRUNCATES)
-    check_word("encoding_format", encoding_format, ENCODING_FORMATS)
-    check_word("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES)
-    check_whole("dimensions", dimensions, 1)
+    words = (
+        ("input_type", input_type, INPUT_TYPES),
+        ("truncate", truncate, TRUNCATES),
+        ("encoding_format", encoding_format, ENCODING_FORMATS),
+        ("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES),
+    )
+    for name, word, known in words:
+        if word is not None:
+            check_word(name, word, known)
+    if dimensions is not None:
+        check_whole("dimensions", dimensions, 1)
     prefix = options.get("prefix")
     if prefix is not None and prefix != "":
         checked = [check_text("prefix", prefix) + text for text in checked]

@@ -46,7 +46,7 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
 
 def materialized(messages: Any) -> Any:
     """The messages in a form that can be read more than once: an iterator becomes a list."""
-    if isinstance(messages, (str, list)) or not isinstance(messages, Iterator):
+    if type(messages) is str or not isinstance(messages, Iterator):
         return messages
     return list(cast(Iterator[Any], messages))
 

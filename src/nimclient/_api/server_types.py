@@ -23,6 +23,7 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 
 ServerType: TypeAlias = Dialect | ForeignType
 
+_DIALECTS: Mapping[str, Dialect] = {name: name for name in DIALECTS}
 _INSPECTED_RESPONSES = 16
 _LITELLM_POLICY = "frame-ancestors 'none'"
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
@@ -47,7 +48,7 @@ class ServerRecord:
     @property
     def dialect(self) -> Dialect | None:
         """Its type as a value of `dialect=`."""
-        return cast(Dialect, self.type) if self.type in DIALECTS else None
+        return _DIALECTS.get(self.type or "")
 
     @property
     def type_for_health(self) -> ServerType | None:
@@ -77,7 +78,11 @@ class Dialects:
 
     def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
         """The server type of replicas: that of the first one with a known type."""
-        return next((known for base in bases if (known := self.get(base.origin)) is not None), None)
+        for base in bases:
+            server = self._servers.get(base.origin)
+            if server is not None and server.type in _DIALECTS:
+                return server.dialect
+        return None
 
     def type_of(self, url: str) -> ServerType | None:
         """The server type behind a URL, including those without a dialect."""

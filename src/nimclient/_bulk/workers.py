@@ -78,18 +78,19 @@ class _Crew(Generic[J, R]):
             raise self._failures[0]
 
     def _hire(self, group: TaskGroup) -> None:
-        """Start one more worker, if so many may run now: each that has an item starts the next."""
-        if not self._items.ended and self._count < self._width() and self._items.taken != self._max_count:
+        """Start one more worker if there may be work: each that has taken an item starts the next."""
+        if not self._items.ended and self._items.taken != self._max_count:
             self._count += 1
             group.start_soon(self._run_worker, group)
 
     async def _run_worker(self, group: TaskGroup) -> None:
         try:
-            while not self._items.ended and self._count <= self._width():
+            while not self._items.ended and self._count <= (width := self._width()):
                 taken = await self._take()
                 if taken is None:
                     return
-                self._hire(group)
+                if self._count < width:
+                    self._hire(group)
                 try:
                     self._done(taken[0], await self._work(*taken))
                 except Exception as error:  # noqa: BLE001  # raised by `run`, without the group around it

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import os
 import weakref
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import HttpHead, HttpRequest
@@ -35,20 +34,11 @@ class AiohttpTransport:
         _TRANSPORTS.add(self)
         weakref.finalize(self, _close_orphans, self._pools)
 
-    def open(
-        self, request: HttpRequest, timeouts: Timeouts, total: float | None
-    ) -> Coroutine[Any, Any, tuple[HttpHead, Exchange]]:
+    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Exchange]:
         """See Transport."""
         loop = asyncio._get_running_loop()
         pool = None if loop is None or self._closed else self._pools.get(loop)
-        if pool is None:
-            return self._open_first(request, timeouts, total)
-        return Exchange(pool, timeouts, total, request.on_end).open(request)
-
-    async def _open_first(
-        self, request: HttpRequest, timeouts: Timeouts, total: float | None
-    ) -> tuple[HttpHead, Exchange]:
-        return await Exchange(await self._pool(), timeouts, total, request.on_end).open(request)
+        return await Exchange(pool or await self._pool(), timeouts, total, request.on_end).open(request)
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
         """See Transport."""
