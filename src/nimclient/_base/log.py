@@ -11,8 +11,9 @@ from typing import Any
 
 class _Log(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        kwargs.setdefault("stacklevel", 2)  # the caller's line, not this one
         try:
-            super().log(level, msg, *args, **{"stacklevel": 2, **kwargs})  # the caller's line, not this one
+            super().log(level, msg, *args, **kwargs)
         except Exception:  # noqa: BLE001 - whatever a handler raises; logging's own handlers do the same with it
             if logging.raiseExceptions and sys.stderr:
                 traceback.print_exc()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 from attrs import define, field
 
@@ -223,7 +223,7 @@ class Replicas:
         bases: Sequence[BaseURL],
         clock: Clock,
         random: Callable[[], float],
-        affinity: Literal["prefix"] | None = None,
+        affinity: str | None = None,
     ) -> None:
         self._members = [Replica(base) for base in bases]
         self._clock = clock
