@@ -285,8 +285,11 @@ async def test_an_asset_from_upload_to_deletion(hosted: Opened) -> None:
     assert (await client.infer("/v1/cv/nvidia/nemoretriever-page-elements-v2", body, assets=[asset]))["data"]
     with pytest.raises(NimError, match="is not among"):
         await client.infer("/v1/cv/nvidia/nemoretriever-page-elements-v2", body)
+    assert (await client.assets.get(asset.id)).to_dict() == stored.describe()
     await client.assets.delete(asset)
     assert simulator.assets == {}
+    with pytest.raises(NotFoundError):
+        await client.assets.get(asset)
     with pytest.raises(NotFoundError):
         await client.assets.delete(asset.id)
     with pytest.raises(NotFoundError):
