@@ -155,3 +155,16 @@ def test_the_modules_that_the_design_names_exist() -> None:
     assert named
     roots = (ROOT, ROOT / "src" / "nimclient")
     assert [name for name in sorted(named) if not any((root / name).exists() for root in roots)] == []
+
+
+def test_the_commits_that_the_guide_shows_are_small() -> None:
+    """The three commits of CONTRIBUTING.md are in the history, and change fewer than forty lines each."""
+    shown = re.findall(r"`([0-9a-f]{7})`, (\d+) lines", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(shown) == 3
+    for commit, lines in shown:
+        assert int(lines) < 40
+        done = subprocess.run(["git", "show", "--numstat", "--format=", commit], cwd=ROOT, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip("no history here")
+        counts = [line.split("\t")[:2] for line in done.stdout.splitlines()]
+        assert sum(int(count) for pair in counts for count in pair) == int(lines), commit

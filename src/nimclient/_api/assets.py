@@ -22,8 +22,8 @@ from nimclient._nvcf.media import ASSETS_HEADER
 from nimclient._nvcf.media import asset_id as check_asset_id
 from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, DecodeError
-from nimclient.records.chat import Message
 from nimclient.records._decode import as_object
+from nimclient.records.chat import Message
 from nimclient.records.files import Asset, Upload, decode_asset, decode_upload
 from nimclient.records.media import Image, media_type_of
 from nimclient.records.params import CallOptions
