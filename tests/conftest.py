@@ -161,11 +161,22 @@ def pytest_sessionfinish() -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """A test that not even its time limit ends takes its worker with it; it fails, and another worker goes on."""
-    if not hasattr(item.config, "workerinput"):
-        return (yield)
-    faulthandler.dump_traceback_later(2 * float(item.config.getini("timeout")), exit=True, file=sys.__stderr__)
+    """A test that not even its time limit ends takes its worker with it; it fails, and another worker continues."""
+    end_worker_in_time(item.config)
     try:
         return (yield)
     finally:
         faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: Any) -> None:
+    """At an error pytest cancels what would end the worker, but the end of a test that failed may hang, too."""
+    end_worker_in_time(node.config)
+
+
+def end_worker_in_time(config: pytest.Config) -> None:
+    """End this process, where it is a worker, unless the test has ended by twice its limit."""
+    if hasattr(config, "workerinput"):
+        seconds = float(config.getoption("timeout") or config.getini("timeout"))
+        faulthandler.dump_traceback_later(2 * seconds, exit=True, file=sys.__stderr__)

@@ -163,7 +163,9 @@ def test_the_commits_that_the_guide_shows_are_small() -> None:
     assert len(shown) == 3
     for commit, lines in shown:
         assert int(lines) < 40
-        done = subprocess.run(["git", "show", "--numstat", "--format=", commit], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", "show", "--numstat", "--format=", commit], cwd=ROOT, capture_output=True, text=True
+        )
         if done.returncode:
             pytest.skip("no history here")
         counts = [line.split("\t")[:2] for line in done.stdout.splitlines()]

@@ -31,7 +31,8 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
         for name, member in inspect.getmembers(kind, inspect.isfunction):
             if not name.startswith("_"):
                 yield f"{where}.{name}", member
-    yield "plot.pacing", plot.pacing
+    for name in plot.__all__:
+        yield f"plot.{name}", getattr(plot, name)
 
 
 def parameters_of(function: Callable[..., Any]) -> list[str]:

@@ -45,7 +45,7 @@ def test_every_public_name_exists(name: str) -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """A name that does not exist is refused as by any module."""
+    """A name that does not exist is rejected as by any module."""
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
         _ = nimclient.Nonsense  # type: ignore[attr-defined]  # that is the point
 

@@ -213,7 +213,7 @@ def test_an_ssl_context_does_not_travel() -> None:
 
 @pytest.mark.parametrize("name", sorted(LIVE - {"EventStream", "SyncEventStream"}))
 def test_what_is_under_way_stays(name: str) -> None:
-    """A stream or a batch under way belongs to its process: pickling it is a TypeError that says so."""
+    """A stream or a batch in flight belongs to its process: pickling it is a TypeError that says so."""
     client: Any = Client(**settings()) if name.startswith("Sync") else AsyncClient(**settings())
     made = {
         "AsCompleted": lambda: client.chat.as_completed(["a"]),

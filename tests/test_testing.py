@@ -185,7 +185,7 @@ def test_it_is_light() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """The module refuses what it has not got."""
+    """The module rejects what it has not got."""
     import nimclient.testing
 
     with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):

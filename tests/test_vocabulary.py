@@ -1,5 +1,6 @@
 """Each thing has one name, the usual one of the field: words that were replaced stay out of the sources and the docs."""
 
+import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,8 @@ assert SPEC is not None
 assert SPEC.origin is not None
 PACKAGE = Path(SPEC.origin).parent
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "docs").glob("*.md")])
+TEXTS = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
 REPLACED = {
     r"under way": "in flight, running",
@@ -19,7 +21,7 @@ REPLACED = {
     r"goes on": "continues, resumes",
     r"listeners?": "callback",
     r"garbled": "malformed",
-    r"keyless|anonymous": "unauthenticated",
+    r"keyless|anonymous(?! pages)": "unauthenticated",
     r"by the way|the way of a call": "(leave out)",
     r"side by side": "concurrently",
     r"gave up|gives up": "cancelled, stopped",
@@ -46,10 +48,25 @@ REPLACED = {
 )
 def test_replaced_words_stay_out(path: Path) -> None:
     """No source and no guide uses a word that the vocabulary has replaced."""
-    text = path.read_text()
-    found = [
+    assert found_in(path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_the_sentences_of_tests_use_the_same_words(path: Path) -> None:
+    """No docstring of a test uses a replaced word."""
+    sentences = (
+        ast.get_docstring(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, DOCUMENTED)
+    )
+    assert [found for sentence in sentences if sentence for found in found_in(sentence)] == []
+
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def found_in(text: str) -> list[str]:
+    """The replaced words of a text, with what to say instead."""
+    return [
         f"line {text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}: say {better}"
         for pattern, better in REPLACED.items()
         for match in re.finditer(rf"(?<![\w-])(?:{pattern})(?![\w-])", text)
     ]
-    assert found == []

@@ -429,7 +429,7 @@ class AsyncClient(AsyncClosing):
         return client
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_config"):  # __init__ raised, and a debugger shows the object
+        if not hasattr(self, "_config"):  # __init__ raised, and a debugger displays the object
             return f"<{type(self).__name__} that was not initialized>"
         urls = self.base_urls
         return f"{type(self).__name__}(base_url={urls[0] if len(urls) == 1 else list(urls)!r})"

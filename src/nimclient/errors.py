@@ -438,7 +438,7 @@ class JobStoreError(JobError):
 
 
 class ModelDeprecationWarning(FutureWarning):
-    """A model will be removed, says the server (`Deprecation` header) or our catalog. Issued once per model; not an error."""
+    """The server (`Deprecation` header) or the catalog says that a model will be removed. Issued once per model."""
 
 
 def _as_status(code: str | int | None) -> int | None:

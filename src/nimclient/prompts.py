@@ -18,7 +18,7 @@ from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message, decode_message
 
 Part: TypeAlias = str | MessageLike
-"""What a prompt is made of: a user's template, a (role, template) tuple, or a message as it is."""
+"""A part of a prompt: a user's template, a (role, template) tuple, or a message, which is inserted unchanged."""
 
 _PLACEHOLDERS = ("placeholder", "messages")
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -55,7 +55,7 @@ class ChatPrompt:
     """Messages with {names} in them, filled in by `format`.
 
     The parts: (role, template) tuples, a str for a user's template, and dicts or Message records, which are inserted as
-    they are. ("placeholder", "{history}") is the place of a list of messages. A template may be a list of content parts;
+    they are. ("placeholder", "{history}") stands for a list of messages. A template may be a list of content parts;
     the names in all its texts are filled in. Raises ConfigurationError for a template whose braces make no name.
     """
 
@@ -142,7 +142,7 @@ def _checked_braces(content: Any, where: str) -> Any:
         for match in _TOKEN.finditer(content):
             if match[0] in ("{", "}") or (match[1] is not None and not match[1].isidentifier()):
                 raise ConfigurationError(
-                    f"{where} has {match[0]!r} at {match.start()}, which is no name; double braces that are meant: {{{{ }}}}"
+                    f"{where} has {match[0]!r} at {match.start()}, which is not a name; double literal braces: {{{{ }}}}"
                 )
     elif is_array(content):
         for item in content:

@@ -1,6 +1,6 @@
 """For tests of programs that use nimclient: a transport with scripted responses, and the simulator of a NIM.
 
-With pytest the fixtures `nim_simulator` and `nim_simulator_url` (its address) are there as soon as nimclient is installed.
+With pytest the fixtures `nim_simulator` and `nim_simulator_url` (its address) are available.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ FakeBody: TypeAlias = "Mapping[str, Any] | Sequence[str | Mapping[str, Any] | Ba
 """JSON; the events of a stream; the bytes themselves; nothing."""
 
 FakeAnswer: TypeAlias = "FakeBody | int | BaseException | tuple[int, Mapping[str, str], FakeBody]"
-"""What FakeTransport answers with; see there."""
+"""A response of FakeTransport."""
 
 
 @frozen
 class FakeRequest:
-    """A request as the transport was given it. `headers` are a mapping that ignores case."""
+    """A request as passed to the transport. `headers` is a case-insensitive mapping."""
 
     method: str
     url: str
@@ -53,7 +53,7 @@ class FakeRequest:
 
     @property
     def json(self) -> Json:
-        """The decoded body; None where there is none."""
+        """The decoded body; None without one."""
         return None if self.body is None else loads(self.body)
 
 
@@ -64,9 +64,9 @@ class FakeTransport:
         client = AsyncClient(base_url="http://fake", model="m", transport=transport)
 
     An answer is a dict (200 with that JSON), an int (that status, no body), bytes (200 with that body), a list of events
-    of a stream (dicts; strs as they are; an exception where the stream shall break; [DONE] is added at the end), a tuple
-    (status, headers, body) of these, or an exception, which is raised. `requests` are those that came. When a list is
-    used up the next request is an AssertionError. It keeps no time limits: raise RequestTimeoutError for one.
+    of a stream (dicts; strs unchanged; an exception interrupts the stream; [DONE] is added at the end), a tuple
+    (status, headers, body) of these, or an exception, which is raised. `requests` are those received. A request
+    after the end of the list raises AssertionError. It has no time limits: raise RequestTimeoutError instead.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ def _body(body: FakeBody) -> tuple[dict[str, str], list[bytes | BaseException]]:
 
 
 def _ends(events: Sequence[Any]) -> bool:
-    """Whether a stream has an end of its own."""
+    """Whether a stream already has an end."""
     return bool(events) and (events[-1] == _DONE or isinstance(events[-1], BaseException))
 
 
@@ -199,7 +199,7 @@ def _event(event: str | Mapping[str, Any] | BaseException) -> bytes | BaseExcept
 
 
 def __getattr__(name: str) -> Any:
-    """The simulator is loaded when it is first asked for: it needs aiohttp."""
+    """Loads the simulator on first use: it needs aiohttp."""
     if name in ("RequestRecord", "Simulator", "SimulatorThread"):
         import nimclient.simulator
 

@@ -1,4 +1,4 @@
-"""A call as a value: encoded once, and encoded anew without the fields that a server refuses."""
+"""A call as a value: encoded once, and encoded again without the fields that a server rejects."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_a_call_without_fields_has_no_body():
 
 
 def test_making_a_call_encodes_its_body():
-    """The bytes are those of the fields; what JSON cannot carry is refused with its path."""
+    """The bytes are those of the fields; what JSON cannot carry is rejected with its path."""
     assert json.loads(Call("POST", "/x", decode_models, {"a": [1]}).body) == {"a": [1]}
     with pytest.raises(ConfigurationError) as caught:
         Call("POST", "/x", decode_models, {"a": {1}})

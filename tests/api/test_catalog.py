@@ -67,7 +67,7 @@ def test_defaults_exist_and_are_of_use(kind):
 
 
 def test_defaults_are_for_known_kinds_only():
-    """There is no default for a kind nobody asks for, and None for one without."""
+    """There is no default for a kind that no call needs, and None for one without."""
     assert set(TABLE["defaults"]) <= {"chat", "embedding", "ranking", "completions"}
     assert catalog.hosted_default("unknown") is None
 
@@ -206,7 +206,7 @@ def test_an_entry_of_the_callers_is_found_before_the_tables():
 
 
 def test_images_are_for_models_that_read_them():
-    """A model that is known to read texts only is refused, with the name of one that reads images."""
+    """A model that is known to read texts only is rejected, with the name of one that reads images."""
     PLAIN.check_images("my/model")
     PLAIN.check_images("nvidia/llama-nemotron-rerank-vl-1b-v2")
     with pytest.raises(ConfigurationError, match="rerank-vl-1b-v2"):

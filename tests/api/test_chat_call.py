@@ -159,7 +159,7 @@ def test_what_json_cannot_carry_is_refused_with_its_path(options, path):
 
 
 def test_an_unknown_option_is_a_type_error():
-    """A misspelt option is refused in the name of the method that was called."""
+    """A misspelt option is rejected in the name of the method that was called."""
     with pytest.raises(TypeError, match=r"^chat\.stream\(\) got an unexpected option 'temprature'"):
         chat_call("chat.stream", "hi", "m", {"temprature": 1}, stream=True)
 

@@ -103,7 +103,7 @@ def test_what_is_no_list_of_messages_is_a_type_error(messages):
     ],
 )
 def test_what_cannot_be_sent_is_a_configuration_error(messages, words, path):
-    """Empty input, wrong shapes and roles that are no str are refused with their place."""
+    """Empty input, wrong shapes and roles that are no str are rejected with their place."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         wire_messages(messages)
     assert caught.value.path == path

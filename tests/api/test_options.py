@@ -1,4 +1,4 @@
-"""Options: only what the caller set is sent, wrong names and types are told in the caller's words."""
+"""Options: only what the caller set is sent, wrong names and types are reported in the caller's words."""
 
 import pytest
 

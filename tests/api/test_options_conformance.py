@@ -172,7 +172,7 @@ NUMBERS = {name for name, hint in TYPES.items() if hint in (int | None, float | 
 
 @pytest.mark.parametrize("name", sorted(TYPES.keys() - NUMBERS - {"timeout"}))
 async def test_what_is_typed_as_something_else_is_not_refused_as_a_number(name):
-    """The options that refuse a bool for a number are those typed as one number."""
+    """The options that reject a bool for a number are those typed as one number."""
     client = AsyncClient(base_url="http://nim", model=MODEL, transport=FakeTransport(lambda request: chat_body()))
     (result,) = await asyncio.gather(client.chat.create("hi", **{name: True}), return_exceptions=True)
     assert "takes a number" not in str(result)
@@ -180,7 +180,7 @@ async def test_what_is_typed_as_something_else_is_not_refused_as_a_number(name):
 
 @pytest.mark.parametrize("name", sorted(NUMBERS))
 async def test_a_bool_is_no_number(client, name):
-    """True would be sent as a JSON true, or taken for 1: it is refused before anything is sent."""
+    """True would be sent as a JSON true, or taken for 1: it is rejected before anything is sent."""
     with pytest.raises(ConfigurationError, match=f"^{name} takes a number, not True$"):
         await client.chat.create("hi", **{name: True})
     with pytest.raises(ConfigurationError, match=f"^{name} takes a number, not False$"):

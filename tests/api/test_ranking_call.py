@@ -84,7 +84,7 @@ IMAGES: dict[str, tuple[Any, Any, Any]] = {
 
 @pytest.mark.parametrize(("document", "nim", "other"), IMAGES.values(), ids=IMAGES)
 def test_images(document, nim, other):
-    """An image alone goes without a text, since NIM 2.0 refuses an empty one; vLLM takes content parts."""
+    """An image alone goes without a text, since NIM 2.0 rejects an empty one; vLLM takes content parts."""
     passages = check_ranking("q", [document], None, None, {})
     assert call(NIM, passages).fields["passages"] == [nim]
     assert call(RERANK, passages).fields["documents"] == [other]

@@ -107,7 +107,7 @@ def test_answers(path, value, dialect):
     ],
 )
 def test_refusals(error, dialect):
-    """Dynamo's three fields and NVCF's own words; what several kinds of servers send says nothing."""
+    """Dynamo's three fields and NVCF's own words; what several server types send says nothing."""
     assert type_of_error(error) == dialect
 
 

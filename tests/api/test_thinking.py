@@ -66,7 +66,7 @@ def test_each_model_has_its_switch(body, model, on, off):
 
 
 def test_the_switch_of_a_model_that_has_to_be_found(body):
-    """What the server's list names gets its switch like a model that the caller names; a bad value is refused."""
+    """What the server's list names gets its switch like a model that the caller names; a bad value is rejected."""
     assert body(None, thinking=True) == kwargs(enable_thinking=True)
     with pytest.raises(ConfigurationError, match=r"^thinking takes True or False, not str"):
         body(None, thinking="on")
@@ -121,7 +121,7 @@ def test_template_kwargs_are_merged_and_the_callers_keys_stay(body, where, given
 
 
 def test_other_explicit_values_stay_too(body):
-    """A reasoning_effort of the caller stays; template kwargs that are no mapping are the server's to refuse."""
+    """A reasoning_effort of the caller stays; template kwargs that are no mapping are the server's to reject."""
     assert body(EFFORT, thinking=False, reasoning_effort="low")["reasoning_effort"] == "low"
     assert body(HYBRID, thinking=True, extra_body={"chat_template_kwargs": "odd"})["chat_template_kwargs"] == "odd"
 
@@ -163,6 +163,6 @@ def test_only_the_first_system_message_is_changed(body):
 
 
 def test_without_thinking_nothing_is_warned_of(body):
-    """A model that nobody knows is asked in silence."""
+    """An unknown model is asked silently."""
     assert body("my-model") == {"messages": [USER]}
     assert sent("chat.create", "hi", model="my-model").warnings == ()

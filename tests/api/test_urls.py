@@ -1,4 +1,4 @@
-"""Base URLs in every form that people write them, and what is refused, never showing a password."""
+"""Base URLs in every form that people write them, and what is rejected, never showing a password."""
 
 import pytest
 

@@ -422,7 +422,7 @@ def test_headers_that_cannot_stand_in_a_request_are_refused(headers, words):
 
 
 def test_dialects():
-    """The four we know and None pass; anything else is refused with the choice."""
+    """The four we know and None pass; anything else is rejected with the choice."""
     assert [check_dialect(d) for d in ("nim", "vllm", "dynamo", "hosted", None)] == [
         "nim",
         "vllm",

@@ -1,4 +1,4 @@
-"""JSON in and out: what orjson is too strict or too lax about is put right, and every refusal names its place."""
+"""JSON in and out: what orjson is too strict or too lax about is put right, and every rejection names its place."""
 
 import json
 import math

@@ -32,7 +32,7 @@ def test_from_inside_the_package() -> None:
 
 
 def test_from_a_task_of_its_own() -> None:
-    """A task that nobody awaits directly was started by whoever runs the loop."""
+    """A task that is not awaited directly was started by whoever runs the loop."""
 
     async def main() -> None:
         asyncio.get_running_loop().call_soon(warn_caller, "x", UserWarning)

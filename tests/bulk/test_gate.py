@@ -1,4 +1,4 @@
-"""The gate that slices of one call pass: who waits, in which order they go on, and what ends a wait."""
+"""The gate that slices of one call pass: who waits, in which order they continue, and what ends a wait."""
 
 import asyncio
 from math import inf
@@ -48,7 +48,7 @@ async def test_refused_slices_go_first_each_line_in_its_order() -> None:
 
 
 async def test_a_refused_slice_holds_no_place() -> None:
-    """While a refused slice waits for the gate to open, its place is free; when it opens both go on."""
+    """While a throttled slice waits for the gate to open, its place is free; when it opens both continue."""
     gate = make_gate(2)
     order: list[str] = []
     turn = Ticket()

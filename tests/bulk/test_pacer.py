@@ -30,12 +30,12 @@ def enter(pacer, now):
 
 
 def ask(pacer, now):
-    """What a new slice is told."""
+    """What a new slice is answered."""
     return pacer.enter(now, Ticket())
 
 
 def refuse(pacer, now, error=BUSY, waited=0.0, random=never):
-    """A request is sent, whatever the gate says, and refused at the same moment."""
+    """A request is sent, whatever the gate says, and throttled at the same moment."""
     pacer.in_flight += 1
     pacer.sent += 1
     return pacer.throttled(now, Ticket(pacer.sent, now, waited=waited), error, random)
@@ -76,7 +76,7 @@ def test_patience_is_that_of_the_policy(patience, expected):
 
 
 def test_a_refusal_pauses_everyone():
-    """One refused slice closes the gate of a fixed window for all; it opens when the time has come."""
+    """One throttled slice closes the gate of a fixed window for all; it opens when the time has come."""
     pacer = Pacer(RetryPolicy(), 4)
     assert refuse(pacer, 100.0) == 0.5
     assert ask(pacer, 100.0) == 0.5
@@ -85,7 +85,7 @@ def test_a_refusal_pauses_everyone():
 
 
 def test_refusals_of_one_burst_count_once():
-    """What was sent before the gate closed may be refused, too; that does not make the pause longer."""
+    """What was sent before the gate closed may be throttled, too; that does not make the pause longer."""
     pacer = Pacer(RetryPolicy(), 16)
     turns = [enter(pacer, 10.0) for _ in range(16)]
     assert [pacer.throttled(10.0, turn, BUSY, never) for turn in turns] == [0.5] * 16
@@ -94,7 +94,7 @@ def test_refusals_of_one_burst_count_once():
 
 
 def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
-    """The pause doubles with every refusal that follows an open gate, and starts over after a success."""
+    """The pause doubles with every throttle that follows an open gate, and starts over after a success."""
     pacer = Pacer(RetryPolicy(), 4)
     now, pauses = 0.0, []
     for _ in range(10):
@@ -106,7 +106,7 @@ def test_refusals_in_a_row_double_the_pause_up_to_half_of_max_delay():
 
 
 def test_a_policy_without_delays_pauses_all_the_same():
-    """A server that refuses everything is not asked as fast as the wire allows."""
+    """A server that throttles everything is not asked as fast as the wire allows."""
     pacer = Pacer(RetryPolicy(first_delay=0.0, max_delay=0.0), 4)
     assert refuse(pacer, 0.0) == pytest.approx(MIN_PAUSE)
 
@@ -125,7 +125,7 @@ def test_the_servers_retry_after_is_the_pause(concurrency):
 
 
 def test_a_window_that_is_found_out_does_not_pause_while_something_is_in_flight():
-    """The refused slice goes on when a sibling is done: the cut is what keeps it waiting, not the time."""
+    """The throttled slice continues when a sibling is done: the cut is what keeps it waiting, not the time."""
     pacer = Pacer(RetryPolicy())
     first, second, third = (enter(pacer, 0.0) for _ in range(3))
     assert pacer.throttled(0.0, third, limited(), never) == 0.0
@@ -139,7 +139,7 @@ def test_a_window_that_is_found_out_does_not_pause_while_something_is_in_flight(
 
 
 def test_patience_is_spent_by_the_slices_own_refusals():
-    """A slice may wait for `patience` seconds in all; the refusal after that is its failure."""
+    """A slice may wait for `patience` seconds in all; the throttle after that is its failure."""
     pacer = Pacer(RetryPolicy(patience=10), 4)
     enter(pacer, 0.0)
     assert refuse(pacer, 0.0, limited(4), waited=6.0) == 4.0
@@ -162,7 +162,7 @@ def test_waiting_counts_from_the_refusal_to_the_next_attempt():
 
 
 def test_an_outage_longer_than_the_patience_fails_every_slice():
-    """What is refused after the server took nothing for `patience` seconds is not held for as long again."""
+    """What is throttled after the server took nothing for `patience` seconds is not held for as long again."""
     pacer = Pacer(RetryPolicy(patience=10), 4)
     now = 0.0
     while (pause := refuse(pacer, now)) is not None:

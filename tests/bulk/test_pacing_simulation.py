@@ -21,7 +21,7 @@ SEEDS = range(20)
 
 @define
 class Job:
-    """A server to be made anew for each run, how many requests it is sent, and what it may have in flight by itself."""
+    """A server to be made again for each run, how many requests it is sent, and what it may have in flight by itself."""
 
     make: Callable[[], Server]
     requests: int
@@ -64,7 +64,7 @@ def bucket(seed: int) -> Job:
 
 
 def refusing(seed: int) -> Job:
-    """A hard limit on requests at once, beyond which they are refused."""
+    """A hard limit on requests at once, beyond which they are throttled."""
     return with_slots(seed, lambda slots, seconds: Slots(lambda now: slots, service(seed)))
 
 
@@ -116,7 +116,7 @@ RATED = (0.9, 1.0, 1.1, 1.3)
 def test_close_to_the_best_fixed_limit(
     kind: Callable[[int], Job], shares: tuple[float, ...], most_refused: float, seed: int
 ) -> None:
-    """95 % of its throughput, few requests refused, and no slice that loses its patience."""
+    """95 % of its throughput, few requests throttled, and no slice that loses its patience."""
     job = kind(seed)
     assert job.requests >= 2000
     run = job.run(None, seed)
@@ -138,7 +138,7 @@ def test_a_queue_is_not_filled_without_end(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 def test_an_outage_within_the_patience_is_survived(seed: int) -> None:
-    """A server that takes nothing for a minute costs the job that minute, few refusals, and no slice."""
+    """A server that takes nothing for a minute costs the job that minute, few throttles, and no slice."""
 
     def make(slots: int, seconds: float) -> Server:
         return Slots(lambda now: 0 if 0.5 * seconds <= now < 0.5 * seconds + 60 else slots, service(seed))
@@ -164,7 +164,7 @@ def test_an_outage_beyond_the_patience_fails() -> None:
 @pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None:
-    """Under `Limits.requests_per_minute` below what the server gives there is no refusal after the first ones."""
+    """Under `Limits.requests_per_minute` below what the server gives there is no throttling after the first ones."""
     slots, svc = 32, service(seed)
     per_second = share * slots / svc.mean
     pacer = Pacer(RetryPolicy(), rate=RateLimit(60 * per_second))
@@ -187,7 +187,7 @@ def test_a_key_of_forty_a_minute(seed: int) -> None:
 @pytest.mark.parametrize("trip", [0.001, 0.01])
 @pytest.mark.parametrize("per_minute", [40, 600, 1800])
 def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: int, trip: float) -> None:
-    """Where every request takes equally long, what was saved up must not end in one burst of refusals."""
+    """Where every request takes equally long, what was saved up must not end in one burst of throttles."""
     server = Bucket(per_minute, Service(Random(1), 0.2, 0.0), tells=False)
     run = simulate(server, Pacer(RetryPolicy()), 2000, Random(1), trip=trip)
     assert run.share_refused <= 0.10

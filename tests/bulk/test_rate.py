@@ -1,4 +1,4 @@
-"""Requests in a time: the limit that a user sets, and the one that refusals teach."""
+"""Requests in a time: the limit that a user sets, and the one that throttles teach."""
 
 import itertools
 
@@ -41,7 +41,7 @@ class Bucket:
         self.sent = 0
 
     def run(self, per_second, seconds):
-        """The numbers of requests that were taken and refused."""
+        """The numbers of requests that were accepted and throttled."""
         taken = refused = 0
         end = self.now + seconds
         while self.now < end:
@@ -62,7 +62,7 @@ class Bucket:
 
 
 def test_nothing_is_held_up_before_there_is_a_sign():
-    """Refusals that a window explains teach no rate."""
+    """Throttles that a window explains teach no rate."""
     rate = LearnedRate()
     for place in range(1, 100):
         rate.sent(float(place), 8)
@@ -83,7 +83,7 @@ def test_signs_must_come_soon_one_after_the_other():
 
 @pytest.mark.parametrize("per_second", [0.5, 2.0, 40.0])
 def test_what_is_taken_between_two_refusals_is_the_rate(per_second):
-    """After some refusals the rate is known to two percent, and few more requests are sent than the server gives."""
+    """After some throttling the rate is known to two percent, and few more requests are sent than the server gives."""
     server = Bucket()
     server.run(per_second, 100 / per_second)
     assert server.rate.per_second == pytest.approx(per_second, rel=0.05)
@@ -94,7 +94,7 @@ def test_what_is_taken_between_two_refusals_is_the_rate(per_second):
 
 
 def test_a_server_that_gives_more_is_noticed():
-    """Without a refusal for long the excess doubles, again and again; the next refusals tell the new rate."""
+    """Without throttling for long the excess doubles, again and again; the next throttles show the new rate."""
     server = Bucket()
     server.run(2.0, 100.0)
     server.run(20.0, 400.0)
@@ -102,7 +102,7 @@ def test_a_server_that_gives_more_is_noticed():
 
 
 def test_a_server_that_gives_less_is_noticed():
-    """Refusals that come too soon tell the new rate, too."""
+    """Throttles that come too soon show the new rate, too."""
     server = Bucket()
     server.run(20.0, 100.0)
     server.run(2.0, 100.0)

@@ -140,7 +140,7 @@ def test_what_was_learned_holds_for_the_next_slices() -> None:
 
 
 def test_a_whim_is_not_learned() -> None:
-    """A refusal that does not speak of the size makes slices smaller only when it happens twice."""
+    """A rejection that does not speak of the size makes slices smaller only when it happens twice."""
     sizes = Sizes()
     sizes.learn(BadRequestError("no", status=400), 32, 1)
     assert sizes.texts is None
@@ -156,7 +156,7 @@ def test_a_whim_is_not_learned() -> None:
 def run(
     count: int, poison: set[int], kind: FailureScope = FailureScope.ITEM, most: int | None = None
 ) -> tuple[int, set[int], set[int]]:
-    """Requests beyond the first, texts taken, texts failed, against a server that refuses parts with poison in them."""
+    """Requests beyond the first, texts taken, texts failed, against a server that rejects parts with poison in them."""
     plan = Bisection.of(count, most)
     taken: set[int] = set()
     failed: set[int] = set()
@@ -219,7 +219,7 @@ def test_a_server_that_fails_as_a_whole_costs_little(count: int, most: int | Non
 
 
 def test_a_refused_size() -> None:
-    """The parts are of the size that the server names, else halves; the largest part taken is told."""
+    """The parts are of the size that the server names, else halves; the largest part taken is reported."""
     plan = Bisection.of(64, None)
     assert plan.rejected(FailureScope.REQUEST, 24) == []
     sizes = []

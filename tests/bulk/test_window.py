@@ -1,4 +1,4 @@
-"""The window that is found out: what cuts it, what it grows by, what it remembers."""
+"""The window that is detected: what cuts it, what it grows by, what it remembers."""
 
 import pytest
 from hypothesis import given
@@ -102,7 +102,7 @@ def test_it_stays_in_its_bounds(events):
 
 @given(st.integers(1, 256), st.integers(1, 256))
 def test_one_cut_a_window(size, refused):
-    """However many of one window are refused, and in whatever order, nothing is taken beyond what they leave."""
+    """However many of one window are throttled, and in whatever order, nothing is taken beyond what they leave."""
     played = Played()
     played.window._size = float(size)
     played.sent = size
@@ -132,7 +132,7 @@ def test_it_finds_back(capacity):
 
 
 def test_trials_are_paid_for():
-    """After a refusal the window is not tried again before fifty answers have come for every refusal of the last trial."""
+    """After a throttle the window is not tried again before fifty answers have come for every throttle of the last trial."""
     played = Played()
     played.succeed(4)
     played.refuse(10)
@@ -151,7 +151,7 @@ def test_trials_are_paid_for():
 
 @pytest.mark.parametrize(("others", "signs"), [(14, 0), (0, 2)])
 def test_nothing_else_in_flight_speaks_for_counted_requests(others, signs):
-    """A refusal of a request that was alone, after others were taken, is no limit on requests in flight."""
+    """A throttle of a request that was alone, after others were taken, is no limit on requests in flight."""
     played = Played()
     played.refuse(others)
     played.sent += 1  # taken

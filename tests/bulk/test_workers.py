@@ -1,4 +1,4 @@
-"""Many requests side by side: bounded, in order of their jobs, ended by the first real error."""
+"""Many requests concurrently: bounded, in order of their jobs, ended by the first real error."""
 
 import asyncio
 import contextlib
@@ -71,7 +71,7 @@ async def test_no_jobs() -> None:
 
 
 async def test_workers_follow_a_width_that_changes() -> None:
-    """As many items are under way as the width says at each moment: more at once when it grows, fewer when it shrinks."""
+    """As many items are in flight as the width says at each moment: more at once when it grows, fewer when it shrinks."""
     width, now = 2, 0
     seen: dict[int, int] = {}
 
@@ -121,7 +121,7 @@ async def test_a_slow_source_keeps_the_workers() -> None:
 
 
 async def test_results_that_wait_to_be_read_fill_the_width() -> None:
-    """AsCompleted takes no more items than its width while nobody reads, and more when the width has grown."""
+    """AsCompleted takes no more items than its width while nothing reads, and more when the width has grown."""
     width = 2
     started: list[int] = []
 
@@ -146,7 +146,7 @@ async def test_results_that_wait_to_be_read_fill_the_width() -> None:
 
 @pytest.mark.parametrize("broken", [False, True])
 async def test_more_workers_than_room_come_to_the_end(broken: bool) -> None:
-    """Who finds out that the source is at its end, or broken, gives its place to those who wait for one."""
+    """Who detects that the source is at its end, or broken, gives its place to those who wait for one."""
 
     def source() -> Iterator[int]:
         yield from range(20)

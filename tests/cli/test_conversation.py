@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from nimclient.simulator import Simulator, SimulatorThread
+from nimclient.simulator import Simulator
+from support.server import ServerThread, Stall
+from support.wire import HELLO, MODEL, chunk, head, token
 
 FACT = "Paris is the capital of France. What is the capital of France?"
 PROMPT = b"\n> "
@@ -120,16 +122,16 @@ def test_turns_follow_each_other(open_chat, sim: Simulator, tmp_path: Path) -> N
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(open_chat) -> None:
     """The turn that was stopped is not kept; at the prompt it throws the line away."""
-    with SimulatorThread(thread := Simulator(itl=0.2)) as url:
-        terminal = open_chat(url)
+    with ServerThread() as server:
+        server.script([head() + chunk(token("Based")), Stall()], HELLO)
+        terminal = open_chat(server.url, "--model", MODEL)
         os.write(terminal._fd, FACT.encode() + b"\n")
         terminal.until(b"Based")
-        os.kill(terminal.process.pid, signal.SIGINT)
-        assert "stopped; this turn is not kept" in terminal.until(PROMPT)
+        assert "stopped; this turn is not kept" in terminal.interrupt(PROMPT)
         terminal.interrupt(PROMPT)
-        terminal.ask("/clear")
+        assert "Hello" in terminal.ask("And of Italy?")
         assert terminal.end() == 0
-        assert len(thread.requests[-1].json["messages"]) == 1
+        assert [len(request.json["messages"]) for request in server.requests] == [1, 1]
 
 
 def test_an_error_ends_the_turn_and_not_the_program(open_chat, url: str) -> None:

@@ -17,7 +17,7 @@ EMBED = "nvidia/nv-embedqa-e5-v5"
 
 
 class OneModel(BaseHTTPRequestHandler):
-    """A vLLM with one chat model that nobody has heard of."""
+    """A vLLM with one unknown chat model."""
 
     def do_GET(self) -> None:
         self._answer(200, {"object": "list", "data": [{"id": "my-llama", "object": "model"}]})
@@ -89,7 +89,7 @@ def test_the_whole_demo(spawn, tmp_path: Path):
 
 
 def test_kept_files_fit_each_other(run, url, tmp_path: Path):
-    """vectors.f32, texts.jsonl and meta.json hold the same rows; a second run writes them anew."""
+    """vectors.f32, texts.jsonl and meta.json hold the same rows; a second run writes them again."""
     for count in (50, 20):
         assert (
             run("demo", "--texts", str(count), "--out", "a/b", "--base-url", url, "--embedding-model", EMBED).code == 0
@@ -153,7 +153,7 @@ def test_the_answer_is_grounded_in_the_hits(run, sim):
 
 
 def test_a_smaller_corpus_on_the_hosted_catalog(run, url, monkeypatch):
-    """The hosted catalog, which takes forty requests a minute, gets 640 texts unless told otherwise, and that is said."""
+    """The hosted catalog, which takes forty requests a minute, gets 640 texts by default, and that is said."""
     monkeypatch.setattr(demo, "is_hosted", lambda base_url: True)
     ran = run("demo", "--base-url", url, "--json")
     assert json.loads(ran.out)["texts"] == 640

@@ -105,18 +105,18 @@ def test_the_catalog_is_not_asked_whether_it_is_ready(run, server):
 
 
 def test_no_key_where_one_is_needed(run, monkeypatch):
-    """A server that wants a key and gets none: one thing is wrong, and it says which key goes where."""
+    """A server that wants a key and gets none: one problem found, and it says which key goes where."""
     monkeypatch.setenv("NVIDIA_API_KEY", KEY)
     with SimulatorThread(Simulator(dialect="hosted")) as url:
         ran = run("doctor", "--base-url", url)
         facts = found(run("doctor", "--base-url", url, "--json"))
     assert ran.code == 1
-    assert ran.out.endswith("one thing is wrong\n")
+    assert ran.out.endswith("one problem found\n")
     assert "NVIDIA_API_KEY goes to NVIDIA's own hosts only" in ran.out
     assert [name for name, one in facts.items() if one["state"] == "failed"] == ["key"]
     assert facts["key"]["valid"] is False
     assert "--api-key-file" in facts["key"]["remedy"]
-    assert facts["reranking"]["text"] == "not tried without a good key"
+    assert facts["reranking"]["text"] == "not tried without a valid key"
 
 
 def test_no_key_where_none_is_needed(run, url):
@@ -126,7 +126,7 @@ def test_no_key_where_none_is_needed(run, url):
 
 
 def test_a_wrong_key(run, server, tmp_path):
-    """A key that the server refuses from the first request on is named by where it comes from; nothing more is tried."""
+    """A key that the server rejects from the first request on is named by where it comes from; nothing more is tried."""
     (tmp_path / "key").write_text(KEY)
     server.script(error(401, f"bad key {KEY}"), path="/v1/models")
     ran = run("doctor", "--base-url", server.url, "--api-key-file", "key")
@@ -204,7 +204,7 @@ def test_a_bad_key_in_the_environment(run, monkeypatch):
 
 
 def test_a_server_of_unknown_models(run, server):
-    """Models that nobody knows are tried for everything; what they do not do is no fault."""
+    """Unknown models are tried for everything; what they do not do is no fault."""
     server.script(answer(chat_body()), path="/v1/chat/completions")
     facts = found(run("doctor", "--base-url", server.url, "--json"))
     assert facts["models"]["text"] == "mine/own (unknown)"
@@ -215,7 +215,7 @@ def test_a_server_of_unknown_models(run, server):
 
 
 def test_a_server_that_refuses_base64(run, server):
-    """Whether base64 is accepted comes out of a refusal that names the field."""
+    """Whether base64 is accepted comes out of a rejection that names the field."""
 
     def choosy(request: Any) -> bytes:
         return error(400, "encoding_format") if b"base64" in request.body else answer(embedded(["1"]))
@@ -227,7 +227,7 @@ def test_a_server_that_refuses_base64(run, server):
 
 
 def test_a_server_that_ignores_base64(run, server):
-    """A server that answers numbers although base64 was asked for is found out."""
+    """A server that answers numbers although base64 was asked for is detected."""
     vectors = embedded(["1"])
     vectors["data"][0]["embedding"] = [1.0, 2.0]
     server.script(answer(vectors), path="/v1/embeddings")
@@ -244,7 +244,7 @@ def test_a_server_that_is_not_ready(run, server):
     assert ran.code == 1
     assert "not ready: " in ran.out
     assert "loading weights" in ran.out
-    assert "2 things are wrong" in ran.out
+    assert "2 problems found" in ran.out
 
 
 def test_health_that_is_no_http(run, server):
@@ -292,7 +292,7 @@ def test_a_server_that_has_nothing(run, server):
 
 
 def test_adapters_are_counted(run, server):
-    """Adapters are told apart, and a short list is written out."""
+    """Adapters are distinguished, and a short list is written out."""
     entries = [{"id": "base"}, {"id": "tuned", "parent": "base"}]
     server.script(answer({"object": "list", "data": entries}), path="/v1/models")
     facts = found(run("doctor", "--base-url", server.url, "--json"))
@@ -330,7 +330,7 @@ def test_a_web_server_that_has_a_page_for_everything_is_called_one(run, server):
 
 
 def test_routes_without_v1_are_found(run, server):
-    """A server whose routes lie at its root is told from one that has none."""
+    """A server whose routes lie at its root is distinguished from one that has none."""
     server.script(error(404), path="/v1/models")
     server.script(answer(LIST), path="/models")
     ran = run("doctor", "--base-url", server.url)
@@ -349,7 +349,7 @@ def test_a_wrong_key_that_only_inference_finds_out(run, server, monkeypatch, sta
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
     assert "the one of NVIDIA_NIM_API_KEY is rejected" in ran.out
-    assert ran.out.endswith("one thing is wrong\n")
+    assert ran.out.endswith("one problem found\n")
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 422, 500, 501])
@@ -375,6 +375,7 @@ def test_a_server_whose_list_cannot_be_read_is_tried_all_the_same(run, server, l
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 0
     assert "the models are not listed" in ran.out
+    assert server.count("/v1/models") == 2  # the list, and once more for the health: nothing is waited for
     assert ran.out.endswith("reranking works; not served, or not tried: chat, embeddings\n")
 
 
@@ -382,7 +383,7 @@ def test_models_that_answer_nothing_are_no_success(run, server):
     """A list alone shows nothing: the model has not answered."""
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "nothing was tried that a model has answered" in ran.out
+    assert "no request was answered by a model" in ran.out
 
 
 # TLS and proxies ---------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator, SimulatorThread
 
-COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "simulate")
+COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "bench", "simulate")
 KEY = "nvapi-never-to-be-seen-0123456789"
 NOWHERE = "http://127.0.0.1:9"
 
@@ -157,7 +157,7 @@ def test_timeout_is_a_line(run):
 
 
 def test_a_bug_is_a_line(run, monkeypatch):
-    """Even an error nobody expected is one line and no traceback."""
+    """Even an unexpected error is one line and no traceback."""
     monkeypatch.setattr("nimclient.cli.import_module", lambda name: 1 / 0)
     ran = run("chat", "hi")
     assert ran.code == 1
@@ -191,7 +191,7 @@ def test_interrupt_in_process(run, monkeypatch):
 
 
 def test_ctrl_c_in_the_middle_of_a_call(spawn):
-    """SIGINT while a request is under way ends the process with 130 and without a traceback."""
+    """SIGINT while a request is in flight ends the process with 130 and without a traceback."""
     thread = SimulatorThread(Simulator(ttft=60))
     with thread as url:
         process = spawn("chat", "hi", "--base-url", url, "--model", "meta/llama-3.1-8b-instruct")

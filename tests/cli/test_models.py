@@ -68,7 +68,7 @@ def test_a_row():
 
 @pytest.mark.parametrize("dialect", ["nim", "vllm", "dynamo"])
 def test_the_best_document_comes_first(run, dialect):
-    """Each line is score, position and document, best first, whatever the kind of server."""
+    """Each line is score, position and document, best first, whatever the server type."""
     with SimulatorThread(Simulator(dialect=dialect)) as url:
         ran = run("rerank", "csv files", *DOCUMENTS, "--base-url", url)
     assert (ran.code, ran.err) == (0, "")

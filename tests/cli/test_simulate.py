@@ -50,7 +50,7 @@ def test_a_taken_port(run):
 
 
 def test_settings_the_simulator_refuses(run, monkeypatch):
-    """What the simulator itself refuses is a usage error in its words."""
+    """What the simulator itself rejects is a usage error in its words."""
 
     def refuse(**settings: object) -> None:
         raise ValueError("makes no sense")

@@ -1,4 +1,4 @@
-"""chat.batch and chat.as_completed: many conversations side by side, in bounded memory, under one gate."""
+"""chat.batch and chat.as_completed: many conversations concurrently, in bounded memory, under one gate."""
 
 import asyncio
 import gc
@@ -42,7 +42,7 @@ def said(request: Any) -> str:
 
 
 def echo(request: Any) -> list[Any]:
-    """Answers with the text it was sent; one that begins with "slow" after a while; "bad" is refused, "stall" waits."""
+    """Answers with the text it was sent; one that begins with "slow" after a while; "bad" is rejected, "stall" waits."""
     text = said(request)
     if text.startswith("bad"):
         return [error(400, f"no {text}")]
@@ -241,7 +241,7 @@ async def test_a_waiting_reader_ends_when_another_task_closes(echoing: FaultServ
 
 @pytest.mark.real_time
 async def test_forgotten_it_warns_and_cancels(echoing: FaultServer, client: AsyncClient) -> None:
-    """An iterator that is dropped while requests are under way gives a ResourceWarning and ends them."""
+    """An iterator that is dropped while requests are in flight gives a ResourceWarning and ends them."""
     replies: AsCompleted[Any] | None = client.chat.as_completed(["a", "stall"])
     assert replies is not None
     await anext(replies)
@@ -283,7 +283,7 @@ async def test_cancelled_anywhere_nothing_is_left(echoing: FaultServer, client: 
 
 
 async def test_a_time_limit_around_a_batch_holds(echoing: FaultServer, client: AsyncClient) -> None:
-    """A timeout scope of the caller ends the batch and leaves nothing under way."""
+    """A timeout scope of the caller ends the batch and leaves nothing in flight."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.chat.batch(["a", "stall", "stall"])
@@ -444,7 +444,7 @@ class SourceError(Exception):
 async def test_an_error_of_the_source_is_raised_as_it_is(
     echoing: FaultServer, client: AsyncClient, on_error: Any, asynchronous: bool
 ) -> None:
-    """The source's own error comes with its position, after what was under way has been finished."""
+    """The source's own error comes with its position, after what was in flight has been finished."""
 
     def broken() -> Iterator[str]:
         yield "slow a"
@@ -499,7 +499,7 @@ async def test_errors_of_the_server_are_retried_as_in_create(server: FaultServer
 
 
 async def test_a_refusal_for_capacity_spends_no_attempt() -> None:
-    """More conversations than a minute allows all get their answer: refused ones wait at the gate, with one attempt."""
+    """More conversations than a minute allows all get their answer: throttled ones wait at the gate, with one attempt."""
     policy = RetryPolicy(attempts=1, first_delay=0.02, max_delay=0.05)
     hasty = Simulator(rpm=10, models=["m"], clock=lambda: 120 * time.monotonic())  # twenty a second after ten at once
     async with hasty as simulator, AsyncClient(base_url=simulator.base_url, model="m", retry=policy) as client:
@@ -518,7 +518,7 @@ async def test_a_refusal_makes_all_wait(server: FaultServer, make_client: MakeCl
 
 
 async def test_patience_ends(server: FaultServer, make_client: MakeClient) -> None:
-    """A server that refuses for longer than the patience gives its refusal as the error of the item."""
+    """A server that throttles for longer than the patience gives the throttling error of the item."""
     server.script(error(429, "busy"))
     client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01, max_delay=0.02, patience=0.05))
     replies = await client.chat.batch(["a", "b"], on_error="return")

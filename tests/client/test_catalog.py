@@ -122,7 +122,7 @@ async def test_getting_a_model_by_an_old_name(canned: Any, alias: str) -> None:
 
 
 async def test_the_hosted_list_is_merged_with_the_table(canned: Any) -> None:
-    """What is listed comes first, then what the catalog has at URLs of its own; nobody says what the account may call."""
+    """What is listed comes first, then what the catalog has at URLs of its own; what the account may call is unknown."""
     listed = [{"id": NAME, "owned_by": "mistralai"}, {"id": "new/model", "owned_by": "new"}]
     canned.get(HOSTED + "/models", payload={"object": "list", "data": listed}, repeat=True)
     async with AsyncClient("k", HOSTED, transport=canned.transport) as client:
@@ -146,7 +146,7 @@ async def test_a_gateway_that_turns_out_to_be_nvcf(server: FaultServer, client: 
 
 
 async def test_calls_tell_what_may_be_called(canned: Any) -> None:
-    """What has answered is callable, what is not found for the account or gone is not; of the others nobody knows."""
+    """What has answered is callable, what is not found for the account or gone is not; it is unknown for the others."""
     listed = [{"id": name} for name in ("a/ok", "a/refused", "a/gone", "a/busy", "a/new")]
     canned.get(HOSTED + "/models", payload={"data": listed})
     canned.post(CHAT, payload=chat_body("Hi"))
@@ -296,7 +296,7 @@ def test_the_blocking_client_takes_entries(nim_simulator_url: str) -> None:
 
 
 async def test_an_unknown_model_costs_no_request(nim_simulator: Simulator) -> None:
-    """A name that nobody knows is sent at once: the server has the last word."""
+    """An unknown name is sent at once: the server has the last word."""
     async with AsyncClient(base_url=nim_simulator.base_url) as client:
         with pytest.raises(ModelNotFoundError):
             await client.chat.create("hi", model="never/heard-of")

@@ -22,7 +22,7 @@ PATIENT = RetryPolicy(attempts=5, max_retry_after=60)
 
 
 def play(request: Request) -> Any:
-    """An answer to what has "ok" in it, a stream that begins and stops, a refusal for half a minute; else silence."""
+    """An answer to what has "ok" in it, a stream that begins and stops, a rejection for half a minute; else silence."""
     if request.method == "GET":
         return [Stall()]
     body = request.json
@@ -204,7 +204,7 @@ async def test_a_connection_that_nobody_accepts(make_client: MakeClient) -> None
 
 
 async def test_a_stream_between_two_reads(server: FaultServer, make_client: MakeClient) -> None:
-    """A stream that nobody reads at the moment gives what has arrived, then the error; its text is in `.partial`."""
+    """A stream that is not being read gives what has arrived, then the error; its text is in `.partial`."""
     server.script([head() + chunk(token("a")) + chunk(token("b")), Stall()])
     client = make_client()
     stream = await client.chat.stream("hi")
@@ -231,7 +231,7 @@ async def test_a_stream_that_was_complete_stays_so(server: FaultServer, make_cli
 
 
 async def test_a_hundred_calls(server: FaultServer, make_client: MakeClient) -> None:
-    """Closing with a hundred calls under way takes no two seconds; two may close it at the same time."""
+    """Closing with a hundred calls in flight takes no two seconds; two may close it at the same time."""
     server.script(play)
     client = make_client()
     calls = [asyncio.create_task(silence(client)) for _ in range(100)]

@@ -67,7 +67,7 @@ async def test_echo_with_logprobs(nim: AsyncClient) -> None:
 
 
 async def test_a_server_that_knows_no_suffix(nim: AsyncClient) -> None:
-    """vLLM up to 0.25 refuses a suffix: a BadRequestError in the server's words."""
+    """vLLM up to 0.25 rejects a suffix: a BadRequestError in the server's words."""
     with pytest.raises(BadRequestError, match="suffix is not currently supported"):
         await nim.completions.create("a", suffix="b")
 

@@ -169,7 +169,7 @@ async def test_an_unread_stream_is_no_turn(server: FaultServer, client: AsyncCli
 
 
 async def test_a_stream_that_does_not_open_is_no_turn(server: FaultServer, client: AsyncClient) -> None:
-    """A refused stream leaves the history as it was; it may be opened again."""
+    """A rejected stream leaves the history as it was; it may be opened again."""
     server.script(error(400, "no"), HELLO)
     talk = client.chat.conversation()
     stream = talk.stream("a")
@@ -205,7 +205,7 @@ async def test_bad_input_of_a_stream_raises_at_once(client: AsyncClient) -> None
 
 
 async def test_failed_turns_leave_the_history_as_it_was(server: FaultServer, client: AsyncClient) -> None:
-    """A refusal, an answer without a choice, bad input and a cancellation are no turns."""
+    """A rejection, an answer without a choice, bad input and a cancellation are no turns."""
     server.script(
         chat("one"), error(400, "no"), answer({**chat_body(), "choices": []}), [Pause(5), chat()], chat("two")
     )
@@ -225,7 +225,7 @@ async def test_failed_turns_leave_the_history_as_it_was(server: FaultServer, cli
 
 
 async def test_two_turns_at_once_are_refused(server: FaultServer, client: AsyncClient) -> None:
-    """While a turn is under way, another one and trimming are a RuntimeError; other conversations are free."""
+    """While a turn is in flight, another one and trimming are a RuntimeError; other conversations are free."""
     server.script([Pause(0.1), chat("ok")])
     talk = client.chat.conversation()
     first = asyncio.ensure_future(talk.send("a"))
@@ -254,7 +254,7 @@ async def test_an_open_stream_is_a_turn_under_way(server: FaultServer, client: A
 
 
 async def test_two_readers_of_one_stream_do_not_end_the_turn(server: FaultServer, client: AsyncClient) -> None:
-    """A second reader is refused and the turn of the first goes on, while opening and while reading."""
+    """A second reader is rejected and the turn of the first continues, while opening and while reading."""
     server.script([Pause(0.05), head() + chunk(ROLE) + chunk(token("Hello")), Pause(0.1), chunk(STOP, DONE), END])
     talk = client.chat.conversation()
     stream = talk.stream("a")
@@ -299,7 +299,7 @@ class Recorder(MutableMapping[str, list[dict[str, Any]]]):
 
 
 async def test_a_store_holds_many_sessions(server: FaultServer, client: AsyncClient) -> None:
-    """Sessions live side by side in one mapping as lists of wire messages, and go on in another conversation."""
+    """Several sessions share one mapping as lists of wire messages, and continue in another conversation."""
     server.script(chat("ok"))
     store: dict[str, list[dict[str, Any]]] = {}
     await client.chat.conversation("s", store, "ann").send("a")
@@ -333,7 +333,7 @@ async def test_a_store_may_be_on_disk(server: FaultServer, client: AsyncClient) 
 
 
 async def test_a_given_system_message_stands_for_the_stored_one(server: FaultServer, client: AsyncClient) -> None:
-    """A session goes on under a new system message, or under its own where none is given."""
+    """A session continues under a new system message, or under its own where none is given."""
     server.script(chat("ok"))
     store: dict[str, list[dict[str, Any]]] = {"x": [{"role": "user", "content": "a"}]}
     await client.chat.conversation("one", store, "x").send("b")
@@ -418,7 +418,7 @@ def test_trimming_takes_a_number(client: AsyncClient, count: Any) -> None:
 
 
 async def test_json_and_back(server: FaultServer, client: AsyncClient) -> None:
-    """A conversation saved as JSON goes on over another client, with its session id and messages."""
+    """A conversation saved as JSON continues over another client, with its session id and messages."""
     server.script(answer(CALLING), chat("done"))
     talk = client.chat.conversation("s", session_id="x", temperature=0.5)
     await talk.send("go")
@@ -452,7 +452,7 @@ def test_an_empty_conversation_is_saved_too(client: AsyncClient) -> None:
     ],
 )
 def test_other_text_is_no_conversation(client: AsyncClient, text: str, kind: type[Exception]) -> None:
-    """Text that to_json did not write is refused."""
+    """Text that to_json did not write is rejected."""
     with pytest.raises(kind):
         Conversation.from_json(text, client)
 
@@ -470,7 +470,7 @@ def test_other_text_is_no_conversation(client: AsyncClient, text: str, kind: typ
     ],
 )
 async def test_unusable_arguments_do_not_end_a_conversation(arguments: str, sent: str) -> None:
-    """Arguments that a server would refuse in the history go back as `{}`; the record keeps what the model wrote."""
+    """Arguments that a server would reject in the history go back as `{}`; the record keeps what the model wrote."""
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}
     reply = {"choices": [{"message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"}]}
     transport = FakeTransport(lambda request: reply)

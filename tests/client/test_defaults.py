@@ -95,7 +95,7 @@ async def test_a_default_that_is_gone_is_looked_up_again(
 
 
 async def test_a_default_that_stays_unknown(server: FaultServer, make_client: MakeClient) -> None:
-    """When the list still names the model that the server does not know, its refusal is raised."""
+    """When the list still names the model that the server does not know, its rejection is raised."""
     server.script(models(CHAT), path="/v1/models")
     server.script(serves(CHAT))
     client = make_client(model=None)

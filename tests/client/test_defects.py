@@ -295,7 +295,7 @@ async def test_d26_names_are_sent(hello: FaultServer, ask: Ask) -> None:
     [{"priority": True}, {"nvext": {"agent_hints": {"priority": True}}}, {"nvext": {"agent_hints": {"osl": False}}}],
 )
 async def test_d28_a_bool_is_no_priority(server: FaultServer, ask: Ask, options: Any) -> None:
-    """True where a number belongs is refused before anything is sent."""
+    """True where a number belongs is rejected before anything is sent."""
     with pytest.raises(ConfigurationError, match=r"takes a number, not (True|False)"):
         await ask(**options)
     assert server.requests == []

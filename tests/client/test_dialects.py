@@ -1,4 +1,4 @@
-"""The chat API is the same on the four servers that the simulator plays, and their refusals come out as the same errors."""
+"""The chat API is the same on the four servers that the simulator plays, and their rejections come out as the same errors."""
 
 import json
 import warnings
@@ -139,7 +139,7 @@ async def test_the_events_of_a_stream(client: AsyncClient, simulator: Simulator)
 
 @both
 async def test_unknown_fields(client: AsyncClient, simulator: Simulator, streamed: bool) -> None:
-    """Dynamo refuses a field that it does not know and names it; the others ignore it."""
+    """Dynamo rejects a field that it does not know and names it; the others ignore it."""
     if dialect(simulator) == "dynamo":
         with pytest.raises(BadRequestError, match=r"Unsupported parameter\(s\): `bar`, `foo`") as caught:
             await ask(client, streamed, extra_body={"foo": 1, "bar": 2})
@@ -149,7 +149,7 @@ async def test_unknown_fields(client: AsyncClient, simulator: Simulator, streame
 
 
 async def test_unknown_roles(client: AsyncClient, simulator: Simulator) -> None:
-    """Dynamo refuses a role that it does not know; for the others that is the template's business."""
+    """Dynamo rejects a role that it does not know; for the others that is the template's business."""
     messages = [("user", PARIS), ("wizard", "x"), ("user", PARIS)]
     if dialect(simulator) == "dynamo":
         with pytest.raises(BadRequestError, match="unknown variant `wizard`"):

@@ -51,7 +51,7 @@ def embed(request: Request) -> bytes:
 
 
 def refusing(*bad: str, status: int = 400, words: str = "bad text", most: int = 10**6) -> Callable[[Request], Any]:
-    """A server that refuses requests with these texts in them, or with more than `most` texts."""
+    """A server that rejects requests with these texts in them, or with more than `most` texts."""
 
     def script(request: Request) -> Any:
         sent = request.json["input"]
@@ -193,7 +193,7 @@ async def test_an_endless_source_is_taken_from_as_batches_are_handed_out(
 async def test_large_vectors_make_the_window_smaller(
     server: FaultServer, client: AsyncClient, monkeypatch: pytest.MonkeyPatch, concurrency: int | None, most: int
 ) -> None:
-    """What is under way or waits is bounded in bytes, too; a concurrency that was asked for is kept nevertheless."""
+    """What is in flight or waits is bounded in bytes, too; a concurrency that was asked for is kept nevertheless."""
     monkeypatch.setattr("nimclient._resources.embed_stream.WINDOW_BYTES", 64)
     monkeypatch.setattr("nimclient._resources.embed_stream.WINDOW_SLICES", 2)
     server.script(embed)
@@ -403,7 +403,7 @@ async def test_embed_documents_names_the_text(server: FaultServer, client: Async
 
 @pytest.mark.parametrize("script", [error(500, "crash"), [Close()]], ids=["500", "lost"])
 async def test_a_text_that_breaks_the_server(server: FaultServer, make_client: MakeClient, script: Any) -> None:
-    """Collected, a 500 or a lost connection of one text is isolated like a refusal; with "raise" it is raised at once."""
+    """Collected, a 500 or a lost connection of one text is isolated like a rejection; with "raise" it is raised at once."""
     client = make_client(retry=RetryPolicy(attempts=1))
     server.script(lambda r: script if "5" in r.json["input"] else embed(r))
     (batch,) = await read(client.embeddings.embed_stream(texts(16), on_error="collect"))
@@ -581,7 +581,7 @@ async def test_many_bad_texts_among_good_ones_do_not_end_it(server: FaultServer,
 
 
 async def test_a_refusal_for_capacity_is_nobodys_fault(server: FaultServer, make_client: MakeClient) -> None:
-    """When its patience is spent the stream ends with the refusal; no text is called bad."""
+    """When its patience is spent the stream ends with the rejection; no text is called bad."""
     client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01, max_delay=0.02, patience=0.05))
     server.script(error(429, "busy"))
     with pytest.raises(RateLimitError) as caught:
@@ -633,7 +633,7 @@ async def test_vectors_of_another_model_are_told_once(server: FaultServer, make_
 
 @pytest.mark.parametrize("words", ["Payload Too Large", "too many inputs", "no"])
 async def test_a_limit_without_a_number_is_learned_too(server: FaultServer, client: AsyncClient, words: str) -> None:
-    """A slice that is refused although each text is fine is halved; later ones are sent in the size that was taken."""
+    """A slice that is rejected although each text is fine is halved; later ones are sent in the size that was taken."""
     status = 413 if words.startswith("Payload") else 400
     server.script(lambda r: error(status, words) if len(r.json["input"]) > 40 else embed(r))
     batches = await read(client.embeddings.embed_stream(map(str, range(100, 740)), concurrency=1, on_error="collect"))
@@ -658,7 +658,7 @@ async def test_a_text_that_the_hosted_gateway_would_refuse(server: FaultServer, 
 
 
 async def test_base64_is_refused_once_by_each_slice_under_way(server: FaultServer, client: AsyncClient) -> None:
-    """While one slice learns that base64 is refused, the others pay at most once; those that come later do not pay."""
+    """While one slice learns that base64 is rejected, the others pay at most once; those that come later do not pay."""
 
     def script(request: Request) -> Any:
         if "encoding_format" in request.json:
@@ -727,7 +727,7 @@ async def test_too_long_a_text(client: AsyncClient, server: FaultServer) -> None
 
 @pytest.mark.parametrize("dialect", ["nim", "vllm", "dynamo", "hosted"])
 async def test_every_dialects_refusals(dialect: Any) -> None:
-    """On each kind of server a text that is too long fails alone, by its own words, and a wrong model ends the stream."""
+    """With each server type a text that is too long fails alone, by its own words, and a wrong model ends the stream."""
     long = "word " * 9000
     source = [long if n == 70 else f"text {n}" for n in range(100)]
     retry = RetryPolicy(attempts=1)
@@ -753,7 +753,7 @@ async def test_every_dialects_refusals(dialect: Any) -> None:
 
 @pytest.mark.real_time
 async def test_progress(server: FaultServer, make_client: MakeClient) -> None:
-    """on_progress is told after each slice: counts that grow, what failed, refusals apart from retries, latencies."""
+    """on_progress is notified after each slice: counts that grow, what failed, throttles apart from retries, latencies."""
     client = make_client(retry=RetryPolicy(attempts=2, first_delay=0.01, max_delay=0.02))
     server.script(error(429), error(500), lambda r: [Pause(0.1 * ("15" in r.json["input"])), refusing("3")(r)])
     seen: list[Progress] = []
@@ -810,7 +810,7 @@ async def test_a_listener_that_raises_ends_the_stream(server: FaultServer, clien
 
 
 def troubled(seed: int) -> Callable[[Request], Any]:
-    """A server that shuffles its answers, limits batches, refuses and mangles some texts, and has moods, which pass."""
+    """A server that shuffles its answers, limits batches, rejects and mangles some texts, and has moods, which pass."""
     chance = random.Random(seed)
     most = chance.choice([3, 7, 16, 10**6])
     seen: set[bytes] = set()

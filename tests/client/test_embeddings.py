@@ -141,7 +141,7 @@ async def test_a_listener_that_raises_ends_the_call(server: FaultServer, client:
 
 
 async def test_the_first_error_ends_the_call(server: FaultServer, client: AsyncClient) -> None:
-    """A text that is refused cancels the other slices; the error has its index and what was finished."""
+    """A text that is rejected cancels the other slices; the error has its index and what was finished."""
 
     def script(request: Request) -> Any:
         first = int(request.json["input"][0])
@@ -237,7 +237,7 @@ async def test_refusals_for_capacity_spend_no_attempt(
 
 
 async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeClient) -> None:
-    """Without a number the limit of a server that refuses is found after some refusals, which spend no attempt."""
+    """Without a number the limit of a server that throttles is found after some throttles, which spend no attempt."""
     now = refused = 0
 
     def script(request: Request) -> Any:
@@ -265,7 +265,7 @@ async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeCl
 
 
 async def test_a_refused_connection_waits_at_the_gate(server: FaultServer, make_client: MakeClient) -> None:
-    """While nobody listens slices wait; other failures spend attempts as ever."""
+    """While connections are refused slices wait; other failures spend attempts."""
     client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01, max_delay=0.02))
     server.script(reply)
     port = server.port
@@ -290,7 +290,7 @@ async def test_one_refusal_holds_up_all_slices(server: FaultServer, make_client:
 
 
 async def test_patience_ends(server: FaultServer, make_client: MakeClient) -> None:
-    """A slice that has waited for `patience` seconds in all raises the refusal with its index."""
+    """A slice that has waited for `patience` seconds in all raises the throttling error with its index."""
     client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.02, max_delay=0.02, patience=0.1))
     server.script(error(503, "busy"))
     with takes(0.1), pytest.raises(ServiceUnavailableError, match="busy") as caught:
@@ -308,7 +308,7 @@ async def test_a_wish_above_the_limit_ends_patience(server: FaultServer, client:
 
 
 async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer, make_client: MakeClient) -> None:
-    """A slice whose wait would pass its deadline ends at once, the refused one and those behind it."""
+    """A slice whose wait would pass its deadline ends at once, the throttled one and those behind it."""
     client = make_client(limits=Limits(concurrency=1))
 
     def script(request: Request) -> Any:

@@ -209,7 +209,7 @@ async def test_no_model_id_leads_to_another_path(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["../../../v1/admin?x=", "a/b", "..", "a b", ""])
 async def test_no_asset_id_leads_to_another_path(name: str) -> None:
-    """An id of an asset that is none is refused, from the caller and from the platform alike."""
+    """An id of an asset that is none is rejected, from the caller and from the platform alike."""
     transport = FakeTransport([])
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
     with pytest.raises(ConfigurationError, match="which is not an asset id"):

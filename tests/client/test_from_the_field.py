@@ -176,7 +176,7 @@ def sent_arguments(transport: FakeTransport) -> list[Any]:
     ],
 )
 async def test_unusable_arguments_in_a_saved_history(arguments: Any, sent: Any) -> None:
-    """Messages as dicts and a store that holds them: what every server would refuse goes as `{}`, the rest as it is."""
+    """Messages as dicts and a store that holds them: what every server would reject goes as `{}`, the rest as it is."""
     messages = asked(arguments)
     before = copy.deepcopy(messages)
     answers = FakeTransport([chat_body(), chat_body(), [{"choices": [{"delta": {"content": "a"}}]}]])
@@ -340,7 +340,7 @@ def repeated(request: Request) -> list[Any]:
     ids=["407", "repeated", "repeated in words"],
 )
 async def test_the_password_of_a_proxy_is_in_no_traceback(server: FaultServer, scheme: str, script: Any) -> None:
-    """A proxy that refuses it, or repeats it: neither the error nor what it is chained to has it."""
+    """A proxy that rejects it, or repeats it: neither the error nor what it is chained to has it."""
     server.script(script)
     proxy = f"http://user:{PASSWORD}@127.0.0.1:{server.port}"
     async with AsyncClient(KEY, f"{scheme}://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:

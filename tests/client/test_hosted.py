@@ -1,4 +1,4 @@
-"""The hosted platform as a client meets it, played by the simulator: waiting, results elsewhere, refusals, uploads."""
+"""The hosted platform as a client meets it, played by the simulator: waiting, results elsewhere, rejections, uploads."""
 
 import asyncio
 import io
@@ -112,7 +112,7 @@ async def test_work_that_takes_longer_than_its_window() -> None:
 
 
 async def test_202_for_ever(hosted: Opened) -> None:
-    """The limit ends it, with the id; the platform is told nothing more."""
+    """The limit ends it, with the id; the platform gets no further request."""
     simulator, client = await hosted("stuck")
     with pytest.raises(RequestTimeoutError) as caught:
         await client.chat.create("hi", timeout=0.3)
@@ -202,7 +202,7 @@ def test_waiting_without_await() -> None:
 async def test_how_the_platform_refuses(
     hosted: Opened, fault: str, kind: type[Any], words: str, requests: int, how: str
 ) -> None:
-    """Each refusal has its class, its words and its number of attempts, and carries the id of the request."""
+    """Each rejection has its class, its words and its number of attempts, and carries the id of the request."""
     simulator, client = await hosted(fault)
     with pytest.raises(kind, match=words) as caught:
         if how == "plain":
@@ -223,7 +223,7 @@ async def test_a_busy_platform_is_waited_for(hosted: Opened) -> None:
 
 
 async def test_a_batch_waits_for_a_busy_platform(hosted: Opened) -> None:
-    """In a batch a refusal for capacity spends no attempt."""
+    """In a batch throttling spends no attempt."""
     _, client = await hosted("busy=8")
     assert all(reply.text for reply in await client.chat.batch(["a", "b", "c"], concurrency=2))
 
@@ -360,7 +360,7 @@ async def test_an_upload_to_a_place_that_may_not_be_used(server: FaultServer) ->
 
 
 async def test_an_upload_that_fails(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
-    """A PUT is repeated; a refusal by the store is no matter of the key, and shows no signature."""
+    """A PUT is repeated; a rejection by the store is no matter of the key, and shows no signature."""
     made = answer({"assetId": "a", "uploadUrl": f"{server.url}/put?signature=abc", "contentType": "image/png"})
     server.script(made, path="/v2/nvcf/assets")
     server.script([Close()], http(b"", 200), path="/v1/put?signature=abc")
@@ -537,7 +537,7 @@ async def test_assets_are_deleted_after_a_failure(hosted: Opened, fault: str) ->
 
 
 async def test_assets_are_deleted_after_a_cancellation() -> None:
-    """Also where the caller gives up."""
+    """Also where the caller cancels."""
     messages = question(Image(LARGE))
     async with (
         Simulator(dialect="hosted", ttft=30) as simulator,

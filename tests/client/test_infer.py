@@ -220,7 +220,7 @@ async def test_assets_that_cannot_be_named(
 
 
 async def test_extra_body_and_unknown_options(server: FaultServer, client: AsyncClient) -> None:
-    """extra_body is merged last into an object; a name that nobody knows is a TypeError."""
+    """extra_body is merged last into an object; an unknown name is a TypeError."""
     server.script(answer({}))
     body = {"a": 1}
     await client.infer("/x", body, extra_body={"b": 2})
@@ -417,7 +417,7 @@ async def test_events_and_bodies_that_are_too_large(server: FaultServer, make_cl
 
 
 async def test_closing_a_stream(server: FaultServer, make_client: MakeClient) -> None:
-    """From another task the reader is told; the end of the block, cancellation and the client's end close it, too."""
+    """From another task the reader is notified; the end of the block, cancellation and the client's end close it, too."""
     client = make_client()
     server.script([OPEN, Stall()])
     stream = await client.request("POST", "/x", stream=True)

@@ -218,7 +218,7 @@ async def test_the_key_is_never_shown(
 
 @pytest.mark.parametrize("key", ["x", "EMPTY", "token"])
 async def test_a_stand_in_for_a_key_garbles_no_error(server: FaultServer, make_client: MakeClient, key: str) -> None:
-    """A short key that nobody checks is no secret: the words of an error stay readable."""
+    """A short key that is not checked is no secret: the words of an error stay readable."""
     server.script(error(400, "maximum context length is 5 tokens, EMPTY"))
     with pytest.raises(ContextLengthError, match="maximum context length is 5 tokens, EMPTY"):
         await make_client(api_key=key).chat.create("hi")

@@ -94,7 +94,7 @@ async def test_an_id_is_quoted(server: FaultServer, client: AsyncClient) -> None
 
 @pytest.mark.parametrize("id", ["", None, 5])
 async def test_ids_that_are_none(server: FaultServer, client: AsyncClient, id: Any) -> None:
-    """What is no id is refused before anything is asked."""
+    """What is no id is rejected before anything is asked."""
     with pytest.raises(ConfigurationError, match="id must be a model id"):
         await client.models.get(id)
     assert server.requests == []

@@ -98,7 +98,7 @@ async def test_the_schema_goes_as_response_format(client: AsyncClient, server: F
 async def test_a_form_that_is_refused_is_followed_by_the_next_and_remembered(
     client: AsyncClient, server: FaultServer, refusals: int
 ) -> None:
-    """One request for each form that is refused, and none for it from then on."""
+    """One request for each form that is rejected, and none for it from then on."""
     names = ["response_format", "guided_json", "nvext", "structured_outputs"]
     server.script(*[error(400, "not supported", param=name) for name in names[:refusals]], GOOD)
     assert (await client.chat.parse("where?", City)).value == City("Ulm")
@@ -109,7 +109,7 @@ async def test_a_form_that_is_refused_is_followed_by_the_next_and_remembered(
 
 
 async def test_memory_is_per_endpoint_and_model(make_client: Any, server: FaultServer) -> None:
-    """What one model's endpoint refuses is tried at another's."""
+    """What one model's endpoint rejects is tried at another's."""
     client = make_client()
     server.script(error(422, "response_format: Extra inputs are not permitted"), GOOD)
     for model in ("a", "a", "b"):
@@ -165,7 +165,7 @@ async def test_a_timeout_leads_to_no_other_form(client: AsyncClient, server: Fau
 
 @pytest.mark.parametrize("via", FORMS)
 async def test_via_names_one_form(client: AsyncClient, server: FaultServer, via: Any) -> None:
-    """It is used alone, whatever is remembered; a refusal is raised."""
+    """It is used alone, whatever is remembered; a rejection is raised."""
     server.script(GOOD, error(400, "response_format guided_json nvext structured_outputs"))
     assert (await client.chat.parse("where?", City, via=via)).value == City("Ulm")
     with pytest.raises(BadRequestError):

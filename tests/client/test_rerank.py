@@ -1,4 +1,4 @@
-"""client.rerank on every kind of server: which form it takes is found out once, and what comes back is the same record."""
+"""client.rerank on every server type: which form it takes is detected once, and what comes back is the same record."""
 
 import warnings
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def paths(sim: Simulator) -> list[str]:
     ],
 )
 async def test_every_kind_of_server(dialect: str, route: str, tried: list[str], measure: str) -> None:
-    """The form is found out by the first call and remembered; ranks, documents and the best n are the same everywhere."""
+    """The form is detected by the first call and remembered; ranks, documents and the best n are the same everywhere."""
     async with Simulator(dialect=dialect) as sim, AsyncClient("nvapi-a-key", sim.base_url, model=MODEL) as client:
         ranking = await client.rerank("csv files", DOCUMENTS)
         assert ranking.results[0].document == DOCUMENTS[1]
@@ -119,7 +119,7 @@ async def test_no_route_at_all(server: FaultServer, client: AsyncClient) -> None
 async def test_other_refusals_end_the_search(
     server: FaultServer, client: AsyncClient, refusal: bytes, kind: type[Exception]
 ) -> None:
-    """A refused key or model is no missing route."""
+    """A rejected key or model is no missing route."""
     server.script(refusal)
     with pytest.raises(kind):
         await client.rerank("q", ["a", "b"])

@@ -1,4 +1,4 @@
-"""chat.run_tools: the conversation it leads, errors on the way, calls side by side, and its ends."""
+"""chat.run_tools: the conversation it leads, errors on the way, concurrent calls, and its ends."""
 
 import asyncio
 import json
@@ -194,7 +194,7 @@ async def test_cancellation_passes_through(client: AsyncClient, server: FaultSer
 
 
 async def test_it_ends_after_max_rounds_with_the_transcript(client: AsyncClient, server: FaultServer) -> None:
-    """The last answer's calls are not run: nobody would hear of them."""
+    """The last answer's calls are not run: their results would be lost."""
     ran = []
 
     def again(n: int = 0) -> int:

@@ -87,7 +87,7 @@ async def test_a_nim_without_metadata(server: FaultServer, client: AsyncClient) 
 
 
 async def test_a_refusal_is_no_missing_route(server: FaultServer, client: AsyncClient) -> None:
-    """A key that is refused is not taken for a server without the route."""
+    """A key that is rejected is not taken for a server without the route."""
     server.script(error(401))
     with pytest.raises(AuthenticationError):
         await client.metadata()
@@ -203,14 +203,14 @@ async def test_what_else_is_missing_is_made_up_for(server: FaultServer, client: 
     ],
 )
 async def test_bad_input(client: AsyncClient, server: FaultServer, call: Any, error_: Any, words: str) -> None:
-    """What cannot be sent is refused before anything is."""
+    """What cannot be sent is rejected before anything is."""
     with pytest.raises(error_, match=words):
         await call(client)
     assert server.requests == []
 
 
 def test_the_blocking_client_has_them_too(nim_simulator_url: str) -> None:
-    """Client has the same methods, and knows what kind of server it talks to."""
+    """Client has the same methods, and knows which server type it talks to."""
     with Client(base_url=nim_simulator_url) as client:
         assert client.dialect is None
         assert client.metadata().version == "2.1.4"

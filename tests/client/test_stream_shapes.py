@@ -377,7 +377,7 @@ async def test_a_json_answer_in_many_reads(server: FaultServer, client: AsyncCli
 
 
 async def test_a_json_answer_after_stream_was_refused(server: FaultServer, client: AsyncClient) -> None:
-    """A server that refuses `stream` is asked without it, and its plain answer is read as a stream."""
+    """A server that rejects `stream` is asked without it, and its plain answer is read as a stream."""
     server.script(answer({"error": {"message": "stream: unknown field", "param": "stream"}}, 400), chat())
     assert (await client.chat.stream("hi").final()).text == "Hello"
     assert [request.json.get("stream") for request in server.requests] == [True, None]
@@ -464,7 +464,7 @@ async def test_the_first_bytes_tell_a_stream(server: FaultServer, client: AsyncC
 
 
 async def test_a_fault_in_a_stream_for_a_plain_call(server: FaultServer, client: AsyncClient) -> None:
-    """An error event is raised with the text before it; one that says 429 is tried again like a refusal."""
+    """An error event is raised with the text before it; one that says 429 is tried again like a rejection."""
     server.script(stream(ROLE, token("a"), b"event: error\n: boom\n\n"))
     with pytest.raises(StreamFaultError, match="boom") as caught:
         await client.chat.create("hi")

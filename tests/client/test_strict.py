@@ -1,4 +1,4 @@
-"""What a server that is known to be vLLM ignores in silence is said once, and refused by a strict client."""
+"""What a server that is known to be vLLM ignores silently is said once, and rejected by a strict client."""
 
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -62,7 +62,7 @@ async def test_the_list_of_models_tells(vllm: Simulator, make_client: MakeClient
 
 @every_call
 async def test_a_strict_client(vllm: Simulator, make_client: MakeClient, call: Any) -> None:
-    """Known beforehand, it is refused before anything is sent; else with the first answer."""
+    """Known beforehand, it is rejected before anything is sent; else with the first answer."""
     with pytest.raises(ConfigurationError, match="ignores input_type"):
         await call(make_client(vllm.base_url, model=MODEL, dialect="vllm", strict=True))
     assert vllm.requests == ()

@@ -104,7 +104,7 @@ async def completions(client: AsyncClient, folder: Path) -> Any:
 
 
 async def tools(client: AsyncClient, folder: Path) -> Any:
-    """Two rounds, the tools of the first one side by side: a coroutine function and a plain one, in a thread."""
+    """Two rounds, the tools of the first one concurrently: a coroutine function and a plain one, in a thread."""
 
     async def look(at: str) -> str:
         await asyncio.sleep(0.001)
@@ -179,7 +179,7 @@ def good(server: FaultServer) -> None:
 
 
 def busy_at_first(server: FaultServer) -> None:
-    """A refusal for capacity: the slices wait at their gate."""
+    """Throttling: the slices wait at their gate."""
     server.script(error(429, "busy", "Retry-After: 0.003"), reply)
 
 
@@ -390,7 +390,7 @@ async def test_the_same_invariants_after_an_error(
 
 
 async def test_the_harness_finds_what_is_left_behind(server: FaultServer, make_client: MakeClient) -> None:
-    """The checker is no rubber stamp: a slot that is kept, a task that goes on, a key in a log are found."""
+    """The checker is no rubber stamp: a slot that is kept, a task that continues, a key in a log are found."""
     client = make_client(api_key=CANARY, limits=Limits(concurrency=SLOTS))
     server.script(reply)
     async with Invariants(server, slots=SLOTS) as all_hold:

@@ -188,7 +188,7 @@ async def test_our_time_limit_within_the_callers(server: FaultServer, client: As
 
 
 async def test_the_server_notices_a_cancelled_call(server: FaultServer, client: AsyncClient) -> None:
-    """Cancelling closes the connection at once: generation does not go on for nobody."""
+    """Cancelling closes the connection at once: generation does not continue without a reader."""
     server.script([head() + chunk(token("a")), Stall()])
     task = asyncio.create_task(create(client))
     await asyncio.sleep(0.02)

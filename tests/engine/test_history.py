@@ -1,4 +1,4 @@
-"""What is told of the attempts of a call: the history of its error, on_attempt, one line of the log."""
+"""What is reported of the attempts of a call: the history of its error, on_attempt, one line of the log."""
 
 import logging
 import pickle

@@ -164,7 +164,7 @@ def test_latency_is_smoothed_and_forgotten() -> None:
 
 
 def test_an_errors_speed_is_no_latency() -> None:
-    """A replica that refuses a bad request at once is not the fastest for that."""
+    """A replica that rejects a bad request at once is not the fastest for that."""
     books = Books()
     books.at(0, None, seconds=0.2)
     books.at(0, NotFoundError("no", status=404), seconds=0.0)
@@ -226,7 +226,7 @@ def test_one_request_probes() -> None:
 
 
 def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
-    """A probe whose caller gives up is followed by the next one."""
+    """A probe whose caller cancels is followed by the next one."""
     books = Books()
     books.at(0, REFUSED)
     books.clock.now += FIRST_EJECTION
@@ -266,7 +266,7 @@ def test_what_was_under_way_does_not_count_again() -> None:
 
 
 def test_a_late_success_ends_an_ejection() -> None:
-    """A request that was under way and succeeds shows that the replica works."""
+    """A request that was in flight and succeeds shows that the replica works."""
     books = Books()
     late = [books.take(), books.take()]
     books.at(0, REFUSED)
@@ -302,7 +302,7 @@ def test_a_refusal_for_capacity_passes_over() -> None:
 
 
 def test_pauses_double() -> None:
-    """Without a Retry-After the pause doubles with each burst of refusals; a success after it starts over."""
+    """Without a Retry-After the pause doubles with each burst of throttles; a success after it starts over."""
     books = Books()
     member = books.members[0]
     lengths = []
@@ -320,7 +320,7 @@ def test_pauses_double() -> None:
 
 
 def test_a_replica_that_loads_is_not_probed_by_every_call() -> None:
-    """A probe that is refused for capacity ends the ejection and begins a pause."""
+    """A probe that is throttled ends the ejection and begins a pause."""
     books = Books()
     books.at(0, REFUSED)
     books.clock.now += FIRST_EJECTION
@@ -360,7 +360,7 @@ def test_no_retry_goes_to_a_replica_that_is_out() -> None:
 
 
 def test_a_stream_is_outstanding_until_it_ends() -> None:
-    """Opening a stream is measured; after that it is outstanding until `end`, or until nobody has it any more."""
+    """Opening a stream is measured; after that it is outstanding until `end`, or until it is garbage-collected."""
     books = Books(1)
     member = books.members[0]
     stream = books.take(stream=True)
@@ -397,7 +397,7 @@ def test_one_server_alone() -> None:
 class World:
     """Replicas with a service time and, if they queue, a number of slots; callers that send one request after the other.
 
-    `dies` is when the last replica begins to refuse connections, breaking what it has under way.
+    `dies` is when the last replica begins to refuse connections, breaking what it has in flight.
     """
 
     services: Sequence[Callable[[random.Random], float]]

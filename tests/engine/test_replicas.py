@@ -78,7 +78,7 @@ async def test_what_a_client_tells_of_its_replicas(make_client: MakeClient) -> N
 
 
 async def test_a_retry_goes_to_another_replica_at_once(make_client: MakeClient) -> None:
-    """5xx, a refusal and a broken connection are repeated at the other replica, without a delay."""
+    """5xx, throttling and a broken connection are repeated at the other replica, without a delay."""
     for script in (error(500), error(503), error(429), error(429, "later", "Retry-After: 10800"), [Close()]):
         async with FaultServer() as bad, FaultServer() as good:
             bad.script(script)
@@ -128,7 +128,7 @@ async def test_attempts_are_counted_over_all_replicas(make_client: MakeClient) -
 
 
 async def test_a_refusal_everywhere_waits(make_client: MakeClient) -> None:
-    """A call that every replica refuses waits like with one, and tries all of them again."""
+    """A call that every replica throttles waits like with one, and tries all of them again."""
     async with FaultServer() as one, FaultServer() as two:
         for server in (one, two):
             server.script(error(429), chat())
@@ -139,7 +139,7 @@ async def test_a_refusal_everywhere_waits(make_client: MakeClient) -> None:
 
 
 async def test_a_refusal_everywhere_for_good(make_client: MakeClient) -> None:
-    """With every replica refusing, the attempts of the policy are what is waited for."""
+    """With every replica throttling, the attempts of the policy are what is waited for."""
     async with FaultServer() as one, FaultServer() as two:
         for server in (one, two):
             server.script(error(429))
@@ -171,7 +171,7 @@ async def test_all_dead(make_client: MakeClient) -> None:
 
 
 async def test_one_dies_in_mid_run(make_client: MakeClient) -> None:
-    """Calls that are under way at a replica when it dies are repeated elsewhere: none fails."""
+    """Calls that are in flight at a replica when it dies are repeated elsewhere: none fails."""
     async with FaultServer() as good:
         dying = FaultServer()
         await dying.start()
@@ -253,7 +253,7 @@ async def test_the_key_goes_to_every_replica(
 
 @pytest.mark.real_time
 async def test_each_replica_is_learned_by_itself(make_client: MakeClient) -> None:
-    """A field of ours that one replica refuses is still sent to the other."""
+    """A field of ours that one replica rejects is still sent to the other."""
     async with FaultServer() as old, FaultServer() as new:
 
         def choosy(request: Any) -> bytes:
@@ -297,7 +297,7 @@ async def test_copies_share_what_is_known(pair: tuple[FaultServer, FaultServer],
 
 
 def test_a_forked_child_begins_anew() -> None:
-    """What a parent has under way is not outstanding in a forked child."""
+    """What a parent has in flight is not outstanding in a forked child."""
     with ServerThread() as one, ServerThread() as two, Client(base_url=urls([one, two]), model="m") as client:
         known = shared_state(client).replicas
         lease = known.routing("chat", stream=False, may_probe=True).acquire()
@@ -393,7 +393,7 @@ async def test_routes_at_the_root_go_to_replicas_too(
 
 
 async def test_the_kind_of_any_replica_is_that_of_all(make_client: MakeClient) -> None:
-    """What one replica's answers show of the kind of server holds for the client."""
+    """What one replica's answers show of the server type holds for the client."""
     async with FaultServer() as server:
         server.script(answer({"object": "list", "data": [{"id": "m", "owned_by": "vllm"}]}))
         client = make_client([await closed_port(), server.url], retry=PATIENT)
@@ -445,7 +445,7 @@ async def test_a_simulator_is_killed_in_mid_run(make_client: MakeClient, kind: s
 async def test_a_busy_replica_does_not_hold_up_many(
     pair: tuple[FaultServer, FaultServer], make_client: MakeClient
 ) -> None:
-    """Slices that one replica refuses go to the other at once: nobody waits, and the busy one is left alone for a while."""
+    """Slices that one replica throttles go to the other at once: nothing waits, and the busy one is avoided for a while."""
 
     def embed(request: Any) -> bytes:
         return answer(embedded(request.json["input"]))
@@ -462,7 +462,7 @@ async def test_a_busy_replica_does_not_hold_up_many(
 async def test_many_wait_when_every_replica_refuses(
     pair: tuple[FaultServer, FaultServer], make_client: MakeClient
 ) -> None:
-    """With all replicas refusing, slices wait at the gate and spend no attempt; then they go on."""
+    """With all replicas throttling, slices wait at the gate and spend no attempt; then they continue."""
     refusing = 30
 
     def embed(request: Any) -> bytes:

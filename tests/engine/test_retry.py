@@ -104,7 +104,7 @@ async def test_more_attempts(server: FaultServer, make_client: MakeClient, attem
 
 
 async def test_a_mix_of_failures(server: FaultServer, make_client: MakeClient) -> None:
-    """Refusals and unknown outcomes are counted apart: generation is repeated once after an unknown one."""
+    """Rejections and unknown outcomes are counted apart: generation is repeated once after an unknown one."""
     client = make_client(retry=RetryPolicy(attempts=10, first_delay=0.001))
     server.script(error(503, "busy", "Connection: close"), [Close()], error(429), error(500))
     with pytest.raises(ServerError) as caught:
@@ -336,7 +336,7 @@ async def test_on_attempt_is_told_of_every_attempt(server: FaultServer, make_cli
 async def test_a_listener_that_raises_does_no_harm(
     server: FaultServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception in on_attempt is logged and the call goes on."""
+    """An exception in on_attempt is logged and the call continues."""
 
     def listen(event: AttemptEvent) -> None:
         raise ZeroDivisionError
@@ -390,14 +390,14 @@ async def test_a_field_of_ours_is_dropped_once_and_for_all(
 
 
 async def test_dropping_a_field_spends_no_attempt(server: FaultServer, make_client: MakeClient) -> None:
-    """Even a single attempt is enough to find out that a server refuses a field of ours."""
+    """Even a single attempt is enough to detect that a server rejects a field of ours."""
     server.script(refuses("encoding_format"))
     await make_client(retry=ONCE).embeddings.create(["1"])
     assert len(server.requests) == 2
 
 
 async def test_what_was_learned_belongs_to_model_and_endpoint(server: FaultServer, client: AsyncClient) -> None:
-    """Another model at the same server is asked anew."""
+    """Another model at the same server is asked again."""
     server.script(refuses("encoding_format"))
     await client.embeddings.create(["1"])
     await client.embeddings.create(["1"], model="other")
@@ -405,7 +405,7 @@ async def test_what_was_learned_belongs_to_model_and_endpoint(server: FaultServe
 
 
 async def test_input_type_of_embed_query_is_dropped(server: FaultServer, client: AsyncClient) -> None:
-    """embed_query and embed_documents leave input_type out for a server that refuses it."""
+    """embed_query and embed_documents leave input_type out for a server that rejects it."""
     server.script(refuses("input_type"))
     await client.embeddings.embed_query("1")
     await client.embeddings.embed_documents(["1"])
@@ -413,7 +413,7 @@ async def test_input_type_of_embed_query_is_dropped(server: FaultServer, client:
 
 
 async def test_what_the_caller_set_is_never_dropped(server: FaultServer, client: AsyncClient) -> None:
-    """A field that the caller asked for stays: the refusal is the caller's."""
+    """A field that the caller asked for stays: the rejection is the caller's."""
     server.script(refuses("input_type"))
     with pytest.raises(BadRequestError, match="input_type"):
         await client.embeddings.create(["1"], input_type="query")
@@ -444,7 +444,7 @@ async def test_a_refusal_that_names_nothing_of_ours(server: FaultServer, client:
 
 
 async def test_a_retry_after_a_refused_connection(make_client: MakeClient) -> None:
-    """A refused connection is a refusal for capacity: it is tried again as the policy says."""
+    """A refused connection is retried by the policy."""
     with pytest.raises(ConnectError) as caught:
         await make_client("http://127.0.0.1:1", retry=RetryPolicy(attempts=4, first_delay=0)).chat.create("hi")
     assert caught.value.attempts == 4

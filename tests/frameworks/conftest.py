@@ -33,7 +33,7 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture
 def environment(simulator: Simulator) -> dict[str, str]:
-    """What the examples are told: where the server is, and that a forgotten resource is worth a word."""
+    """The environment of the examples: the server's address, and warnings for resources that are not closed."""
     return {"NVIDIA_BASE_URL": simulator.base_url, "PYTHONWARNINGS": "default::ResourceWarning"}
 
 

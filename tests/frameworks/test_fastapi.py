@@ -147,7 +147,7 @@ def test_a_caller_who_hangs_up(service: str, simulator: Simulator) -> None:
 
 
 def test_an_error_before_the_first_token_has_a_status(service: str, simulator: Simulator) -> None:
-    """A question that the client refuses is no broken stream but an answer with a status."""
+    """A question that the client rejects is no broken stream but an answer with a status."""
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(f"{service}chat?question=")
     assert caught.value.code == 502

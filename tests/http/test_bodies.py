@@ -1,4 +1,4 @@
-"""Plain bodies: cut, malformed, compressed, too large, no JSON, and those of refusals."""
+"""Plain bodies: cut, malformed, compressed, too large, no JSON, and those of rejections."""
 
 import gzip
 import json
@@ -80,7 +80,7 @@ async def test_a_malformed_body_is_a_protocol_error(server: FaultServer, client:
 
 
 async def test_a_malformed_chunk_in_the_middle_does_not_hang(server: FaultServer, client: AsyncClient) -> None:
-    """A broken chunk size in a body under way is told to its reader at once."""
+    """A broken chunk size in a body in flight is reported to its reader at once."""
     server.script([JSON + chunk(BODY), Pause(0.02), b"zz\r\n", Stall()])
     with takes(0.045), pytest.raises(ProtocolError, match="malformed"):
         await client.chat.create("hi")
@@ -177,7 +177,7 @@ async def test_no_cap(server: FaultServer, make_client: MakeClient) -> None:
 
 
 async def test_a_body_that_stalls(server: FaultServer, make_client: MakeClient) -> None:
-    """A plain body that stops arriving is given up after the idle limit; one that goes on is not."""
+    """A plain body that stops arriving is given up after the idle limit; one that continues is not."""
     client = make_client(timeouts=Timeouts(idle=0.1))
     server.script([http(BODY)[:-5], Stall()])
     with pytest.raises(RequestTimeoutError) as caught:
@@ -369,7 +369,7 @@ async def test_a_slow_error_body_is_not_waited_for(
 
 
 async def test_an_error_body_in_full_gives_the_connection_back(server: FaultServer, client: AsyncClient) -> None:
-    """A refusal that was read to its end leaves its connection in the pool."""
+    """A rejection that was read to its end leaves its connection in the pool."""
     server.script(error(400), chat())
     with pytest.raises(APIStatusError):
         await client.chat.create("hi")

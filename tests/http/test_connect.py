@@ -62,7 +62,7 @@ def full_backlog() -> Iterator[int]:
 
 
 async def test_a_refused_connection(make_client: MakeClient, free_port: int) -> None:
-    """Nobody listening is ConnectError of kind refused, tried as often as the policy allows."""
+    """A port without a listening server is ConnectError of kind refused, tried as often as the policy allows."""
     client = make_client(f"http://127.0.0.1:{free_port}")
     with pytest.raises(ConnectError, match="refused the connection") as caught:
         await client.chat.create("hi")
@@ -266,7 +266,7 @@ async def test_a_server_of_an_unknown_authority(
 
 
 async def test_a_certificate_for_another_host(authority: trustme.CA, make_client: MakeClient, ca_file: str) -> None:
-    """A certificate that names another host is refused."""
+    """A certificate that names another host is rejected."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("example.org").configure_cert(context)
     async with FaultServer(ssl=context) as server:
@@ -458,7 +458,7 @@ async def test_a_proxy_that_refuses_the_connection(make_client: MakeClient, free
 
 @pytest.mark.parametrize("status", [407, 502])
 async def test_a_proxy_that_refuses_to_tunnel(server: FaultServer, make_client: MakeClient, status: int) -> None:
-    """A proxy's refusal of CONNECT is ConnectError of kind proxy; the key does not go to the proxy."""
+    """A proxy's rejection of CONNECT is ConnectError of kind proxy; the key does not go to the proxy."""
     server.script(http(b"", status))
     client = make_client("https://nim.test", api_key="key-canary", proxy=f"http://127.0.0.1:{server.port}", retry=ONCE)
     with pytest.raises(ConnectError) as caught:

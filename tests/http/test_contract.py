@@ -11,7 +11,7 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import StreamWriter
 from yarl import URL
 
-from nimclient._http import attempt, connection
+from nimclient._http import connection, exchange
 from support.server import FaultServer
 from support.wire import chat
 
@@ -95,7 +95,7 @@ def test_pieces_are_written_under_flow_control() -> None:
     """StreamWriter.write waits where much is buffered; the upload relies on that."""
     source = inspect.getsource(StreamWriter.write)
     assert "await self.drain()" in source
-    assert inspect.signature(StreamWriter.write).parameters["LIMIT"].default < attempt.SEND_PIECE == 2**18
+    assert inspect.signature(StreamWriter.write).parameters["LIMIT"].default < exchange.SEND_PIECE == 2**18
 
 
 def test_idle_connections_are_left_before_servers_leave_them() -> None:

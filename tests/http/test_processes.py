@@ -173,7 +173,7 @@ run(main())
 
 
 def test_the_blocking_client(served: Any, program: Program) -> None:
-    """A child starts a background loop of its own; the parent's, with a stream under way in it, goes on."""
+    """A child starts a background loop of its own; the parent's, with a stream in flight in it, continues."""
     served[0].script(hello)
     program("""
 with blocking.chat.stream("hi") as stream:

@@ -56,7 +56,7 @@ async def test_a_large_body_of_a_stream(server: FaultServer, client: AsyncClient
 async def test_a_refusal_before_the_body_was_read(
     server: FaultServer, client: AsyncClient, refusal: bytes, kind: type[NimError], then: list[object]
 ) -> None:
-    """A server that refuses while 20 MB are still being sent is heard: its status, not a broken pipe."""
+    """A rejection while 20 MB are still being sent is received: its status, not a broken pipe."""
     server.script(Early([refusal, *then]))
     with pytest.raises(kind) as caught:
         await client.chat.create(LARGE)

@@ -116,7 +116,7 @@ async def test_a_timer_that_rings_too_early_is_set_again() -> None:
 
 
 async def test_disarmed_when_it_rings() -> None:
-    """A timer that rings between two waits does nothing, and the next wait is judged anew."""
+    """A timer that rings between two waits does nothing, and the next wait is judged again."""
     dog = watch()
     arm(dog, 0.01)
     dog.disarm()

@@ -402,7 +402,7 @@ def test_a_stream_that_outlives_its_loop_ends_its_span(telemetry: Telemetry) -> 
 
 
 async def test_a_stream_that_is_never_opened_has_no_span(telemetry: Telemetry) -> None:
-    """Nothing was asked, so nothing is told, and no span is left open."""
+    """Nothing was asked, so nothing is reported, and no span is left open."""
     async with client_of(FakeTransport([])) as client:
         await client.chat.stream("hi").aclose()
     assert telemetry.spans == []
@@ -747,7 +747,7 @@ def test_a_misspelt_switch_warns_and_means_no_content(unused: Telemetry, monkeyp
 
 
 async def test_uninstrument_stops_it_and_an_open_span_still_ends(telemetry: Telemetry) -> None:
-    """A stream that was open is told of its end; calls after that are not seen; instrumenting twice does not count twice."""
+    """An open stream still reports its end; calls after that are not seen; instrumenting twice does not count twice."""
     instrument(tracer_provider=telemetry.traces)
     async with client_of(FakeTransport([EVENTS, chat_body()])) as client:
         async with client.chat.stream("hi") as stream:

@@ -62,7 +62,7 @@ def test_texts_alone_give_a_matrix(client: Client, expected: Any) -> None:
 
 @pytest.mark.parametrize("missing", ["", None, float("nan")], ids=["empty", "None", "NaN"])
 def test_a_text_that_cannot_be_embedded_fails_the_batch(client: Client, missing: Any) -> None:
-    """By default the engine is told, with the position of the text."""
+    """By default the error reaches the engine, with the position of the text."""
     with pytest.raises(NimError) as caught:
         EmbedBatch(client)({"text": ["fine", missing]})
     assert caught.value.index == 1  # type: ignore[attr-defined]  # errors of many carry it

@@ -265,7 +265,7 @@ async def test_an_answer_to_another_request_of_that_name_is_a_mismatch(
     with pytest.raises(JobMismatchError, match=r"'r4' \(line 5\) was another one when it was answered"):
         await batch.job().run(client)
     batch.write(*lines[6:])
-    with pytest.raises(JobMismatchError, match=r"there is no request 'r\d', which is answered; .* and 3 more"):
+    with pytest.raises(JobMismatchError, match=r"no request 'r\d', which is answered; .* and 3 more"):
         await batch.job().run(client)
     assert server.requests == []
 
@@ -621,8 +621,8 @@ print("resumed", report.resumed)
 
 
 async def test_two_processes_on_one_file(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
-    """The second is refused before it sends anything."""
-    first = answers.Answers(batch.output)
+    """The second is rejected before it sends anything."""
+    first = answers.AnswerFiles(batch.output)
     first.open()
     with pytest.raises(JobStoreError, match="belongs to a job that is running"):
         await batch.job().run(make_client())
@@ -644,7 +644,7 @@ async def test_a_damaged_list_of_failures(server: FaultServer, make_client: Make
 async def test_an_output_that_is_no_file(make_client: MakeClient, batch: Batch) -> None:
     """A folder or a device takes no answers."""
     for output in (Path("/dev/full"), batch.source.parent):
-        with pytest.raises(ConfigurationError, match="is no regular file"):
+        with pytest.raises(ConfigurationError, match="is not a regular file"):
             await BatchJob(batch.source, output).run(make_client("http://localhost:1/v1"))
 
 

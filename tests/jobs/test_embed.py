@@ -1,4 +1,4 @@
-"""EmbedJob: whatever stops it, it goes on where it was, and nothing is lost or paid twice."""
+"""EmbedJob: whatever stops it, it continues where it was, and nothing is lost or paid twice."""
 
 import asyncio
 import errno
@@ -47,7 +47,7 @@ def embed(request: Request) -> bytes:
 
 
 def refusing(status: int, *bad: str, words: str = "bad text") -> Callable[[Request], bytes]:
-    """A server that refuses requests with one of these texts in it."""
+    """A server that rejects requests with one of these texts in it."""
 
     def script(request: Request) -> bytes:
         poison = [text for text in request.json["input"] if text in bad]
@@ -161,7 +161,7 @@ async def test_options_go_with_every_request(server: FaultServer, client: AsyncC
 async def test_bad_rows_and_bad_texts_are_listed_and_the_rest_succeeds(
     server: FaultServer, client: AsyncClient, make: Make, output: Path, tmp_path: Path
 ) -> None:
-    """With index, id, line and the words of who refused them; they are not sent again by the next run."""
+    """With index, id, line and the words of who rejected them; they are not sent again by the next run."""
     path = tmp_path / "docs.jsonl"
     lines = [json.dumps({"id": f"n{n}", "text": str(n)}) for n in range(20)]
     lines[3], lines[7] = "nonsense", json.dumps({"id": "n7"})
@@ -288,7 +288,7 @@ async def test_an_empty_source_is_complete(server: FaultServer, client: AsyncCli
 async def test_a_wrong_key_or_model_stops_the_job_at_once(
     server: FaultServer, client: AsyncClient, make: Make, output: Path, refusal: bytes, kind: type[NimError]
 ) -> None:
-    """What is finished is kept, and the next run goes on."""
+    """What is finished is kept, and the next run continues."""
     server.script(embed, embed, refusal)
     with pytest.raises(kind):
         await make(concurrency=1).run(client)
@@ -377,7 +377,7 @@ async def test_a_job_waits_longer_than_other_calls(server: FaultServer, make_cli
 async def test_texts_that_fail_one_after_the_other_stop_the_job(
     server: FaultServer, client: AsyncClient, make: Make
 ) -> None:
-    """A server that refuses everything is not asked a million times."""
+    """A server that throttles everything is not asked a million times."""
     server.script(error(400, "bad text"))
     with pytest.raises(BatchError, match="consecutive texts failed"):
         await make(numbers(1000)).run(client)
@@ -387,7 +387,7 @@ async def test_texts_that_fail_one_after_the_other_stop_the_job(
 async def test_an_error_of_the_source_keeps_what_was_read(
     server: FaultServer, client: AsyncClient, make: Make, output: Path
 ) -> None:
-    """It is raised as it is; the same source, mended, goes on behind it."""
+    """It is raised as it is; the same source, mended, continues behind it."""
 
     def broken() -> Iterator[str]:
         yield from numbers(25)
@@ -404,7 +404,7 @@ async def test_an_error_of_the_source_keeps_what_was_read(
 
 
 async def test_on_progress_that_raises_stops_the_job(server: FaultServer, client: AsyncClient, make: Make) -> None:
-    """Its error is raised, what it was told of is kept."""
+    """Its error is raised, what was reported before is kept."""
 
     def refuse(progress: Progress) -> None:
         raise ZeroDivisionError
@@ -695,7 +695,7 @@ async def test_a_disk_that_fails_at_the_last_step(
 
 
 async def test_two_processes_on_one_job(server: FaultServer, client: AsyncClient, make: Make, output: Path) -> None:
-    """The second is refused before it sends anything."""
+    """The second is rejected before it sends anything."""
     output.mkdir()
     lock = FolderLock(output)
     with pytest.raises(JobStoreError, match="belongs to a job that is running"):
@@ -709,7 +709,7 @@ async def test_two_processes_on_one_job(server: FaultServer, client: AsyncClient
 async def test_files_are_closed_whatever_happens(
     server: FaultServer, client: AsyncClient, make: Make, output: Path
 ) -> None:
-    """After a job that was refused, too."""
+    """After a job that was rejected, too."""
     server.script(embed)
     await make().run(client)
     before = len(os.listdir("/proc/self/fd"))
@@ -809,7 +809,7 @@ async def test_an_error_beside_a_loop_is_raised_as_it_is(nim_simulator_url: str,
 
 
 def test_ctrl_c_keeps_what_is_finished(nim_simulator_url: str, output: Path) -> None:
-    """A blocking job ends with KeyboardInterrupt, and goes on when it is run again."""
+    """A blocking job ends with KeyboardInterrupt, and continues when it is run again."""
     code = f"""
 import os, signal
 from nimclient import Client
@@ -871,7 +871,7 @@ async def test_async_iterables_are_sources(server: FaultServer, client: AsyncCli
 async def test_no_more_is_taken_of_a_source_than_is_under_way(
     server: FaultServer, client: AsyncClient, make: Make
 ) -> None:
-    """What a crash would cost is bounded: texts under way or not on the disk yet are at most concurrency × batch size."""
+    """What a crash would cost is bounded: texts in flight or not on the disk yet are at most concurrency × batch size."""
     taken = 0
     most = 0
 

@@ -70,7 +70,7 @@ def test_a_sync_that_fails_is_a_store_error(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_folder_belongs_to_one_job_at_a_time(tmp_path: Path) -> None:
-    """The second one is told who has it; when the first is closed, it gets it."""
+    """The second one's error names the process that has it; when the first is closed, it gets it."""
     first = FolderLock(tmp_path)
     with pytest.raises(JobStoreError, match=rf"a job that is running \(process {os.getpid()}\)"):
         FolderLock(tmp_path)
@@ -106,7 +106,7 @@ def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeyp
 def test_a_file_system_that_cannot_sync_is_used_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """CIFS and FUSE refuse to sync a folder, some of them a file."""
+    """CIFS and FUSE cannot sync a folder, some of them not even a file."""
 
     def fsync(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -120,7 +120,7 @@ def test_a_file_system_that_cannot_sync_is_used_without(
 def test_a_file_system_without_byte_locks_is_told_from_one_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """SQLite takes its refusal for somebody else's lock, so that it is asked beforehand."""
+    """SQLite takes the missing support for another process's lock, so it is checked beforehand."""
     first = FolderLock(tmp_path)
     assert first.has_byte_locks
     first.close()
@@ -135,7 +135,7 @@ def test_a_file_system_without_byte_locks_is_told_from_one_with(
 
 
 def test_links_in_the_place_of_our_files_are_not_followed(tmp_path: Path) -> None:
-    """What they point at stays as it is: the lock is refused, a temporary file is made anew."""
+    """What they point at stays as it is: the lock is rejected, a temporary file is made again."""
     precious = tmp_path / "precious"
     precious.write_text("12345")
     (tmp_path / "job.lock").symlink_to(precious)

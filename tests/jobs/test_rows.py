@@ -64,7 +64,7 @@ def test_rows_differ_by_digest_when_they_differ() -> None:
     ("line", "words"), [(b"{", "not JSON"), (b"[1]", "no JSON object"), (b'{"text": "\xff", "id": "x"}', "not JSON")]
 )
 def test_a_broken_line_of_json_is_a_row_that_says_so(line: bytes, words: str) -> None:
-    """The job goes on."""
+    """The job continues."""
     row = json_row(line, FIELDS, 4)
     assert words in problem(row)
     assert row.line == 4
@@ -90,7 +90,7 @@ def test_items_are_texts_pairs_and_mappings() -> None:
 
 @pytest.mark.parametrize("item", [5, None, b"bytes", ("only",), ("x", "y", "z")])
 def test_other_items_are_rows_that_say_so(item: object) -> None:
-    """The job goes on."""
+    """The job continues."""
     assert "a row is a text, a pair (id, text) or a mapping" in problem(item_row(item, FIELDS))
 
 

@@ -283,7 +283,7 @@ def test_the_digest_is_of_all_of_the_content(tmp_path: Path) -> None:
     [("missing.jsonl", "does not exist"), ("notes.pdf", "of no kind that can be read"), ("folder.txt", "is no file")],
 )
 def test_a_path_that_cannot_be_a_source(tmp_path: Path, source: str, words: str) -> None:
-    """It is found out when the source is named."""
+    """It is detected when the source is named."""
     (tmp_path / "folder.txt").mkdir()
     with pytest.raises(ConfigurationError, match=words):
         RowSource(tmp_path / source, TEXT)

@@ -311,7 +311,7 @@ def test_vectors_of_another_width_are_refused(folder: Folder) -> None:
 
 
 def test_two_jobs_in_one_folder(folder: Folder) -> None:
-    """The second is refused and leaves the first alone."""
+    """The second is rejected and leaves the first alone."""
     store = folder.store()
     with pytest.raises(JobStoreError, match="belongs to a job that is running"):
         Store(folder.path, "jsonl").open()

@@ -1,4 +1,4 @@
-"""Images, audio and video become the parts that servers take, told apart by their bytes, never from a file a str names."""
+"""Images, audio and video become the parts that servers take, distinguished by their bytes, never from a file a str names."""
 
 import base64
 import io
@@ -59,7 +59,7 @@ def data_url(media_type, data):
     ],
 )
 def test_formats_are_told_from_the_bytes(data, container, image, audio, video):
-    """Each class takes the formats of its own kind and refuses the others with what they are."""
+    """Each class takes the formats of its own kind and rejects the others with what they are."""
     assert container_of(data) == container
     for kind, media_type in ((Image, image), (Audio, audio), (Video, video)):
         if media_type is None:
@@ -118,7 +118,7 @@ def test_a_path_is_read_when_the_part_is_made(tmp_path):
     "source", ["/etc/passwd", "cat.png", "~/cat.png", "file:///etc/passwd", "ftp://host/x", "s3://b/x"]
 )
 def test_a_str_is_never_a_local_file(kind, source, tmp_path, monkeypatch):
-    """A name that may have come from a user is refused, also where such a file exists."""
+    """A name that may have come from a user is rejected, also where such a file exists."""
     monkeypatch.chdir(tmp_path)
     Path("cat.png").write_bytes(PNG)
     with pytest.raises(ConfigurationError, match=r"takes a str as a URL .* pass a Path for a local file"):

@@ -431,7 +431,7 @@ async def test_places_that_are_not_followed(server: FaultServer, make_client: Ma
 async def test_a_refusal_at_the_place_of_the_result(
     server: FaultServer, far: FaultServer, make_client: MakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An expired address is told apart from a bad key, and its signature shows nowhere."""
+    """An expired address is distinguished from a bad key, and its signature shows nowhere."""
     server.script(moved(f"{far.url}/x?X-Amz-Signature=abc", "NVCF-REQID: r"))
     far.script(http(b"<Error><Code>AccessDenied</Code></Error>", 403, type="application/xml"))
     with caplog.at_level(logging.DEBUG), pytest.raises(APIStatusError) as caught:

@@ -289,12 +289,12 @@ def test_meta_is_not_compared():
             "",
         ),
         (5, ""),
-        ({"type": "text", "text": "a"}, ""),
+        ({"type": "text", "text": "a"}, "a"),
         (True, ""),
     ],
 )
 def test_text_is_always_a_str(content, text):
-    """The text parts of a content list are joined; anything else has no text."""
+    """The text parts of a content list are joined, one part alone is its text; anything else has no text."""
     assert Message("user", content).text == text
     assert decode_message({"content": content}).text == text
 

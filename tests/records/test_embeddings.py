@@ -218,7 +218,7 @@ def test_integer_types_are_read(dtype, numbers):
     ("dtype", "dimensions"), [("int8", 3), ("uint8", 1), ("binary", 2), ("ubinary", 17), ("float32", 2)]
 )
 def test_dimensions_are_checked_for_every_type(dtype, dimensions):
-    """A server that ignores `dimensions` is found out whatever type was asked for."""
+    """A server that ignores `dimensions` is detected whatever type was asked for."""
     with pytest.raises(EmbeddingMismatchError, match=f"dimensions, but {dimensions} were requested"):
         decode(body(b64encode(bytes(4 if dtype == "float32" else 2)).decode()), dtype=dtype, dimensions=dimensions)
 
@@ -277,7 +277,7 @@ def test_an_index_of_megabytes_makes_a_short_error():
     [("int8", [128]), ("int8", [1.5]), ("uint8", [-1]), ("uint8", [256]), ("binary", ["1"]), ("ubinary", [None])],
 )
 def test_numbers_out_of_the_types_range_are_a_mismatch(dtype, row):
-    """A number that the type cannot hold is refused, not wrapped around."""
+    """A number that the type cannot hold is rejected, not wrapped around."""
     with pytest.raises(EmbeddingMismatchError, match=f"not a vector of {dtype} numbers"):
         decode(body(row), dtype=dtype)
 

@@ -38,7 +38,7 @@ def test_rows_come_out_as_they_went_in(at_hand: str, width: int) -> None:
 
 
 def test_rows_of_different_lengths_are_decoded_too(at_hand: str) -> None:
-    """Rows need not be alike here; that they must be is found out later, with a better message."""
+    """Rows need not be alike here; that they must be is detected later, with a better message."""
     assert _numbers.decode_rows([encoded(b"abcd"), encoded(b"abcdefgh")]) == [b"abcd", b"abcdefgh"]
 
 

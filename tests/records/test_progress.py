@@ -36,7 +36,7 @@ def test_an_unknown_end(progress: Progress, eta: float | None) -> None:
 
 
 def test_a_tally() -> None:
-    """Counts add up; attempts beyond the first are refusals or retries; percentiles are of the latest latencies."""
+    """Counts add up; attempts beyond the first are throttled or retried; percentiles are of the latest latencies."""
     tally = Tally(10)
     assert tally.progress(99.0, 4, 0) == Progress(0, 10, 0, 0, 0.0, limit=4)
     tally.start(100.0)

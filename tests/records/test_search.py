@@ -40,7 +40,7 @@ def test_the_best_come_first(search: Search) -> None:
 
 
 def test_k_beyond_the_number_of_vectors_gives_all(search: Search) -> None:
-    """Ten are asked for unless told otherwise."""
+    """Ten are asked for by default."""
     vectors = floats([[1.0, number] for number in range(30)])
     assert len(search(vectors, [1, 0])) == 10
     assert len(search(vectors, [1, 0], k=1000)) == 30

@@ -152,7 +152,7 @@ def test_everything_is_read_only():
 
 @pytest.mark.parametrize("make", [vectors, lambda: vectors()[1]], ids=["Vectors", "Vector"])
 def test_numpy_asks_for_dtype_and_copy(make):
-    """The same type shares memory, another one converts, copy=True copies, copy=False refuses to convert."""
+    """The same type shares memory, another one converts, copy=True copies, copy=False raises."""
     rows = make()
     base = rows.numpy()
     assert np.shares_memory(np.asarray(rows), base)

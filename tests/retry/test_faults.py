@@ -1,4 +1,4 @@
-"""Every refusal becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
+"""Every rejection becomes the error a user can act on, in every dialect, and no body whatever makes that fail."""
 
 import copy
 import json
@@ -542,7 +542,7 @@ json_bodies = st.recursive(
 @settings(deadline=None)
 @given(json_bodies, st.integers(400, 999))
 def test_any_json_body_gives_an_error(body, status):
-    """No JSON body makes the reading of a refusal fail, and its text is one line."""
+    """No JSON body makes the reading of a rejection fail, and its text is one line."""
     error = refusal(status, json.dumps(body))
     assert error.status == status
     assert len(error.message.splitlines()) == 1

@@ -92,7 +92,7 @@ def test_definitions_go_to_the_root():
     ],
 )
 def test_what_a_model_objects_to_is_a_misfit(value, path, problem):
-    """The path goes on into the model where the error says so."""
+    """The path continues into the model where the error says so."""
     with pytest.raises(Misfit) as caught:
         convert(value, Model, "at")
     assert (caught.value.path, caught.value.problem) == (path, problem)

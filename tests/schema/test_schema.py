@@ -242,7 +242,7 @@ def test_a_type_that_contains_itself_refers_to_its_definition(form):
 
 
 def test_a_record_that_is_used_twice_is_defined_once():
-    """A description stands beside no reference: strict servers refuse that."""
+    """A description stands beside no reference: strict servers reject that."""
     schema = schema_of(Barn)
     reference = {"$ref": "#/$defs/Point"}
     assert schema["properties"] == {
@@ -305,7 +305,7 @@ def test_two_types_of_one_name_have_two_definitions():
     ],
 )
 def test_values_are_converted(form, value, result):
-    """JSON becomes a value of the type; unions are told apart by their shape."""
+    """JSON becomes a value of the type; unions are distinguished by their shape."""
     converted = convert(value, form)
     assert converted == result
     assert type(converted) is type(result)
@@ -405,7 +405,7 @@ class Unknown:
     ],
 )
 def test_types_without_a_form_in_json(form, words):
-    """They are refused before anything is sent."""
+    """They are rejected before anything is sent."""
     with pytest.raises(ConfigurationError, match=words.replace("(", r"\(")):
         schema_of(form)
 
@@ -418,7 +418,7 @@ class Alias:
 
 
 def test_aliases_are_looked_through_and_must_come_to_an_end():
-    """An alias is its value; one that is only itself is refused."""
+    """An alias is its value; one that is only itself is rejected."""
     assert schema_of(Alias(list[int])) == {"type": "array", "items": INTEGER}
     with pytest.raises(ConfigurationError, match="refers to itself"):
         shape_of(Alias())

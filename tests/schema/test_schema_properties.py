@@ -98,7 +98,7 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(TYPES, JSON)
 def test_any_json_is_converted_or_refused_with_a_path(typed, value):
-    """No JSON whatever brings anything but a value or a Misfit, and what is refused does not change."""
+    """No JSON whatever brings anything but a value or a Misfit, and what is rejected does not change."""
     before = json.dumps(value)
     problem = "none"
     try:

@@ -1,4 +1,4 @@
-"""Structured output: bodies in each form, refusals told apart from other errors, values found in answers."""
+"""Structured output: bodies in each form, rejections distinguished from other errors, values found in answers."""
 
 import enum
 from typing import Any, Literal
@@ -133,7 +133,7 @@ def test_a_request_goes_into_the_last_message_of_the_user(messages, asked):
 
 
 def test_a_correction_shows_the_answer_and_the_problem():
-    """An empty answer is not shown: servers refuse empty messages."""
+    """An empty answer is not shown: servers reject empty messages."""
     error = OutputInvalidError("name is missing", text="{}")
     first, second, third = correction(ASK, error)
     assert (first, second) == (ASK[0], {"role": "assistant", "content": "{}"})

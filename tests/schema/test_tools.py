@@ -284,7 +284,7 @@ def test_results_become_text(value, text):
 
 
 def test_a_result_without_a_form_in_json():
-    """It is refused, not guessed."""
+    """It is rejected, not guessed."""
     with pytest.raises(ConfigurationError, match="the result"):
         result_text({"x": object()})
 
@@ -301,7 +301,7 @@ def test_a_result_without_a_form_in_json():
     ],
 )
 def test_arguments_go_back_as_json_of_an_object(arguments, sent):
-    """Servers refuse a history with anything else."""
+    """Servers reject a history with anything else."""
     assert sendable_arguments(call("f", arguments)) == sent
 
 

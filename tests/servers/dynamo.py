@@ -33,7 +33,7 @@ class Dynamo:
     """A frontend with one worker, running inside `with`. `state` is a scratch folder; Unavailable when it will not start.
 
     `speedup` is the mocker's pace, 1 being a token every few milliseconds; `busy_above` the share of its key-value cache
-    above which the frontend refuses new requests.
+    above which the frontend rejects new requests.
     """
 
     def __init__(self, state: Path, *, speedup: float = 20, busy_above: float | None = None) -> None:
@@ -75,7 +75,7 @@ class Dynamo:
         self._worker.wait_until(lambda: says(f"{self.base_url}/models", MODEL), 180)
 
     def kill_worker(self) -> None:
-        """Let the worker crash; the frontend goes on."""
+        """Let the worker crash; the frontend continues."""
         assert self._worker is not None
         self._worker.kill()
 

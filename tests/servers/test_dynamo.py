@@ -1,4 +1,4 @@
-"""NVIDIA Dynamo's own frontend accepts what we send, and what it answers, refuses and breaks off comes out as it should."""
+"""NVIDIA Dynamo's own frontend accepts what we send; its answers, rejections and interrupted streams are understood."""
 
 import asyncio
 import contextlib
@@ -97,7 +97,7 @@ async def test_the_fields_of_a_final_are_those_of_a_plain_answer(client: AsyncCl
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["plain", "stream"])
 async def test_an_unknown_field_is_refused_by_name(client: AsyncClient, streamed: bool) -> None:
-    """Dynamo refuses a field it does not know; the BadRequestError has its words, and the field out of them."""
+    """Dynamo rejects a field it does not know; the BadRequestError has its words, and the field out of them."""
     with pytest.raises(BadRequestError, match=r"Unsupported parameter\(s\): `foo`") as caught:
         await ask(client, streamed, extra_body={"foo": 1})
     assert (caught.value.status, caught.value.code, caught.value.type) == (400, 400, "Bad Request")
@@ -112,7 +112,7 @@ async def ask(client: AsyncClient, streamed: bool, content: Any = "hello", **opt
 
 
 async def test_what_only_vllm_knows_is_refused(client: AsyncClient) -> None:
-    """vLLM's own fields are refused too, so that nothing is ignored in silence."""
+    """vLLM's own fields are rejected too, so that nothing is ignored silently."""
     with pytest.raises(BadRequestError, match="structured_outputs"):
         await ask(client, False, structured_outputs={"choice": ["a", "b"]})
 
@@ -181,7 +181,7 @@ async def test_a_role_it_does_not_know(client: AsyncClient) -> None:
     ids=["temperature", "tool", "nvext", "no tools"],
 )
 async def test_bad_values(client: AsyncClient, options: dict[str, Any], words: str) -> None:
-    """What Dynamo refuses comes out in its own words."""
+    """What Dynamo rejects comes out in its own words."""
     with pytest.raises(BadRequestError, match=words):
         await ask(client, False, **options)
 
@@ -270,7 +270,7 @@ async def test_health_without_a_worker(tmp_path: Path) -> None:
     ids=["list", "model", "health", "refusal"],
 )
 async def test_it_is_known_by_its_answers(client: AsyncClient, ask_something: Any) -> None:
-    """Any one of these gives it away, a refusal too."""
+    """Any one of these gives it away, a rejection too."""
     assert client.dialect is None
     with contextlib.suppress(NotFoundError):
         await ask_something(client)
@@ -278,7 +278,7 @@ async def test_it_is_known_by_its_answers(client: AsyncClient, ask_something: An
 
 
 async def test_many_at_once(client: AsyncClient) -> None:
-    """Fifty streams side by side are all answered in full."""
+    """Fifty streams concurrently are all answered in full."""
 
     async def one(at: int) -> int:
         reply = await client.chat.stream(f"hello {at}", max_tokens=5).final()
@@ -312,14 +312,14 @@ SAME: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize(("path", "body"), SAME.values(), ids=SAME)
 async def test_the_simulator_says_the_same(dynamo: Dynamo, path: str, body: Any) -> None:
-    """What the frontend refuses, the simulator's dialect refuses with the same status and the same body."""
+    """What the frontend rejects, the simulator's dialect rejects with the same status and the same body."""
     async with Simulator(dialect="dynamo", models=[MODEL]) as simulator:
         real, simulated = await both(dynamo.base_url, simulator, path, body)
     assert simulated == real
 
 
 async def test_the_simulator_knows_its_roles(dynamo: Dynamo) -> None:
-    """The refusal of an unknown role is the same but for the place, which only a parser knows."""
+    """The rejection of an unknown role is the same but for the place, which only a parser knows."""
     body = {"model": MODEL, "messages": [{"role": "wizard", "content": "x"}]}
     async with Simulator(dialect="dynamo", models=[MODEL]) as simulator:
         real, simulated = await both(dynamo.base_url, simulator, CHAT, body)
@@ -338,7 +338,7 @@ async def test_the_simulator_knows_its_roles(dynamo: Dynamo) -> None:
 async def test_the_simulator_knows_the_same_fields(
     dynamo: Dynamo, path: str, names: Iterable[str], body: dict[str, Any]
 ) -> None:
-    """Of all options that we have, the simulator refuses those that the frontend refuses."""
+    """Of all options that we have, the simulator rejects those that the frontend rejects."""
     asked = {**dict.fromkeys(names), "model": MODEL, "max_tokens": 1, "foo": 1, **body}
     async with Simulator(dialect="dynamo", models=[MODEL]) as simulator:
         real, simulated = await both(dynamo.base_url, simulator, path, asked)
@@ -451,7 +451,7 @@ async def test_beside_a_replica_that_is_gone(dynamo: Dynamo) -> None:
 
 
 def test_a_batch_from_the_command_line(dynamo: Dynamo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`nimclient batch` sends chats and completions to Dynamo and keeps its answers; a request that it refuses is partial."""
+    """`nimclient batch` sends chats and completions to Dynamo and keeps its answers; a request that it rejects is partial."""
     chat = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 2}
     bodies = [
         ("/v1/chat/completions", chat),

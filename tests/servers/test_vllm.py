@@ -1,4 +1,4 @@
-"""The chat API against a real vLLM: what it answers, ignores and refuses. Its weights are random: no word is looked at."""
+"""The chat API against a real vLLM: what it answers, ignores and rejects. Its weights are random: no word is looked at."""
 
 import asyncio
 import json
@@ -309,7 +309,7 @@ async def test_health(client: AsyncClient) -> None:
 
 
 async def test_leaving_early(client: AsyncClient) -> None:
-    """A stream that is left early leaves a server that answers the next calls at once, eight of them side by side."""
+    """A stream that is left early leaves a server that answers the next calls at once, eight of them concurrently."""
     async with client.chat.stream("hello", max_tokens=1500, ignore_eos=True) as stream:
         await anext(stream)
     async with asyncio.timeout(30):
@@ -334,7 +334,7 @@ SAME: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize(("path", "body"), SAME.values(), ids=SAME)
 async def test_the_simulator_says_the_same(vllm: Vllm, path: str, body: Any) -> None:
-    """What vLLM refuses and shows of itself, the simulator's dialect does with the same status and the same fields."""
+    """What vLLM rejects and shows of itself, the simulator's dialect does with the same status and the same fields."""
     async with Simulator(dialect="vllm", models=[MODEL]) as simulator:
         real, simulated = await both(vllm.base_url, simulator, path, body, KEY)
     assert simulated[:2] == real[:2]

@@ -32,7 +32,7 @@ async def ranker(vllm_ranker: Vllm) -> AsyncIterator[AsyncClient]:
 
 
 async def test_a_ranking(ranker: AsyncClient) -> None:
-    """The form is found out; scores lie between 0 and 1, the best first, and every document is there."""
+    """The form is detected; scores lie between 0 and 1, the best first, and every document is there."""
     ranking = await ranker.rerank("csv files", DOCUMENTS)
     assert ranking.measure == "relevance_score"
     assert sorted(result.document for result in ranking.results) == sorted(DOCUMENTS)
@@ -73,7 +73,7 @@ async def test_the_callers_word(vllm_ranker: Vllm) -> None:
 @pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
 @pytest.mark.parametrize("extra", [{}, {"top_n": 1}, {"model": "none"}], ids=["all", "best", "no model"])
 async def test_the_simulator_ranks_in_the_same_shape(vllm_ranker: Vllm, path: str, extra: dict[str, Any]) -> None:
-    """The simulator's answers and refusals have the fields of the real ones."""
+    """The simulator's answers and rejections have the fields of the real ones."""
     body = {"model": MODEL, "query": "csv", "documents": DOCUMENTS, **extra}
     async with Simulator(dialect="vllm", models=[MODEL]) as simulator:
         real, simulated = await both(vllm_ranker.base_url, simulator, path, body, KEY)
@@ -95,7 +95,7 @@ async def test_vectors(vllm_embedder: Vllm) -> None:
 
 
 async def test_what_it_ignores_is_noticed(vllm_embedder: Vllm) -> None:
-    """The first answer's id gives vLLM away: input_type is warned of once, and refused by a strict client."""
+    """The first answer's id gives vLLM away: input_type is warned of once, and rejected by a strict client."""
     async with AsyncClient(KEY, vllm_embedder.base_url, model=MODEL) as client:
         with pytest.warns(UserWarning, match="ignores input_type"):
             await client.embeddings.embed_query("a")
@@ -112,7 +112,7 @@ async def test_what_it_ignores_is_noticed(vllm_embedder: Vllm) -> None:
 
 @pytest.mark.parametrize("model", [MODEL, "none"])
 async def test_the_simulator_embeds_in_the_same_shape(vllm_embedder: Vllm, model: str) -> None:
-    """The simulator's answers and refusals have the fields of the real ones."""
+    """The simulator's answers and rejections have the fields of the real ones."""
     body = {"model": model, "input": DOCUMENTS}
     async with Simulator(dialect="vllm", models=[MODEL]) as simulator:
         real, simulated = await both(vllm_embedder.base_url, simulator, "/v1/embeddings", body, KEY)

@@ -139,7 +139,7 @@ async def test_length_limits_are_kept(raw: RawClient, name: str) -> None:
 
 
 async def test_a_length_can_be_forced(raw: RawClient) -> None:
-    """ignore_eos goes on to max_tokens and min_tokens at least as far as it says."""
+    """ignore_eos continues to max_tokens and min_tokens at least as far as it says."""
     forced = (await raw.chat(max_tokens=100, ignore_eos=True)).body
     assert forced["usage"]["completion_tokens"] == 100
     assert forced["choices"][0]["finish_reason"] == "length"
@@ -227,7 +227,7 @@ async def test_reasoning_can_be_off(raw: RawClient, options: Any) -> None:
     ],
 )
 async def test_reasoning_models_reason_by_default(raw: RawClient, model: str, reasons: bool) -> None:
-    """A model whose template reasons does so unasked, and stops when it is told to."""
+    """A model whose template reasons does so by default, and stops when it is switched off."""
     message = (await raw.chat(model=model)).body["choices"][0]["message"]
     assert (message["reasoning"] is not None, message["content"]) == (reasons, SAID)
     off = await raw.chat(model=model, chat_template_kwargs={"enable_thinking": False})

@@ -247,7 +247,7 @@ async def test_what_was_cancelled(platform: Open) -> None:
     ],
 )
 async def test_keys_have_a_shape(platform: Open, key: str | None, answered: str) -> None:
-    """A missing key is told in plain text, one that is none of NVIDIA's in problem JSON; both are 401."""
+    """A missing key is reported in plain text, one that is none of NVIDIA's in problem JSON; both are 401."""
     hosted = await platform()
     status, headers, said = await hosted.ask("POST", PATH, BODY, headers={"Authorization": key} if key else {})
     assert (status, headers["NVCF-STATUS"]) == (401, "errored")

@@ -527,9 +527,11 @@ def test_content_is_null_beside_tool_calls():
 
 
 def test_a_call_sent_twice_is_never_silently_wrong():
-    """Arguments that a duplicated delta has made invalid raise ToolError when they are parsed."""
-    twice = call_delta(piece('{"a":1}', index=0, id="a", name="add"))
-    (call,) = collect(twice, twice).tool_calls
+    """A delta that comes twice is one; arguments that a repeated piece has made invalid raise ToolError when parsed."""
+    whole, first = (call_delta(piece(text, index=0, id="a", name="add")) for text in ('{"a":1}', '{"a"'))
+    (call,) = collect(whole, whole).tool_calls
+    assert call.parse() == {"a": 1}
+    (call,) = collect(first, whole).tool_calls
     with pytest.raises(ToolError, match="add"):
         call.parse()
 

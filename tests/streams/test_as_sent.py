@@ -57,12 +57,23 @@ def part(kind: str, text: str) -> dict[str, Any]:
         (["Hel", [part("text", "l"), part("output_text", "o")], []], "Hello", None),
         ([[{"type": "thinking", "thinking": "A"}, part("text", "Hello")]], "Hello", "A"),
         ([["Hel", "lo"]], "Hello", None),
+        ([part("text", "Hel"), part("text", "lo")], "Hello", None),
+        ([[{"type": "reasoning", "text": "A"}], [part("text", "Hello")]], "Hello", "A"),
     ],
 )
 async def test_content_as_a_list_of_parts(contents: list[Any], text: str, reasoning: str | None) -> None:
     """Text parts are text and thinking parts reasoning (Mistral), mixed with plain pieces."""
     final = await read(data(*[delta(content=content) for content in contents], delta("stop"), DONE))
     assert (final.text, final.reasoning) == (text, reasoning)
+
+
+async def test_reasoning_as_a_list_of_parts() -> None:
+    """Reasoning in the form of a content list is text as well, in pieces and in one."""
+    final = await read(data(delta(reasoning=[part("text", "A")]), delta(content="Hello"), delta("stop"), DONE))
+    assert (final.text, final.reasoning) == ("Hello", "A")
+    message = {"content": part("text", "Hello"), "reasoning_content": [part("text", "A")]}
+    plain = await read(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode())
+    assert (plain.text, plain.reasoning) == ("Hello", "A")
 
 
 async def test_parts_that_are_no_text_are_kept() -> None:
@@ -82,6 +93,12 @@ async def test_parts_that_are_no_text_are_kept() -> None:
         (("stop", "length"), "length"),
         (("length", "content_filter"), "content_filter"),
         (("stop", "stop"), "stop"),
+        (("length", ""), "length"),
+        (("length", "null"), "length"),
+        (("length", "eos"), "length"),
+        (("length", "tool_calls"), "length"),
+        (("tool_calls", "length"), "length"),
+        (("null", "stop"), "stop"),
     ],
 )
 async def test_a_second_finish_reason(reasons: tuple[str, str], expected: str) -> None:
@@ -97,6 +114,8 @@ async def test_lists_and_objects_in_pieces() -> None:
             delta(
                 reasoning_details=[{"text": "a"}], annotations=[1], audio={"id": "x", "data": "AA", "transcript": "H"}
             ),
+            delta(signature="ab", provider="p", provider_specific_fields={"citations": [1], "a": 1}),
+            delta(signature="cd", provider="p", provider_specific_fields={"citations": [2], "b": 2}),
             delta(thinking_blocks=[{"thinking": "t"}], function_call={"name": "f", "arguments": '{"a"'}),
             delta(reasoning_details=[{"text": "b"}], annotations=[2], audio={"data": "BB", "transcript": "i"}),
             delta(thinking_blocks=[{"signature": "s"}], function_call={"arguments": ":1}"}, audio={"expires_at": 5}),
@@ -111,7 +130,21 @@ async def test_lists_and_objects_in_pieces() -> None:
         "audio": {"id": "x", "data": "AABB", "transcript": "Hi", "expires_at": 5},
         "thinking_blocks": [{"thinking": "t"}, {"signature": "s"}],
         "function_call": {"name": "f", "arguments": '{"a":1}'},
+        "signature": "abcd",
+        "provider": "p",
+        "provider_specific_fields": {"citations": [1, 2], "a": 1, "b": 2},
     }
+
+
+async def test_objects_beside_the_choices_in_pieces() -> None:
+    """What Dynamo's `nvext` and a gateway's usage say in several events comes together; an empty usage takes nothing."""
+    first = {**delta(content="a"), "nvext": {"worker_id": 1}, "usage": {"prompt_tokens": 7}}
+    last = {**delta("stop"), "nvext": {"timing": 2}, "usage": {"completion_tokens": 2}}
+    client = AsyncClient(base_url="http://fake", model="m", transport=FakeTransport([[first, last, {"usage": {}}]]))
+    final = await client.chat.stream("hi").final()
+    assert final.extra == {"nvext": {"worker_id": 1, "timing": 2}}
+    assert final.usage is not None
+    assert (final.usage.prompt_tokens, final.usage.completion_tokens) == (7, 2)
 
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
@@ -123,6 +156,9 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
         [delta("stop"), {"usage": USAGE}],
         [delta("stop"), {"choices": None, "usage": USAGE}],
         [{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]}],
+        [{"choices": [{"index": 0, "delta": {"usage": USAGE}, "finish_reason": "stop"}]}],
+        [{**delta("stop"), "x_groq": {"usage": USAGE}}],
+        [{**delta("stop"), "usage": {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}}],
         [delta("stop"), {"choices": [], "usage": {name: float(count) for name, count in USAGE.items()}}],
         [delta("stop"), {"choices": [], "usage": {name: str(count) for name, count in USAGE.items()}}],
     ],
@@ -187,6 +223,10 @@ async def test_message_instead_of_delta() -> None:
     end = {"choices": [{"index": 0, "message": {"content": "Hello"}, "finish_reason": "stop"}]}
     assert (await read(data(*pieces, delta("stop"), DONE))).text == "Hello"
     assert (await read(data(*pieces, end, DONE))).text == "Hello"
+    asked = {"id": "a", "function": {"name": "f", "arguments": "{}"}}
+    end = {"choices": [{"delta": {}, "message": {"content": "Hello", "tool_calls": [asked]}, "finish_reason": "stop"}]}
+    final = await read(data(*pieces, end, DONE))
+    assert (final.text, [call.name for call in final.tool_calls]) == ("Hello", ["f"])
 
 
 async def test_text_instead_of_delta() -> None:
@@ -268,6 +308,13 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: st
             [("f", '{"x":1}'), ("g", "{}")],
         ),
         ([(0, None, "f", '{"x": "}'), (0, None, "f", '"}')], [("f", '{"x": "}"}')]),
+        ([(0, "a", "f", '{"x"'), (0, "b", None, ":1}")], [("f", '{"x":1}')]),
+        ([(0, "a", "f", ""), (0, "b", None, '{"x"'), (0, "c", None, ":1}")], [("f", '{"x":1}')]),
+        ([(0, "a", "f", '{"x"'), (0, "b", "f", ":1}")], [("f", '{"x":1}')]),
+        ([(0, "a", "f", "{}"), (0, "b", "f", "{}")], [("f", "{}"), ("f", "{}")]),
+        ([(0, "a", "f", '{"x"'), (0, "a", None, ":1}"), (0, "a", "f", '{"x":1}')], [("f", '{"x":1}')]),
+        ([(0, "a", "get_", ""), (0, None, "weather", ""), (0, None, None, "{}")], [("get_weather", "{}")]),
+        ([(0, "a", "f", "{}"), (1, None, None, "")], [("f", "{}")]),
     ],
 )
 async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, str]]) -> None:
@@ -276,10 +323,24 @@ async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, 
     assert [(found.name, found.arguments) for found in final.tool_calls] == expected
 
 
+@pytest.mark.parametrize("place", ["delta", "message"])
+async def test_tool_calls_of_other_forms(place: str) -> None:
+    """One call instead of a list of calls, and name and arguments beside the id instead of in `function`."""
+    flat, whole = {"id": "a", "name": "f", "arguments": '{"x":1}'}, {"id": "a", "function": {"name": "f"}}
+    for calls, arguments in ((flat, '{"x":1}'), ([flat], '{"x":1}'), (whole, "")):
+        answer = {"choices": [{place: {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
+        final = await read(json.dumps(answer).encode() if place == "message" else data(answer, DONE))
+        assert [(found.id, found.name, found.arguments) for found in final.tool_calls] == [("a", "f", arguments)]
+
+
 @pytest.mark.parametrize(
     "text",
     [
         data(delta(content="Hel"), delta(content="lo"), delta("stop"), DONE, end="\n"),
+        b"retry: 3000\nid: 1\n" + data(delta(content="Hel"), delta(content="lo"), delta("stop"), DONE),
+        data(delta(content="Hel"), "event: ping\ndata: ok", delta("stop", content="lo"), DONE),
+        data(delta(content="Hello"), delta("stop"), "data: [done]"),
+        data(delta(content="Hello"), delta("stop"), {"usage": USAGE})[:-20],
         data(delta(content="Hel"), "data: : OPENROUTER PROCESSING", delta(content="lo"), delta("stop"), DONE),
         data(delta(content="Hel"), ": ping", "event: ping", "data:", delta(content="lo"), delta("stop"), DONE),
         b"data: " + json.dumps(delta("stop", content="Hello"), indent=1).replace("\n", "\ndata: ").encode() + b"\n\n",
@@ -291,6 +352,10 @@ async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, 
     ],
     ids=[
         "one LF between events",
+        "retry and id first",
+        "a ping with words",
+        "another [DONE]",
+        "a usage event cut in two",
         "a comment as data",
         "comments and empty events",
         "pretty-printed",
@@ -332,12 +397,17 @@ async def test_a_json_body_with_a_byte_order_mark_answers_a_stream() -> None:
     ],
 )
 async def test_what_is_no_answer_is_shown(text: bytes, content_type: str, shown: str) -> None:
-    """A page, a text or a list answered to a stream: the error says the content type and the first words."""
-    client = AsyncClient(
-        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([body(text, content_type)])
-    )
+    """A page, a text or a list answered to a stream: the error says the content type and the first words.
+
+    Plain calls say the same of what is no JSON.
+    """
+    transport = FakeTransport([body(text, content_type)] * 3)
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=transport)
     with pytest.raises(DecodeError, match=shown):
         await client.chat.stream("hi").final()
+    for call in (client.chat.create("hi"), client.embeddings.create(["a"])):
+        with pytest.raises(DecodeError, match="expected an object" if text.startswith(b"[") else shown):
+            await call
 
 
 async def test_an_error_object_with_status_200_is_the_error_of_its_code() -> None:

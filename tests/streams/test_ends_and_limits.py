@@ -12,6 +12,8 @@ from nimclient.testing import FakeTransport
 from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
 from support.wire import END, STOP, USAGE, chunk, head, token
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 BEGIN = head() + chunk(token("Hel")) + chunk(token("lo"))
 PING = chunk(b": ping\n\n")
 ONCE = RetryPolicy(attempts=1)
@@ -65,6 +67,7 @@ async def test_an_answer_without_text_is_complete_too(server: FaultServer, clien
     assert (await client.chat.stream("hi").final()).text == ""
 
 
+@pytest.mark.real_time
 async def test_the_blocking_stream_ends_alike(server: FaultServer) -> None:
     """Client gives the complete answer of a server that goes silent."""
     server.script([BEGIN, chunk(STOP), Stall()])
@@ -92,6 +95,7 @@ def flooded(piece: str, begin: str = "") -> FakeTransport:
     return FakeTransport(lambda request: [begin, *[piece] * MANY] if begin else [piece] * MANY)
 
 
+@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("begin", "timeouts", "phase"),
     [
@@ -110,6 +114,7 @@ async def test_limits_fire_under_a_flood_of_comments(begin: str, timeouts: Timeo
     assert caught.value.phase == phase
 
 
+@pytest.mark.real_time
 async def test_total_fires_between_tokens_that_are_ready() -> None:
     """Quick tokens, handed out without a wait, end when the time of the call is up; the error has what came before."""
     client = AsyncClient(base_url="http://fake", model="m", timeouts=Timeouts(total=1), transport=flooded(EVENT))
@@ -132,6 +137,7 @@ def test_total_fires_in_a_blocking_loop() -> None:
     assert count < MANY
 
 
+@pytest.mark.real_time
 async def test_a_stream_that_never_waits_lets_other_tasks_run() -> None:
     """Tokens and comments that are always there do not hold up the loop."""
     transport = FakeTransport(lambda request: [*[EVENT] * 20_000, *[EMPTY] * 20_000, "[DONE]"])

@@ -143,7 +143,7 @@ def test_the_message_keeps_the_content_as_it_came():
 
 
 def test_empty_tags_are_no_reasoning():
-    """A model that was told not to think writes empty tags: the reasoning is None and the text has none of them."""
+    """A model with thinking switched off writes empty tags: the reasoning is None and the text has none of them."""
     message = plain("<think>\n\n</think>\n\nyes").message
     assert (message.reasoning, message.content) == (None, "yes")
 

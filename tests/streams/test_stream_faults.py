@@ -148,7 +148,7 @@ async def test_a_failure_before_the_first_content_is_retried(
 async def test_how_often_an_opening_is_retried(
     server: FaultServer, client: AsyncClient, script: Any, error_type: type[NimError], requests: int
 ) -> None:
-    """Refusals are tried three times, unknown outcomes of a generation twice, the caller's mistakes once."""
+    """Rejections are tried three times, unknown outcomes of a generation twice, the caller's mistakes once."""
     server.script(script)
     with pytest.raises(error_type):
         await read(client)
@@ -347,7 +347,7 @@ async def test_a_slow_consumer_is_no_idle_stream(server: FaultServer, make_clien
 
 
 async def test_a_json_answer_to_a_stream_that_is_cut_off(server: FaultServer, client: AsyncClient) -> None:
-    """A server that ignores `stream` and breaks off in its JSON gives an error after one more try, no short answer."""
+    """A server that ignores `stream` and is interrupted in its JSON gives an error after one more try, no short answer."""
     server.script(http(b"\n" + sse(chat_body())[6:-9]))
     with pytest.raises(DecodeError):
         await read(client)

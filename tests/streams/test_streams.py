@@ -266,7 +266,7 @@ async def test_a_stream_is_read_once(server: FaultServer, client: AsyncClient) -
 
 
 async def test_two_readers_are_refused(server: FaultServer, client: AsyncClient) -> None:
-    """While one task waits for the next chunk, a second one gets a RuntimeError and the first goes on."""
+    """While one task waits for the next chunk, a second one gets a RuntimeError and the first continues."""
     server.script([BEGIN, Pause(0.1), chunk(token("lo"), DONE), END])
     stream = await client.chat.stream("hi")
     first = asyncio.create_task(iterated(stream))
@@ -372,7 +372,7 @@ async def test_a_dropped_stream_warns_once_and_closes(server: FaultServer, clien
 
 
 async def test_breaking_out_without_a_block_leaves_the_stream_open(server: FaultServer, client: AsyncClient) -> None:
-    """After break outside a block the stream can go on, or be closed."""
+    """After break outside a block the stream can continue, or be closed."""
     server.script([BEGIN, Pause(0.02), chunk(token("lo"), DONE), END])
     stream = client.chat.stream("hi")
     async for piece in stream.text_stream:
@@ -433,7 +433,7 @@ async def test_closing_at_the_moment_of_opening(server: FaultServer, client: Asy
 
 
 async def test_a_closed_stream_does_not_look_complete(server: FaultServer, client: AsyncClient) -> None:
-    """A reader that was busy when another task closed the stream is told at its next step, and so is final()."""
+    """A reader that was busy when another task closed the stream is notified at its next step, and so is final()."""
     server.script([BEGIN, Stall()])
     stream = await client.chat.stream("hi")
     assert (await anext(stream)).text == ""

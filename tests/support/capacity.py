@@ -22,11 +22,11 @@ class Server(Protocol):
     """Takes requests in the order of their arrival."""
 
     def arrive(self, now: float) -> float | None:
-        """When the request will be done; None: refused."""
+        """When the request will be done; None: throttled."""
         ...
 
     def retry_after(self, now: float) -> float | None:
-        """What a refusal asks for."""
+        """The Retry-After of throttling."""
         ...
 
 
@@ -44,7 +44,7 @@ class Service:
 
 @define
 class Slots:
-    """At most `slots(now)` at once; more are refused."""
+    """At most `slots(now)` at once; more are throttled."""
 
     slots: Callable[[float], int]
     service: Service

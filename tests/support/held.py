@@ -1,4 +1,4 @@
-"""Requests that a server holds until it is told to answer: how many are in flight is counted, not guessed from the time."""
+"""Requests that a server holds until it is released: how many are in flight is counted, not guessed from the time."""
 
 import asyncio
 from collections import deque

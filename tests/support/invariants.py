@@ -58,7 +58,7 @@ class _Heart:
     """Beats with the loop, and counts how often the thread worked for more than 50 ms between two beats.
 
     A busy machine stretches one of a sweep's hundreds of beats now and then; what holds the loop does it every time.
-    Collecting garbage does not count: how long that takes depends on all that the tests before have left in memory.
+    Collecting malformed data does not count: how long that takes depends on all that the tests before have left in memory.
     """
 
     def __init__(self) -> None:

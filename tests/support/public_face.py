@@ -1,4 +1,4 @@
-"""The public face of the package as text: `python tests/support/public_face.py > tests/public_face.txt` writes it anew."""
+"""The public face of the package as text: `python tests/support/public_face.py > tests/public_face.txt` writes it again."""
 
 import inspect
 import re

@@ -79,7 +79,7 @@ class Close:
 
 
 class HalfClose:
-    """Send FIN, go on reading until the client leaves."""
+    """Send FIN, continue reading until the client leaves."""
 
 
 Step: TypeAlias = bytes | Pause | Drip | Flood | Stall | Reset | Close | HalfClose | Callable[[], Awaitable[None]]
@@ -140,7 +140,7 @@ class FaultServer:
         return await asyncio.start_server(self._connected, host, port)
 
     async def stop_listening(self) -> None:
-        """Refuse connections; those that are open go on."""
+        """Refuse connections; those that are open continue."""
         assert self._server is not None
         self._server.close()
 

@@ -43,7 +43,7 @@ def chat(text: str = "Hello", **extra: Any) -> bytes:
 
 
 def error(status: int, message: str = "no", *headers: str, **fields: Any) -> bytes:
-    """A refusal with an error object of vLLM's and OpenAI's shape."""
+    """A rejection with an error object of vLLM's and OpenAI's shape."""
     return answer({"error": {"message": message, "type": "SomeError", "code": status, **fields}}, status, *headers)
 
 

@@ -1,4 +1,4 @@
-"""Blocking embed_stream: as in AsyncClient, with the source and the listener in the caller's thread."""
+"""Blocking embed_stream: as in AsyncClient, with the source and the callback in the caller's thread."""
 
 import gc
 import itertools
@@ -108,7 +108,7 @@ def test_a_listener_that_raises(client: Client) -> None:
 
 
 def test_closing_and_forgetting(client: Client) -> None:
-    """Leaving the block ends what is under way; a stream that is dropped half read warns."""
+    """Leaving the block ends what is in flight; a stream that is dropped half read warns."""
     with client.embeddings.embed_stream(["1", "stall"], batch_size=1) as batches:
         assert next(batches).indexes == range(1)
     batches.close()
@@ -121,7 +121,7 @@ def test_closing_and_forgetting(client: Client) -> None:
 
 
 def test_wrong_sources(client: Client) -> None:
-    """A str, a number, an async iterable, an unknown option and a bad item are refused at once."""
+    """A str, a number, an async iterable, an unknown option and a bad item are rejected at once."""
 
     async def texts() -> Any:
         yield "a"

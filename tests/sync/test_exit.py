@@ -46,7 +46,7 @@ def tool(seconds: int) -> str:
 
 
 def play(request: Request) -> Any:
-    """Answers "ok", refuses "later" for an hour, calls a tool for "tool", begins streams; else silence."""
+    """Answers "ok", rejects "later" for an hour, calls a tool for "tool", begins streams; else silence."""
     if request.path.endswith("embeddings"):
         return [Stall()]
     body = request.json
@@ -71,7 +71,7 @@ def server() -> Iterator[FaultServer]:
 
 @contextlib.contextmanager
 def running(server: FaultServer, script: str, name: str = "") -> Iterator["subprocess.Popen[str]"]:
-    """A program under way. Its requests carry its name; it waits for a line where it calls `wait`."""
+    """A running program. Its requests carry its name; it waits for a line where it calls `wait`."""
     pipe = subprocess.PIPE
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", BEGIN + script, server.url, folder, name]
@@ -270,7 +270,7 @@ def test_the_second_ctrl_c_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_task_that_exits_ends_its_own_call_only(server: FaultServer) -> None:
-    """SystemExit out of a coroutine (an async tool that calls sys.exit) reaches its caller; the loop goes on."""
+    """SystemExit out of a coroutine (an async tool that calls sys.exit) reaches its caller; the loop continues."""
     script = """
 async def tool(seconds: int) -> str:
     raise SystemExit(4)

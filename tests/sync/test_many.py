@@ -111,7 +111,7 @@ def test_the_source_is_advanced_in_the_reading_thread(client: Client) -> None:
 
 
 def test_the_source_goes_on_while_answers_are_read(server: FaultServer, client: Client) -> None:
-    """For each answer that goes out an item comes in: requests are kept under way, not sent in bursts."""
+    """For each answer that goes out an item comes in: requests are kept in flight, not sent in bursts."""
     server.script([Pause(0.02), chat()])
     with client.chat.as_completed(map(str, range(40)), concurrency=4) as replies:
         for number, _ in enumerate(replies, 1):
@@ -242,7 +242,7 @@ def test_a_conversation_remembers(client: Client, server: FaultServer) -> None:
 
 
 def test_only_completed_turns_are_kept(client: Client, server: FaultServer) -> None:
-    """Refused, closed and broken turns leave the history as it was, and the next may begin."""
+    """Rejected, closed and broken turns leave the history as it was, and the next may begin."""
     talk = client.chat.conversation()
     with pytest.raises(BadRequestError):
         talk.send("bad")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nimclient._http.loop_thread import Job, LoopThread
+from nimclient._http.loop_thread import LoopCall, LoopThread
 from nimclient._sync.mirror import run_inline
 from support.portal import portal, run_in_portal
 
@@ -35,19 +35,19 @@ async def never() -> None:
 def test_a_job_that_is_cancelled_before_it_began() -> None:
     """An interrupt between making a job and starting it leaves no coroutine behind, and nothing runs."""
     thread = LoopThread("test")
-    job = Job(thread, never(), lambda: None)
+    job = LoopCall(thread, never(), lambda: None)
     job.cancel()
     thread.stop(2)
     assert not [t for t in threading.enumerate() if t.name == "test"]
 
 
 def test_stopping_twice_does_nothing() -> None:
-    """A loop that has ended stays so; a job is refused there."""
+    """A loop that has ended stays so; a job is rejected there."""
     thread = LoopThread("test")
     thread.stop(2)
     thread.stop(2)
     with pytest.raises(RuntimeError, match="shutting down"):
-        Job(thread, never(), lambda: None).start()
+        LoopCall(thread, never(), lambda: None).start()
 
 
 def test_the_loop_goes_on_after_somebody_stopped_it() -> None:
@@ -68,7 +68,7 @@ def test_an_error_that_nobody_waits_for_is_not_reported(caplog: pytest.LogCaptur
     async def fail() -> Any:
         raise KeyError("nobody is there")
 
-    job = Job(portal.PORTAL._running(), fail(), ended.set)
+    job = LoopCall(portal.PORTAL._running(), fail(), ended.set)
     job.start()
     assert ended.wait(60)
     del job

@@ -221,7 +221,7 @@ def test_closing_while_it_opens(client: Client, server: FaultServer) -> None:
 
 
 def test_two_threads_cannot_wait_for_the_same_stream(client: Client) -> None:
-    """The second one is told so; the first goes on waiting."""
+    """The second one gets an error; the first continues waiting."""
     stream = client.chat.stream("hi")
     assert [next(stream).text, next(stream).text] == ["a", "b"]
     outcome: list[BaseException] = []
@@ -327,7 +327,7 @@ def close_elsewhere_after_one(items: Any) -> None:
 def test_iterators_over_many_are_left_in_any_way(
     client: Client, server: FaultServer, kind: str, leave: Callable[[Any], None]
 ) -> None:
-    """After a break, an error, no reading at all, a close once, twice or elsewhere nothing is under way any more."""
+    """After a break, an error, no reading at all, a close once, twice or elsewhere nothing is in flight any more."""
     server.script(one_of_many)
     items = MANY[kind](client)
     leave(items)

@@ -114,7 +114,7 @@ def test_on_attempt_of_a_batch_runs_in_the_thread_that_reads(server: FaultServer
 
 
 def test_an_error_in_on_attempt_is_logged(server: FaultServer, caplog: pytest.LogCaptureFixture) -> None:
-    """A listener's fault does not become the call's."""
+    """A callback's fault does not become the call's."""
 
     def on_attempt(event: AttemptEvent) -> None:
         raise KeyError("mine")
@@ -244,7 +244,7 @@ def test_a_job_may_use_the_client(client: Client, seen: Seen, tmp_path: Path) ->
 
 
 def test_an_async_client_in_a_tool_is_at_home_in_its_own_loop(server: FaultServer, client: Client) -> None:
-    """asyncio.run inside a sync tool: the listeners of that client run in its thread, though the context is copied."""
+    """asyncio.run inside a sync tool: the callbacks of that client run in its thread, though the context is copied."""
     threads: list[bool] = []
 
     async def ask() -> str:

@@ -1,6 +1,4 @@
-"""The options that every call of a kind has by default (`defaults=` of a client), and what a client says to a setting that
-it does not know. Pure.
-"""
+"""The default options of all calls of a kind (`defaults=` of a client), and the errors for unknown settings. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ Defaults: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Options by kind of call: "chat", "completions", "embedding", "ranking"."""
 
 ARGUMENTS = frozenset({"input_type", "truncate", "dimensions", "encoding_format", "top_n", "batch_size", "concurrency"})
-"""What a default may be beside the options of a method: arguments that it names itself."""
+"""Arguments of methods, other than options, that may have a default."""
 
 _SLICED = frozenset({"truncate", "batch_size", "concurrency"})
 _KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
@@ -55,7 +53,7 @@ _PLACES = {
     "ssl": "verify=",
     "verify_ssl": "verify=",
 }
-"""Settings of other clients, and what is their like here."""
+"""Settings of other clients, and their equivalents."""
 
 
 def check_defaults(defaults: object) -> dict[str, dict[str, Any]]:
@@ -87,17 +85,17 @@ def _checked_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged_defaults(first: Defaults, then: Defaults) -> dict[str, Mapping[str, Any]]:
-    """Both, option by option; where both name one, it is that of `then`."""
+    """Both, merged by option; `then` takes precedence."""
     return {**first, **{kind: {**first.get(kind, {}), **options} for kind, options in then.items()}}
 
 
 def reject_settings(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:
-    """Raise TypeError for a setting that there is not, naming the place where it belongs.
+    """Raise TypeError for an unknown setting, with its equivalent.
 
     Args:
         owner: What was called: a class, or "with_options".
         unknown: The names of the settings.
-        known: The settings that there are.
+        known: The known settings.
     """
     for name in unknown:
         raise TypeError(f"{owner}() got an unexpected setting {name!r}{_advice(name, list(known))}")

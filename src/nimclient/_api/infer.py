@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from nimclient._api.call import Call
 from nimclient._api.options import check_names, names_of
+from nimclient._api.urls import http_parts
 from nimclient._base import json as _json
 from nimclient._base.types import Json
 from nimclient._base.values import ResponseMeta
@@ -114,15 +114,7 @@ def _place(path_or_url: object, where: str) -> str:
         raise ConfigurationError(f"{where} has white space, a fragment or a character outside ASCII; percent-encode it")
     if "://" not in path_or_url.partition("?")[0]:
         return "/" + path_or_url.lstrip("/")
-    try:
-        parts = urlsplit(path_or_url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"{where} is not a URL (its host or port is malformed)") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"{where} must be a path or look like https://host/v1/path")
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{where} must not hold a user name or password; pass api_key= or extra_headers=")
+    http_parts(path_or_url, where, "must be a path or look like https://host/v1/path", "extra_headers=")
     return path_or_url
 
 

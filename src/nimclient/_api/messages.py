@@ -61,7 +61,7 @@ def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
 
 
 def _how_to_format(prompt: object) -> str:
-    """What turns a ChatPrompt, which this layer does not know, into messages; empty for anything else."""
+    """A hint for a ChatPrompt, which this layer does not know; empty for anything else."""
     variables: object = getattr(prompt, "variables", None)
     if not callable(getattr(prompt, "format", None)) or not is_array(variables):
         return ""
@@ -94,8 +94,8 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
 
 
 def _tool_call(call: Any) -> Any:
-    """A record without what its server added to it (strict servers reject that); anything else as it is, but for arguments
-    that no server takes.
+    """A record without its server's additions (strict servers reject them); anything else unchanged, except for arguments
+    that no server accepts.
     """
     if is_object(call):
         return _with_sendable_arguments(call)
@@ -105,7 +105,7 @@ def _tool_call(call: Any) -> Any:
 
 
 def _with_sendable_arguments(call: JsonDict) -> JsonDict:
-    """A call that was saved as it came, or made by hand."""
+    """A call that was saved as received, or created by hand."""
     function = call.get("function")
     if not is_object(function) or not isinstance(arguments := function.get("arguments", ""), str | None):
         return call

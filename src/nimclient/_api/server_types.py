@@ -44,7 +44,7 @@ class Dialects:
         self.listed_names: dict[str, str] = {}
         self._health_paths: dict[tuple[str, str], str] = {}
         self.changes = 0
-        """How often something was found out: what was derived before the last time may be outdated."""
+        """Counts detections: values derived before the last one may be outdated."""
 
     def get(self, url: str) -> Dialect | None:
         """The server type behind a URL as a value of `dialect=`; None while unknown."""

@@ -6,7 +6,7 @@ prefix of a reverse proxy.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
@@ -82,15 +82,8 @@ def _split(url: object, where: str) -> tuple[str, str]:
     if not isinstance(url, str):
         raise ConfigurationError(f"{where} must be a str, not {type(url).__name__}")
     text = url.strip()
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ConfigurationError(f"{where} is not a URL (its host or port is malformed)") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigurationError(f"{where} must look like http://host:8000/v1 or https://host/v1")
-    if "@" in parts.netloc:
-        raise ConfigurationError(f"{where} must not hold a user name or password; pass api_key= or headers=")
+    parts = http_parts(text, where, "must look like http://host:8000/v1 or https://host/v1", "headers=")
+    host, port = parts.hostname or "", parts.port
     if "?" in text or "#" in text or ";" in parts.path:
         raise ConfigurationError(f"{where} must not have a query, parameters or a fragment")
     if any(c.isspace() or not c.isprintable() or c in '\\<>"{}|^`' for c in text):
@@ -99,3 +92,17 @@ def _split(url: object, where: str) -> tuple[str, str]:
     default = 443 if parts.scheme == "https" else 80
     origin = f"{parts.scheme}://{name}" + (f":{port}" if port is not None and port != default else "")
     return origin + parts.path.rstrip("/"), origin
+
+
+def http_parts(url: str, where: str, form: str, headers: str) -> SplitResult:
+    """The parts of an absolute URL. ConfigurationError for another scheme, a malformed host or port, and credentials."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise ConfigurationError(f"{where} is not a URL (its host or port is malformed)") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigurationError(f"{where} {form}")
+    if "@" in parts.netloc:
+        raise ConfigurationError(f"{where} must not hold a user name or password; pass api_key= or {headers}")
+    return parts

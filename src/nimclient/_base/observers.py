@@ -1,8 +1,8 @@
-"""The seam for tracing: process-wide observers of calls. `installed` is an empty tuple by default, and a call costs one
-check of it.
+"""The interface for tracing: process-wide observers of calls. `installed` is an empty tuple by default; checking it is the
+only cost per call.
 
-An Observer is notified when a call begins, and returns an Observation of it: that adds headers to the requests of the call
-and is notified of each attempt and of the end, once, with the record or the error. Nothing here knows a tracing library.
+An Observer is notified when a call begins, and returns an Observation: it adds headers to the requests of the call, and is
+notified of each attempt and once of the end, with the record or the error. Independent of any tracing library.
 Observers are called on the loop of the call and must not block; their errors are logged and do not affect the call.
 """
 
@@ -18,15 +18,15 @@ from nimclient._base.log import log
 from nimclient.errors import Attempt
 
 Scope: TypeAlias = Literal["call", "item", "many"]
-"""A call of its own; one of the many requests of a call over many items; the whole of such a call."""
+"""A single call; one request of a call over many items; the whole of such a call."""
 
 
 @frozen
 class CallFacts:
     """A call that begins.
 
-    `kind` is that of the model it needs (chat, completions, embedding, ranking; "" for other routes), `url` where its first
-    attempt goes, `fields` the JSON body (None where there is none; of the whole of many, only what its requests share).
+    `kind` is that of the model it needs (chat, completions, embedding, ranking; "" for other routes), `url` that of its first
+    attempt, `fields` the JSON body (None where there is none; of the whole of many, only what its requests share).
     """
 
     kind: str
@@ -39,7 +39,7 @@ class CallFacts:
 
 @frozen
 class ToolFacts:
-    """A function that is about to be run for a model. `arguments` is JSON text, as the model wrote it."""
+    """A tool that is about to run. `arguments` is JSON text, as the model wrote it."""
 
     name: str
     id: str
@@ -48,25 +48,25 @@ class ToolFacts:
 
 
 class Observation(Protocol):
-    """What an observer makes of one call, or of one run of a tool."""
+    """An observer's view of one call, or of one run of a tool."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Headers that every request of the call has. Those that the caller sets itself come before them."""
+        """Headers added to every request of the call. Those set by the caller take precedence."""
         ...
 
     def enter(self) -> None:
-        """What runs from now on in this context, until `ended`, belongs to it. Told of the whole of many, and of tools."""
+        """What runs in this context until `ended` belongs to it. Called for calls over many items, and for tools."""
         ...
 
     def attempted(self, attempt: Attempt) -> None:
-        """An attempt has ended, with a response or without."""
+        """An attempt has ended, with or without a response."""
         ...
 
     def ended(self, result: object, error: BaseException | None) -> None:
-        """It is over. `result` is the record, of a stream the answer as far as it came; `error` None where all is well.
+        """It has ended. `result` is the record (of a stream, the answer so far); `error` is None on success.
 
-        A stream that was closed before its end is no error; its answer has no finish_reason then.
+        Closing a stream early is not an error; its answer has no finish_reason then.
         """
         ...
 
@@ -84,12 +84,12 @@ class Observer(Protocol):
 
 
 installed: tuple[Observer, ...] = ()
-"""Read it as `observers.installed`: it is replaced, never changed."""
+"""Access it as `observers.installed`: it is replaced, never modified."""
 
 
 def install(observer: Observer) -> None:
-    """Have an observer told of every call that begins from now on, of every client in this process."""
-    global installed  # the one place that replaces it, with `remove`
+    """Notify an observer of every new call of every client in this process."""
+    global installed  # replaced only here and in `remove`
     installed = (*installed, observer)
 
 
@@ -100,38 +100,38 @@ def remove(observer: Observer) -> None:
 
 
 def begin(facts: CallFacts) -> tuple[Observation, ...]:
-    """The observations of a call that begins."""
+    """Start observing a call."""
     return _present(_safely(observer.call, facts) for observer in installed)
 
 
 def headers_of(observations: Iterable[Observation], *own: Mapping[str, str]) -> dict[str, str]:
-    """What observations add to a request whose own headers are these: none that it has already."""
+    """The headers that observations add to a request: none that it already has."""
     taken = {name.lower() for headers in own for name in headers}
     return {name: value for one in observations for name, value in one.headers.items() if name.lower() not in taken}
 
 
 def attempted(observations: Iterable[Observation], attempt: Attempt) -> None:
-    """Tell of an attempt."""
+    """Report an attempt."""
     for observation in observations:
         _safely(observation.attempted, attempt)
 
 
 def ended(observations: Iterable[Observation], result: object, error: BaseException | None) -> None:
-    """Tell of the end."""
+    """Report the end."""
     for observation in observations:
         _safely(observation.ended, result, error)
 
 
 @contextmanager
 def whole(facts: CallFacts) -> Generator[list[object]]:
-    """Observe a call over many items, in the block; its result is put into the list that is given."""
+    """Observe a call over many items, in the block, which puts the result into the list."""
     with _block(begin(facts)) as results:
         yield results
 
 
 @contextmanager
 def tool_run(facts: ToolFacts) -> Generator[list[object]]:
-    """The same of the run of a tool."""
+    """Observe a run of a tool, in the block."""
     with _block(_present(_safely(observer.tool, facts) for observer in installed)) as results:
         yield results
 
@@ -156,6 +156,6 @@ def _present(observations: Iterable[Observation | None]) -> tuple[Observation, .
 def _safely(function: Callable[..., Any], *args: object) -> Any:
     try:
         return function(*args)
-    except Exception:  # a fault of the observer must not become the call's
+    except Exception:  # an error of the observer must not fail the call
         log.exception("an observer raised")
         return None

@@ -18,7 +18,7 @@ Clock: TypeAlias = Callable[[], float]
 
 
 class NotGiven(Enum):
-    """What an argument is that the caller leaves out: the client's default holds then, and None switches that off."""
+    """The value of an omitted argument: the client's default applies, which None switches off."""
 
     NOT_GIVEN = "not given"
 

@@ -8,11 +8,11 @@ import warnings
 _NOT_THE_CALLER = frozenset({"nimclient", "asyncio", "anyio"})
 
 
-def warn_caller(message: str, category: type[Warning]) -> None:
-    """Warn at the nearest line outside this package and the event loop: where the call is awaited or the loop is started."""
+def warn_caller(message: str, category: type[Warning], libraries: frozenset[str] = _NOT_THE_CALLER) -> None:
+    """Warn at the nearest line outside these libraries: where the call is awaited, or the loop is started."""
     level = 1
     frame = sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_CALLER:
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in libraries:
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)

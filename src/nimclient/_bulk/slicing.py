@@ -124,7 +124,7 @@ class Slicer:
         return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
 
     def cut_list(self, texts: Sequence[Any]) -> Iterator[Slice]:
-        """The slices of a list, up to the `rest`. Texts that can be sent and fit into one are not looked at one by one."""
+        """The slices of a list, up to the `rest`. Texts that are valid and fit into one slice are not checked one by one."""
         while self.taken < len(texts):
             if not self._texts and not self._failures:
                 part = list(texts[self.taken : self.taken + self._places])
@@ -163,7 +163,7 @@ class Slicer:
 
 
 def _weight(item: object) -> int | None:
-    """The UTF-8 bytes of a text; None for what cannot be sent."""
+    """The UTF-8 bytes of a text; None for an invalid item."""
     if not isinstance(item, str) or not item:
         return None
     if item.isascii():
@@ -175,7 +175,7 @@ def _weight(item: object) -> int | None:
 
 
 def _weight_of_all(texts: list[Any]) -> int | None:
-    """The UTF-8 bytes of texts; None where one of them cannot be sent."""
+    """The UTF-8 bytes of texts; None if one of them is invalid."""
     try:
         whole = "".join(texts)
         return (len(whole) if whole.isascii() else len(whole.encode())) if all(texts) else None

@@ -26,8 +26,8 @@ class CallState(Generic[T]):
     """A call: what it sends, its limits, and the outcomes of its attempts.
 
     `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
-    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` are of those
-    who observe calls.
+    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` belong to
+    installed observers.
     """
 
     call: Call[T]

@@ -37,7 +37,7 @@ from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
 from nimclient._retry.policy import Replay, RetryState
 from nimclient._streams.accumulate import joined
-from nimclient._streams.events import is_streamed
+from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import APIStatusError, Attempt, ClientClosedError, ConnectionLostError, NimError, RedirectError
@@ -117,9 +117,9 @@ class Engine:
         return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
 
     def known(self) -> dict[tuple[str, str], Any]:
-        """What resources have derived from the settings and from what is known of the servers; empty once more is known.
+        """Values that resources have derived from the settings and the detected server types; cleared by a new detection.
 
-        The keys are what is derived, and for which model.
+        The keys are the name of the value, and the model.
         """
         changes = self.core.dialects.changes
         if changes != self._known_since or len(self._known) > MAX_KNOWN:
@@ -204,7 +204,7 @@ class Engine:
         )
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
-        """`_run` where somebody observes calls. A stream has only begun then: its reader tells of its end."""
+        """`_run` with observers. A stream has only begun then: its reader reports the end."""
         call = state.call
         facts = CallFacts(
             kind=call.kind,
@@ -423,7 +423,13 @@ class Engine:
         data = await response.body.read_all(self.config.limits.max_body)
         if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
             return call.decode(joined(data, call.accumulator()), response.meta())
-        value, meta = call.parse(data), response.meta()
+        meta = response.meta()
+        try:
+            value = call.parse(data)
+        except NimError:
+            if is_plain(data) or not data.strip():
+                raise
+            raise not_an_answer(meta, data, "JSON") from None
         if is_object(value) and is_fault(value):
             raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
         self.core.dialects.read(meta.url, call.path, value)

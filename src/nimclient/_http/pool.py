@@ -35,7 +35,7 @@ class InFlight(Protocol):
 
 @define
 class Slots:
-    """How many requests may be in flight yet. One that waits is handed its slot in turn: while some wait, none is free."""
+    """The free slots for requests in flight. A released slot is passed to the first waiter: while some wait, none is free."""
 
     free: int
     _waiting: deque[asyncio.Future[None]] = field(factory=deque["asyncio.Future[None]"])
@@ -48,20 +48,20 @@ class Slots:
         return True
 
     async def wait(self) -> None:
-        """Take the next slot that is given back."""
+        """Wait for a released slot."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except BaseException:
-            if turn.done() and not turn.cancelled():  # the slot came, too
+            if turn.done() and not turn.cancelled():  # it got the slot, too
                 self.release()
             elif turn in self._waiting:
                 self._waiting.remove(turn)
             raise
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

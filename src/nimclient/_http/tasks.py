@@ -25,7 +25,7 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 class LoopRef:
-    """The loop that runs now: `soon` has it call something, from wherever that is said."""
+    """The running loop: `soon` schedules a call in it, from any thread."""
 
     def __init__(self) -> None:
         self._loop = running_loop()
@@ -37,7 +37,7 @@ class LoopRef:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it will call nothing any more."""
+        """Whether it is closed."""
         return self._loop.is_closed()
 
     def soon(self, call: Callable[[], object]) -> None:

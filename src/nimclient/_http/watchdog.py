@@ -75,7 +75,7 @@ class Watchdog:
     _reason: NimError | None = None
 
     def enter(self, phase: Phase, seconds: float | None) -> float:
-        """A phase of so many seconds begins, and its wait; when that was."""
+        """Begin a phase of so many seconds, and its wait; returns the time."""
         now = time.monotonic()
         self.phase = phase
         self.limit(phase, None if seconds is None else now + seconds, seconds)

@@ -60,7 +60,7 @@ class Resource:
         return await self._engine.open(call.with_model(model), options, read)
 
     def _whole(self, kind: str, model: str | None) -> AbstractContextManager[list[object]]:
-        """The block in which a call over many items is observed as one; its result goes into the list that it gives."""
+        """Observe a call over many items as one, in the block, which puts the result into the list."""
         known = self._known_model(kind, model)
         url = (None if known is None else self._engine.endpoint_of(known)) or self._engine.config.base_urls[0]
         return observers.whole(CallFacts(kind, "many", known, url))
@@ -87,7 +87,7 @@ class Resource:
         return default
 
     def _with_defaults(self, kind: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The options of a call with the client's defaults for those that it does not name."""
+        """The options of a call, with the client's defaults for the others."""
         defaults = self._engine.config.defaults.get(kind)
         if not defaults:
             return options
@@ -117,8 +117,8 @@ class Resource:
     def _resolved(self, name: str) -> str:
         """The id for an alias, of `endpoints=` or an old one of the hosted catalog; anything else is an id.
 
-        What the hosted catalog calls by another name now, or will remove, is warned of once. A server of one's own may
-        serve a model under any name, so it is sent what it is called; see `_listed_name`.
+        Renamed and deprecated models of the hosted catalog are warned of once. A self-hosted server may serve a model
+        under any name, so it is sent unchanged; see `_listed_name`.
         """
         if (own := self._engine.catalog.own_id(name)) is not None:
             return own
@@ -147,13 +147,13 @@ class Resource:
         return default
 
     async def _other_model(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
-        """The model to ask in the place of one that the server does not know; None where there is none."""
+        """The model to use in place of one that the server does not know, or None."""
         if isinstance(call.model, DefaultModel):
             return await self._new_default(call, options)
         return None if call.model is None or call.fields is None else await self._listed_name(call.model, options)
 
     async def _listed_name(self, name: str, options: Mapping[str, Any]) -> str | None:
-        """What an old name of the hosted catalog stands for, where a server that rejects it lists that; warned of once."""
+        """The current name for an old name of the hosted catalog, if the server lists it; warned of once."""
         known = catalog.lookup(name)
         if known is None or known.id == name:
             return None
@@ -176,5 +176,5 @@ class Resource:
 
 
 def _of_the_call(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that hold for another request on behalf of a call: its time and its headers."""
+    """The options for another request on behalf of a call: its timeout and headers."""
     return {name: options.get(name) for name in ("timeout", "extra_headers")}

@@ -78,7 +78,7 @@ class BulkClient:
         return self._engine.config.strict
 
     def defaults_of(self, kind: str) -> Mapping[str, Any]:
-        """What calls of this kind have by default: options, and arguments of the methods."""
+        """The client's defaults for calls of this kind: options, and arguments of methods."""
         return self._engine.config.defaults.get(kind, {})
 
     def warn_once(self, text: str) -> None:

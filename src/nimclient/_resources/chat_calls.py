@@ -1,4 +1,4 @@
-"""Chat calls as every method of client.chat makes them: built for the server behind the model, sent with their images."""
+"""Builds and sends the calls of all methods of client.chat, for the server behind the model, with their images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nimclient.records.media import Image
 
 
 class ChatForm(NamedTuple):
-    """What a chat looks like for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
+    """The form of a chat for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
 
     hosted: bool
     developer: bool
@@ -31,23 +31,23 @@ class ChatForm(NamedTuple):
 
 
 class ChatCalls(Resource):
-    """What create, stream, parse, run_tools and batch have in common."""
+    """Shared by create, stream, parse, run_tools and batch."""
 
     async def _call(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
-        """The call, for a model that is found by asking the server where nobody named one."""
+        """The call; without a model, the default is found in the server's list."""
         name = self._known_model("chat", model)
         call = self._call_for(method, messages, name, options, stream=stream)
         if name is not None:
-            return call  # else bad input was found before the server is asked
+            return call  # else invalid input must raise before a request is sent
         name = await self._default_model("chat", options)
         return self._call_for(method, messages, name, options, stream=stream)
 
     def _call_for(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
-        """The call in the form that the server behind this model takes."""
+        """The call in the form that the server behind this model accepts."""
         form = self._form(model)
         uploads: tuple[Image, ...] = ()
         if form.assets:
@@ -65,7 +65,7 @@ class ChatCalls(Resource):
         return evolve(call, uploads=uploads) if uploads else call
 
     def _form(self, model: str | None) -> ChatForm:
-        """The form of a chat with this model, as far as its server is known."""
+        """The form of a chat with this model, as far as its server type is known."""
         engine = self._engine
         known = engine.known()
         form: ChatForm | None = known.get(("form of a chat", model or ""))
@@ -84,7 +84,7 @@ class ChatCalls(Resource):
     def _ask(
         self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None = None
     ) -> Awaitable[ChatCompletion]:
-        """Send a call, its large images beside it."""
+        """Send a call with its large images."""
         return self._upload_and_ask(call, options, gate) if call.uploads else self._send(call, options, gate)
 
     async def _upload_and_ask(
@@ -96,7 +96,7 @@ class ChatCalls(Resource):
     def _opener(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any]
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
-        """What opens a stream of this call. Bad input raises here."""
+        """The function that opens a stream of this call. Invalid input raises here."""
         given = self._with_defaults("chat", options) if self._engine.config.defaults else options
         name = self._known_model("chat", model)
         call = self._call_for(method, messages, name, given, stream=True)

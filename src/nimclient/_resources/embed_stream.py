@@ -36,8 +36,7 @@ from nimclient._nvcf.media import GATEWAY_LIMIT
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import FailureScope, max_texts, scope_of
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
-from nimclient.records.batch import Failure
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
 from nimclient.records.usage import Usage

@@ -17,7 +17,7 @@ from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, lengt
 from nimclient._retry.faults import advise
 from nimclient.errors import BadRequestError, UnprocessableEntityError
 from nimclient.records._numbers import zeroed_buffer
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress

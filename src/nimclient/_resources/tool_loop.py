@@ -100,7 +100,7 @@ async def _result(known: Mapping[str, Tool], on_tool_error: OnToolError, call: T
 
 
 async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
-    """Run one call, observed where somebody does; ToolError for whatever goes wrong with it."""
+    """Run one call, with observers; ToolError for any failure."""
     if not observers.installed:
         return await _text(known, call)
     tool = known.get(call.name)
@@ -112,7 +112,7 @@ async def _run(known: Mapping[str, Tool], call: ToolCall) -> str:
 
 
 async def _text(known: Mapping[str, Tool], call: ToolCall) -> str:
-    """What a call gives, as text."""
+    """The result of a call as text."""
     tool = known.get(call.name)
     if tool is None:
         raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(known)}")

@@ -335,7 +335,7 @@ def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotF
 
 
 def advise(error: NimError, advice: str) -> None:
-    """Add to the words of an error what to do next."""
+    """Add what to do next to an error's message."""
     error.args = (f"{error.message}; {advice}",)
 
 

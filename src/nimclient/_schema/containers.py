@@ -1,4 +1,4 @@
-"""Shapes that are made of others: lists, tuples, mappings, unions, and records with known keys."""
+"""Shapes that contain others: lists, tuples, mappings, unions, and records with known keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nimclient._schema.shapes import Book, Misfit, Shape, below, built, describe
 
 @define(eq=False)
 class Items(Shape):
-    """Lists, tuples of one kind of item, sets."""
+    """Lists, homogeneous tuples, sets."""
 
     item: Shape
     build: Callable[[list[Any]], Any] = list
@@ -33,7 +33,7 @@ class Items(Shape):
 
 @define(eq=False)
 class FixedTuple(Shape):
-    """A tuple with a type for each place."""
+    """A tuple with a type for each position."""
 
     places: Sequence[Shape]
     label: str = "a list"
@@ -55,7 +55,7 @@ class FixedTuple(Shape):
 
 @define(eq=False)
 class Table(Shape):
-    """Mappings from text, or what is written as text, to values of one type."""
+    """Mappings from str, or types written as str, to values of one type."""
 
     key: Shape
     value: Shape
@@ -75,7 +75,7 @@ class Table(Shape):
 
 @define(eq=False)
 class Union(Shape):
-    """One of several types: the first that fits, with the exact type of number before the other one."""
+    """One of several types: the first that fits; an exact number type takes precedence over the other."""
 
     members: Sequence[Shape]
     label: str = field(init=False)
@@ -94,7 +94,7 @@ class Union(Shape):
             except Misfit as misfit:
                 misfits.append(misfit)
         inside = [misfit for misfit in misfits if misfit.path != path]
-        if len(inside) == 1:  # only one of them was meant
+        if len(inside) == 1:  # only one of them can be meant
             raise inside[0]
         raise Misfit(path, f"expected {self.label}, got {shown(value)}" + (f" ({_all(inside)})" if inside else ""))
 
@@ -104,7 +104,7 @@ class Union(Shape):
 
 @define(eq=False)
 class Described(Shape):
-    """A shape with words on what it is for: `Annotated[..., "text"]`."""
+    """A shape with a description: `Annotated[..., "text"]`."""
 
     shape: Shape
     text: str
@@ -128,7 +128,7 @@ class Described(Shape):
 
 @frozen
 class Property:
-    """A field of a record. `default` is JSON, to be shown; `skips_null`: a null stands for leaving it out."""
+    """A field of a record. `default` is JSON, shown in the schema; `skips_null`: null means that it is omitted."""
 
     name: str
     shape: Shape
@@ -144,7 +144,7 @@ class Property:
             schema = {"anyOf": [schema, {"type": "null"}]}
         if self.description:
             schema = described(schema, self.description)
-        if self.default is not None and not book.strict:  # OpenAI's strict mode does not take the keyword
+        if self.default is not None and not book.strict:  # OpenAI's strict mode rejects the keyword
             schema = {**schema, "default": self.default}
         return schema
 
@@ -163,7 +163,7 @@ class RecordShape(Shape):
         return book.reference(self, self.label, self.body) if self in book.shared else self.body(book)
 
     def body(self, book: Book) -> JsonDict:
-        """The schema itself, also where others refer to it."""
+        """The schema itself, even if it has a definition."""
         schema: JsonDict = {"type": "object", "properties": {p.name: p.schema(book) for p in self.properties}}
         if self.description:
             schema["description"] = self.description

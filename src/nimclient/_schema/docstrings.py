@@ -1,4 +1,4 @@
-"""The text of a docstring and what it says of each parameter, in the styles of Google, NumPy and Sphinx."""
+"""Parses docstrings in the styles of Google, NumPy and Sphinx: the text, and the descriptions of parameters."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SPHINX = re.compile(
 
 @frozen
 class Documentation:
-    """What a docstring says: the text before its sections, and a text for each parameter it names."""
+    """A parsed docstring: the text before its sections, and a text for each parameter."""
 
     text: str = ""
     parameters: Mapping[str, str] = field(factory=dict[str, str])
 
 
 def read_docstring(docstring: str | None) -> Documentation:
-    """Take a docstring apart; sections on results, errors and examples are left out."""
+    """Parse a docstring; sections on results, errors and examples are left out."""
     reader = _DocstringReader(inspect.cleandoc(docstring).splitlines() if docstring else [])
     reader.read()
     parameters = {name: " ".join(words) for name, words in reader.parameters.items()}
@@ -34,7 +34,7 @@ def read_docstring(docstring: str | None) -> Documentation:
 
 
 class _DocstringReader:
-    """Goes through the lines once; `_section` is the style of the section we are in, `_words` belong to the open entry."""
+    """Reads the lines once; `_section` is the style of the current section, `_words` belong to the current entry."""
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
@@ -51,7 +51,7 @@ class _DocstringReader:
                 self._take(line)
 
     def _begins_section(self, line: str, following: str) -> bool:
-        """Whether the line is a section's title, the dashes below one, or an entry of Sphinx's."""
+        """Whether the line is a section title, its underline, or a Sphinx entry."""
         underlined = bool(re.fullmatch(r"-{3,}\s*", following))
         title = line.strip().lower() if underlined else line.strip().lower().removesuffix(":")
         if not line.startswith(" ") and (underlined or line.rstrip().endswith(":")) and title in _PARAMETERS | _OTHERS:
@@ -71,7 +71,7 @@ class _DocstringReader:
     def _take(self, line: str) -> None:
         words = line.strip()
         indent = len(line) - len(line.lstrip())
-        if self._section.endswith("google") and words and indent == 0:  # what is not indented ends the section
+        if self._section.endswith("google") and words and indent == 0:  # a line that is not indented ends the section
             self._section = ""
             self._words = None
         if not self._section:

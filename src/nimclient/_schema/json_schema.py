@@ -1,8 +1,8 @@
-"""Checks a JSON value against a JSON schema that the caller wrote.
+"""Validates a JSON value against a JSON schema of the caller.
 
-The keywords that servers constrain answers by are checked: type, enum, const, properties, required,
+The keywords that servers support for constrained output are checked: type, enum, const, properties, required,
 additionalProperties, patternProperties, items, prefixItems, anyOf, oneOf, allOf, not, local $ref, and the limits on
-numbers, text, lists and objects. Other keywords (if, contains, dependentRequired, unevaluated…, format) are not looked at.
+numbers, text, lists and objects. Other keywords (if, contains, dependentRequired, unevaluated…, format) are ignored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_DEPTH = 200
 
 @define(eq=False)
 class Schema(Shape):
-    """A schema written by the caller. Converting checks a value and gives it back as it is."""
+    """A schema written by the caller. Converting validates a value and returns it unchanged."""
 
     text: JsonDict
     label: str = field(init=False, default="the schema")
@@ -42,13 +42,13 @@ class Schema(Shape):
 
 
 class _Check:
-    """One schema with what its references lead to."""
+    """One schema with the targets of its references."""
 
     def __init__(self, root: JsonDict) -> None:
         self._root = root
 
     def resolved(self, schema: Json) -> Json:
-        """What a schema that is only a reference leads to."""
+        """The schema, with a reference at its root resolved."""
         seen = 0
         while is_object(schema) and "$ref" in schema and seen < _MAX_DEPTH:
             schema = self._target(schema["$ref"])
@@ -56,7 +56,7 @@ class _Check:
         return schema
 
     def check(self, value: Json, schema: Json, path: str, depth: int) -> None:
-        """Raise Misfit where the value does not fit."""
+        """Raise Misfit if the value does not fit."""
         if depth > _MAX_DEPTH:
             raise Misfit(path, "is nested too deeply for its schema")
         if schema is True:
@@ -127,7 +127,7 @@ class _Check:
 
 
 def _nearest(path: str, misfits: list[Misfit]) -> Misfit:
-    """The misfit of the one branch that was meant, else one that speaks of all."""
+    """The misfit of the branch that was evidently meant, else one about all branches."""
     inside = [misfit for misfit in misfits if misfit.path != path]
     if len(inside) == 1 or len(misfits) == 1:
         return (inside or misfits)[0]
@@ -135,7 +135,7 @@ def _nearest(path: str, misfits: list[Misfit]) -> Misfit:
 
 
 def _check_value(value: Json, schema: JsonDict, path: str) -> None:
-    """The keywords that look at the value alone."""
+    """Check the keywords about the value itself."""
     kinds = schema.get("type")
     if kinds is not None and not any(_is(kind, value) for kind in (kinds if is_array(kinds) else [kinds])):
         raise Misfit(path, f"expected {' or '.join(kinds) if is_array(kinds) else kinds}, got {shown(value)}")

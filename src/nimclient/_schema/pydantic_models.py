@@ -1,4 +1,4 @@
-"""pydantic v2 models, known by their two methods and never imported: they write their schema and check values themselves."""
+"""pydantic v2 models, recognized by two methods and never imported: they generate schemas and validate values themselves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nimclient.errors import ConfigurationError
 
 
 def is_pydantic(kind: type) -> TypeGuard[Any]:
-    """Whether a class is a pydantic v2 model, or acts as one."""
+    """Whether a class is a pydantic v2 model, or has its interface."""
     return callable(getattr(kind, "model_json_schema", None)) and callable(getattr(kind, "model_validate", None))
 
 
 @define(eq=False)
 class PydanticModel(Shape):
-    """A model: the schema is pydantic's, closed against unknown keys; conversion is `model_validate`, as lax as it is."""
+    """A model: the schema is pydantic's, closed against unknown keys; conversion is pydantic's `model_validate`."""
 
     model: Any
     label: str = field(init=False)
@@ -52,7 +52,7 @@ class PydanticModel(Shape):
 
 
 def _root(schema: JsonDict, definitions: Mapping[str, Json]) -> JsonDict:
-    """The schema without a reference at its root: a model that contains itself has one, the root must be the object."""
+    """The schema without a reference at its root, which recursive models have: the root must be an object."""
     for _ in range(len(definitions)):
         if "$ref" not in schema:
             break
@@ -77,7 +77,7 @@ def _closed(schema: Json, strict: bool) -> Any:
     if not is_object(schema):
         return schema
     closed = {key: _inside(key, value, strict) for key, value in schema.items() if not (strict and key == "default")}
-    if "$ref" in closed and len(closed) > 1:  # strict servers take no other keyword beside a reference
+    if "$ref" in closed and len(closed) > 1:  # strict servers reject other keywords next to a reference
         closed = {"anyOf": [{"$ref": closed.pop("$ref")}], **closed}
     properties = schema.get("properties")
     if schema.get("type") == "object" and is_object(properties) and "additionalProperties" not in schema:
@@ -88,7 +88,7 @@ def _closed(schema: Json, strict: bool) -> Any:
 
 
 def _inside(key: str, value: Json, strict: bool) -> Any:
-    """The value of a keyword: schemas by name, schemas, or values that are not looked into."""
+    """The value of a keyword: schemas by name, schemas, or values that are left unchanged."""
     if key in ("properties", "$defs") and is_object(value):
         return {name: _closed(item, strict) for name, item in value.items()}
     return value if key in ("default", "enum", "const", "examples") else _closed(value, strict)

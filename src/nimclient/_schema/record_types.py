@@ -1,4 +1,4 @@
-"""The fields of the record types of Python: attrs classes, dataclasses, NamedTuples and TypedDicts, in one form."""
+"""The fields of Python's record types (attrs classes, dataclasses, NamedTuples and TypedDicts) in one form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FieldType:
 
 
 def fields_of(kind: Any) -> list[FieldType] | None:
-    """The fields of a record type, by the names under which it takes them; None for a type that is no record."""
+    """The fields of a record type by their constructor names; None for any other type."""
     if attrs.has(kind):
         return _of_attrs(kind)
     if dataclasses.is_dataclass(kind):
@@ -39,13 +39,13 @@ def fields_of(kind: Any) -> list[FieldType] | None:
 
 
 def documentation_of(kind: type) -> Documentation:
-    """What the type's own docstring says; not one that was inherited or written by a decorator."""
+    """The type's own docstring, not an inherited or generated one."""
     text = vars(kind).get("__doc__")
     return read_docstring(None if text is None or text.startswith(f"{kind.__name__}(") else text)
 
 
 def hints_of(thing: Callable[..., Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The annotations, evaluated; `names` are known beside those of the module. ConfigurationError where one is not."""
+    """The evaluated annotations; `names` extend those of the module. ConfigurationError for an unknown name."""
     try:
         return typing.get_type_hints(thing, localns=dict(names), include_extras=True)
     except NameError as error:
@@ -101,7 +101,7 @@ def _of_typed_dict(kind: Any) -> list[FieldType]:
 
 
 def _unmarked(hint: Any) -> tuple[Any, bool | None]:
-    """The hint without Required, NotRequired and ReadOnly around or below Annotated; whether it is required, if said."""
+    """The hint without Required, NotRequired and ReadOnly around or below Annotated; whether it is required, if stated."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         inner, required = _unmarked(args[0])

@@ -1,6 +1,6 @@
-"""Python types ⇄ JSON schema: which shape a type has.
+"""Python types ⇄ JSON schema: the shape of a type.
 
-Taken are str, int, float, bool, None, Any; date, datetime, time, UUID; Literal and Enum; lists, tuples, sets, mappings;
+Supported: str, int, float, bool, None, Any; date, datetime, time, UUID; Literal and Enum; lists, tuples, sets, mappings;
 unions; attrs classes, dataclasses, NamedTuples, TypedDicts, generic and recursive ones; NewType; pydantic models.
 """
 
@@ -54,8 +54,8 @@ Known = Mapping[Any, Shape]
 def schema_of(form: Any, *, strict: bool = True) -> JsonDict:
     """The JSON schema of a type, or of a shape.
 
-    Objects take no other keys. `strict` requires every property, as strict structured output wants it, and shows no
-    defaults; else fields with a default may be left out. ConfigurationError for a type that JSON has no form for.
+    Objects accept no other keys. `strict` requires every property, as strict structured output does, and shows no
+    defaults; else fields with a default are optional. ConfigurationError for a type without a JSON form.
     """
     shape = form if isinstance(form, Shape) else shape_of(form)
     book = Book(strict, _shared(shape))
@@ -67,12 +67,12 @@ def schema_of(form: Any, *, strict: bool = True) -> JsonDict:
 
 
 def convert(value: Json, form: Any, path: str = "") -> Any:
-    """The value of a type that a decoded JSON value stands for; Misfit, with the path, where it stands for none."""
+    """Convert a decoded JSON value to a type; Misfit, with the path, if it does not fit."""
     return shape_of(form).convert(value, path) if path else converted(shape_of(form), value)
 
 
 def shape_of(form: Any) -> Shape:
-    """The shape of a type; ConfigurationError where it has none."""
+    """The shape of a type; ConfigurationError if it has none."""
     try:
         return _TypeReader().read(form, {})
     except RecursionError:
@@ -80,14 +80,14 @@ def shape_of(form: Any) -> Shape:
 
 
 def record_of(name: str, build: Any, fields: Sequence[FieldType], texts: Mapping[str, str]) -> RecordShape:
-    """A record that is not a class: the parameters of a function."""
+    """The record shape of a function's parameters."""
     record = RecordShape(name, build)
     _TypeReader().fill(record, fields, texts, {})
     return record
 
 
 def _shared(root: Shape) -> frozenset[Shape]:
-    """The records that appear more than once, or within themselves: those get a definition of their own."""
+    """The records that occur more than once, or recursively: they get a definition."""
     seen: set[Shape] = set()
     shared: set[Shape] = set()
     waiting = [root]
@@ -103,13 +103,13 @@ def _shared(root: Shape) -> frozenset[Shape]:
 
 
 class _TypeReader:
-    """Reads one type. Every class in it is read once, so that one which refers to itself comes to an end."""
+    """Reads one type. Every class in it is read once, so that recursion ends."""
 
     def __init__(self) -> None:
         self._records: dict[Any, RecordShape] = {}
 
     def read(self, form: Any, known: Known) -> Shape:
-        """The shape of a form; `known` are the type variables of the generic class around it."""
+        """The shape of a type form; `known` are the type variables of the enclosing generic class."""
         if isinstance(form, TypeVar):
             return known.get(form) or self.read(form.__bound__ or Any, known)
         if form is None or (isinstance(form, type) and form in _LEAVES):
@@ -171,7 +171,7 @@ class _TypeReader:
         return self._records[key]
 
     def fill(self, record: RecordShape, fields: Sequence[FieldType], texts: Mapping[str, str], known: Known) -> None:
-        """Give a record its properties."""
+        """Set the properties of a record."""
         record.properties = [self._property(field, texts.get(field.name, ""), known) for field in fields]
 
     def _property(self, field: FieldType, text: str, known: Known) -> Property:
@@ -190,7 +190,7 @@ def _takes_null(shape: Shape) -> bool:
 
 
 def _shown_default(field: FieldType) -> Json:
-    """The default as JSON; None where it has no such form."""
+    """The default as JSON; None if it has no such form."""
     default = plain(field.default)
     try:
         _json.dumps(default)

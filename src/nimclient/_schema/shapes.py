@@ -1,6 +1,6 @@
-"""Shapes: the JSON form of a Python type. One class per kind of type; each writes its JSON schema and builds
-values out of decoded JSON. Conversion is strict: a bool is not a number, text is not a number, an unknown key of an
-object is an error. The two liberties are those of JSON itself: a whole number is also a float, and 3.0 is also an int.
+"""Shapes: the JSON form of a Python type. One class per kind of type; each generates its JSON schema and converts
+decoded JSON to values. Conversion is strict: a bool is not a number, text is not a number, an unknown key of an
+object is an error. Two exceptions are those of JSON itself: a whole number is also a float, and 3.0 is also an int.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nimclient.records._decode import kind_of
 
 
 class Misfit(ValueError):
-    """A JSON value that does not fit its type: `path` leads to it, `problem` says why."""
+    """A JSON value that does not fit its type: `path` is where, `problem` is why."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
@@ -26,7 +26,7 @@ class Misfit(ValueError):
 
 @define
 class Book:
-    """A schema while it is written. `strict`: every property is required, the way strict servers want it."""
+    """A schema under construction. `strict`: every property is required, as by strict servers."""
 
     strict: bool
     shared: frozenset[Shape]
@@ -34,7 +34,7 @@ class Book:
     _names: dict[Shape, str] = field(factory=dict["Shape", str])
 
     def reference(self, shape: Shape, name: str, body: Callable[[Book], JsonDict]) -> JsonDict:
-        """A reference to the shape's definition, which is written at the first one."""
+        """A reference to the shape's definition, which is added on first use."""
         if shape not in self._names:
             free = (n for n in (name, *(f"{name}{i}" for i in range(2, 10_000))) if n not in self.definitions)
             known = self._names[shape] = next(free)
@@ -44,7 +44,7 @@ class Book:
 
 
 class Shape(ABC):
-    """What a type looks like in JSON. Shapes compare by identity."""
+    """The JSON form of a type. Shapes compare by identity."""
 
     label: str
     is_object = False
@@ -55,20 +55,20 @@ class Shape(ABC):
 
     @abstractmethod
     def convert(self, value: Json, path: str) -> Any:
-        """The value of the type that this JSON value stands for; Misfit where it stands for none."""
+        """Convert a JSON value to the type; Misfit if it does not fit."""
 
     def inner(self) -> Iterable[Shape]:
-        """The shapes this one is made of."""
+        """The shapes that this one contains."""
         return ()
 
     def rank(self, value: Json) -> int:
-        """In a union, shapes of a low rank are asked first."""
+        """In a union, shapes of a low rank are tried first."""
         return 0
 
 
 @define(eq=False)
 class AnyShape(Shape):
-    """Whatever JSON there is."""
+    """Any JSON value."""
 
     label: str = "anything"
 
@@ -81,7 +81,7 @@ class AnyShape(Shape):
 
 @define(eq=False)
 class Scalar(Shape):
-    """str, bool, int, float and None. `kind` is the JSON schema's name of the type."""
+    """str, bool, int, float and None. `kind` is the type's name in JSON schema."""
 
     kind: str
     label: str
@@ -97,13 +97,13 @@ class Scalar(Shape):
             raise Misfit(path, f"expected {self.label}, got {shown(value)}") from None
 
     def rank(self, value: Json) -> int:
-        numbers = {"integer": float, "number": int}  # what can be read as the other one, but is not at its best there
+        numbers = {"integer": float, "number": int}  # can be read as the other type, but not exactly
         return int(self.kind in numbers and type(value) is numbers[self.kind])
 
 
 @define(eq=False)
 class Text(Shape):
-    """Types that are written as text of a known format: dates, times, UUIDs."""
+    """Types written as text of a known format: dates, times, UUIDs."""
 
     format: str
     label: str
@@ -123,7 +123,7 @@ class Text(Shape):
 
 @define(eq=False)
 class Choices(Shape):
-    """Enums and literals: each JSON value with what it stands for."""
+    """Enums and literals: each JSON value with its Python value."""
 
     label: str
     values: Sequence[tuple[Json, Any]]
@@ -142,7 +142,7 @@ class Choices(Shape):
 
 
 def converted(shape: Shape, value: Json) -> Any:
-    """What a whole JSON value stands for: `convert`, with a Misfit where it is nested too deeply to be read."""
+    """`convert` for a whole JSON value, with a Misfit if it is nested too deeply."""
     try:
         return shape.convert(value, "")
     except (RecursionError, OverflowError):
@@ -150,7 +150,7 @@ def converted(shape: Shape, value: Json) -> Any:
 
 
 def built(build: Callable[..., Any], path: str, *args: Any, **kwargs: Any) -> Any:
-    """What `build` makes of the arguments; what a validator of the type objects to is a Misfit."""
+    """The result of `build`; an error of the type's validator becomes a Misfit."""
     try:
         return build(*args, **kwargs)
     except (ValueError, TypeError, AssertionError) as error:
@@ -163,7 +163,7 @@ def below(path: str, key: str) -> str:
 
 
 def shown(value: Json) -> str:
-    """A JSON value for messages: short ones themselves, long ones by their kind."""
+    """A JSON value for messages: short values themselves, others by their kind."""
     if isinstance(value, (str, int, float)):
         text = repr(value) if isinstance(value, str) else str(value).lower()
         return text if len(text) <= 60 else f"{text[:60]}…"
@@ -182,7 +182,7 @@ def same(one: Json, other: Json) -> bool:
 
 
 def identity(value: Json) -> Hashable:
-    """A key that two JSON values have in common when they are the same."""
+    """A key that is equal for equal JSON values."""
     if isinstance(value, bool):
         return bool, value
     if is_array(value):
@@ -194,7 +194,7 @@ def identity(value: Json) -> Hashable:
 
 
 def described(schema: JsonDict, text: str) -> JsonDict:
-    """The schema with a description; strict servers take no other keyword beside a reference."""
+    """The schema with a description; strict servers reject other keywords next to a reference."""
     return {"anyOf": [schema], "description": text} if "$ref" in schema else {**schema, "description": text}
 
 

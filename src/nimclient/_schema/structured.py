@@ -1,6 +1,6 @@
-"""Structured output: the forms in which servers take a schema, and the way from an answer's text to a value.
+"""Structured output: the forms in which servers accept a schema, and decoding an answer's text into a value.
 
-`json_schema` is the form that every current server takes. vLLM from 0.12 and NIM 2.x ignore `guided_json` and `nvext` with a
+Every current server accepts `json_schema`. vLLM from 0.12 and NIM 2.x ignore `guided_json` and `nvext` with a
 200 and free text, so those are never tried before a server has rejected the first, and every answer is checked here.
 """
 
@@ -30,11 +30,11 @@ from nimclient.records.chat import ChatCompletion
 Via: TypeAlias = Literal["json_schema", "structured_outputs", "guided_json", "nvext", "json_object"]
 
 FORMS: tuple[Via, ...] = ("json_schema", "guided_json", "nvext", "structured_outputs", "json_object")
-"""In the order in which they are tried. A server old enough to reject the first takes one of the next two: old vLLM
-ignores `structured_outputs`, which no server has without `json_schema`."""
+"""In the order in which they are tried. A server old enough to reject the first accepts one of the next two: old vLLM
+ignores `structured_outputs`, which no server supports without `json_schema`."""
 
 FORMAT_OPTIONS = ("response_format", "guided_json")
-"""Options that say what the type of `parse` says already."""
+"""Options that `parse` sets itself."""
 
 FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
     "json_schema": ("response_format", "json_schema"),
@@ -43,11 +43,11 @@ FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
     "nvext": ("nvext",),
     "json_object": ("response_format", "json_object"),
 }
-"""What a server names when it does not take a form."""
+"""What an error names if a form is not supported."""
 
 _LANGUAGE = re.compile(r"[A-Za-z][\w-]*[ \t]*\n|(?:json|JSON)[\w-]*\s*")
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
-"""A string, which may hold brackets (what is not closed ends with its line), or a bracket."""
+"""A string, which may contain brackets (an unclosed one ends with its line), or a bracket."""
 
 _MAX_DESCENT = 3
 _MAX_UNCLOSED = 8
@@ -55,7 +55,7 @@ _MAX_UNCLOSED = 8
 
 @frozen
 class Output:
-    """What is wanted: its shape, its name and schema for the server. `wrapped`: the value is below the key "value"."""
+    """The requested output: its shape, name and schema. `wrapped`: the value is below the key "value"."""
 
     shape: Shape
     name: str
@@ -64,8 +64,8 @@ class Output:
 
 
 def output_of(form: Any) -> Output:
-    """The wanted output for a type, or for a JSON schema as a dict. The root of a schema that servers take is an object:
-    everything else is wrapped. ConfigurationError for a type that JSON has no form for."""
+    """The requested output for a type, or for a JSON schema as a dict. Servers require an object as the root of a schema:
+    everything else is wrapped. ConfigurationError for a type without a JSON form."""
     if is_object(form):
         shape: Shape = Schema(form)
         name = form.get("title")
@@ -92,7 +92,7 @@ def _server_name(name: Any) -> str:
 
 
 def form_fields(via: Via, output: Output, options: Mapping[str, Any]) -> JsonDict:
-    """The options that ask for the output in this form; what the caller set beside it is kept."""
+    """The options that request the output in this form; the caller's other settings are kept."""
     match via:
         case "json_schema":
             wanted = {"name": output.name, "schema": output.schema, "strict": True}
@@ -108,7 +108,7 @@ def form_fields(via: Via, output: Output, options: Mapping[str, Any]) -> JsonDic
 
 
 def form_messages(via: Via, output: Output, messages: Sequence[JsonDict]) -> list[JsonDict]:
-    """The messages for this form: `json_object` says nothing of the schema, so the last message does."""
+    """The messages for this form: `json_object` has no schema, so the last message states it."""
     if via != "json_object":
         return list(messages)
     schema = _json.dumps(output.schema, "the schema").decode()
@@ -118,8 +118,8 @@ def form_messages(via: Via, output: Output, messages: Sequence[JsonDict]) -> lis
 
 
 def with_request(messages: Sequence[JsonDict], text: str) -> list[JsonDict]:
-    """The messages with a request at their end: in the last one if it is the user's, since many chat templates want
-    the roles to alternate."""
+    """The messages with a request added at the end: in the last one if it is the user's, since many chat templates require
+    alternating roles."""
     last = messages[-1]
     content = last.get("content")
     if last.get("role") != "user":
@@ -130,7 +130,7 @@ def with_request(messages: Sequence[JsonDict], text: str) -> list[JsonDict]:
 
 
 def correction(messages: Sequence[JsonDict], error: OutputInvalidError) -> list[JsonDict]:
-    """The messages that ask once more, with the answer that was wrong and what was wrong with it."""
+    """The messages for another try, with the invalid answer and its error."""
     answered = [*messages, {"role": "assistant", "content": error.text}] if error.text else messages
     return with_request(
         answered, f"That is not valid: {error}. Answer again, with the corrected JSON and nothing else."
@@ -138,9 +138,9 @@ def correction(messages: Sequence[JsonDict], error: OutputInvalidError) -> list[
 
 
 def read_output(output: Output, completion: ChatCompletion) -> Any:
-    """The value of an answer. OutputRefusedError, OutputTruncatedError or OutputInvalidError where it has none."""
+    """The value of an answer. OutputRefusedError, OutputTruncatedError or OutputInvalidError if it has none."""
     message = completion.message
-    raw = message.extra.get(RAW_CONTENT) if message is not None else None  # tags within the JSON are not thinking
+    raw = message.extra.get(RAW_CONTENT) if message is not None else None  # tags inside the JSON are not reasoning
     text = raw if isinstance(raw, str) else completion.text
     if message is not None and message.refusal:
         raise OutputRefusedError(f"the model refused: {message.refusal[:300]}", text=message.refusal)
@@ -163,7 +163,7 @@ def read_output(output: Output, completion: ChatCompletion) -> Any:
 
 
 def _from_reasoning(output: Output, reasoning: str) -> Any:
-    """The value where the server took all of the answer for reasoning (vLLM with a reasoning parser may)."""
+    """The value if the server returned the whole answer as reasoning (vLLM with a reasoning parser may)."""
     try:
         return _fitting(output, _decoded(reasoning), [])
     except (DecodeError, Misfit):
@@ -172,7 +172,7 @@ def _from_reasoning(output: Output, reasoning: str) -> Any:
 
 
 def _value(output: Output, text: str) -> Any:
-    """The value; where it should be wrapped, a server that constrains nothing may have sent it bare, or as mere text."""
+    """The value; if it should be wrapped, a server without constraints may have sent it unwrapped, or as plain text."""
     words = _after_thinking(text).strip()
     try:
         data = answer_json(text)
@@ -187,7 +187,7 @@ def _value(output: Output, text: str) -> Any:
 
 
 def _fitting(output: Output, data: Json, others: Sequence[Json]) -> Any:
-    """What JSON stands for, with or without the wrapping that belongs around it; else, where one is due, what others do."""
+    """Convert the JSON, with or without its wrapper."""
     if not output.wrapped:
         return converted(output.shape, data)
     inside = [data["value"]] if is_object(data) and data.keys() == {"value"} else []
@@ -202,9 +202,9 @@ def _fitting(output: Output, data: Json, others: Sequence[Json]) -> Any:
 
 
 def answer_json(text: str) -> Json:
-    """The JSON in an answer: alone, behind the model's thinking, in a code fence, or one object (or list) among words.
+    """The JSON in an answer: alone, after the model's reasoning, in a code fence, or one object (or list) within text.
 
-    Misfit where there is none, or several that differ. The work is linear in the text.
+    Misfit if there is none, or several that differ. Linear in the length of the text.
     """
     answer = _after_thinking(text)
     for whole in dict.fromkeys((text, answer)):
@@ -212,7 +212,7 @@ def answer_json(text: str) -> Json:
             return _decoded(whole)
         except DecodeError:
             pass
-    for words in dict.fromkeys((answer, text)):  # the text: what ends the thinking may stand in a string
+    for words in dict.fromkeys((answer, text)):  # the text: the end tag of reasoning may be in a string
         for pieces in (_fenced(words), _spans(words, "{", "}"), _spans(words, "[", "]")):
             found = _distinct(pieces)
             if len(found) == 1:
@@ -230,7 +230,7 @@ def _decoded(text: str) -> Json:
 
 
 def _distinct(pieces: Iterable[str]) -> list[Json]:
-    """The values that pieces of text are, each once."""
+    """The distinct JSON values of pieces of text."""
     found: dict[Hashable, Json] = {}
     for piece in pieces:
         try:
@@ -242,7 +242,7 @@ def _distinct(pieces: Iterable[str]) -> list[Json]:
 
 
 def _fenced(text: str) -> Iterator[str]:
-    """What stands in code fences of either kind, without the language named at their beginning."""
+    """The content of code fences of either kind, without their language."""
     for mark in ("```", "~~~"):
         for block in text.split(mark)[1::2]:
             language = _LANGUAGE.match(block)
@@ -250,9 +250,9 @@ def _fenced(text: str) -> Iterator[str]:
 
 
 def _spans(text: str, opening: str, closing: str, depth: int = _MAX_DESCENT) -> Iterator[str]:
-    """Pieces that begin and end with brackets that belong together; brackets in strings are none.
+    """Pieces between matching brackets; brackets in strings are ignored.
 
-    What is closed but no JSON is looked into, a few levels deep; what is never closed is passed over, a few times.
+    Closed pieces that are not JSON are searched, a few levels deep; unclosed brackets are skipped, a few times.
     """
     start = text.find(opening)
     passed_over = 0
@@ -271,7 +271,7 @@ def _spans(text: str, opening: str, closing: str, depth: int = _MAX_DESCENT) -> 
 
 
 def _closing(text: str, start: int, opening: str, closing: str) -> int | None:
-    """Where the bracket at `start` is closed, None where it is not."""
+    """The position at which the bracket at `start` is closed, None if it is not."""
     depth = 0
     for found in _TOKEN.finditer(text, start):
         token = found[0]
@@ -293,12 +293,12 @@ def _is_json(text: str) -> bool:
 
 
 def _after_thinking(text: str) -> str:
-    """What follows the model's thinking; many chat templates open it in the prompt, so that only its end is here."""
+    """The text after the model's reasoning; many chat templates put the start tag into the prompt."""
     return text.rpartition("</think>")[2]
 
 
 def check_no_format(options: Mapping[str, Any]) -> None:
-    """ConfigurationError for an option that says what the type says already."""
+    """ConfigurationError for an option that `parse` sets itself."""
     for name in FORMAT_OPTIONS:
         if options.get(name) is not None:
             raise ConfigurationError(f"chat.parse sets {name} itself; pass the type, and via= for the form")

@@ -1,4 +1,4 @@
-"""Tools: a Python function → the spec that models read; a model's call → checked arguments; a result → text."""
+"""Tools: a Python function → its spec for models; a model's call → validated arguments; a result → text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @frozen
 class Tool:
-    """A function that models may call. `parameters` is the JSON schema of its arguments."""
+    """A function that a model may call. `parameters` is the JSON schema of its arguments."""
 
     name: str
     description: str
@@ -39,14 +39,14 @@ class Tool:
     _record: RecordShape = field(repr=False)
 
     def spec(self) -> JsonDict:
-        """The tool as it goes over the wire."""
+        """The tool as it is sent."""
         described = {"description": self.description} if self.description else {}
         return {"type": "function", "function": {"name": self.name, **described, "parameters": self.parameters}}
 
     def bind(self, call: ToolCall) -> Callable[[], Any]:
-        """The function with the call's arguments, converted to the annotated types.
+        """The function bound to the call's arguments, converted to the annotated types.
 
-        Raises ToolError, with the path, for arguments that are cut off, not an object, or not valid.
+        Raises ToolError, with the path, for arguments that are truncated, not an object, or invalid.
         """
         given = call.parse()
         shapes = {p.name: p.shape for p in self._record.properties}
@@ -70,9 +70,9 @@ def tool(*, name: str | None = None, description: str | None = None) -> Callable
 def tool(
     function: Callable[..., Any] | None = None, /, *, name: str | None = None, description: str | None = None
 ) -> Any:
-    """Mark a function as a tool, with another name or description than its own: ``@tool`` or ``@tool(name=...)``.
+    """Mark a function as a tool, optionally with another name or description: ``@tool`` or ``@tool(name=...)``.
 
-    The function stays what it is and can be called as before. Functions without the mark are taken as tools, too.
+    The function itself is unchanged. Functions without the mark are accepted as tools, too.
     """
 
     def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,14 +85,14 @@ def tool(
 
 
 def wire_tools(tools: object) -> list[JsonDict]:
-    """The specs of functions, of functions marked with @tool, and of specs, which go as they are."""
+    """The specs of functions and of functions marked with @tool; specs are sent unchanged."""
     if not is_items(tools):
         raise TypeError(f"tools takes a list of functions and specs, not {type(tools).__name__}")
     return [cast(JsonDict, item) if isinstance(item, Mapping) else tool_of(item).spec() for item in tools]
 
 
 def tools_by_name(tools: object) -> dict[str, Tool]:
-    """The tools that can be run, by name. ConfigurationError for a spec without a function, and for a name used twice."""
+    """The tools to run, by name. ConfigurationError for a spec without a function, and for a name used twice."""
     if not is_items(tools):
         raise TypeError(f"tools takes a list of functions, not {type(tools).__name__}")
     found: dict[str, Tool] = {}
@@ -109,7 +109,7 @@ def tools_by_name(tools: object) -> dict[str, Tool]:
 
 
 def tool_of(function: object) -> Tool:
-    """A function as a tool. ConfigurationError for one that cannot be described: *args, a type JSON has no form for."""
+    """A function as a tool. ConfigurationError for one that cannot be described: *args, a type without a JSON form."""
     if not callable(function) or isinstance(function, type):
         raise ConfigurationError(f"a tool is a function or a spec, not {function!r:.60}")
     inner = _unwrapped(function)
@@ -130,7 +130,7 @@ def tool_of(function: object) -> Tool:
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:
-    """The function, or callable object, below partial objects and decorators: it has the annotations and the docstring."""
+    """The function or callable object inside partial objects and decorators, which has the annotations and the docstring."""
     inner: Any = function
     while isinstance(inner, functools.partial):
         inner = cast(functools.partial[Any], inner).func
@@ -139,7 +139,7 @@ def _unwrapped(function: Callable[..., Any]) -> Any:
 
 def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
     partial = isinstance(function, functools.partial)
-    fixed: Mapping[str, Any] = cast(Any, function).keywords if partial else {}  # not for the model to give
+    fixed: Mapping[str, Any] = cast(Any, function).keywords if partial else {}  # not an argument for the model
     parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in fixed]
     for p in parameters:
         if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
@@ -169,7 +169,7 @@ def _bound(
 
 
 def _encoded_once(shape: Shape, value: Json) -> Json:
-    """The value itself. vLLM before 0.18 sends an argument whose schema is an anyOf, or an object, as JSON within text."""
+    """The value itself. vLLM before 0.18 encodes an argument whose schema is an anyOf or an object as JSON text."""
     shape = shape.shape if isinstance(shape, Described) else shape
     if (
         isinstance(value, str)
@@ -193,9 +193,9 @@ def _takes(shape: Shape, value: Json) -> bool:
 
 
 def result_text(value: Any) -> str:
-    """What a tool returned, as the text of its message: text as it is, everything else as JSON.
+    """The result of a tool as the text of its message: a str unchanged, everything else as JSON.
 
-    Raises ConfigurationError for what has no form in JSON.
+    Raises ConfigurationError for a value without a JSON form.
     """
     if isinstance(value, str) and value:  # NIM rejects a tool message without text
         return value
@@ -203,7 +203,7 @@ def result_text(value: Any) -> str:
 
 
 def sendable_arguments(call: ToolCall) -> str:
-    """The call's arguments as they go back in the history: vLLM answers 400 to any that are not the JSON of an object."""
+    """The call's arguments for the history: vLLM rejects (400) any that are not a JSON object."""
     try:
         arguments = call.parse()
     except ToolError:

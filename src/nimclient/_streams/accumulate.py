@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from nimclient._base.json import is_deep
-from nimclient._base.types import JsonDict, is_array, is_object
+from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
 from nimclient._streams.events import chunks_of, decode_events
@@ -26,6 +26,7 @@ from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import (
     ChatCompletion,
     as_parts,
+    content_parts,
     decode_chat,
     is_text_part,
     reasoning_of,
@@ -41,6 +42,9 @@ MAX_CHOICES = 2**16
 _REASONING = ("reasoning", "reasoning_content")
 _PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
 """Objects of a delta that are sent in pieces, with the fields to join."""
+
+_ENDS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
+_CALLS = ("tool_calls", "function_call")
 
 
 class Accumulator(Generic[A]):
@@ -87,12 +91,24 @@ class Accumulator(Generic[A]):
             if state.fields.get("finish_reason") and not state.finished:
                 state.finished = True
                 self._finished += 1
-            if "usage" in choice and event.get("usage") is None:
-                event["usage"] = choice["usage"]
+            if event.get("usage") is None and (usage := _usage_in(choice)):
+                event["usage"] = usage
+        if event.get("usage") is None and (usage := object_or_empty(event.get("x_groq")).get("usage")):
+            event["usage"] = usage
         self.finished = 0 < len(self.choices) == self._finished
         self._names = None if "error" in event else tuple(event)
-        self._top.update((key, value) for key, value in event.items() if key != "choices" and value is not None)
+        for key, value in event.items():
+            if key != "choices" and value is not None:
+                self._add_top(key, value)
         return text, content
+
+    def _add_top(self, key: str, value: Any) -> None:
+        """Objects that arrive in pieces, such as `nvext` and the usage of some gateways, are merged."""
+        known = self._top.get(key)
+        if is_object(known) and is_object(value):
+            known.update((name, item) for name, item in value.items() if item is not None)
+        else:
+            self._top[key] = _copied(value)
 
     def _begin(self, index: int) -> ChoiceState:
         if len(self.choices) >= MAX_CHOICES:
@@ -120,7 +136,8 @@ class Accumulator(Generic[A]):
             return self._whole
         if not self.choices:
             return None
-        return {**self._top, "choices": [state.as_choice(index) for index, state in sorted(self.choices.items())]}
+        choices = [state.as_choice(index) for index, state in sorted(self.choices.items())]
+        return {**{key: _copied(value) for key, value in self._top.items()}, "choices": choices}
 
     def completion(self, meta: ResponseMeta | None = None) -> A | None:
         """The answer so far as a record."""
@@ -149,16 +166,19 @@ class ChoiceState:
         """The choice in the form of a plain answer."""
 
     def add_fields(self, choice: JsonDict, but: Iterable[str]) -> None:
-        """Merge the fields other than the text. `stop` does not replace another finish_reason: "length" means truncated."""
+        """Merge the fields other than the text. A finish_reason does not replace one that says more."""
         for key, value in choice.items():
-            if value is None or key in but:
+            if value is None or key in but or (key == "finish_reason" and self._says_less(value)):
                 continue
             if key == "logprobs":
                 self._add_logprobs(object_or_empty(value))
             elif key == "token_ids":
                 self.lists.setdefault(key, []).extend(as_parts(value))
-            elif key != "finish_reason" or value != "stop" or not self.fields.get(key):
+            else:
                 self.fields[key] = value
+
+    def _says_less(self, reason: Any) -> bool:
+        return reason == "null" or _says(reason) < _says(self.fields.get("finish_reason"))
 
     def _add_logprobs(self, logprobs: JsonDict) -> None:
         if self.logprobs is None:
@@ -210,20 +230,27 @@ class ChatChoiceState(ChoiceState):
     def _delta(self, choice: JsonDict) -> JsonDict:
         """The delta; some servers call it `message` or `text`, and some send text and reasoning as a list of parts."""
         delta = choice.get("delta")
-        if delta is None and is_object(choice.get("message")):
+        if not delta and is_object(choice.get("message")):
             delta = choice["message"]
-            if choice.get("finish_reason") and self.text and delta.get("content") == "".join(self.text):
-                delta = {}  # the whole message repeated after its pieces
+            if choice.get("finish_reason") and not self.finished and self.text:
+                delta = self._without_repetition(delta)
             choice["delta"] = delta
         elif delta is None and isinstance(choice.get("text"), str):  # the form of completions
             delta = choice["delta"] = {"content": choice["text"]}
         delta = object_or_empty(delta)
-        if isinstance(delta.get("content"), list):
-            parts = as_parts(delta["content"])
+        if parts := content_parts(delta.get("content")):
             self.parts += [part for part in parts if not is_text_part(part) and not reasoning_of_parts([part])]
             reasoning = (reasoning_of(delta) or "") + reasoning_of_parts(parts)
             delta = choice["delta"] = {**delta, "content": text_of_parts(parts), **_reasoning(reasoning)}
         return delta
+
+    def _without_repetition(self, message: JsonDict) -> JsonDict:
+        """A message at the end of its choice, without what its pieces said if it is the whole message once more."""
+        if message.get("content") != "".join(self.text):
+            return message
+        known = {"content", *self.message, *(path[0] for path in self.pieces)}
+        known.update(_REASONING if self.reasoning else (), ["tool_calls"] if self.calls.as_list() else ())
+        return {key: value for key, value in message.items() if key not in known}
 
     def _add_delta(self, delta: JsonDict) -> bool:
         """Merge a delta; returns whether it carries content (a role alone does not)."""
@@ -234,20 +261,19 @@ class ChatChoiceState(ChoiceState):
             if delta.get("reasoning"):
                 self.reasoning_name = "reasoning"
         for key, value in delta.items():
-            if value is None or (key in _REASONING and isinstance(value, str)):
+            if value is None or key == "usage" or (key in _REASONING and (reasoning or value == "")):
                 continue
             content = content or (key != "role" and bool(value))
             if key == "content" and isinstance(value, str):
                 self.text.append(value)
-            elif key == "refusal" and isinstance(value, str):
-                self.pieces.setdefault((key,), []).append(value)
             elif key == "tool_calls":
-                self.calls.add_all(objects(value))
-            elif key in _PIECES and is_object(value):
+                self.calls.add_all(objects(content_parts(value)))
+            elif key != "role" and isinstance(value, str):
+                self.pieces.setdefault((key,), []).append(value)
+            elif is_object(value):
                 self._add_pieces(key, value)
-            elif isinstance(value, list):
-                found = self.message[key] = as_parts(self.message.get(key))
-                found.extend(cast(list[Any], value))
+            elif is_array(value):
+                _extend(self.message, key, value)
             else:
                 self.message[key] = value
         return content or reasoning is not None
@@ -256,8 +282,10 @@ class ChatChoiceState(ChoiceState):
         found = self.message.get(key)
         self.message[key] = found = found if is_object(found) else {}
         for name, item in value.items():
-            if name in _PIECES[key] and isinstance(item, str):
+            if name in _PIECES.get(key, ()) and isinstance(item, str):
                 self.pieces.setdefault((key, name), []).append(item)
+            elif is_array(item):
+                _extend(found, name, item)
             elif item is not None:
                 found[name] = item
 
@@ -297,7 +325,8 @@ class ChatChoiceState(ChoiceState):
             message[self.reasoning_name] = "".join(self.reasoning)
         for path, pieces in self.pieces.items():
             part = message if len(path) == 1 else message[path[0]]
-            part[path[-1]] = "".join(pieces)
+            same = len(path) == 1 and pieces.count(pieces[0]) == len(pieces) > 1  # not pieces: told again and again
+            part[path[-1]] = pieces[0] if same and path != ("refusal",) else "".join(pieces)
         if calls:
             message["tool_calls"] = calls
         return {"index": index, "message": message, **self.other_fields()}
@@ -394,7 +423,11 @@ def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
     try:
         done = False
         for block in (buffer.feed(data), buffer.flush()):
-            done = done or _add_all(decode_events(block, joiner), accumulator)
+            try:
+                done = done or _add_all(decode_events(block, joiner), accumulator)
+            except DecodeError:
+                if not accumulator.finished:
+                    raise
         answer = accumulator.answer()
         if answer is None or not (done or accumulator.finished):
             raise StreamInterruptedError("the response was a stream that ended before the answer was complete")
@@ -416,6 +449,22 @@ def _reasoning(text: str) -> JsonDict:
     return {"reasoning": text} if text else {}
 
 
+def _says(reason: Any) -> int:
+    """How much a finish_reason says: an ordinary end less than tool calls, these less than "length" and any other."""
+    return 0 if not reason else 1 if reason in _ENDS else 2 if reason in _CALLS else 3
+
+
+def _usage_in(choice: JsonDict) -> Json:
+    return choice.get("usage") or object_or_empty(choice.get("delta")).get("usage")
+
+
+def _extend(data: JsonDict, name: str, items: list[Any]) -> None:
+    found = data[name] = as_parts(data.get(name))
+    found.extend(items)
+
+
 def _copied(value: Any) -> Any:
-    """A copy of a list or an object, which later events do not change."""
-    return list(value) if is_array(value) else dict(value) if is_object(value) else value
+    """A copy of a list or an object and the lists in it, which later events do not change."""
+    if is_object(value):
+        return {name: list(item) if is_array(item) else item for name, item in value.items()}
+    return list(value) if is_array(value) else value

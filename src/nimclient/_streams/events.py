@@ -35,17 +35,17 @@ def is_event_stream(data: bytes) -> bool:
     return any(line.startswith(_FIELDS) for line in data.removeprefix(BOM).splitlines())
 
 
-def not_an_answer(meta: ResponseMeta, data: bytes) -> DecodeError:
+def not_an_answer(meta: ResponseMeta, data: bytes, wanted: str = "a stream") -> DecodeError:
     """The error for a body that is neither a stream nor a JSON object: a proxy's HTML page, a text, a list."""
     kind = meta.headers.get("content-type", "").partition(";")[0].strip() or "no content type"
     words = excerpt(data)
     shown = f"begins {words[:80]!r}" if words else "is empty"
-    return DecodeError(f"a stream was requested, but the response ({kind}) {shown}", path="body", excerpt=words)
+    return DecodeError(f"{wanted} was requested, but the response ({kind}) {shown}", path="body", excerpt=words)
 
 
 def is_streamed(data: bytes) -> bool:
     """Whether a body is a stream of events and not JSON."""
-    return data.lstrip(b"\xef\xbb\xbf\r\n").startswith((b"data:", b"event:", b":"))
+    return data.lstrip(b"\xef\xbb\xbf\r\n").startswith((b"data:", *_FIELDS[1:]))
 
 
 def plain_answer(data: bytes, meta: ResponseMeta) -> JsonDict:
@@ -133,11 +133,15 @@ def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
         return []
     try:
         value = loads(data, "an event of the stream", keep_surrogates=keep_surrogates) if data else None
-    except DecodeError as error:
+    except DecodeError:
         values = _values_of_lines(data, keep_surrogates)
-        if values is None:
-            raise error
-        return values
+        if values is not None:
+            return values
+        if event.name in ("", "message") or (is_plain(data) and event.name != "error"):
+            raise
+        if event.name != "error":  # `event: ping`, `data: ok`
+            return []
+        value = data.decode("utf-8", "replace")
     if event.name == "error":
         raise stream_fault(value, event.comment)
     return [] if value is None else [value]

@@ -33,6 +33,7 @@ from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
     ConnectionLostError,
+    DecodeError,
     NimError,
     Phase,
     RequestTimeoutError,
@@ -100,7 +101,7 @@ class Reader(Generic[C]):
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: NimError | None = None
-        self._observations: Sequence[Observation] = ()  # of those who wait for the end
+        self._observations: Sequence[Observation] = ()  # that wait for the end
         self.url = response.url
         self.clock = response.clock
         total = response.timeouts.total
@@ -213,7 +214,14 @@ class Reader(Generic[C]):
             if isinstance(error, RequestTimeoutError):
                 raise
             raise self._interrupted(error) from error
-        if self._receive(data):
+        try:
+            done = self._receive(data)
+        except DecodeError:
+            if not self.is_complete:
+                raise
+            self._stop()  # as above: what follows a complete answer, such as a usage event cut in two, takes nothing from it
+            return len(data)
+        if done:
             self.ended = True
             await self._body.finish()
         elif not data:
@@ -290,7 +298,7 @@ class Reader(Generic[C]):
     # whoever observes the call ---------------------------------------------------------------------------------------
 
     def observe(self, observations: Sequence[Observation]) -> None:
-        """Have them told of the end of the stream, whatever it is."""
+        """Report the end of the stream to these observations."""
         self._observations = observations
         self._loop = LoopRef()
         if self.ended:
@@ -301,7 +309,7 @@ class Reader(Generic[C]):
         observers.ended(observations, self._so_far(), error)
 
     def _so_far(self) -> object:
-        """What has been made of the stream by now."""
+        """The result so far."""
         return None
 
     def meta(self) -> ResponseMeta:

@@ -1,4 +1,4 @@
-"""Joins surrogate pairs of characters beyond U+FFFF that a server splits over two events, as byte-level tokenizers do.
+r"""Joins surrogate pairs of characters beyond U+FFFF that a server splits over two events, as byte-level tokenizers do.
 
 JSON writes them as `\ud83d` and `\ude00`. The first half is kept until the next event adds the second to the same place.
 """

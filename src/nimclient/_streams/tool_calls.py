@@ -10,7 +10,8 @@ from __future__ import annotations
 from nimclient._base.json import dumps
 from nimclient._base.types import JsonDict
 from nimclient.errors import ConfigurationError, DecodeError
-from nimclient.records._decode import object_or_empty, text_or_none, whole_number
+from nimclient.records._decode import text_or_none, whole_number
+from nimclient.records.tool_calls import FUNCTION, function_of
 
 MAX_TOOL_CALLS = 2**14
 """Maximum calls of one message: far above what any model requests."""
@@ -34,7 +35,7 @@ class ToolCallAccumulator:
 
     def _add(self, delta: JsonDict) -> None:
         """Merge a piece. A call's name is set once: vLLM 0.8 repeats it in every delta."""
-        function = object_or_empty(delta.get("function"))
+        function = function_of(delta)
         name, arguments = text_or_none(function.get("name")) or "", _as_text(function.get("arguments"))
         index, call_id = whole_number(delta.get("index")), text_or_none(delta.get("id"))
         here = self._last if index is None else self._by_index.get(index)
@@ -42,12 +43,13 @@ class ToolCallAccumulator:
         if call is None:
             call = self._begin()
         for key, value in delta.items():
-            if value not in (None, "") and key not in ("index", "function"):
+            if value not in (None, "") and key not in ("index", "function", *FUNCTION):
                 call.fields.setdefault(key, value)
-        call.name = call.name or name or (here.name if here is not None and here.repeated else "")
+        call.name = call.with_name(name) or (here.name if here is not None and here.repeated else "")
         call.repeated = bool(name and not arguments)
-        if arguments:
+        if arguments and not call.is_whole(arguments):
             call.pieces.append(arguments)
+            call.length += len(arguments)
         if call_id:
             self._by_id[call_id] = call
         if index is not None:
@@ -59,7 +61,7 @@ class ToolCallAccumulator:
         known = self._by_id.get(call_id)
         if index is None:
             return known
-        if here is not None and here.fields.get("id") in (None, call_id):
+        if here is not None and (here.fields.get("id") in (None, call_id) or here.continues_with(name)):
             return here
         goes_on = known is not None and name in ("", known.name) and not known.is_complete
         return known if goes_on else None
@@ -86,7 +88,7 @@ class ToolCallAccumulator:
     def as_list(self) -> list[JsonDict]:
         """The calls in the form of a plain answer. Duplicates with one id are merged. Missing ids are generated."""
         found: dict[object, JsonDict] = {}
-        for position, call in enumerate(self._calls):
+        for position, call in enumerate(call for call in self._calls if call.name or call.pieces):
             function = {"name": call.name, "arguments": "".join(call.pieces)}
             call_id = call.fields.get("id")
             key = position if call_id is None else (call_id, call.name, function["arguments"])
@@ -97,16 +99,31 @@ class ToolCallAccumulator:
 class _Call:
     """What was received of one call."""
 
-    __slots__ = ("_depth", "_escaped", "_in_text", "_read", "fields", "name", "pieces", "repeated")
+    __slots__ = ("_depth", "_escaped", "_in_text", "_read", "fields", "length", "name", "pieces", "repeated")
 
     def __init__(self) -> None:
         self.name = ""
         self.pieces: list[str] = []
+        self.length = 0  # of the pieces
         self.fields: JsonDict = {}
         self.repeated = False  # whether the last piece had its name without arguments, first or repeated
         self._read = 0  # how many pieces is_complete has scanned, and its state
         self._depth = 0
         self._in_text = self._escaped = False
+
+    def with_name(self, piece: str) -> str:
+        """The name with a piece of it: set once, except that a call with an id may get it in pieces before its arguments."""
+        if self.name and (self.pieces or "id" not in self.fields or piece.startswith(self.name)):
+            return self.name
+        return self.name + piece
+
+    def continues_with(self, name: str) -> bool:
+        """Whether a piece with another id must belong to this call: some servers make a new id for every piece."""
+        return not self.is_complete if not name else name == self.name and self.is_unfinished
+
+    def is_whole(self, arguments: str) -> bool:
+        """Whether a piece only repeats all of the arguments at their end."""
+        return self.length == len(arguments) and self.is_complete and "".join(self.pieces) == arguments
 
     @property
     def is_unfinished(self) -> bool:

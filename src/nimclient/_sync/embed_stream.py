@@ -10,7 +10,7 @@ from nimclient._resources.embed_stream import EmbedStream, keep_held
 from nimclient._sync.many import SyncAsCompleted
 from nimclient._sync.mirror import is_lazy
 from nimclient._sync.portal import PORTAL
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch
 from nimclient.records.progress import Progress
 
 

@@ -1,7 +1,7 @@
 """The `nimclient` command: parses the arguments, runs one command, and turns whatever goes wrong into one line on
 standard error and an exit code. Data goes to standard output; progress and words go to standard error.
 
-Commands are imported when they run, so that `nimclient --help` loads neither the client nor the simulator.
+Commands are imported when they run, so that `nimclient --help` loads neither client nor simulator.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         args = parse(argv)
-    except SystemExit as stop:  # argparse has said all there is to say
+    except SystemExit as stop:  # argparse has printed the message
         return stop.code if isinstance(stop.code, int) else USAGE
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nimclient: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output (head, less) has left
+    except BrokenPipeError:  # the reader of the output (head, less) has exited
         _discard_output()
         return FAILED
     except Exception as error:  # noqa: BLE001  # the command line shows a line, never a traceback
@@ -59,14 +59,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """A warning is a line, like an error."""
+    """Print a warning on one line, like an error."""
     from nimclient.cli.show import writer_for
 
     writer_for(sys.stderr).line(f"nimclient: {message}")
 
 
 def _discard_output() -> None:
-    """Point standard output at nothing: the interpreter flushes it once more when it exits."""
+    """Redirect standard output to /dev/null: the interpreter flushes it once more at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)

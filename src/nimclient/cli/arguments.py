@@ -1,4 +1,4 @@
-"""What the command line looks like: every command and option. What their help says at length is in `help_text`."""
+"""The command line: every command and option. Their longer help is in `help_text`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from nimclient.cli import help_text
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments taken apart; SystemExit where argparse has printed help or what is wrong.
+    """The parsed arguments; SystemExit after argparse has printed help or an error.
 
-    What it does not know is named without its values: somebody's key may be among them.
+    Unknown options are named without their values, which may contain a key.
     """
     parser, commands = _build()
     given = sys.argv[1:] if argv is None else list(argv)
@@ -33,7 +33,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _unknown(names: Sequence[str], command: argparse.ArgumentParser) -> str:
-    """What to say of options that a command does not have: those that are spelled alike."""
+    """The message for unknown options, with similar names."""
     known = sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_help())))
     close = dict.fromkeys(match for name in names for match in get_close_matches(name, known, 1, 0.6))
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -41,7 +41,7 @@ def _unknown(names: Sequence[str], command: argparse.ArgumentParser) -> str:
 
 
 def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """The parser of the whole command line, and those of the commands; `command` in the result names the module to run."""
+    """The parser of the whole command line, and those of the commands; `command` names the module to run."""
     parser = argparse.ArgumentParser(
         "nimclient",
         description=help_text.DESCRIPTION,
@@ -58,6 +58,7 @@ def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     _add_rerank(commands)
     _add_models(commands)
     _add_doctor(commands)
+    _add_bench(commands)
     _add_simulate(commands)
     return parser, dict(commands.choices)
 
@@ -68,7 +69,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help with prose and examples as they are written, and room for our longest option."""
+    """Help with unwrapped prose and examples, and space for the longest option."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
@@ -77,7 +78,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 def _add_demo(commands: _Commands) -> None:
     summary = "embed, search and chat over the documentation of Python itself"
     demo = _command(commands, "demo", summary, help_text.DEMO, help_text.DEMO_EPILOG)
-    demo.add_argument("--query", type=_text, metavar="TEXT", help="search for this and ask it, instead of the examples")
+    demo.add_argument("--query", type=_text, metavar="TEXT", help="search and ask this instead of the examples")
     demo.add_argument(
         "--texts",
         type=_number(int, 1),
@@ -99,9 +100,9 @@ def _add_demo(commands: _Commands) -> None:
 
 
 def _add_chat(commands: _Commands) -> None:
-    summary = "ask a question, or talk with a model"
+    summary = "ask a question, or chat with a model"
     chat = _command(commands, "chat", summary, help_text.CHAT, help_text.CHAT_EPILOG)
-    chat.add_argument("question", nargs="?", help='the question; "-", or none in a pipe: it is what is piped in')
+    chat.add_argument("question", nargs="?", help='the question; "-", or omitted: read from standard input')
     chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
     chat.add_argument("--continue", action="store_true", dest="continued", help="resume the last conversation")
     chat.add_argument(
@@ -116,16 +117,14 @@ def _add_chat(commands: _Commands) -> None:
         default=None,
         help="whether the model reasons before it answers",
     )
-    chat.add_argument(
-        "-o",
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="any other option of the request, such as top_p=0.9; may be repeated",
-    )
+    _add_option(chat, "top_p=0.9")
     chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
     _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
+
+
+def _add_option(parser: argparse.ArgumentParser, example: str) -> None:
+    words = f"any other option of the request, such as {example}; may be repeated"
+    parser.add_argument("-o", "--option", action="append", default=[], metavar="NAME=VALUE", help=words)
 
 
 def _add_embed(commands: _Commands) -> None:
@@ -141,19 +140,21 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--format",
         choices=["parquet", "npy", "jsonl"],
-        help="what the parts are (default: parquet; npy where pyarrow is not installed)",
+        help="format of the parts (default: parquet; npy without pyarrow)",
     )
     embed.add_argument(
         "--input-type",
         choices=["query", "passage"],
         default="passage",
-        help="what the texts are (default: %(default)s)",
+        help="the type of the texts (default: %(default)s)",
     )
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
     )
-    embed.add_argument("--prefix", metavar="TEXT", help="put this before every text, for servers without input types")
-    embed.add_argument("--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that can")
+    embed.add_argument("--prefix", metavar="TEXT", help="prefix of every text, for servers without input types")
+    embed.add_argument(
+        "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
+    )
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
     )
@@ -168,12 +169,14 @@ def _add_batch(commands: _Commands) -> None:
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
     _add_concurrency(batch)
-    _add_server_options(batch, "model of requests that name none (default: the server's first)", _EVENTS)
+    _add_server_options(batch, "model of requests without one (default: the server's first)", _EVENTS)
 
 
 def _add_concurrency(parser: argparse.ArgumentParser) -> None:
     number = _number(int, 1)
-    parser.add_argument("--concurrency", type=number, metavar="N", help="requests at once (default: found out)")
+    parser.add_argument(
+        "--concurrency", type=number, metavar="N", help="requests in flight (default: adapted to the server)"
+    )
 
 
 def _add_rerank(commands: _Commands) -> None:
@@ -185,9 +188,9 @@ def _add_rerank(commands: _Commands) -> None:
         "documents",
         nargs="*",
         metavar="DOCUMENT",
-        help='the documents; "-", or none in a pipe: the lines of standard input',
+        help='the documents; "-", or omitted in a pipe: the lines of standard input',
     )
-    rerank.add_argument("--file", type=_text, metavar="FILE", help="the documents are the lines of this file")
+    rerank.add_argument("--file", type=_text, metavar="FILE", help="use the lines of this file as documents")
     rerank.add_argument("--top", type=_number(int, 1), metavar="N", help="print the best N only")
     rerank.add_argument("--truncate", choices=["NONE", "END"], help="what to do with pairs that are too long (NIM)")
     rerank.add_argument("--batch-size", type=_number(int, 1), metavar="N", help="documents a request (default: all)")
@@ -202,11 +205,40 @@ def _add_models(commands: _Commands) -> None:
 
 def _add_doctor(commands: _Commands) -> None:
     doctor = _command(
-        commands, "doctor", "find out what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG
+        commands, "doctor", "check what works and what does not", help_text.DOCTOR, help_text.DOCTOR_EPILOG
     )
     _add_server_options(
         doctor, "try this model only", "print all findings as one JSON object", "one request may take (default: 10)"
     )
+
+
+def _add_bench(commands: _Commands) -> None:
+    summary = "measure how fast a server answers"
+    bench = _command(commands, "bench", summary, help_text.BENCH, help_text.BENCH_EPILOG)
+    bench.add_argument(
+        "--kind", choices=["chat", "embed", "rerank"], default="chat", help="what is asked (default: %(default)s)"
+    )
+    bench.add_argument(
+        "--concurrency",
+        type=_levels,
+        default=[1, 4, 16],
+        metavar="N,N,…",
+        help="requests at once, one level after the other (default: 1,4,16)",
+    )
+    count = _number(int, 1)
+    bench.add_argument("--requests", type=count, metavar="N", help="a level (default: 4 a place, at least 20)")
+    bench.add_argument(
+        "--input-tokens", type=count, default=128, metavar="N", help="of a question or text, about (default: 128)"
+    )
+    bench.add_argument(
+        "--output-tokens", type=count, default=128, metavar="N", help="of an answer at most (default: 128)"
+    )
+    bench.add_argument(
+        "--batch-size", type=count, metavar="N", help="texts or documents a request (default: 1; rerank: 10)"
+    )
+    _add_option(bench, "ignore_eos=true")
+    bench.add_argument("--plot", type=_text, metavar="FILE", help="draw it: a .png, .svg or .pdf")
+    _add_server_options(bench, "model (default: the server's first of the kind)", "print one JSON object instead")
 
 
 def _add_simulate(commands: _Commands) -> None:
@@ -215,7 +247,7 @@ def _add_simulate(commands: _Commands) -> None:
     seconds = _number(float, 0)
     count = _number(int, 1)
     simulate.add_argument(
-        "--port", type=_number(int, 0, 65535), default=8000, help="default: %(default)s; 0: a free one"
+        "--port", type=_number(int, 0, 65535), default=8000, help="default: %(default)s; 0: any free port"
     )
     simulate.add_argument("--host", default="127.0.0.1", type=_text, help="address to listen on (default: %(default)s)")
     simulate.add_argument(
@@ -226,17 +258,15 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument("--itl", type=seconds, default=0.0, metavar="S", help="seconds between tokens (default: 0)")
     simulate.add_argument(
-        "--slots", type=count, metavar="N", help="requests that generate at once (default: any number)"
+        "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
     )
-    simulate.add_argument("--rpm", type=count, metavar="N", help="requests a minute before a 429 (default: any number)")
-    simulate.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="another seed gives other answers (default: 0)"
-    )
+    simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")
+    simulate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the answers (default: 0)")
     simulate.add_argument(
         "--dialect",
         choices=["nim", "vllm", "dynamo", "hosted"],
         default="nim",
-        help="whose manners it has (default: %(default)s)",
+        help="the server type to simulate (default: %(default)s)",
     )
     simulate.add_argument(
         "--fault",
@@ -244,14 +274,14 @@ def _add_simulate(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="what the hosted platform does beside answering: accepted, offline, busy=2 (the first two), …; "
-        "may be repeated; a name that is none lists them",
+        help="behavior of the hosted platform: accepted, offline, busy=2 (the first two requests), …; "
+        "may be repeated; an unknown name lists them",
     )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 
 
 def _command(commands: _Commands, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
-    """A command with its help."""
+    """Add a command with its help."""
     return commands.add_parser(
         name, help=summary, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
     )
@@ -260,7 +290,7 @@ def _command(commands: _Commands, name: str, summary: str, description: str, epi
 def _add_server_options(
     parser: argparse.ArgumentParser, model: str, json: str, seconds: str = "one call may take"
 ) -> None:
-    """The options of every command that talks to a server."""
+    """Add the options of every command that uses a server."""
     server = parser.add_argument_group("server")
     server.add_argument(
         "--base-url",
@@ -270,16 +300,14 @@ def _add_server_options(
         help="the server, e.g. http://localhost:8000; repeat it for replicas",
     )
     server.add_argument("--model", type=_text, metavar="ID", help=model)
-    server.add_argument(
-        "--api-key-file", type=_text, metavar="FILE", help="file that holds the API key and nothing else"
-    )
+    server.add_argument("--api-key-file", type=_text, metavar="FILE", help="file that contains only the API key")
     server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help=f"seconds that {seconds}")
     parser.add_argument("--json", action="store_true", help=json)
-    parser.add_argument("-v", "--verbose", action="store_true", help="say on standard error what each request was")
+    parser.add_argument("-v", "--verbose", action="store_true", help="log each request on standard error")
 
 
 def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.inf) -> Callable[[str], float]:
-    """A type of argparse: a number of that kind within limits."""
+    """An argparse type: a number within limits."""
 
     def convert(text: str) -> float:
         try:
@@ -294,8 +322,13 @@ def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.
     return convert
 
 
+def _levels(text: str) -> list[int]:
+    """A type of argparse: whole numbers from 1 to 1,000 with commas between them."""
+    return [int(_number(int, 1, 1000)(part)) for part in text.split(",")]
+
+
 def _text(text: str) -> str:
-    """A type of argparse: a text that is not blank."""
+    """An argparse type: a text that is not blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty")
     return text

@@ -1,4 +1,4 @@
-"""`nimclient batch`: a file of requests in OpenAI's batch format, run against a live server; run again, it resumes."""
+"""`nimclient batch`: sends a file of requests in OpenAI's batch format to a live server; run again, it resumes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nimclient.jobs import BatchJob
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send all requests, show it, say how it went."""
+    """Send all requests, show progress, report the result."""
 
     def make() -> BatchJob:
         return BatchJob(source=args.source, output=args.out, model=args.model, concurrency=args.concurrency)

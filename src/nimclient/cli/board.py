@@ -1,6 +1,6 @@
-"""What is seen of a running job: a live table on a terminal, else a line every few seconds, or events for machines.
+"""Displays a running job: a live table on a terminal, else a line every few seconds, or JSON events.
 
-A board is shown the latest Progress now and then (`interval` seconds apart), and at the end how it went.
+A board gets the latest Progress every `interval` seconds, and the result at the end.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ EVENT_SECONDS = 1.0
 
 
 class Board(Protocol):
-    """Shows how a job goes."""
+    """Displays the progress of a job."""
 
     interval: float
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """How far it is, `seconds` after its start; None before anything has come of it."""
+        """Show the progress `seconds` after the start; None before the first one."""
         ...
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
-        """What is to be said at the end: a line for people; for machines an event of that kind, with the facts."""
+        """Show the final message: a line of text, or an event of this kind with the facts."""
         ...
 
     def close(self) -> None:
-        """Show nothing more of the progress."""
+        """Stop showing progress."""
         ...
 
 
@@ -47,14 +47,14 @@ class Lines:
         self._pace = RecentRates()
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """One line."""
+        """Print one line."""
         if progress is None:
             self._say(f"{self._label}: starting ({clock(seconds)})")
         else:
             self._say(f"{self._label}: {sentence(progress, self._pace.rates(progress, seconds), self._unit)}")
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
-        """The text."""
+        """Print the text."""
         self._say(text)
 
     def _say(self, text: str) -> None:
@@ -62,11 +62,11 @@ class Lines:
         self._stream.flush()
 
     def close(self) -> None:
-        """There is nothing to take away."""
+        """Nothing to clean up."""
 
 
 class Events:
-    """A JSON object a line: {"event": "progress", …} about once a second, at the end another one."""
+    """One JSON object per line: {"event": "progress", …} about once a second, and another event at the end."""
 
     interval = EVENT_SECONDS
 
@@ -75,13 +75,13 @@ class Events:
         self._last: Progress | None = None
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """All of a Progress, once."""
+        """Print each Progress once."""
         if progress is not None and progress is not self._last:
             self._last = progress
             self._say({"event": "progress", **progress.to_dict()})
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
-        """An event of its own kind."""
+        """Print an event of this kind."""
         self._say({"event": kind, "text": text, **facts})
 
     def _say(self, value: Mapping[str, Any]) -> None:
@@ -89,11 +89,11 @@ class Events:
         self._stream.flush()
 
     def close(self) -> None:
-        """There is nothing to take away."""
+        """Nothing to clean up."""
 
 
 def board_for(stream: TextIO, label: str, unit: str) -> Board:
-    """For people: a live table on a terminal where rich is installed, else lines."""
+    """The board for people: a live table on a terminal if rich is installed, else lines."""
     if stream.isatty():
         try:
             from nimclient.cli.board_rich import LiveTable

@@ -21,7 +21,7 @@ BESIDE_BAR = 52  # "1,234,567 of 9,999,999 texts (12.3 %)  0:12:34 left"
 
 
 class LiveTable:
-    """Redrawn in place a few times a second; what is said at the end stands below its last state."""
+    """Redrawn in place a few times a second; the final message is printed below its last state."""
 
     interval = FRAME_SECONDS
 
@@ -39,17 +39,17 @@ class LiveTable:
         return cls(Console(file=stream, highlight=False), label, unit)
 
     def show(self, progress: Progress | None, seconds: float) -> None:
-        """Draw it again."""
+        """Redraw the table."""
         rates = None if progress is None else self._pace.rates(progress, seconds)
         width = min(BAR_WIDTH, max(self._console.width - BESIDE_BAR, 5))
         self._live.update(drawn(self._label, self._unit, progress, rates, seconds, width), refresh=True)
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
-        """A line."""
+        """Print a line."""
         self._console.print(Text(printable(text)))
 
     def close(self) -> None:
-        """Leave the last state standing."""
+        """Keep the last state on the screen."""
         self._live.stop()
 
 

@@ -1,4 +1,4 @@
-"""`nimclient chat`: one question, the answer on standard output as it is written; without one a conversation."""
+"""`nimclient chat`: one question, with the answer streamed to standard output; without one a conversation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nimclient.cli.text_input import is_terminal
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, print, and say in words what the text alone does not tell; 1 for an answer that was cut off."""
+    """Ask, print the answer, and note how it ended; returns 1 for a truncated answer."""
     if args.question is None and not args.json and is_terminal() and sys.stdout.isatty():
         from nimclient.cli.conversation import converse
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     messages = [*saved.messages_under(args.system), ("user", content_of(question, args.image))]
     try:
         completion = anyio.run(_ask, args, messages)
-    except TypeError as error:  # an option that there is not
+    except TypeError as error:  # an unknown option
         raise UsageError(str(error)) from error
     if args.json:
         print(json.dumps(completion.to_dict()))

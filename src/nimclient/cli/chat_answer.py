@@ -1,4 +1,4 @@
-"""How an answer is shown: its text as it comes, reasoning apart from it, and what the text alone does not say."""
+"""Displays an answer: the streamed text, reasoning separate from it, and a note on how it ended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CUT_OFF = "nimclient: the answer was cut off by the token limit; allow more with
 
 
 def note_on(completion: ChatCompletion) -> str:
-    """What a reader of the text should know of how it ended; empty for an ordinary answer."""
+    """A note on how the answer ended; empty for an ordinary answer."""
     if completion.finish_reason == "length":
         return CUT_OFF
     if not completion.text:
@@ -36,7 +36,7 @@ def described(completion: ChatCompletion) -> str:
 
 
 async def print_stream(stream: ChatStream, data: Writer, words: Writer) -> ChatCompletion:
-    """Write the text of a stream piece by piece, ending with a line break whatever happens; `words` hears of thinking."""
+    """Write the text of a stream piece by piece, always ending with a line break; reasoning is announced on `words`."""
     shown = Shown(data, words)
     try:
         async for chunk in stream:
@@ -47,7 +47,7 @@ async def print_stream(stream: ChatStream, data: Writer, words: Writer) -> ChatC
 
 
 class Shown:
-    """An answer on its way to the eye: reasoning dimmed where a person reads it, announced otherwise; then the text."""
+    """Displays an answer: reasoning dimmed on a terminal, else only announced; then the text."""
 
     def __init__(self, data: Writer, words: Writer) -> None:
         self._data = data
@@ -57,7 +57,7 @@ class Shown:
         self._written = False
 
     def add(self, text: str, reasoning: str | None) -> None:
-        """A piece of either."""
+        """Show a piece of reasoning and text."""
         if text:
             self._end_reasoning()
             self._data.piece(text)
@@ -76,7 +76,7 @@ class Shown:
             self._reasoning = False
 
     def end(self) -> None:
-        """A line break behind the last piece."""
+        """Print a line break after the last piece."""
         self._end_reasoning()
         if self._written:
             self._data.line()

@@ -1,4 +1,4 @@
-"""What `nimclient chat` asks: the question, its images, options and schema, from arguments and what is piped in."""
+"""The question of `nimclient chat` with its images, options and schema, from arguments and standard input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nimclient.records import Image
 
 
 def question_of(args: argparse.Namespace) -> str:
-    """The question of the arguments and what is piped in, a blank line between them. UsageError where there is neither."""
+    """The question from arguments and standard input, separated by a blank line. UsageError without either."""
     asked: str = "" if args.question in (None, "-") else args.question.strip()
     piped = "" if is_terminal() and args.question != "-" else "\n".join(piped_lines()).strip()
     if not asked and not piped:
@@ -24,7 +24,7 @@ def question_of(args: argparse.Namespace) -> str:
 
 
 def content_of(text: str, images: Sequence[str]) -> str | list[Any]:
-    """What a user's message holds: the text, and the images by URL or from files. UsageError for one that is not there."""
+    """The content of the user's message: the text, and images by URL or from files. UsageError for a missing file."""
     if not images:
         return text
     try:
@@ -34,13 +34,15 @@ def content_of(text: str, images: Sequence[str]) -> str | list[Any]:
 
 
 def options_of(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of the request: those that have a name of their own, and -o NAME=VALUE, a value being JSON or a text."""
-    options: dict[str, Any] = {
-        "max_tokens": args.max_tokens,
-        "temperature": args.temperature,
-        "thinking": args.thinking,
-    }
-    for pair in args.option:
+    """The options of the request: those that have a name of their own, and -o NAME=VALUE."""
+    named = {"max_tokens": args.max_tokens, "temperature": args.temperature, "thinking": args.thinking}
+    return named | given_options(args.option)
+
+
+def given_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """The options of -o NAME=VALUE, a value being JSON or a text."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"-o takes NAME=VALUE, such as -o top_p=0.9, not {pair!r}")
@@ -60,5 +62,5 @@ def schema_of(args: argparse.Namespace) -> Mapping[str, Any] | None:
     except ValueError as error:
         raise UsageError(f"--schema {args.schema} is not JSON: {error}") from None
     if not isinstance(schema, dict):
-        raise UsageError(f"--schema {args.schema} is no JSON Schema, which is an object")
+        raise UsageError(f"--schema {args.schema} is not a JSON Schema, which is an object")
     return cast(dict[str, Any], schema)

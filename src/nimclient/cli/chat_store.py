@@ -15,13 +15,13 @@ from nimclient.cli.failures import UsageError
 
 @define
 class Saved:
-    """Messages as they go over the wire, and the name of their session."""
+    """Messages in wire form, and the id of their session."""
 
     messages: list[dict[str, Any]] = field(factory=list[dict[str, Any]])
     session_id: str = field(factory=lambda: uuid4().hex)
 
     def messages_under(self, system: str | None) -> list[dict[str, Any]]:
-        """The messages, with a system message that stands for one that is there."""
+        """The messages, with a system message that replaces an existing one."""
         if system is None:
             return self.messages
         rest = [message for message in self.messages if message.get("role") != "system"]
@@ -29,13 +29,13 @@ class Saved:
 
 
 def state_folder() -> Path:
-    """Where the state of the command line lies: $XDG_STATE_HOME/nimclient, else ~/.local/state/nimclient."""
+    """The folder of the command line's state: $XDG_STATE_HOME/nimclient, else ~/.local/state/nimclient."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "nimclient"
 
 
 def load_last() -> Saved:
-    """The last conversation. UsageError where there is none that can be read."""
+    """The last conversation. UsageError without a readable one."""
     path = state_folder() / "conversation.json"
     try:
         record = json.loads(path.read_bytes())
@@ -50,7 +50,7 @@ def load_last() -> Saved:
 
 
 def save_last(saved: Saved) -> None:
-    """Keep a conversation in place of the last one; a disk that refuses is no reason to end it."""
+    """Save a conversation in place of the last one; errors of the disk are only reported."""
     folder = state_folder()
     temporary = folder / f"conversation.{os.getpid()}.tmp"
     try:

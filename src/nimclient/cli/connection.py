@@ -1,4 +1,4 @@
-"""From options to a client: where the key comes from, and which server is meant."""
+"""Creates a client from options: the source of the key, and the server."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def make_client(
 
     Args:
         args: The options of the command.
-        simulator: The URL of an embedded simulator, which is reached without any proxy.
+        simulator: The URL of an embedded simulator, which is reached without a proxy.
         model: The default model, or one for each kind.
         retry: The retry policy; None: the client's own.
-        on_attempt: Called after each attempt; None: `--verbose` has a line written for it.
+        on_attempt: Called after each attempt; None: with `--verbose` it is printed.
 
     Raises:
-        UsageError: For settings that cannot work.
+        UsageError: For invalid settings.
     """
     key, base_url, settings = client_settings(args)
     if simulator is not None:
@@ -68,7 +68,7 @@ def client_settings(args: argparse.Namespace) -> tuple[str | None, str | Sequenc
 
 
 def _say_attempt(event: AttemptEvent) -> None:
-    """One attempt in a line on standard error, for --verbose."""
+    """Print an attempt on standard error, for --verbose."""
     outcome = event.status if event.error is None or event.status else type(event.error).__name__
     line = f"{event.method} {event.url}: {outcome}, {event.seconds * 1000:,.0f} ms"
     writer_for(sys.stderr).line(line if event.attempt == 1 else f"{line}, attempt {event.attempt}")
@@ -76,7 +76,7 @@ def _say_attempt(event: AttemptEvent) -> None:
 
 @frozen
 class Key:
-    """Which key goes to the server: where it comes from, whether it is sent, and in words why another one is not."""
+    """The key for the server: its source, whether it is sent, and why another one is not."""
 
     source: str | None
     sent: bool
@@ -84,14 +84,14 @@ class Key:
 
     @property
     def remedy(self) -> str:
-        """What to do when the server does not accept it."""
+        """What to do if the server rejects it."""
         if self.source is not None and self.sent:
             return f"check the key of {self.source}; one for the hosted catalog comes from https://build.nvidia.com"
         return "set NVIDIA_NIM_API_KEY (NVIDIA_API_KEY for NVIDIA's own hosts), or pass --api-key-file"
 
 
 def key_for(args: argparse.Namespace) -> Key:
-    """The key that the client of `make_client` sends, by where it comes from. UsageError for settings that cannot work."""
+    """The key that the client of `make_client` sends. UsageError for invalid settings."""
     from_file = None if args.api_key_file is None else read_key(args.api_key_file)
     environment = environment_base_url() if args.base_url is None else None
     try:
@@ -109,18 +109,18 @@ def key_for(args: argparse.Namespace) -> Key:
 
 
 def named_by(args: argparse.Namespace) -> str:
-    """What says which server is meant."""
+    """The setting that names the server."""
     if args.base_url is not None:
         return "--base-url"
     return "NVIDIA_BASE_URL" if environment_base_url() is not None else "the default: the hosted catalog"
 
 
 def read_key(path: str) -> str:
-    """The key in a file, stripped. UsageError, which never shows what is in it, when there is none."""
+    """The key in a file, stripped. UsageError without a key; it never shows the content."""
     try:
         key = Path(path).read_text("utf-8").strip()
     except OSError as error:
-        # the name is not shown: someone may have put the key in its place
+        # the name is not shown: it may be the key itself
         raise UsageError(f"--api-key-file takes the name of a file that holds the key: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"--api-key-file {path} is not a text file") from None
@@ -130,11 +130,11 @@ def read_key(path: str) -> str:
 
 
 def names_a_server(args: argparse.Namespace) -> bool:
-    """Whether options or environment name a server, or hold a key for the hosted catalog."""
+    """Whether options or environment name a server, or have a key for the hosted catalog."""
     settings = (args.api_key_file, os.environ.get("NVIDIA_BASE_URL"), os.environ.get("NVIDIA_API_KEY"))
     return args.base_url is not None or any(setting and setting.strip() for setting in settings)
 
 
 def is_hosted(base_url: str) -> bool:
-    """Whether a base URL leads to NVIDIA's hosted catalog."""
+    """Whether a base URL is that of NVIDIA's hosted catalog."""
     return (urlsplit(base_url).hostname or "").endswith(".api.nvidia.com")

@@ -1,6 +1,6 @@
-"""`nimclient chat` on a terminal: questions and answers in turn, with a line editor, until Ctrl-D.
+"""`nimclient chat` on a terminal: a conversation with a line editor, until Ctrl-D.
 
-Ctrl-C stops the answer that is being written, not the program; a turn that was stopped is not kept.
+Ctrl-C stops the current answer, not the program; an interrupted turn is not kept.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HISTORY_LINES = 1000
 
 @define
 class _Talk:
-    """What the conversation knows between two questions."""
+    """The state of the conversation between two questions."""
 
     client: Client
     saved: Saved
@@ -52,7 +52,7 @@ class _Talk:
 
 
 class _Interrupts:
-    """Ctrl-C ends the line that is typed or the answer that is read, and never the program, whenever it comes."""
+    """Ctrl-C ends the line being typed or the answer being read, never the program."""
 
     def __init__(self) -> None:
         self._allowed = False
@@ -98,7 +98,7 @@ def converse(args: argparse.Namespace) -> int:
                     _turn(talk, text, interrupts)
             except (NimError, CommandError) as error:
                 words.line(f"nimclient: {explain(error)}")
-            except TypeError as error:  # an option that there is not
+            except TypeError as error:  # an unknown option
                 raise UsageError(str(error)) from error
     return 0
 
@@ -108,7 +108,7 @@ def _response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _questions(interrupts: _Interrupts) -> Iterator[str]:
-    """What is typed, without blank lines; Ctrl-C throws a line away."""
+    """The lines typed, without blank ones; Ctrl-C discards a line."""
     while True:
         try:
             with interrupts.allowed():
@@ -123,7 +123,7 @@ def _questions(interrupts: _Interrupts) -> Iterator[str]:
             writer_for(sys.stdout).line()
             continue
         except UnicodeDecodeError:
-            writer_for(sys.stderr).line("nimclient: what was typed is not valid text in the encoding of this terminal")
+            writer_for(sys.stderr).line("nimclient: the input is not valid text in the encoding of this terminal")
             continue
         if text := "\n".join(lines).strip():
             yield text
@@ -161,7 +161,7 @@ def _turn(talk: _Talk, text: str, interrupts: _Interrupts) -> None:
 
 
 def _command(talk: _Talk, text: str) -> bool:
-    """Carry out a line that begins with a slash; True where it ends the conversation."""
+    """Execute a line that begins with a slash; True if it ends the conversation."""
     name, _, value = text.partition(" ")
     if name in ("/exit", "/quit"):
         return True
@@ -183,7 +183,7 @@ def _set_system(talk: _Talk, value: str) -> str:
 def _add_image(talk: _Talk, value: str) -> str:
     if not value:
         raise UsageError("/image takes the name of a file, or a URL")
-    content_of("", [value])  # one that is not there is found now
+    content_of("", [value])  # reports a missing file now
     talk.images.append(value)
     return f"{len(talk.images)} with the next question"
 
@@ -217,7 +217,7 @@ _COMMANDS: Mapping[str, Callable[[_Talk, str], str]] = {
 
 @contextmanager
 def _line_editor() -> Generator[None]:
-    """Arrow keys and the lines of earlier conversations, where Python has readline."""
+    """Arrow keys and the lines of earlier conversations, if Python has readline."""
     try:
         readline = import_module("readline")
     except ImportError:

@@ -1,7 +1,7 @@
-"""Several thousand real texts without a download: the docstrings of the standard library of the running Python.
+"""A corpus of several thousand texts without a download: the docstrings of Python's standard library.
 
-Source files are read with `ast`, never imported; a few modules that are written in C are asked for the docstrings of
-their members. Private names, tests and bundled programs are left out. The order is always the same.
+Source files are read with `ast`, never imported; a few modules written in C are imported for the docstrings of
+their members. Private names, tests and bundled programs are left out. The order is deterministic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import BuiltinFunctionType, MethodDescriptorType, ModuleType
 from attrs import frozen
 
 MAX_CHARACTERS = 1200
-"""Characters of a text: about 300 tokens, so that it fits an embedding model that reads 512."""
+"""Characters of a text: about 300 tokens, so that it fits an embedding model with a limit of 512."""
 
 _SHORTEST = 20
 _SKIPPED = frozenset(
@@ -53,14 +53,14 @@ class Document:
 
     @property
     def text(self) -> str:
-        """What is embedded: the names from the module down, and the docstring."""
+        """The text to embed: the dotted name, and the docstring."""
         parts = self.name.split(".")
         path = " > ".join(".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
         return f"{path}: {self.docstring}"[:MAX_CHARACTERS]
 
     @property
     def excerpt(self) -> str:
-        """What a model reads: the name and the docstring."""
+        """The text for a chat model: the name and the docstring."""
         return f"{self.name}: {self.docstring}"[:MAX_CHARACTERS]
 
     @property
@@ -79,7 +79,7 @@ def read_corpus(on_file: Callable[[int, int], object] | None = None) -> list[Doc
     files = list(source_files(root))
     found: list[tuple[str, str]] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old escapes in the library's own source
+        warnings.simplefilter("ignore")  # invalid escapes in the library's source
         for done, path in enumerate(files, 1):
             found.extend(docstrings_of_source(path.read_bytes(), module_name(path.relative_to(root))))
             if on_file is not None:
@@ -107,7 +107,7 @@ def module_name(path: Path) -> str:
 
 
 def docstrings_of_source(source: bytes, module: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, docstring) of a module and of its public classes, functions and methods; none if it does not parse."""
+    """(dotted name, docstring) of a module and of its public classes, functions and methods; empty if it cannot be parsed."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
@@ -142,7 +142,7 @@ def _public(owner: object) -> Iterable[tuple[str, object]]:
 
 
 def distinct(found: Iterable[tuple[str, str]]) -> list[Document]:
-    """Documents of raw docstrings. Of equal names or equal docstrings the first is kept; stubs of a word or two are not."""
+    """Documents from docstrings. Of equal names or docstrings the first is kept; very short ones are dropped."""
     names: set[str] = set()
     kept: dict[str, Document] = {}
     for name, raw in found:
@@ -154,7 +154,7 @@ def distinct(found: Iterable[tuple[str, str]]) -> list[Document]:
 
 
 def without_signature(docstring: str) -> str:
-    """A docstring without the signatures that C functions begin with, unless there is nothing else in it."""
+    """A docstring without the signatures that C functions begin with, unless it has nothing else."""
     first, _, rest = docstring.partition("\n")
     while rest.strip() and _SIGNATURE.match(first.strip()):
         docstring = rest.strip()
@@ -163,7 +163,7 @@ def without_signature(docstring: str) -> str:
 
 
 def choose(documents: Sequence[Document], count: int | None) -> list[Document]:
-    """At most `count` documents: modules before their members before methods, evenly spread, in the order they had."""
+    """At most `count` documents, evenly spread, in their order: modules before their members before methods."""
     if count is None or count >= len(documents):
         return list(documents)
     levels: dict[int, list[int]] = defaultdict(list)

@@ -1,8 +1,7 @@
 """`nimclient demo`: embed the documentation of Python, search it, rerank what was found, and answer from it.
 
-The order is chosen so that what cannot work fails early: the searches are embedded first (no server, no embedding
-model), then the library is read, then all of it is embedded. A half whose kind of model the server does not have is
-left out in so many words.
+The order lets errors occur early: the queries are embedded first (no server, no embedding model), then the library is
+read and embedded. A half for which the server has no model is skipped with a message.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _NOT_SERVED = (400, 404, 405, 422, 501)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Play the whole demo; 1 when only one half of it could run."""
+    """Run the whole demo; returns 1 if only one half could run."""
     words = writer_for(sys.stderr)
     data = writer_for(io.StringIO() if args.json else sys.stdout)
     with _server(args, words) as simulator:
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 @contextmanager
 def _server(args: argparse.Namespace, words: Writer) -> Generator[str | None]:
-    """The URL of an embedded simulator for the length of the block; None where the options name a server."""
+    """The URL of an embedded simulator during the block; None if the options name a server."""
     if names_a_server(args):
         yield None
         return
@@ -124,7 +123,7 @@ def _play(
 
 
 def _reason(error: NimError, kind: str) -> str:
-    """Why the server cannot run one half; raises the error again when it says something else."""
+    """Why the server cannot run one half; re-raises any other error."""
     if isinstance(error, ConfigurationError) or (isinstance(error, APIStatusError) and error.status in _NOT_SERVED):
         words = explain(error)
         return f"No {kind} model: {words.replace('--model', '--embedding-model') if kind == 'embedding' else words}."
@@ -154,7 +153,7 @@ async def _embed(client: AsyncClient, documents: Sequence[Document], words: Writ
 
 
 def _keep(out: Path, documents: Sequence[Document], vectors: Vectors, words: Writer) -> None:
-    """Write vectors, texts and what they are; the buffer goes to disk as it is."""
+    """Write vectors, texts and metadata; the buffer is written without a copy."""
     meta = {"model": vectors.model, "dimensions": vectors.dimensions, "count": len(vectors)}
     try:
         write_whole(out / "vectors.f32", lambda file: file.write(vectors.buffer))

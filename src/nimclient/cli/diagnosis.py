@@ -1,5 +1,5 @@
-"""What the doctor looks at, in this order: the connection, the server, its models, one small request of each kind, and the
-key, which only these requests can judge. A server that cannot be reached ends it. What no model has answered is no success.
+"""The checks of the doctor, in this order: the connection, the server, its models, one small request of each kind, and the
+key, which only these requests can verify. An unreachable server ends it. Without any answer of a model it fails.
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from nimclient.errors import (
     ConfigurationError,
     DecodeError,
     ModelNotFoundError,
-    RequestTimeoutError,
     StreamError,
 )
 from nimclient.records import Metadata, ModelList
 
 SERVERS = {"nim": "NIM", "vllm": "vLLM", "dynamo": "NVIDIA Dynamo", "hosted": "NVIDIA's hosted catalog"}
 EXPIRES_SOON = 14  # days
-REASON_SECONDS = 0.3
 PLACEHOLDER = "default"  # the model of a server that lists none: some serve one model under any name
 _NO_ROUTE = (404, 405, 501)
-_NOT_ITS_KIND = (400, 422, 500)  # what servers say to a request that their model is not made for
+_NOT_ITS_KIND = (400, 422, 500)  # statuses for a request that the model does not support
 _KEY = re.compile(r"\b(api[ _-]?key|authenticat|unauthori[sz]ed|token)", re.I)
 _KINDS = {"chat": ("chat", "vlm"), "embedding": ("embedding",), "ranking": ("ranking",)}
 
@@ -38,7 +36,7 @@ Probe = Callable[[str | None], Awaitable[Finding]]
 
 
 class Diagnosis:
-    """Of one server with one client. Every request has the time limit of the client, and none is repeated."""
+    """Checks one server with one client. Every request has the client's time limit, and none is retried."""
 
     def __init__(
         self,
@@ -55,15 +53,15 @@ class Diagnosis:
         self._models = ModelList([])
         self._listed = True
         self._unlisted: NimError | None = None  # why the models are not listed
-        self._rejected_key = False  # or the server wants one and got none
-        self._chatted: str | None = None  # the model that has answered
+        self._rejected_key = False  # or the server requires one that was not sent
+        self._chatted: str | None = None  # the model that answered
         self._results: dict[str, str] = {}  # of the requests: "works", "no route", "failed" or "not tried"
 
     def _record(self, event: AttemptEvent) -> None:
         self._events.append(event)
 
     async def findings(self) -> AsyncGenerator[Finding]:
-        """All findings, as they come."""
+        """All findings, as they are made."""
         async with self.client:
             connection, is_reached = await self._connection()
             yield connection
@@ -100,7 +98,7 @@ class Diagnosis:
     # the connection ------------------------------------------------------------------------------------------------
 
     async def _connection(self) -> tuple[Finding, bool]:
-        """List the models, and how the server was reached; False where nothing else can work."""
+        """List the models, and report how the server was reached; False if nothing else can work."""
         url = self.client.base_url
         proxy = proxy_of(url)
         way = f"through the proxy {proxy}" if proxy else "no proxy"
@@ -113,7 +111,7 @@ class Diagnosis:
         except (APIStatusError, DecodeError) as error:
             self._listed = False
             self._unlisted = error
-            reason = f"{error.status}" if isinstance(error, APIStatusError) else "what answers is no JSON"
+            reason = f"{error.status}" if isinstance(error, APIStatusError) else "the response is not JSON"
             return (await self._secured(way, f"the models are not listed ({reason})", facts)), True
         except NimError as error:
             return failed("connection", error, **facts), False
@@ -125,7 +123,7 @@ class Diagnosis:
         return (await self._secured(way, speed, facts)), True
 
     async def _secured(self, way: str, speed: str, facts: dict[str, Any]) -> Finding:
-        """The finding of a connection that works, with what is known of its TLS."""
+        """The finding of a working connection, with its TLS details."""
         url = self.client.base_url
         if not url.startswith("https://"):
             return Finding("connection", "ok", f"plain HTTP, no TLS; {way}; {speed}", facts=facts)
@@ -140,7 +138,7 @@ class Diagnosis:
     # the server ------------------------------------------------------------------------------------------------------
 
     async def _server(self) -> Finding:
-        """Which server type, which version, and whether it is ready."""
+        """The server type, its version, and whether it is ready."""
         metadata = await self._metadata()
         kind = self.client.dialect or (metadata.server if metadata else None)
         version = metadata.version if metadata else None
@@ -159,29 +157,25 @@ class Diagnosis:
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
 
-    def _says_nothing(self, missing: BaseException) -> bool:
-        """Whether there is no route for it: a 404, or once more what the list of models has said, which stands for one."""
+    def _says_nothing(self, missing: NimError) -> bool:
+        """Whether there is no such route: a 404, or the same error as for the model list."""
         status = getattr(missing, "status", None)
         same = type(missing) is type(self._unlisted) and status == getattr(self._unlisted, "status", None)
         return status == 404 or (same and status not in (502, 503, 504))
 
-    async def _not_ready(self) -> BaseException | None:
-        """Why the server is not ready."""
+    async def _not_ready(self) -> NimError | None:
+        """Why the server is not ready: what `health.ready` found, however long it took."""
         try:
-            if not await self.client.health.ready(timeout=self._seconds):
-                await self.client.health.wait_ready(timeout=REASON_SECONDS)  # its error says why
-        except RequestTimeoutError as error:
-            return error.__cause__ or error
+            return await self.client.health._any("ready", self._seconds)
         except NimError as error:
             return error
-        return None
 
     async def _metadata(self) -> Metadata | None:
         if is_hosted(self.client.base_url):
             return None
         try:
             return await self.client.metadata()
-        except NimError:  # Dynamo has none; whatever else is wrong shows elsewhere
+        except NimError:  # Dynamo has none; other problems show elsewhere
             return None
 
     def _models_finding(self) -> Finding:
@@ -201,7 +195,7 @@ class Diagnosis:
         return Finding("models", "ok", text + (f"; {adapters} of them adapters" if adapters else ""), facts=facts)
 
     def _context(self) -> Finding:
-        """How many tokens the model takes that has chatted, else the first of which the server says it."""
+        """The context length of the model that answered, else of the first model for which the server states it."""
         told = {model.id: model.max_model_len or model.extra.get("context_window") for model in self._models}
         told = {name: length for name, length in told.items() if isinstance(length, int)}
         chosen = (
@@ -217,18 +211,18 @@ class Diagnosis:
     # one request of each kind ------------------------------------------------------------------------------------------
 
     async def _probed(self, name: str, kind: str, probe: Probe) -> Finding:
-        """The finding of one small request, for the model that was named or the server's own."""
+        """The finding of one small request, for the named model or the server's."""
         facts: dict[str, Any] = {"model": None}
         serves = self._serves(kind)
         self._results[name] = "not tried"
         if self._rejected_key:
-            return Finding(name, "note", "not tried without a good key", facts=facts)
+            return Finding(name, "note", "not tried without a valid key", facts=facts)
         if serves is False:
             return Finding(name, "note", "no model for it", facts=facts)
         self._events.clear()
         try:
             found = await probe(self._model or (None if self._listed else PLACEHOLDER))
-        except ConfigurationError as error:  # no model of the kind, or the named one is of another
+        except ConfigurationError as error:  # no model of the kind, or the named one has another kind
             return Finding(name, "note", str(error).removesuffix("; pass model="), facts=facts)
         except NimError as error:
             return self._unserved(name, error, serves, facts)
@@ -236,11 +230,11 @@ class Diagnosis:
         return found
 
     def _unserved(self, name: str, error: NimError, serves: bool | None, facts: dict[str, Any]) -> Finding:
-        """The finding of a request that was not answered by a model. Of a server that may not serve it that is no fault."""
+        """The finding of a request that no model answered, which is not a fault if the server need not serve it."""
         status = error.status if isinstance(error, APIStatusError) else None
         if isinstance(error, AuthenticationError) or (status == 400 and _KEY.search(error.message)):
             self._rejected_key = True
-            return Finding(name, "note", f"not without a good key ({status})", facts=facts)
+            return Finding(name, "note", f"not without a valid key ({status})", facts=facts)
         if not self._listed and isinstance(error, ModelNotFoundError):
             text = f"not tried: the server lists no models, and has none called {PLACEHOLDER!r}"
             return Finding(name, "note", text, "name a model with --model", facts)
@@ -254,16 +248,16 @@ class Diagnosis:
         return failed(name, error, **facts)
 
     async def _nothing_works(self) -> Finding:
-        """What to say where no model has answered anything, and nothing is wrong otherwise."""
+        """The finding if no model has answered anything, and there is no other problem."""
         if not self._has_no_route:
-            text = "nothing was tried that a model has answered"
+            text = "no request was answered by a model"
             remedy = "name a model with --model" if self._model is None else "name another model with --model"
             return Finding("requests", "failed", text, remedy)
         if await self._is_without_v1():
-            text = "the routes of this server lie at its root, without /v1; nimclient asks below /v1"
-            remedy = "put a gateway before it that adds /v1, or name the URL of the model (`endpoints=` in Python)"
+            text = "the routes of this server are at its root, without /v1; nimclient uses those below /v1"
+            remedy = "put a gateway in front of it that adds /v1, or name the URL of the model (`endpoints=` in Python)"
             return Finding("requests", "failed", text, remedy)
-        text = "this is a web server, but no inference server: it has no list of models, and no route for any request"
+        text = "this is a web server, but not an inference server: it has no model list, and no route for any request"
         remedy = "check the path in --base-url: it is the root of the server, with or without /v1; check host and port"
         return Finding("requests", "failed", text, remedy)
 
@@ -276,7 +270,7 @@ class Diagnosis:
         return isinstance(models, dict) and isinstance(cast(dict[str, Any], models).get("data"), list)
 
     def _serves(self, kind: str) -> bool | None:
-        """Whether the server has a model of this kind; None: perhaps, it has one of unknown kind."""
+        """Whether the server has a model of this kind; None: unknown, since it has one of unknown kind."""
         kinds = {model.kind for model in self._models if self._model in (None, model.id)}
         if is_hosted(self.client.base_url) and self._model is None:
             return True
@@ -307,7 +301,7 @@ class Diagnosis:
         return Finding("embeddings", "ok", text, facts=facts)
 
     async def _base64(self, model: str | None) -> str:
-        """Whether the server sends vectors in base64: the client takes what comes, so that it is asked once more."""
+        """Whether the server sends vectors in base64: the client accepts both forms, so this takes another request."""
         rejected = {name for event in self._events for name in ("encoding_format", "input_type") if _names(event, name)}
         if "encoding_format" in rejected:
             return "rejected"
@@ -329,7 +323,7 @@ class Diagnosis:
     # the key -----------------------------------------------------------------------------------------------------------
 
     def _key_finding(self) -> Finding:
-        """Whether the key is good: only a request that needs one can tell."""
+        """Whether the key is valid: only a request that needs one can show it."""
         key = self._key
         facts = {"source": key.source, "sent": key.sent, "valid": None}
         if self._rejected_key:
@@ -351,9 +345,9 @@ class Diagnosis:
         if is_hosted(self.client.base_url):
             facts["valid"] = True
             return Finding("key", "ok", f"the one of {key.source} is valid", facts=facts)
-        return Finding("key", "ok", f"the one of {key.source} was sent and nobody objected", facts=facts)
+        return Finding("key", "ok", f"the one of {key.source} was sent and not rejected", facts=facts)
 
 
 def _names(event: AttemptEvent, field: str) -> bool:
-    """Whether an attempt failed because of a field."""
+    """Whether an error names a field."""
     return isinstance(event.error, APIStatusError) and field in event.error.body

@@ -1,4 +1,4 @@
-"""`nimclient doctor`: what is at the base URL, whether everything works with it, and what to do about what does not."""
+"""`nimclient doctor`: checks the server at the base URL, and says how to fix what does not work."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ REQUESTS = ("chat", "embeddings", "reranking")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine every server that is named, show each finding as it comes; 1 when something is wrong."""
+    """Check every named server, and show each finding at once; returns 1 if there is a problem."""
     if args.timeout is None:
         args.timeout = SECONDS
-    make_client(args)  # what cannot work as a whole
+    make_client(args)  # invalid settings
     given: str | list[str | None] | None = args.base_url
     urls = given if isinstance(given, list) else [given]
     return max(_examine(args, url) for url in urls)
@@ -61,10 +61,10 @@ async def _show(diagnosis: Diagnosis) -> list[Finding]:
 
 
 def conclusion(findings: Sequence[Finding], worked: Sequence[str]) -> str:
-    """The last line: how many things are wrong, or what works and what this server does not serve."""
+    """The last line: the number of problems, or what works and what this server does not serve."""
     wrong = sum(one.state == "failed" for one in findings)
     if wrong:
-        return "one thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+        return "one problem found" if wrong == 1 else f"{wrong} problems found"
     missing = [name for name in REQUESTS if name not in worked]
     if not missing:
         return "everything works"

@@ -1,4 +1,4 @@
-"""`nimclient embed`: the texts of a file become a folder of vectors; run again, it resumes."""
+"""`nimclient embed`: embeds the texts of a file into a folder of vectors; run again, it resumes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nimclient.jobs import EmbedJob
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, show it, say how it went."""
+    """Embed, show progress, report the result."""
     format = args.format or default_format()
 
     def make() -> EmbedJob:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def default_format() -> Literal["parquet", "npy"]:
-    """Parquet; npy where pyarrow is not installed, which is said."""
+    """Parquet; npy with a message if pyarrow is not installed."""
     if find_spec("pyarrow") is not None:
         return "parquet"
     words = "pyarrow is not installed: writing npy (nimclient[arrow] brings Parquet, --format npy is silent)"

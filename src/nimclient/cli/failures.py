@@ -1,4 +1,4 @@
-"""Errors in words: one line that says what went wrong and what to do next, in the terms of the command line."""
+"""Error messages: one line with what happened and what to do next, in terms of the command line."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _NEXT: tuple[tuple[type[NimError], str], ...] = (
 
 
 class CommandError(Exception):
-    """A command cannot do its work; its text is the line to show."""
+    """A command failed; the text is the line to show."""
 
 
 class UsageError(CommandError):
-    """The arguments, or what they point at, cannot work; found before anything is sent."""
+    """Invalid arguments or files, found before anything is sent."""
 
 
 def explain(error: BaseException) -> str:
@@ -58,7 +58,7 @@ def explain(error: BaseException) -> str:
 
 
 def in_options(text: str) -> str:
-    """A message of the Python interface in the words of the command line."""
+    """A message of the Python interface in terms of the command line."""
     for said, meant in _IN_OPTIONS.items():
         text = text.replace(said, meant)
     return text

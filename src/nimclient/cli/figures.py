@@ -1,4 +1,4 @@
-"""The figures of long work as people read them: rates over the last seconds, amounts, times."""
+"""Formats figures of long-running work: recent rates, amounts, times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACE_SECONDS = 15.0
 
 @frozen
 class Rates:
-    """How fast it goes just now, a second; `eta` is in seconds, None where nothing comes or the total is unknown."""
+    """Current rates per second; `eta` in seconds, None without progress or an unknown total."""
 
     texts: float
     tokens: float
@@ -21,13 +21,13 @@ class Rates:
 
 
 class RecentRates:
-    """The rates of the last seconds: what a person who watches wants to know. A Progress has those of the whole run."""
+    """The rates of the last seconds; a Progress has those of the whole run."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int, int]] = deque()
 
     def rates(self, progress: Progress, seconds: float) -> Rates:
-        """After `seconds`, having been asked before."""
+        """The current rates, `seconds` after the start. Each call adds a sample."""
         seen = self._seen
         if not seen:
             seen.append((seconds - progress.seconds, progress.resumed, 0))  # when the run began
@@ -43,7 +43,7 @@ class RecentRates:
 
 
 def sentence(progress: Progress, rates: Rates, unit: str) -> str:
-    """How far it is, in one line."""
+    """The progress in one line."""
     parts = [
         amount(progress, unit),
         f"{rates.texts:,.0f} {unit}/s",
@@ -60,14 +60,14 @@ def sentence(progress: Progress, rates: Rates, unit: str) -> str:
 
 
 def amount(progress: Progress, unit: str) -> str:
-    """How many are done, of how many if that is known."""
+    """The number done, and the total if known."""
     if progress.total is None:
         return f"{progress.done:,} {unit}"
     return f"{progress.done:,} of {progress.total:,} {unit} ({percent(progress)})"
 
 
 def percent(progress: Progress) -> str:
-    """The share that is done; 100 % only when all is."""
+    """The share done; 100 % only at the end."""
     if not progress.total or progress.done >= progress.total:
         return "100 %"
     return f"{min(progress.done / progress.total, 0.999) * 100:.1f} %"

@@ -1,4 +1,4 @@
-"""What the doctor found: one line for each thing it looked at, what to do where that is wrong, and all of it as JSON."""
+"""The doctor's findings: one line per check, the remedy for a problem, and everything as JSON."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from nimclient.errors import (
 )
 
 State = Literal["ok", "note", "failed"]
-"""Fine; nothing wrong, and nothing to show; wrong."""
+"""ok; note: not a problem; failed."""
 
 
 @frozen
 class Finding:
-    """One line: what was looked at, how it is, what to do about it. `facts` are what JSON has beside that."""
+    """One check: its name, result and remedy. `facts` are additional fields of the JSON form."""
 
     name: str
     state: State
@@ -39,17 +39,17 @@ class Finding:
     facts: dict[str, Any] = field(factory=dict[str, Any])
 
     def to_dict(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """The finding as a JSON object."""
         return {"name": self.name, "state": self.state, "text": self.text, "remedy": self.remedy or None, **self.facts}
 
 
 def failed(name: str, error: NimError, remedy: str = "", **facts: Any) -> Finding:
-    """The finding of something that ended in an error."""
+    """The finding of a check that failed with an error."""
     return Finding(name, "failed", str(error), remedy or remedy_for(error), {"error": type(error).__name__, **facts})
 
 
 def summary(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Everything as a JSON object; `ok` is whether nothing failed."""
+    """Everything as a JSON object; `ok`: nothing failed."""
     found = list(findings)
     return {"ok": all(one.state != "failed" for one in found), "findings": [one.to_dict() for one in found]}
 
@@ -70,14 +70,14 @@ _REMEDIES: tuple[tuple[type[NimError], str], ...] = (
     (AuthenticationError, "the key is wrong or missing: check it, or pass another with --api-key-file"),
     (ModelNotFoundError, "name a model that this server and this key may use with --model"),
     (NotFoundError, "check the path in --base-url: it is the root of the server, with or without /v1"),
-    (RateLimitError, "the server works and is throttled: wait a minute and try again"),
+    (RateLimitError, "the server works and throttles: wait a minute and try again"),
     (ServiceUnavailableError, "the server is starting or overloaded: wait, and look at its log"),
-    (ServerError, "the fault is the server's: look at its log"),
-    (RequestTimeoutError, "the server does not answer in time: look at its log, or allow more with --timeout"),
-    (RedirectError, "put the place that it redirects to into --base-url"),
-    (ConnectionLostError, "something ended the connection: look at the log of the server, or of the proxy before it"),
+    (ServerError, "the server failed: look at its log"),
+    (RequestTimeoutError, "the server does not answer in time: look at its log, or allow more time with --timeout"),
+    (RedirectError, "set --base-url to the address that it redirects to"),
+    (ConnectionLostError, "the connection was closed: look at the log of the server, or of the proxy in front of it"),
     (ProtocolError, "no HTTP server answers there: check the port, and whether it is http or https"),
-    (DecodeError, "what answers is no inference server: check host, port and path in --base-url"),
+    (DecodeError, "what responds is not an inference server: check host, port and path in --base-url"),
 )
 
 
@@ -96,11 +96,11 @@ def _tls_remedy(problem: str) -> str:
         return "the server's certificate has expired: renew it, and check the clock of this machine"
     if "hostname mismatch" in words or "ip address mismatch" in words:
         return "the certificate is for another name: use that name in --base-url"
-    return "the certificate is signed by nobody this machine trusts: set SSL_CERT_FILE to the file of its CA"
+    return "the certificate is not signed by a CA that this machine trusts: set SSL_CERT_FILE to the file of its CA"
 
 
 def counted(models: Sequence[Model]) -> dict[str, int]:
-    """How many models there are of each kind."""
+    """The number of models of each kind."""
     counts: dict[str, int] = {}
     for model in models:
         counts[model.kind] = counts.get(model.kind, 0) + 1
@@ -108,5 +108,5 @@ def counted(models: Sequence[Model]) -> dict[str, int]:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """A duration in words."""
+    """A duration as text."""
     return "–" if seconds is None else f"{seconds * 1000:,.1f} ms"

@@ -1,4 +1,4 @@
-"""What `--help` says beside the list of options: descriptions, examples, what goes where."""
+"""The texts of `--help` besides the list of options: descriptions and examples."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ DESCRIPTION = "The command line of nimclient, a Python client for NVIDIA NIM mic
 EPILOG = (
     """\
 examples:
-  nimclient demo                                    see it work: no key, no GPU, no download
-  nimclient demo --query "generate random numbers"  ask the Python documentation your own question
+  nimclient demo                                    a demonstration: no key, no GPU, no download
+  nimclient demo --query "generate random numbers"  search the Python documentation for this
   nimclient simulate --port 8000                    a NIM-like server on this machine
   nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
-  nimclient embed docs.jsonl --out vectors          a file of any size, resumed when it was stopped
-  nimclient doctor                                  find out what works and what does not
+  nimclient embed docs.jsonl --out vectors          a file of any size; resumes when run again
+  nimclient doctor                                  check what works and what does not
+  nimclient bench --concurrency 1,4,16              how fast a server answers
 
 `nimclient COMMAND --help` has the options of each command and more examples.
 
@@ -49,6 +50,28 @@ DIR/meta.json (model, dimensions, count). They are written again by every run.
     + KEYS
 )
 
+BENCH = """\
+Measure how fast a server answers with so many requests at once: time to first token, inter token
+latency, request latency and throughput, by the definitions of NVIDIA's AIPerf and under its names.
+
+Every request is another text of random words, so that no cache answers it. One request goes ahead
+uncounted. Nothing is repeated: a request that fails is counted as failed. Models end an answer where
+they like; most self-hosted servers write exactly --output-tokens with -o ignore_eos=true.
+"""
+
+BENCH_EPILOG = (
+    """\
+examples:
+  nimclient bench --base-url http://localhost:8000
+  nimclient bench --concurrency 1,4,16,64 --output-tokens 256 -o ignore_eos=true --plot bench.png
+  nimclient bench --kind embed --batch-size 16 --input-tokens 256 --requests 200
+  nimclient bench --kind rerank --json > bench.json
+
+It runs in one process: where it needs most of a core itself, it says so.
+"""
+    + KEYS
+)
+
 SIMULATE = """\
 Run a NIM-like server on this machine until Ctrl-C: models, chat, completions, embeddings and ranking.
 
@@ -59,20 +82,20 @@ answers are sentences quoted from the messages. Protocol, errors, limits and tim
 SIMULATE_EPILOG = """\
 examples:
   nimclient simulate
-  nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      as slow and as busy as a small GPU
-  nimclient simulate --rpm 40                             throttles as the hosted catalog does
-  nimclient simulate --dialect hosted --fault accepted    answers 202 first, as for slow models
+  nimclient simulate --ttft 0.3 --itl 0.02 --slots 8      timing and slots like a small GPU
+  nimclient simulate --rpm 40                             throttles like the hosted catalog
+  nimclient simulate --dialect hosted --fault accepted    responds with 202 first, as for slow models
   nimclient simulate --port 0 --json                      a free port, its URL as JSON
 
 exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.
 """
 
 CHAT = """\
-Ask one question and print the answer as it is written; or, on a terminal without a question, talk with a
+Ask one question and print the answer as it is written; or, on a terminal without a question, chat with a
 model: /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the conversation.
 
-What is piped in beside a question is sent below it. On a terminal reasoning is dimmed and, with
-nimclient[cli], Markdown is rendered; a pipe gets the text of the answer and nothing else.
+Standard input is sent below the question. On a terminal reasoning is dimmed and, with
+nimclient[cli], Markdown is rendered; a pipe gets only the text of the answer.
 """
 
 CHAT_EPILOG = (
@@ -91,13 +114,13 @@ An answer that the token limit cut off ends with exit code 1.
 )
 
 DOCTOR = """\
-Find out what is at the base URL and what works with it: type and version of the
+Check what is at the base URL and what works with it: type and version of the
 server, proxy and TLS, models, context length, one small request to a model of each kind, and
-whether the key is good. Each thing that is wrong comes with what to do about it.
+whether the key is valid. Each problem comes with a remedy.
 
-A dozen requests are sent and none is repeated. Three of them ask a model: for one token, for the
+A dozen requests are sent and none is repeated. Three of them use a model: for one token, for the
 vector of one text, for the order of two passages. On the hosted catalog they count like any other.
-What a server does not serve is no fault; a server on which no model has answered anything is one.
+A route that a server does not have is not a problem; a server without any answer of a model is one.
 """
 
 DOCTOR_EPILOG = (
@@ -113,10 +136,10 @@ examples:
 )
 
 MODELS = """\
-List the models of the server: id, kind, how many tokens they take, what they can do.
+List the models of the server: id, kind, context length, features.
 
-Kind and abilities come from nimclient's own table; a model that it does not know is of kind
-"unknown" and can be used all the same. The hosted catalog lists models that your account may not
+Kind and features come from nimclient's own table; other models have the kind
+"unknown" and can be used as well. The hosted catalog lists models that your account may not
 call.
 """
 
@@ -133,7 +156,7 @@ examples:
 
 RERANK = """\
 Sort documents by how well they answer a query, best first. The documents are arguments, or the
-lines of a file or of standard input; empty lines are none. Each line of the output is the score,
+lines of a file or of standard input; empty lines are skipped. Each line of the output is the score,
 the position of the document (from 0) and the document, separated by tabs.
 """
 
@@ -149,12 +172,12 @@ examples:
 )
 
 EMBED = """\
-Embed the texts of a file into a folder, however many there are. Whatever stops it (Ctrl-C, a crash,
-a server that is gone), the same command resumes it, and sends only what is missing.
+Embed the texts of a file into a folder, however many there are. After an interruption (Ctrl-C, a crash,
+a failed server) the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
 a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard
-input. A text that the server rejects is written to failures.jsonl with the server's words; the others
+input. A text that the server rejects is written to failures.jsonl with the server's message; the others
 are embedded.
 """
 
@@ -176,11 +199,11 @@ or part-00000.jsonl; DIR/manifest.json; DIR/failures.jsonl; the checkpoint.
 
 BATCH = """\
 Send every request of a file in OpenAI's batch format (custom_id, method, url, body) to a live server
-and append each answer to another file in OpenAI's output format. Whatever stops it, the same
-command resumes it, and sends only those that have no answer yet.
+and append each answer to another file in OpenAI's output format. After an interruption the same
+command resumes it, and sends only the requests without an answer.
 
 Chat, completions, embeddings and reranking may be mixed: /v1/chat/completions, /v1/completions,
-/v1/embeddings, /v1/ranking, /v1/rerank. Failures go to another file beside the answers
+/v1/embeddings, /v1/ranking, /v1/rerank. Failures are written to a file next to the answers
 (answers.errors.jsonl).
 """
 

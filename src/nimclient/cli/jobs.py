@@ -1,4 +1,4 @@
-"""What `nimclient embed` and `nimclient batch` share: a job runs, a board shows it, and a signal stops it, to be resumed."""
+"""Shared by `nimclient embed` and `nimclient batch`: runs a job, displays it, and stops it on a signal, to be resumed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Job(Protocol):
 
 @frozen
 class Wording:
-    """How a command speaks of its job: "embedding docs.jsonl", "texts", and where the results are."""
+    """The terms of a command for its job: "embedding docs.jsonl", "texts", and the path of the results."""
 
     label: str
     unit: str
@@ -46,7 +46,7 @@ class Wording:
 
 @define
 class _State:
-    """What the tasks of a running job share."""
+    """State shared by the tasks of a running job."""
 
     progress: Progress | None = None
     report: JobReport | None = None
@@ -88,14 +88,14 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
             while True:
                 board.show(state.progress, anyio.current_time() - started)
                 await anyio.sleep(board.interval)
-        except OSError as error:  # the reader of our output has left
+        except OSError as error:  # the reader of the output has exited
             state.error = error
             working.cancel()
 
     async def listen() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async for number in signals:
-                if state.stopped_by is not None:  # nothing is lost: a job survives even SIGKILL
+                if state.stopped_by is not None:  # nothing is lost: a job survives SIGKILL
                     os._exit(INTERRUPTED)
                 state.stopped_by = number
                 working.cancel()
@@ -113,8 +113,8 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
 
 
 def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]) -> int:
-    """Say how it went, and what to do next."""
-    done = None if state.progress is None else state.progress.done  # None: this run has not told yet
+    """Report the result, and what to do next."""
+    done = None if state.progress is None else state.progress.done  # None: no progress in this run yet
     if state.report is not None:
         return _report(state.report, board, wording)
     again = f"run the same command again{' with the same input' if wording.from_stdin else ''}"

@@ -1,4 +1,4 @@
-"""`nimclient models`: what the server serves, as a table or as JSON."""
+"""`nimclient models`: the server's models, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEADER = ("id", "kind", "tokens", "can")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, print."""
+    """Print the list."""
     models = anyio.run(_list, args)
     if args.json:
         print(json.dumps(models.to_dict()))
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def row_of(model: Model) -> tuple[str, str, str, str]:
-    """A model in four columns; a dash where nothing is known."""
+    """A model in four columns; a dash for unknown values."""
     abilities = {
         "tools": model.supports_tools,
         "structured output": model.supports_structured_output,

@@ -1,4 +1,4 @@
-"""How a connection to the server is made: which proxy, and what the server's certificate says. For the doctor only."""
+"""Details of a connection for the doctor: the proxy, and the server's certificate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DAY = 86_400
 
 @frozen
 class Tls:
-    """What was agreed on in a handshake: the version of TLS, who issued the certificate, and how many days it is valid."""
+    """The result of a handshake: TLS version, issuer of the certificate, and its remaining days."""
 
     version: str
     issuer: str
@@ -31,7 +31,7 @@ def proxy_of(base_url: str) -> str | None:
 
 
 def tls_handshake(base_url: str, seconds: float) -> Tls | None:
-    """Greet a server of https and hang up again; None where that does not work, which a real request has told better."""
+    """Perform a TLS handshake and close the connection; None if it fails (a real request reports it better)."""
     parts = urlsplit(base_url)
     host = parts.hostname or ""
     try:

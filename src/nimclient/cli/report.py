@@ -1,4 +1,4 @@
-"""What a demo found out, and how it reads: as rows of a table and as one JSON object. Pure."""
+"""The results of a demo, as rows of a table and as one JSON object. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nimclient.cli.text import Hit
 
 @define
 class Report:
-    """Filled step by step; what a half of the demo that could not run would have told stays None. Times are seconds."""
+    """Filled step by step; the values of a half that could not run stay None. Times are seconds."""
 
     base_url: str
     simulated: bool
@@ -91,7 +91,7 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def percentile(values: Sequence[float], share: float) -> float | None:
-    """The value below which that share of all lies, interpolated between neighbours; None of nothing."""
+    """The value below which this share lies, interpolated; None without values."""
     if not values:
         return None
     ordered = sorted(values)

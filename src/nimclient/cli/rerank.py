@@ -1,4 +1,4 @@
-"""`nimclient rerank`: documents sorted by how well they answer a query, a line each or as JSON."""
+"""`nimclient rerank`: sorts documents by relevance to a query; one line per document, or JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nimclient.records import Ranking
 
 
 def run(args: argparse.Namespace) -> int:
-    """Rank, print."""
+    """Print the ranking."""
     documents = documents_of(args)
     ranking = anyio.run(_rank, args, documents)
     if args.json:
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def documents_of(args: argparse.Namespace) -> list[str]:
-    """The documents of the arguments, of the file, or of standard input. UsageError when there is none."""
+    """The documents of the arguments, of the file, or of standard input. UsageError without any."""
     given: list[str] = args.documents
     if args.file is not None:
         if given:

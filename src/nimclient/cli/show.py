@@ -1,7 +1,7 @@
-"""What people see: lines, search hits, streamed text, tables and progress, on one stream.
+"""Human-readable output: lines, search hits, streamed text, tables and progress, on one stream.
 
-`Plain` writes aligned text and a line of progress every few seconds. Where the stream is a terminal and rich is
-installed, `writer_for` gives the writer of `show_rich` instead.
+`Plain` writes aligned text and a line of progress every few seconds. If the stream is a terminal and rich is
+installed, `writer_for` returns the writer of `show_rich` instead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, are_numbers, printable
 
 PROGRESS_SECONDS = 2.0
 
@@ -30,7 +30,7 @@ class Plain:
         return self._terminal
 
     def aside(self, text: str) -> None:
-        """Text as it is, dimmed on a terminal."""
+        """Text, dimmed on a terminal."""
         if self._terminal:
             self._stream.write(f"\x1b[2m{printable(text)}\x1b[0m")
             self._stream.flush()
@@ -46,7 +46,7 @@ class Plain:
         self.line(f"\n{text}")
 
     def piece(self, text: str) -> None:
-        """Text as it is; for a terminal without its control characters, which a model has no business to send."""
+        """Text unchanged; on a terminal without control characters."""
         self._stream.write(printable(text) if self._terminal else text)
         self._stream.flush()
 
@@ -62,12 +62,14 @@ class Plain:
         for name, value in rows:
             self.line(f"  {name:<{left}}  {value:>{right}}")
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns as wide as their widest cell; without the heading where no person reads it."""
-        shown = [header, *rows] if self._terminal else list(rows)
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
+        """Columns as wide as their widest cell; headings on a terminal only, unless `in_pipes`."""
+        shown = [header, *rows] if self._terminal or in_pipes else list(rows)
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        aligned = [str.rjust if are_numbers(column) else str.ljust for column in zip(*rows, strict=True)]
         for row in shown:
-            self.line("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+            cells = (align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True))
+            self.line("  ".join(cells).rstrip())
 
     def finding(self, state: str, name: str, text: str, remedy: str) -> None:
         """State and name in columns."""
@@ -92,7 +94,7 @@ class Plain:
 
 
 def writer_for(stream: TextIO) -> Writer:
-    """A writer for this stream: rich on a terminal where it is installed, else plain."""
+    """A writer for this stream: rich on a terminal if it is installed, else plain."""
     if stream.isatty():
         try:
             from nimclient.cli.show_rich import Rich
@@ -104,7 +106,7 @@ def writer_for(stream: TextIO) -> Writer:
 
 
 def answer_writer(stream: TextIO) -> Writer:
-    """A writer for the answer of a model: its Markdown is rendered on a terminal with rich, else it is written as it is."""
+    """A writer for the answer of a model: its Markdown is rendered on a terminal with rich, else written unchanged."""
     if stream.isatty():
         try:
             from nimclient.cli.show_rich import MarkdownWriter
@@ -116,6 +118,6 @@ def answer_writer(stream: TextIO) -> Writer:
 
 
 def progress_line(label: str, unit: str, done: int, total: int, seconds: float) -> str:
-    """How far it is, in words."""
+    """The progress as text."""
     rate = f", {done / seconds:,.0f} {unit}/s" if seconds > 0 else ""
     return f"{label}: {done:,} of {total:,} {unit}{rate}"

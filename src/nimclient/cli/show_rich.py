@@ -1,4 +1,4 @@
-"""The same with rich, for terminals: colours, a live progress bar, a framed table. Importing it needs rich."""
+"""The same with rich, for terminals: colors, a live progress bar, a framed table. Importing it needs rich."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, are_numbers, printable
 
 _COLOURS = {"ok": "green", "note": "dim", "failed": "bold red"}
 _AFTER_SPACE = re.compile(r"(?<=\s)")
@@ -27,7 +27,7 @@ class Rich:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._word = ""  # what has come of a word that may go on
+        self._word = ""  # the beginning of a possibly incomplete word
         self._column = 0
 
     @classmethod
@@ -63,7 +63,7 @@ class Rich:
         self._console.file.flush()
 
     def _write(self, word: str) -> None:
-        """A word and the white space behind it, on a new line where it does not fit."""
+        """Write a word and the white space after it, on a new line if it does not fit."""
         letters = word.rstrip()
         if self._column and self._column + cell_len(letters) > self._console.width:
             self._put("\n")
@@ -95,11 +95,11 @@ class Rich:
             table.add_row(Text(printable(name)), Text(printable(value)))
         self._console.print(table)
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
         """A table with headings; long cells are wrapped."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in header:
-            table.add_column(name, overflow="fold")
+        for name, cells in zip(header, zip(*rows, strict=True), strict=True):
+            table.add_column(name, overflow="fold", justify="right" if are_numbers(cells) else "left")
         for row in rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         self._console.print(table)
@@ -118,7 +118,7 @@ class Rich:
 
     @contextmanager
     def progress(self, label: str, unit: str) -> Generator[Advance]:
-        """A bar with counts, rate and the time that is left; it stays when it is full."""
+        """A bar with counts, rate and remaining time; it stays on the screen."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -141,7 +141,7 @@ _BLANK = re.compile(r"\n[ \t]*\n")
 
 
 def end_of_block(text: str) -> int | None:
-    """Where the first block of Markdown ends: behind a blank line that is in no fence; None while it may go on."""
+    """The end of the first block of Markdown: after a blank line outside a fence; None while it may continue."""
     fence = _FENCE.search(text)
     blank = _BLANK.search(text)
     while blank is not None:
@@ -156,7 +156,7 @@ def end_of_block(text: str) -> int | None:
 
 
 class MarkdownWriter(Rich):
-    """Renders Markdown that comes in pieces: a block is drawn again as it grows, and stays when the next one begins."""
+    """Renders Markdown that comes in pieces: a block is redrawn as it grows, and final when the next one begins."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
@@ -173,7 +173,7 @@ class MarkdownWriter(Rich):
             self._draw(self._block)
 
     def line(self, text: str = "") -> None:
-        """The end of the Markdown, and a line behind it."""
+        """End the Markdown, and print a line."""
         if text:
             self.piece(text)
         if self._block.strip():

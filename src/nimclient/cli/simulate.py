@@ -1,4 +1,4 @@
-"""`nimclient simulate`: the embedded simulator as a server of its own."""
+"""`nimclient simulate`: runs the embedded simulator as a server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nimclient.simulator import Simulator
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until SIGTERM; Ctrl-C ends it, too."""
+    """Serve until SIGTERM or Ctrl-C."""
     try:
         simulator = Simulator(
             host=args.host,

@@ -1,7 +1,8 @@
-"""What every writer of the command line shares: its face, what a hit is, and text that cannot control a terminal."""
+"""Shared by all writers of the command line: their protocol, search hits, and text without terminal control."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -15,12 +16,12 @@ NAME_WIDTH = 10
 
 
 Advance = Callable[[int, int], None]
-"""Tells progress: how many are done, of how many."""
+"""Called with the number done, and the total."""
 
 
 @frozen
 class Hit:
-    """One search result: the name of the text, its cosine with the query, and the first line of it."""
+    """One search result: the name of the text, its cosine with the query, and its first line."""
 
     name: str
     score: float
@@ -36,7 +37,7 @@ class Writer(Protocol):
         ...
 
     def aside(self, text: str) -> None:
-        """Text like that of `piece` that stands back behind the rest: dimmed on a terminal."""
+        """Secondary text, like `piece`: dimmed on a terminal."""
         ...
 
     def line(self, text: str = "") -> None:
@@ -44,7 +45,7 @@ class Writer(Protocol):
         ...
 
     def heading(self, text: str) -> None:
-        """One line that stands out, with an empty one above."""
+        """A heading, with an empty line above."""
         ...
 
     def piece(self, text: str) -> None:
@@ -56,26 +57,34 @@ class Writer(Protocol):
         ...
 
     def table(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Two columns: what it is, and how much."""
+        """Two columns: names and values."""
         ...
 
-    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """A list with a heading for each column, one row a line."""
+    def columns(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, in_pipes: bool = False) -> None:
+        """A list with a heading for each column, one row per line. `in_pipes`: headings there as well."""
         ...
 
     def finding(self, state: str, name: str, text: str, remedy: str) -> None:
-        """How something is ("ok", "note", "failed"), in a line, and in another one what to do about it."""
+        """A result ("ok", "note", "failed") on one line, and its remedy on another."""
         ...
 
     def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
-        """Shows how far something is for the length of the block."""
+        """Show progress during the block."""
         ...
+
+
+_NUMBER = re.compile(r"[\d,.]+%?|–")
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Whether a column of a table is one of numbers, which are aligned to the right."""
+    return bool(cells) and all(map(_NUMBER.fullmatch, cells))
 
 
 _BIDI = (
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
-)  # embeddings, overrides and isolates reorder what is around them
+)  # embeddings, overrides and isolates reorder the surrounding text
 _CONTROLS = {code: None for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), *_BIDI) if chr(code) not in "\n\t"}
 
 

@@ -1,4 +1,4 @@
-"""Text that comes in by standard input or in files: UTF-8, with or without a byte-order mark; anything else is named."""
+"""Text from standard input or files: UTF-8, with or without a byte-order mark; anything else is an error."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def is_terminal() -> bool:
 
 
 def piped_lines() -> list[str]:
-    """The lines of standard input; of a terminal until Ctrl-D. UsageError for what is no UTF-8 text."""
+    """The lines of standard input; on a terminal until Ctrl-D. UsageError for text that is not UTF-8."""
     if sys.stdin is None:
         return []
     try:
         data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
-    except OSError:  # closed, or taken away from us
+    except OSError:  # closed or invalid
         return []
     return _lines(data, "standard input")
 
 
 def file_lines(path: str, option: str) -> list[str]:
-    """The lines of the file that an option names. UsageError where it cannot be read."""
+    """The lines of the file named by an option. UsageError if it cannot be read."""
     try:
         return _lines(Path(path).read_bytes(), f"{option} {path}")
     except OSError as error:

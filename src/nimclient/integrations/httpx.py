@@ -1,7 +1,7 @@
-"""NimTransport and SyncNimTransport: nimclient under clients that speak httpx, such as openai-python and pydantic-ai.
+"""NimTransport and SyncNimTransport: nimclient as a transport for httpx-based clients, such as openai-python.
 
-Requests use the client's connections, replicas, retries and key; responses come back as they are, streams as they arrive.
-Whichever of httpx and httpx2 a request comes from, its response is of the same library.
+Requests use the client's connections, replicas, retries and key; responses are returned unchanged, streams as they arrive.
+A request of httpx gets a response of httpx, one of httpx2 a response of httpx2.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ NOT_FORWARDED = frozenset(
 """Request headers that belong to the connection."""
 
 NOT_RETURNED = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
-"""Response headers that no longer describe the body, which comes decompressed and in pieces."""
+"""Response headers that no longer describe the body, which is decompressed."""
 
 CANONICAL = {"accept": "Accept", "authorization": "Authorization", "content-type": "Content-Type"}
-"""Headers that the engine has of its own, by the names that it gives them: the other client's take their place."""
+"""Headers that the engine sets itself, by its spelling: the other client's override them."""
 
 if TYPE_CHECKING:
     from httpx import AsyncBaseTransport, BaseTransport
@@ -48,26 +48,25 @@ else:
         raise ImportError("nimclient.integrations.httpx wants httpx or httpx2: pip install httpx")
 
     class AsyncBaseTransport(*(library.AsyncBaseTransport for library in INSTALLED)):
-        """Fits the clients of every library that is installed."""
+        """The base class for clients of every installed library."""
 
     class BaseTransport(*(library.BaseTransport for library in INSTALLED)):
         """The same for blocking clients."""
 
 
 class NimTransport(AsyncBaseTransport):
-    """Sends what an httpx client wants to send through an AsyncClient.
+    """Sends the requests of an httpx client through an AsyncClient.
 
     ``AsyncOpenAI(base_url=client.base_url, api_key="unused", max_retries=0,
     http_client=httpx.AsyncClient(transport=NimTransport(client)))``
 
-    Requests must go below the client's base URL; of several replicas each goes to the best, and a failed one to another.
-    The client's key takes the place of an Authorization header wherever it has one for that origin. Retries are the
-    client's: switch off those of the library above it. A limit that the httpx client sets (`timeout=`) holds beside those
-    of the AsyncClient: connect, pool, and read for the response head and between two reads. A status of 400 and above is a
-    response like any other; time limits, failed connections and lost ones are the errors that httpx has for them, with
-    nimclient's own as their cause.
+    Requests must go below the client's base URL; of several replicas each goes to the best one, and a retry to another one.
+    The client's key replaces an Authorization header if it has one for that origin. Retries are the client's: disable those
+    of the library above it. A limit that the httpx client sets (`timeout=`) applies in addition to those of the AsyncClient:
+    connect, pool, and read for the response head and between two reads. A status of 400 and above is a response like any
+    other; time limits, failed and lost connections raise httpx's errors, with nimclient's as their cause.
 
-    Closing the transport closes nothing: the AsyncClient is its maker's to close.
+    Closing the transport closes nothing: the AsyncClient is closed by its owner.
     """
 
     def __init__(self, client: AsyncClient) -> None:
@@ -76,7 +75,7 @@ class NimTransport(AsyncBaseTransport):
         self._client = client
 
     async def handle_async_request(self, request: Any) -> Any:
-        """The response of one request. Raises the library's ConnectError, TimeoutException, ReadError."""
+        """Send one request. Raises the library's ConnectError, TimeoutException, ReadError."""
         library = _library_of(request)
         raw = _raw_request(request, await request.aread(), self._client)
         with _translated(library, request):
@@ -96,7 +95,7 @@ class SyncNimTransport(BaseTransport):
         self._client = client._async
 
     def handle_request(self, request: Any) -> Any:
-        """The response of one request. Raises the library's ConnectError, TimeoutException, ReadError."""
+        """Send one request. Raises the library's ConnectError, TimeoutException, ReadError."""
         library = _library_of(request)
         raw = _raw_request(request, request.read(), self._client)
         with _translated(library, request):
@@ -108,7 +107,7 @@ class SyncNimTransport(BaseTransport):
 
 
 def _library_of(request: object) -> Library:
-    """The library whose class the request is."""
+    """The library that the request belongs to."""
     return sys.modules[type(request).__module__.partition(".")[0]]
 
 
@@ -128,7 +127,7 @@ def _raw_request(request: Any, body: bytes, client: AsyncClient) -> RawRequest:
 
 
 def _timeouts(ours: Timeouts, theirs: dict[str, float | None] | None) -> Timeouts | None:
-    """The tighter of both; None where the other client sets no limit."""
+    """The tighter limits of both; None if the other client sets no limit."""
     if not theirs or all(seconds is None for seconds in theirs.values()):
         return None
     read = theirs.get("read")
@@ -157,7 +156,7 @@ def _response(library: Library, response: RawResponse, stream: Any) -> Any:
 
 
 def _rejected(library: Library, error: APIStatusError) -> Any:
-    """The response behind an error, as far as errors keep it: status, body, request id, Retry-After."""
+    """The response behind an error, as far as the error keeps it: status, body, request id, Retry-After."""
     headers = {"content-type": "application/json" if error.body.lstrip()[:1] in ("{", "[") else "text/plain"}
     if error.request_id is not None:
         headers["x-request-id"] = error.request_id
@@ -168,7 +167,7 @@ def _rejected(library: Library, error: APIStatusError) -> Any:
 
 @contextmanager
 def _translated(library: Library, request: Any) -> Generator[None]:
-    """Raise what the library has for an error of ours."""
+    """Raise the library's equivalent of our error."""
     try:
         yield
     except NimError as error:
@@ -194,7 +193,7 @@ def _error_class(library: Library, error: NimError) -> Any:
 
 
 class _Body:
-    """A body that goes to a library as it arrives."""
+    """A streamed body."""
 
     def __init__(self, response: RawResponse, library: Library, request: Any) -> None:
         self._response = response
@@ -205,7 +204,7 @@ class _Body:
 
 @lru_cache
 def _async_stream_class(library: Library) -> type[Any]:
-    """The body for an asynchronous client of this library, which looks at the class."""
+    """The body class for asynchronous clients of this library, which check the class."""
     return type("NimStream", (_AsyncBody, library.AsyncByteStream), {})
 
 
@@ -243,5 +242,5 @@ class _SyncBody(_Body):
 
 
 async def _abort(response: RawResponse) -> None:
-    """On the loop that the connection belongs to."""
+    """Close the connection, on its own loop."""
     response.abort()

@@ -1,7 +1,7 @@
-"""The pytest plugin: fixtures that give tests a NIM to talk to. It comes with the package and is loaded by pytest.
+"""The pytest plugin: fixtures with a simulated NIM. It is included in the package and loaded by pytest.
 
-The simulator runs in a thread of its own, so the fixtures need no plugin for async tests and work under every event loop:
-pytest-asyncio in either mode, `pytest.mark.anyio`, none at all. Nothing is imported until a test asks for a fixture.
+The simulator runs in its own thread, so the fixtures need no async plugin and work with every event loop:
+pytest-asyncio in either mode, `pytest.mark.anyio`, or none. Nothing is imported until a test uses a fixture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nim_simulator() -> Iterator[Simulator]:
-    """A running simulator, for async tests and others: `AsyncClient(base_url=nim_simulator.base_url)`."""
+    """A running simulator, for any tests: `AsyncClient(base_url=nim_simulator.base_url)`."""
     from nimclient.simulator import Simulator, SimulatorThread
 
     simulator = Simulator()

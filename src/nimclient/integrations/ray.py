@@ -1,7 +1,7 @@
-"""EmbedBatch, ChatBatch, RerankBatch: batches of rows in, the same batches with the answers as further columns out.
+"""EmbedBatch, ChatBatch, RerankBatch: take batches of rows and return them with the answers as additional columns.
 
-They fit any engine that maps batches. The three forms in which engines hand batches over (a mapping of columns, a pandas
-DataFrame, a pyarrow Table) are known by what they offer, and no engine is imported; NumPy comes with all of them.
+They work with any engine that maps batches. The three forms of batches (a mapping of columns, a pandas DataFrame, a
+pyarrow Table) are recognized by their methods, and no engine is imported; NumPy is installed with all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ R = TypeVar("R")
 OnError: TypeAlias = Literal["raise", "null"]
 
 FAILS_ALL = (AuthenticationError, ClientClosedError, ConnectError, ModelNotFoundError)
-"""What every other row of the batch would meet, too: it is the engine's to try again or to give up."""
+"""Errors that every other row would have, too: the engine decides whether to retry the batch."""
 
 AT_ONCE = 16
 """Reranking requests that one worker has in flight."""
@@ -41,7 +41,7 @@ AT_ONCE = 16
 
 @frozen
 class Answers:
-    """What came of each row of a batch: one value a row and column, and what went wrong with it.
+    """The results of a batch: one value per row and column, and the errors.
 
     `columns`: by name, a matrix of shape (rows, dimensions), NaN where there is no vector, or an object array, None where
     there is no value.
@@ -54,7 +54,7 @@ class Answers:
 class BatchMapper(ABC):
     """A callable that sends the rows of a batch and returns the batch with further columns.
 
-    What comes back is of the form that came: a mapping of columns, a pandas DataFrame or a pyarrow Table.
+    The result has the form of the batch: a mapping of columns, a pandas DataFrame or a pyarrow Table.
     """
 
     def __init__(self, client: Client | None, columns: Sequence[str], output: str, on_error: str) -> None:
@@ -68,7 +68,7 @@ class BatchMapper(ABC):
         self._raises = on_error == "raise"
 
     def __call__(self, batch: B) -> B:
-        """The batch with its answers. Raises ConfigurationError for a batch that is none or lacks a column."""
+        """The batch with its answers. Raises ConfigurationError for an invalid batch, or one without the column."""
         made: B | None = None
         if isinstance(batch, Mapping):
             made = self._mapping(cast(Any, batch))
@@ -91,7 +91,7 @@ class BatchMapper(ABC):
 
     @property
     def _connected(self) -> Client:
-        """The client; where none was given, one from the environment of this worker."""
+        """The client; else one from this worker's environment."""
         if self._client is None:
             self._client = Client()
         return self._client
@@ -122,7 +122,7 @@ class BatchMapper(ABC):
         return pyarrow.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=missing)
 
     def _reasons(self, found: Answers) -> dict[str, NDArray[Any]]:
-        """The column that says what went wrong, where rows may fail."""
+        """The error column, if rows may fail."""
         return {} if self._raises else {f"{self._output}_error": _objects(found.errors)}
 
     def _given(self, batch: Any, names: Any) -> list[Any]:
@@ -133,7 +133,7 @@ class BatchMapper(ABC):
         return [batch[name] for name in self._columns]
 
     def _sort_out(self, results: Sequence[R | NimError]) -> tuple[list[R | None], list[str | None]]:
-        """Results, None where there is none, and errors beside them; raises what fails the whole batch."""
+        """Results (None for a failed row) and errors; raises errors that fail the whole batch."""
         for index, result in enumerate(results):
             if isinstance(result, NimError) and (self._raises or isinstance(result, FAILS_ALL)):
                 result.index = index
@@ -148,7 +148,7 @@ class EmbedBatch(BatchMapper):
     """A callable that embeds the column `text` of a batch and returns the batch with the vectors as the column `output`.
 
     A batch is a mapping of columns (Ray's and Daft's default), a pandas DataFrame (Spark's mapInPandas, Dask) or a
-    pyarrow Table; what comes back is of the same form: a float32 matrix of shape (rows, dimensions), a column of arrays,
+    pyarrow Table; the result has the same form: a float32 matrix of shape (rows, dimensions), a column of arrays,
     or fixed-size lists of float32.
 
     ``dataset.map_batches(EmbedBatch, fn_constructor_kwargs={"client": client}, concurrency=2, batch_size=1024)``
@@ -158,8 +158,8 @@ class EmbedBatch(BatchMapper):
             key, and connects in the worker at the first batch: workers take the key from their environment.
         text: the column with the texts.
         output: the column for the vectors.
-        on_error: "raise" lets the error of a text fail the batch, for the engine to try again or to give up; with "null"
-            such a text gets NaN (a null in pandas and Arrow) and the column `<output>_error` says why. A wrong model or
+        on_error: "raise": the error of a text fails the batch, and the engine may retry it; "null":
+            such a text gets NaN (a null in pandas and Arrow), and the column `<output>_error` its error. A wrong model or
             key, or a server that cannot be reached, fails the batch in any case.
         settings: those of `embeddings.embed_stream`: model, input_type, truncate, dimensions, batch_size, concurrency and
             the others.
@@ -183,7 +183,7 @@ class EmbedBatch(BatchMapper):
         return self._answers(texts).columns[self._output]
 
     def _answers(self, *columns: Sequence[Any]) -> Answers:
-        """Embed in one stream; its batches are written into the matrix where they belong."""
+        """Embed in one stream; its batches are written to their rows of the matrix."""
         import numpy
 
         (texts,) = columns
@@ -204,7 +204,7 @@ class EmbedBatch(BatchMapper):
                     found[_places(batch.indexes)] = batch.vectors.numpy()
         if found is None:
             if first is not None and not self._dimensions:
-                raise first  # how long a vector of NaN would have to be is not known
+                raise first  # the length of a vector of NaN is unknown
             found = numpy.full((len(texts), self._dimensions), numpy.nan, numpy.float32)
         return Answers({self._output: found}, errors)
 
@@ -213,10 +213,10 @@ class EmbedBatch(BatchMapper):
 
 
 class ChatBatch(BatchMapper):
-    """A callable that asks the column `prompt` of a batch and returns the batch with the answers' texts as `output`.
+    """A callable that sends the column `prompt` of a batch and returns the batch with the answers' texts as `output`.
 
-    A cell of `prompt` is a str or a list of messages. The column `<output>_finish_reason` tells an answer that was cut off
-    ("length") from a whole one ("stop"). Forms of batches as in EmbedBatch: object arrays of str, columns of str, Arrow
+    A cell of `prompt` is a str or a list of messages. The column `<output>_finish_reason` distinguishes a truncated answer
+    ("length") from a complete one ("stop"). Forms of batches as in EmbedBatch: object arrays of str, columns of str, Arrow
     strings.
 
     ``dataset.map_batches(ChatBatch, fn_constructor_kwargs={"client": client, "max_tokens": 64}, batch_size=256)``
@@ -320,7 +320,7 @@ class RerankBatch(BatchMapper):
 
 
 def _is_missing(value: Any) -> bool:
-    """None and NaN, which is pandas' missing value."""
+    """None or NaN, pandas' missing value."""
     return value is None or (isinstance(value, float) and value != value)
 
 
@@ -329,24 +329,24 @@ def _missing(column: str, row: int) -> NimError:
 
 
 def _text_of(value: Any) -> Any:
-    """A str as it is, NumPy's too; a missing value as the empty text, which embed_stream rejects with its position."""
+    """A str; a missing value as the empty text, which embed_stream rejects with its position."""
     if isinstance(value, str):
         return str(value)
     return "" if _is_missing(value) else value
 
 
 def _messages_of(value: Any) -> Any:
-    """A question as it is; engines hand lists of messages over as arrays."""
+    """A question; engines pass lists of messages as arrays."""
     return str(value) if isinstance(value, str) else list(value)
 
 
 def _places(indexes: Sequence[int]) -> Any:
-    """The rows of these positions as NumPy takes them fastest."""
+    """The positions in the form that NumPy indexes fastest."""
     return slice(indexes.start, indexes.stop) if isinstance(indexes, range) else list(indexes)
 
 
 def _cells(values: NDArray[Any], errors: Sequence[str | None]) -> list[Any]:
-    """One cell a row, None where it failed."""
+    """One cell per row, None if it failed."""
     return [None if error else value for value, error in zip(values, errors, strict=True)]
 
 

@@ -1,7 +1,7 @@
 """Results in OpenAI's batch output format, appended line by line; failures in a second file, as in OpenAI's format.
 
-The answers are their own checkpoint: a line that is whole is done, and the `id` of a line is made of its request, so that
-another request of the same name is noticed. A last line that a crash cut off is dropped.
+The answers are their own checkpoint: a complete line is done, and the `id` of a line is derived from its request, so that
+another request with the same custom_id is detected. A last line that was truncated by a crash is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nimclient.jobs.files import lock, open_regular, store_errors, sync, write_w
 from nimclient.jobs.requests import Answered, Request
 
 _BEGINNING = b'{"id":"batch_req_'
-_SYNC_BYTES = 1 << 20  # between two syncs: what a power cut may cost
+_SYNC_BYTES = 1 << 20  # between two syncs: what a power failure may cost
 _FINAL_STATUSES = (400, 413, 422)
 
 
@@ -32,7 +32,7 @@ def answer_line(request: Request, answer: Answered) -> bytes:
 
 
 def failure_line(request: Request, error: NimError) -> bytes:
-    """The line of a failure: a rejection has the server's status and words, anything else a code and a message."""
+    """The line of a failure: a rejection has the server's status and error body, anything else a code and a message."""
     if isinstance(error, APIStatusError):
         try:
             body = _json.loads(error.body.encode())
@@ -51,7 +51,7 @@ def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -
 
 @frozen
 class _Found:
-    """A line that is there: which request it answers, and whether another attempt would end the same way."""
+    """An existing line: the request it answers, and whether another attempt would end the same way."""
 
     custom_id: str
     id: str
@@ -60,12 +60,12 @@ class _Found:
 
 
 def failures_path_of(path: Path) -> Path:
-    """The file of the failures, beside that of the answers: answers.errors.jsonl."""
+    """The file of failures, next to the answers: answers.errors.jsonl."""
     return path.with_name(f"{path.stem}.errors{path.suffix}")
 
 
 class AnswerFiles:
-    """The two files of a batch. Blocking, and for one thread at a time; `open` gives them to this process alone."""
+    """The two files of a batch. Blocking, and for one thread at a time; `open` locks them for this process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -79,17 +79,17 @@ class AnswerFiles:
         self._failures: _LineFile | None = None
 
     def open(self) -> None:
-        """Open or make the answers and see what is there, failures included. Changes nothing that is there.
+        """Open or create the answers, and read existing ones, failures included. Changes no existing line.
 
-        Raises ConfigurationError for what is no regular file, JobStoreError for what is no answer of a batch. It is to be
-        closed in every case.
+        Raises ConfigurationError for anything but a regular file, JobStoreError for a line that is not a result of a batch.
+        Must be closed in any case.
         """
         for path in (self.path, self.failures_path):
             if path.exists() and not path.is_file():
-                raise ConfigurationError(f"output {path} is no regular file")
+                raise ConfigurationError(f"output {path} is not a regular file")
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        # the caller may name a link to a file; the file of the failures is named by us
+        # the caller may pass a symbolic link; the name of the failures file is ours
         answers = self._answers = _LineFile(self.path.resolve())
         lock(answers.descriptor, str(self.path))
         self.answered = {found.custom_id: found.id for found in answers.read()}
@@ -102,10 +102,10 @@ class AnswerFiles:
         self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
 
     def begin(self, current: Mapping[str, str]) -> None:
-        """Resume what is there: torn last lines are cut off, failures that another attempt may mend are forgotten.
+        """Resume: truncated last lines are removed, and failures that another attempt may fix.
 
-        `current`: the ids of the requests by custom_id. A failure of one that is not there any more, or is another
-        request now, is forgotten as well.
+        `current`: the ids of the requests by custom_id. A failure of a request that was
+        removed or changed is removed as well.
         """
         assert self._answers is not None
         self._answers.mend()
@@ -117,19 +117,19 @@ class AnswerFiles:
         self._failures = _LineFile(self.failures_path)
 
     def answer(self, request: Request, line: bytes) -> None:
-        """Write down an answer."""
+        """Append an answer."""
         assert self._answers is not None
         self._answers.append(line)
         self.answered[request.custom_id] = request.id
 
     def fail(self, request: Request, line: bytes) -> None:
-        """Write down a failure."""
+        """Append a failure."""
         assert self._failures is not None
         self._failures.append(line)
         self.failed[request.custom_id] = request.id
 
     def finish(self) -> None:
-        """Make all of it safe from a power cut. An empty list of failures goes."""
+        """Sync everything to disk. An empty file of failures is removed."""
         if self._answers is not None and self._failures is not None:
             self._answers.sync()
             self._failures.sync()
@@ -138,14 +138,14 @@ class AnswerFiles:
                     self.failures_path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others have them, however far `open` came."""
+        """Release them, also after a failed `open`."""
         for lines in (self._answers, self._failures):
             if lines is not None:
                 lines.close()
 
 
 class _LineFile:
-    """A file that grows by whole lines."""
+    """A file that is appended to by whole lines."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -155,7 +155,7 @@ class _LineFile:
         self._unsynced = 0
 
     def read(self) -> Iterator[_Found]:
-        """The answers that are there. Raises JobStoreError for a line that is none."""
+        """The existing lines. Raises JobStoreError for an invalid one."""
         end = 0
         with store_errors(f"cannot read {self._path}"), os.fdopen(os.dup(self.descriptor), "rb") as file:
             file.seek(0)
@@ -182,17 +182,17 @@ class _LineFile:
 
     def _foreign(self, number: int) -> JobStoreError:
         return JobStoreError(
-            f"{self._path}, line {number}, is no answer of a batch: take that line out if it was damaged, or choose "
+            f"{self._path}, line {number}, is not a result of a batch: remove that line if it was damaged, or choose "
             f"another output"
         )
 
     def mend(self) -> None:
-        """Cut off what stands behind the last whole line."""
+        """Truncate after the last complete line."""
         with store_errors(f"cannot write {self._path}"):
             os.ftruncate(self.descriptor, self._size)
 
     def append(self, line: bytes) -> None:
-        """Add a line, all of it or nothing. It outlives the process at once, a power cut with the next sync."""
+        """Append a line, completely or not at all. It survives a power failure only after the next sync."""
         with store_errors(f"cannot write {self._path}"):
             try:
                 rest = memoryview(line)
@@ -208,7 +208,7 @@ class _LineFile:
                 self.sync()
 
     def sync(self) -> None:
-        """Make it safe from a power cut."""
+        """Sync it to disk."""
         with store_errors(f"cannot write {self._path}"):
             sync(self.descriptor)
         self._unsynced = 0

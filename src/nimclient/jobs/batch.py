@@ -31,17 +31,17 @@ _REQUESTS_AT_ONCE = 16  # read ahead
 
 
 class BatchJob:
-    """Sends every line of a batch file and appends its result to another: run it again to send what is missing.
+    """Sends every line of a batch file and appends its result to another: run it again to send the missing ones.
 
     Answers are lines {"id", "custom_id", "response": {"status_code", "request_id", "body"}, "error"}, in the order in which
-    they come; failures go to `<output>.errors.jsonl` beside them (answers.errors.jsonl for answers.jsonl). A failure is not
-    an answer: its line may be corrected, or taken out, and the job run again.
+    they finish; failures go to `<output>.errors.jsonl` (answers.errors.jsonl for answers.jsonl). The request of a
+    failure may be corrected or removed, and the job run again.
 
     Args:
         source: JSON lines {"custom_id", "method": "POST", "url", "body"}, also as .gz. Urls are /v1/chat/completions,
-            /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent as they are.
+            /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent unchanged.
         output: The file of the answers.
-        model: The model of bodies that name none; None: the client's, else the first of its kind that the server lists.
+        model: The model of bodies that do not name one; None: the client's, else the first of its kind that the server lists.
         concurrency: Requests in flight; None: adapted to the server.
 
     Raises:
@@ -78,20 +78,20 @@ class BatchJob:
         self.concurrency = check_whole("concurrency", concurrency, 1)
 
     async def run(self, client: AsyncClient, on_progress: OnProgress | None = None) -> JobReport:
-        """Send what has no answer yet; returns when every request has its answer or its failure.
+        """Send the requests without an answer; returns when every request has an answer or a failure.
 
-        Before anything is sent the whole file is looked through. Requests that failed in an earlier run for a reason
-        that may have passed are sent again. A model or route that the server does not have is asked for once, not once
-        for each of its requests. `on_progress` is called with a Progress when an answer is on the disk.
+        The whole file is validated before anything is sent. Requests that failed in an earlier run for a transient
+        reason are sent again. A model or route that the server does not have is requested once, not once
+        per request. `on_progress` is called with a Progress after each answer is on disk.
 
         Raises ConfigurationError for lines without a custom_id and for those that repeat one; AuthenticationError; the
-        throttling or outage that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError where an answer is there
-        of another request of that name; JobStoreError. What is finished is kept, and when the run is cancelled, too.
+        throttling or outage that outlasted `RetryPolicy.patience` (None: 900 s); JobMismatchError if there is
+        an answer to another request with the same custom_id; JobStoreError. Finished answers are always kept.
         """
         return await _BatchRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
-        """`run` for blocking code. Ctrl-C keeps what is finished."""
+        """`run` for blocking code. Ctrl-C keeps finished answers."""
         return run_blocking(self.run, client, on_progress)
 
 
@@ -124,7 +124,7 @@ class _BatchRun:
             await run_all(requests, self._work, self._gate.width, self._tell)
             await worker.do(answers.finish)
         except BaseException:
-            with anyio.CancelScope(shield=True), suppress(JobStoreError):  # what ended the run is raised
+            with anyio.CancelScope(shield=True), suppress(JobStoreError):  # raise what ended the run
                 await worker.do(answers.finish)
             raise
         finally:
@@ -143,7 +143,7 @@ class _BatchRun:
         )
 
     async def _work(self, request: Request) -> None:
-        """Answer one request. The result is written before cancellation takes effect."""
+        """Answer one request. Its result is written before cancellation takes effect."""
         try:
             if request.problem is not None:
                 raise request.problem
@@ -185,18 +185,18 @@ class _BatchRun:
 
 
 def _usage(answer: Answered, name: str) -> int:
-    """A number that the server counted; 0 where it did not."""
+    """A token count of the server; 0 without one."""
     count = object_or_empty(object_or_empty(answer.body).get("usage")).get(name)
     return count if isinstance(count, int) else 0
 
 
 def _tokens(answer: Answered) -> float:
-    """How much work an answer was: a long one takes longer, and does not mean that the server is at its limit."""
+    """The work of an answer: a long one takes longer without the server being at its limit."""
     return max(_usage(answer, "completion_tokens"), 1)
 
 
 class _Requests(AsyncIterator[Request]):
-    """The requests, read in a worker thread some at a time."""
+    """The requests, read in blocks in a worker thread."""
 
     def __init__(self, requests: Iterator[Request]) -> None:
         self._all = requests

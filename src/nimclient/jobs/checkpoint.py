@@ -1,8 +1,8 @@
 """The checkpoint of a job in one SQLite file: durable row by row.
 
-Every finished slice is one transaction. SQLite's write-ahead log makes it whole or absent: a process that is killed
-loses nothing that was recorded, a power cut at most what came after the last sync. It holds which rows are done, and
-where their vectors lie; the vectors themselves are in a spool until they are in a part.
+Every finished slice is one transaction. SQLite's write-ahead log makes it atomic: a killed process
+loses nothing that was recorded, a power failure at most what came after the last sync. It records which rows are done, and
+where their vectors are; the vectors themselves are in a spool until they are in a part.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ CREATE INDEX held ON runs (part, start) WHERE ids IS NOT NULL;
 CREATE TABLE failures (row INTEGER PRIMARY KEY, final INTEGER NOT NULL, digest BLOB, record BLOB NOT NULL);
 CREATE TABLE parts (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, files TEXT NOT NULL);
 """
-_AT_ONCE = 1000  # stretches of rows in memory
+_AT_ONCE = 1000  # spans of rows in memory
 
 
 @frozen
 class RowSpan:
-    """Rows that follow each other, all of them embedded: their numbers, ids and vectors, and what they were made of."""
+    """Consecutive embedded rows: their numbers, ids, vectors, and the digest of their texts."""
 
     rows: range
     ids: Sequence[str]
@@ -49,7 +49,7 @@ class RowSpan:
 
 @frozen
 class SpooledSpan:
-    """Rows whose vectors lie in the spool of a part."""
+    """Rows whose vectors are in the spool of a part."""
 
     rows: range
     ids: Sequence[str]
@@ -69,7 +69,7 @@ class FailedRow:
 
 @frozen
 class DoneSpan:
-    """Rows start … stop - 1 need not be sent again; `digest` is of what they were made of."""
+    """Rows start … stop - 1 are done; `digest` is that of their texts."""
 
     start: int
     stop: int
@@ -78,7 +78,7 @@ class DoneSpan:
 
 @frozen
 class Part:
-    """A part: its number, its rows, its files and their sizes once it is written."""
+    """A part: its number and rows; its files and their sizes once it is written."""
 
     number: int
     rows: int
@@ -91,11 +91,11 @@ class _Tampered(Exception):
 
 def _check(is_so: bool, what: str) -> None:
     if not is_so:
-        raise _Tampered(f"{what} is not what a job writes")
+        raise _Tampered(f"{what} is invalid")
 
 
 def is_count(value: object) -> bool:
-    """Whether that is a whole number of at least 0."""
+    """Whether it is a whole number of at least 0."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
@@ -135,17 +135,17 @@ def _part(number: Any, rows: Any, files: Any) -> Part:
 
 
 def _check_regular(path: Path) -> None:
-    """Raise JobStoreError for what SQLite would follow or wait for: a symbolic link, a pipe."""
+    """Raise JobStoreError for what SQLite would follow or block on: a symbolic link, a pipe."""
     with store_errors(f"cannot look at {path}"), suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise JobStoreError(f"{path} is no regular file: remove it, or choose another output")
+            raise JobStoreError(f"{path} is not a regular file: remove it, or choose another output")
 
 
 class Checkpoint:
-    """The open file, for any thread: they take turns. Every method may raise JobStoreError."""
+    """The open file. Thread-safe. Every method may raise JobStoreError."""
 
     def __init__(self, path: Path, *, has_locks: bool = True) -> None:
-        """`has_locks`: whether the file system has the locks that SQLite takes. The folder is ours without them."""
+        """`has_locks`: whether the file system supports SQLite's locks; else the folder's lock must suffice."""
         self.path = path
         self._mutex = threading.RLock()
         for name in (path.name, f"{path.name}-wal", f"{path.name}-journal"):
@@ -160,7 +160,7 @@ class Checkpoint:
                 raise
 
     def _prepare(self) -> None:
-        # exclusive: the lock of the folder is ours, and the log then needs no file of shared memory
+        # exclusive: we hold the folder's lock, and the log then needs no shared-memory file
         for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
             self._db.execute(f"PRAGMA {pragma}").fetchone()
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -169,14 +169,14 @@ class Checkpoint:
     # facts ------------------------------------------------------------------------------------------------------
 
     def facts(self) -> JsonDict:
-        """What is known of the job as a whole."""
+        """The facts about the job."""
         with self._errors("read"):
             facts = {name: _json.loads(value.encode()) for name, value in self._db.execute("SELECT * FROM facts")}
             _check_facts(facts)
         return facts
 
     def learn(self, facts: JsonDict) -> None:
-        """Keep facts, in place of what was known under their names."""
+        """Store facts, replacing earlier ones with the same names."""
         with self._transaction():
             self._put(facts)
 
@@ -187,7 +187,7 @@ class Checkpoint:
     # rows -------------------------------------------------------------------------------------------------------
 
     def record(self, part: int, runs: Iterable[SpooledSpan], lost: Iterable[FailedRow], facts: JsonDict) -> None:
-        """Keep what came back, all of it or nothing. The vectors are to go into the part of this number."""
+        """Record results in one transaction. The vectors will go into the part with this number."""
         with self._transaction():
             for run in runs:
                 place = run.place
@@ -202,9 +202,9 @@ class Checkpoint:
             self._put(facts)
 
     def done_after(self, row: int) -> list[DoneSpan]:
-        """The next rows behind `row`, up to a thousand stretches of them, that need not be sent again.
+        """The next done rows after `row`, up to a thousand spans.
 
-        Failures that are not final are not among them.
+        Transient failures are not among them.
         """
         query = """
             SELECT start, stop, digest FROM runs WHERE start > :row UNION ALL
@@ -213,7 +213,7 @@ class Checkpoint:
             return [_done_span(*found) for found in self._db.execute(query, {"row": row})]
 
     def clear_transient(self) -> None:
-        """Forget the failures that are not final: they are tried again."""
+        """Remove transient failures: their rows are tried again."""
         with self._transaction():
             self._db.execute("DELETE FROM failures WHERE NOT final")
 
@@ -234,7 +234,7 @@ class Checkpoint:
     # parts ------------------------------------------------------------------------------------------------------
 
     def held(self) -> list[tuple[int, int, int]]:
-        """The parts that are not written yet: number, rows, and bytes of vectors."""
+        """The parts not written yet: number, rows, and bytes of vectors."""
         query = "SELECT part, sum(stop - start), sum(size) FROM runs WHERE ids IS NOT NULL GROUP BY part ORDER BY part"
         with self._errors("read"):
             held: list[tuple[int, int, int]] = self._db.execute(query).fetchall()
@@ -242,7 +242,7 @@ class Checkpoint:
         return held
 
     def kept(self, part: int, dimensions: int) -> Iterator[SpooledSpan]:
-        """What goes into a part, in the order of the rows. The lock is free in between."""
+        """The content of a part, in the order of the rows. The lock is released in between."""
         last = -1
         query = """
             SELECT start, stop, digest, ids, place, size, sum FROM runs
@@ -256,12 +256,12 @@ class Checkpoint:
             yield from found
 
     def forget(self, runs: Iterable[SpooledSpan]) -> None:
-        """These rows are not done after all."""
+        """Mark rows as not done."""
         with self._transaction():
             self._db.executemany("DELETE FROM runs WHERE start = ?", [(run.rows.start,) for run in runs])
 
     def seal(self, part: Part) -> None:
-        """The part is written: where its vectors lay is of no interest any more."""
+        """Mark a part as written, and remove the positions of its vectors in the spool."""
         with self._transaction():
             self._db.execute(
                 "INSERT INTO parts VALUES (?, ?, ?)", (part.number, part.rows, _json.dumps(part.files).decode())
@@ -272,7 +272,7 @@ class Checkpoint:
             )
 
     def parts(self) -> list[Part]:
-        """The parts that are written, by number."""
+        """The written parts, by number."""
         with self._errors("read"):
             rows = self._db.execute("SELECT number, rows, files FROM parts ORDER BY number").fetchall()
             return [_part(number, count, _json.loads(files.encode())) for number, count, files in rows]
@@ -280,12 +280,12 @@ class Checkpoint:
     # life -------------------------------------------------------------------------------------------------------
 
     def sync(self) -> None:
-        """Make all that was recorded safe from a power cut."""
+        """Sync everything recorded to disk."""
         with self._errors("written"):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
-        """Close the file. Raises nothing: what was recorded is recorded."""
+        """Close the file. Never raises."""
         self._db.close()
 
     @contextmanager
@@ -316,13 +316,13 @@ class Checkpoint:
         name: Any = getattr(error, "sqlite_errorname", "") or ""
         if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
             return self._broken(str(error))
-        advice = "run the same job again when that is put right"
+        advice = "run the same job again once that is fixed"
         if name.startswith("SQLITE_FULL"):
             advice = "free some space and run the same job again"
         elif name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             advice = "the folder must be writable; change the permissions, or choose another output"
         elif name.startswith("SQLITE_BUSY"):
-            advice = "another program has it open; close that and run the same job again"
+            advice = "another program has it open; close it and run the same job again"
         return JobStoreError(f"{self.path} cannot be {what}: {error}; what was finished is kept; {advice}")
 
     def _broken(self, problem: str) -> JobStoreError:

@@ -1,8 +1,8 @@
-"""CSV as RFC 4180 has it, read so that a malformed record costs its own row and no other.
+"""Reads CSV (RFC 4180) so that a malformed record affects its own row only.
 
-A quote that is never closed would take the rest of the file into one field, and a stray one would change a text. Such a
-record fails by the line that it begins in, and reading resumes at the next line. Where the broken line leaves a quote
-open, the lines up to the next odd quote may belong to it: they are rows only with as many fields as the header has.
+A quote that is never closed would read the rest of the file into one field, and a stray one would change a text. Such a
+record fails with the line that it begins in, and reading resumes at the next line. If the malformed line leaves a quote
+open, the lines up to the next odd quote may belong to it: they are rows only if they have as many fields as the header.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_RECORD = 64 << 20
 
 @define
 class _RecordLines:
-    """The lines of a file, with a way back to the second one of a record. `number` is that of the last line."""
+    """The lines of a file, which can go back to the second line of a record. `number` is that of the last line."""
 
     _file: IO[bytes]
     number: int = 0
@@ -50,7 +50,7 @@ class _RecordLines:
         return line
 
     def go_back(self) -> None:
-        """To behind the first line of this record."""
+        """Go back to after the first line of this record."""
         again = self._taken[1:]
         self._ahead.extendleft(reversed(again))
         self.number -= len(again)
@@ -58,12 +58,12 @@ class _RecordLines:
 
     @property
     def has_odd_quote(self) -> bool:
-        """Whether the lines of this record leave a quote open, or close one that is not theirs."""
+        """Whether the lines of this record leave a quote open, or close one of an earlier record."""
         return sum(line.count('"') for line in self._taken) % 2 == 1
 
 
 class _Malformed(Exception):
-    """A record that is no CSV, with the fields in front of the fault."""
+    """A malformed record, with the fields before the fault."""
 
     def __init__(self, problem: str, fields: list[str]) -> None:
         super().__init__(problem)
@@ -78,7 +78,7 @@ def csv_rows(
         lines = _RecordLines(file)
         header = _header(path, lines)
         check_columns(path, header, fields)
-        is_open = False  # a broken record may reach to here
+        is_open = False  # a malformed record may extend to here
         while (first := lines.first()) is not None:
             if not first.rstrip("\r\n"):
                 continue
@@ -106,7 +106,7 @@ def _header(path: Path, lines: _RecordLines) -> list[str]:
 
 
 def _record(line: str, lines: _RecordLines) -> list[str]:
-    """The fields of the record that begins with this line, and takes more of them where a quoted field spans lines."""
+    """The fields of the record that begins with this line; a quoted field may span more lines."""
     if '"' not in line:
         return line.rstrip("\r\n").split(",")
     record: list[str] = []
@@ -126,7 +126,7 @@ def _record(line: str, lines: _RecordLines) -> list[str]:
 
 
 def _quoted(line: str, at: int, lines: _RecordLines, record: list[str]) -> tuple[str, str, int]:
-    """A quoted field behind its first quote: a mark and its text, the line that it ends in, and where it ends there."""
+    """A quoted field after its opening quote: a marker and its text, the line it ends in, and its end there."""
     pieces = ['"']
     size = 0
     while True:
@@ -149,9 +149,9 @@ def _quoted(line: str, at: int, lines: _RecordLines, record: list[str]) -> tuple
 
 
 def _problem(header: list[str], record: list[str], is_suspect: bool, closes: bool) -> str:
-    """What is wrong with a record; empty fields beyond the header are taken for none.
+    """What is wrong with a record; empty fields beyond the header are ignored.
 
-    `is_suspect`: it may be part of a broken record before it; `closes`: it closes the quote that is open there.
+    `is_suspect`: it may be part of a malformed record before it; `closes`: it closes that record's open quote.
     """
     while len(record) > len(header) and not record[-1].strip():
         record.pop()
@@ -163,7 +163,7 @@ def _problem(header: list[str], record: list[str], is_suspect: bool, closes: boo
 
 
 def _broken(header: list[str], record: list[str], fields: FieldNames, line: int, problem: str) -> Row:
-    """The row of a record that cannot be used, under its own id where that was read."""
+    """The row of an invalid record, with its own id if that could be read."""
     value = _named(header, record).get(fields.id) if fields.id is not None else None
     try:
         name = None if value is None else checked_id(value, str(fields.id))
@@ -179,5 +179,5 @@ def _named(header: list[str], record: list[str]) -> dict[str, str | None]:
 
 
 def repeated(names: Iterable[str]) -> set[str]:
-    """The names that stand there more than once."""
+    """The duplicate names."""
     return {name for name, count in Counter(names).items() if count > 1}

@@ -1,4 +1,4 @@
-"""EmbedJob: a source of texts becomes a folder of vectors, and a run that was stopped is resumed."""
+"""EmbedJob: embeds a source of texts into a folder of vectors, and resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ from nimclient.jobs.rows import FieldNames
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch
 from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress
 
-_NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that leave the vectors as they are
+_NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that do not change the vectors
 
 
 class EmbedJob:
     """Embeds every row of a source into a folder, durably: run it again after an interruption to resume it.
 
     An argument that is None, or an option that is left out, is the client's default (`defaults={"embedding": …}`).
-    Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are no rows.
+    Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are skipped.
 
     Args:
         source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz; "-" for standard input;
             or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a byte-order mark.
-        output: The folder, made where it is not there.
+        output: The folder, created if missing.
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.
         id: The field that holds the id; None: a row's id is its number, counted from 0.
-        format: What the parts are: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
-        input_type: "passage" or "query", for models that tell them apart; None: not sent.
+        format: The format of the parts: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
+        input_type: "passage" or "query", for models that distinguish them; None: not sent.
         truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
-        dimensions: Shorter vectors, for models that can make them.
+        dimensions: Shorter vectors, for models that support it.
         batch_size: Texts a request; None: 64, or 256 kB.
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
@@ -112,24 +112,24 @@ class EmbedJob:
         self.id = id
 
     async def run(self, client: AsyncClient, on_progress: OnProgress | None = None) -> JobReport:
-        """Send what is not done yet; returns when every row has its vector or its failure.
+        """Embed the rows that are not done; returns when every row has a vector or a failure.
 
-        Rows that failed in an earlier run for a reason that may have passed are tried again. `on_progress` is called
-        with a Progress when a slice is on the disk.
+        Rows that failed in an earlier run for a transient reason are tried again. `on_progress` is called
+        with a Progress after each slice is on disk.
 
         Finished rows are always kept. Raises what stops the whole job: AuthenticationError, ModelNotFoundError and other
         errors that affect every request; the throttling or outage that outlasted `RetryPolicy.patience` (None:
         900 s); JobMismatchError for another input, model or parameters; JobStoreError for errors of the disk and a
-        folder in use; errors of an iterable as they are, with `.index`. Cancellation passes on likewise.
+        folder in use; errors of an iterable unchanged, with `.index`. Cancellation is never wrapped.
         """
         return await _EmbedRun(self, patient(client), on_progress).run()
 
     def run_sync(self, client: Client, on_progress: OnProgress | None = None) -> JobReport:
-        """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps what is finished."""
+        """`run` for blocking code: the source is advanced in the calling thread; Ctrl-C keeps finished rows."""
         return run_blocking(self.run, client, on_progress)
 
     def _identity(self, model: str, content: Content | None, defaults: Mapping[str, Any]) -> JsonDict:
-        """What makes it this job and not another one. `defaults` are those of the client."""
+        """What identifies the job. `defaults` are those of the client."""
         named = {
             "input_type": self.input_type,
             "truncate": defaults.get("truncate") if self.truncate is None else self.truncate,
@@ -163,7 +163,7 @@ class _EmbedRun:
         self._worker = SerialWorker()
         self._store = Store(job.output, job.format)
         self._resumed = 0
-        self._earlier: list[str] = []  # models that earlier runs have vectors of
+        self._earlier: list[str] = []  # models of the vectors of earlier runs
         self._total: int | None = None
         self._sent = Progress(0, None, 0, 0, 0.0)
         self._started = anyio.current_time()
@@ -195,7 +195,7 @@ class _EmbedRun:
         )
 
     async def _begin(self, facts: JsonDict) -> str:
-        """See that it is the same job, and how much of it is done; returns the model."""
+        """Check that it is the same job, and what is done; returns the model."""
         job = self._job
         model = await self._bulk.model_of("embedding", job.model)
         content: Content | None = None
@@ -250,14 +250,14 @@ class _EmbedRun:
         self._report_progress()
 
     async def _keep(self, feed: TextFeed, batches: list[EmbeddedBatch]) -> None:
-        """Put what came back on the disk. What the disk does not take is on the error, as pairs (row, vector)."""
+        """Write results to disk. Results that cannot be written are on the error, as pairs (row, vector)."""
         finished = [feed.finished(batch) for batch in batches]
         spans = [span for spans, _ in finished for span in spans]
         lost = [row for _, rows in finished for row in rows]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         served = self._checked_models(batches)
         try:
-            with anyio.CancelScope(shield=True):  # what came back is on the disk before anything can stop it
+            with anyio.CancelScope(shield=True):  # results are written before cancellation takes effect
                 await self._worker.do(self._store.keep, spans, lost, dimensions, served)
         except JobError as error:
             rows = [row for span in spans for row in span.rows]
@@ -268,10 +268,10 @@ class _EmbedRun:
             feed.landed(batch)
 
     def _checked_models(self, batches: list[EmbeddedBatch]) -> list[str]:
-        """The models that these vectors are of, as the server names them.
+        """The models that produced these vectors, as named by the server.
 
         A model other than in earlier runs causes one warning, and a JobMismatchError for a strict client. Within a run the
-        embed stream looks after that.
+        embed stream checks that.
         """
         served = list(dict.fromkeys(batch.vectors.model for batch in batches if batch.vectors.model))
         other = [name for name in served if name not in self._earlier] if self._earlier else []
@@ -286,7 +286,7 @@ class _EmbedRun:
         return served
 
     def _window(self, progress: Progress) -> int:
-        """As many texts as may be in flight at once."""
+        """The number of texts that may be in flight."""
         batch_size = self._job.batch_size or self._defaults.get("batch_size") or SLICE_TEXTS
         return (progress.limit or 1) * batch_size
 
@@ -297,7 +297,7 @@ class _EmbedRun:
         await self._worker.do(self._store.keep, (), lost, None)
 
     def _report_progress(self) -> None:
-        """Call `on_progress` with how far the job is: what counts is what is on the disk."""
+        """Call `on_progress` with the progress: only rows on disk count."""
         if self._on_progress is not None:
             store = self._store
             progress = evolve(

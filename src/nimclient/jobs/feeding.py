@@ -1,4 +1,4 @@
-"""From rows to texts and back: what is sent, what is skipped because it is done, and which row a vector belongs to."""
+"""Turns rows into the texts to send, skips those that are done, and assigns vectors to rows."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from nimclient.errors import (
 )
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
-from nimclient.records.batch import Failure
-from nimclient.records.embedded import EmbeddedBatch
+from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Vectors
 
 _FINAL = (ConfigurationError, BadRequestError, RequestTooLargeError, UnprocessableEntityError)
-_MAX_LOST = 1000  # rows without a text that wait to be written down
-_MAX_LACKING = 100  # rows without the field that is wanted, and none with it: the field's name is wrong
+_MAX_LOST = 1000  # rows without a text that are not recorded yet
+_MAX_LACKING = 100  # consecutive first rows without the named field: the name is wrong
 
 
 @frozen
 class _Sent:
-    """A row whose text was handed out: its number, its id, its line, and the digest of what it was made of."""
+    """A row whose text was handed out: its number, id, line, and digest."""
 
     row: int
     id: str
@@ -41,10 +40,10 @@ class _Sent:
 class TextFeed(AsyncIterator[str]):
     """The texts of the rows that are not done, in the order of the source.
 
-    `done_after` tells of the rows that are; `keep` writes down rows that have no text, when they are many. With `watched`
-    (a source whose content was not known beforehand) rows that are done are compared, stretch by stretch, with what they
-    were when they were sent. Raises JobMismatchError where they differ. It waits while as many texts as `allow` says are
-    in flight or not on the disk yet.
+    `done_after` returns the done rows; `keep` records rows without a text, once there are many. With `watched`
+    (a source whose content is not known in advance) done rows are compared, span by span, with those that were sent.
+    Raises JobMismatchError if they differ. It waits while as many texts as `allow` specifies are in flight or not on
+    disk yet.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class TextFeed(AsyncIterator[str]):
         self._most = 0
         self._room = anyio.Event()
         self.is_misnamed = False
-        """Whether it has ended because no row has the field that was named."""
+        """Whether it ended because no row has the named field."""
         self._lacking: Row | None = None
         self._has_the_fields = False
 
@@ -89,7 +88,7 @@ class TextFeed(AsyncIterator[str]):
             number = self.count
             self.count += 1
             if await self._is_done(number, row):
-                self._has_the_fields = True  # an earlier run was content with them
+                self._has_the_fields = True  # an earlier run accepted them
                 continue
             if row.lacks is None:
                 self._has_the_fields = self._has_the_fields or row.problem is None
@@ -118,32 +117,32 @@ class TextFeed(AsyncIterator[str]):
                 if self._hash.digest() != done.digest:
                     rows = f"row {number}" if done.start == number else f"rows {done.start} to {number}"
                     raise JobMismatchError(
-                        f"the source is not what it was: {rows} were another text, or had another id, when the job sent "
-                        f"them; give it the same source, or choose another output"
+                        f"the source has changed: {rows} were another text, or had another id, when the job sent "
+                        f"them; use the same source, or choose another output"
                     )
                 self._hash = blake2b(digest_size=DIGEST)
         return True
 
     async def _next_done(self) -> DoneSpan | None:
-        """The stretch of done rows behind the last one. It is asked for when the row behind that has come: none is missed."""
+        """The next span of done rows. It is queried only when the row after the last one arrives, so that none is missed."""
         if not self._done and not self._looked:
             self._done.extend(await self._done_after(-1 if self._last is None else self._last.start))
             self._looked = not self._done
         return self._done.popleft() if self._done else None
 
     async def _check_end(self) -> None:
-        """Nothing that is done may lie behind the end of the source."""
+        """Raise JobMismatchError if done rows are beyond the end of the source."""
         last = self._last
         if last is None or last.stop <= self.count:
             last = await self._next_done()
         if self._watched and last is not None:
             raise JobMismatchError(
-                f"the source is not what it was: it ends after {self.count} rows, and the job has finished row "
-                f"{last.stop - 1}; give it the same source, or choose another output"
+                f"the source has changed: it ends after {self.count} rows, and the job has finished row "
+                f"{last.stop - 1}; use the same source, or choose another output"
             )
 
     def _check_fields(self, rows: int) -> None:
-        """Raise ConfigurationError where so many rows have come and none of them has the fields that are wanted."""
+        """Raise ConfigurationError if none of the first rows has the named fields."""
         row = self._lacking
         if row is not None and not self._has_the_fields and self.count >= rows:
             names = ", ".join(map(repr, row.has)) or "none"
@@ -154,12 +153,12 @@ class TextFeed(AsyncIterator[str]):
             )
 
     def allow(self, texts: int) -> None:
-        """How many texts may be handed out and not be on the disk: what a crash costs at most."""
+        """The maximum number of texts handed out but not on disk: what a crash costs."""
         self._most = texts
         self._room.set()
 
     def finished(self, batch: EmbeddedBatch) -> tuple[list[RowSpan], list[FailedRow]]:
-        """What a batch of texts tells about rows, and the rows that had no text up to here."""
+        """The rows of a batch of texts, and the rows without a text before them."""
         sent = [self._flying[index] for index in batch.indexes]
         lost = self.without_text()
         for failure in batch.failures:
@@ -169,19 +168,19 @@ class TextFeed(AsyncIterator[str]):
         return list(_runs(sent, batch.vectors)), lost
 
     def landed(self, batch: EmbeddedBatch) -> None:
-        """The batch is on the disk."""
+        """Record that the batch is on disk."""
         for index in (*batch.indexes, *(failure.index for failure in batch.failures)):
             del self._flying[index]
         self._room.set()
 
     def without_text(self) -> list[FailedRow]:
-        """The rows that had no text since this was asked last."""
+        """The rows without a text since the last call."""
         lost, self._lost = self._lost, []
         return lost
 
 
 def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[RowSpan]:
-    """Cut rows with their vectors into stretches of rows that follow each other."""
+    """Group rows with their vectors into spans of consecutive rows."""
     runs: list[RowSpan] = []
     start = 0
     for at in range(1, len(sent) + 1):

@@ -1,7 +1,7 @@
 """Atomic, durable file writes, and a lock per job.
 
-A file gets its name only when it is complete on disk. A symbolic link or a pipe in place of a job's file is not followed
-or waited for. Errors of the operating system become a JobStoreError that says what to do.
+A file gets its name only when it is complete on disk. A symbolic link in place of a job's file is not followed, and a
+pipe not waited for. Errors of the operating system become a JobStoreError that says what to do.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _ADVICE = {
     errno.EROFS: "the file system is read-only: choose another output",
     errno.EACCES: "this user may not write there: change the permissions, or choose another output",
     errno.EPERM: "this user may not write there: change the permissions, or choose another output",
-    errno.EIO: "the disk reports an error: look at it, then run the same job again",
-    errno.ELOOP: "it is a symbolic link, which a job does not follow: remove it, or choose another output",
+    errno.EIO: "the disk reports an error: check it, then run the same job again",
+    errno.ELOOP: "it is a symbolic link, which jobs do not follow: remove it, or choose another output",
 }
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOTTY})
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
-_RESUMES = "run the same job again when that is put right"
+_RESUMES = "run the same job again once that is fixed"
 
 
 @contextmanager
 def store_errors(what: str) -> Generator[None, None, None]:
-    """Turn an OSError in the block into a JobStoreError: `what` could not be done, why, and what to do."""
+    """Turn an OSError in the block into a JobStoreError: `what` failed, why, and what to do."""
     try:
         yield
     except OSError as error:
@@ -44,20 +44,20 @@ def store_errors(what: str) -> Generator[None, None, None]:
 
 
 def store_error(what: str, error: OSError) -> JobStoreError:
-    """The JobStoreError for what the operating system refused."""
+    """The JobStoreError for an error of the operating system."""
     advice = _ADVICE.get(error.errno or 0, _RESUMES)
     return JobStoreError(f"{what}: {error.strerror or error}; what was finished is kept; {advice}")
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
-    """Make a file with what `write` puts into it; returns its size in bytes.
+    """Create a file with the content that `write` writes; returns its size in bytes.
 
-    It is written under another name, synced and renamed: after a crash there is all of it or the former one.
+    It is written under another name, synced and renamed: after a crash the file is either the new one or the old one.
     """
     temporary = path.with_name(path.name + ".tmp")
     with store_errors(f"cannot write {path}"):
         try:
-            with suppress(FileNotFoundError):  # that of a crash, or what somebody has put there
+            with suppress(FileNotFoundError):  # left by a crash, or put there by another program
                 temporary.unlink()
             with os.fdopen(open_regular(temporary, os.O_CREAT | os.O_EXCL), "wb") as file:
                 write(file)
@@ -74,14 +74,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> int:
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """The descriptor of a file of ours, opened for reading and writing.
+    """The descriptor of a job's file, opened for reading and writing.
 
-    Raises OSError as `os.open` does: ELOOP for a symbolic link; and likewise for a pipe, a device or a folder.
+    Raises OSError as `os.open` does: ELOOP for a symbolic link; and EINVAL for a pipe, a device or a folder.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o666)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
     except BaseException:
         os.close(descriptor)
         raise
@@ -89,9 +89,9 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def sync(descriptor: int) -> None:
-    """Make a file, or the names in a folder, safe from a power cut, where the file system can do that.
+    """Sync a file, or the names in a folder, to disk, if the file system supports it.
 
-    Network and FUSE file systems refuse it with EINVAL, EOPNOTSUPP or ENOSYS, for folders above all.
+    Network and FUSE file systems may fail with EINVAL, EOPNOTSUPP or ENOSYS, especially for folders.
     """
     try:
         os.fsync(descriptor)
@@ -101,7 +101,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
+    """Sync the names in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sync(descriptor)
@@ -110,10 +110,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def lock(descriptor: int, what: str) -> None:
-    """Hold this open file for this process alone, until it is closed or the process ends, however it ends.
+    """Lock this open file for this process, until it is closed or the process ends in any way.
 
-    The lock is the kernel's: one of a process that is dead does not exist. A file system without locks (some network
-    file systems) is used without one. Raises JobStoreError when another process, or another job of this one, has it.
+    The kernel releases the lock of a dead process. On a file system without locks (some network
+    file systems) none is taken. Raises JobStoreError when another process, or another job of this one, has it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,7 +125,7 @@ def lock(descriptor: int, what: str) -> None:
 
 
 def has_byte_locks(descriptor: int) -> bool:
-    """Whether the file system has the locks of byte ranges that SQLite takes. Those of this file are let go again."""
+    """Whether the file system supports the byte-range locks that SQLite uses. Those of this file are released again."""
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.lockf(descriptor, fcntl.LOCK_UN)
@@ -135,13 +135,13 @@ def has_byte_locks(descriptor: int) -> bool:
 
 
 def _owner(descriptor: int) -> str:
-    """What `FolderLock` wrote into the file."""
+    """The process named in the file of a `FolderLock`."""
     pid = os.pread(descriptor, 20, 0).strip()
     return f" (process {pid.decode()})" if pid.isdigit() else ""
 
 
 class FolderLock:
-    """The lock of a job's folder: a file in it with the number of the process."""
+    """The lock of a job's folder: a file in it with the process id."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "job.lock"
@@ -153,12 +153,12 @@ class FolderLock:
                 if (content := os.pread(self._descriptor, 20, 0)) and not content.isdigit():
                     raise JobStoreError(f"{path} is not a job's: remove it, or choose another output")
                 os.ftruncate(self._descriptor, 0)
-                with suppress(OSError):  # on a full disk the lock holds without the number
+                with suppress(OSError):  # on a full disk the lock works without the process id
                     os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
             except BaseException:
                 os.close(self._descriptor)
                 raise
 
     def close(self) -> None:
-        """Let others have it."""
+        """Release it."""
         os.close(self._descriptor)

@@ -1,6 +1,6 @@
-"""Lines of bytes as other programs write them: a byte-order mark, gzip, UTF-16 by mistake, LF or CRLF between them.
+"""Reads lines as other programs write them: with a byte-order mark, in gzip, in UTF-16 by mistake, ending in LF or CRLF.
 
-A line ends at LF, and at nothing else: what Python's `splitlines` cuts at besides is part of many a text.
+A line ends at LF only: the other characters that Python's `splitlines` splits at occur in texts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ZSTD = (".zst", ".zstd")
 
 
 def open_lines(path: Path) -> IO[bytes]:
-    """Open a file of text behind its byte-order mark; one whose name ends in .gz is decompressed.
+    """Open a text file after its byte-order mark; one whose name ends in .gz is decompressed.
 
     Raises ConfigurationError for UTF-16, OSError as `open` does.
     """
@@ -35,13 +35,13 @@ def open_lines(path: Path) -> IO[bytes]:
 
 
 def check_encoding(head: bytes, what: str) -> None:
-    """Raise ConfigurationError where the first four bytes of `what` are those of UTF-16 or UTF-32 text."""
+    """Raise ConfigurationError if `what` begins like UTF-16 or UTF-32 text."""
     if head[:2] in _UTF_16 or (len(head) > 1 and head[:2].count(0) == 1) or head == b"\x00\x00\xfe\xff":
         raise ConfigurationError(f"{what} is UTF-16 text, not UTF-8: convert it with `iconv -f UTF-16 -t UTF-8`")
 
 
 def numbered(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that hold anything, with their numbers from 1."""
+    """The lines of a file that are not blank, with their numbers from 1."""
     return ((number, line) for number, line in enumerate(file, 1) if line.strip())
 
 
@@ -56,7 +56,7 @@ def text_lines(data: bytes, what: str) -> list[str]:
 
 
 def suffix_of(path: Path) -> str:
-    """What tells the format of a file, in lower case: its suffix, without that of gzip.
+    """The suffix that shows the format of a file, in lower case and without .gz.
 
     Raises ConfigurationError for zstd, which Python's standard library does not read.
     """

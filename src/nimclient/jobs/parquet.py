@@ -1,6 +1,6 @@
 """Reads and writes Parquet: the only module that uses pyarrow, imported when needed (extra `arrow`).
 
-Vectors go into a file as they are: Arrow's array lies on the buffer that holds them, and no number becomes an object.
+Vectors are written without a copy: Arrow's array shares their buffer, and no number becomes an object.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import IO, Any
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.rows import FieldNames, Row
 
-_NOT_UTF_8 = "\udcff"  # as Python reads a byte that is no UTF-8 (surrogateescape)
+_NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
 
 
 def arrow(name: str = "pyarrow") -> Any:
-    """A module of pyarrow; ConfigurationError where it is not installed."""
+    """A module of pyarrow; ConfigurationError if it is not installed."""
     try:
         return import_module(name)
     except ImportError:
@@ -52,7 +52,7 @@ def _next_batch(path: Path, batches: Iterator[Any]) -> Any:
 
 
 def _values(column: Any) -> list[Any]:
-    """The values of a column. A string that is not UTF-8, which Parquet does not forbid, is a text that is not valid."""
+    """The values of a column. A string that is not UTF-8, which Parquet allows, becomes an invalid text."""
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
@@ -68,7 +68,7 @@ def _value(scalar: Any) -> Any:
 
 
 def rows_of_parquet(path: Path) -> int:
-    """How many rows a file has, as its footer says."""
+    """The number of rows of a file, from its footer."""
     with _opened(path) as file:
         count: int = file.metadata.num_rows
     return count
@@ -95,7 +95,7 @@ def write_parquet(
             pa.field("vector", vector, nullable=False),
         ]
     )
-    # numbers of embeddings hardly repeat: a dictionary or compression would cost time and save nothing
+    # numbers of embeddings hardly repeat: a dictionary or compression costs time and saves nothing
     writer = arrow("pyarrow.parquet").ParquetWriter(
         file, schema, compression={"index": "zstd", "id": "zstd"}, use_dictionary=False, write_statistics=["index"]
     )

@@ -1,6 +1,6 @@
 """Writes a part of the output: Parquet, NumPy's own format, or JSON lines.
 
-A part is made of groups of rows; only one group is in memory at a time. NumPy is not needed to write its format.
+A part consists of groups of rows, of which one is in memory at a time. NumPy's format is written without NumPy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMATS: tuple[Format, ...] = ("parquet", "npy", "jsonl")
 
 @frozen
 class Group:
-    """Rows that lie together: their numbers, their ids, and their vectors, one after the other as float32."""
+    """Rows that are written together: their numbers, ids, and vectors as consecutive float32."""
 
     indexes: Sequence[int]
     ids: Sequence[str]
@@ -31,11 +31,11 @@ class Group:
 
 
 Groups: TypeAlias = Callable[[], Iterable[Group]]
-"""The groups of a part, from the first; it may be asked for more than once."""
+"""Returns the groups of a part, from the first; may be called more than once."""
 
 
 def names_of_part(number: int, format: Format) -> tuple[str, ...]:
-    """The files of a part."""
+    """The file names of a part."""
     stem = f"part-{number:05d}"
     return (f"{stem}.ids.jsonl", f"{stem}.npy") if format == "npy" else (f"{stem}.{format}",)
 
@@ -50,7 +50,7 @@ def write_part(folder: Path, number: int, format: Format, groups: Groups, rows: 
 
 
 def _write_vectors(format: Format, groups: Groups, rows: int, dimensions: int, file: IO[bytes]) -> None:
-    """Write the file with the vectors, which in Parquet and JSON lines also has the ids."""
+    """Write the file with the vectors, which also has the ids in Parquet and JSON lines."""
     match format:
         case "parquet":
             write_parquet(file, ((group.indexes, group.ids, group.vectors) for group in groups()), dimensions)

@@ -17,8 +17,8 @@ class JobReport:
     """How a job ended.
 
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
-    count the rows of the whole job, over all of its runs; `resumed` those that earlier runs had finished. `requests`,
-    `tokens` and `seconds` are of this run. `failures_path`: the file with a line for each failure, None where there is none.
+    count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`,
+    `tokens` and `seconds` are of this run. `failures_path`: the file with a line for each failure, None without failures.
     """
 
     status: Status
@@ -42,7 +42,7 @@ class JobReport:
 
 
 def status_of(succeeded: int, failed: int) -> Status:
-    """The status of a job that has come to its end."""
+    """The status of a finished job."""
     if not failed:
         return "complete"
     return "partial" if succeeded else "failed"

@@ -1,7 +1,7 @@
 """Request lines in the format of OpenAI's batch files: {"custom_id", "method", "url", "body"}, one JSON object a line.
 
-A line whose answer could not be told from another's (no custom_id, or one that was there before) is an error of the whole
-file, found before anything is sent. A line that cannot be sent for another reason is answered with that reason.
+A line whose answer could not be identified (no custom_id, or a repeated one) is an error of the whole file, raised before
+anything is sent. A line that cannot be sent for another reason becomes a failure.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import numbered, open_lines
 
-_MAX_NAMED = 3  # lines that an error names
+_MAX_NAMED = 3  # lines named by an error
 _MAX_DIGITS = 19  # of 64 bits
-_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # more than 64 bits, or than a float, may hold
-_DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find where a value ends
+_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # beyond 64 bits or a float
+_DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find the end of a value
 
 
 @frozen
 class Route:
-    """Where a url leads: the kind of model, the path below the API root, or below the server's root."""
+    """The route of a url: the kind of model, the path below the API root or the server's root."""
 
     kind: str
     path: str
@@ -64,7 +64,7 @@ ROUTES: Mapping[str, Route] = {
 
 @frozen
 class Request:
-    """One line: its number, its custom_id, an id made of all that is sent, and either where it goes or why it cannot."""
+    """One line: its number, custom_id, an id derived from what is sent, and its route or why it cannot be sent."""
 
     line: int
     custom_id: str
@@ -73,16 +73,16 @@ class Request:
     body: JsonDict
     problem: ConfigurationError | None = None
     text: bytes | None = field(default=None, repr=False)
-    """The body as it stands in the line, where decoding it would change its numbers."""
+    """The body's text, if decoding would change its numbers."""
 
     @property
     def model(self) -> str | None:
-        """The model that the body names."""
+        """The model in the body."""
         model = self.body.get("model")
         return model if isinstance(model, str) and model else None
 
     def call(self, model: str | None) -> Call[Answered]:
-        """The call: the body as it is, with `model` where it names none."""
+        """The call: the body unchanged, with `model` added if missing."""
         route, named = self.route, self.model is not None
         assert route is not None
         fields, text = self.body, self.text
@@ -104,14 +104,14 @@ class Request:
 
 
 def _with_model(text: bytes, model: str, *, is_empty: bool) -> bytes:
-    """The text of a JSON object with a model in front of its fields."""
+    """The text of a JSON object with a model added as its first field."""
     head = b'{"model":' + _json.dumps(model)
     return head + (b"}" if is_empty else b"," + text[1:])
 
 
 @frozen
 class Answered:
-    """What came back: the JSON as the server sent it."""
+    """The response: the JSON as the server sent it."""
 
     body: Json
     meta: ResponseMeta
@@ -120,23 +120,23 @@ class Answered:
 _SPINES = {"chat": ("choices",), "completions": ("choices",), "embedding": ("data",)}
 _RANKS = ("rankings", "results", "data")
 _ACCUMULATORS: Mapping[str, Callable[[], Accumulator[Any]]] = {
-    "chat": ChatAccumulator,  # for gateways that stream although it was not requested
+    "chat": ChatAccumulator,  # for gateways that stream without being asked
     "completions": CompletionAccumulator,
 }
 
 
 def _answered(route: Route, value: Json, meta: ResponseMeta) -> Answered:
-    """A response to this route. Raises DecodeError for one that holds no list of what was asked for."""
+    """The response of this route. Raises DecodeError if it has no list of results."""
     names = _SPINES.get(route.kind, _RANKS)
     if is_object(value) and any(is_array(value.get(name)) for name in names):
         return Answered(value, meta)
     if is_array(value) and route.kind == "ranking":
         return Answered(value, meta)
-    raise wrong("there is no list of them", " or ".join(names), meta)
+    raise wrong("it is missing", " or ".join(names), meta)
 
 
 def read_requests(path: Path, model: str | None) -> Iterator[Request]:
-    """All lines that hold anything. Raises ConfigurationError for one without a custom_id, JobStoreError for the disk's."""
+    """All lines that are not blank. ConfigurationError for one without a custom_id, JobStoreError if it cannot be read."""
     with store_errors(f"cannot read {path}"), open_lines(path) as file:
         for number, line in numbered(file):
             yield read_request(line, number, model)
@@ -163,7 +163,7 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
 
 
 def _loads(line: bytes, what: str) -> Any:
-    """A line as JSON; a number that no float can hold, and which is sent as it stands, as a text."""
+    """A line as JSON; a number beyond a float, which is sent unchanged, as a str."""
     try:
         return _json.loads(line, what)
     except DecodeError:
@@ -197,7 +197,7 @@ def _text_of_body(line: bytes) -> bytes | None:
         _, end = _DECODER.raw_decode(text, at)
         if name == "body":
             found = text[at:end].encode()
-        at = _behind_space(text, _behind_space(text, end) + 1)  # the comma, or the brace that ends it
+        at = _behind_space(text, _behind_space(text, end) + 1)  # the comma, or the closing brace
         if at >= len(text):
             break
     return found
@@ -222,9 +222,9 @@ def _problem(record: JsonDict, route: Route | None) -> str | None:
 
 
 def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -> dict[str, str]:
-    """Look through the whole file; returns the ids of its requests by custom_id. `answered`: those of the answers.
+    """Validate the whole file; returns the ids of its requests by custom_id. `answered`: those of the answers.
 
-    Raises ConfigurationError for lines that cannot be told apart, JobMismatchError for answers to other requests.
+    Raises ConfigurationError for missing or repeated custom_ids, JobMismatchError for answers to other requests.
     """
     lines: dict[str, int] = {}
     ids: dict[str, str] = {}
@@ -245,7 +245,7 @@ def check_requests(path: Path, model: str | None, answered: Mapping[str, str]) -
                 other.append(f"the request {name!r:.80} (line {number}) was another one when it was answered")
     if broken:
         raise ConfigurationError(f"{path} cannot be run: {_some(broken)}")
-    other += [f"there is no request {name!r:.80}, which is answered" for name in answered if name not in ids]
+    other += [f"no request {name!r:.80}, which is answered" for name in answered if name not in ids]
     if other:
         raise JobMismatchError(
             f"{path} is not the file that the answers belong to: {_some(other)}; give it that one, or choose another output"
@@ -259,5 +259,5 @@ def _some(problems: list[str]) -> str:
 
 
 def unanswered(path: Path, model: str | None, answered: Container[str]) -> Iterator[Request]:
-    """The requests that have no answer yet, in the order of the file."""
+    """The requests without an answer, in the order of the file."""
     return (request for request in read_requests(path, model) if request.custom_id not in answered)

@@ -1,6 +1,6 @@
 """A row of a source, built from a record: the text to embed, and the id of its vector.
 
-An invalid row keeps its position among the others and has an error.
+An invalid row keeps its position and has an error.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from attrs import field, frozen
 from nimclient.errors import ConfigurationError, NimError
 
 DIGEST = 16  # bytes
-MAX_NAMED = 20  # fields of a record that an error names
+MAX_NAMED = 20  # fields of a record named by an error
 
 
 @frozen
 class Row:
-    """One row: its text, its own id (None: it goes by its number), its line in the file, and what is wrong with it.
+    """One row: its text, its own id (None: its number is the id), its line in the file, and its error.
 
-    `lacks`: "text" or "id" where its record, with the fields `has`, does not have the field of that.
+    `lacks`: "text" or "id" if the record, with the fields `has`, lacks that field.
     """
 
     text: str | None
@@ -33,14 +33,14 @@ class Row:
     has: tuple[str, ...] = field(default=(), eq=False)
 
     def digest(self) -> bytes:
-        """What tells it from another row."""
+        """Identifies the content of the row."""
         parts = (self.id, self.text, None if self.problem is None else str(self.problem))
         return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
 
 
 @frozen
 class FieldNames:
-    """Which fields of a record are the text and the id; `id` None: rows go by their number."""
+    """Which fields of a record are the text and the id; `id` None: the row number is the id."""
 
     text: str
     id: str | None
@@ -68,9 +68,9 @@ def _row_without(
 
 
 def text_row(text: object, name: str | None, line: int | None) -> Row:
-    """The row of a text, or of what stands where a text belongs."""
+    """The row of a text, or of an invalid value in its place."""
     if not isinstance(text, str):
-        return Row(None, name, line, ConfigurationError(f"the text is no text but {_kind(text)}"))
+        return Row(None, name, line, ConfigurationError(f"the text must be a str, not {_kind(text)}"))
     if not text:
         return Row(None, name, line, ConfigurationError("the text is empty; servers reject empty texts"))
     if not text.isascii():
@@ -82,7 +82,7 @@ def text_row(text: object, name: str | None, line: int | None) -> Row:
 
 
 def checked_id(value: object, field: str) -> str:
-    """An id as text: a str or a whole number; ConfigurationError for anything else."""
+    """The id as a str, from a str or a whole number; ConfigurationError for anything else."""
     if isinstance(value, str) and value:
         if not value.isascii():
             try:

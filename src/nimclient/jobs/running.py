@@ -1,4 +1,4 @@
-"""Shared by both job types: the client with a job's patience, threads for disk access, blocking callers."""
+"""Shared by both job types: the client with a job's patience, threads for disk access, and blocking calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE = 900.0
 
 
 def patient(client: AsyncClient) -> AsyncClient:
-    """The client with the patience of a job, unless its own was set. Raises TypeError for anything but an AsyncClient."""
+    """The client with the patience of a job, unless the caller set one. Raises TypeError for anything but an AsyncClient."""
     if not isinstance(client, AsyncClient):
         hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
         raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
@@ -48,7 +48,7 @@ class SerialWorker:
                 await to_thread.run_sync(_settle, outcome, work, args)
             except (
                 BaseException
-            ):  # asyncio's own cancellation does not wait for the thread, so we do: it is at the disk
+            ):  # asyncio does not wait for the thread on cancellation; it is writing to disk, so we do
                 if not outcome.cancel():
                     outcome.exception()
                 raise
@@ -67,8 +67,8 @@ def _settle(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -
 def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: Any) -> R:
     """Run a job for blocking code: its source is advanced and `on_progress` called in the calling thread.
 
-    Where a loop runs in this thread already (Jupyter), that happens in a thread beside it. Ctrl-C cancels the job, which
-    keeps what is finished. Raises TypeError for what is no Client.
+    If a loop already runs in this thread (Jupyter), both happen in another thread. Ctrl-C cancels the job, which keeps
+    finished results. Raises TypeError for anything but a Client.
     """
     if not isinstance(client, Client):
         hint = "; an AsyncClient goes to run" if isinstance(client, AsyncClient) else ""
@@ -87,6 +87,6 @@ def run_blocking(run: Callable[..., Awaitable[R]], client: Client, on_progress: 
 def _in_a_loop() -> bool:
     try:
         anyio.get_current_task()
-    except RuntimeError:  # what anyio raises where there is none, in all of its versions
+    except RuntimeError:  # what all versions of anyio raise without a loop
         return False
     return True

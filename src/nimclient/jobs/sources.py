@@ -1,7 +1,7 @@
-"""Where the rows of a job come from: files, standard input, iterables. One row after the other, never all of them.
+"""Reads the rows of a job from files, standard input and iterables, one at a time.
 
-Files are read in a worker thread, some hundred rows at a time. Standard input is read as it comes, without a thread that
-would keep the process from ending. An iterable is advanced when its next row is wanted, and not before.
+Files are read in a worker thread, some hundred rows at a time. Standard input is read as it arrives, without a thread that
+would block the exit of the process. An iterable is advanced only when its next row is needed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 _ROWS_AT_ONCE = 256
 _READ_SIZE = 1 << 20
 _PARQUET = ".parquet"
-_TURN = 64  # rows of an iterable between two turns of other tasks
+_TURN = 64  # rows of an iterable before yielding to other tasks
 
 Reader: TypeAlias = Callable[[Path, FieldNames], Iterator[Row]]
 
@@ -53,7 +53,7 @@ class RowSource:
 
     @property
     def is_parquet(self) -> bool:
-        """Whether pyarrow is needed to read it."""
+        """Whether reading it needs pyarrow."""
         return self._path is not None and suffix_of(self._path) == _PARQUET
 
     def __aiter__(self) -> AsyncIterator[Row]:
@@ -65,7 +65,7 @@ class RowSource:
 
 
 def checked_source(source: Source) -> tuple[Path | None, Any]:
-    """The path of a source, or the source itself. TypeError and ConfigurationError for what cannot be one."""
+    """The path of a source, or the source itself. TypeError or ConfigurationError for an invalid one."""
     given: Any = source
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given != "-"):
         path = Path(cast(str, given))
@@ -73,7 +73,7 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
         if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
             known = ", ".join(sorted(READERS))
             raise ConfigurationError(
-                f"source {path} is of no kind that can be read ({known}, all but Parquet also as .gz; or - for standard "
+                f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz; or - for standard "
                 f"input)"
             )
         if not path.is_file():
@@ -90,9 +90,9 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
 
 @frozen
 class Content:
-    """What a file holds: the digest of all of it, and about how many rows it has (None: that cannot be told).
+    """The content of a file: its digest, and its approximate number of rows (None: unknown).
 
-    Blank lines are counted with the rows of a file of lines. `stamp` is size and time of the file when it was read.
+    Blank lines of a text file are counted as rows. `stamp` is the size and time of the file when it was read.
     """
 
     digest: str
@@ -101,7 +101,7 @@ class Content:
 
 
 def content_of(path: Path, known: Mapping[str, Any] | None = None) -> Content:
-    """Read a file once, which takes about a second a gigabyte. One that has the stamp of what is known is not read."""
+    """Read a file, which takes about a second per gigabyte, unless its stamp is the known one."""
     digest = blake2b(digest_size=DIGEST)
     lines = 0
     last = b""
@@ -118,13 +118,13 @@ def content_of(path: Path, known: Mapping[str, Any] | None = None) -> Content:
     rows: int | None = None
     if path.suffix.lower() == _PARQUET:
         rows = rows_of_parquet(path)
-    elif path.suffix.lower() in _LINES:  # not of a compressed file, whose lines are not counted
+    elif path.suffix.lower() in _LINES:  # not for a compressed file, whose lines are not counted
         rows = lines + (last[-1:] not in (b"\n", b""))
     return Content(digest.hexdigest(), rows, stamp)
 
 
 class _FileRows(AsyncIterator[Row]):
-    """The rows of a file, read ahead by a block."""
+    """The rows of a file, read one block ahead."""
 
     def __init__(self, rows: Iterator[Row], path: Path) -> None:
         self._all = rows
@@ -158,7 +158,7 @@ def json_row(line: bytes, fields: FieldNames, number: int | None) -> Row:
     except DecodeError as error:
         return Row(None, None, number, error)
     if not is_object(record):
-        return Row(None, None, number, ConfigurationError("the line is no JSON object"))
+        return Row(None, None, number, ConfigurationError("the line is not a JSON object"))
     return fields.row(record, number)
 
 
@@ -181,7 +181,7 @@ def _csv_rows(path: Path, fields: FieldNames) -> Iterator[Row]:
 
 
 def check_columns(path: Path, names: Iterable[str], fields: FieldNames) -> None:
-    """Raise ConfigurationError unless the columns that are wanted are there, each of them once."""
+    """Raise ConfigurationError unless each named column exists exactly once."""
     known = list(names)
     for wanted in (fields.text, fields.id):
         if wanted is not None and wanted not in known:
@@ -208,7 +208,7 @@ _LINES = (".jsonl", ".ndjson", ".txt")
 
 
 class _LineRows(AsyncIterator[Row]):
-    """The rows of standard input: JSON lines where the first of them begins with a brace, else a text a line."""
+    """The rows of standard input: JSON lines if the first one begins with a brace, else one text per line."""
 
     def __init__(self, fields: FieldNames) -> None:
         self._fields = fields
@@ -239,7 +239,7 @@ class _LineRows(AsyncIterator[Row]):
         return json_row(line, self._fields, self._number) if self._is_json else plain_row(line, self._number)
 
     async def _more(self) -> list[bytes]:
-        """The lines that have come: at least one before the end."""
+        """The lines received: at least one before the end."""
         while True:
             with store_errors("cannot read standard input"):
                 piece = await self._read()
@@ -248,7 +248,7 @@ class _LineRows(AsyncIterator[Row]):
             self._rest += piece
             if not self._began:
                 if len(self._rest) < 4 and b"\n" not in self._rest and not self._ended:
-                    continue  # no line yet that could be waited for
+                    continue  # no complete line yet
                 self._begin()
             end = len(self._rest) if self._ended else self._rest.rfind(b"\n", start) + 1
             if end or self._ended:
@@ -257,7 +257,7 @@ class _LineRows(AsyncIterator[Row]):
                 return [*lines, last] if self._ended else lines
 
     def _begin(self) -> None:
-        """Look at the first bytes: a byte-order mark is no text, UTF-16 is an error."""
+        """Check the first bytes: a byte-order mark is skipped, UTF-16 is an error."""
         self._began = True
         check_encoding(bytes(self._rest[:4]), "standard input")
         if self._rest.startswith(BOM):
@@ -266,7 +266,7 @@ class _LineRows(AsyncIterator[Row]):
     async def _read(self) -> bytes:
         try:
             await anyio.wait_readable(self._descriptor)
-        except PermissionError:  # a regular file: always readable, and nothing that can be waited for
+        except PermissionError:  # a regular file: always readable, and not pollable
             return await to_thread.run_sync(os.read, self._descriptor, _READ_SIZE)
         return os.read(self._descriptor, _READ_SIZE)
 
@@ -275,7 +275,7 @@ class _LineRows(AsyncIterator[Row]):
 
 
 class _ItemRows(AsyncIterator[Row]):
-    """The rows of an iterable. What it raises is passed on with the number of the row as `.index`."""
+    """The rows of an iterable. Its errors are raised unchanged, with the row number as `.index`."""
 
     def __init__(self, source: Any, fields: FieldNames) -> None:
         self._fields = fields
@@ -307,7 +307,7 @@ class _ItemRows(AsyncIterator[Row]):
 
 
 def item_row(item: object, fields: FieldNames) -> Row:
-    """The row of what an iterable gives: a text, a pair (id, text), or a mapping."""
+    """The row of an item of an iterable: a text, a pair (id, text), or a mapping."""
     if isinstance(item, str):
         return text_row(item, None, None)
     if isinstance(item, Mapping):

@@ -1,7 +1,7 @@
 """The spool: a file with the vectors of an unfinished part, appended as they arrive.
 
-Written data survives the process at once. A power cut may lose or truncate data that was not synced: so the checkpoint
-keeps a checksum of every piece, and a piece that does not match is sent again.
+Written data survives a crash of the process at once. A power failure may lose or truncate data that was not synced, so
+the checkpoint keeps a checksum of every piece, and texts whose piece does not match are sent again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nimclient.jobs.files import open_regular, store_errors, sync
 
 @frozen
 class SpoolSpan:
-    """Where a piece lies in the file: the byte it begins at, how many there are, and their check sum."""
+    """A piece of the file: its offset, size and checksum."""
 
     start: int
     size: int
@@ -27,7 +27,7 @@ class SpoolSpan:
 
 
 def spool_path(folder: Path, part: int) -> Path:
-    """The file for the vectors of this part."""
+    """The spool of this part."""
     return folder / f"open-{part:05d}.f32"
 
 
@@ -41,7 +41,7 @@ class Spool:
             self._end = os.fstat(self._descriptor).st_size
 
     def append(self, piece: memoryview | bytes) -> SpoolSpan:
-        """Add a piece, all of it or nothing."""
+        """Append a piece, completely or not at all."""
         start = self._end
         with store_errors(f"cannot write {self.path}"):
             try:
@@ -62,7 +62,7 @@ class Spool:
         return piece
 
     def holds(self, place: SpoolSpan) -> bool:
-        """Whether a piece is there as it was written."""
+        """Whether a piece is intact."""
         return self._read(place) is not None
 
     def _read(self, place: SpoolSpan) -> bytes | None:
@@ -71,7 +71,7 @@ class Spool:
         return piece if len(piece) == place.size and crc32(piece) == place.check else None
 
     def sync(self) -> None:
-        """Make it safe from a power cut."""
+        """Sync it to disk."""
         with store_errors(f"cannot write {self.path}"):
             sync(self._descriptor)
 

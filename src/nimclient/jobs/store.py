@@ -1,9 +1,9 @@
-"""A job's folder: the lock, the checkpoint, the spools, the parts, the list of failures and the manifest, and what they
-promise.
+"""A job's folder: the lock, the checkpoint, the spools, the parts, the list of failures and the manifest, and their
+invariants.
 
-A row is done when the checkpoint has it. Its vector is in a spool or in a part, never in none of them: it is in the spool
-before the checkpoint speaks of it, and a part is synced and has its name before the spool goes. Manifest and
-failures.jsonl are for readers; they are written again from the checkpoint.
+A row is done when the checkpoint has it. Its vector is always in a spool or in a part: it is in the spool before the
+checkpoint records it, and a part is synced and renamed before the spool is removed. Manifest and failures.jsonl are for
+readers; they are derived from the checkpoint.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from nimclient.jobs.spool import Spool, spool_path
 VERSION = 1
 _MANIFEST = "manifest.json"
 PART_BYTES = 64 << 20
-"""Vectors in a part: 16,384 of 1024 dimensions. Larger parts wait longer for their end, smaller ones make many files."""
-_SYNC_BYTES = 16 << 20  # of vectors between two syncs: what a power cut costs
+"""Vectors in a part: 16,384 of 1024 dimensions. Larger parts take longer to finish, smaller ones make many files."""
+_SYNC_BYTES = 16 << 20  # of vectors between two syncs: what a power failure costs
 _GROUP_BYTES = 16 << 20  # of vectors in memory while a part is written
 
 
 class Store:
-    """A folder. Blocking, and for one thread at a time; `open` gives it to this process alone until `close`."""
+    """A job's folder. Blocking, and for one thread at a time; locked for this process from `open` to `close`."""
 
     def __init__(self, folder: Path, format: Format, part_bytes: int | None = None) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Store:
         self._lock: FolderLock | None = None
         self._opened: Checkpoint | None = None
         self._has_begun = False
-        self._part = self._rows = self._bytes = 0  # the part that is filled now, and what is to go into it
+        self._part = self._rows = self._bytes = 0  # the part being filled, and its content
         self._unsynced = 0
         self._spools: dict[int, Spool] = {}
         self._writer = ThreadPoolExecutor(1, "nimclient-parts")
@@ -51,9 +51,9 @@ class Store:
         self.succeeded = self.failed = 0
 
     def open(self) -> JsonDict:
-        """Make the folder or open the one that is there; returns what is known of its job, {} of a new one.
+        """Create or open the folder; returns the facts about its job, {} for a new one.
 
-        Raises JobStoreError, and ConfigurationError for a file. It is to be closed in every case.
+        Raises JobStoreError, and ConfigurationError for a file. Must be closed in any case.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigurationError(f"output {self.folder} is a file; it takes a folder")
@@ -69,7 +69,7 @@ class Store:
         return self._facts
 
     def _check_unused(self, checkpoint: str) -> None:
-        """Raise JobStoreError where a folder without a checkpoint holds files that a job would replace or remove."""
+        """Raise JobStoreError if a folder without a checkpoint has files that a job would replace or remove."""
         if (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*")):
             raise JobStoreError(
                 f"{self.folder} holds a job, but {checkpoint} is missing or empty: restore it, or choose another output"
@@ -86,7 +86,7 @@ class Store:
         return self._opened
 
     def _look(self) -> None:
-        """See that the parts that the checkpoint speaks of are there."""
+        """Check that the parts in the checkpoint exist."""
         for part in self._checkpoint.parts():
             for name, size in part.files.items():
                 path = self.folder / name
@@ -97,9 +97,9 @@ class Store:
                     raise JobStoreError(f"{path} {problem}: restore it, or start again in another folder")
 
     def begin(self, identity: JsonDict) -> None:
-        """Start a job of this identity, or resume it if it is the one that is here: JobMismatchError if it is not.
+        """Start a job with this identity, or resume it; JobMismatchError if the folder belongs to another job.
 
-        Failures that another attempt may mend are forgotten: their rows are not done.
+        Transient failures are removed: their rows are not done.
         """
         known: Any = self._facts.get("job")
         if known is None:
@@ -115,13 +115,13 @@ class Store:
         self._has_begun = True
         self._describe("running")
         for held in self._checkpoint.held():
-            if self._rows:  # one that was being written when the last run ended
+            if self._rows:  # a part that was being written when the last run ended
                 self._close_part()
             self._part, self._rows, self._bytes = held
         self._close_part_if_full()
 
     def _mend(self) -> None:
-        """Rows whose vectors a power cut took are not done; spools of parts that are written are not needed."""
+        """Mark rows whose vectors were lost in a power failure as not done; remove the spools of written parts."""
         held = {part for part, _, _ in self._checkpoint.held()}
         for part in held:
             spool = self._spool(part)
@@ -139,12 +139,12 @@ class Store:
         return self._spools[part]
 
     def learn(self, facts: JsonDict) -> None:
-        """Keep facts about the job."""
+        """Store facts about the job."""
         self._checkpoint.learn(facts)
         self._facts = {**self._facts, **facts}
 
     def disown(self) -> None:
-        """Forget which job it is, if nothing of it is done: one with other parameters may begin here."""
+        """Remove the job's identity if no row is done: a job with other parameters may begin here."""
         if not self.succeeded and not self.failed:
             self.learn({"job": None, "content": None})
 
@@ -160,12 +160,12 @@ class Store:
         return dimensions
 
     def done_after(self, row: int) -> list[DoneSpan]:
-        """The next rows, up to a thousand stretches of them, that need not be sent again."""
+        """The next done rows, up to a thousand spans."""
         return self._checkpoint.done_after(row)
 
     @property
     def served_models(self) -> list[str]:
-        """The models that the vectors are of, as the server has named them."""
+        """The models that produced the vectors, as named by the server."""
         models: list[str] = self._facts.get("served_models", [])
         return models
 
@@ -176,9 +176,9 @@ class Store:
         dimensions: int | None,
         served: Sequence[str] = (),
     ) -> None:
-        """Make durable what came back of a slice; `served`: the models of the vectors.
+        """Record the results of a slice; `served`: the models of the vectors.
 
-        Raises JobStoreError, and JobMismatchError for vectors of another width.
+        Raises JobStoreError, and JobMismatchError for vectors of other dimensions.
         """
         known = self.dimensions
         if dimensions is not None and known not in (None, dimensions):
@@ -208,12 +208,12 @@ class Store:
         self._close_part_if_full()
 
     def _sync(self, spool: Spool) -> None:
-        """Make what was recorded up to now safe from a power cut."""
+        """Sync everything recorded so far to disk."""
         spool.sync()
         self._checkpoint.sync()
 
     def _close_part_if_full(self) -> None:
-        """Begin to write the part, if there is enough for one, and fill the next; not before the last one is written."""
+        """Start writing the part if it is full, and fill the next one; only after the previous one is written."""
         while self._writing and self._writing[0].done():
             self._writing.popleft().result()
         if self._bytes >= self._part_bytes:
@@ -226,17 +226,17 @@ class Store:
         self._rows = self._bytes = 0
 
     def _wait(self) -> None:
-        """Until the thread that writes has nothing more to do. Raises what went wrong with it."""
+        """Wait for the writing thread, and raise its error."""
         while self._writing:
             self._writing.popleft().result()
 
     def _write_part(self, number: int, rows: int) -> None:
-        """In a thread of its own: what comes meanwhile is recorded as ever."""
+        """Runs in its own thread; results are recorded in the meantime."""
         dimensions = self.dimensions
         assert dimensions is not None
         files = write_part(self.folder, number, self._format, lambda: self._groups(number), rows, dimensions)
         self._checkpoint.seal(Part(number, rows, files))
-        self._checkpoint.sync()  # else a power cut brings back a state that needs the spool
+        self._checkpoint.sync()  # else a power failure may restore a state that needs the spool
         spool = self._spools.pop(number)
         spool.close()
         with store_errors(f"cannot remove {spool.path}"):
@@ -244,7 +244,7 @@ class Store:
         self._describe("running")
 
     def _groups(self, part: int) -> Iterator[Group]:
-        """What goes into a part, in the order of the rows, some of it at a time."""
+        """The content of a part in blocks, in the order of the rows."""
         spool = self._spools[part]
         runs: list[SpooledSpan] = []
         size = 0
@@ -257,7 +257,7 @@ class Store:
         yield _group(runs, spool)
 
     def finish(self) -> None:
-        """All rows are done: the last part, the list of failures, the manifest."""
+        """Write the last part, the list of failures and the manifest of a finished job."""
         if self._rows:
             self._close_part()
         self._wait()
@@ -266,7 +266,7 @@ class Store:
         self._checkpoint.sync()
 
     def stop(self) -> None:
-        """Something ended the run: leave the folder as good as the disk allows. The checkpoint has what is finished."""
+        """Close after an interrupted run, best effort. The checkpoint has the finished rows."""
         if self._has_begun:
             with suppress(JobStoreError):
                 self._wait()
@@ -279,7 +279,7 @@ class Store:
 
     @property
     def failures_path(self) -> Path:
-        """The list of failures, which is there when there are some."""
+        """The list of failures, which exists if there are any."""
         return self.folder / "failures.jsonl"
 
     def _list_failures(self) -> None:
@@ -307,7 +307,7 @@ class Store:
         write_whole(self.folder / _MANIFEST, lambda file: file.write(_json.dumps(manifest)))
 
     def close(self) -> None:
-        """Let others have the folder, however far `open` came."""
+        """Release the folder, also after a failed `open`."""
         self._writer.shutdown()
         while self._spools:
             self._spools.popitem()[1].close()
@@ -326,7 +326,7 @@ def _group(runs: list[SpooledSpan], spool: Spool) -> Group:
 
 
 def _differences(known: Any, now: Any, where: str = "") -> list[str]:
-    """What differs between two identities, in words."""
+    """The differences between two identities, as text."""
     if is_object(known) and is_object(now):
         names = [*known, *(name for name in now if name not in known)]
         return [

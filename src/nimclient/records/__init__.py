@@ -3,7 +3,7 @@
 from nimclient._base.values import Headers, ResponseMeta, Timings
 from nimclient.records.answers import Parsed, ToolRun
 from nimclient.records.attempt import AttemptEvent
-from nimclient.records.batch import Failure
+from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.chat import (
     ChatChunk,
     ChatCompletion,
@@ -18,7 +18,6 @@ from nimclient.records.chat import (
     Usage,
 )
 from nimclient.records.completions import Completion, CompletionChoice, CompletionChunk, CompletionLogprobs
-from nimclient.records.embedded import EmbeddedBatch
 from nimclient.records.embeddings import Embeddings, Vector, Vectors
 from nimclient.records.files import Asset, Blob
 from nimclient.records.media import Audio, Image, Video

@@ -13,6 +13,7 @@ from nimclient._base.values import ResponseMeta
 from nimclient.errors import DecodeError
 
 _MAX_DIGITS = 19  # a longer number is not a count
+_MAX_FLOAT = 2.0**63  # nor is a larger float
 _MAX_DECIMAL = 40  # characters: Python's own longest float has 25
 
 
@@ -78,7 +79,7 @@ def whole_number(value: Json) -> int | None:
     """A whole number as servers write it (12, 12.0, "12"); None for anything else, including a boolean."""
     if type(value) is int:
         return value
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_FLOAT:
         return int(value)
     if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isascii() and value.isdecimal():
         return int(value)
@@ -124,6 +125,6 @@ def pop_time(data: JsonDict, name: str) -> int | None:
     if type(value) is int:
         del data[name]
         return value
-    if isinstance(value, float) and math.isfinite(value):
+    if isinstance(value, float) and abs(value) < _MAX_FLOAT:
         data[name] = math.floor(value)
     return pop_number(data, name)

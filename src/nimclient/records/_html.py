@@ -17,7 +17,7 @@ def html_table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: s
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
-    """The same in columns."""
+    """The same as text in columns."""
     cells = [list(head), *([_cell(value) for value in row] for row in rows[:MAX_ROWS])]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

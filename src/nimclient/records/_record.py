@@ -59,11 +59,11 @@ class TopRecord(WireRecord):
 
 
 _OTHER_NAMES = {"content": "text", "response_metadata": "meta", "usage_metadata": "usage", "additional_kwargs": "extra"}
-"""Attributes that answers of other clients have, and what is their like here."""
+"""Attributes of other clients' responses, and their equivalents."""
 
 
 def missing_attribute(answer: object, name: str) -> AttributeError:
-    """The error for an attribute that an answer has not got, with the one that is meant."""
+    """The error for an unknown attribute, with its equivalent."""
     words = f"{type(answer).__name__!r} object has no attribute {name!r}"
     if (like := _OTHER_NAMES.get(name)) is not None:
         words += f"; it is .{like}"

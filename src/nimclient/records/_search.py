@@ -1,4 +1,4 @@
-"""Nearest vectors by cosine: with NumPy where it is installed, else in plain Python, to the same scores within rounding."""
+"""Nearest vectors by cosine: with NumPy if it is installed, else in plain Python, with the same scores within rounding."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any, cast
 from nimclient.errors import ConfigurationError
 
 _PACKED = {"binary": 0x80, "ubinary": 0}
-"""Bit-packed rows, and what makes unsigned bytes of theirs: `binary` is `ubinary` minus 128."""
+"""Bit-packed types, and the offset to unsigned bytes: `binary` is `ubinary` minus 128."""
 
 _SIGNS = [tuple(1.0 if byte >> (7 - bit) & 1 else -1.0 for bit in range(8)) for byte in range(256)]
-_BLOCK_NUMBERS = 2**17  # numbers that are turned into float64 at once: they stay in the cache
-_DECIMALS = 12  # scores that agree so far are equal: how a sum is rounded depends on where a row lies
+_BLOCK_NUMBERS = 2**17  # numbers converted to float64 at once: they fit in the cache
+_DECIMALS = 12  # scores equal to this precision count as equal: the rounding of a sum depends on a row's position
 
 
 def read_query(query: object, dimensions: int, dtype: str) -> list[float]:
-    """The numbers of a query, divided by its length. Raises TypeError for what is no sequence of numbers.
+    """The normalized query. Raises TypeError for anything but a sequence of numbers,
 
-    ConfigurationError for other dimensions than the vectors have, and for a query that has no direction.
+    ConfigurationError for other dimensions than those of the vectors, and for a zero query.
     """
     numbers = _numbers(query)
     wanted = 8 * dimensions if dtype in _PACKED else dimensions
@@ -91,7 +91,7 @@ def scores(rows: Iterable[Sequence[Any]], dtype: str, query: Sequence[float]) ->
 
 
 def best(scored: Sequence[float | None], k: int) -> list[tuple[int, float]]:
-    """The k best, highest first; of equal scores the one that came first. Rows without a score are left out."""
+    """The k best, highest first; of equal scores the first one. Rows without a score are left out."""
     pairs = [(index, score) for index, score in enumerate(scored) if score is not None]
     return nsmallest(k, pairs, key=_rank)
 

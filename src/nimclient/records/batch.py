@@ -1,12 +1,16 @@
-"""What calls over many items return besides their results."""
+"""What calls over many items yield: batches of vectors, and failures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from attrs import field, frozen
 
 from nimclient._base.types import JsonDict
 from nimclient.errors import NimError
-from nimclient.records._record import Record
+from nimclient.records._record import Record, TopRecord
+from nimclient.records.embeddings import Vectors
+from nimclient.records.usage import Usage
 
 
 @frozen(repr=False)
@@ -22,3 +26,28 @@ class Failure(Record):
         """The failure as a JSON object: the error as its type and message."""
         named = {"index": self.index, "id": self.id, "type": type(self.error).__name__, "error": str(self.error)}
         return {key: value for key, value in {**named, "text": self.text}.items() if value is not None}
+
+
+@frozen(repr=False)
+class EmbeddedBatch(TopRecord):
+    """The vectors of some texts of a stream: `indexes[i]` is the position of `vectors[i]` in the source.
+
+    `indexes` is a range if the positions are consecutive, else a tuple. `failures` are the texts of the batch without a
+    vector. `usage` and `meta` are those of the request; for several requests usage and attempts are added up and the rest
+    is that of the first one (None if every text failed).
+    """
+
+    indexes: Sequence[int]
+    vectors: Vectors
+    failures: tuple[Failure, ...] = ()
+    usage: Usage | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def to_dict(self) -> JsonDict:
+        """The batch as a JSON object: the vectors as the `data` of a response, each with its position as `index`."""
+        body = self.vectors.to_dict()
+        for item, index in zip(body["data"], self.indexes, strict=True):
+            item["index"] = index
+        return {**body, "failures": [failure.to_dict() for failure in self.failures], **self.extra}

@@ -32,12 +32,13 @@ from nimclient.records._decode import (
 from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
 from nimclient.records._tags import RAW_CONTENT, split_tags
 from nimclient.records.tool_calls import ToolCall as ToolCall
-from nimclient.records.tool_calls import decode_tool_calls, last_cut_off
+from nimclient.records.tool_calls import decode_tool_calls, function_of, last_cut_off
 from nimclient.records.usage import Usage as Usage
 from nimclient.records.usage import decode_usage as decode_usage
 
 _REASONING = ("reasoning", "reasoning_content")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+_REASONING_PARTS = ("thinking", "reasoning")
 
 Content = str | Sequence[Any] | None
 """Message content: text, a list of parts (dicts, or str for a text part), or None."""
@@ -64,7 +65,7 @@ class Message(WireRecord):
         """The text of the content: of a list, its text parts joined; never None."""
         if isinstance(self.content, str):
             return self.content
-        return text_of_parts(self.content if isinstance(self.content, Sequence) else ())
+        return text_of_parts(self.content if isinstance(self.content, Sequence) else content_parts(self.content))
 
 
 def _none_if_nan(number: float) -> float | None:
@@ -231,7 +232,11 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
 
 def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
     data = dict(as_object(value, f"choices[{position}]", meta))
-    message = data.pop("message", None)
+    message: Json = data.pop("message", None)
+    if message is None and is_object(data.get("delta")):  # the form of an event
+        message = data.pop("delta")
+    elif message is None and isinstance(data.get("text"), str):  # the form of a text completion
+        message = {"content": data.pop("text")}
     if not is_object(message):
         raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
@@ -260,6 +265,8 @@ def decode_message(value: JsonDict) -> Message:
     data.pop("reasoning", None)
     role = text_or_none(data.pop("role", None)) or "assistant"
     content: Json = data.pop("content", None)
+    if not isinstance(content, str):
+        content = content_parts(content) or content
     if role == "assistant" and reasoning is None:
         if not isinstance(content, str):
             reasoning = reasoning_of_parts(as_parts(content)) or None
@@ -279,11 +286,11 @@ def decode_message(value: JsonDict) -> Message:
 
 
 def reasoning_of(data: JsonDict) -> str | None:
-    """The reasoning text of a message or delta under either of its names; None if it is empty."""
+    """The reasoning text of a message or delta under either of its names, a list of parts too; None if it is empty."""
     for name in _REASONING:
         value = data.get(name)
-        if value and isinstance(value, str):
-            return value
+        if value and (text := value if isinstance(value, str) else text_of_parts(content_parts(value))):
+            return text
     return None
 
 
@@ -343,7 +350,7 @@ def _decode_tool_deltas(value: Json) -> tuple[ToolCallDelta, ...]:
 
 
 def _decode_tool_delta(value: JsonDict) -> ToolCallDelta:
-    data = object_or_empty(value.get("function"))
+    data = function_of(value)
     return ToolCallDelta(
         index=whole_number(value.get("index")),
         id=text_or_none(value.get("id")),
@@ -358,9 +365,18 @@ def text_of_parts(parts: Iterable[Any]) -> str:
 
 
 def reasoning_of_parts(parts: Iterable[Any]) -> str:
-    """The reasoning in a content list: the parts of type "thinking" (Mistral), each a text or a list of text parts."""
-    found = [object_or_empty(part).get("thinking") for part in parts if object_or_empty(part).get("type") == "thinking"]
+    """The reasoning in a content list: parts of type "thinking" (Mistral) or "reasoning", each a text or a list of parts."""
+    found = [part.get(part["type"], part.get("text")) for part in parts if is_object(part) and _is_reasoning(part)]
     return "".join(item if isinstance(item, str) else text_of_parts(as_parts(item)) for item in found)
+
+
+def _is_reasoning(part: JsonDict) -> bool:
+    return part.get("type") in _REASONING_PARTS
+
+
+def content_parts(value: Json) -> list[Any]:
+    """A content list as it is, an object as a list of that one part, anything else as an empty one."""
+    return [value] if is_object(value) else as_parts(value)
 
 
 def as_parts(value: Json) -> list[Any]:

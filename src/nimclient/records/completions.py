@@ -116,7 +116,7 @@ def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completi
         raise wrong("it is missing", "choices", meta)
     choices = as_list(data.pop("choices"), "choices", meta)
     for position, choice in enumerate(choices):
-        if not isinstance(as_object(choice, f"choices[{position}]", meta).get("text"), str):
+        if _text_of(as_object(choice, f"choices[{position}]", meta)) is None:
             raise wrong("it is missing", f"choices[{position}].text", meta)
     return Completion(
         id=text_or_none(data.pop("id", None)),
@@ -132,11 +132,11 @@ def decode_completion(value: Json, meta: ResponseMeta | None = None) -> Completi
 
 
 def _decode_choice(value: JsonDict, position: int) -> CompletionChoice:
-    data = dict(value)
+    data = {key: item for key, item in value.items() if key != "text"}
     index = pop_number(data, "index")
     return CompletionChoice(
         index=position if index is None else index,
-        text=text_or_none(data.pop("text", None)) or "",
+        text=_text_of(value) or "",
         finish_reason=text_or_none(data.pop("finish_reason", None)),
         logprobs=decode_logprobs(data.pop("logprobs", None)),
         stop_reason=data.pop("stop_reason", None),
@@ -145,6 +145,12 @@ def _decode_choice(value: JsonDict, position: int) -> CompletionChoice:
         prompt_logprobs=_tuple_or_none(data.pop("prompt_logprobs", None)),
         extra=data,
     )
+
+
+def _text_of(choice: JsonDict) -> str | None:
+    """The text of a choice, which may have the form of a chat; None if there is none."""
+    text = choice.get("text")
+    return text_or_none(object_or_empty(choice.get("message")).get("content") if text is None else text)
 
 
 def decode_logprobs(value: Json) -> CompletionLogprobs | None:

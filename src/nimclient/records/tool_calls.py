@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from attrs import evolve, field, frozen
 
 from nimclient._base import json as _json
-from nimclient._base.types import Json, JsonDict
+from nimclient._base.types import Json, JsonDict, is_object
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records._decode import object_or_empty, objects, text_or_none
 from nimclient.records._record import WireRecord
+
+FUNCTION = ("name", "arguments")
+"""The fields of a call's `function`."""
 
 
 @frozen(repr=False)
@@ -51,7 +54,13 @@ class ToolCall(WireRecord):
 
 def decode_tool_calls(value: Json) -> tuple[ToolCall, ...]:
     """The tool calls of a message; items that are not objects are skipped."""
-    return tuple([_decode_tool_call(item) for item in objects(value)]) if value else ()
+    return tuple([_decode_tool_call(item) for item in objects([value] if is_object(value) else value)]) if value else ()
+
+
+def function_of(call: JsonDict) -> JsonDict:
+    """Name and arguments of a call, which some servers do not put into `function`."""
+    function = call.get("function")
+    return function if is_object(function) else {key: call[key] for key in FUNCTION if key in call}
 
 
 def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
@@ -60,8 +69,8 @@ def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
 
 
 def _decode_tool_call(value: JsonDict) -> ToolCall:
-    data = dict(value)
-    function = object_or_empty(data.pop("function", None))
+    function = function_of(value)
+    data = {key: item for key, item in value.items() if key not in ("function", *FUNCTION)}
     arguments = function.get("arguments")
     if not isinstance(arguments, str):  # some servers send the object itself
         arguments = "" if arguments is None else _json.dumps(arguments).decode()

@@ -11,6 +11,8 @@ from nimclient.records._decode import pop_count
 from nimclient.records._html import html_table
 from nimclient.records._record import WireRecord
 
+_OTHER_NAMES = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
+
 
 @frozen(repr=False)
 class Usage(WireRecord):
@@ -37,10 +39,15 @@ class Usage(WireRecord):
 
 
 def decode_usage(value: Json) -> Usage | None:
-    """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`."""
+    """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`.
+
+    Some gateways keep the names of Anthropic's API and of /v1/responses: `input_tokens` and `output_tokens`.
+    """
     if not isinstance(value, dict):
         return None
     data = dict(cast(JsonDict, value))
+    if "prompt_tokens" not in data and "input_tokens" in data:
+        data.update({name: data.pop(other) for other, name in _OTHER_NAMES.items() if other in data})
     return Usage(
         prompt_tokens=pop_count(data, "prompt_tokens") or 0,
         completion_tokens=pop_count(data, "completion_tokens") or 0,

@@ -12,7 +12,7 @@ _COLUMNS: Final = ("group_PDB", "id", "label_atom_id", "label_comp_id", "label_a
 
 
 def structures(fields: Fields) -> PlainResponse:
-    """One structure of the polymers, and how sure it is of it."""
+    """One structure of the polymers, and its confidence."""
     polymers = fields.objects("polymers")
     if not polymers:
         raise fields.missing("polymers")

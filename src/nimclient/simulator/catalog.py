@@ -1,7 +1,7 @@
-"""The models the simulator serves: those it is given by name, else every id of the catalog that comes with nimclient.
+"""The models the simulator serves: those given by name, else every id of the catalog included in nimclient.
 
-Aliases are names of the client's, not of a server, and are not served. A model that the catalog does not know answers
-every route, takes every kind of media and makes no difference between queries and passages.
+Aliases are known to the client only and are not served. A model that the catalog does not know answers
+every route, takes every kind of media and treats queries and passages alike.
 """
 
 import json
@@ -30,10 +30,10 @@ _LONG_TOKENS: Final = 8192
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """One model: its id, what it is for, and what its embedding side asks for.
+    """One model: its id, its purpose, and what it requires of embedding requests.
 
     `token_limit` is the longest input of an embedding or ranking model, in tokens; chat models have the simulator's.
-    `media` is what it takes beside text: "image", "video", "audio".
+    `media` is what it accepts besides text: "image", "video", "audio".
     """
 
     id: str
@@ -44,12 +44,12 @@ class ServedModel:
 
     @property
     def images(self) -> bool:
-        """Whether it takes images."""
+        """Whether it accepts images."""
         return "image" in self.media
 
     @property
     def reasons(self) -> bool:
-        """Whether it reasons when the request does not say."""
+        """Whether it reasons by default."""
         return _REASONS.search(self.id) is not None
 
 
@@ -85,25 +85,25 @@ def _catalog() -> tuple[ServedModel, ...]:
 
 
 def hosted_paths() -> dict[str, str]:
-    """The paths of hosted models that have one of their own, and which route each is."""
+    """The paths of hosted models with their own URL, and the route of each."""
     found = {urlsplit(str(entry["endpoint"])).path: entry["kind"] for entry in _entries() if entry.get("endpoint")}
     return {path: _ROUTES[kind] for path, kind in found.items() if kind in _ROUTES}
 
 
 @cache
 def models_with_assets() -> frozenset[str]:
-    """The models that take large images as assets only."""
+    """The models that accept large images as assets only."""
     return frozenset(entry["id"] for entry in _entries() if entry.get("assets"))
 
 
 def served_models(given: Iterable[str] = ()) -> dict[str, ServedModel]:
-    """The table of models by id: those given, else the catalog in its own order."""
+    """The models by id: those given, else the catalog in its own order."""
     catalog = {model.id: model for model in _catalog()}
     return {name: catalog.get(name, ServedModel(name)) for name in given} or catalog
 
 
 def route_of(model: ServedModel, body: dict[str, Any]) -> str:
-    """The route that serves a model's kind; the body tells it for a model of any kind."""
+    """The route that serves a model's kind; for a model of any kind, as the body shows."""
     if model.kind in _ROUTES:
         return _ROUTES[model.kind]
     if "query" in body:
@@ -112,7 +112,7 @@ def route_of(model: ServedModel, body: dict[str, Any]) -> str:
 
 
 def find_model(models: dict[str, ServedModel], name: str) -> tuple[ServedModel | None, str | None]:
-    """The model of that name and the input type its name carries.
+    """The model of that name, and the input type in its name.
 
     Retriever NIMs take "-query" or "-passage" at the end of an embedding model's name in place of `input_type`.
     """

@@ -1,4 +1,4 @@
-"""A chat request read and answered, without its JSON clothes: who says what, and why it ends.
+"""Reads chat requests and generates their answers, independent of their JSON form.
 
 Knows the rules of `/v1/chat/completions` as NIM 2.x (vLLM) applies them; the answer itself comes from `extract`.
 """
@@ -81,7 +81,7 @@ class ChatAnswer:
 
 
 def read_messages(fields: Fields, model: ServedModel | None = None) -> tuple[PlainMessage, ...]:
-    """The messages of a request; text parts are put together. Rejection (400) for media that the model does not take."""
+    """The messages of a request; text parts are joined. Rejection (400) for media that the model does not accept."""
     messages = fields.objects("messages")
     if messages is None:
         raise fields.missing("messages")
@@ -122,12 +122,12 @@ def _part_text(part: Fields, model: ServedModel | None) -> str:
 
 
 def prompt_tokens(messages: Sequence[PlainMessage]) -> int:
-    """The tokens of a prompt: those of the texts and a few around each message."""
+    """The tokens of a prompt: those of the texts, and a few per message."""
     return sum(count_tokens(message.text) + _TOKENS_PER_MESSAGE for message in messages)
 
 
 def read_chat(fields: Fields, model: ServedModel | None = None) -> ChatRequest:
-    """Check and collect a request; Rejection (400) names what is wrong."""
+    """Validate a request; Rejection (400) names what is wrong."""
     messages = read_messages(fields, model)
     if fields.flag("add_generation_prompt") and fields.flag("continue_final_message"):
         raise bad_field("continue_final_message", "cannot be set together with `add_generation_prompt`.")
@@ -161,11 +161,11 @@ def _top_logprobs(fields: Fields) -> int | None:
         raise bad_field("top_logprobs", "when using `top_logprobs`, `logprobs` must be set to true.")
     if not wanted:
         return None
-    return MAX_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; twenty is all the simulator makes up
+    return MAX_TOP_LOGPROBS if top == -1 else top or 0  # -1 is "all"; the simulator generates twenty
 
 
 def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnswer:
-    """Write the answer to a request; equal requests under equal seeds have equal answers."""
+    """Generate the answer to a request; equal requests under equal seeds have equal answers."""
     count = prompt_tokens(request.messages)
     check_context(count, request.sampling.room_needed, max_model_len)
     material = take_apart(_without_schemas(request))
@@ -175,7 +175,7 @@ def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnsw
 
 
 def _without_schemas(request: ChatRequest) -> Sequence[PlainMessage]:
-    """The messages without what they say of the JSON to write, which is not what they are about."""
+    """The messages without their instructions on the JSON to write, which are not their subject."""
     if request.constraint is None or request.constraint.kind not in ("json", "json_object"):
         return request.messages
     messages = [replace(message, text=without_schemas(message.text)) for message in request.messages]
@@ -188,7 +188,7 @@ def _calls_so_far(messages: Sequence[PlainMessage]) -> list[str]:
     for message in messages:
         names = [] if message.role == "user" else [*names, *message.calls]
         if message.role == "tool" and not names:
-            names = [""]  # a result of a call that the history leaves out
+            names = [""]  # a result of a call that is not in the history
     return names
 
 
@@ -222,7 +222,7 @@ def _content(request: ChatRequest, material: Material, variant: int, room: int |
     if request.constraint is None:
         return cut_text(answer(material, variant), request.sampling, room)
     text = constrained_text(request.constraint, material.everything, lambda: answer(material, variant))
-    tokens = pieces(text)  # neither stop strings nor padding may break what the grammar allows
+    tokens = pieces(text)  # stop strings and padding must not break constrained output
     if room is not None and len(tokens) > room:
         return Cut(tuple(tokens[:room]), "length")
     return Cut(tuple(tokens), "stop")

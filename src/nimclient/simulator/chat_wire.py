@@ -1,7 +1,7 @@
-"""Chat answers in vLLM's JSON: one body, or the events of a stream with the moment each is due.
+"""Chat answers in vLLM's JSON: one body, or the events of a stream with the time each is due.
 
 Order of a stream as vLLM sends it: a role chunk for each choice, then its tokens, a finish chunk, the usage chunk
-with no choices when it was asked for, and `[DONE]`.
+without choices if requested, and `[DONE]`.
 """
 
 import zlib
@@ -29,7 +29,7 @@ class ChatWriter:
     shape: ChatShape = _PLAIN_SHAPE
 
     def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
-        """The usage record; the tokens so far may be given, else it is that of the whole answer."""
+        """The usage record of the tokens given, else of the whole answer."""
         choices, whole = self.answer.choices, self.answer.usage
         complete = whole.completion_tokens if completion_tokens is None else completion_tokens
         usage: dict[str, Any] = {
@@ -44,7 +44,7 @@ class ChatWriter:
         return usage
 
     def body(self) -> dict[str, Any]:
-        """The body of a plain answer; vLLM writes its nulls out."""
+        """The body of a plain answer; vLLM includes nulls."""
         body: dict[str, Any] = {
             "id": f"chatcmpl-{self.request_id}",
             "object": "chat.completion",
@@ -88,7 +88,7 @@ class ChatWriter:
         }
 
     def _is_empty(self, choice: ChatChoice) -> bool:
-        """Whether content is null: beside a tool call, and when the tokens ran out during the reasoning."""
+        """Whether content is null: with tool calls, and if the token limit was reached during the reasoning."""
         return bool(choice.calls) or (bool(choice.reasoning) and choice.finish_reason == "length")
 
     def _logprobs(self, tokens: Sequence[str], start: int) -> dict[str, Any] | None:
@@ -101,7 +101,7 @@ class ChatWriter:
         return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {position}'.encode()):08x}"
 
     def frames(self) -> Iterator[Frame]:
-        """The stream; the token of number k (from 0) of every choice is due at the same moment."""
+        """The stream; token k (from 0) of every choice is due at the same time."""
         steps = [list(self._deltas(at, choice)) for at, choice in enumerate(self.answer.choices)]
         sent = 0
         for at, deltas in enumerate(steps):
@@ -159,7 +159,7 @@ def _delta(delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dic
 
 
 def _without_nulls(value: Any) -> Any:
-    """JSON without what is null, but for the fields that Dynamo writes out all the same."""
+    """JSON without null values, except for the fields that Dynamo always includes."""
     if isinstance(value, dict):
         fields = cast("dict[str, Any]", value)
         return {key: _without_nulls(item) for key, item in fields.items() if item is not None or key in _WRITTEN_NULLS}

@@ -1,7 +1,7 @@
-"""Text completions: a prompt continues as a chain over its own words, in vLLM's JSON.
+"""Text completions: a prompt is continued by a Markov chain over its own words, in vLLM's JSON.
 
 Each next word is one that followed the last word somewhere in the prompt, chosen by a generator seeded with the
-prompt and the seeds: grammatical by luck only, and the same every time. It never ends by itself.
+prompt and the seeds: grammatical by luck only, and the same every time. It only ends at the token limit or a stop string.
 """
 
 import random
@@ -25,7 +25,7 @@ DEFAULT_TOKENS: Final = 16
 MAX_PROMPTS: Final = 1024
 MAX_LOGPROBS: Final = 20
 
-_FALLBACK: Final = "the simulator writes on and on because nobody gave it any words to go by"
+_FALLBACK: Final = "the simulator repeats itself because the prompt has no words"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Continuation:
 
 
 def read_completion(fields: Fields, vocabulary: Vocabulary) -> CompletionRequest:
-    """Check and collect a request; Rejection (400) names what is wrong."""
+    """Validate a request; Rejection (400) names what is wrong."""
     if fields.given("suffix") is not None:
         raise Rejection(400, "suffix is not currently supported", param="suffix")  # as in vLLM up to 0.25
     echo = fields.flag("echo")
@@ -108,7 +108,7 @@ def _complete(request: CompletionRequest, prompt: str, seed: int) -> Continuatio
 
 
 def continuation(prompt: str, tokens: int, seed: int) -> str:
-    """What comes after a prompt: at least `tokens` + 1 tokens, or nothing when none are wanted."""
+    """The continuation of a prompt: at least `tokens` + 1 tokens, or nothing if none are requested."""
     spelled = prompt.split()
     if len(spelled) < 2:
         spelled += _FALLBACK.split()
@@ -182,7 +182,7 @@ class CompletionWriter:
         }
 
     def frames(self) -> Iterator[Frame]:
-        """The stream: pieces of text (an echo first, whole), a finish chunk, usage if asked for, `[DONE]`."""
+        """The stream: pieces of text (an echo first, in one piece), a finish chunk, usage if requested, `[DONE]`."""
         streams = [list(self._texts(completion)) for completion in self.completions]
         last = max(0, *(len(texts) - 1 for texts in streams))
         for step in range(last + 1):

@@ -1,7 +1,7 @@
-"""What differs between the servers the simulator can play: routes, error bodies, strictness, and the small documents.
+"""The differences between the servers that can be simulated: routes, error bodies, strictness, documents.
 
-The one place for such differences. A dialect is a value without state; it computes no answers and does no I/O. What "vllm"
-and "dynamo" do was seen on vLLM 0.32 and on the frontend of NVIDIA Dynamo 1.6; "nim" is a self-hosted NIM 2.x: vLLM's shapes
+All such differences are here. A dialect has no state, generates no answers and does no I/O. The behavior of "vllm"
+and "dynamo" was observed on vLLM 0.32 and on the frontend of NVIDIA Dynamo 1.6; "nim" is a self-hosted NIM 2.x: vLLM's shapes
 for the language routes, the NeMo Retriever shapes for embeddings and ranking; "hosted" is a NIM behind NVIDIA's gateway.
 """
 
@@ -16,7 +16,7 @@ from .metrics import DYNAMO_METRICS, VLLM_METRICS
 from .rejections import Rejection
 from .wire import DONE, event
 
-# All stamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
+# All timestamps are this one (1 January 2026, UTC), so that equal requests have equal answers.
 CREATED: Final = 1_767_225_600
 
 _KEY: Final = re.compile(r"Bearer nvapi-[\w-]+")
@@ -34,8 +34,8 @@ _RETRIEVER_ROUTES: Final = frozenset({"embeddings", "ranking"})
 
 @dataclass(frozen=True, slots=True)
 class ChatShape:
-    """How chat answers are dressed: the name of the reasoning field, whether what is not there is written out as null,
-    and whether the role comes in an event of its own.
+    """The form of chat answers: the name of the reasoning field, whether absent values are sent as null,
+    and whether the role is sent in a separate event.
     """
 
     reasoning: str = "reasoning"
@@ -72,16 +72,16 @@ class NimDialect:
     one_model = True
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
-    """Whether embeddings tell queries from passages; vLLM ignores `input_type` and `truncate`."""
+    """Whether embeddings distinguish queries from passages; vLLM ignores `input_type` and `truncate`."""
     metric_names: ClassVar[Mapping[str, str]] = VLLM_METRICS
     plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Raise Rejection for what this server rejects before it looks at the values."""
+        """Raise Rejection for what this server rejects before it reads the values."""
 
     def route(self, path: str) -> str | None:
-        """The route that POST requests to a path are for."""
+        """The route of POST requests to a path."""
         return self.posts.get(path)
 
     def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
@@ -96,11 +96,11 @@ class NimDialect:
         return _nested(rejection)
 
     def stream_error(self, rejection: Rejection) -> bytes:
-        """The events of a rejection inside a stream whose head has gone out already."""
+        """The events of a rejection inside a stream whose response head has been sent."""
         return event(_nested(rejection)) + DONE
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
-        """Status and body beyond the limit, as the hosted catalog sends them: no detail, and no Retry-After beside it."""
+        """Status and body of throttling as the hosted catalog sends them: no detail, no Retry-After."""
         return 429, {"status": 429, "title": "Too Many Requests"}
 
     def no_such_route(self, method: str, path: str) -> dict[str, Any] | str:
@@ -136,7 +136,7 @@ class NimDialect:
         return {"object": "health.response", "message": "Service is ready."}
 
     def metadata(self, models: Iterable[ServedModel]) -> dict[str, Any]:
-        """The metadata document; it says that it comes from a simulator."""
+        """The metadata document, which names the simulator."""
         return {
             "version": "2.1.4",
             "modelInfo": [{"shortName": model.id, "modelUrl": ""} for model in models],
@@ -152,7 +152,7 @@ class NimDialect:
 
 
 class VllmDialect(NimDialect):
-    """vLLM's OpenAI-compatible server: no routes of NIM, unknown fields ignored, no single model."""
+    """vLLM's OpenAI-compatible server: no routes of NIM, unknown fields ignored, no route for a single model."""
 
     name = "vllm"
     posts: ClassVar[Mapping[str, str]] = {
@@ -179,7 +179,7 @@ class VllmDialect(NimDialect):
         return _nested(_as_pydantic(rejection) if rejection.type == "Bad Request" and rejection.param else rejection)
 
     def model(self, model: ServedModel, max_model_len: int) -> dict[str, Any]:
-        """One entry of the model list, with the permissions that nobody reads."""
+        """One entry of the model list, with its permissions."""
         return {**super().model(model, max_model_len), "owned_by": "vllm", "permission": []}
 
     def embeddings(self, body: dict[str, Any], request_id: str) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class VllmDialect(NimDialect):
 
 
 class DynamoDialect(NimDialect):
-    """The frontend of NVIDIA Dynamo: strict about fields and roles, flat errors, no nulls it need not write."""
+    """The frontend of NVIDIA Dynamo: strict about fields and roles, flat errors, few nulls."""
 
     name = "dynamo"
     posts: ClassVar[Mapping[str, str]] = {
@@ -240,12 +240,12 @@ class DynamoDialect(NimDialect):
         return _flat(rejection.status, rejection.message)
 
     def stream_error(self, rejection: Rejection) -> bytes:
-        """An event that is named error, has its text in a comment and no data, and ends the stream without [DONE]."""
+        """An `error` event with its text in a comment and without data, which ends the stream without [DONE]."""
         comment = "".join(f": {line}\n" for line in rejection.message.splitlines())
         return f"event: error\n{comment}\n".encode()
 
     def too_many_requests(self) -> tuple[int, dict[str, Any]]:
-        """What an overloaded frontend says."""
+        """The response of an overloaded frontend."""
         return 529, _flat(529, "Service temporarily overloaded")
 
     def no_such_route(self, method: str, path: str) -> dict[str, Any]:
@@ -271,7 +271,7 @@ class DynamoDialect(NimDialect):
 
 
 class HostedDialect(NimDialect):
-    """A NIM of NVIDIA's hosted catalog: the gateway in front asks for a key and answers for itself."""
+    """A NIM of NVIDIA's hosted catalog: the gateway in front requires a key and has its own responses."""
 
     name = "hosted"
     posts: ClassVar[Mapping[str, str]] = {
@@ -287,11 +287,11 @@ class HostedDialect(NimDialect):
     one_model = False
 
     def route(self, path: str) -> str | None:
-        """Beside the others the platform's functions by their ids."""
+        """In addition to the others, the platform's functions by their ids."""
         return "function" if is_invocation(path) else super().route(path)
 
     def check(self, route: str, body: dict[str, Any], headers: Mapping[str, str]) -> None:
-        """Reject a call without a key, and large images inside a message for a model that wants them uploaded."""
+        """Reject a call without a key, and large images inside a message for a model that requires uploads."""
         check_key(headers)
         inline = _INLINE.findall(str(body.get("messages"))) if body.get("model") in models_with_assets() else ()
         if any(len(found) > _INLINE_LIMIT for found in inline):
@@ -302,8 +302,8 @@ class HostedDialect(NimDialect):
         return {"id": model.id, "object": "model", "created": 735790403, "owned_by": model.id.partition("/")[0]}
 
     def error_body(self, rejection: Rejection, route: str) -> dict[str, Any] | str:
-        """The gateway's text for a missing key, its problem JSON for a wrong one or a model that is not there; else what
-        the NIM behind it says.
+        """The gateway's text for a missing key, its problem JSON for a wrong one or an unknown model; else what
+        the NIM behind it sends.
         """
         if rejection.type == "MissingKey":
             return rejection.message
@@ -322,7 +322,7 @@ class HostedDialect(NimDialect):
 
 
 def check_key(headers: Mapping[str, str]) -> None:
-    """Raise Rejection (401) for a request without a key, or with one that is none of NVIDIA's: "Bearer nvapi-…"."""
+    """Raise Rejection (401) for a request without a key, or with one that is not NVIDIA's: "Bearer nvapi-…"."""
     given = headers.get("authorization")
     if not given:
         raise Rejection(401, "Header of type `authorization` was missing", type="MissingKey")
@@ -342,7 +342,7 @@ def _as_pydantic(rejection: Rejection) -> Rejection:
 
 
 def _roles(messages: Any) -> list[str]:
-    """The roles of the messages, of whatever type these are."""
+    """The roles of the messages, of any type."""
     items = cast("list[Any]", messages) if isinstance(messages, list) else []
     roles = [cast("dict[str, Any]", item).get("role") for item in items if isinstance(item, dict)]
     return [role for role in roles if isinstance(role, str)]
@@ -381,7 +381,7 @@ _DIALECTS: Final = {kind.name: kind for kind in (NimDialect, VllmDialect, Dynamo
 
 
 def dialect_named(name: str) -> NimDialect:
-    """The dialect of that name; ValueError for one the simulator does not speak."""
+    """The dialect of that name; ValueError for an unknown one."""
     try:
         return _DIALECTS[name]()
     except KeyError:

@@ -1,4 +1,4 @@
-"""The documents a server shows about itself: models, health, metadata, version."""
+"""The documents of a server: models, health, metadata, version."""
 
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ _ONE_MODEL: Final = "/v1/models/"
 
 
 def is_document(path: str, dialect: NimDialect) -> bool:
-    """Whether a path is one of the documents; the id of a model may hold slashes."""
+    """Whether a path is one of the documents; a model's id may contain slashes."""
     return path in dialect.gets or (dialect.one_model and path.startswith(_ONE_MODEL))
 
 

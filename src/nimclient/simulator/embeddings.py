@@ -1,7 +1,7 @@
-"""`/v1/embeddings` as a NeMo Retriever NIM answers it, with hashed n-gram features for vectors.
+"""`/v1/embeddings` like a NeMo Retriever NIM, with hashed n-gram features as vectors.
 
-Asymmetric models want an `input_type` (or the model's name with its suffix); too long texts are rejected unless
-`truncate` says which end to give up. Shortened vectors are a prefix brought back to length one; the integer types
+Asymmetric models require an `input_type` (or the model's name with its suffix); too long texts are rejected unless
+`truncate` says which end to cut. Shortened vectors are a normalized prefix; the integer types
 are scaled by the vector's largest component, the binary ones pack one sign bit a component.
 """
 
@@ -30,7 +30,7 @@ _DATA_URL: Final = re.compile(r"data:image/[\w.+-]+;base64,[\w+/=]*")
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """A checked request; `input_type` is "query", "passage" or nothing for a model that makes no difference."""
+    """A checked request; `input_type` is "query", "passage" or nothing for a symmetric model."""
 
     texts: tuple[str, ...]
     input_type: str
@@ -41,7 +41,7 @@ class EmbeddingRequest:
 
 
 def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, dimensions: int) -> EmbeddingRequest:
-    """Check and collect a request; `named_type` came with the model's name, `dimensions` is the full size of a vector."""
+    """Validate a request; `named_type` is from the model's name, `dimensions` is the full size of a vector."""
     _check_modality(fields)
     return EmbeddingRequest(
         texts=_texts(fields, model),
@@ -56,9 +56,9 @@ def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, d
 def read_openai_embedding(
     fields: Fields, model: ServedModel, vocabulary: Vocabulary, dimensions: int
 ) -> EmbeddingRequest:
-    """The same for a server that knows OpenAI's fields and vLLM's `truncate_prompt_tokens`, and ignores those of NIM.
+    """The same for a server with OpenAI's fields and vLLM's `truncate_prompt_tokens`, and ignores those of NIM.
 
-    `input` may hold token ids. What is cut off is the beginning, as in vLLM.
+    `input` may hold token ids. The beginning is cut off, as in vLLM.
     """
     keep = fields.integer("truncate_prompt_tokens", min=-1)
     texts = _token_texts(fields, vocabulary) or _texts(fields, model)
@@ -100,7 +100,7 @@ def _texts(fields: Fields, model: ServedModel) -> tuple[str, ...]:
 
 
 def without_images(text: str) -> str:
-    """The text with every image data URL replaced by a word that stands for its bytes."""
+    """The text with every image data URL replaced by a word derived from its bytes."""
     return _DATA_URL.sub(lambda match: f"image{zlib.crc32(match.group().encode()):08x}", text)
 
 
@@ -118,7 +118,7 @@ def _check_modality(fields: Fields) -> None:
 
 
 def fitted(text: str, limit: int, truncate: str) -> tuple[str, int]:
-    """A text that fits the limit and its number of tokens; Rejection (400) when it is too long and may not be cut."""
+    """A text within the limit, and its number of tokens; Rejection (400) if it is too long and must not be truncated."""
     tokens = pieces(text)
     if len(tokens) <= limit:
         return text, len(tokens)
@@ -164,14 +164,14 @@ def as_type(vector: list[float], type: str) -> "array[float] | array[int]":
 
 
 def _sign_bits(vector: list[float]) -> bytes:
-    """One bit a component, the first in the highest bit of the first byte; the last byte is filled up with zeros."""
+    """One bit a component, the first in the highest bit of the first byte; the last byte is padded with zeros."""
     bits = "".join("1" if value > 0 else "0" for value in vector)
     size = (len(bits) + 7) // 8
     return int(bits.ljust(size * 8, "0"), 2).to_bytes(size, "big")
 
 
 def little_endian(numbers: "array[float] | array[int]", byteorder: str = sys.byteorder) -> bytes:
-    """The bytes of the numbers in the order of every GPU host."""
+    """The bytes of the numbers in little-endian order."""
     if byteorder == "big":
         numbers = numbers[:]
         numbers.byteswap()

@@ -1,7 +1,7 @@
-"""What each route answers, as functions of the request's JSON: the simulator without its server.
+"""The responses of each route, as functions of the request's JSON: the simulator without its server.
 
 Holds the models, the features and the vocabulary; knows neither HTTP nor time. Every method raises `Rejection` for a
-request it will not serve.
+request that it rejects.
 """
 
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 
 
 class Endpoints:
-    """The inference routes; `models` are served beside the catalog, vectors have `dimensions` floats at most."""
+    """The inference routes; `models` are served in addition to the catalog, vectors have `dimensions` floats at most."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Endpoints:
         return model.token_limit if model.kind in _RETRIEVER_KINDS else self._max_model_len
 
     def respond(self, route: str, body: dict[str, Any], request_id: str) -> Response:
-        """The answer of one POST route to a body."""
+        """The response of one POST route to a body."""
         fields = Fields(body)
         match route:
             case "chat":
@@ -110,7 +110,7 @@ class Endpoints:
         return PlainResponse(writer.response(), answer.longest, answer.usage)
 
     def _answer(self, request: ChatRequest, model: ServedModel, fields: Fields) -> ChatAnswer:
-        """The answer to a checked request, with what the prefix cache held of its prompt."""
+        """The answer to a checked request, with the number of cached tokens of its prompt."""
         answer = answer_chat(request, self._seed, self._max_model_len)
         tokens = [token for message in request.messages for token in (message.role, *pieces(message.text))]
         cached = self._prefix_cache.take(tokens, f"{model.id} {fields.given('cache_salt')}")

@@ -1,7 +1,7 @@
-"""Chat answers cut out of the messages themselves.
+"""Chat answers quoted from the messages.
 
-No model stands behind them: the sentences that share the most (rare) words with the question are quoted. What the
-messages do not say, the simulator does not know, and then it says so.
+There is no model: the sentences that share the most (rare) words with the question are quoted. If the
+messages contain no answer, the simulator says so.
 """
 
 import math
@@ -32,7 +32,7 @@ _OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
 
 @dataclass(frozen=True, slots=True)
 class PlainMessage:
-    """One message: its role, its text parts put together, and the names of the tools it calls."""
+    """One message: its role, its text parts joined, and the names of the tools it calls."""
 
     role: str
     text: str
@@ -41,7 +41,7 @@ class PlainMessage:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """A conversation taken apart: what is asked, the sentences to answer from, and those to fall back on.
+    """A parsed conversation: the question, the sentences to answer from, and fallback sentences.
 
     `request` is the whole last user message, of which `question` is one sentence.
     """
@@ -53,14 +53,14 @@ class Material:
 
     @property
     def everything(self) -> str:
-        """The whole last user message, and after it what else there is to answer from."""
+        """The whole last user message, and after it the other material."""
         return "\n".join([self.request, *(source for source in self.sources if source not in self.request)])
 
 
 def take_apart(messages: Sequence[PlainMessage]) -> Material:
-    """The question is what the last user message asks; everything else is what it can be answered from.
+    """The question is in the last user message; everything else is material for the answer.
 
-    After tool results the answer comes from them, and falls back on them even when no word is shared.
+    After tool results they are the material, and the fallback if no word is shared.
     """
     last_user = next((at for at in range(len(messages) - 1, -1, -1) if messages[at].role == "user"), None)
     if last_user is None:
@@ -76,12 +76,12 @@ def take_apart(messages: Sequence[PlainMessage]) -> Material:
 
 
 def _is_own(text: str) -> bool:
-    """Whether a text is one of the simulator's, which is nothing to answer from."""
+    """Whether a text was written by the simulator, and so is not material for an answer."""
     return text.startswith(_OWN_WORDS) or WELCOME in text
 
 
 def split_question(text: str) -> tuple[str, str]:
-    """A user message as (question, the rest): the last sentence with a question mark, else the last sentence."""
+    """A user message as (question, rest): the question is the last sentence with a question mark, else the last one."""
     found = sentences(text)
     if not found:
         return "", ""
@@ -106,8 +106,8 @@ def _cited(text: str) -> Iterator[str]:
 def closest(question: str, sources: Sequence[str]) -> list[str]:
     """The one to three sources that share the most with the question, in their own order; none if nothing is shared.
 
-    Shared words weigh by their rarity among the sources, shared pairs of words half as much again; long sentences
-    pay for their length.
+    Shared words are weighted by their rarity among the sources, shared word pairs by half of that in addition; long sentences
+    are penalized.
     """
     asked = content_stems(question)
     asked_words, asked_pairs = set(asked), set(pairwise(asked))
@@ -133,7 +133,7 @@ def _score(
 
 
 def answer(material: Material, variant: int) -> str:
-    """The answer to a conversation; `variant` picks the opening words. A greeting is returned."""
+    """The answer to a conversation; `variant` picks the opening words. A greeting gets a greeting."""
     if greeting := _GREETING.fullmatch(material.request.strip()):
         return f"{greeting[1].capitalize()}{WELCOME}"
     quoted = closest(material.question, material.sources) or list(material.fallback[:_MAX_QUOTED])
@@ -143,7 +143,7 @@ def answer(material: Material, variant: int) -> str:
 
 
 def thought(material: Material) -> str:
-    """What a reasoning model would say first: what was asked and how the answer is found."""
+    """The reasoning: the question, and how the answer is found."""
     return (
         f"The question is: {material.question} Sentences to answer from: {len(material.sources)}. "
         "Those that share the most words with the question are quoted."
@@ -151,7 +151,7 @@ def thought(material: Material) -> str:
 
 
 def wants_thinking(messages: Iterable[PlainMessage], *, default: bool = False) -> bool:
-    """Whether a message switches reasoning on or off in words, as Llama-Nemotron and Nemotron Nano v2 take it."""
+    """Whether a message switches reasoning on or off in its text, as for Llama-Nemotron and Nemotron Nano v2."""
     wanted = default
     for message in messages:
         if message.role in ("system", "user"):

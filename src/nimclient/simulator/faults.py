@@ -1,4 +1,4 @@
-"""What the hosted platform does beside answering: accept and make wait, reject, move results elsewhere. By name.
+"""Behavior of the hosted platform by name: accepted requests, rejections, results at another address.
 
 A fault is `NAME`, for every generating request, or `NAME=N`, for the first N of them.
 """
@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 
 class FaultResponse(NamedTuple):
-    """An answer in place of the one that was asked for; no body is an empty one."""
+    """A response in place of the requested one; None is an empty body."""
 
     status: int
     body: dict[str, Any] | None
@@ -75,7 +75,7 @@ DEPRECATED_UNTIL: Final = "2026-12-31T00:00:00Z"
 
 
 class Faults:
-    """The faults a simulator was given, and how often each is still to come. ValueError for a name that is none."""
+    """The faults a simulator was given, and how often each is still due. ValueError for an unknown name."""
 
     def __init__(self, specs: Iterable[str] = ()) -> None:
         self._left: dict[str, float] = {}
@@ -91,7 +91,7 @@ class Faults:
         return bool(self._left)
 
     def take(self, name: str) -> bool:
-        """Whether this fault is due; it counts."""
+        """Whether this fault is due; counts it."""
         left = self._left.get(name, 0)
         if left < 1:
             return False
@@ -99,5 +99,5 @@ class Faults:
         return True
 
     def response(self) -> FaultResponse | None:
-        """The first answer that is due in place of the real one."""
+        """The first response that is due in place of the real one."""
         return next((REPLIES[name] for name in self._left if name in REPLIES and self.take(name)), None)

@@ -1,9 +1,9 @@
-"""Hashed n-gram features: what stands in for an embedding model.
+"""Hashed n-gram features: a substitute for an embedding model.
 
 A text becomes the signed, hashed sum of its words, its pairs of neighbouring words and the character 3- to 5-grams
-inside its words, so texts that share words or spellings really are near. Embeddings have
-each of these features spread over all their dimensions. It knows nothing of meaning: "car" and
-"automobile" are strangers. Hashing is CRC-32, the same in every process. Only the first `WORDS_READ` words count.
+inside its words, so texts that share words or spellings are near. Embeddings have
+each of these features spread over all their dimensions. Meaning is ignored: "car" and
+"automobile" are unrelated. Hashing is CRC-32, equal in every process. Only the first `WORDS_READ` words count.
 """
 
 import math
@@ -39,7 +39,7 @@ class _WordFeatures(NamedTuple):
 
 
 class Features:
-    """Turns texts into vectors of `dimensions` floats; `seed` moves every feature to another place."""
+    """Turns texts into vectors of `dimensions` floats; `seed` changes the position of every feature."""
 
     def __init__(self, dimensions: int, seed: int = 0) -> None:
         self.dimensions = dimensions
@@ -50,7 +50,7 @@ class Features:
     def unit_vector(self, text: str, mark: str = "") -> list[float]:
         """The text as a vector of length one.
 
-        `mark` ("query", "passage" or nothing) adds a small direction of its own, as an asymmetric model tells its
+        `mark` ("query", "passage" or nothing) adds a small direction, as an asymmetric model distinguishes its
         two sides apart; the two vectors of one text keep a cosine of about 0.99.
         """
         vector = self.raw_vector(text)
@@ -61,11 +61,11 @@ class Features:
         return normalised(vector)
 
     def embedding(self, text: str, mark: str = "") -> list[float]:
-        """The unit vector with every feature spread over all dimensions, as a model's vectors are; cosines stay."""
+        """The unit vector with every feature spread over all dimensions, as in a model's vectors; cosines are unchanged."""
         return normalised(spread(self.unit_vector(text, mark)))
 
     def raw_vector(self, text: str) -> list[float]:
-        """The text's features summed up, before they are brought to length one; never all zero."""
+        """The sum of the text's features, not normalized; never all zero."""
         vector = [0.0] * self.dimensions
         spelled = words(text)[:WORDS_READ]
         seen = {spelling: self._word(spelling) for spelling in spelled}
@@ -83,7 +83,7 @@ class Features:
             bucket, sign = self._place(f"{first} {second}")
             vector[bucket] += _PAIR_WEIGHT * sign
         if not any(vector):
-            bucket, sign = self._place(text)  # no word at all, or features that cancelled out
+            bucket, sign = self._place(text)  # no words, or features that cancelled out
             vector[bucket] = sign
         return vector
 
@@ -114,13 +114,13 @@ class Features:
 
 
 def character_grams(word: str) -> list[str]:
-    """The 3-, 4- and 5-grams of a word between its edges; a word of one letter is its own."""
+    """The 3-, 4- and 5-grams of a word between its edges; of a word of one letter, that word."""
     edged = f"<{word}>"
     return [edged[start : start + size] for size in (3, 4, 5) for start in range(len(edged) - size + 1)]
 
 
 def normalised(vector: list[float]) -> list[float]:
-    """The vector brought to length one; a zero vector (a fold that cancelled out) becomes the first axis."""
+    """The normalized vector; a zero vector (a fold that cancelled out) becomes the first axis."""
     length = math.hypot(*vector)
     if not length:
         return [1.0] + [0.0] * (len(vector) - 1)
@@ -129,9 +129,9 @@ def normalised(vector: list[float]) -> list[float]:
 
 
 def spread(vector: list[float]) -> list[float]:
-    """The vector turned so that each component goes into up to 1024 others; angles stay (a Walsh–Hadamard transform).
+    """The vector rotated so that each component is spread over up to 1024 others (a Walsh–Hadamard transform).
 
-    Of a size that is 2^k x an odd number, each goes into 2^k others: all for 1024, none for an odd size.
+    Angles are unchanged. In a size of 2^k x an odd number, each is spread over 2^k others: all for 1024, none for odd sizes.
     """
     turned = vector
     for _ in range(min(_SPREAD_STEPS, (len(vector) & -len(vector)).bit_length() - 1)):
@@ -141,7 +141,7 @@ def spread(vector: list[float]) -> list[float]:
 
 
 def shortened(vector: list[float], dimensions: int) -> list[float]:
-    """The first `dimensions` components brought to length one, as a Matryoshka model is shortened.
+    """The first `dimensions` components, normalized, as for a Matryoshka model.
 
     A prefix so short that no feature of the text fell into it is replaced by the whole vector folded onto it.
     """

@@ -1,7 +1,7 @@
-"""Reading the fields of a JSON request, with a rejection that names the field when its type or range is wrong.
+"""Reads the fields of a JSON request; a Rejection names the field whose type or range is wrong.
 
 JSON null counts as "not given", as it does in vLLM. Types are exact: unlike pydantic's lax mode, the number "5" in
-quotes is rejected, so that a client's mistake shows.
+quotes is rejected, so that client errors are found.
 """
 
 from collections.abc import Collection
@@ -11,14 +11,14 @@ from .rejections import Rejection, bad_field, invalid_field
 
 
 class Fields:
-    """The known fields of one JSON object. Every method raises `Rejection` (400) when the field is not as it must be."""
+    """The known fields of one JSON object. Every method raises `Rejection` (400) for an invalid field."""
 
     def __init__(self, body: dict[str, Any], within: str = "") -> None:
         self._body = body
         self._within = within
 
     def path(self, name: str) -> str:
-        """The field's name with the path of the object it is in."""
+        """The path of the field."""
         return f"{self._within}.{name}" if self._within else name
 
     def given(self, name: str) -> Any:
@@ -30,7 +30,7 @@ class Fields:
         return Fields({key: value for key, value in self._body.items() if key not in names}, self._within)
 
     def missing(self, name: str) -> Rejection:
-        """The rejection for a required field that is not there."""
+        """The rejection for a missing required field."""
         return invalid_field(self.path(name), "missing", "Field required")
 
     def _wrong(self, name: str, kind: str, wanted: str) -> Rejection:
@@ -44,7 +44,7 @@ class Fields:
         raise self._wrong(name, "string_type", "string")
 
     def need_text(self, name: str) -> str:
-        """A string that must be there; it may be empty."""
+        """A required string, possibly empty."""
         value = self.text(name)
         if value is None:
             raise self.missing(name)

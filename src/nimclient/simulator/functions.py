@@ -1,4 +1,4 @@
-"""The hosted platform's functions: every model is one, with an id of its own, called at /v2/nvcf/pexec/functions/ID."""
+"""The hosted platform's functions: every model is one, with its own id, called at /v2/nvcf/pexec/functions/ID."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ _PATH: Final = re.compile(r"/v2/nvcf/pexec/functions/([^/]+)(?:/versions/([^/]+)
 
 
 def function_id(model: str, part: str = "function") -> str:
-    """The id of a model's function, or of its one version; the same in every simulator."""
+    """The id of a model's function, or of its only version; equal in every simulator."""
     return str(UUID(bytes=md5(f"{part} {model}".encode(), usedforsecurity=False).digest(), version=4))
 
 
@@ -23,7 +23,7 @@ def is_invocation(path: str) -> bool:
 
 
 def invoked(path: str, body: dict[str, Any], models: Mapping[str, ServedModel]) -> tuple[str, dict[str, Any]]:
-    """The route that a function call is for, and its body with the model in it. Rejection (404) for an unknown function."""
+    """The route of a function call, and its body with the model added. Rejection (404) for an unknown function."""
     found = _PATH.fullmatch(path)
     name, version = (found[1], found[2]) if found else ("", None)
     for model in models.values():

@@ -1,6 +1,6 @@
-"""The hosted platform in front of the models: work that is accepted and asked for, results that lie elsewhere, assets.
+"""The hosted platform in front of the models: accepted requests and polling, results at other addresses, assets.
 
-It holds what waits and what was uploaded, and knows nothing of models. All of it is at the simulator's own address: polls at
+It holds pending requests and uploads, and knows no models. Everything is at the simulator's own address: polls at
 /v1/status/ID (and /v2/nvcf/pexec/status/ID), assets at /v2/nvcf/assets, signed addresses below /storage/.
 """
 
@@ -36,7 +36,7 @@ _REFERENCE: Final = re.compile(rb"data:[\w.+-]+/[\w.+-]+;asset_id,([A-Za-z0-9_-]
 
 @dataclass(slots=True)
 class PlatformResponse:
-    """An answer of the platform."""
+    """A response of the platform."""
 
     status: int
     body: bytes = b""
@@ -46,7 +46,7 @@ class PlatformResponse:
 
 @dataclass(slots=True)
 class _Job:
-    """Work that somebody will ask for."""
+    """An accepted request."""
 
     task: "asyncio.Future[None]"
     response: PlatformResponse
@@ -55,7 +55,7 @@ class _Job:
 
 
 def problem(status: int, title: str, detail: str) -> PlatformResponse:
-    """The platform's way to reject (RFC 7807)."""
+    """An error response of the platform (RFC 7807)."""
     body = encoded({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return PlatformResponse(status, body, "application/problem+json")
 
@@ -75,14 +75,14 @@ class Gateway:
         self._made = 0
 
     def serves(self, path: str) -> bool:
-        """Whether a path is one of the platform's own."""
+        """Whether a path belongs to the platform itself."""
         return _STATUS.fullmatch(path) is not None or path == _FUNCTIONS or path.startswith((_ASSETS, _STORAGE))
 
     async def answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes, root: str
     ) -> PlatformResponse:
-        """The answer of one of its own paths. `root` is the simulator's address."""
-        if path.startswith(_STORAGE):  # another server, which knows nothing of the platform's ids
+        """The response of one of its own paths. `root` is the simulator's address."""
+        if path.startswith(_STORAGE):  # another server, which does not know the platform's ids
             response = self._storage(method, path, query, headers, data)
             unmarked = {"NVCF-REQID": "", "NVCF-STATUS": "", "X-Request-Id": ""}
             return PlatformResponse(response.status, response.body, response.content_type, unmarked)
@@ -101,12 +101,12 @@ class Gateway:
         return self._assets(method, path.removeprefix(_ASSETS).removeprefix("/"), data, root)
 
     def close(self) -> None:
-        """Give up what nobody will ask for any more."""
+        """Cancel all pending requests."""
         for job in self._jobs.values():
             job.task.cancel()
         self._jobs.clear()
 
-    # work ---------------------------------------------------------------------------------------------------------
+    # requests ---------------------------------------------------------------------------------------------------------
 
     async def deliver(
         self,
@@ -116,7 +116,7 @@ class Gateway:
         headers: Mapping[str, str],
         root: str,
     ) -> PlatformResponse:
-        """The response when the work is done in time, else 202. Rejection (400) for a time that is none."""
+        """The response if the work finishes in time, else 202. Rejection (400) for an invalid time."""
         window = _seconds(headers, DEFAULT_WINDOW)
         if self._faults.take("unnamed"):
             return PlatformResponse(202, headers={"NVCF-REQID": ""})
@@ -150,7 +150,7 @@ class Gateway:
         return self._finished(request_id, job.response, root)
 
     def _finished(self, request_id: str, response: PlatformResponse, root: str) -> PlatformResponse:
-        """The response itself, or where it lies."""
+        """The response itself, or its address."""
         zipped = self._faults.take("zipped")
         if not (zipped or self._faults.take("moved") or len(response.body) > MAX_RESULT):
             return response
@@ -161,7 +161,7 @@ class Gateway:
     # assets -------------------------------------------------------------------------------------------------------
 
     def check_assets(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Raise Rejection for a body that refers to an asset which its header does not name, or that is not there."""
+        """Raise Rejection for a body with an asset that its header does not name, or that does not exist."""
         named = [name for name in headers.get("nvcf-input-asset-references", "").split(",") if name]
         for name in named:
             if name not in self.assets or self.assets[name].data is None:
@@ -199,7 +199,7 @@ class Gateway:
     def _storage(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], data: bytes
     ) -> PlatformResponse:
-        """What lies at a signed address. It is as strict as S3: the signature and nothing else opens it."""
+        """The object at a signed address. As in S3, the signature must be the only credential."""
         kind, _, name = path.removeprefix(_STORAGE).partition("/")
         if "authorization" in headers:
             return _xml(400, "InvalidArgument", "Only one auth mechanism allowed")
@@ -229,7 +229,7 @@ def _seconds(headers: Mapping[str, str], default: int) -> int:
 
 
 async def _done(task: "asyncio.Future[None]", seconds: float, *, keep: bool = False) -> bool:
-    """Whether the work is done in time. Who leaves ends it, unless it is to be kept."""
+    """Whether the work finishes in time. A disconnect cancels it, unless it is to be kept."""
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
     except asyncio.CancelledError:

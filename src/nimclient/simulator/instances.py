@@ -1,7 +1,7 @@
-"""A JSON value that fits a JSON schema: what structured output and tool arguments are filled with.
+"""Generates a JSON value that fits a JSON schema, for structured output and tool arguments.
 
-Values come from the text where one is there for the property; optional properties are filled where that is possible. A
-schema that it cannot satisfy is `Unsatisfiable`. Two shortcuts: `oneOf` is read as `anyOf`, and `const` and `enum`
+Values come from the text if it has one for the property; optional properties are filled if possible. A
+schema that cannot be satisfied raises `Unsatisfiable`. Two shortcuts: `oneOf` is read as `anyOf`, and `const` and `enum`
 win over the keywords beside them.
 """
 
@@ -17,7 +17,7 @@ from .values import Values
 _MAX_STEPS: Final = 20_000
 _MAX_ITEMS: Final = 10_000
 _MAX_LISTED: Final = 20
-_MAX_OPTIONAL_DEPTH: Final = 5  # below it only what is required
+_MAX_OPTIONAL_DEPTH: Final = 5  # below this depth only required properties
 _UNSUPPORTED: Final = ("not", "if", "contains", "dependentRequired", "dependentSchemas", "propertyNames")
 _FORMATS: Final = {
     "date": "2026-01-01",
@@ -31,7 +31,7 @@ _FORMATS: Final = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-# Tried in message against a `pattern`; a pattern none of them fits is not satisfiable here.
+# Tried against a `pattern`; one that none of them fits is not satisfiable here.
 _SAMPLES: Final = (
     "",
     "a",
@@ -67,15 +67,15 @@ class _Builder:
         self._expanding: list[str] = []
         self._steps = 0
         self._depth = 0
-        self._found = 0  # values that the text had
-        self._missing = 0  # values that it did not have
+        self._found = 0  # values found in the text
+        self._missing = 0  # values not found
 
     def _count(self, *, found: bool) -> None:
         self._found += found
         self._missing += not found
 
     def build(self, schema: Any, name: str = "") -> Any:
-        """A value for the property `name`; "" is the whole."""
+        """A value for the property `name`; "" is the root."""
         return self._build(_as_object(schema), name)
 
     def _build(self, schema: dict[str, Any], name: str) -> Any:
@@ -105,7 +105,7 @@ class _Builder:
         return values[0] if named is None else named
 
     def _referred(self, schema: dict[str, Any], name: str) -> Any:
-        """The target of a reference, which fails inside itself: so a linked list ends at its first node."""
+        """The target of a reference. It fails inside itself, so that a linked list ends at its first node."""
         reference: str = schema["$ref"]
         if reference in self._expanding:
             raise Unsatisfiable(f"the reference {reference!r} leads to itself")
@@ -169,7 +169,7 @@ class _Builder:
                 raise Unsatisfiable(f"the type {other!r} is not known")
 
     def _any(self, name: str) -> Any:
-        """A value for a property without a type: its number when one stands beside its name, else its text."""
+        """A value for a property without a type: the number next to its name, else its text."""
         if not name:
             return self._values.fallback
         return self._build({"type": "number" if self._values.knows_number(name) else "string"}, name)
@@ -211,7 +211,7 @@ class _Builder:
         return items
 
     def _listed(self, schema: dict[str, Any], name: str, low: int, high: float) -> list[Any]:
-        """The items that the text lists for an array; else one, and more objects as long as the text fills them."""
+        """The items that the text lists for an array; else one, and more objects while the text fills them."""
         listed = [text for text in self._values.items(name) if _is_plain_text(schema)][: int(high)]
         if listed:
             for text in listed:

@@ -1,4 +1,4 @@
-"""JSON schema keywords taken by themselves: types that are not declared, schemas put together, bounds of numbers."""
+"""JSON schema keywords: inferred types, merged schemas, bounds of numbers."""
 
 import math
 from typing import Any, Final, cast
@@ -13,7 +13,7 @@ _ANNOTATIONS: Final = ("title", "description", "default", "examples", "discrimin
 
 
 class Unsatisfiable(ValueError):
-    """No value was found for the schema; the text says which part of it is to blame."""
+    """No value was found for the schema; the text names the part at fault."""
 
 
 def type_of(schema: dict[str, Any]) -> str:
@@ -31,7 +31,7 @@ def type_of(schema: dict[str, Any]) -> str:
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """A schema that fits both. Raises `Unsatisfiable` when a keyword stands in both with different values."""
+    """A schema for values that fit both. Raises `Unsatisfiable` when a keyword stands in both with different values."""
     both = {**first, **second}
     for key in sorted(first.keys() & second.keys() - {"properties", "required", *_ANNOTATIONS}):
         if first[key] != second[key]:
@@ -51,7 +51,7 @@ def _merged_properties(first: dict[str, Any], second: dict[str, Any]) -> dict[st
 def bounds(schema: dict[str, Any], *, whole: bool) -> tuple[float, float]:
     """The closed interval a number may lie in, empty (inf, -inf) when there is none.
 
-    An open end moves inwards: to the next integer, by one when the other end is far, else a quarter of the way.
+    An exclusive bound moves inwards: to the next integer, by one if the other end is far, else by a quarter of the range.
     """
     above: float = schema.get("exclusiveMinimum", -math.inf)
     below: float = schema.get("exclusiveMaximum", math.inf)
@@ -69,14 +69,14 @@ def bounds(schema: dict[str, Any], *, whole: bool) -> tuple[float, float]:
 
 
 def _first_integer(low: float, *, is_open: bool) -> float:
-    """The least integer not below a bound, or above it when the bound is open."""
+    """The smallest integer not below a bound, or above an exclusive bound."""
     if math.isinf(low):
         return low
     return math.floor(low) + 1 if is_open else math.ceil(low)
 
 
 def _inside(bound: float, other: float) -> float:
-    """A plain number strictly between an open bound and the other end."""
+    """A round number strictly between an exclusive bound and the other end."""
     if math.isinf(other):
         return bound + math.copysign(1.0, other)
     return bound + (other - bound) / 4

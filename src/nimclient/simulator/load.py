@@ -1,6 +1,6 @@
-"""The load model: how many requests run at once, how many a minute may come, and when each token is due.
+"""The load model: concurrent requests, requests per minute, and when each token is due.
 
-Nothing here knows HTTP or what is generated. Times are seconds.
+Knows no HTTP and no content. Times are seconds.
 """
 
 import asyncio
@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 
 class MinuteBucket:
-    """A token bucket of one minute's size that refills evenly: `per_minute` requests at once, then one each 60/rpm s.
+    """A token bucket of one minute's size that refills evenly: `per_minute` requests at once, then one every 60/rpm s.
 
-    `clock` gives seconds and never goes back.
+    `clock` returns monotonic seconds.
     """
 
     def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
@@ -21,7 +21,7 @@ class MinuteBucket:
         self._at = clock()
 
     def take(self) -> bool:
-        """Take one request's token; False when there is none."""
+        """Take a token; False if there is none."""
         now = self._clock()
         self._level = min(self._size, self._level + (now - self._at) * self._size / 60.0)
         self._at = now
@@ -32,7 +32,7 @@ class MinuteBucket:
 
 
 class GenerationSlots:
-    """At most `count` requests generate at once (None: any number); the others wait, first come first served."""
+    """At most `count` requests generate concurrently (None: no limit); the others wait in FIFO order."""
 
     def __init__(self, count: int | None) -> None:
         self._gate = None if count is None else asyncio.Semaphore(count)
@@ -58,9 +58,9 @@ class GenerationSlots:
 
 
 class TokenSchedule:
-    """When the tokens of one request are due, counted from the moment it got its slot.
+    """When the tokens of one request are due, counted from when it got its slot.
 
-    The schedule is absolute: a server that fell behind catches up, and delays do not add up.
+    The schedule is absolute: delays do not accumulate.
     """
 
     def __init__(self, ttft: float, itl: float) -> None:
@@ -70,11 +70,11 @@ class TokenSchedule:
         self._itl = itl
 
     def is_due(self, step: int) -> bool:
-        """Whether the token of that number (from 0) may go out now."""
+        """Whether token number `step` (from 0) may be sent now."""
         return self._delay(step) <= 0.0
 
     async def until(self, step: int) -> None:
-        """Wait until the token of that number (from 0) is due."""
+        """Wait until token number `step` (from 0) is due."""
         if (delay := self._delay(step)) > 0.0:
             await asyncio.sleep(delay)
 

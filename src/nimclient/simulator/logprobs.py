@@ -1,4 +1,4 @@
-"""Log probabilities that look plausible and mean nothing: a hash of the token and its position, between -2 and 0."""
+"""Plausible log probabilities without meaning: a hash of the token and its position, between -2 and 0."""
 
 import zlib
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def completion_logprobs(tokens: Sequence[str], start: int, offset: int, top: int
     """The `logprobs` of a completion, column by column.
 
     `start` is the position of the first token and `offset` its position in the text, in characters. With `echoed` the
-    first token is the prompt's first, which nothing precedes: its values are null.
+    first token is the prompt's first, which has no predecessor: its values are null.
     """
     offsets: list[int] = []
     for token in tokens:

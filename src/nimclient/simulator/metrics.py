@@ -1,4 +1,4 @@
-"""What a server tells Prometheus about its requests, under vLLM's names (a NIM 2.x passes them on) or Dynamo's."""
+"""The Prometheus metrics of a server, under vLLM's names (a NIM 2.x passes them on) or Dynamo's."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -65,7 +65,7 @@ class Metrics:
         self._histograms: defaultdict[tuple[str, str], _Histogram] = defaultdict(_Histogram)
 
     def observe(self, model: str, usage: TokenCounts, first: float, whole: float) -> None:
-        """Count one request that was answered; `first` and `whole` are the seconds to its first and its last token."""
+        """Count one answered request; `first` and `whole` are the seconds to its first and its last token."""
         for name, count in (
             ("prompt", usage.prompt_tokens),
             ("generated", usage.completion_tokens),
@@ -83,7 +83,7 @@ class Metrics:
             self._histograms["itl", model].observe((whole - first) / gaps, gaps)
 
     def text(self, model: str, running: int, waiting: int) -> str:
-        """The text that Prometheus reads. `model` is the one that requests in flight are shown for."""
+        """The metrics as Prometheus text. `model` is the label of requests in flight."""
         return "\n".join([*self._lines(model, running, waiting), ""])
 
     def _lines(self, model: str, running: int, waiting: int) -> Iterator[str]:

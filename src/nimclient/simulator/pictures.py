@@ -1,4 +1,4 @@
-"""What an image NIM answers: real PNG files of the wanted size, in one colour that is computed from prompt and seed."""
+"""The images of an image NIM: PNG files of the requested size, in one color computed from prompt and seed."""
 
 import base64
 import struct
@@ -14,7 +14,7 @@ _MODES: Final = ("base", "canny", "depth")
 
 
 def artifacts(fields: Fields) -> PlainResponse:
-    """Images as base64, each with the seed that makes it again."""
+    """Images as base64, each with the seed that reproduces it."""
     prompt = fields.need_text("prompt")
     if not prompt.strip():
         raise bad_field("prompt", "must not be empty.")
@@ -34,7 +34,7 @@ def _artifact(prompt: str, seed: int, width: int, height: int) -> dict[str, Any]
 
 
 def png(colour: bytes, width: int, height: int) -> bytes:
-    """A PNG file in one colour (three bytes: red, green, blue)."""
+    """A PNG file in one color (three bytes: red, green, blue)."""
     rows = zlib.compress((b"\0" + colour * width) * height, 1)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")

@@ -1,4 +1,4 @@
-"""The prefix cache: how many tokens of a prompt were in an earlier one, counted in whole blocks as vLLM counts them."""
+"""The prefix cache: how many tokens of a prompt were in an earlier one, in whole blocks as in vLLM."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ _MAX_BLOCKS: Final = 100_000
 
 
 class PrefixCache:
-    """The blocks of tokens that were seen, the oldest forgotten first. `salt` keeps callers apart (`cache_salt`)."""
+    """The blocks of tokens seen so far; the oldest are evicted first. `salt` separates callers (`cache_salt`)."""
 
     def __init__(self) -> None:
         self._blocks: OrderedDict[int, None] = OrderedDict()
 
     def take(self, tokens: Sequence[str], salt: str = "") -> int:
-        """How many tokens at the start of a prompt are known; afterwards the whole prompt is.
+        """The number of cached tokens at the start of a prompt; adds the whole prompt to the cache.
 
-        The last token is always computed, so a prompt that is known as a whole has its last block counted as new.
+        The last token is always computed, so the last block of a fully cached prompt counts as new.
         """
         known, chain, unbroken = 0, hash(salt), True
         for start in range(0, len(tokens) - BLOCK + 1, BLOCK):

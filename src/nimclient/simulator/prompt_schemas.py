@@ -1,4 +1,4 @@
-"""What a prompt asks for in words: a JSON schema written into a message, an example object, or a list of keys."""
+"""JSON requested in the prompt: a JSON schema written into a message, an example object, or a list of keys."""
 
 import json
 import re
@@ -39,25 +39,25 @@ _SPEAKS_OF_JSON: Final = re.compile(r"(?im)json|schema|```|\bmarkdown\b|^\s*(?:k
 
 
 class _Written(NamedTuple):
-    """A JSON object as it is written in a text, and decoded."""
+    """A JSON object in a text, as written and decoded."""
 
     text: str
     content: dict[str, Any]
 
 
 def asks_for_json(texts: Sequence[str]) -> bool:
-    """Whether the messages tell the model to write JSON."""
+    """Whether the messages ask for JSON."""
     return any(_WRITES_JSON.search(text) for text in texts)
 
 
 def schema_written(texts: Sequence[str]) -> dict[str, Any] | None:
-    """The JSON schema that the messages hold, the last one when there are several."""
+    """The JSON schema in the messages, the last one if there are several."""
     found = [value.content for text in texts for value in _objects(text) if _is_schema(value.content)]
     return found[-1] if found else None
 
 
 def schema_described(texts: Sequence[str]) -> dict[str, Any] | None:
-    """A schema made of an example object, else of the keys that the messages list; the last message that has one."""
+    """A schema from an example object, else from the keys that the messages list; from the last message that has one."""
     for text in reversed(texts):
         examples = [value.content for value in _objects(text) if value.content]
         if examples:
@@ -68,7 +68,7 @@ def schema_described(texts: Sequence[str]) -> dict[str, Any] | None:
 
 
 def without_schemas(text: str) -> str:
-    """A text without the JSON schemas in it and without the sentences that speak of JSON."""
+    """A text without the JSON schemas in it and without the sentences about JSON."""
     for written in list(_objects(text)):
         if _is_schema(written.content):
             text = text.replace(written.text, " ")
@@ -121,8 +121,8 @@ def _schema_of(example: Any) -> dict[str, Any]:
 
 
 def _keys(text: str) -> dict[str, Any]:
-    """The keys that a text asks for, each with the type named in parentheses behind it."""
-    lists = [found[1] for found in _QUOTED_BEFORE.finditer(text)]  # "with 'a' and 'b' keys" leaves nothing to guess
+    """The keys that a text asks for, each with the type in parentheses after it."""
+    lists = [found[1] for found in _QUOTED_BEFORE.finditer(text)]  # "with 'a' and 'b' keys" is explicit
     lists = lists or [found[1] for pattern in (_KEYS, _AS_JSON) for found in pattern.finditer(text)]
     named = [match for part in lists for match in _ONE_KEY.finditer(part) if match[1].lower() not in _NO_KEYS]
     return {match[1]: _type_of(match[2] or "") for match in named}

@@ -1,8 +1,8 @@
-"""`/v1/ranking` as a NeMo Retriever NIM answers it, `/v1/rerank` as vLLM and Dynamo do.
+"""`/v1/ranking` like a NeMo Retriever NIM, `/v1/rerank` like vLLM and Dynamo.
 
 A passage's logit, between about -10 and 10, comes from the cosine of its features with the query's and from the
-share of the query's words it holds. Each passage is judged by itself, so that logits of separate requests compare,
-as those of a cross-encoder do.
+share of the query's words it holds. Each passage is scored independently, so that logits of separate requests are comparable,
+as those of a cross-encoder.
 """
 
 import math
@@ -33,7 +33,7 @@ class RankingRequest:
 
 
 def read_ranking(fields: Fields, model: ServedModel) -> RankingRequest:
-    """Check and collect a request; Rejection (400) names what is wrong."""
+    """Validate a request; Rejection (400) names what is wrong."""
     query = fields.object("query")
     if query is None:
         raise fields.missing("query")
@@ -63,7 +63,7 @@ def _passage(passage: Fields, model: ServedModel) -> str:
 
 
 def read_rerank(fields: Fields, model: ServedModel) -> RankingRequest:
-    """The same for a query and documents as vLLM takes them: texts, or objects with a list of content parts."""
+    """The same for a query and documents as vLLM accepts them: texts, or objects with a list of content parts."""
     query = fields.need_text("query")
     if not query.strip():
         raise bad_field("query", "must not be empty.")
@@ -123,13 +123,13 @@ def rerank(request: RankingRequest, model: ServedModel, features: Features, requ
 
 
 def sglang_rerank(request: RankingRequest, model: ServedModel, features: Features) -> list[dict[str, Any]]:
-    """Dynamo's answer, which is SGLang's: a list without anything around it, and raw scores."""
+    """Dynamo's answer, which is SGLang's: a plain list with raw scores."""
     order, logits, _ = _ranked(request, model, features)
     return [{"score": logits[at], "index": at, "document": request.passages[at]} for at in order[: request.top_n]]
 
 
 def _ranked(request: RankingRequest, model: ServedModel, features: Features) -> tuple[list[int], list[float], int]:
-    """The positions of the passages, the best first; their logits in the order of the request; the tokens of it all."""
+    """The positions of the passages, the best first; their logits in the order of the request; the total number of tokens."""
     query, query_tokens = fitted(request.query, model.token_limit, request.truncate)
     room = max(model.token_limit - query_tokens, 1)
     passages = [fitted(passage, room, request.truncate) for passage in request.passages]
@@ -141,7 +141,7 @@ def _ranked(request: RankingRequest, model: ServedModel, features: Features) -> 
 
 
 def logit(query: list[float], asked: set[str], passage: str, features: Features) -> float:
-    """How well a passage answers: -10 when nothing is shared, 10 when it is the query itself."""
+    """The score of a passage: -10 if nothing is shared, 10 if it is the query itself."""
     cosine = max(0.0, dot(query, features.unit_vector(passage)))
     covered = len(asked.intersection(content_stems(passage))) / len(asked) if asked else 0.0
     return round(20.0 * (_COSINE_SHARE * cosine + (1.0 - _COSINE_SHARE) * covered) - 10.0, 4)

@@ -1,4 +1,4 @@
-"""What the simulator remembers of a request. Values only; no server object is kept alive."""
+"""The simulator's record of a request. Values only; no server object is kept alive."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 class RequestRecord:
     """One request that arrived.
 
-    `path` is without the query; `headers` has lower-case names and the values as they came, keys included, which is
-    why the repr leaves headers and body out; `json` is the decoded body, or None. `status` is None until an answer
-    began. `disconnected` is True when the client left before its answer was complete.
+    `path` is without the query; `headers` has lower-case names and the values as received, keys included, which is
+    why the repr leaves headers and body out; `json` is the decoded body, or None. `status` is None until a response
+    began. `disconnected` is True if the client disconnected before the response was complete.
     """
 
     method: str
@@ -27,7 +27,7 @@ class RequestRecord:
 
 @dataclass(slots=True, eq=False)
 class StoredAsset:
-    """An asset that was made; `data` is None until its bytes were uploaded."""
+    """An asset; `data` is None until its bytes were uploaded."""
 
     id: str
     content_type: str

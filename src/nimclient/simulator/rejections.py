@@ -1,10 +1,10 @@
-"""How a server says no: one exception that every check raises and every dialect writes as its own JSON."""
+"""Error responses: one exception that every check raises and every dialect encodes as its own JSON."""
 
 
 class Rejection(Exception):
-    """A request the simulator will not serve.
+    """A request that the simulator rejects.
 
-    `status` is the HTTP status, `message` the words, `type` the error's name in vLLM's vocabulary and `param` the
+    `status` is the HTTP status, `message` the text, `type` the error's name in vLLM and `param` the
     field at fault, where there is one.
     """
 
@@ -17,7 +17,7 @@ class Rejection(Exception):
 
 
 class GenerationRejection(Rejection):
-    """A rejection that comes up while the answer is generated; a stream that has started carries it as an error event."""
+    """A rejection while the answer is generated; in a stream that has started it is an error event."""
 
 
 def bad_field(name: str, problem: str) -> Rejection:
@@ -26,7 +26,7 @@ def bad_field(name: str, problem: str) -> Rejection:
 
 
 def invalid_field(name: str, kind: str, problem: str) -> Rejection:
-    """A 400 in the words of vLLM's request validation, which names the field in a `loc`."""
+    """A 400 in the form of vLLM's request validation, which names the field in a `loc`."""
     message = f"[{{'type': '{kind}', 'loc': ('body', '{name}'), 'msg': '{problem}'}}]"
     return Rejection(400, message, type="Bad Request", param=name)
 

@@ -25,7 +25,7 @@ _SAME_IN_CHAT: Final = (
 
 
 def chat_body(body: dict[str, Any]) -> dict[str, Any]:
-    """The chat request that a Responses request asks for. Rejection (400, 404) for what is wrong or not offered."""
+    """The chat request that a Responses request asks for. Rejection (400, 404) for what is invalid or unsupported."""
     fields = Fields(body)
     if (previous := fields.text("previous_response_id")) is not None:
         message = f"Response with id '{previous}' not found."
@@ -64,7 +64,7 @@ def _messages(fields: Fields) -> list[dict[str, Any]]:
 
 
 def _from_item(item: Fields) -> list[dict[str, Any]]:
-    """The messages of one input item; reasoning items say nothing to the model."""
+    """The messages of one input item; reasoning items are ignored."""
     match item.text("type") or "message":
         case "message":
             return [{"role": item.need_text("role"), "content": _content(item)}]
@@ -81,7 +81,7 @@ def _from_item(item: Fields) -> list[dict[str, Any]]:
 
 
 def _content(item: Fields, name: str = "content") -> Any:
-    """Content parts under the names that chat has for them."""
+    """Content parts under their names in chat."""
     given = item.given(name)
     if not isinstance(given, list):
         return given
@@ -120,7 +120,7 @@ def _chat_format(form: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ResponseWriter:
-    """Writes the answer to one request; `body` is the request, of which much is repeated in the response."""
+    """Writes the answer to one request; the response repeats much of `body`, the request."""
 
     body: dict[str, Any]
     answer: ChatAnswer
@@ -188,12 +188,12 @@ class ResponseWriter:
         return self._item("fc", at, "function_call", call_id=call_id, name=name, arguments=arguments)
 
     def frames(self) -> Iterator[Frame]:
-        """The stream: the response begins, each item with its pieces, and the response as a whole. There is no [DONE]."""
+        """The stream: the response begins, each item with its pieces, and the whole response. There is no [DONE]."""
         for number, (step, data) in enumerate(self._events()):
             yield Frame(step, event({**data, "sequence_number": number}, data["type"]))
 
     def _events(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The events, each with the number of the token that it is due with."""
+        """The events, each with the number of the token with which it is due."""
         for name in ("created", "in_progress"):
             yield 0, {"type": f"response.{name}", "response": self.response("in_progress", [])}
         step = 0
@@ -213,7 +213,7 @@ class ResponseWriter:
 
 
 def _item_events(item: dict[str, Any], pieces: Any, place: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What comes between an item's first and its last event: its pieces, then the whole of them."""
+    """The events between an item's first and last: its pieces, then the whole."""
     if item["type"] == "function_call":
         for piece in pieces:
             yield {"type": "response.function_call_arguments.delta", **place, "delta": piece}

@@ -1,6 +1,6 @@
-"""The options that chat and completions share, and what they do to a text that is already decided.
+"""The options that chat and completions share, and how they are applied to a generated text.
 
-Temperatures and penalties are checked and have no effect: there is nothing random to scale. Length, stop strings,
+Temperatures and penalties are validated and have no effect: nothing is sampled. Length, stop strings,
 `n` and `seed` work as they do in vLLM.
 """
 
@@ -18,7 +18,7 @@ MAX_STOPS: Final = 4  # VLLM_MAX_STOP_STRINGS
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`max_tokens` None is "to the end"; `min_tokens` pads a shorter answer by saying it again."""
+    """`max_tokens` None is "to the end"; `min_tokens` pads a shorter answer by repeating it."""
 
     n: int = 1
     max_tokens: int | None = None
@@ -32,13 +32,13 @@ class Sampling:
 
     @property
     def room_needed(self) -> int:
-        """How many tokens the context must have left for the answer."""
+        """The number of tokens that the context must have left for the answer."""
         return max(self.max_tokens or 0, self.min_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A text after length and stop strings had their say; the tokens joined are the text."""
+    """A text after applying length and stop strings; its tokens joined are the text."""
 
     tokens: tuple[str, ...]
     finish_reason: str
@@ -46,7 +46,7 @@ class Cut:
 
 
 def read_sampling(fields: Fields, *, default_max: int | None, min_max_tokens: int = 1) -> Sampling:
-    """Check and collect the options; Rejection (400) names the one that is wrong."""
+    """Validate the options; Rejection (400) names the invalid one."""
     for name, low, high in (
         ("temperature", 0, None),
         ("frequency_penalty", -2, 2),
@@ -128,7 +128,7 @@ def _padded(text: str, min_tokens: int) -> list[str]:
 
 
 def check_context(prompt_tokens: int, room_needed: int, max_model_len: int) -> None:
-    """Reject (400) a prompt that leaves no room, in vLLM's words."""
+    """Reject (400) a prompt that leaves no room, with vLLM's message."""
     if prompt_tokens >= max_model_len:
         raise Rejection(
             400,

@@ -1,6 +1,6 @@
-"""The simulator's HTTP server: aiohttp in, `Endpoints` inside, the load model in between.
+"""The simulator's HTTP server: aiohttp, the load model, and `Endpoints`.
 
-A simulator, not a model: it speaks the protocol and keeps time, and what it says is computed from the request alone.
+A simulator, not a model: it implements the protocol and its timing, and computes answers from the request alone.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Simulator:
         faults: Behavior of the hosted platform by name: "accepted", "offline", "busy=2" for the first two requests, …
         clock: Returns monotonic seconds.
 
-    ValueError for a dialect it does not speak, an unknown fault and numbers that make no sense.
+    ValueError for an unknown dialect, an unknown fault and invalid numbers.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Simulator:
         self._address = ("", 0)
 
     async def start(self) -> None:
-        """Begin to listen on the running loop. OSError when the port is taken, RuntimeError when started already."""
+        """Start listening on the running loop. OSError if the port is taken, RuntimeError if already started."""
         if self._runner is not None:
             raise RuntimeError("the simulator is running already")
         application = web.Application(client_max_size=_MAX_BODY)
@@ -119,7 +119,7 @@ class Simulator:
             application,
             access_log=None,
             handle_signals=False,
-            handler_cancellation=True,  # a client that leaves ends its handler, also while it waits for a slot
+            handler_cancellation=True,  # a disconnect ends the handler, also while it waits for a slot
             keepalive_timeout=self._keepalive_timeout,
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
@@ -134,7 +134,7 @@ class Simulator:
         self._runner = runner
 
     async def aclose(self) -> None:
-        """Stop listening and drop all connections; streams that are open break off. It may be started again."""
+        """Stop listening and drop all connections; open streams are interrupted. It may be started again."""
         runner, self._runner = self._runner, None
         if self._gateway is not None:
             self._gateway.close()
@@ -152,7 +152,7 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """Where it listens, with /v1: "http://127.0.0.1:PORT/v1". RuntimeError before it is started."""
+        """Its address, with /v1: "http://127.0.0.1:PORT/v1". RuntimeError before it is started."""
         if self._runner is None:
             raise RuntimeError("the simulator is not running")
         host, port = self._address
@@ -160,12 +160,12 @@ class Simulator:
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
-        """What arrived, oldest first: records with .method .path .headers .json .status .disconnected."""
+        """The requests received, oldest first: records with .method .path .headers .json .status .disconnected."""
         return tuple(self._requests)
 
     @property
     def assets(self) -> Mapping[str, StoredAsset]:
-        """The assets that are there now, by id (dialect "hosted"): .id .content_type .description .data."""
+        """The current assets, by id (dialect "hosted"): .id .content_type .description .data."""
         return {} if self._gateway is None else dict(self._gateway.assets)
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
@@ -179,7 +179,7 @@ class Simulator:
         try:
             return await self._dispatch(request, record, request_id)
         except (asyncio.CancelledError, ConnectionError):
-            record.disconnected = request.transport is None and self._runner is not None  # else we closed it
+            record.disconnected = request.transport is None and self._runner is not None  # else the simulator closed it
             raise
 
     def _request_id(self, number: int) -> str:
@@ -225,7 +225,7 @@ class Simulator:
     async def _platform(
         self, gateway: Gateway, request: web.Request, record: RequestRecord, request_id: str
     ) -> web.Response:
-        """The answer of one of the platform's own paths."""
+        """The response of one of the platform's own paths."""
         data = await request.read()
         raw = await gateway.answer(record.method, record.path, request.query, record.headers, data, self._root)
         return self._send(record, request_id, raw)
@@ -235,7 +235,7 @@ class Simulator:
         return self.base_url.removesuffix("/v1")
 
     def _respond(self, route: str, body: dict[str, Any], request_id: str) -> Response:
-        """The answer, which may be a stream of nothing but an error."""
+        """The response, which may be a stream with only an error."""
         try:
             return self._endpoints.respond(route, body, request_id)
         except GenerationRejection as rejection:
@@ -266,7 +266,7 @@ class Simulator:
         response.charset = "utf-8"
         record.status = 200
         arrived, first = time.perf_counter(), None
-        await response.prepare(request)  # vLLM sends the head before the request has its turn
+        await response.prepare(request)  # vLLM sends the head before the request is scheduled
         async with self._slots.one():
             pace = TokenSchedule(self._ttft, self._itl)
             due = bytearray()
@@ -284,7 +284,7 @@ class Simulator:
         return response
 
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
-        """The answer of a GET route."""
+        """The response of a GET route."""
         if not is_document(record.path, self._dialect):
             return self._send_body(record, request_id, 404, self._dialect.no_such_route(record.method, record.path))
         if record.method != "GET":
@@ -305,7 +305,7 @@ class Simulator:
     def _send_body(
         self, record: RequestRecord, request_id: str, status: int, body: Any, extra: Mapping[str, str] = NO_HEADERS
     ) -> web.Response:
-        """An answer: JSON, a str as plain text, None as an empty body."""
+        """Send a response: JSON, a str as plain text, None as an empty body."""
         if body is None:
             return self._send(record, request_id, PlatformResponse(status, b"", "", dict(extra)))
         if isinstance(body, str):
@@ -323,7 +323,7 @@ class Simulator:
         )
 
     def _headers(self, status: int, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
-        """What each answer is marked with; the platform marks it with its own id. An empty value leaves a header out."""
+        """The headers of each response; the platform uses its own id. An empty value omits a header."""
         headers = {"X-Request-Id": request_id}
         if self._gateway is not None:
             headers |= {"NVCF-REQID": request_id, "NVCF-STATUS": "fulfilled" if status < 400 else "errored"}
@@ -331,12 +331,12 @@ class Simulator:
 
 
 def _model_of(body: dict[str, Any]) -> str:
-    """The model of a request; routes of a single model have none in their body."""
+    """The model of a request; the bodies of routes with one model do not name it."""
     return str(body.get("model", "simulator"))
 
 
 async def _read_json(request: web.Request, record: RequestRecord, max_bytes: int | None = None) -> dict[str, Any]:
-    """The body of a request, which is also put on its record; Rejection when it is no JSON object, or above `max_bytes`."""
+    """The body of a request, which is added to its record; Rejection if it is not a JSON object, or above `max_bytes`."""
     if max_bytes is not None and (request.content_length or 0) > max_bytes:
         raise Rejection(400, f"Please make sure your payload is below {max_bytes} bytes", type="invalid_request_error")
     try:

@@ -1,6 +1,6 @@
-"""Answers under a constraint: `response_format` and `structured_outputs`, as NIM 2.x and vLLM take them.
+"""Constrained answers: `response_format` and `structured_outputs`, as in NIM 2.x and vLLM.
 
-The older spellings (`guided_json` and its kin, `nvext`) are ignored without a word, as those servers do.
+The older forms (`guided_json` and similar, `nvext`) are silently ignored, as by those servers.
 """
 
 import json
@@ -24,14 +24,14 @@ _CONSTRAINTS: Final = ("json", "regex", "choice", "grammar", "json_object", "str
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What the answer must be: `kind` is "json", "json_object", "choice" or "regex", `value` the schema or the like."""
+    """The constraint of an answer: `kind` is "json", "json_object", "choice" or "regex", `value` the schema or the like."""
 
     kind: str
     value: Any = None
 
 
 def read_constraint(fields: Fields) -> Constraint | None:
-    """The constraint of a request, or None for free text. Rejection (400) for a wrong or an unsupported one."""
+    """The constraint of a request, or None for free text. Rejection (400) for an invalid or unsupported one."""
     outputs = fields.object("structured_outputs")
     if outputs is not None:
         return _structured_outputs(Fields(outputs, "structured_outputs"))
@@ -95,9 +95,9 @@ def _unsupported(name: str, kind: str) -> Rejection:
 
 
 def in_words(constraint: Constraint | None, texts: Sequence[str]) -> Constraint | None:
-    """The constraint with what the messages ask for in words: a schema, an example or keys for a free JSON object.
+    """The constraint, with a schema, an example or keys from the messages for an unconstrained JSON object.
 
-    Without any constraint a schema in a message counts when the message also tells the model to answer in JSON.
+    Without a constraint, a schema in a message counts if the message also asks for JSON.
     """
     if constraint is None:
         schema = schema_written(texts) if asks_for_json(texts) else None
@@ -109,9 +109,9 @@ def in_words(constraint: Constraint | None, texts: Sequence[str]) -> Constraint 
 
 
 def constrained_text(constraint: Constraint, question: str, free_answer: Callable[[], str]) -> str:
-    """The shortest honest text under the constraint; Rejection (400) when none can be built.
+    """The shortest text that satisfies the constraint; Rejection (400) if none can be built.
 
-    Strings that no name of the question fits are filled with what the free answer would have been.
+    Strings without a value in the question get the unconstrained answer.
     """
     match constraint.kind:
         case "json_object":
@@ -133,6 +133,6 @@ def _built(schema: Any, values: Values) -> Any:
 
 
 def _chosen(choices: tuple[str, ...], text: str) -> str:
-    """The choice that is named in the text, else the first."""
+    """The choice named in the text, else the first."""
     named = (choice for choice in choices if re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text, re.IGNORECASE))
     return next(named, choices[0])

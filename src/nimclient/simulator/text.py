@@ -1,7 +1,7 @@
-"""Text as the simulator sees it: token pieces, words, sentences.
+"""Splits text into token pieces, words and sentences.
 
-Pure and deterministic. The tokenizer is a regular expression, not anybody's vocabulary: its counts resemble those of
-a byte-pair tokenizer for English prose, and its pieces put together give the text back exactly.
+Pure and deterministic. The tokenizer is a regular expression without a vocabulary: its counts resemble those of
+a byte-pair tokenizer for English prose, and its pieces joined are exactly the text.
 """
 
 import re
@@ -35,7 +35,7 @@ def count_tokens(text: str) -> int:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in lower case; snake_case falls apart into its words."""
+    """The words of a text in lower case; snake_case is split into its words."""
     return _WORD.findall(text.lower())
 
 
@@ -51,7 +51,7 @@ def stem(word: str) -> str:
 
 
 def content_stems(text: str) -> list[str]:
-    """The stems of the words that carry meaning, in order; stop words are left out."""
+    """The stems of content words, in order, without stop words."""
     return [stem(word) for word in words(text) if word not in STOP_WORDS]
 
 

@@ -1,4 +1,4 @@
-"""The simulator in a thread of its own, for code that has no event loop."""
+"""The simulator in its own thread, for code without an event loop."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from .server import Simulator
 class SimulatorThread:
     """Runs a simulator on its own loop in a daemon thread: `with SimulatorThread(Simulator(...)) as base_url`.
 
-    `simulator` is the one given, or one with all defaults; its `requests` may be read from any thread.
+    `simulator` is the given one, or one with all defaults; its `requests` may be read from any thread.
     """
 
     def __init__(self, simulator: Simulator | None = None) -> None:
@@ -21,7 +21,7 @@ class SimulatorThread:
         self._stop: asyncio.Event | None = None
 
     def start(self) -> str:
-        """Start it and return its base URL. OSError when the port is taken, RuntimeError when started already."""
+        """Start it and return its base URL. OSError if the port is taken, RuntimeError if already started."""
         if self._thread is not None:
             raise RuntimeError("the simulator's thread is running already")
         ready: Future[str] = Future()
@@ -36,7 +36,7 @@ class SimulatorThread:
         return url
 
     def close(self) -> None:
-        """Stop it and wait until its thread has ended. Closing twice does nothing."""
+        """Stop it and wait until its thread has ended. Idempotent."""
         thread, self._thread = self._thread, None
         if thread is not None and self._loop is not None and self._stop is not None:
             self._loop.call_soon_threadsafe(self._stop.set)

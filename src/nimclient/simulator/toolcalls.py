@@ -1,8 +1,8 @@
 """Tool calls: which tools are called, and with what arguments.
 
-With `tool_choice` "required" or a name a tool is always called, one that was not called yet where there is one. With
-"auto", by a rule of the simulator's own, one is called when no tool was called yet and its name or its description shares
-a word with the question, or the question surely has a value for one of its arguments. Several are called at once for a
+With `tool_choice` "required" or a name a tool is always called, preferably one that was not called yet. With
+"auto", by a rule of the simulator, one is called if no tool was called yet and its name or its description shares
+a word with the question, or the question has a certain value for one of its arguments. Several are called at once for a
 series of names and for several tools named in the question.
 """
 
@@ -53,7 +53,7 @@ class WrittenCall:
 
 
 def read_tools(fields: Fields) -> ToolOffer:
-    """The tools and the choice among them; Rejection (400) by vLLM's rules."""
+    """The tools and the tool choice; Rejection (400) by vLLM's rules."""
     specs = fields.objects("tools")
     if specs == []:
         raise bad_field("tools", "must not be an empty list; leave it out instead.")
@@ -88,7 +88,7 @@ def _named(tools: tuple[OfferedTool, ...], choice: dict[str, Any]) -> OfferedToo
 
 
 def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -> tuple[WrittenCall, ...]:
-    """The calls an answer makes, none for an answer in words. `called` are the tools called since the question."""
+    """The tool calls of an answer; none for an answer in text. `called` are the tools called since the question."""
     if offer.choice == "none" or (offer.choice == "auto" and called):
         return ()
     asked = set(content_stems(question))
@@ -104,13 +104,13 @@ def call_tools(offer: ToolOffer, question: str, *, called: Sequence[str] = ()) -
 
 
 def _fit(tool: OfferedTool, asked: set[str], values: Values) -> int:
-    """How well a tool fits: the words it shares with the question, and one for an argument that the text surely has."""
+    """The score of a tool: the words it shares with the question, plus one for an argument with a certain value."""
     shared = asked.intersection(content_stems(f"{tool.name} {tool.description}"))
     return len(shared) + any(map(values.knows, _properties(tool)))
 
 
 def _also_named(tools: Sequence[OfferedTool], best: OfferedTool, asked: set[str]) -> list[OfferedTool]:
-    """The other tools whose names share a word with the question that no tool before them shares."""
+    """The other tools whose names share a word with the question that no earlier tool shares."""
     named = set(content_stems(best.name))
     others: list[OfferedTool] = []
     for tool in tools:
@@ -122,13 +122,13 @@ def _also_named(tools: Sequence[OfferedTool], best: OfferedTool, asked: set[str]
 
 
 def _calls_of(tool: OfferedTool, question: str, *, parallel: bool) -> list[WrittenCall]:
-    """One call; one for each name of a series ("Paris and Rome") when the tool takes a single text."""
+    """One call, or one for each name of a series ("Paris and Rome") if the tool takes a single text."""
     questions = one_by_one(question) if parallel and _takes_one_text(tool) else [question]
     return [WrittenCall(tool.name, _arguments(tool, question)) for question in questions]
 
 
 def _properties(tool: OfferedTool) -> dict[str, Any]:
-    """The properties of a tool's parameters, none where they are not as they must be."""
+    """The properties of a tool's parameters, none if they are invalid."""
     found = (tool.parameters or {}).get("properties")
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 

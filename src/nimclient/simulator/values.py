@@ -1,7 +1,7 @@
-"""Values written in a text, each found for the field it is to fill: the day in `day`, the sender in `name`.
+"""Finds values in a text for the fields to fill: a day for `day`, a person for `name`.
 
-A field's value is looked for behind its label ("name: Ada"), then by what its name means (a day, a time, a person, a
-place), then by order. No value is used twice. Regular expressions, not understanding: German dates are not read.
+A field's value is searched after its label ("name: Ada"), then by the meaning of its name (a day, a time, a person, a
+place), then by order. No value is used twice. Only regular expressions: German dates are not recognized.
 """
 
 import re
@@ -43,7 +43,7 @@ _NUMBER_WORDS: Final = (
     "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
 )
 # fmt: on
-# What a field's name means: the words that name the field, and the pattern of its values.
+# The meaning of field names: the words in the name, and the pattern of its values.
 _PATTERNS: Final = tuple(
     (_set(words), re.compile(rf"(?<![\w-])(?:{pattern})(?![\w-])", re.IGNORECASE))
     for words, pattern in (
@@ -63,7 +63,7 @@ _BEFORE_PERSON: Final = re.compile(
 _BEFORE_PLACE: Final = re.compile(r"\b(?:in|at|to|from|near|of|for|visit|via)\s+$", re.IGNORECASE)
 _ORIGIN: Final = _set("from origin source departure start")
 _TARGET: Final = _set("to destination target arrival end")
-# Words beside a number that speak for a field.
+# Words next to a number that indicate a field.
 _NEIGHBOURS: Final = (
     (_set("age"), _set("year old aged")),
     (
@@ -88,7 +88,7 @@ class _Match(NamedTuple):
 
 
 class Values:
-    """The values in the first 10,000 characters of a text. `fallback` is for strings that nothing else fits."""
+    """The values in the first 10,000 characters of a text. `fallback` is for strings without a value."""
 
     def __init__(self, text: str = "", fallback: str | None = None) -> None:
         self.text = text = text[:_MAX_READ]
@@ -98,27 +98,27 @@ class Values:
         self._used: set[int] = set()
 
     def knows(self, field: str) -> bool:
-        """Whether the text has a value that is surely this field's: behind its label, or of its meaning."""
+        """Whether the text has a certain value for this field: after its label, or by its meaning."""
         return bool(self._labelled(field) or self._by_pattern(field) or self.knows_number(field))
 
     def knows_number(self, field: str) -> bool:
-        """Whether a number stands beside words that speak of the field."""
+        """Whether a number is next to words that indicate the field."""
         return any(self._nearness(at, field) for at in self._numbers)
 
     def texts(self, field: str) -> list[str]:
-        """The texts that may fill a field, the likeliest first; without those that were used."""
+        """The unused texts that may fill a field, the likeliest first."""
         found = [*self._labelled(field), *self._by_pattern(field), *sorted(self._unused(), key=self._rank(field))]
         return list(dict.fromkeys([item.text for item in found if item.start not in self._used] + [self.fallback]))
 
     def use(self, text: str) -> bool:
-        """Mark a value as used; whether it is one of the text, and one that was not used yet."""
+        """Mark a value as used; returns whether it is in the text and was unused."""
         places = {item.start for item in self._names if item.text == text}
         fresh = bool(places - self._used) or (text != self.fallback and text in self.text and not places)
         self._used |= places
         return fresh
 
     def numbers(self, field: str) -> list[float]:
-        """The numbers not used yet, those whose neighbours speak of the field first."""
+        """The unused numbers, those next to words that indicate the field first."""
         unused = [at for at in self._numbers if at not in self._used]
         return [self._numbers[at] for at in sorted(unused, key=lambda at: (-self._nearness(at, field), at))]
 
@@ -129,7 +129,7 @@ class Values:
             self._used.add(place)
 
     def is_true(self, field: str) -> bool:
-        """Whether the text speaks of a field without a word like "no" or "not" in the same clause."""
+        """Whether the text mentions a field without a word like "no" or "not" in the same clause."""
         wanted = name_words(field) - {"is", "ha", "has", "need", "want", "include"}
         for clause in re.split(r"[.,;!?\n]|\bbut\b", self.text):
             if wanted and wanted <= set(map(stem, re.findall(r"\w+", clause.lower()))):
@@ -137,24 +137,24 @@ class Values:
         return False
 
     def items(self, field: str) -> list[str]:
-        """The texts of a list: what stands behind its label, else a series of names ("Paris, Rome and Oslo")."""
+        """The texts of a list: those after its label, else a series of names ("Paris, Rome and Oslo")."""
         pattern = rf"\b{_label(field)}\s*(?::|=|\bare\b)\s*([^.\n;]+)"
         if field and (found := re.search(pattern, self.text, re.IGNORECASE)):
             return [item for item in _LIST_BREAK.split(found[1].strip()) if item]
         return series_in(self.text)
 
     def named(self, texts: list[str]) -> str | None:
-        """The first of some texts that stands in the text."""
+        """The first of some texts that occurs in the text."""
         spelled = (text for text in texts if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", self.text, re.IGNORECASE))
         return next((text for text in spelled if text), None)
 
     def date(self) -> str | None:
-        """The first full date of the text, as ISO writes it."""
+        """The first full date in the text, in ISO 8601."""
         found = re.search(_DATE, self.text, re.IGNORECASE)
         return iso_date(found.group()) if found else None
 
     def matching(self, pattern: str) -> list[str]:
-        """The words of the text that a pattern finds."""
+        """The matches of a pattern."""
         return [word for raw in self.text.split() if (word := raw.strip(".,;:!?\"'()")) and re.search(pattern, word)]
 
     def _labelled(self, field: str) -> list[_Match]:
@@ -180,7 +180,7 @@ class Values:
         return _Rank(self.text, name_words(field))
 
     def _nearness(self, at: int, field: str) -> int:
-        """How many words beside a number speak of a field."""
+        """The number of words next to a number that indicate a field."""
         before, after = self.text[max(0, at - _WINDOW) : at].lower(), self.text[at : at + _WINDOW].lower()
         beside = {
             *map(stem, re.findall(r"[a-z]+|[$€£°]", before)[-3:]),
@@ -191,7 +191,7 @@ class Values:
 
 
 class _Rank:
-    """The order in which names are tried for a field; names that stand where the field's kind stands come first."""
+    """The sort key of names for a field; names at typical positions for the field come first."""
 
     def __init__(self, text: str, words: frozenset[str]) -> None:
         self._text = text
@@ -211,18 +211,18 @@ class _Rank:
 
 @lru_cache(maxsize=1024)
 def name_words(field: str) -> frozenset[str]:
-    """The words of a property's name: snake_case and camelCase fall apart, plurals become singular."""
+    """The words of a property's name: split at snake_case and camelCase, in the singular."""
     return frozenset(map(stem, re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", field).lower())))
 
 
 def _label(field: str) -> str:
-    """A pattern for a field's name as people write it."""
+    """A pattern for a field's name in prose."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", field).replace("_", " ").split()
     return r"[\s_-]*".join(map(re.escape, words))
 
 
 def numbers_in(text: str) -> dict[int, float]:
-    """The numbers of a text by where they stand, digits and words up to twenty; times and dates are none."""
+    """The numbers in a text by position, in digits and words up to twenty, without times and dates."""
     taken = [match.span() for match in re.finditer(rf"{_DATE}|{_TIME}", text, re.IGNORECASE)]
     found = {match.start(): float(match.group().replace(",", "")) for match in _NUMBER.finditer(text)}
     for match in re.finditer(r"\w+", text.lower()):
@@ -232,7 +232,7 @@ def numbers_in(text: str) -> dict[int, float]:
 
 
 def names_in(text: str) -> list[_Match]:
-    """What looks like a name: quoted words, then capitalized words, those that begin a sentence last; no days, no months."""
+    """Candidates for names: quoted words, then capitalized ones, those that begin a sentence last; no days or months."""
     inside: list[_Match] = [_Match(match.start(1), match[1]) for match in _QUOTED.finditer(text)]
     first: list[_Match] = []
     for match in _NAME.finditer(text):
@@ -246,7 +246,7 @@ def names_in(text: str) -> list[_Match]:
 
 
 def _without_opening(name: _Match) -> _Match:
-    """A name without the word before it that only begins the sentence: "Compare Paris" → "Paris", "What" → ""."""
+    """A name without a capitalized word that only begins the sentence: "Compare Paris" → "Paris", "What" → ""."""
     first, _, rest = name.text.partition(" ")
     if first.lower() in STOP_WORDS or first.lower() in _IMPERATIVES:
         return _Match(name.start + len(first) + 1, rest)
@@ -254,7 +254,7 @@ def _without_opening(name: _Match) -> _Match:
 
 
 def series_in(text: str) -> list[str]:
-    """The names of the first series in a text: "Paris, Rome and Oslo"; none when there is no series."""
+    """The names of the first series in a text: "Paris, Rome and Oslo"; empty without a series."""
     found = _series(text)
     return [] if found is None else [name for name in _LIST_BREAK.split(found.text) if name]
 
@@ -274,7 +274,7 @@ def _series(text: str) -> _Match | None:
 
 
 def iso_date(written: str) -> str | None:
-    """A date with its year as YYYY-MM-DD; None for one that has no year or does not exist."""
+    """A date with its year as YYYY-MM-DD; None for a date without a year or that does not exist."""
     plain = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b|,", "", written)
     for form in ("%Y-%m-%d", "%d %B %Y", "%B %d %Y"):
         try:

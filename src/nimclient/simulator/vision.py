@@ -1,6 +1,4 @@
-"""What the vision NIMs answer: page elements and text in images. The boxes and words are computed from the image's bytes;
-nothing is seen.
-"""
+"""The answers of vision NIMs: page elements and text in images. The boxes and words are computed from the image's bytes."""
 
 import base64
 import binascii
@@ -19,14 +17,14 @@ _MERGE_LEVELS: Final = ("word", "sentence", "paragraph")
 
 
 def page_elements(fields: Fields) -> PlainResponse:
-    """Bounding boxes by kind of element, as shares of the page."""
+    """Bounding boxes by kind of element, as fractions of the page."""
     images = _images(fields)
     data = [{"index": index, "bounding_boxes": _elements(image)} for index, image in enumerate(images)]
     return PlainResponse({"data": data, "usage": _usage(images)})
 
 
 def texts(fields: Fields) -> PlainResponse:
-    """The texts of each image; `merge_levels`, one for each image, says how much of the text a box holds."""
+    """The texts of each image; `merge_levels`, one for each image, says how much text a box contains."""
     images = _images(fields)
     levels = fields.texts("merge_levels") or ["paragraph"] * len(images)
     if len(levels) != len(images):

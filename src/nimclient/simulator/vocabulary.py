@@ -1,7 +1,7 @@
-"""Numbers for token pieces, for `/tokenize`, `/detokenize` and prompts given as token ids.
+"""Token ids for token pieces, for `/tokenize`, `/detokenize` and prompts given as token ids.
 
-A piece's number is its CRC-32, the same everywhere; the way back is remembered, so only numbers that this simulator
-has handed out can be turned into text.
+A piece's id is its CRC-32; the inverse is stored, so only ids that this simulator
+has returned can be decoded.
 """
 
 import zlib
@@ -15,31 +15,31 @@ from .text import pieces
 
 
 class Vocabulary:
-    """The pieces this simulator has numbered."""
+    """The pieces whose ids this simulator has returned."""
 
     def __init__(self) -> None:
         self._pieces: dict[int, str] = {}
 
     def ids_of(self, tokens: Iterable[str]) -> list[int]:
-        """The numbers of some pieces, which are remembered."""
+        """The ids of pieces, which are stored."""
         numbered = [(zlib.crc32(token.encode()), token) for token in tokens]
         self._pieces.update(numbered)
         return [number for number, _ in numbered]
 
     def text_of(self, ids: Iterable[int]) -> str:
-        """The text of some numbers; Rejection (400) for one that was never handed out."""
+        """The text of ids; Rejection (400) for an unknown one."""
         try:
             return "".join(self._pieces[number] for number in ids)
         except KeyError as error:
             raise bad_field("tokens", f"the token id {error.args[0]} was not handed out by this simulator.") from None
 
     def words_of(self, ids: Iterable[int]) -> str:
-        """The text of some numbers, where a number of somebody else's vocabulary is a word of its own."""
+        """The text of ids, where an unknown id becomes a separate word."""
         return "".join(self._pieces.get(number, f" token{number}") for number in ids)
 
 
 def tokenize(fields: Fields, vocabulary: Vocabulary, max_model_len: int) -> dict[str, Any]:
-    """The body of `/tokenize` for a prompt or for messages, whose texts stand one after another."""
+    """The body of `/tokenize` for a prompt or for messages, whose texts are joined."""
     prompt = fields.text("prompt")
     if prompt is None:
         prompt = "\n".join(message.text for message in read_messages(fields))

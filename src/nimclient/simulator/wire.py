@@ -1,4 +1,4 @@
-"""Answers on their way out: JSON bodies and server-sent events, and when they are due. No HTTP here."""
+"""Encoded answers: JSON bodies and server-sent events, and when they are due. No HTTP."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Frame(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenCounts:
-    """The tokens of one request, of which `cached_tokens` of the prompt came from the cache, and why each choice ended."""
+    """The tokens of one request, with `cached_tokens` of the prompt from the cache, and why each choice ended."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -31,7 +31,7 @@ NOTHING_USED: Final = TokenCounts()
 
 @dataclass(frozen=True, slots=True)
 class PlainResponse:
-    """One body; `tokens` is how many tokens the longest choice took, each of which is waited for."""
+    """One body; `tokens` is the number of tokens of the longest choice, which determines when it is due."""
 
     body: dict[str, Any] | list[dict[str, Any]]
     tokens: int = 0

@@ -87,7 +87,7 @@ async def test_streaming_makes_invoke_stream(canned_chat: Any) -> None:
 
 
 def test_several_choices(canned_chat: Any) -> None:
-    """n > 1: generate shows all, with usage counted once; a stream of several is refused."""
+    """n > 1: generate shows all, with usage counted once; a stream of several is rejected."""
     answer = completion({"role": "assistant", "content": "one"})
     answer["choices"].append({"index": 1, "message": {"role": "assistant", "content": "two"}, "finish_reason": "stop"})
     chat, _ = canned_chat(answer)

@@ -99,7 +99,7 @@ def test_reasoning_text_and_calls_of_one_stream_stay_apart(canned_chat: Any, ver
 
 
 def test_calls_without_an_index_are_told_apart_by_their_ids(canned_chat: Any) -> None:
-    """C03: a server that sends no index, repeats the id and goes on with empty names gives whole calls."""
+    """C03: a server that sends no index, repeats the id and continues with empty names gives whole calls."""
     pieces = [
         ("call_1", "add", ""),
         ("call_1", "", ""),
@@ -326,7 +326,7 @@ def test_thinking_survives_bindings_and_template_settings_stay(canned_chat: Any)
 
 
 def test_models_do_not_share_cached_answers() -> None:
-    """C15: three models and one prompt in one cache: three answers; a field that is changed asks anew."""
+    """C15: three models and one prompt in one cache: three answers; a field that is changed asks again."""
     cache = InMemoryCache()
     transport = FakeTransport([reply("one"), reply("two"), reply("three"), reply("four")])
     common: Any = {"base_url": "http://nim.test", "cache": cache, "transport": transport}

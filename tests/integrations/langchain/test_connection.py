@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from langchain_core.documents import Document
 from langchain_core.runnables import ConfigurableField
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 import nimclient.integrations.langchain
 from nimclient.errors import ConfigurationError
@@ -44,6 +44,19 @@ def test_urls_are_normalized(kind: Any) -> None:
     """With or without /v1, behind a prefix, under both names; nvidia_base_url wins."""
     assert kind(base_url="http://h:1/p/", model="m").base_url == "http://h:1/p/v1"
     assert kind(nvidia_base_url="http://h", base_url="http://other", model="m").base_url == "http://h/v1"
+    assert kind(base_url="https://Gateway/NIM", model="m").base_url == "https://Gateway/NIM/v1"
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_notebooks_read_behind_client_is_there(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_client` tells the server, the key (as a SecretStr) and the model, as langchain-nvidia-ai-endpoints does."""
+    monkeypatch.setenv("NVIDIA_API_KEY", "secret-key")
+    hosted = kind()._client
+    assert (hosted.base_url, hosted.is_hosted) == ("https://integrate.api.nvidia.com/v1", True)
+    assert (type(hosted.api_key), hosted.api_key.get_secret_value()) == (SecretStr, "secret-key")
+    assert hosted.model.id == hosted.mdl_name
+    own = kind(base_url=URL, model="m", timeout=5, verify_ssl=False)._client
+    assert (own.is_hosted, own.model, own.mdl_name, own.timeout, own.verify_ssl) == (False, None, "m", 5, False)
 
 
 @pytest.mark.parametrize("kind", CLASSES)
@@ -123,14 +136,20 @@ def test_fields_are_read_at_the_call() -> None:
 
 
 def test_the_names_that_may_be_imported() -> None:
-    """Those of langchain-nvidia-ai-endpoints but for its RAG retriever."""
+    """Those of langchain-nvidia-ai-endpoints, and the errors of its retriever."""
     assert sorted(nimclient.integrations.langchain.__all__) == [
         "ChatNVIDIA",
         "ChatNVIDIADynamo",
         "Model",
         "NVIDIA",
         "NVIDIAEmbeddings",
+        "NVIDIARAGConnectionError",
+        "NVIDIARAGError",
+        "NVIDIARAGRetriever",
+        "NVIDIARAGServerError",
+        "NVIDIARAGValidationError",
         "NVIDIARerank",
+        "__version__",
         "get_inference_priority",
         "inference_priority",
         "register_model",

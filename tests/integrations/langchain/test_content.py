@@ -1,4 +1,4 @@
-"""What users say reaches the wire in the form that NIM and vLLM take, or is refused before anything is sent."""
+"""What users say reaches the wire in the form that NIM and vLLM take, or is rejected before anything is sent."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from support.langchain import reply, tool_call
+from support.langchain import event, reply, tool_call
 
 DATA = "aGVsbG8="
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}
@@ -117,7 +117,7 @@ def test_roles_and_names(canned_chat: Any) -> None:
 
 @pytest.mark.parametrize("message", [HumanMessage([]), RemoveMessage(id="1")])
 def test_messages_that_cannot_be_sent_are_value_errors(canned_chat: Any, message: Any) -> None:
-    """A message without content, or without a role, is refused."""
+    """A message without content, or without a role, is rejected."""
     with pytest.raises(ValueError, match=r"content|role"):
         sent(canned_chat, message)
 
@@ -139,7 +139,7 @@ def test_histories_of_other_providers(canned_chat: Any) -> None:
 
 
 def test_calls_that_could_not_be_read_go_back_without_arguments(canned_chat: Any) -> None:
-    """Arguments that are no JSON stay in invalid_tool_calls and raise nothing; servers refuse them, so `{}` is sent back."""
+    """Arguments that are no JSON stay in invalid_tool_calls and raise nothing; servers reject them, so `{}` is sent back."""
     broken = tool_call("add", '{"a": ')
     chat, transport = canned_chat(reply(None, tool_calls=[broken]), reply())
     answer = chat.invoke("add")
@@ -160,8 +160,6 @@ def test_calls_in_additional_kwargs_count_where_there_are_no_others(canned_chat:
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 async def test_reasoning_goes_back_under_the_servers_name(canned_chat: Any, name: str) -> None:
     """What a server sent as reasoning is sent back so, whole or streamed; reasoning from tags is not."""
-    from support.langchain import event
-
     chat, transport = canned_chat(
         reply("4", **{name: "2+2"}),
         [event({name: "2+"}), event({name: "2"}), event({"content": "4"}, "stop")],
@@ -176,11 +174,25 @@ async def test_reasoning_goes_back_under_the_servers_name(canned_chat: Any, name
     assert streamed is not None
     for answer in (whole, streamed, tagged):
         assert (answer.content, answer.additional_kwargs["reasoning_content"]) == ("4", "2+2")
+    assert whole.additional_kwargs["reasoning"] == streamed.additional_kwargs["reasoning"] == "2+2"
+    assert "reasoning" not in tagged.additional_kwargs
     chat.invoke(["2+2?", whole, streamed, tagged])
     assistants = transport.requests[-1].json["messages"][1:]
     assert assistants == [{"role": "assistant", "content": "4", name: "2+2"}] * 2 + [
         {"role": "assistant", "content": "4"}
     ]
+
+
+async def test_two_texts_of_reasoning_are_both_kept(canned_chat: Any) -> None:
+    """A server that fills `reasoning` and `reasoning_content` with different texts gets both back."""
+    both = {"reasoning": "new", "reasoning_content": "old"}
+    chat, transport = canned_chat(reply("4", **both), [event(both), event({"content": "4"}, "stop")], reply())
+    whole = chat.invoke("2+2?")
+    streamed = None
+    async for chunk in chat.astream("2+2?"):
+        streamed = chunk if streamed is None else streamed + chunk
+    chat.invoke(["2+2?", whole, streamed])
+    assert transport.requests[-1].json["messages"][1:] == [{"role": "assistant", "content": "4", **both}] * 2
 
 
 def test_nothing_of_the_callers_is_changed(canned_chat: Any) -> None:

@@ -85,7 +85,7 @@ class TestChatUnit(ChatModelUnitTests):
 class SimulatedChat(ChatModelIntegrationTests):
     """The integration suite with every flag on that a NIM can hold.
 
-    Off stay PDFs, and images and PDFs in tool messages, for which no NIM has a form: the classes refuse them. (The suite's
+    Off stay PDFs, and images and PDFs in tool messages, for which no NIM has a form: the classes reject them. (The suite's
     tests of media would also pass where a part is dropped; test_content.py proves on the wire that none is.)
     """
 

@@ -176,7 +176,7 @@ def test_context_overflow_is_langchains_own_error(canned_chat: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [{"method": "magic"}, {"schema": None}])
 def test_wrong_arguments_are_value_errors(canned_chat: Any, wrong: dict[str, Any]) -> None:
-    """An unknown method, and a method that needs a schema without one, are refused."""
+    """An unknown method, and a method that needs a schema without one, are rejected."""
     chat, _ = canned_chat()
     with pytest.raises(ValueError, match="method"):
         chat.with_structured_output(**{"schema": Joke, **wrong})

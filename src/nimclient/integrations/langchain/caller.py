@@ -1,18 +1,12 @@
-"""Warnings that point at the user's line, wherever in LangChain, pydantic or this package they come up."""
+"""Warnings that point at the user's line, wherever in LangChain, pydantic or this package they are issued."""
 
 from __future__ import annotations
 
-import sys
-import warnings
+from nimclient._base.warnings import warn_caller
 
 _NOT_THE_USER = frozenset({"nimclient", "pydantic", "langchain_core"})
 
 
 def warn(message: str, category: type[Warning] = UserWarning) -> None:
-    """Warn at the nearest line that is the user's."""
-    level = 1
-    frame = sys._getframe()
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _NOT_THE_USER:
-        frame = frame.f_back
-        level += 1
-    warnings.warn(message, category, stacklevel=level)
+    """Warn at the nearest line of the user's code."""
+    warn_caller(message, category, _NOT_THE_USER)

@@ -1,4 +1,4 @@
-"""What nimclient's model table says of a model, without asking anybody: constructors do no I/O."""
+"""nimclient's model table: no I/O, so that constructors can use it."""
 
 from __future__ import annotations
 

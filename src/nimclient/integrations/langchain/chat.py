@@ -23,7 +23,7 @@ from nimclient.errors import NimError
 from nimclient.integrations.langchain import catalog, structured
 from nimclient.integrations.langchain import models as registry
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import Connection, versions
+from nimclient.integrations.langchain.connection import SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
 from nimclient.integrations.langchain.requests import ChatArguments, chat_request
@@ -31,20 +31,20 @@ from nimclient.integrations.langchain.tools import Tool, ToolChoice, wire_tool_c
 
 _DEFAULT_MAX_TOKENS = 1024
 _MORE_TOKENS = {"nvidia/nemotron-3.5-super-vl-120b-a12b": 8192}
-"""What a model needs to come to its answer behind its reasoning."""
+"""The tokens that a reasoning model needs to reach its answer."""
 
 _FIELDS = ("temperature", "max_tokens", "top_p", "seed", "stop", "stream_options", "thinking_mode")
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
-class ChatNVIDIA(Connection, BaseChatModel):
+class ChatNVIDIA(SerializableConnection, BaseChatModel):
     """NVIDIA's chat models: the hosted catalog, NIM containers, vLLM.
 
     ``ChatNVIDIA(model="meta/llama-3.3-70b-instruct").invoke("Hello")``
 
     The fields and their aliases are those of langchain-nvidia-ai-endpoints. `api_key`, `timeout` (seconds without any
-    progress), `max_retries` and `streaming` are fields, too. A keyword that is no field goes into `model_kwargs`, with a
-    UserWarning, and from there into each request. Constructing one does no I/O.
+    progress), `max_retries` and `streaming` are fields, too. Other keywords go into `model_kwargs`, with a
+    UserWarning, and so into each request. Constructing one does no I/O.
     """
 
     client_name: ClassVar[str] = "ChatNVIDIA"
@@ -68,10 +68,10 @@ class ChatNVIDIA(Connection, BaseChatModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_kwargs(cls, values: Any) -> Any:
-        """Move what is no field into `model_kwargs`."""
+        """Move other keywords into `model_kwargs`."""
         names = {*cls.model_fields, *(field.alias for field in cls.model_fields.values() if field.alias)}
         given = dict(values)
-        rebuilt = cls.model_fields.keys() <= given.keys()  # by configurable_fields: nobody wrote the name
+        rebuilt = cls.model_fields.keys() <= given.keys()  # by configurable_fields: not written by the user
         if "max_tokens" in given and not rebuilt:
             warn(
                 "The 'max_tokens' parameter is deprecated and will be removed in a future version. "
@@ -83,7 +83,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         }
         if extra:
             warn(
-                f"{sorted(extra)} are no parameters of {cls.__name__}; they are sent with each request (model_kwargs). "
+                f"{sorted(extra)} are not parameters of {cls.__name__}; they are sent with each request (model_kwargs). "
                 f"Please confirm that this is what you intended."
             )
             given["model_kwargs"] = {**(given.get("model_kwargs") or {}), **extra}
@@ -91,7 +91,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        """What depends on the model that was resolved."""
+        """Set what depends on the resolved model."""
         if "max_tokens" not in self.model_fields_set and self.model in _MORE_TOKENS:
             self._set("max_tokens", _MORE_TOKENS[self.model])
         if self.thinking_mode is not None:
@@ -108,23 +108,8 @@ class ChatNVIDIA(Connection, BaseChatModel):
     def _llm_type(self) -> str:
         return "chat-nvidia-ai-playground"
 
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """It is: `dumps` and `loads` work."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """The public module."""
-        return ["nimclient", "integrations", "langchain"]
-
-    @property
-    def lc_secrets(self) -> builtins.dict[str, str]:
-        """The key, which is never written down."""
-        return {"api_key": "NVIDIA_API_KEY"}
-
     def to_json(self) -> SerializedConstructor | SerializedNotImplemented:
-        """What `dumps` writes, in the constructor's own words."""
+        """What `dumps` writes: the constructor's arguments."""
         written = super().to_json()
         kwargs: Any = written.get("kwargs", {})
         if "max_tokens" in kwargs:
@@ -138,11 +123,11 @@ class ChatNVIDIA(Connection, BaseChatModel):
         return {**params, **self._own_fields()}
 
     def _own_fields(self) -> builtins.dict[str, Any]:
-        """What a subclass adds."""
+        """The fields that a subclass adds."""
         return {}
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """The key of the cache, of the fields as they are now; headers, which may choose the model, as a digest."""
+        """The cache key, from the current fields; headers, which may select the model, as a digest."""
         vars(self).pop("_serialized", None)
         headers = hashlib.sha256(repr(sorted(self.default_headers.items())).encode()).hexdigest()[:16]
         return f"{super()._get_llm_string(stop=stop, **kwargs)}---{self.base_url}---{self.model}---{headers}"
@@ -255,7 +240,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         yield reader.last()
 
     def _opened(self, request: ChatArguments) -> SyncChatStream:
-        """An open stream, in the first form of the request that the server does not reject."""
+        """Open a stream, with the first form of the request that the server accepts."""
         link = self._now
         forms = request.forms(link.clients.rejected_forms)
         while True:
@@ -278,7 +263,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
                 forms.reject(error)
 
     def _request(self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]) -> ChatArguments:
-        """The client's call for the fields as they are now."""
+        """The client's call for the current fields."""
         fields = {"model": self.model, **{name: getattr(self, name) for name in _FIELDS}}
         return chat_request(messages, stop, fields, self.model_kwargs, self._call_kwargs(kwargs))
 
@@ -302,7 +287,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
     # bindings ----------------------------------------------------------------------------------------------------
 
     def bind(self, **kwargs: Any) -> ChatBinding:  # type: ignore[override]  # core's is a private subclass of the same
-        """Give keywords to each call. The binding keeps `bind_tools` and `with_thinking_mode`."""
+        """Bind keywords to each call. The binding has `bind_tools` and `with_thinking_mode`, too."""
         return ChatBinding(bound=self, kwargs=kwargs, config={})
 
     def bind_tools(
@@ -314,7 +299,7 @@ class ChatNVIDIA(Connection, BaseChatModel):
         parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> ChatBinding:
-        """Give tools to each call: functions, LangChain tools, pydantic classes, TypedDicts, JSON schemas, OpenAI's dicts.
+        """Bind tools to each call: functions, LangChain tools, pydantic classes, TypedDicts, JSON schemas, OpenAI's dicts.
 
         `tool_choice`: "auto", "none", "required" or "any" or True, False, a tool's name, or OpenAI's dict. Raises
         ValueError for a name that is not among the tools.
@@ -340,19 +325,19 @@ class ChatNVIDIA(Connection, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
-        """Have each answer parsed: a pydantic class gives instances, a TypedDict or JSON schema dicts, an enum members.
+        """Parse each answer: into instances of a pydantic class, dicts for a TypedDict or JSON schema, members of an enum.
 
         Args:
             schema: the type; only "json_mode" goes without.
-            method: "json_schema" (the server holds the model to the schema; a server that says it does not know
-                `response_format` is asked with `guided_json`), "function_calling" (the schema as a tool), or "json_mode"
-                (any JSON object; say in the prompt which).
-            include_raw: give a dict of `raw`, `parsed` and `parsing_error` instead; errors of parsing are not raised.
+            method: "json_schema" (the server enforces the schema; a server that rejects
+                `response_format` is sent `guided_json`), "function_calling" (the schema as a tool), or "json_mode"
+                (any JSON object; describe it in the prompt).
+            include_raw: return a dict of `raw`, `parsed` and `parsing_error` instead; parsing errors are not raised.
             strict: whether the server must follow the schema exactly (None: yes for "json_schema").
             kwargs: keywords of each call.
 
         Returns:
-            A runnable. Streams give growing parts. An answer that was cut off by its token limit gives None for a class
+            A runnable. Streams yield growing parts. An answer truncated by the token limit gives None for a class
             or an enum.
         """
         if method not in ("json_schema", "function_calling", "json_mode"):
@@ -380,10 +365,10 @@ class ChatNVIDIA(Connection, BaseChatModel):
         return structured.with_raw(model, parser) if include_raw else model | parser
 
     def with_thinking_mode(self, enabled: bool = True) -> Self:
-        """A copy whose reasoning is switched on or off, in the model's own way; what is bound later keeps it."""
+        """A copy whose reasoning is switched on or off, with the model's own switch; later bindings keep it."""
         self._warn_if_it_cannot_think()
         copy = self.model_copy(update={"thinking_mode": enabled})
-        vars(copy).pop("_serialized", None)  # core keeps what it wrote of the original
+        vars(copy).pop("_serialized", None)  # core copies what it serialized of the original
         return copy
 
     def _warn_if_it_cannot_think(self) -> None:
@@ -394,11 +379,11 @@ class ChatNVIDIA(Connection, BaseChatModel):
 
 
 class ChatBinding(RunnableBinding[LanguageModelInput, AIMessage]):
-    """A ChatNVIDIA with keywords bound: more tools, structured output or another thinking mode keep what is bound."""
+    """A ChatNVIDIA with keywords bound: adding tools, structured output or another thinking mode keeps them."""
 
     @classmethod
     def lc_id(cls) -> list[str]:
-        """Stored like any binding."""
+        """Serialized like any binding."""
         return [*cls.get_lc_namespace(), "RunnableBinding"]
 
     def with_thinking_mode(self, enabled: bool = True) -> Self:
@@ -406,7 +391,7 @@ class ChatBinding(RunnableBinding[LanguageModelInput, AIMessage]):
         return self.model_copy(update={"bound": self._model.with_thinking_mode(enabled)})
 
     def bind_tools(self, tools: Sequence[Tool], **kwargs: Any) -> Self:
-        """Tools beside what is bound; see ChatNVIDIA.bind_tools."""
+        """Add tools to the binding; see ChatNVIDIA.bind_tools."""
         return cast(Self, self.bind(**self._model.bind_tools(tools, **kwargs).kwargs))
 
     @property

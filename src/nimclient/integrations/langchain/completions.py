@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from nimclient import Completion, CompletionChunk, Usage
 from nimclient._base.types import JsonDict
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import Connection, versions
+from nimclient.integrations.langchain.connection import SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.requests import COMPLETION_OPTIONS, as_options
 
@@ -23,11 +23,11 @@ _OPTIONS = COMPLETION_OPTIONS - {"timeout", "stream_usage", "extra_headers"}
 _KNOWN = _OPTIONS | {"stream"}
 
 
-class NVIDIA(Connection, BaseLLM):
+class NVIDIA(SerializableConnection, BaseLLM):
     """NVIDIA's text completion models: the hosted catalog, NIM containers, vLLM.
 
     The options of a request (`max_tokens`, `temperature`, `stop`, `n`, `logprobs`, … and vLLM's) are keywords of the
-    constructor, of `bind` and of each call, the nearest wins; unknown ones are left out with a UserWarning. Usage and
+    constructor, of `bind` and of each call, in ascending precedence; unknown ones are dropped with a UserWarning. Usage and
     finish reason are in the generations of `generate`.
     """
 
@@ -59,21 +59,6 @@ class NVIDIA(Connection, BaseLLM):
     @property
     def _llm_type(self) -> str:
         return "NVIDIA"
-
-    @classmethod
-    def is_lc_serializable(cls) -> bool:
-        """It is: `dumps` and `loads` work."""
-        return True
-
-    @classmethod
-    def get_lc_namespace(cls) -> list[str]:
-        """The public module."""
-        return ["nimclient", "integrations", "langchain"]
-
-    @property
-    def lc_secrets(self) -> dict[str, str]:
-        """The key, which is never written down."""
-        return {"api_key": "NVIDIA_API_KEY"}
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -199,7 +184,7 @@ def _generations(completion: Completion) -> list[Generation]:
 
 
 class _ChunkReader:
-    """Turns the chunks of one stream into LangChain's; usage and finish reason come on the last."""
+    """Converts the chunks of one stream to LangChain's; usage and finish reason are on the last."""
 
     def __init__(self, model: str | None) -> None:
         self._model = model
@@ -207,7 +192,7 @@ class _ChunkReader:
         self._finish_reason: str | None = None
 
     def read(self, chunk: CompletionChunk) -> GenerationChunk | None:
-        """What an event adds, None where it adds nothing."""
+        """What an event adds, None if nothing."""
         self._usage = chunk.usage or self._usage
         self._finish_reason = chunk.finish_reason or self._finish_reason
         self._model = chunk.extra.get("model") or self._model
@@ -228,7 +213,7 @@ class _ChunkReader:
 
 
 def _recognized(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a request knows; a UserWarning names the others."""
+    """The options of a request; a UserWarning names unknown ones."""
     unknown = {name for name in options if name not in _KNOWN and name != "model"}
     if unknown:
         warn(f"Unrecognized, ignored arguments: {unknown}")

@@ -1,7 +1,7 @@
 """The fields that all classes share (server, key, time limits, headers), and the clients behind them.
 
-All objects of a process that speak to the same server with the same key share one client, and so one pool a loop; building
-or copying an object opens nothing.
+All objects of a process with the same server and key share one client, and so one pool per loop; creating or copying an
+object opens nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
 _KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
 _MAX_LINKS = 8
-_OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client itself has no default of this kind
+_OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client has no default for it
 _KIND_OF = {"ChatNVIDIA": "chat", "NVIDIAEmbeddings": "embedding", "NVIDIARerank": "ranking", "NVIDIA": "completions"}
 
 
 @frozen
 class Server:
-    """What decides which client serves an object. `environment`: the keys and base URL that the client may take from it."""
+    """The settings that select an object's client. `environment`: keys and base URL that the client may take from it."""
 
     base_url: str | None
     api_key: str | None
@@ -53,7 +53,7 @@ class Server:
 
 
 class Clients:
-    """The blocking and the async client of one server, made when they are first used, and what was learned of it."""
+    """The blocking and the async client of one server, created on first use, and what was learned about it."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -61,12 +61,12 @@ class Clients:
 
     @cached_property
     def blocking(self) -> Client:
-        """For calls without await."""
+        """For blocking calls."""
         return Client(**self.server.settings())
 
     @cached_property
     def awaiting(self) -> AsyncClient:
-        """For calls with await, in any loop."""
+        """For async calls, in any loop."""
         return AsyncClient(**self.server.settings())
 
 
@@ -74,8 +74,8 @@ _clients: WeakValueDictionary[Server, Clients] = WeakValueDictionary()
 
 
 @frozen
-class _Options:
-    """What an object changes of the shared client."""
+class Options:
+    """The options that an object overrides."""
 
     timeouts: Timeouts | None
     retry: RetryPolicy | None
@@ -87,12 +87,12 @@ class _Options:
 
 
 class Link:
-    """A view of the shared clients with the limits and headers of an object, as its fields were."""
+    """A view of the shared clients with an object's limits and headers."""
 
-    def __init__(self, server: Server, options: _Options) -> None:
+    def __init__(self, server: Server, options: Options) -> None:
         self.server = server
         self.options = options
-        self.models: tuple[registry.Model, ...] | None = None  # as they were listed
+        self.models: tuple[registry.Model, ...] | None = None  # as listed by the server
         self.clients = _clients.get(server) or _clients.setdefault(server, Clients(server))
 
     @cached_property
@@ -102,21 +102,21 @@ class Link:
 
     @cached_property
     def awaiting(self) -> AsyncClient:
-        """The same for await."""
+        """The async client with this object's limits and headers."""
         return self.clients.awaiting.with_options(**self.options.settings())
 
 
 class Links:
-    """The links of an object and of its copies. They are no part of what an object is: all are equal, none is pickled."""
+    """The links of an object and of its copies. They are not part of its state: all are equal, none is pickled."""
 
     def __init__(self) -> None:
-        self._links: dict[tuple[Server, _Options], Link] = {}
+        self._links: dict[tuple[Server, Options], Link] = {}
 
-    def get(self, server: Server, options: _Options) -> Link:
-        """The link for these fields, made where there is none."""
+    def get(self, server: Server, options: Options) -> Link:
+        """The link for these fields, created if missing."""
         link = self._links.get((server, options))
         if link is None:
-            if len(self._links) >= _MAX_LINKS:  # of an object whose fields change from call to call
+            if len(self._links) >= _MAX_LINKS:  # for an object whose fields change between calls
                 self._links.clear()
             link = self._links[server, options] = Link(server, options)
         return link
@@ -133,17 +133,30 @@ class Links:
         return Links, ()
 
 
+@frozen
+class OldClient:
+    """What langchain-nvidia-ai-endpoints keeps behind `_client`, where notebooks look things up; for reading only."""
+
+    base_url: str
+    api_key: SecretStr | None
+    mdl_name: str | None
+    model: registry.Model | None
+    is_hosted: bool
+    timeout: float | None
+    verify_ssl: bool | str
+
+
 class EnvironmentKey(SecretStr):
-    """A key that nobody passed: it is shown like one, and goes only where the client lets a key of the environment go."""
+    """A key from the environment: displayed like a passed one, and sent only where the client sends such a key."""
 
 
 class Connection(BaseModel):
-    """The fields that all classes share. None of them is ever part of a request's body."""
+    """The fields that all classes share. None of them is part of a request's body."""
 
     model_config = ConfigDict(protected_namespaces=(), populate_by_name=True, hide_input_in_errors=True)
 
     client_name: ClassVar[str] = ""
-    """The class as models name it, for subclasses too."""
+    """The class name used by models, for subclasses too."""
 
     base_url: str | None = Field(
         None, description="The server, with or without /v1; None: NVIDIA_BASE_URL or the catalog"
@@ -184,8 +197,8 @@ class Connection(BaseModel):
 
     @model_validator(mode="after")
     def _resolve(self) -> Self:
-        """Normalize the URL, take what the environment has, find the default model, warn of what looks wrong."""
-        if not self._resolved:  # an assignment that is validated comes here, too
+        """Normalize the URL, read the environment, find the default model, warn of suspicious settings."""
+        if not self._resolved:  # validated assignments come here, too
             self._take_environment()
             self._set("base_url", _normalized(self.base_url or self._environment_base or HOSTED))
             self._resolve_model()
@@ -193,7 +206,7 @@ class Connection(BaseModel):
         return self
 
     def _set(self, name: str, value: Any) -> None:
-        vars(self)[name] = value  # no second validation, and not "set by the caller"
+        vars(self)[name] = value  # without validation, and not "set by the caller"
 
     def _take_environment(self) -> None:
         if base := os.environ.get("NVIDIA_BASE_URL", "").strip():
@@ -219,7 +232,7 @@ class Connection(BaseModel):
     def _warn_of_model(self, name: str, known: registry.Model | None) -> None:
         if known is None:
             if not name.startswith("nvdev/"):
-                warn(f"Model {name} is unknown, check `available_models`. Inference may fail.")
+                warn(f"Model {name} is unknown, check `available_models`: its type is unknown and inference may fail.")
             return
         if known.deprecated:
             warn(f"Model {known.id} on endpoint {self.base_url} is deprecated and may be removed in a future release.")
@@ -233,8 +246,20 @@ class Connection(BaseModel):
 
     @property
     def is_hosted(self) -> bool:
-        """Whether the base URL leads to NVIDIA's catalog."""
+        """Whether the base URL is NVIDIA's catalog."""
         return urlsplit(self.base_url or "").hostname in _HOSTED_HOSTS
+
+    @property
+    def _client(self) -> OldClient:
+        return OldClient(
+            base_url=self.base_url or "",
+            api_key=None if self.api_key is None else SecretStr(self.api_key.get_secret_value()),
+            mdl_name=self.model,
+            model=registry.known_model(self.model),
+            is_hosted=self.is_hosted,
+            timeout=self.timeout,
+            verify_ssl=self.verify_ssl,
+        )
 
     @property
     def _has_key(self) -> bool:
@@ -244,7 +269,7 @@ class Connection(BaseModel):
 
     @property
     def _now(self) -> Link:
-        """The clients for the fields as they are now."""
+        """The clients for the current fields."""
         server = Server(
             None if self.base_url == self._environment_base else _normalized(self.base_url or HOSTED),
             self._explicit_key(),
@@ -253,7 +278,7 @@ class Connection(BaseModel):
             tuple(os.environ.get(name) for name in (*_KEYS, "NVIDIA_BASE_URL")),
             self.transport,
         )
-        options = _Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
+        options = Options(self._timeouts(), self._retry(), tuple(self.default_headers.items()))
         if self.is_hosted and not self._has_key:
             raise ConfigurationError(
                 "[401] Unauthorized: the hosted catalog needs an API key. "
@@ -271,13 +296,13 @@ class Connection(BaseModel):
         return self._now.awaiting
 
     def _explicit_key(self) -> str | None:
-        """The key that the caller gave; one of the environment is left to the client, which knows where it may go."""
+        """The caller's key; one from the environment is left to the client, which decides where it may be sent."""
         if self.api_key is None or isinstance(self.api_key, EnvironmentKey):
             return None
         return self.api_key.get_secret_value()
 
     def _timeouts(self) -> Timeouts | None:
-        """`timeout` limits inactivity, so that a long stream may go on as long as it moves."""
+        """`timeout` limits inactivity, so that a long stream may continue as long as data arrives."""
         seconds = self.timeout
         if seconds is None:
             return None
@@ -290,8 +315,8 @@ class Connection(BaseModel):
 
     @property
     def available_models(self) -> list[registry.Model]:
-        """The models that this class can speak to: what the server lists (one request an object), in the hosted catalog
-        of this class only, and completed with the table of known models."""
+        """The models for this class: those the server lists (one request per object), extended by the model table. In
+        the hosted catalog only models of this class."""
         link = self._now
         if link.models is None:
             self._keep_models(link, link.blocking.models.list())
@@ -299,7 +324,7 @@ class Connection(BaseModel):
 
     @classmethod
     def get_available_models(cls, **kwargs: Any) -> list[registry.Model]:
-        """The models that this class can speak to; the arguments are those of the constructor."""
+        """The models for this class; the arguments are those of the constructor."""
         return cls(**kwargs).available_models
 
     async def aget_available_models(self) -> list[registry.Model]:
@@ -315,7 +340,7 @@ class Connection(BaseModel):
     # pickles -----------------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[Any, Any]:
-        """No key, no header and no client: the copy takes the key of its own environment."""
+        """Without key, headers and client: the copy takes the key from its own environment."""
         state = super().__getstate__()
         hidden: dict[str, Any] = {"api_key": None, "default_headers": {}, "transport": None}
         given = state["__pydantic_fields_set__"] - hidden.keys()
@@ -331,8 +356,27 @@ class Connection(BaseModel):
             self._set("api_key", EnvironmentKey(key))
 
 
+class SerializableConnection(Connection):
+    """The connection of language models, which LangChain can store with `dumps`."""
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """True: `dumps` and `loads` work."""
+        return True
+
+    @classmethod
+    def get_lc_namespace(cls) -> list[str]:
+        """The public module."""
+        return ["nimclient", "integrations", "langchain"]
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """The key, which is never serialized."""
+        return {"api_key": "NVIDIA_API_KEY"}
+
+
 def versions() -> dict[str, str]:
-    """What LangChain's traces say of this package."""
+    """The version of this package for LangChain's traces."""
     return {"nimclient": __version__}
 
 
@@ -347,5 +391,7 @@ def _is_url(endpoint: str | None) -> bool:
 
 @cache
 def _normalized(base_url: str) -> str:
-    """The API root, as the client reads it. Raises ConfigurationError (a ValueError) for a URL that is none."""
-    return AsyncClient("unused", base_url).base_url
+    """The API root as parsed by the client, with the host's original spelling. Raises ConfigurationError (a ValueError) for
+    an invalid URL."""
+    host = urlsplit(base_url).netloc
+    return AsyncClient("unused", base_url).base_url.replace(host.lower(), host, 1)

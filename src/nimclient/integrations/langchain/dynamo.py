@@ -1,4 +1,4 @@
-"""ChatNVIDIADynamo: a chat model that tells Dynamo's router what to expect of each request."""
+"""ChatNVIDIADynamo: a chat model that sends hints for Dynamo's router with each request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HINTS = (*_WHOLE, "latency_sensitivity")
 class ChatNVIDIADynamo(ChatNVIDIA):
     """ChatNVIDIA for NVIDIA Dynamo: each request carries `nvext.agent_hints`.
 
-    `osl`: output tokens that are expected; `iat`: milliseconds between requests; `priority`: higher is served first
+    `osl`: expected output tokens; `iat`: expected milliseconds between requests; `priority`: higher is served first
     (Dynamo 1.1 and later), see `inference_priority`. All four can be given per call. A hint that the server rejects as
     unknown (Dynamo 1.6: `iat`, `prefix_id`) is left out from then on.
     """
@@ -36,7 +36,7 @@ class ChatNVIDIADynamo(ChatNVIDIA):
         return {name: getattr(self, name) for name in _HINTS}
 
     def _call_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The keywords with the hints in `nvext`; what else is there stays."""
+        """The keywords with the hints added to `nvext`."""
         rest = {name: value for name, value in kwargs.items() if name not in _HINTS}
         hints = {**self._own_fields(), **_context_priority()}
         hints |= {name: value for name, value in kwargs.items() if name in _HINTS}

@@ -16,9 +16,9 @@ from nimclient.integrations.langchain.errors import langchain_errors
 class NVIDIAEmbeddings(Connection, Embeddings):
     """NVIDIA's embedding models: the hosted catalog, NIM containers, vLLM.
 
-    Batches of `max_batch_size` texts are sent concurrently; an answer that does not fit its texts raises.
-    `truncate`: "NONE" (a text that is too long is an error), "START" or "END". `dimensions`: for models that can shorten
-    their vectors. Constructing one does no I/O.
+    Batches of `max_batch_size` texts are sent concurrently; a response that does not match its texts raises.
+    `truncate`: "NONE" (a text that is too long is an error), "START" or "END". `dimensions`: for models that support shorter
+    vectors. Constructing one does no I/O.
     """
 
     model_config = ConfigDict(validate_assignment=True)
@@ -32,7 +32,7 @@ class NVIDIAEmbeddings(Connection, Embeddings):
     @model_validator(mode="before")
     @classmethod
     def _read_misspelling(cls, values: Any) -> Any:
-        """`trucate` is how a constructor of old spelled it."""
+        """Accept `trucate`, a misspelling of older versions."""
         if isinstance(values, Mapping) and "trucate" in values:
             given = dict(cast(Mapping[str, Any], values))
             truncate = given.pop("trucate")
@@ -44,7 +44,7 @@ class NVIDIAEmbeddings(Connection, Embeddings):
         return _lists(self.vectors(texts)) if _checked(texts) else []
 
     async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
-        """The same with await."""
+        """The async version."""
         return _lists(await self.avectors(texts)) if _checked(texts) else []
 
     def embed_query(self, text: str) -> list[float]:
@@ -54,25 +54,25 @@ class NVIDIAEmbeddings(Connection, Embeddings):
             return list(self._blocking.embeddings.embed_query(text, **self._options()))
 
     async def aembed_query(self, text: str) -> list[float]:
-        """The same with await."""
+        """The async version."""
         _checked([text])
         with langchain_errors():
             return list(await self._awaiting.embeddings.embed_query(text, **self._options()))
 
     def vectors(self, texts: list[str]) -> Vectors:
-        """The vectors of documents in one buffer of float32, for code that takes NumPy arrays: no Python floats are made."""
+        """The vectors of documents in one buffer of float32, for NumPy code: no Python floats are created."""
         with langchain_errors():
             return self._blocking.embeddings.embed_documents(texts, batch_size=self.max_batch_size, **self._options())
 
     async def avectors(self, texts: list[str]) -> Vectors:
-        """The same with await."""
+        """The async version."""
         with langchain_errors():
             return await self._awaiting.embeddings.embed_documents(
                 texts, batch_size=self.max_batch_size, **self._options()
             )
 
     def _options(self) -> dict[str, Any]:
-        """The options of each call; the server's own truncation is not spelled out unless the caller did."""
+        """The options of each call; `truncate` is sent only if the caller set it."""
         said = self.truncate != "NONE" or "truncate" in self.model_fields_set
         return {
             "model": self.model,

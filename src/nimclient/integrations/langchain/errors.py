@@ -1,5 +1,5 @@
-"""nimclient's errors as LangChain knows them: the same class, message and attributes, and beside it LangChain's own kind,
-so that fallbacks, summarization and traces of agents react as they do with every provider.
+"""nimclient's errors with LangChain's error classes as additional bases, so that fallbacks, summarization and traces of
+agents work as with every provider. Class names, messages and attributes are nimclient's.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from nimclient.errors import NimError
 
 @frozen
 class ErrorResponse:
-    """The failed response in the form that LangChain's tracers read: status, headers, text."""
+    """The failed response in the form that LangChain's tracers expect: status, headers, text."""
 
     status_code: int
     text: str
     headers: dict[str, str]
 
     def json(self) -> Any:
-        """The body decoded. Raises DecodeError where it is no JSON."""
+        """The body decoded. Raises DecodeError if it is not JSON."""
         return _json.loads(self.text.encode(), "the error body")
 
 
@@ -38,7 +38,7 @@ class _Answered:
 
     @property
     def response(self) -> ErrorResponse:
-        """What the server answered."""
+        """The server's response."""
         headers = {} if self.request_id is None else {"x-request-id": self.request_id}
         return ErrorResponse(self.status, self.body, headers)
 
@@ -131,7 +131,7 @@ _KINDS: dict[type[NimError], type[NimError]] = {
 
 
 def as_langchain(error: NimError) -> NimError:
-    """The error as one of both families; itself where LangChain has no kind for it."""
+    """The error with LangChain's base class; unchanged if LangChain has none."""
     kind = _KINDS.get(type(error))
     if kind is None:
         return error
@@ -143,7 +143,7 @@ def as_langchain(error: NimError) -> NimError:
 
 @contextmanager
 def langchain_errors() -> Generator[None]:
-    """Raise what the client raises as errors of both families."""
+    """Raise the client's errors with LangChain's base classes."""
     try:
         yield
     except NimError as error:

@@ -1,5 +1,5 @@
 """LangChain's messages → the messages of the wire. Content blocks of every generation (OpenAI's parts, v0, v1, Anthropic's)
-are sent in the form that NIM and vLLM take, or refused with a ValueError; none is left out of what a user says.
+are sent in the form that NIM and vLLM accept, or raise a ValueError; none of a user's blocks is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nimclient._base import json as _json
 from nimclient._base.types import JsonDict
 
 REASONING_FIELDS = "_reasoning_api_fields"
-"""Key of `additional_kwargs`: under which names the server sent the reasoning, for sending it back."""
+"""Key of `additional_kwargs`: the names under which the server sent the reasoning, for sending it back."""
 
 _NOT_SENT = frozenset(
     {
@@ -41,20 +41,20 @@ _NOT_SENT = frozenset(
         "refusal",
     }
 )
-"""Blocks of an assistant's content that have another place in a message, or none."""
+"""Blocks of an assistant's content that are sent elsewhere in a message, or not at all."""
 
 _TEXTS = frozenset({"text", "input_text", "output_text", "text-plain"})
 _SOURCES = frozenset({"url", "base64", "data", "source", "source_type", "file_id", "id"})
-"""What a media block of LangChain's has one of; a block without any is the server's own."""
+"""Keys of LangChain's media blocks; a block without any of them is passed to the server."""
 
 _SCHEMES = ("http://", "https://", "data:", "file://")
 _DETAILS = ("auto", "low", "high")
 
 
 def wire_messages(messages: Sequence[BaseMessage]) -> list[JsonDict]:
-    """The messages as objects. The caller's are not changed.
+    """The messages as objects. The caller's messages are not changed.
 
-    Raises ValueError for a part that no server takes, an image that is a local path, or a message without content.
+    Raises ValueError for a part that no server accepts, an image that is a local path, or a message without content.
     """
     return [_wire_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
 
@@ -91,7 +91,7 @@ def _with_name(wire: JsonDict, message: BaseMessage) -> JsonDict:
 
 
 def _assistant(message: AIMessage, where: str) -> JsonDict:
-    """Content (null beside tool calls), each tool call once, and the reasoning as the server named it."""
+    """Content (null beside tool calls), each tool call once, and the reasoning under the server's name."""
     content: Any = message.content
     if isinstance(content, list):
         parts = cast(list[Any], content)
@@ -111,7 +111,7 @@ def _assistant(message: AIMessage, where: str) -> JsonDict:
 
 
 def _tool_calls(message: AIMessage) -> list[JsonDict]:
-    """The calls of the message; those in `additional_kwargs` only where it has no others."""
+    """The calls of the message; those in `additional_kwargs` only if it has no others."""
     calls: list[JsonDict] = [
         _tool_call(call["id"], call["name"], _arguments(call["args"])) for call in message.tool_calls
     ]
@@ -140,9 +140,9 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
 
 
 def _content(content: str | list[Any] | None, where: str) -> Any:
-    """A str, a list of parts where one of them is no text, None where there is nothing.
+    """A str, a list if a part is not text, or None without content.
 
-    Strict servers take a list only for media, so that texts alone are joined.
+    Strict servers accept a list only for media, so texts are joined.
     """
     if content is None or isinstance(content, str):
         return content
@@ -183,7 +183,7 @@ def _part(part: Any, where: str) -> JsonDict:
         case _ if kind in _NOT_SENT:
             raise ValueError(f"{where} is of type {kind!r}, which only an assistant's message has")
         case _:
-            return dict(block)  # a server may know it
+            return dict(block)  # a server may support it
 
 
 def _plain_text(block: Mapping[str, Any], where: str) -> str:
@@ -206,7 +206,9 @@ def _image_url(block: Mapping[str, Any], where: str) -> JsonDict:
     inner: JsonDict = {"url": image} if isinstance(image, str) else dict(image or {})
     url = inner.get("url")
     if not isinstance(url, str) or not url.startswith(_SCHEMES):
-        raise ValueError(f"{where}.image_url is no URL (http, https or data); local files are never read: {url!r:.80}")
+        raise ValueError(
+            f"{where}.image_url is not a URL (http, https or data); local files are never read: {url!r:.80}"
+        )
     if "detail" in inner and inner["detail"] not in _DETAILS:
         raise ValueError(f"Invalid detail value: {inner['detail']!r}. It is one of {', '.join(_DETAILS)}")
     return {"type": "image_url", "image_url": inner}

@@ -50,17 +50,17 @@ _SWITCHES: Mapping[str | None, dict[str, Any]] = {
     },
     "slash_think": {"thinking_prefix": "/think", "no_thinking_prefix": "/no_think"},
 }
-"""How the client switches a model's thinking, in the words of `Model`."""
+"""The client's thinking switches in terms of `Model`."""
 
 _KINDS: Mapping[str, str] = {"nv-vlm": "vlm", "qa": "chat", "ranking-vlm": "ranking"}
 
 
 class Model(BaseModel):
-    """A model: its id, the class that speaks to it, what it supports, and how its thinking is switched.
+    """A model: its id, its class, what it supports, and its thinking switch.
 
-    `endpoint`: the full URL of its inference route, where it is not at the base URL. Thinking is switched by parameters
+    `endpoint`: the full URL of its inference route, if it is not at the base URL. Thinking is switched by parameters
     (`thinking_param_enable`, `thinking_param_disable`: merged into the request) or by a line in the system message
-    (`thinking_prefix`, `no_thinking_prefix`); where both are given the parameters win.
+    (`thinking_prefix`, `no_thinking_prefix`); if both are given, the parameters take precedence.
     """
 
     model_config = ConfigDict(protected_namespaces=())
@@ -101,7 +101,7 @@ class Model(BaseModel):
 
     @property
     def switches_thinking(self) -> bool:
-        """Whether it says itself how its thinking is switched."""
+        """Whether it has its own thinking switch."""
         return self.has_thinking_params or self.thinking_prefix is not None or self.no_thinking_prefix is not None
 
 
@@ -109,9 +109,9 @@ _registered: dict[str, Model] = {}
 
 
 def register_model(model: Model) -> None:
-    """Make a model known to all objects that are constructed from now on: its class, its URL, what it supports.
+    """Register a model for all objects constructed from now on: its class, its URL, what it supports.
 
-    An id that is known already is replaced, with a UserWarning. Raises ValueError where the model has no endpoint.
+    A known id is replaced, with a UserWarning. Raises ValueError if the model has no endpoint.
     """
     if registered(model.id) or catalog.lookup(model.id):
         warn(f"Model {model.id} is already registered. Overriding {registered(model.id) or known_model(model.id)}")
@@ -127,12 +127,12 @@ def registered(name: str | None) -> Model | None:
 
 
 def registered_models() -> tuple[Model, ...]:
-    """All registered models, the oldest first."""
+    """All registered models, oldest first."""
     return tuple(_registered.values())
 
 
 def can_think(name: str | None) -> bool:
-    """Whether there is a way to switch this model's thinking; True where nothing is known of it."""
+    """Whether this model's thinking can be switched; True for an unknown model."""
     own = registered(name)
     known = None if name is None else catalog.lookup_weights(name)
     if own is not None:
@@ -141,7 +141,7 @@ def can_think(name: str | None) -> bool:
 
 
 def known_model(name: str | None) -> Model | None:
-    """What was registered under this name, or what the table says of it."""
+    """The model registered under this name, or in the table."""
     known = None if name is None else catalog.lookup(name)
     return registered(name) or (None if known is None else from_record(known))
 
@@ -181,9 +181,9 @@ def to_record(model: Model) -> nimclient.Model:
 
 
 def listed_models(listed: nimclient.ModelList, client: str | None) -> list[Model]:
-    """A server's models in LangChain's form; of one class only where `client` names it.
+    """A server's models in LangChain's form; of one class if `client` names it.
 
-    The list of the hosted catalog is completed with the table and with what was registered.
+    The list of the hosted catalog is extended by the table and registered models.
     """
     found = {model.id: registered(model.id) or from_record(model) for model in listed}
     if client is None:

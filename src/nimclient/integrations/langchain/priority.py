@@ -15,17 +15,17 @@ _priority: ContextVar[int | None] = ContextVar("nimclient_inference_priority", d
 
 
 def get_inference_priority() -> int | None:
-    """The priority of the innermost block or function around here; None where there is none."""
+    """The priority of the innermost enclosing block or function, or None."""
     return _priority.get()
 
 
 class inference_priority:  # noqa: N801 - used like a function, named as LangChain's users know it
-    """Give all ChatNVIDIADynamo calls in a function or block this priority: ``@inference_priority(5)``, ``with
+    """Set the priority of all ChatNVIDIADynamo calls in a function or block: ``@inference_priority(5)``, ``with
     inference_priority(5):``.
 
-    Dynamo serves higher numbers first. An inner block takes the place of an outer one; `priority=` of a call wins over
-    both. Works for coroutine functions too; tasks that start inside inherit it. Raises ValueError unless it is a whole
-    number that is not negative.
+    Dynamo serves higher numbers first. An inner block overrides an outer one; `priority=` of a call overrides
+    both. Works for coroutine functions too; tasks started inside inherit it. Raises ValueError unless it is a
+    non-negative whole number.
     """
 
     def __init__(self, priority: int) -> None:

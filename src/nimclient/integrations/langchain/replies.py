@@ -16,11 +16,11 @@ from nimclient.errors import ToolError
 from nimclient.integrations.langchain.messages import REASONING_FIELDS
 from nimclient.records import Logprobs, ToolCallDelta
 
-_RAW_CONTENT = "raw_content"  # the key under which the client keeps a text that had its reasoning in tags
+_RAW_CONTENT = "raw_content"  # the client's key for a text with reasoning in tags
 
 
 def chat_result(completion: ChatCompletion, model: str | None) -> ChatResult:
-    """One generation a choice; `llm_output` has the model's name and what the call used."""
+    """One generation per choice; `llm_output` has the model's name and the usage."""
     name = completion.model or model or ""
     generations = [_generation(choice, completion, name) for choice in completion.choices]
     output: JsonDict = {"model_name": name}
@@ -36,7 +36,7 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
     if message.reasoning:
         more["reasoning_content"] = message.reasoning
         if _RAW_CONTENT not in message.extra:
-            more.update(_named_reasoning(message.reasoning, old="reasoning_content" in message.extra))
+            more.update(_named_reasoning(message.reasoning, message.extra.get("reasoning_content")))
     if message.tool_calls:
         more["tool_calls"] = [call.to_dict() for call in message.tool_calls]
     if message.refusal:
@@ -61,18 +61,17 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
         invalid_tool_calls=invalid,
         additional_kwargs=more,
         response_metadata=metadata,
-        usage_metadata=usage_metadata(completion.usage) if first else None,  # once, however many choices
+        usage_metadata=usage_metadata(completion.usage) if first else None,  # once for all choices
         id=completion.id,
         role=message.role,
     )
     return ChatGeneration(message=reply, generation_info=info)
 
 
-def _named_reasoning(reasoning: str, *, old: bool) -> JsonDict:
-    """The reasoning under the name that the server gave it, and the note that it was the server's."""
-    if old:
-        return {REASONING_FIELDS: ["reasoning_content"]}
-    return {"reasoning": reasoning, REASONING_FIELDS: ["reasoning"]}
+def _named_reasoning(reasoning: str, old: Any) -> JsonDict:
+    """The reasoning under both names, and a note of the server's names (of two equal texts, the old one)."""
+    names = ["reasoning"] if not old else ["reasoning_content", *(["reasoning"] if old != reasoning else [])]
+    return {"reasoning_content": old or reasoning, "reasoning": reasoning, REASONING_FIELDS: names}
 
 
 def _generation_info(finish_reason: str | None, logprobs: Logprobs | None) -> JsonDict:
@@ -84,7 +83,7 @@ def _given(**values: Any) -> JsonDict:
 
 
 def _read_calls(calls: tuple[nimclient.ToolCall, ...]) -> tuple[list[ToolCall], list[InvalidToolCall]]:
-    """Calls with their arguments decoded, and those whose arguments are no JSON object."""
+    """Calls with decoded arguments, and those whose arguments are not a JSON object."""
     valid: list[ToolCall] = []
     invalid: list[InvalidToolCall] = []
     for call in calls:
@@ -96,7 +95,7 @@ def _read_calls(calls: tuple[nimclient.ToolCall, ...]) -> tuple[list[ToolCall], 
 
 
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
-    """Token counts, with those of cached, audio and reasoning tokens where the server tells them."""
+    """Token counts, with those of cached, audio and reasoning tokens if the server sends them."""
     if usage is None:
         return None
     counts = UsageMetadata(
@@ -119,7 +118,7 @@ def _counts(details: JsonDict | None, names: dict[str, str]) -> dict[str, int]:
 
 
 class ChunkReader:
-    """Turns the chunks of one stream into LangChain's. What must not be added up (usage, names) comes once, on the last."""
+    """Converts the chunks of one stream to LangChain's. Usage and names are on the last only."""
 
     def __init__(self, model: str | None) -> None:
         self._model = model
@@ -130,10 +129,10 @@ class ChunkReader:
         self._usage: Usage | None = None
         self._reasoned = False
         self._calls: dict[int, str | None] = {}
-        self._blocks: list[str] = []  # what came before the calls: stretches of reasoning and of text
+        self._blocks: list[str] = []  # blocks of reasoning and text before the calls
 
     def read(self, chunk: ChatChunk) -> ChatGenerationChunk | None:
-        """What an event adds, None where it adds nothing that a user would see."""
+        """What an event adds, None if nothing visible."""
         if self._id is None:
             self._note(chunk)
         self._finish_reason = chunk.finish_reason or self._finish_reason
@@ -177,7 +176,7 @@ class ChunkReader:
         return ChatGenerationChunk(message=message, generation_info=info or None)
 
     def _note(self, chunk: ChatChunk) -> None:
-        """What every event repeats."""
+        """Record what every event repeats."""
         event = chunk.extra
         self._id = event.get("id")
         self._model = event.get("model") or self._model
@@ -187,19 +186,16 @@ class ChunkReader:
         if not piece:
             return {}
         delta = _raw_delta(chunk)
-        named = next((name for name in ("reasoning_content", "reasoning") if delta.get(name)), None)
         if _RAW_CONTENT in delta:
-            named = None  # it was in the text, between tags
-        more: JsonDict = {"reasoning_content": piece}
-        if named == "reasoning":
-            more["reasoning"] = piece
-        if named is not None and not self._reasoned:
-            more[REASONING_FIELDS] = [named]  # lists are added up, too
+            return {"reasoning_content": piece}  # it was in the text, between tags
+        more = _named_reasoning(piece, delta.get("reasoning_content"))
+        if self._reasoned:
+            del more[REASONING_FIELDS]  # lists are added up, too
         self._reasoned = True
         return more
 
     def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
-        """A piece of a call; a server that numbers none begins a new one with each new id."""
+        """A piece of a call; without indexes each new id begins a new call."""
         index = delta.index
         if index is None:
             is_new = bool(delta.id) and delta.id not in self._calls.values()
@@ -214,7 +210,7 @@ class ChunkReader:
         )
 
     def _count_block(self, kind: str) -> None:
-        """Content blocks and calls share one row of indexes (output_version "v1"): equal ones would be merged."""
+        """Content blocks and calls share one sequence of indexes (output_version "v1"): equal ones would be merged."""
         if not self._calls and self._blocks[-1:] != [kind]:
             self._blocks.append(kind)
 

@@ -1,4 +1,4 @@
-"""What a chat model's fields, `model_kwargs` and call keywords come to: the arguments of the client's `chat.create`."""
+"""Builds the arguments of the client's `chat.create` from a chat model's fields, `model_kwargs` and call keywords."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _NOT_SENT = frozenset(
     {"messages", "stream", "strict", "thinking_mode", "ls_structured_output_format"}
     | {"api_key", "nvidia_api_key", "max_retries", "streaming", "verify_ssl"}
 )
-"""Keywords of a call that are no fields of a body; the second row belongs to the constructor."""
+"""Keywords of a call that are not fields of a body; those in the second row belong to the constructor."""
 
 _FORM_WORDS = {"response_format": ("response_format", "json_schema"), "guided_json": ("guided_json",)}
-"""What an error says that objects to a form; of `nvext` there is nothing left to try."""
+"""Words in an error that rejects a form; after `nvext` there is no other form."""
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
 _TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "thinking_mode")
@@ -40,13 +40,13 @@ class ChatArguments:
     options: dict[str, Any]
 
     def forms(self, rejected: dict[str | None, set[str]]) -> Forms:
-        """The forms in which the server may take its JSON schema. `rejected`: what was learned of each model."""
+        """The forms in which the server may accept its JSON schema. `rejected`: the rejected forms by model."""
         return Forms(self.options, rejected.setdefault(self.model, set()))
 
 
 class Forms:
-    """The options of a request, in one form of its JSON schema after the other: `response_format`, which every current
-    server takes, then `guided_json` of old ones, at the top and in `nvext`. Without a schema there is one form.
+    """The options of a request in the forms of its JSON schema: `response_format`, which every current server accepts, then
+    `guided_json` of older ones, at the top level and in `nvext`. Without a schema there is one form.
     """
 
     def __init__(self, options: dict[str, Any], rejected: set[str]) -> None:
@@ -56,13 +56,13 @@ class Forms:
 
     @property
     def form(self) -> str | None:
-        """The first one that was not rejected; the last in any case."""
+        """The first form that was not rejected; else the last."""
         if self._schema is None:
             return None
         return next((form for form in ("response_format", "guided_json") if form not in self._rejected), "nvext")
 
     def options(self, *, stream: bool) -> dict[str, Any]:
-        """The options of the next attempt; those of streams are sent with a stream only."""
+        """The options of the next attempt; stream options only for a stream."""
         options = _with_stream_options(self._options, stream=stream)
         form = self.form
         if (nvext := self._taken_hints()) is not None:
@@ -76,8 +76,8 @@ class Forms:
         return options
 
     def reject(self, error: NimError) -> None:
-        """Note that the server does not take the form that was tried, or one of Dynamo's hints, which change from release
-        to release. Raises the error where it says something else."""
+        """Record that the server rejects the current form, or one of Dynamo's hints, which change between releases. Raises
+        any other error."""
         if not isinstance(error, APIStatusError) or error.status not in (400, 422):
             raise error
         words = f"{error.param or ''} {error.message} {error.body}"
@@ -91,7 +91,7 @@ class Forms:
         self._rejected.add(form)
 
     def _taken_hints(self) -> dict[str, Any] | None:
-        """`nvext` without the hints that the server does not know; None where there are no hints."""
+        """`nvext` without the hints that the server rejects; None without hints."""
         nvext = object_of(self._options.get("nvext"))
         if "agent_hints" not in nvext:
             return None
@@ -111,14 +111,14 @@ def chat_request(
     model_kwargs: Mapping[str, Any],
     kwargs: Mapping[str, Any],
 ) -> ChatArguments:
-    """The request. Call keywords win over `model_kwargs`, these over the model's fields; mappings that belong together
-    (`chat_template_kwargs`, `nvext`) are merged. What the client does not know by name is sent as it is.
+    """The request. Call keywords override `model_kwargs`, which override the model's fields; the mappings
+    `chat_template_kwargs` and `nvext` are merged. Unknown options are sent unchanged.
 
     Args:
         messages: the conversation.
-        stop: the stop words of the call, None: those of the keywords or fields.
-        fields: the model's own fields, in the names of the wire.
-        model_kwargs: what the model sends with each call.
+        stop: the call's stop words; None: those of the keywords or fields.
+        fields: the model's fields under their wire names.
+        model_kwargs: additional fields of each call.
         kwargs: the keywords of this call.
     """
     wanted = merged(merged(fields, model_kwargs), kwargs)
@@ -136,7 +136,7 @@ def chat_request(
 
 
 def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]]) -> None:
-    """Of the two spellings of one limit the one that is nearest to the call."""
+    """Keep only the more specific of the two names of the token limit."""
     for layer in layers:
         for name, other in (_LIMITS, _LIMITS[::-1]):
             if layer.get(name) is not None:
@@ -145,7 +145,7 @@ def _keep_one_limit(wanted: dict[str, Any], layers: Sequence[Mapping[str, Any]])
 
 
 def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, `over` first; of the mappings that belong together each key."""
+    """Both; `over` takes precedence; certain mappings are merged by key."""
     result = {**under, **over}
     for name in _MERGED:
         below, above = under.get(name), over.get(name)
@@ -155,7 +155,7 @@ def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def deep_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, `over` first, in all depths."""
+    """Both, merged recursively; `over` takes precedence."""
     result = dict(under)
     for name, value in over.items():
         below = result.get(name)
@@ -166,7 +166,7 @@ def deep_merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, 
 
 
 def as_options(wanted: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """The options that the client knows by name, and all others in `extra_body`. None is not sent."""
+    """The client's options by name, all others in `extra_body`. None is not sent."""
     named: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for name, value in wanted.items():
@@ -178,7 +178,7 @@ def as_options(wanted: Mapping[str, Any], known: frozenset[str]) -> dict[str, An
 
 
 def _move_stream_options(wanted: dict[str, Any]) -> None:
-    """`stream_options` in the client's words: it sends `include_usage` itself, and drops it where a server objects."""
+    """Translate `stream_options` for the client, which sends `include_usage` itself unless a server rejects it."""
     if "stream_options" not in wanted:
         return
     given = wanted.pop("stream_options")
@@ -188,7 +188,7 @@ def _move_stream_options(wanted: dict[str, Any]) -> None:
 
 
 def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, Any]:
-    """The options of a call: what was said of streams, kept in `_stream_options`, is for streams only."""
+    """The options of a call; those in `_stream_options` are for streams only."""
     taken = dict(options)
     extra = dict(taken.get("extra_body") or {})
     given = extra.pop("_stream_options", None)
@@ -206,15 +206,15 @@ def _with_stream_options(options: dict[str, Any], *, stream: bool) -> dict[str, 
 def _switch_thinking(
     messages: list[JsonDict], wanted: dict[str, Any], model: str | None, enabled: bool
 ) -> list[JsonDict]:
-    """The messages, and `wanted` changed, so that the model thinks or does not; other template settings stay."""
+    """The messages, with thinking switched in them or in `wanted`; other template settings are kept."""
     own = registry.registered(model)
     if own is not None and own.switches_thinking:
         return _switch_own(messages, wanted, own, enabled)
     known = None if model is None else catalog.lookup_weights(model)
     if known is not None and known.thinking_switch is None:
-        return messages  # with_thinking_mode has warned
+        return messages  # with_thinking_mode has already warned
     given = wanted.get("chat_template_kwargs")
-    if isinstance(given, Mapping):  # the switch that was thrown last counts
+    if isinstance(given, Mapping):  # the last setting counts
         kept = {k: v for k, v in cast(Mapping[str, Any], given).items() if k not in _TEMPLATE_SWITCHES}
         wanted["chat_template_kwargs"] = kept or None
     wanted["thinking"] = enabled
@@ -224,7 +224,7 @@ def _switch_thinking(
 def _switch_own(
     messages: list[JsonDict], wanted: dict[str, Any], model: registry.Model, enabled: bool
 ) -> list[JsonDict]:
-    """The way that a registered model was given."""
+    """Use the switch of a registered model."""
     if model.has_thinking_params:
         params = model.thinking_param_enable if enabled else model.thinking_param_disable
         wanted.update(deep_merged(wanted, params or {}))
@@ -234,7 +234,7 @@ def _switch_own(
 
 
 def with_system_line(messages: list[JsonDict], line: str) -> list[JsonDict]:
-    """The line at the end of the first system message, or as one of its own at the beginning."""
+    """Add the line at the end of the first system message, or as a new one at the beginning."""
     for position, message in enumerate(messages):
         if message["role"] == "system":
             changed = {**message, "content": f"{message['content']}\n{line}"}

@@ -1,4 +1,4 @@
-"""NVIDIARerank: a document compressor that keeps the documents which answer a query best."""
+"""NVIDIARerank: a document compressor that keeps the most relevant documents."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from nimclient.integrations.langchain.errors import langchain_errors
 class NVIDIARerank(Connection, BaseDocumentCompressor):
     """NVIDIA's rerankers: the hosted catalog, NIM containers, vLLM.
 
-    The documents come back as copies, best first, with `metadata["relevance_score"]` (a NIM's logit, vLLM's score between
-    0 and 1). `metadata["image"]` of a document, an http(s) or data URL, goes to rerankers that read images.
+    The documents are returned as copies, best first, with `metadata["relevance_score"]` (a NIM's logit, vLLM's score between
+    0 and 1). `metadata["image"]` of a document, an http(s) or data URL, is sent to rerankers that accept images.
     `top_n`: how many are kept. Batches of `max_batch_size` documents are sent concurrently.
     """
 
@@ -49,7 +49,7 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
     def compress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """The best `top_n` documents, best first. `callbacks` are not called: reranking has no events in LangChain."""
+        """The best `top_n` documents, best first. `callbacks` are ignored: LangChain has no events for reranking."""
         if not documents or self.top_n < 1:
             return []
         passages = self._passages(documents)
@@ -59,7 +59,7 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
     async def acompress_documents(
         self, documents: Sequence[Document], query: str, callbacks: Callbacks | None = None
     ) -> Sequence[Document]:
-        """The same with await."""
+        """The async version."""
         if not documents or self.top_n < 1:
             return []
         passages = self._passages(documents)
@@ -87,20 +87,20 @@ class NVIDIARerank(Connection, BaseDocumentCompressor):
 
 
 def _passage(document: Document) -> Any:
-    """The text, and the image where there is one; an image alone goes without a text, which servers want to be something.
+    """The text, and the image if there is one; an image alone is sent without text, since servers reject an empty one.
 
-    Raises ValueError for an image that is neither an http(s) nor a data URL.
+    Raises ValueError for an image that is not an http(s) or data URL.
     """
     image = document.metadata.get("image")
     if not image:
         return document.page_content
     if not isinstance(image, str) or not image.startswith(("http://", "https://", "data:image")):
-        raise ValueError(f"metadata['image'] is no http(s) or data:image URL: {image!r:.80}")
+        raise ValueError(f"metadata['image'] is not an http(s) or data:image URL: {image!r:.80}")
     return {"text": document.page_content, "image": Image(image)} if document.page_content else Image(image)
 
 
 def _ranked(documents: Sequence[Document], ranking: Ranking) -> list[Document]:
-    """Copies in the order of the ranking; the caller's documents stay as they are."""
+    """Copies in the order of the ranking; the caller's documents are not changed."""
     found: list[Document] = []
     for ranked in ranking.results:
         document = documents[ranked.index]

@@ -1,4 +1,4 @@
-"""`with_structured_output`: the schema of any Python type for the server, and the parser of what it answers."""
+"""`with_structured_output`: the schema of any Python type for the server, and the parser of its answer."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from nimclient._base.types import JsonDict
 
 CHOICE = "choice"
-"""The property that holds the member of an enum: servers want an object at the root."""
+"""The property with the member of an enum: servers require an object at the root."""
 
 
 def output_schema(schema: Any) -> JsonDict:
-    """The JSON schema of a pydantic class (v1 or v2), TypedDict, enum, or of a dict as it is.
+    """The JSON schema of a pydantic class (v1 or v2), TypedDict or enum; a dict is returned unchanged.
 
-    Raises ValueError for an enum whose values are no str, and for a type that has no schema.
+    Raises ValueError for an enum whose values are not str, and for a type without a schema.
     """
     if isinstance(schema, Mapping):
         given = dict(cast(Mapping[str, Any], schema))
@@ -60,7 +60,7 @@ def _enum_schema(schema: type[Enum]) -> JsonDict:
 
 
 def schema_name(schema: Any) -> str:
-    """A name of the schema that servers accept."""
+    """A name for the schema that servers accept."""
     if isinstance(schema, Mapping):
         described = cast(Mapping[str, Any], schema)
         title = described.get("title") or described.get("name")
@@ -71,19 +71,19 @@ def schema_name(schema: Any) -> str:
 
 
 def response_format(schema: Any, strict: bool | None) -> JsonDict:
-    """The request for output that fits the schema."""
+    """The `response_format` for the schema."""
     wanted = {"name": schema_name(schema), "schema": output_schema(schema), "strict": strict is not False}
     return {"type": "json_schema", "json_schema": wanted}
 
 
 def traced_format(schema: Any, method: str, strict: bool | None) -> JsonDict:
-    """What LangChain's traces say of the output that is wanted."""
+    """The requested output for LangChain's traces."""
     shown = output_schema(schema) | {"title": "response"} if is_enum(schema) else schema
     return {"kwargs": {"method": method, "strict": strict}, "schema": shown}
 
 
 def json_parser(schema: Any) -> BaseOutputParser[Any]:
-    """The parser of an answer whose text is JSON."""
+    """The parser of a JSON answer."""
     if is_enum(schema):
         return EnumParser(enum=schema)
     if isinstance(schema, type) and is_basemodel_subclass(schema):
@@ -92,7 +92,7 @@ def json_parser(schema: Any) -> BaseOutputParser[Any]:
 
 
 def tool_parser(schema: Any, tool: Mapping[str, Any]) -> Runnable[Any, Any]:
-    """The parser of an answer that is the call of one tool."""
+    """The parser of an answer that calls one tool."""
     name = tool["function"]["name"]
     if isinstance(schema, type) and is_basemodel_subclass(schema):
         return PydanticToolsParser(tools=[schema], first_tool_only=True)
@@ -115,7 +115,7 @@ def output_tool(schema: Any, strict: bool | None) -> JsonDict:
 
 
 def with_raw(model: Runnable[Any, Any], parser: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """The answer as it came, the parsed value, and the error there was in parsing it."""
+    """The raw answer, the parsed value, and the parsing error."""
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=_nothing)
     failed = RunnablePassthrough.assign(parsed=_nothing)
     return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
@@ -126,7 +126,7 @@ def _nothing(_: Any) -> None:
 
 
 def _was_cut_off(result: Sequence[Generation]) -> bool:
-    """Whether the answer ended at its token limit."""
+    """Whether the answer was truncated by the token limit."""
     message = _message_of(result)
     return message is not None and message.response_metadata.get("finish_reason") == "length"
 
@@ -143,19 +143,19 @@ def _check_refusal(result: Sequence[Generation]) -> None:
 
 
 class ObjectParser(JsonOutputParser):
-    """Reads an object; of a stream the part of it that has arrived."""
+    """Parses an object; in a stream, the part received so far."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """The object. Raises OutputParserException where the text is no JSON, ModelRefusalError for a refusal."""
+        """The object. Raises OutputParserException if the text is not JSON, ModelRefusalError for a refusal."""
         _check_refusal(result)
         return super().parse_result(result, partial=partial)
 
 
 class ModelParser(PydanticOutputParser[Any]):
-    """Reads an instance of a pydantic class; None where the answer ended at its token limit."""
+    """Parses an instance of a pydantic class; None if the answer was truncated by the token limit."""
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Any:
-        """The instance. Raises OutputParserException where the text does not fit, ModelRefusalError for a refusal."""
+        """The instance. Raises OutputParserException if the text does not fit, ModelRefusalError for a refusal."""
         _check_refusal(result)
         try:
             return super().parse_result(result, partial=partial)
@@ -166,7 +166,7 @@ class ModelParser(PydanticOutputParser[Any]):
 
 
 class EnumParser(JsonOutputParser):
-    """Reads a member of an enum, from its object or bare; None where the answer ended at its token limit."""
+    """Parses a member of an enum, wrapped or not; None if the answer was truncated by the token limit."""
 
     enum: type[Enum]
 
@@ -184,9 +184,9 @@ class EnumParser(JsonOutputParser):
             raise
 
     def member(self, value: Any) -> Enum:
-        """The member of this value. Raises OutputParserException where there is none."""
+        """The member with this value. Raises OutputParserException if there is none."""
         choice: Any = cast(Mapping[str, Any], value).get(CHOICE) if isinstance(value, Mapping) else value
         try:
             return self.enum(choice)
         except ValueError as error:
-            raise OutputParserException(f"{choice!r} is no member of {self.enum.__name__}") from error
+            raise OutputParserException(f"{choice!r} is not a member of {self.enum.__name__}") from error

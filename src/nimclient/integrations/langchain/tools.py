@@ -1,4 +1,4 @@
-"""Tools of any form → the wire's, and the choice among them."""
+"""Tools of any form → wire form, and the tool choice."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ToolChoice = dict[str, Any] | str | bool
 def wire_tools(tools: Sequence[Tool], strict: bool | None) -> list[JsonDict]:
     """Functions, LangChain tools, pydantic classes (v1, v2), TypedDicts, JSON schemas and OpenAI's dicts as OpenAI's dicts.
 
-    `strict`: the server holds the model to the schema; it stands within the function.
+    `strict`: the server enforces the schema; sent inside the function.
     """
     return [convert_to_openai_tool(tool, strict=strict) for tool in tools]
 
 
 def wire_tool_choice(choice: ToolChoice | None, tools: Sequence[JsonDict]) -> Any:
-    """The choice as the server takes it: "auto", "none", "required", or one function; None is not sent.
+    """The choice in wire form: "auto", "none", "required", or one function; None is not sent.
 
     "any" and True mean "required", False means "none", another str names a tool. Raises ValueError for a tool that is not
     in the list, and for a dict without a function's name.

@@ -1,6 +1,6 @@
 """OpenTelemetry for nimclient: spans and metrics by the conventions for generative AI. `pip install nimclient[otel]`.
 
-``instrument()`` once, before or after clients are made: it holds for every client of the process, until `uninstrument()`.
+``instrument()`` once, before or after clients are created: it applies to every client of the process, until `uninstrument()`.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def instrument(
     chunk_times: bool = True,
     propagate: bool = True,
 ) -> None:
-    """Trace and measure every call of every client in this process from now on. Called again, it takes the new settings.
+    """Trace and measure every call of every client in this process from now on. Another call replaces the settings.
 
-    A span for each call of chat, completions, embeddings and rerank (a stream's lasts until its end, whatever that is),
+    A span for each call of chat, completions, embeddings and rerank (a stream's lasts until its end),
     one for the whole of `batch`, `embed_documents` and a rerank of several slices, one for each function that
     `run_tools` runs. Each attempt is an event of its call's span. Requests carry the context by the global propagator
     (W3C: `traceparent`). Metrics are recorded for every request, also for those of batches and jobs.
@@ -60,13 +60,13 @@ def instrument(
         tracer_provider: Where spans go; None: the global one.
         meter_provider: Where metrics go; None: the global one.
         logger_provider: Where events with content go; None: the global one.
-        provider_name: `gen_ai.provider.name`; the conventions have no word for NVIDIA or vLLM.
+        provider_name: `gen_ai.provider.name`; the conventions have no value for NVIDIA or vLLM.
         item_spans: A span also for each request of `batch`, `as_completed`, `embed_documents`, `embed_stream` and jobs.
-        chunk_times: The histogram of the time per output chunk. The SDK takes some 10 to 30 µs for each point, at the end
-            of the stream; where that is too much, the time to the first chunk and the duration are there without it.
+        chunk_times: The histogram of the time per output chunk. Each point takes the SDK 10 to 30 µs, at the end of the
+            stream; the time to the first chunk and the duration are recorded without it.
         propagate: Whether requests carry the context (and baggage, where the global propagator sends it) to the server.
     """
-    global _tracing  # there is one, as there is one set of global providers
+    global _tracing  # one per process, like the global providers
     mode = _content_mode(os.environ)
     latest = LATEST in {word.strip() for word in os.environ.get(OPT_IN, "").split(",")}
     name = "nimclient"
@@ -89,7 +89,7 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Trace no more calls. Spans of calls that have begun still end."""
+    """Stop tracing new calls. Spans of calls in progress still end."""
     global _tracing
     tracing, _tracing = _tracing, None
     if tracing is not None:
@@ -97,7 +97,7 @@ def uninstrument() -> None:
 
 
 def _content_mode(environment: Mapping[str, str]) -> str:
-    """Where content may go."""
+    """Where content is recorded."""
     given = environment.get(CAPTURE, "").strip().upper()
     if given and given not in MODES:
         warn_caller(f"{CAPTURE}={given!r} is none of {', '.join(MODES)}; no content is captured", UserWarning)

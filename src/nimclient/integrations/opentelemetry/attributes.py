@@ -1,4 +1,4 @@
-"""What is known of a call, in the words of the conventions: attributes of requests, responses and errors, without content."""
+"""The attributes of requests, responses and errors by the conventions, without content."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RERANK = "rerank"
 EXECUTE_TOOL = "execute_tool"
 INFERENCES = (CHAT, TEXT_COMPLETION)
 OPERATIONS = {"chat": CHAT, "completions": TEXT_COMPLETION, "embedding": EMBEDDINGS, "ranking": RERANK}
-"""The operation of a call, by the kind of its model. The conventions have no word for reranking."""
+"""The operation of a call, by the kind of its model. The conventions have no operation for reranking."""
 
 NUMBERS = {
     "temperature": ("temperature", float),
@@ -38,7 +38,7 @@ NUMBERS = {
 
 @frozen
 class Tokens:
-    """Token counts of one response; None where the server does not tell. `modality`: of the input."""
+    """Token counts of one response; None if the server does not send them. `modality`: of the input."""
 
     input: int
     output: int
@@ -55,7 +55,7 @@ def server_of(url: str) -> dict[str, str | int]:
 
 
 def request_attributes(fields: Mapping[str, Any], *, latest: bool) -> Attributes:
-    """What a body asks for."""
+    """The attributes of a request body."""
     found: Attributes = {}
     for name, (word, kind) in NUMBERS.items():
         value = fields.get(name)
@@ -81,7 +81,7 @@ def request_attributes(fields: Mapping[str, Any], *, latest: bool) -> Attributes
 
 
 def response_attributes(result: object) -> Attributes:
-    """What came back: a record, or the list of records of many calls."""
+    """The attributes of a response: a record, or the list of records of many calls."""
     found: Attributes = {}
     if is_array(result):
         failures = sum(isinstance(reply, NimError) for reply in result)
@@ -108,7 +108,7 @@ def response_attributes(result: object) -> Attributes:
 
 
 def model_of(result: object) -> str | None:
-    """The model as the response names it; of several, the first."""
+    """The model in the response; of several, the first."""
     if is_array(result):
         return next(filter(None, map(model_of, result)), None)
     if isinstance(result, (ChatCompletion, Completion, Embeddings, Ranking, Vectors)):
@@ -139,7 +139,7 @@ def tokens_of(result: object, modality: str = "text") -> Tokens | None:
 
 
 def input_modality(fields: Mapping[str, Any]) -> str:
-    """text, or unknown where a message has parts of another kind: servers count them together."""
+    """text, or unknown if a message has other parts: servers count them together."""
     for message in fields.get("messages") or ():
         content = message.get("content") if is_object(message) else None
         if isinstance(content, list):
@@ -155,7 +155,7 @@ def error_type(error: BaseException) -> str:
 
 
 def attempt_attributes(attempt: Attempt, number: int) -> Attributes:
-    """One attempt: which one, where, how it ended, how many seconds it took."""
+    """The attributes of an attempt: number, server, outcome, seconds."""
     found: Attributes = {"nimclient.attempt.number": number, "nimclient.attempt.seconds": attempt.seconds}
     found |= server_of(attempt.base_url)
     if isinstance(attempt.outcome, int):

@@ -1,4 +1,4 @@
-"""Messages in the form of the conventions (role and parts), for who has asked for content. Media are named, not copied."""
+"""Messages in the form of the conventions (role and parts), if content is recorded. Media are named, not copied."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nimclient.records import ChatCompletion, Completion, Message, ToolCall
 Structured: TypeAlias = list[dict[str, Any]]
 
 _FINISHED = {"tool_calls": "tool_call"}
-"""The conventions' words for finish reasons that they have another word for."""
+"""Finish reasons with another name in the conventions."""
 
 
 def content_of(fields: Mapping[str, Any], result: object) -> dict[str, Structured]:
-    """The attributes with content of a call: what was asked, with which tools, and what came back."""
+    """The content attributes of a call: input, tools and output."""
     found = {
         "gen_ai.input.messages": input_messages(fields),
         "gen_ai.output.messages": output_messages(result),
@@ -85,7 +85,7 @@ def _tool_response(message: JsonDict) -> dict[str, Any]:
 
 
 def _part(piece: object) -> dict[str, Any]:
-    """A part of a content list; what is neither text nor lies at a URL is only named."""
+    """A part of a content list; anything but text and URLs is only named."""
     if isinstance(piece, str):
         return _text(piece)
     if not is_object(piece):

@@ -13,7 +13,7 @@ TOKENS = tuple(4.0**n for n in range(14))
 
 
 class Instruments:
-    """What is recorded of each request. `latest`: under the names that came after 1.41."""
+    """The metrics of each request. `latest`: under the names after version 1.41."""
 
     def __init__(self, meter: Meter, *, latest: bool) -> None:
         self._meter = meter
@@ -56,18 +56,18 @@ class Instruments:
         )
 
     def duration(self, operation: str, seconds: float, attributes: Mapping[str, str | int]) -> None:
-        """How long an operation took; of one that failed the attributes have `error.type`."""
+        """Record the duration of an operation; the attributes of a failed one have `error.type`."""
         self._durations.get(operation, self._operation).record(seconds, attributes)
 
     def chunks(self, first: float | None, gaps: Sequence[float], attributes: Mapping[str, str | int]) -> None:
-        """When the chunks of a stream came: seconds to the first, and between each two."""
+        """Record the times of chunks: seconds to the first, and between consecutive ones."""
         if first is not None:
             self._first_chunk.record(first, attributes)
         for seconds in gaps:
             self._next_chunk.record(seconds, attributes)
 
     def tokens(self, operation: str, tokens: Tokens | None, attributes: Mapping[str, str | int]) -> None:
-        """What an operation that succeeded used; None where the server has not told."""
+        """Record the tokens of a successful operation; None if unknown."""
         if self._usage is not None:
             if tokens is not None:
                 self._usage.record(tokens.input, {**attributes, "gen_ai.token.type": "input"})

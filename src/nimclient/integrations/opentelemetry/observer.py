@@ -1,5 +1,5 @@
-"""The observer that makes spans, metrics and events of calls. It never makes a call's span current: a stream may begin in one
-task and end in another. Only what runs other code within, a batch or a tool, is current while it runs, in its own task.
+"""The observer that creates spans, metrics and events of calls. A call's span is never current: a stream may begin in one
+task and end in another. Only batches and tools, which run other code, are current while they run, in their own task.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Tracing:
         self._settings = settings
 
     def call(self, facts: CallFacts) -> Observation | None:
-        """See Observer. Routes without a model of a known kind get no span; their requests carry the context even so."""
+        """See Observer. Routes without a model of a known kind get no span; their requests still carry the context."""
         if context.get_value(context._SUPPRESS_INSTRUMENTATION_KEY):
             return None
         operation = OPERATIONS.get(facts.kind)
@@ -81,7 +81,7 @@ class Tracing:
 
 
 class _Carrier:
-    """Gives a call the context, and records nothing."""
+    """Propagates the context, and records nothing."""
 
     def __init__(self, settings: Settings, within: Context | None = None) -> None:
         self.headers: Mapping[str, str] = {}
@@ -101,7 +101,7 @@ class _Carrier:
 
 
 class _Spanned(_Carrier):
-    """What has a span, or none where only its metrics are wanted."""
+    """Base class of observations with an optional span."""
 
     def __init__(self, settings: Settings, span: Span | None) -> None:
         self._settings = settings
@@ -122,7 +122,7 @@ class _Spanned(_Carrier):
             context.detach(token)
 
     def _end_span(self, error: BaseException | None) -> None:
-        """End it, with its status. The text of an error may quote what was asked, so it counts as content."""
+        """End the span, with its status. An error's text may quote the input, so it counts as content."""
         if self._span is None:
             return
         if error is not None:
@@ -135,7 +135,7 @@ class _Spanned(_Carrier):
 
 
 class _ObservedCall(_Spanned):
-    """A call, one of the requests of many, or the whole of them."""
+    """A call, one request of a call over many items, or the whole of it."""
 
     def __init__(self, settings: Settings, operation: str, facts: CallFacts) -> None:
         self._operation = operation
@@ -203,7 +203,7 @@ class _ObservedCall(_Spanned):
             instruments.tokens(self._operation, tokens, attributes)
 
     def _describe(self, span: Span, result: object) -> None:
-        """Put on the span what came back."""
+        """Add the response to the span."""
         span.set_attributes(self._response(result))
         if self._settings.span_content and self._operation in INFERENCES:
             for name, messages in content_of(self._fields, result).items():
@@ -220,7 +220,7 @@ class _ObservedCall(_Spanned):
         return found
 
     def _emit_details(self, result: object, error: BaseException | None) -> None:
-        """The event of the call, for those who keep content apart from spans."""
+        """Emit the event of the call, for content outside of spans."""
         settings = self._settings
         if not (settings.event_content or settings.emit_event):
             return
@@ -238,7 +238,7 @@ class _ObservedCall(_Spanned):
 
 
 class _Tool(_Spanned):
-    """A run of a function for a model."""
+    """A run of a tool."""
 
     def __init__(self, settings: Settings, facts: ToolFacts) -> None:
         self._named: dict[str, str | int] = {
