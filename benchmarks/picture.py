@@ -43,7 +43,10 @@ def picture(document: Mapping[str, Any]) -> str:
         lines += panel(sorted(bars, key=lambda bar: bar[1]), top + TITLE)
         top += TITLE + len(bars) * (BAR + GAP) + 10
     machine, options = document["machine"], document["options"]
-    note = f"{machine['cpu']}, {machine['python']}, {options['started_at'][:10]}, medians of {options['runs']} runs"
+    busy = ", on a busy machine" if any(summary["shared"] for summary in document["summaries"]) else ""
+    note = (
+        f"{machine['cpu']}, {machine['python']}, {options['started_at'][:10]}, medians of {options['runs']} runs{busy}"
+    )
     lines.append(
         f'<text class="note" x="0" y="{top + 14}">{escape(note)}; floor: a hand-written loop over aiohttp</text>'
     )
