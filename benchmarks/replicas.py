@@ -25,9 +25,11 @@ SLOWER = 20
 
 
 @contextmanager
-def simulators(delays: Sequence[float]) -> Iterator[tuple[list[str], list[subprocess.Popen[str]]]]:
+def simulators(
+    delays: Sequence[float], flags: Sequence[str] = ()
+) -> Iterator[tuple[list[str], list[subprocess.Popen[str]]]]:
     """Simulators that answer after so many seconds: their URLs, and their processes."""
-    command = [sys.executable, "-m", "nimclient", "simulate", "--port", "0", "--json", "--ttft"]
+    command = [sys.executable, "-m", "nimclient", "simulate", "--port", "0", "--json", *flags, "--ttft"]
     started = [
         subprocess.Popen([*command, str(delay)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         for delay in delays

@@ -20,6 +20,7 @@ from nimclient._base.config import (
     Limits,
     RetryPolicy,
     Timeouts,
+    check_affinity,
     check_dialect,
     check_headers,
     check_models,
@@ -85,6 +86,7 @@ class AsyncClient(AsyncClosing):
             client closes it.
         defaults: Options of every call of a kind, {"chat": {"temperature": 0}, "embedding": {"truncate": "END"}}
             ("completions" and "ranking", too); options of a call override them, and None there switches one off.
+        affinity: With replicas: None (smallest load), or "prefix" (turns of a conversation go where their prefix is cached).
 
     Raises ConfigurationError for settings that cannot work, TypeError for an unknown one, in `defaults` too.
     """
@@ -110,6 +112,7 @@ class AsyncClient(AsyncClosing):
         on_attempt: Callable[[AttemptEvent], object] | None = None,
         transport: Transport | None = None,
         defaults: Defaults | None = None,
+        affinity: Literal["prefix"] | None = None,
         **unknown: Never,
     ) -> None:
         if unknown:
@@ -138,6 +141,7 @@ class AsyncClient(AsyncClosing):
             on_attempt=on_attempt,
             transport=_check_transport(transport),
             defaults=_merge_defaults({}, defaults),
+            affinity=check_affinity(affinity),
         )
         origin = bases[0].origin
         if is_nvidia(origin) and credentials.for_origin(origin, origin) is None:

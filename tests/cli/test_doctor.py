@@ -184,7 +184,7 @@ def test_a_page_that_is_no_list(run, server):
     server.script(http(b"<html>hello</html>", type="text/html"), path="/v1/models")
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "no inference server" in ran.out
+    assert "not an inference server" in ran.out
 
 
 @pytest.mark.parametrize("argv", [["--base-url", "localhost"], ["--api-key-file", "gone"], []])
@@ -313,7 +313,7 @@ def test_a_web_application_with_a_health_route_is_called_one(run, server):
     server.script(http(), path="/v1/health/ready")
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "this is a web server, but no inference server" in ran.out
+    assert "this is a web server, but not an inference server" in ran.out
     assert "everything works" not in ran.out
     facts = found(run("doctor", "--base-url", server.url, "--json"))
     assert facts["requests"]["state"] == "failed"
@@ -326,7 +326,7 @@ def test_a_web_server_that_has_a_page_for_everything_is_called_one(run, server):
     server.script(page, path="/v1/models")
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "this is a web server, but no inference server" in ran.out
+    assert "this is a web server, but not an inference server" in ran.out
 
 
 def test_routes_without_v1_are_found(run, server):
@@ -335,7 +335,7 @@ def test_routes_without_v1_are_found(run, server):
     server.script(answer(LIST), path="/models")
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "the routes of this server lie at its root, without /v1" in ran.out
+    assert "the routes of this server are at its root, without /v1" in ran.out
 
 
 @pytest.mark.parametrize(
@@ -480,7 +480,7 @@ def test_a_proxy_is_named_without_its_password(run, url, server, monkeypatch):
         (RedirectError("x", host="h"), "redirects"),
         (ConnectionLostError("x"), "log"),
         (ProtocolError("x"), "port"),
-        (DecodeError("x"), "no inference server"),
+        (DecodeError("x"), "not an inference server"),
     ],
 )
 def test_every_failure_has_a_remedy(error, words):

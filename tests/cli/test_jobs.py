@@ -112,8 +112,10 @@ def test_a_wrong_field_is_a_usage_error(run, sim, docs):
     assert not [request for request in sim.requests if request.path == "/v1/embeddings"]
 
 
-def test_a_compressed_source(run, sim, docs):
-    """.gz is read as it is; .zst says which pipe reads it."""
+def test_a_compressed_source(run, sim, docs, monkeypatch):
+    """.gz is read as it is; .zst, where nothing reads it, says which pipe does."""
+    for module in ("compression", "zstandard", "pyarrow"):
+        monkeypatch.setitem(sys.modules, module, None)
     Path("docs.jsonl.gz").write_bytes(gzip.compress(Path(docs).read_bytes()))
     assert run("embed", "docs.jsonl.gz", "--out", "v", "--base-url", sim.base_url, "--format", "npy").code == 0
     Path("docs.jsonl.zst").touch()
@@ -164,7 +166,7 @@ def test_standard_input(run, url, environment):
     [
         (["gone.jsonl", "--out", "v"], "does not exist"),
         (["docs.jsonl", "--out", "docs.jsonl"], "is a file"),
-        (["docs.xml", "--out", "v"], "of no kind that can be read"),
+        (["docs.xml", "--out", "v"], "has a format that cannot be read"),
         (["docs.jsonl"], "--out"),
         (["docs.jsonl", "--out", "v", "--format", "csv"], "--format"),
         (["docs.jsonl", "--out", "v", "--concurrency", "0"], "--concurrency"),

@@ -241,3 +241,12 @@ def test_markdown_is_rendered_as_it_comes(console: Console) -> None:
     assert "Head" in text
     assert "some bold text" in text
     assert "**" not in text.splitlines()[-1]
+
+
+def test_asides_are_wrapped_between_words_too(console):
+    """Reasoning is dimmed, and no word of it is cut at the edge of the terminal."""
+    writer = Rich(console)
+    for piece in ("thinking about " * 3, "a very very long", "word and others\n\n"):
+        writer.aside(piece)
+    lines = console.file.getvalue().replace("\x1b[2m", "").replace("\x1b[0m", "").splitlines()
+    assert [line.rstrip() for line in lines] == [f"{'thinking about ' * 3}a very very", "longword and others", ""]

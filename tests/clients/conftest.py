@@ -1,4 +1,4 @@
-"""Other people's clients against the simulator: nothing here uses nimclient's own client."""
+"""Other people's clients against the simulator: nimclient's own is only below one of them."""
 
 import os
 from collections.abc import Iterator

@@ -7,6 +7,10 @@ from typing import Any
 
 import pytest
 
+from nimclient import AsyncClient, AttemptEvent
+from nimclient.integrations.httpx import NimTransport
+from nimclient.simulator import Simulator
+
 from .said import ADA, ANSWER, CHAT, EMBEDDING, PASSAGES, PERSON_TEXT, QUESTION, RANKING, Person, get_weather
 
 MESSAGES: list[Any] = [{"role": "user", "content": PERSON_TEXT}]
@@ -69,6 +73,29 @@ async def test_pydantic_ai_tools(pydantic_model: Any) -> None:
     assert "sunny in Paris" in (await agent.run("What is the weather in Paris?")).output
     agent = Agent(pydantic_model, tools=[get_weather], output_type=Person)
     assert (await agent.run(f"Weather in London? {PERSON_TEXT}")).output == ADA
+
+
+async def test_pydantic_ai_over_our_transport(url: str) -> None:
+    """With NimTransport below, a 429 is waited out, words stream, tools run and a class is filled, over the client's key."""
+    openai_models = pytest.importorskip("pydantic_ai.models.openai", reason="pydantic-ai is not installed")
+    providers = pytest.importorskip("pydantic_ai.providers.openai")
+    from openai import DefaultAsyncHttpxClient
+    from pydantic_ai import Agent
+
+    tried: list[AttemptEvent] = []
+    busy = Simulator(dialect="hosted", faults="busy=1")
+    async with busy, AsyncClient("nvapi-ours", busy.base_url, on_attempt=tried.append) as client:
+        http = DefaultAsyncHttpxClient(transport=NimTransport(client))
+        provider = providers.OpenAIProvider(base_url=busy.base_url, api_key="unused", http_client=http)
+        model = openai_models.OpenAIChatModel(CHAT, provider=provider)
+        assert (await Agent(model).run(QUESTION)).output == ANSWER
+        async with Agent(model).run_stream(QUESTION) as stream:
+            assert "".join([piece async for piece in stream.stream_text(delta=True)]) == ANSWER
+        agent: Any = Agent(model, tools=[get_weather])
+        assert "sunny in Paris" in (await agent.run("What is the weather in Paris?")).output
+        assert (await Agent(model, output_type=Person).run(PERSON_TEXT)).output == ADA
+    assert [event.status for event in tried[:2]] == [429, 200]
+    assert {request.headers["authorization"] for request in busy.requests} == {"Bearer nvapi-ours"}
 
 
 @pytest.mark.parametrize("provider", ["nvidia_nim", "hosted_vllm", "openai"])

@@ -103,7 +103,9 @@ async def test_a_name_that_does_not_resolve(make_client: MakeClient, monkeypatch
 
 async def test_a_connection_that_hangs(make_client: MakeClient, full_backlog: int) -> None:
     """A connection that is not made in time is RequestTimeoutError with phase connect; it is tried again."""
-    client = make_client(f"http://127.0.0.1:{full_backlog}", timeouts=Timeouts(connect=0.1))
+    client = make_client(
+        f"http://127.0.0.1:{full_backlog}", timeouts=Timeouts(connect=0.1), retry=RetryPolicy(first_delay=0)
+    )
     with takes(0.3), pytest.raises(RequestTimeoutError, match="connect limit") as caught:
         await client.chat.create("hi")
     assert (caught.value.phase, caught.value.seconds, caught.value.attempts) == ("connect", 0.1, 3)

@@ -11,7 +11,7 @@ import pytest
 
 from nimclient import AsyncClient, Client, Limits
 from support.leaks import assert_idle, open_files, pools, stray_tasks
-from support.memory import resident
+from support.memory import allocations
 from support.server import FaultServer, Request, Stall
 from support.until import until
 from support.wire import MODEL, chat, chunk, head, token
@@ -54,9 +54,12 @@ async def test_abandoned_streams(server: FaultServer, make_client: MakeClient, t
 
     await many(50)
     gc.collect()
-    files, memory = open_files(), resident()
+    files = open_files()
     told.clear()
-    await many(STREAMS)
+    with allocations() as in_use:
+        await many(STREAMS)
+        gc.collect()
+        assert in_use() < 2**20
     assert len(told) == STREAMS
     assert set(told) == {f"a stream from {server.url}/chat/completions was not closed"}
     told.clear()
@@ -64,7 +67,6 @@ async def test_abandoned_streams(server: FaultServer, make_client: MakeClient, t
     assert_idle(client)
     assert stray_tasks() == []
     assert open_files() <= files
-    assert resident() - memory < 4 * 2**20
     assert (await client.chat.create("hi")).text == "Hello"
 
 
@@ -83,14 +85,16 @@ def test_abandoned_blocking_streams(far: FaultServer, told: list[str]) -> None:
 
         many(50)
         gc.collect()
-        files, memory = open_files(), resident()
+        files = open_files()
         told.clear()
-        many(STREAMS)
+        with allocations() as in_use:
+            many(STREAMS)
+            gc.collect()
+            assert in_use() < 2**20
         assert len(told) == STREAMS
         told.clear()
         gc.collect()
         assert open_files() <= files
-        assert resident() - memory < 4 * 2**20
         assert client.chat.create("hi").text == "Hello"
 
 
@@ -171,8 +175,9 @@ def test_many_clients(far: FaultServer) -> None:
 
     asyncio.run(many(20))
     assert until(lambda: far.open == 0)
-    files, memory = open_files(), resident()
-    asyncio.run(many(100))
-    assert until(lambda: far.open == 0)
+    files = open_files()
+    with allocations() as in_use:
+        asyncio.run(many(100))
+        assert until(lambda: far.open == 0)
+        assert in_use() < 2**20
     assert until(lambda: open_files() <= files)
-    assert resident() - memory < 4 * 2**20

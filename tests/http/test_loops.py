@@ -17,7 +17,7 @@ from nimclient import AsyncClient, Client, Limits, Timeouts
 from nimclient.errors import ClientClosedError, ConfigurationError, RequestTimeoutError, StreamInterruptedError
 from nimclient.testing import HttpRequest
 from support.leaks import assert_idle, open_files, pools, shared_state, stray_tasks
-from support.memory import resident
+from support.memory import allocations
 from support.server import FaultServer, Pause, Request, Stall
 from support.until import until
 from support.wire import HELLO, MODEL, answer, chat, chunk, embedded, head, token
@@ -155,11 +155,12 @@ def test_short_loops_in_numbers(far: FaultServer) -> None:
 
     loops(50)
     until(lambda: far.open == 0)
-    before, used = open_files(), resident()
-    loops(SHORT_LOOPS)
-    assert pools(client) == []
+    before = open_files()
+    with allocations() as in_use:
+        loops(SHORT_LOOPS)
+        assert pools(client) == []
+        assert in_use() < 2**20
     assert until(lambda: open_files() <= before)
-    assert resident() - used < 2 * 2**20
 
 
 def test_a_loop_that_ends_with_a_stream_open(far: FaultServer) -> None:

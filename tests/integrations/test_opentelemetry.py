@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from opentelemetry import baggage, context, trace
+from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -28,7 +29,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from nimclient import AsyncClient, ChatStream, Client, RetryPolicy
 from nimclient._base import observers
-from nimclient.errors import ConnectionLostError, NimError, StreamInterruptedError
+from nimclient.errors import BadRequestError, ConnectionLostError, NimError, StreamInterruptedError
 from nimclient.integrations.opentelemetry import instrument, uninstrument
 from nimclient.jobs import EmbedJob
 from nimclient.simulator import Simulator
@@ -662,6 +663,35 @@ async def test_the_latest_names_are_opted_into(unused: Telemetry, monkeypatch: p
     }
     counted = {p.attributes["gen_ai.token.modality"]: p.value for p in points[f"{stem}.usage.input_tokens"]}
     assert counted == {"text": 10, "unknown": 0}
+
+
+@pytest.mark.parametrize("mode", [None, "EVENT_ONLY"])
+async def test_the_latest_names_have_tool_runs_and_exceptions(
+    unused: Telemetry, monkeypatch: pytest.MonkeyPatch, mode: str | None
+) -> None:
+    """Each run of a tool is measured by its name; a call that fails is an event, with its text where content is asked for."""
+    monkeypatch.setenv(OPT_IN, LATEST)
+    if mode is not None:
+        monkeypatch.setenv(CAPTURE, mode)
+    TOOL_TRACES.append(unused.traces)
+    unused.instrument()
+    transport = FakeTransport([tool_answer("weather", "failing"), chat_body(), (400, {}, {"message": SECRET})])
+    async with client_of(transport) as client:
+        await client.chat.run_tools("hi", [weather, failing])
+        with pytest.raises(BadRequestError):
+            await client.chat.create("hi")
+    runs = [dict(point.attributes) for point in unused.points()["gen_ai.execute_tool.duration"]]
+    assert {(run["gen_ai.tool.name"], run["gen_ai.tool.type"], run.get("error.type")) for run in runs} == {
+        ("weather", "function", None),
+        ("failing", "function", "ToolError"),
+    }
+    assert "gen_ai.client.operation.duration" not in unused.points()
+    events = [log.log_record for log in unused.logs.get_finished_logs()]
+    (failed,) = [event for event in events if event.event_name == "gen_ai.client.operation.exception"]
+    assert failed.severity_number is SeverityNumber.WARN
+    assert failed.attributes["exception.type"] == "nimclient.errors.BadRequestError"
+    assert (SECRET in str(dict(failed.attributes))) is (mode is not None)
+    assert failed.span_id == unused.spans[-1].get_span_context().span_id
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,23 @@ async def test_a_body_without_a_model_gets_one(server: FaultServer, make_client:
     assert sorted(request.json["model"] for request in server.requests) == ["client", "own"]
 
 
+async def test_defaults_of_the_client_fill_bodies(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
+    """What a body names stays; `defaults` of its kind that it does not name are added, as the methods would send them."""
+    defaults = {
+        "chat": {"max_tokens": 5, "temperature": 0, "extra_headers": {"x-a": "b"}},
+        "embedding": {"truncate": "END"},
+    }
+    body = {"model": "m", "messages": [], "temperature": 1}
+    batch.write(line("a", **body), line("b", "/v1/embeddings", model="m", input="x"), line("c", seed=10**30, model="m"))
+    server.script(echo, echo, echo)
+    await batch.job(concurrency=1).run(make_client(defaults=defaults))
+    chat, embedding, exact = server.requests
+    assert chat.json == {**body, "max_tokens": 5}
+    assert chat.headers["x-a"] == "b"
+    assert embedding.json == {"model": "m", "input": "x", "truncate": "END"}
+    assert exact.body == b'{"max_tokens":5,"temperature":0,"seed": 1000000000000000000000000000000, "model": "m"}'
+
+
 async def test_rerank_lines_of_vllm_go_where_they_say(
     server: FaultServer, make_client: MakeClient, batch: Batch
 ) -> None:
@@ -246,7 +263,7 @@ async def test_a_file_that_holds_something_else_is_not_touched(make_client: Make
         '{"id":1,"custom_id":"a","response":{},"error":{}}\n',
     ):
         batch.output.write_text(content)
-        with pytest.raises(JobStoreError, match=r"answers\.jsonl, line 1, is no answer of a batch"):
+        with pytest.raises(JobStoreError, match=r"answers\.jsonl, line 1, is not a result of a batch"):
             await batch.job().run(make_client("http://localhost:1/v1"))
         assert batch.output.read_text() == content
 

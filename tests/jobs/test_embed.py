@@ -848,7 +848,7 @@ async def test_standard_input_is_a_source(
     with pytest.raises(AuthenticationError):
         await run(numbers(100))
     server.script(embed)
-    with pytest.raises(JobMismatchError, match="the source is not what it was"):
+    with pytest.raises(JobMismatchError, match="the source has changed"):
         await run(numbers(100)[::-1])
     assert (await run(numbers(100))).resumed == 50
     assert found(output) == rows(100)

@@ -139,7 +139,7 @@ def test_links_in_the_place_of_our_files_are_not_followed(tmp_path: Path) -> Non
     precious = tmp_path / "precious"
     precious.write_text("12345")
     (tmp_path / "job.lock").symlink_to(precious)
-    with pytest.raises(JobStoreError, match=r"job\.lock.*a symbolic link, which a job does not follow"):
+    with pytest.raises(JobStoreError, match=r"job\.lock.*a symbolic link, which jobs do not follow"):
         FolderLock(tmp_path)
     (tmp_path / "a.tmp").symlink_to(precious)
     (tmp_path / "a").symlink_to(precious)

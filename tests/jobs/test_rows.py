@@ -61,7 +61,7 @@ def test_rows_differ_by_digest_when_they_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "words"), [(b"{", "not JSON"), (b"[1]", "no JSON object"), (b'{"text": "\xff", "id": "x"}', "not JSON")]
+    ("line", "words"), [(b"{", "not JSON"), (b"[1]", "not a JSON object"), (b'{"text": "\xff", "id": "x"}', "not JSON")]
 )
 def test_a_broken_line_of_json_is_a_row_that_says_so(line: bytes, words: str) -> None:
     """The job continues."""

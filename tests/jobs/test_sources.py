@@ -192,11 +192,22 @@ async def test_a_cut_off_gzip_file_is_a_store_error(tmp_path: Path) -> None:
     ("name", "words"),
     [("a.jsonl.zst", r"zstdcat .*a\.jsonl\.zst \| nimclient embed -"), ("a.parquet.gz", "all but Parquet also as .gz")],
 )
-def test_what_is_compressed_otherwise_says_what_to_do(tmp_path: Path, name: str, words: str) -> None:
-    """The pipe that decompresses it is shown."""
+def test_what_is_compressed_otherwise_says_what_to_do(
+    tmp_path: Path, name: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipe that decompresses it is shown, where nothing installed reads it."""
+    for module in ("compression", "zstandard", "pyarrow"):
+        monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).touch()
     with pytest.raises(ConfigurationError, match=words):
         RowSource(tmp_path / name, TEXT)
+
+
+async def test_zstd(tmp_path: Path) -> None:
+    """A .zst file is read where pyarrow is installed, after its byte-order mark."""
+    with pa.output_stream(str(tmp_path / "a.jsonl.zst"), compression="zstd") as file:
+        file.write(b"\xef\xbb\xbf" + b'{"text": "one"}\n{"text": "two"}\n')
+    assert [row.text for row in await rows_of(tmp_path / "a.jsonl.zst")] == ["one", "two"]
 
 
 @pytest.mark.parametrize("kind", ["text", "id"])
@@ -280,7 +291,11 @@ def test_the_digest_is_of_all_of_the_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("missing.jsonl", "does not exist"), ("notes.pdf", "of no kind that can be read"), ("folder.txt", "is no file")],
+    [
+        ("missing.jsonl", "does not exist"),
+        ("notes.pdf", "has a format that cannot be read"),
+        ("folder.txt", "is no file"),
+    ],
 )
 def test_a_path_that_cannot_be_a_source(tmp_path: Path, source: str, words: str) -> None:
     """It is detected when the source is named."""

@@ -395,6 +395,21 @@ async def test_closing_from_another_task_wakes_the_reader(server: FaultServer, c
     assert caught.value.partial.text == "Hel"
 
 
+async def test_closing_while_the_reader_yields_to_other_tasks(server: FaultServer, client: AsyncClient) -> None:
+    """A reader that lets others run before it reads on does not take the end that aclose() makes for the answer's."""
+    server.script([BEGIN, Stall()])
+    stream = await client.chat.stream("hi")
+    assert [(await anext(stream)).text for _ in range(2)] == ["", "Hel"]
+    await asyncio.sleep(1)  # its turn is over
+    reader = asyncio.create_task(anext(stream))
+    await asyncio.sleep(0)
+    await stream.aclose()
+    with pytest.raises(StreamInterruptedError, match="closed") as caught:
+        await reader
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hel"
+
+
 @pytest.mark.parametrize(
     "script",
     [

@@ -1,9 +1,15 @@
-"""How much memory this process has."""
+"""How much memory is kept, whatever this process had before."""
 
-import resource
+import contextlib
+import tracemalloc
+from collections.abc import Callable, Iterator
 
 
-def resident() -> int:
-    """Bytes in memory now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+@contextlib.contextmanager
+def allocations() -> Iterator[Callable[[], int]]:
+    """Gives a function: how many bytes of what Python has allocated since the beginning of the block are in use."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()

@@ -146,6 +146,7 @@ class FaultServer:
 
     async def stop(self) -> None:
         await self.stop_listening()
+        await asyncio.sleep(0)  # for connections that were being accepted
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -173,6 +174,7 @@ class FaultServer:
         task = asyncio.get_running_loop().create_task(self._converse(reader, writer, self.connections))
         task.set_name("fault server")
         self._tasks.add(task)
+        task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
         task.add_done_callback(self._tasks.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -188,8 +190,6 @@ class FaultServer:
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
-        finally:
-            writer.close()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         request = _request(await reader.readuntil(b"\r\n\r\n"), number)

@@ -23,6 +23,9 @@ from nimclient.errors import (
 from nimclient.simulator import Simulator, SimulatorThread
 from support.blocking_words import as_blocking
 from support.portal import run_in_portal
+from support.server import ServerThread, Stall
+from support.until import until
+from support.wire import MODEL, answer, chunk, head, token
 
 
 @pytest.fixture
@@ -171,17 +174,19 @@ def test_a_blocking_call_in_its_own_loop_is_refused(client: Client) -> None:
         run_in_portal(call)
 
 
-def test_a_dropped_stream_warns_and_is_closed(client: Client) -> None:
-    """A stream that is opened and forgotten gives one ResourceWarning."""
-    stream = client.chat.stream("hello " * 200)
-    run_in_portal(stream._async.__aenter__)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        del stream
-        gc.collect()
-    ended = [w for w in caught if "not closed" in str(w.message)]
-    assert len(ended) <= 1
-    assert client.health.ready()
+def test_a_dropped_stream_warns_and_is_closed() -> None:
+    """A stream that is opened and forgotten gives one ResourceWarning, and its connection is closed."""
+    with ServerThread() as server, Client(base_url=server.url, model=MODEL) as client:
+        server.script([head() + chunk(token("a")), Stall()], answer({}))
+        stream = client.chat.stream("hi")
+        run_in_portal(stream._async.__aenter__)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            del stream
+            gc.collect()
+            assert until(lambda: server.open == 0)
+        assert ["not closed" in str(warning.message) for warning in caught].count(True) == 1
+        assert client.health.ready()
 
 
 def test_a_forked_child_starts_its_own_loop(nim_simulator_url: str) -> None:

@@ -311,6 +311,7 @@ class ClientConfig:
     on_attempt: Callable[[Any], object] | None
     transport: object = None
     defaults: Mapping[str, Mapping[str, Any]] = field(factory=dict[str, Mapping[str, Any]], repr=False)
+    affinity: Literal["prefix"] | None = None
 
     def portable(self) -> ClientConfig:
         """The settings for a pickle: without literal keys, credential headers and proxy passwords.
@@ -401,6 +402,13 @@ def check_dialect(dialect: str | None) -> Dialect | None:
     if dialect is not None:
         raise ConfigurationError(f"dialect is {dialect!r}; choose one of {', '.join(DIALECTS)} or None")
     return None
+
+
+def check_affinity(affinity: object) -> Literal["prefix"] | None:
+    """The affinity, validated."""
+    if affinity is None or affinity == "prefix":
+        return "prefix" if affinity else None
+    raise ConfigurationError(f'affinity is {affinity!r}; choose "prefix" or None')
 
 
 def check_models(model: str | Mapping[str, str] | None) -> dict[str, str]:

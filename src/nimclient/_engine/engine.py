@@ -481,7 +481,7 @@ class Engine:
         route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
-        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe)
+        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, fields=call.fields)
 
 
 def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:

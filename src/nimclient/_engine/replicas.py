@@ -1,24 +1,26 @@
 """Load balancing over several base URLs that serve the same models.
 
 A request goes to the replica with the smallest outstanding requests × smoothed latency, over all replicas (docs/design.md
-explains why not over two random ones). A failing replica is ejected for a time that doubles, then probed with one request
-at a time (half-open); one that throttles is only avoided. If no other is left, all are used: a call always has a target.
+explains why not over two random ones), or with a prefix to the one that `affinity` prefers. A failing replica is ejected
+for a time that doubles, then probed with one request at a time (half-open); one that throttles is only avoided. If no
+other is left, all are used: a call always has a target.
 
 No I/O: clock and randomness are passed in; `_retry.classify` decides what an error means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 from attrs import define, field
 
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
+from nimclient._engine.affinity import prefix_of, room, weight
 from nimclient._retry.classify import HealthSignal, health_of
 
 SMOOTHING = 0.2  # the weight of a new sample of latency
@@ -216,23 +218,33 @@ class SingleEndpoint:
 class Replicas:
     """All replicas of a client, shared by its copies, all loops and threads."""
 
-    def __init__(self, bases: Sequence[BaseURL], clock: Clock, random: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        bases: Sequence[BaseURL],
+        clock: Clock,
+        random: Callable[[], float],
+        affinity: Literal["prefix"] | None = None,
+    ) -> None:
         self._members = [Replica(base) for base in bases]
         self._clock = clock
         self._random = random
+        self._affinity = affinity
 
-    def routing(self, kind: str, *, stream: bool, may_probe: bool) -> ReplicaRouting:
+    def routing(
+        self, kind: str, *, stream: bool, may_probe: bool, fields: Mapping[str, Any] | None = None
+    ) -> ReplicaRouting:
         """The routing of one call. `kind` groups calls of similar duration; "" is not measured.
 
-        `may_probe`: the call can be retried at another replica if the probe fails.
+        `may_probe`: the call can be retried at another replica if the probe fails. `fields`: its body, for the affinity.
         """
-        return ReplicaRouting(self._members, kind, self._clock, self._random, stream=stream, may_probe=may_probe)
+        prefix = prefix_of(fields) if self._affinity else None
+        return ReplicaRouting(self._members, kind, self._clock, self._random, stream, may_probe, prefix)
 
 
 class ReplicaRouting:
     """The routing of one call over the replicas: a retry prefers a healthy replica that was not tried."""
 
-    __slots__ = ("_clock", "_kind", "_may_probe", "_members", "_random", "_stream", "_tried")
+    __slots__ = ("_clock", "_kind", "_may_probe", "_members", "_prefix", "_random", "_stream", "_tried")
 
     def __init__(
         self,
@@ -240,9 +252,9 @@ class ReplicaRouting:
         kind: str,
         clock: Clock,
         random: Callable[[], float],
-        *,
         stream: bool,
         may_probe: bool,
+        prefix: bytes | None,
     ) -> None:
         self._members = members
         self._kind = kind
@@ -250,12 +262,14 @@ class ReplicaRouting:
         self._random = random
         self._stream = stream
         self._may_probe = may_probe
+        self._prefix = prefix
         self._tried: list[Replica] = []
 
     def acquire(self) -> Lease:
         """The best replica for the next attempt."""
         now = self._clock()
-        best = min(self._members, key=partial(self._rank, now, self._fastest()))
+        limit = 0 if self._prefix is None else room([len(replica.open) for replica in self._members])
+        best = min(self._members, key=partial(self._rank, now, self._fastest(), limit))
         self._tried.append(best)
         return Lease(best, self._kind, self._clock, stream=self._stream, probe=best.tier(now) is Tier.HALF_OPEN)
 
@@ -264,13 +278,15 @@ class ReplicaRouting:
         known = (replica.latencies[self._kind] for replica in self._members if self._kind in replica.latencies)
         return min(known, default=1.0)
 
-    def _rank(self, now: float, fastest: float, replica: Replica) -> tuple[int, bool, float, float]:
+    def _rank(self, now: float, fastest: float, limit: int, replica: Replica) -> tuple[int, bool, float, float]:
         """The sort key of a replica: the smallest is used next."""
         tier = replica.tier(now)
         if tier is Tier.HALF_OPEN and not self._may_probe:
             tier = Tier.EJECTED
-        load = (len(replica.open) + 1) * replica.latency(self._kind, fastest, now)
-        return tier, replica in self._tried, load, self._random()
+        tried = replica in self._tried
+        if self._prefix is not None:
+            return tier, tried, float(len(replica.open) >= limit), -weight(self._prefix, replica.base.api)
+        return tier, tried, (len(replica.open) + 1) * replica.latency(self._kind, fastest, now), self._random()
 
     def has_another(self) -> bool:
         """See Routing."""

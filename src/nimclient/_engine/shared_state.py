@@ -55,7 +55,8 @@ class SharedState:
         self.rate = RateLimit(rate) if rate is not None else None
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
-        self._replicas = Replicas(self._bases, time.monotonic, random.random)
+        self._affinity = config.affinity
+        self._replicas = self._new_replicas()
         self._pid = os.getpid()
         self.default_models: dict[str, str] = {}
         self.dialects = Dialects()
@@ -97,8 +98,11 @@ class SharedState:
         """The replicas; a forked child, which has no requests in flight, gets a new object."""
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            self._replicas = Replicas(self._bases, time.monotonic, random.random)
+            self._replicas = self._new_replicas()
         return self._replicas
+
+    def _new_replicas(self) -> Replicas:
+        return Replicas(self._bases, time.monotonic, random.random, self._affinity)
 
     async def aclose(self) -> None:
         """Close the pools. Calls in flight end with ClientClosedError."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
+from nimclient._api.chat import chat_call
 from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
-from nimclient._api.options import check_names, check_whole, check_word
+from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
@@ -59,6 +60,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+_OF_THE_CALL = ("timeout", "extra_headers")
+_NOT_IN_BODIES = frozenset({"prefix", "batch_size", "concurrency", "stream_usage"})
+
 
 class BulkClient:
     """A client as seen by a job."""
@@ -81,6 +85,15 @@ class BulkClient:
         """The client's defaults for calls of this kind: options, and arguments of methods."""
         return self._engine.config.defaults.get(kind, {})
 
+    def fields_of_defaults(self, kind: str, model: str | None) -> JsonDict:
+        """What the client's defaults add to the body of a request of this kind."""
+        options = self.defaults_of(kind)
+        if kind == "chat":
+            fields = chat_call("defaults", "-", model, options, stream=False).fields or {}
+        else:
+            fields = merge_fields({}, options, not_sent=_NOT_IN_BODIES)
+        return {name: value for name, value in fields.items() if name not in ("model", "messages")}
+
     def warn_once(self, text: str) -> None:
         """Warn at the caller's line, unless this client has already issued this warning."""
         self._engine.core.warn_once(text)
@@ -99,9 +112,10 @@ class BulkClient:
 
         A default model that no longer exists is replaced once. Raises the call's final error.
         """
+        options = {name: value for name, value in self.defaults_of(call.kind).items() if name in _OF_THE_CALL}
         if call.raw is not None:  # already encoded: its model cannot be replaced
-            return await self._engine.send(call, {}, gate)
-        return await self._resource._send(call, {}, gate)
+            return await self._engine.send(call, options, gate)
+        return await self._resource._send(call, options, gate)
 
 
 def stops_everything(error: NimError) -> bool:

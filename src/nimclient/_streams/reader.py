@@ -154,8 +154,6 @@ class Reader(Generic[C]):
         """Read until there is a chunk, or the end. An error is raised after the chunks before it were returned."""
         if not self.ready and self._failure is not None:
             raise self._failure
-        if not self.ready and self._broken:
-            raise self._closed_early()
         try:
             await self._read_until("idle" if self.has_content else "first_event")
         except NimError as error:
@@ -168,6 +166,8 @@ class Reader(Generic[C]):
         except BaseException as error:
             self._fail(error)
             raise
+        if not self.ready and self._broken:  # closed, now or before
+            raise self._closed_early()
 
     async def _read_until(self, phase: Literal["first_event", "idle"]) -> None:
         """Read until the phase is complete, within its limit and the call's, and yield to other tasks."""

@@ -54,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    if hasattr(args, "profile"):
+        from nimclient.cli.profile import apply_profile
+
+        apply_profile(args)
     run: Callable[[argparse.Namespace], int] = import_module(f"nimclient.cli.{args.command}").run
     return run(args)
 

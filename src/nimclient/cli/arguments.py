@@ -60,6 +60,7 @@ def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     _add_doctor(commands)
     _add_bench(commands)
     _add_simulate(commands)
+    _add_completion(commands)
     return parser, dict(commands.choices)
 
 
@@ -258,6 +259,19 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument("--itl", type=seconds, default=0.0, metavar="S", help="seconds between tokens (default: 0)")
     simulate.add_argument(
+        "--prefill-rate",
+        type=count,
+        metavar="N",
+        help="tokens of a prompt a second that are not cached (default: no time)",
+    )
+    simulate.add_argument(
+        "--prefix-cache",
+        type=_number(int, 0),
+        default=1_600_000,
+        metavar="N",
+        help="tokens it holds (default: %(default)s)",
+    )
+    simulate.add_argument(
         "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
     )
     simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")
@@ -278,6 +292,22 @@ def _add_simulate(commands: _Commands) -> None:
         "may be repeated; an unknown name lists them",
     )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
+
+
+def _add_completion(commands: _Commands) -> None:
+    summary = "print a script that completes commands and options in your shell"
+    completion = _command(commands, "completion", summary, help_text.COMPLETION, help_text.COMPLETION_EPILOG)
+    completion.add_argument("shell", choices=["bash", "zsh", "fish"], help="the shell")
+
+
+def commands_of() -> dict[str, argparse.ArgumentParser]:
+    """The parser of every command, by its name."""
+    return _build()[1]
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What a command takes."""
+    return parser._actions
 
 
 def _command(commands: _Commands, name: str, summary: str, description: str, epilog: str) -> argparse.ArgumentParser:
@@ -301,6 +331,7 @@ def _add_server_options(
     )
     server.add_argument("--model", type=_text, metavar="ID", help=model)
     server.add_argument("--api-key-file", type=_text, metavar="FILE", help="file that contains only the API key")
+    server.add_argument("--profile", type=_text, metavar="NAME", help="settings of ~/.config/nimclient.toml")
     server.add_argument("--timeout", type=_number(float, 0.001), metavar="S", help=f"seconds that {seconds}")
     parser.add_argument("--json", action="store_true", help=json)
     parser.add_argument("-v", "--verbose", action="store_true", help="log each request on standard error")

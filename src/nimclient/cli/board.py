@@ -6,7 +6,7 @@ A board gets the latest Progress every `interval` seconds, and the result at the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
 from nimclient.cli.figures import RecentRates, clock, sentence
@@ -40,8 +40,10 @@ class Lines:
 
     interval = LINE_SECONDS
 
-    def __init__(self, stream: TextIO, label: str, unit: str) -> None:
+    def __init__(self, stream: TextIO, label: str, unit: str, subject: Callable[[], str] = str) -> None:
         self._stream = stream
+        self._subject = subject
+        self._introduced = False
         self._label = label
         self._unit = unit
         self._pace = RecentRates()
@@ -51,6 +53,9 @@ class Lines:
         if progress is None:
             self._say(f"{self._label}: starting ({clock(seconds)})")
         else:
+            if not self._introduced and (subject := self._subject()):
+                self._say(f"{self._label}: {subject}")
+            self._introduced = True
             self._say(f"{self._label}: {sentence(progress, self._pace.rates(progress, seconds), self._unit)}")
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
@@ -92,7 +97,7 @@ class Events:
         """Nothing to clean up."""
 
 
-def board_for(stream: TextIO, label: str, unit: str) -> Board:
+def board_for(stream: TextIO, label: str, unit: str, subject: Callable[[], str] = str) -> Board:
     """The board for people: a live table on a terminal if rich is installed, else lines."""
     if stream.isatty():
         try:
@@ -100,5 +105,5 @@ def board_for(stream: TextIO, label: str, unit: str) -> Board:
         except ImportError:
             pass
         else:
-            return LiveTable.on(stream, label, unit)
-    return Lines(stream, label, unit)
+            return LiveTable.on(stream, label, unit, subject)
+    return Lines(stream, label, unit, subject)

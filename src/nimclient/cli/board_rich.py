@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TextIO
 
 from rich.console import Console, Group
@@ -25,24 +25,28 @@ class LiveTable:
 
     interval = FRAME_SECONDS
 
-    def __init__(self, console: Console, label: str, unit: str) -> None:
+    def __init__(self, console: Console, label: str, unit: str, subject: Callable[[], str] = str) -> None:
         self._console = console
         self._label = label
         self._unit = unit
+        self._subject = subject
         self._pace = RecentRates()
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._live.start()
 
     @classmethod
-    def on(cls, stream: TextIO, label: str, unit: str) -> Self:
+    def on(cls, stream: TextIO, label: str, unit: str, subject: Callable[[], str] = str) -> Self:
         """A table on a terminal."""
-        return cls(Console(file=stream, highlight=False), label, unit)
+        return cls(Console(file=stream, highlight=False), label, unit, subject)
 
     def show(self, progress: Progress | None, seconds: float) -> None:
         """Redraw the table."""
         rates = None if progress is None else self._pace.rates(progress, seconds)
         width = min(BAR_WIDTH, max(self._console.width - BESIDE_BAR, 5))
-        self._live.update(drawn(self._label, self._unit, progress, rates, seconds, width), refresh=True)
+        table = drawn(self._label, self._unit, progress, rates, seconds, width)
+        if progress is not None and (subject := self._subject()):
+            table = Group(Text(printable(subject), style="dim", no_wrap=True, overflow="ellipsis"), table)
+        self._live.update(table, refresh=True)
 
     def message(self, kind: str, text: str, facts: Mapping[str, Any]) -> None:
         """Print a line."""

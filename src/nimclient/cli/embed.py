@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
 
     is_stdin = args.source == "-"
     label = f"embedding {'standard input' if is_stdin else args.source}"
-    return run_job(args, make, Wording(label, "texts", args.out, is_stdin))
+    return run_job(args, make, Wording(label, "texts", args.out, "embedding", is_stdin))
 
 
 def default_format() -> Literal["parquet", "npy"]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 KEYS = """\
+settings: ~/.config/nimclient.toml may hold base_url, model, timeout and api_key_file, also under a name:
+[profiles.gpu], chosen with --profile gpu. Options go before it. A key does not belong into it.
 keys: NVIDIA_API_KEY goes to NVIDIA's own hosts only, NVIDIA_NIM_API_KEY to any server you name, the key in
 --api-key-file as well. A key is never an argument: arguments are visible to every user of the machine.
 exit codes: 0 complete, 1 failed or partial, 2 usage, 130 interrupted.
@@ -71,6 +73,19 @@ It runs in one process: where it needs most of a core itself, it says so.
 """
     + KEYS
 )
+
+COMPLETION = """\
+Print a script that completes commands, options and their choices in your shell, and files elsewhere.
+"""
+
+COMPLETION_EPILOG = """\
+examples:
+  nimclient completion bash > ~/.local/share/bash-completion/completions/nimclient
+  nimclient completion fish > ~/.config/fish/completions/nimclient.fish
+  source <(nimclient completion zsh)                      in ~/.zshrc
+
+exit codes: 0 printed, 2 usage.
+"""
 
 SIMULATE = """\
 Run a NIM-like server on this machine until Ctrl-C: models, chat, completions, embeddings and ranking.
@@ -176,7 +191,7 @@ Embed the texts of a file into a folder, however many there are. After an interr
 a failed server) the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, each but Parquet also as .gz, or "-" for such lines (JSON objects or texts) on standard
+a text a line, each but Parquet also as .gz or .zst, or "-" for such lines (JSON objects or texts) on standard
 input. A text that the server rejects is written to failures.jsonl with the server's message; the others
 are embedded.
 """
@@ -211,6 +226,7 @@ BATCH_EPILOG = (
     """\
 examples:
   nimclient batch requests.jsonl --out answers.jsonl
+  nimclient batch requests.jsonl --out answers.jsonl --json > events.jsonl
   nimclient batch requests.jsonl --out answers.jsonl --base-url http://localhost:8000 --concurrency 64
 
 a line of SOURCE: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completions",

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import anyio
@@ -41,6 +42,7 @@ class Wording:
     label: str
     unit: str
     output: str
+    kind: str = ""
     from_stdin: bool = False
 
 
@@ -61,12 +63,19 @@ def run_job(args: argparse.Namespace, make: Callable[[], Job], wording: Wording)
     except (ConfigurationError, TypeError) as error:
         raise UsageError(in_options(str(error))) from error
     client = make_client(args, model=args.model)
-    board: Board = Events(sys.stdout) if args.json else board_for(sys.stderr, wording.label, wording.unit)
+    subject = partial(subject_of, client, args.model, wording.kind)
+    board: Board = Events(sys.stdout) if args.json else board_for(sys.stderr, wording.label, wording.unit, subject)
     try:
         state = anyio.run(_run, job, client, board)
     finally:
         board.close()
     return _conclude(state, board, wording, args.argv)
+
+
+def subject_of(client: AsyncClient, model: str | None, kind: str) -> str:
+    """The model, once it is known, and the server."""
+    name = model or client._engine.core.default_models.get(kind)
+    return f"{name} at {client.base_url}" if name else client.base_url
 
 
 async def _run(job: Job, client: AsyncClient, board: Board) -> _State:

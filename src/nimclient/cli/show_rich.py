@@ -41,8 +41,8 @@ class Rich:
         return self._console.is_terminal
 
     def aside(self, text: str) -> None:
-        """Text as it comes, dimmed."""
-        self._console.print(Text(printable(text), style="dim"), end="", soft_wrap=True)
+        """Text as it comes, dimmed, wrapped between words."""
+        self._flow(text, "dim")
 
     def line(self, text: str = "") -> None:
         """One line, wrapped between words; it ends the pieces before it."""
@@ -56,13 +56,17 @@ class Rich:
         self._console.print(Text(f"\n{printable(text)}", style="bold"))
 
     def piece(self, text: str) -> None:
-        """Text as it comes, wrapped between words: a word is held back until it is whole."""
+        """Text as it comes, wrapped between words."""
+        self._flow(text, "")
+
+    def _flow(self, text: str, style: str) -> None:
+        """Write what is whole; a word that may go on is held back."""
         *whole, self._word = _AFTER_SPACE.split(self._word + printable(text).expandtabs(4))
         for word in whole:
-            self._write(word)
+            self._write(word, style)
         self._console.file.flush()
 
-    def _write(self, word: str) -> None:
+    def _write(self, word: str, style: str = "") -> None:
         """Write a word and the white space after it, on a new line if it does not fit."""
         letters = word.rstrip()
         if self._column and self._column + cell_len(letters) > self._console.width:
@@ -72,10 +76,10 @@ class Rich:
         if word.endswith("\n") or self._column > self._console.width:
             word = f"{letters}\n"
             self._column = 0
-        self._put(word)
+        self._put(word, style)
 
-    def _put(self, text: str) -> None:
-        self._console.print(Text(text), end="", soft_wrap=True)
+    def _put(self, text: str, style: str = "") -> None:
+        self._console.print(Text(text, style=style), end="", soft_wrap=True)
 
     def hits(self, hits: Sequence[Hit]) -> None:
         """Score, name and first line in columns, each cut to one line."""
@@ -130,8 +134,8 @@ class Rich:
             task = bar.add_task(label, total=None, rate="")
 
             def advance(done: int, total: int) -> None:
-                speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-                bar.update(task, completed=done, total=total, rate=f"({speed:,.0f}/s)" if speed else "")
+                seconds = bar.tasks[0].elapsed
+                bar.update(task, completed=done, total=total, rate=f"({done / seconds:,.0f}/s)" if seconds else "")
 
             yield advance
 

@@ -23,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
             models=args.model,
             ttft=args.ttft,
             itl=args.itl,
+            prefill_rate=args.prefill_rate,
+            prefix_cache=args.prefix_cache,
             slots=args.slots,
             rpm=args.rpm,
             seed=args.seed,

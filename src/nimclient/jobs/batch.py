@@ -38,7 +38,7 @@ class BatchJob:
     failure may be corrected or removed, and the job run again.
 
     Args:
-        source: JSON lines {"custom_id", "method": "POST", "url", "body"}, also as .gz. Urls are /v1/chat/completions,
+        source: JSON lines {"custom_id", "method": "POST", "url", "body"}, also as .gz or .zst. Urls are /v1/chat/completions,
             /v1/completions, /v1/embeddings, /v1/ranking and /v1/rerank, mixed. Bodies are sent unchanged.
         output: The file of the answers.
         model: The model of bodies that do not name one; None: the client's, else the first of its kind that the server lists.
@@ -167,7 +167,8 @@ class _BatchRun:
         tally.in_flight += 1
         try:
             model = await self._bulk.model_of(request.route.kind, request.model or self._job.model)
-            answer = await self._bulk.send(request.call(model), self._gate)
+            defaults = self._bulk.fields_of_defaults(request.route.kind, request.model or model)
+            answer = await self._bulk.send(request.call(model, defaults), self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 1))
             if isinstance(error, (NotFoundError, GoneError)):

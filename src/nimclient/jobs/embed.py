@@ -48,8 +48,9 @@ class EmbedJob:
     Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are skipped.
 
     Args:
-        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz; "-" for standard input;
-            or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a byte-order mark.
+        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
+            input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a
+            byte-order mark.
         output: The folder, created if missing.
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.

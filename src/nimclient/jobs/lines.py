@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from nimclient.errors import ConfigurationError
 
@@ -18,20 +21,43 @@ _ZSTD = (".zst", ".zstd")
 
 
 def open_lines(path: Path) -> IO[bytes]:
-    """Open a text file after its byte-order mark; one whose name ends in .gz is decompressed.
+    """Open a text file after its byte-order mark; one whose name ends in .gz or .zst is decompressed.
 
-    Raises ConfigurationError for UTF-16, OSError as `open` does.
+    Raises ConfigurationError for UTF-16, and for zstd where nothing installed reads it; OSError as `open` does.
     """
-    is_gzip = path.suffix.lower() == ".gz"
-    file = cast(IO[bytes], gzip.GzipFile(path)) if is_gzip else path.open("rb")
+    file = _decompressed(path)
     try:
-        head = file.read(4)
+        head = file.peek(4)[:4]
         check_encoding(head, str(path))
-        file.seek(len(BOM) if head.startswith(BOM) else 0)
+        if head.startswith(BOM):
+            file.read(len(BOM))
     except BaseException:
         file.close()
         raise
-    return file
+    return cast(IO[bytes], file)
+
+
+def _decompressed(path: Path) -> BufferedReader | gzip.GzipFile:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.GzipFile(path)
+    if suffix not in _ZSTD:
+        return path.open("rb")
+    module = zstd_reader(path)
+    if module.__name__ == "pyarrow":
+        return BufferedReader(module.input_stream(str(path), compression="zstd"))
+    return BufferedReader(module.open(path, "rb"))
+
+
+def zstd_reader(path: Path) -> Any:
+    """The module that reads zstd: Python's own (3.14), else one that is installed. ConfigurationError where there is none."""
+    for name in ("compression.zstd", "zstandard", "pyarrow"):
+        with suppress(ImportError):
+            return import_module(name)
+    raise ConfigurationError(
+        f"{path} is compressed with zstd, which needs zstandard or pyarrow (nimclient[arrow]); "
+        f"or pipe it in: `zstdcat {path} | nimclient embed - …`"
+    )
 
 
 def check_encoding(head: bytes, what: str) -> None:
@@ -56,11 +82,11 @@ def text_lines(data: bytes, what: str) -> list[str]:
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that shows the format of a file, in lower case and without .gz.
+    """The suffix that shows the format of a file, in lower case and without .gz or .zst.
 
-    Raises ConfigurationError for zstd, which Python's standard library does not read.
+    Raises ConfigurationError for zstd where nothing installed reads it.
     """
     suffix = path.suffix.lower()
     if suffix in _ZSTD:
-        raise ConfigurationError(f"{path} is compressed with zstd; pipe it in: `zstdcat {path} | nimclient embed - …`")
-    return path.with_suffix("").suffix.lower() if suffix == ".gz" else suffix
+        zstd_reader(path)
+    return path.with_suffix("").suffix.lower() if suffix in (".gz", *_ZSTD) else suffix

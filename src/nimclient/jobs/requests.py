@@ -81,14 +81,14 @@ class Request:
         model = self.body.get("model")
         return model if isinstance(model, str) and model else None
 
-    def call(self, model: str | None) -> Call[Answered]:
-        """The call: the body unchanged, with `model` added if missing."""
-        route, named = self.route, self.model is not None
+    def call(self, model: str | None, defaults: Mapping[str, Json] = {}) -> Call[Answered]:
+        """The call: the body unchanged, with `model` and the fields of `defaults` added where they are missing."""
+        route = self.route
         assert route is not None
-        fields, text = self.body, self.text
-        if model is not None and not named:
-            fields = {"model": model, **self.body}
-            text = None if text is None else _with_model(text, model, is_empty=not self.body)
+        named = {} if model is None or self.model is not None else {"model": model}
+        added = named | {name: value for name, value in defaults.items() if name not in self.body}
+        text = _with_fields(self.text, added, is_empty=not self.body) if self.text and added else self.text
+        fields = {**added, **self.body} if added else self.body
         return Call(
             "POST",
             route.path,
@@ -103,9 +103,9 @@ class Request:
         )
 
 
-def _with_model(text: bytes, model: str, *, is_empty: bool) -> bytes:
-    """The text of a JSON object with a model added as its first field."""
-    head = b'{"model":' + _json.dumps(model)
+def _with_fields(text: bytes, fields: JsonDict, *, is_empty: bool) -> bytes:
+    """The text of a JSON object with these fields added in front."""
+    head = _json.dumps(fields)[:-1]
     return head + (b"}" if is_empty else b"," + text[1:])
 
 

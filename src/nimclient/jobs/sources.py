@@ -73,8 +73,8 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
         if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
             known = ", ".join(sorted(READERS))
             raise ConfigurationError(
-                f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz; or - for standard "
-                f"input)"
+                f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz or .zst; "
+                f"or - for standard input)"
             )
         if not path.is_file():
             raise ConfigurationError(f"source {path} {'is no file' if path.exists() else 'does not exist'}")

@@ -40,6 +40,7 @@ class Endpoints:
         seed: int,
         dimensions: int,
         max_model_len: int,
+        prefix_cache: int = 1_600_000,
         dialect: NimDialect | None = None,
     ) -> None:
         self.models = served_models(models)
@@ -48,7 +49,7 @@ class Endpoints:
         self._features = Features(dimensions, seed)
         self._max_model_len = max_model_len
         self._vocabulary = Vocabulary()
-        self._prefix_cache = PrefixCache()
+        self._prefix_cache = PrefixCache(prefix_cache)
 
     def max_model_len(self, model: ServedModel) -> int:
         """The longest input of a model, in tokens."""

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Final
 
 BLOCK: Final = 16  # vLLM's block size
-_MAX_BLOCKS: Final = 100_000
 
 
 class PrefixCache:
-    """The blocks of tokens seen so far; the oldest are evicted first. `salt` separates callers (`cache_salt`)."""
+    """The blocks of tokens seen so far; the oldest are evicted first. `salt` separates callers (`cache_salt`).
 
-    def __init__(self) -> None:
+    `size` is how many tokens it holds.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._max_blocks = size // BLOCK
         self._blocks: OrderedDict[int, None] = OrderedDict()
 
     def take(self, tokens: Sequence[str], salt: str = "") -> int:
@@ -26,6 +29,6 @@ class PrefixCache:
             known += BLOCK * unbroken
             self._blocks[chain] = None
             self._blocks.move_to_end(chain)
-        while len(self._blocks) > _MAX_BLOCKS:
+        while len(self._blocks) > self._max_blocks:
             self._blocks.popitem(last=False)
         return known

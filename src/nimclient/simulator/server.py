@@ -25,7 +25,7 @@ from .load import GenerationSlots, MinuteBucket, TokenSchedule
 from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
 from .rejections import GenerationRejection, Rejection, invalid_field
-from .wire import Frame, PlainResponse, Response, StreamedResponse, encoded
+from .wire import Frame, PlainResponse, Response, StreamedResponse, TokenCounts, encoded
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_BODY: Final = 64 * 2**20
@@ -46,6 +46,8 @@ class Simulator:
         models: Additional model ids.
         ttft: Seconds before the first token; also the time of an embedding or ranking.
         itl: Seconds between tokens; a plain answer takes `ttft` + tokens × `itl`.
+        prefill_rate: Tokens of a prompt per second that are not in the prefix cache, before the first token. None: no time.
+        prefix_cache: How many tokens the prefix cache holds.
         slots: Maximum requests that generate at once; the others wait in order. None: no limit.
         rpm: Requests per minute, beyond which the response is 429 (a bucket that refills evenly by `clock`).
         seed: Of all random choices.
@@ -68,6 +70,8 @@ class Simulator:
         models: Iterable[str] = (),
         ttft: float = 0.0,
         itl: float = 0.0,
+        prefill_rate: float | None = None,
+        prefix_cache: int = 1_600_000,
         slots: int | None = None,
         rpm: float | None = None,
         seed: int = 0,
@@ -80,16 +84,28 @@ class Simulator:
     ) -> None:
         if ttft < 0 or itl < 0:
             raise ValueError("ttft and itl are seconds and not negative")
-        for name, count in (("slots", slots), ("rpm", rpm), ("embedding_dimensions", embedding_dimensions)):
+        for name, count in (
+            ("slots", slots),
+            ("rpm", rpm),
+            ("prefill_rate", prefill_rate),
+            ("embedding_dimensions", embedding_dimensions),
+        ):
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if prefix_cache < 0:
+            raise ValueError("prefix_cache is a number of tokens and not negative")
         if isinstance(models, str):
             raise TypeError("models is a list of ids, not one string")
         self._host = host
         self._port = port
         self._dialect = dialect_named(dialect)
         self._endpoints = Endpoints(
-            models, seed=seed, dimensions=embedding_dimensions, max_model_len=max_model_len, dialect=self._dialect
+            models,
+            seed=seed,
+            dimensions=embedding_dimensions,
+            max_model_len=max_model_len,
+            dialect=self._dialect,
+            prefix_cache=prefix_cache,
         )
         self._faults = Faults(faults)
         if self._faults and self._dialect.name != "hosted":
@@ -99,6 +115,7 @@ class Simulator:
         self._metrics = Metrics(self._dialect.metric_names)
         self._ttft = ttft
         self._itl = itl
+        self._prefill_rate = prefill_rate
         self._slot_count = slots
         self._slots = GenerationSlots(slots)
         self._bucket = None if rpm is None else MinuteBucket(rpm, clock)
@@ -246,11 +263,17 @@ class Simulator:
     async def _wait(self, answer: PlainResponse, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
-            pace = TokenSchedule(self._ttft, self._itl)
+            pace = self._schedule(answer.usage)
             await pace.until(0)
             first = time.perf_counter() - arrived
             await pace.until(answer.tokens)
         self._metrics.observe(model, answer.usage, first, time.perf_counter() - arrived)
+
+    def _schedule(self, usage: TokenCounts) -> TokenSchedule:
+        """When tokens are due from now on: the first one after the prefill of what is not cached."""
+        new = usage.prompt_tokens - usage.cached_tokens
+        prefill = 0.0 if self._prefill_rate is None else new / self._prefill_rate
+        return TokenSchedule(self._ttft + prefill, self._itl)
 
     async def _stream(
         self,
@@ -268,7 +291,7 @@ class Simulator:
         arrived, first = time.perf_counter(), None
         await response.prepare(request)  # vLLM sends the head before the request is scheduled
         async with self._slots.one():
-            pace = TokenSchedule(self._ttft, self._itl)
+            pace = self._schedule(streamed.usage)
             due = bytearray()
             for frame in streamed.frames:
                 if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from opentelemetry.metrics import Counter, Histogram, Meter
 
-from nimclient.integrations.opentelemetry.attributes import EMBEDDINGS, INFERENCES, Tokens
+from nimclient.integrations.opentelemetry.attributes import EMBEDDINGS, EXECUTE_TOOL, INFERENCES, Tokens
 
 SECONDS = tuple(0.01 * 2**n for n in range(14))
 TOKENS = tuple(4.0**n for n in range(14))
@@ -26,12 +26,16 @@ class Instruments:
         self._outputs: Histogram | None = None
         self._counters: dict[str, Counter] = {}
         self._usage: Histogram | None = None
+        self._tool_runs: Histogram | None = None
         if latest:
             self._of_latest()
         else:
             self._usage = self._tokens("token.usage", "Number of input and output tokens used")
 
     def _of_latest(self) -> None:
+        self._tool_runs = self._meter.create_histogram(
+            "gen_ai.execute_tool.duration", "s", "Duration of a tool run", explicit_bucket_boundaries_advisory=SECONDS
+        )
         inference = self._seconds("inference.duration", "Duration of an inference")
         embeddings = self._seconds("embeddings.duration", "Duration of an embedding request")
         inputs = self._tokens("inference.operation.input_tokens", "Input tokens of an inference")
@@ -58,6 +62,14 @@ class Instruments:
     def duration(self, operation: str, seconds: float, attributes: Mapping[str, str | int]) -> None:
         """Record the duration of an operation; the attributes of a failed one have `error.type`."""
         self._durations.get(operation, self._operation).record(seconds, attributes)
+
+    def tool_run(self, name: str, seconds: float, attributes: Mapping[str, str | int]) -> None:
+        """How long a tool ran. The latest names have a metric for it, which tells the tool; before, it was an operation."""
+        if self._tool_runs is None:
+            self.duration(EXECUTE_TOOL, seconds, attributes)
+            return
+        failed = {key: value for key, value in attributes.items() if key == "error.type"}
+        self._tool_runs.record(seconds, {"gen_ai.tool.name": name, "gen_ai.tool.type": "function", **failed})
 
     def chunks(self, first: float | None, gaps: Sequence[float], attributes: Mapping[str, str | int]) -> None:
         """Record the times of chunks: seconds to the first, and between consecutive ones."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import frozen
 from opentelemetry import context, propagate, trace
-from opentelemetry._logs import Logger, LogRecord
+from opentelemetry._logs import Logger, LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
@@ -37,6 +37,7 @@ from nimclient.integrations.opentelemetry.attributes import (
 from nimclient.integrations.opentelemetry.content import content_of
 from nimclient.integrations.opentelemetry.instruments import Instruments
 
+EXCEPTION = "gen_ai.client.operation.exception"
 DETAILS = "gen_ai.client.inference.operation.details"
 ATTEMPT = "nimclient.attempt"
 
@@ -184,6 +185,8 @@ class _ObservedCall(_Spanned):
                 self._describe(self._span, result)
             if self._operation in INFERENCES and self._facts.scope != "many":
                 self._emit_details(result, error)
+            if isinstance(error, Exception) and self._settings.latest:
+                self._emit_exception(error)
         finally:
             self._end_span(error)
 
@@ -219,6 +222,17 @@ class _ObservedCall(_Spanned):
             found.setdefault("gen_ai.embeddings.dimension.count", dimensions)
         return found
 
+    def _emit_exception(self, error: Exception) -> None:
+        """The event of a call that failed, which the latest conventions have. Its text counts as content."""
+        attributes = {"exception.type": f"{type(error).__module__}.{type(error).__qualname__}"}
+        if self._settings.event_content:
+            attributes["exception.message"] = str(error)
+        self._settings.logger.emit(
+            LogRecord(
+                event_name=EXCEPTION, attributes=attributes, context=self._context, severity_number=SeverityNumber.WARN
+            )
+        )
+
     def _emit_details(self, result: object, error: BaseException | None) -> None:
         """Emit the event of the call, for content outside of spans."""
         settings = self._settings
@@ -245,6 +259,7 @@ class _Tool(_Spanned):
             "gen_ai.operation.name": EXECUTE_TOOL,
             "gen_ai.provider.name": settings.provider_name,
         }
+        self._name = facts.name
         attributes: Attributes = {
             **self._named,
             "gen_ai.tool.name": facts.name,
@@ -264,7 +279,7 @@ class _Tool(_Spanned):
         self._leave()
         failed = {} if error is None else {"error.type": error_type(error)}
         try:
-            self._settings.instruments.duration(EXECUTE_TOOL, seconds, {**self._named, **failed})
+            self._settings.instruments.tool_run(self._name, seconds, {**self._named, **failed})
             if self._span is not None and self._settings.span_content and isinstance(result, str):
                 self._span.set_attribute("gen_ai.tool.call.result", result)
         finally:
