@@ -137,7 +137,7 @@ def test_prompts_add_up() -> None:
 )
 def test_braces_that_make_no_name_are_refused(template: Any) -> None:
     """A brace that is neither doubled nor around a name is an error when the prompt is made, which says what to do."""
-    with pytest.raises(ConfigurationError, match="double braces"):
+    with pytest.raises(ConfigurationError, match="double literal braces"):
         ChatPrompt([("user", template)])
 
 

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from nimclient.simulator import Simulator, SimulatorThread
 from support.server import ServerThread, Stall
 from support.slow import mostly_slow
+from support.until import until
 from support.wire import answer, embedded, error
 
 NOWHERE = "http://127.0.0.1:9"
@@ -251,13 +251,6 @@ def test_a_batch_that_cannot_work(run, url, requests, argv):
 # signals -----------------------------------------------------------------------------------------------------------
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("number", mostly_slow([signal.SIGINT, signal.SIGTERM], signal.SIGINT))
 def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     """SIGINT and SIGTERM end with 130 and the command that resumes it; what is done is not sent again."""
@@ -267,7 +260,7 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
         options = ("--format", "jsonl", "--batch-size", "10", "--concurrency", "2", "--model", EMBED)
         argv = ("embed", docs, "--out", "my vectors", "--id", "id", "--base-url", server.url, *options)
         process = spawn(*argv)
-        until(lambda: len(server.requests) == 5)
+        assert until(lambda: len(server.requests) == 5)
         process.send_signal(number)
         out, err = process.communicate(timeout=200)
         assert (process.returncode, out) == (130, "")
@@ -308,7 +301,7 @@ run_job(args, Slow, Wording("x", "texts", "v"))
     command = [sys.executable, "-c", code]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None
-    until(lambda: _catches(process.pid, signal.SIGTERM))
+    assert until(lambda: _catches(process.pid, signal.SIGTERM))
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
@@ -328,7 +321,7 @@ def test_a_signal_as_an_event(spawn, docs):
     with ServerThread() as server:
         server.script([Stall()])
         process = spawn("embed", docs, "--out", "v", "--base-url", server.url, "--model", "m", "--json")
-        until(lambda: len(server.requests) > 0)
+        assert until(lambda: len(server.requests) > 0)
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=200)
     assert process.returncode == 130

@@ -1,7 +1,6 @@
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,8 @@ from nimclient.errors import (
     RequestTimeoutError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
+from support.server import ServerThread, Stall
+from support.until import until
 
 COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "bench", "simulate")
 KEY = "nvapi-never-to-be-seen-0123456789"
@@ -192,13 +193,10 @@ def test_interrupt_in_process(run, monkeypatch):
 
 def test_ctrl_c_in_the_middle_of_a_call(spawn):
     """SIGINT while a request is in flight ends the process with 130 and without a traceback."""
-    thread = SimulatorThread(Simulator(ttft=60))
-    with thread as url:
-        process = spawn("chat", "hi", "--base-url", url, "--model", "meta/llama-3.1-8b-instruct")
-        deadline = time.monotonic() + 200
-        while not any(request.method == "POST" for request in thread.simulator.requests):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with ServerThread() as server:
+        server.script([Stall()])
+        process = spawn("chat", "hi", "--base-url", server.url, "--model", "meta/llama-3.1-8b-instruct")
+        assert until(lambda: server.requests)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=200)
     assert process.returncode == 130

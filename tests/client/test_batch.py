@@ -511,7 +511,7 @@ async def test_a_refusal_for_capacity_spends_no_attempt() -> None:
 async def test_a_refusal_makes_all_wait(server: FaultServer, make_client: MakeClient) -> None:
     """While one conversation waits after a 429 with Retry-After, no other is sent."""
     server.script([error(429, "busy", "Retry-After: 0.2")], chat())
-    client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.01))
+    client = make_client(retry=RetryPolicy(attempts=1, first_delay=0.001))
     with takes(0.2):
         await client.chat.batch(["a", "b", "c"], concurrency=1)
     assert len(server.requests) == 4

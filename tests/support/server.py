@@ -18,6 +18,8 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+from support.until import tell
+
 
 @dataclass
 class Request:
@@ -176,6 +178,7 @@ class FaultServer:
         self._tasks.add(task)
         task.add_done_callback(lambda _: writer.close())  # also where it was cancelled before it began
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: tell())
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         try:
@@ -196,13 +199,17 @@ class FaultServer:
         scripts = self._routes.get(request.path, self._scripts)
         script = scripts.popleft() if len(scripts) > 1 else scripts[0]
         if isinstance(script, Early):
-            self.requests.append(request)
+            self._got(request)
             await self._run(script.steps, reader, writer)
             return
         request.body = await reader.readexactly(int(request.headers.get("content-length", "0")))
-        self.requests.append(request)
+        self._got(request)
         steps = script(request) if callable(script) else script
         await self._run([steps] if isinstance(steps, bytes) else steps, reader, writer)
+
+    def _got(self, request: Request) -> None:
+        self.requests.append(request)
+        tell()
 
     async def _run(self, steps: Sequence[Step], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for step in steps:

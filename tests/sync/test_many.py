@@ -3,7 +3,6 @@
 import gc
 import itertools
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ from nimclient.errors import (
 )
 from support.portal import run_in_portal
 from support.server import FaultServer, Pause, ServerThread, Stall
+from support.until import until
 from support.wire import MODEL, answer, chat, chat_body, chunk, error, head, token
 
 
@@ -56,14 +56,6 @@ def client(server: FaultServer) -> Iterator[Client]:
 
 def arrived(server: FaultServer, count: int) -> bool:
     return len(server.requests) >= count
-
-
-def until(condition: Any) -> None:
-    for _ in range(400):
-        if condition():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 # batch and as_completed ---------------------------------------------------------------------------------------
@@ -116,7 +108,7 @@ def test_the_source_goes_on_while_answers_are_read(server: FaultServer, client: 
     with client.chat.as_completed(map(str, range(40)), concurrency=4) as replies:
         for number, _ in enumerate(replies, 1):
             if number < 30:
-                until(partial(arrived, server, number + 2))
+                assert until(partial(arrived, server, number + 2))
 
 
 def test_closing_ends_what_is_under_way(client: Client, server: FaultServer) -> None:

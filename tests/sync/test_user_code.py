@@ -13,7 +13,10 @@ import pytest
 
 from nimclient import AsyncClient, AttemptEvent, Client, Progress, RetryPolicy
 from nimclient.jobs import EmbedJob
+from support.leaks import pools
+from support.portal import run_in_portal
 from support.server import FaultServer, Request, ServerThread
+from support.until import until
 from support.wire import MODEL, answer, chat, chat_body, embedded, error
 
 LOOP = "nimclient"  # the name of the loop's thread
@@ -99,14 +102,18 @@ def test_on_attempt_runs_in_the_callers_thread(server: FaultServer, seen: Seen) 
     assert seen.in_this_thread
 
 
+def outer(server: FaultServer) -> int:
+    """How many requests did not come from code of the caller's."""
+    return sum(request.json["messages"][-1]["content"] != "inner" for request in server.requests)
+
+
 def test_on_attempt_of_a_batch_runs_in_the_thread_that_reads(server: FaultServer, seen: Seen) -> None:
     """What happens between two reads waits for the next; nothing is lost when the iterator is closed."""
     with Client(base_url=server.url, model=MODEL, on_attempt=seen) as client:
         with client.chat.as_completed(["a", "b", "c", "d"], concurrency=4) as replies:
             next(replies)
-            while sum(request.json["messages"][-1]["content"] != "inner" for request in server.requests) < 4:
-                time.sleep(0.01)
-            time.sleep(0.05)
+            assert until(lambda: outer(server) == 4 and all(pool.is_idle() for pool in pools(client)))
+            run_in_portal(asyncio.sleep, 0)
         assert len(seen.threads) == 4
         assert len(client.chat.batch(iter(["a", "b"]))) == 2
         assert len(seen.threads) == 6

@@ -392,18 +392,17 @@ def test_a_listing_with_paths_gives_the_first_id() -> None:
     assert transport.requests[1].json["model"] == "served"
 
 
-async def test_the_event_loop_is_never_blocked() -> None:
+async def test_the_event_loop_is_never_blocked(server: FaultServer) -> None:
     """C17: the constructor does no I/O, and the loop turns while an answer is awaited."""
-    simulated = Simulator(ttft=0.2)
-    with SimulatorThread(simulated) as url:
-        chat = ChatNVIDIA(base_url=url, model=MODEL)
-        assert not simulated.requests
-        call = asyncio.create_task(chat.ainvoke("hi"))
-        turns = 0
-        while not call.done():
-            await asyncio.sleep(0.005)
-            turns += 1
-        assert turns > 5
+    answered = asyncio.Event()
+    server.script([answered.wait, chat_answer()])  # in this loop, which could not answer if it were blocked
+    chat = ChatNVIDIA(base_url=server.url, model=MODEL)
+    assert server.connections == 0
+    call = asyncio.create_task(chat.ainvoke("hi"))
+    await server.until(lambda: len(server.requests) == 1)
+    assert not call.done()
+    answered.set()
+    assert (await call).content == "Hello"
 
 
 def test_reranking_leaves_its_input_alone() -> None:
