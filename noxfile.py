@@ -79,7 +79,7 @@ def matrix(session: nox.Session) -> None:
 def vllm(session: nox.Session) -> None:
     """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
     install(session, "test")
-    files = ("tests/servers/test_vllm.py", "tests/servers/test_vllm_pooling.py", "tests/servers/test_features.py")
+    files = ("tests/servers/test_vllm.py", "tests/servers/test_vllm_pooling.py")
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
@@ -136,7 +136,7 @@ def clients(session: nox.Session, group: str) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation site, strictly: any warning and any dead link or anchor is an error. It lies in docs/_build/html."""
-    install(session, "docs", "types")
+    install(session, "docs")
     session.run(
         "python", "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-b", "html", "docs", "docs/_build/html"
     )

@@ -8,6 +8,7 @@ with NIMCLIENT_RECORD_FEATURES=1 write it again.
 import asyncio
 import json
 import os
+import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,8 @@ async def ask(client: AsyncClient) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, probe in FEATURES.items():
         try:
-            found[name] = await probe(client)
+            with warnings.catch_warnings(action="ignore"):  # of what a server is known to ignore
+                found[name] = await probe(client)
         except NimError as error:
             found[name] = f"`{type(error).__name__}`"
     return found

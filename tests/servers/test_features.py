@@ -5,9 +5,7 @@ import pytest
 from nimclient import AsyncClient, RetryPolicy
 from servers import dynamo as real_dynamo
 from servers import features
-from servers import vllm as real_vllm
 from servers.dynamo import Dynamo
-from servers.vllm import Vllm
 
 ONCE = RetryPolicy(attempts=1)
 
@@ -23,11 +21,3 @@ async def test_what_dynamo_can_do(dynamo: Dynamo) -> None:
     """Each feature of the table gives what the page says of Dynamo's frontend."""
     async with AsyncClient(base_url=dynamo.base_url, model=real_dynamo.MODEL, retry=ONCE) as client:
         features.compare(f"Dynamo {real_dynamo.VERSION}, mocker", await features.ask(client))
-
-
-@pytest.mark.vllm
-@pytest.mark.timeout(1500)
-async def test_what_vllm_can_do(vllm: Vllm) -> None:
-    """Each feature of the table gives what the page says of vLLM with a chat model."""
-    async with AsyncClient(real_vllm.KEY, vllm.base_url, model=real_vllm.MODEL, retry=ONCE) as client:
-        features.compare(f"vLLM {real_vllm.VERSION}, a chat model", await features.ask(client))
