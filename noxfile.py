@@ -87,7 +87,8 @@ def vllm(session: nox.Session) -> None:
 def servers(session: nox.Session) -> None:
     """Ten calls each to LiteLLM's proxy and `transformers serve`: minutes to install the first time, else skipped."""
     install(session, "test")
-    session.run("pytest", "tests/servers/test_foreign.py", "-v", *session.posargs, env={"NIMCLIENT_TEST_SERVERS": "1"})
+    command = ("pytest", "tests/servers/test_foreign.py", "-v", "--timeout", "3000")  # a slow registry is no failure
+    session.run(*command, *session.posargs, env={"NIMCLIENT_TEST_SERVERS": "1"})
 
 
 @nox.session

@@ -18,8 +18,10 @@ import orjson
 from benchmarks import canned
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_BETWEEN_TOKENS = 0.002
+SECONDS_BETWEEN_TOKENS = {canned.PACED_MODEL: 0.002, canned.CALM_MODEL: 0.25}
 DEFAULT_TOKENS = 16
+BACKLOG = 4096
+"""Connections that may wait to be accepted: thousands of streams open theirs at once."""
 AUTHORITY = "authority.pem"
 
 
@@ -87,7 +89,7 @@ def writes(request: Request) -> tuple[bytes, ...]:
     model, tokens = body["model"], body.get("max_tokens", DEFAULT_TOKENS)
     if not body.get("stream"):
         return (canned.chat_response(model, tokens),)
-    if model == canned.PACED_MODEL:
+    if model in SECONDS_BETWEEN_TOKENS:
         return canned.paced_writes(model, tokens)
     return (canned.stream_response(model, tokens),)
 
@@ -112,16 +114,17 @@ class CannedProtocol(asyncio.Protocol):
     def _answer(self, request: Request) -> None:
         """At once, or for the slow model a little later; one connection carries one request at a time."""
         if canned.SLOW_MODEL.encode() in request.body:
-            asyncio.get_running_loop().call_later(canned.SLOW_SECONDS, self._send, iter(writes(request)))
+            asyncio.get_running_loop().call_later(canned.SLOW_SECONDS, self._send, iter(writes(request)), 0.0)
         else:
-            self._send(iter(writes(request)))
+            model = canned.CALM_MODEL if canned.CALM_MODEL.encode() in request.body else canned.PACED_MODEL
+            self._send(iter(writes(request)), SECONDS_BETWEEN_TOKENS[model])
 
-    def _send(self, remaining: Iterator[bytes]) -> None:
+    def _send(self, remaining: Iterator[bytes], pace: float) -> None:
         data = next(remaining, None)
         if data is None or self._transport.is_closing():
             return
         self._transport.write(data)
-        asyncio.get_running_loop().call_later(SECONDS_BETWEEN_TOKENS, self._send, remaining)
+        asyncio.get_running_loop().call_later(pace, self._send, remaining, pace)
 
 
 def server_context(folder: str) -> ssl.SSLContext:
@@ -141,7 +144,7 @@ async def serve(folder: str | None) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
-    server = await loop.create_server(CannedProtocol, "127.0.0.1", 0, ssl=context)
+    server = await loop.create_server(CannedProtocol, "127.0.0.1", 0, ssl=context, backlog=BACKLOG)
     print(server.sockets[0].getsockname()[1], flush=True)
     await ended.wait()
     server.close()

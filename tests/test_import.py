@@ -37,6 +37,25 @@ def test_numpy_is_loaded_only_when_it_is_asked_for() -> None:
     assert "numpy" in loaded_after(f"{code}; v.numpy()")
 
 
+FIRST_CHAT = """
+import asyncio
+from nimclient import AsyncClient
+from nimclient.testing import FakeTransport
+answer = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
+client = AsyncClient(base_url="http://fake", model="m", transport=FakeTransport([answer]))
+asyncio.run(client.chat.create("hi"))
+"""
+
+
+def test_a_first_chat_loads_what_a_chat_needs() -> None:
+    """One chat.create has loaded no tools, no schemas, no jobs over many items, no embeddings and no ranking."""
+    loaded = loaded_after(FIRST_CHAT)
+    ours = {name.removeprefix("nimclient.") for name in loaded if name.startswith("nimclient.")}
+    assert len(ours) <= 84
+    others = ("_schema", "_sync", "_bulk.workers", "_resources.batch", "_resources.assets", "_resources.tool_loop")
+    assert ours.isdisjoint({*others, "records.embeddings", "records.ranking", "_api.embeddings", "_api.ranking"})
+
+
 @pytest.mark.parametrize("name", nimclient.__all__)
 def test_every_public_name_exists(name: str) -> None:
     """Each name of __all__ can be imported and says what it is."""

@@ -405,7 +405,7 @@ class AsyncClient(AsyncClosing):
 
     async def aclose(self) -> None:
         """Close all connections. Calls in flight end with ClientClosedError, later ones raise it. Idempotent."""
-        if self._owns_core:
+        if getattr(self, "_owns_core", False):  # else a copy, or its construction failed
             await self._core.aclose()
 
     @cached_property

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from nimclient._api.messages import wire_messages
+from nimclient._api.messages import sendable_arguments, wire_messages
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import Message, ToolCall, decode_chat
 
@@ -122,3 +122,19 @@ def test_the_callers_messages_are_never_changed():
         wire["role"] = "changed"
         wire["new"] = 1
     assert messages == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        ('{"a":  1}', '{"a":  1}'),
+        ("", "{}"),
+        (' {"a": 1}', ' {"a": 1}'),
+        ('"{\\"a\\": 1}"', '{"a":1}'),
+        ('{"a', "{}"),
+        ("[1]", "{}"),
+    ],
+)
+def test_arguments_go_back_as_json_of_an_object(arguments, sent):
+    """Servers reject a history with anything else."""
+    assert sendable_arguments(ToolCall("1", "f", arguments)) == sent

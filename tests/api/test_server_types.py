@@ -115,43 +115,43 @@ def test_what_is_known_stays():
     """By origin; only vLLM may turn out to be a NIM, which it is inside."""
     known = Dialects()
     assert known.get(HERE) is None
-    known.learn(HERE, None)
-    known.learn(HERE, "vllm")
+    known.learn(known.server(HERE), None)
+    known.learn(known.server(HERE), "vllm")
     assert (known.get("http://nim:8000"), known.get("http://nim:8000/health")) == ("vllm", "vllm")
     assert known.get("http://nim:80010/v1") is None
-    known.learn(HERE, "dynamo")
+    known.learn(known.server(HERE), "dynamo")
     assert known.get(HERE) == "vllm"
-    known.learn(HERE, "nim")
-    known.learn(HERE, "vllm")
+    known.learn(known.server(HERE), "nim")
+    known.learn(known.server(HERE), "vllm")
     assert known.get(HERE) == "nim"
 
 
 def test_headers_of_the_first_responses_are_looked_at():
     """A 404 may have fewer headers than what follows; later ones cost nothing."""
     known = Dialects()
-    known.inspect_headers(HERE, {})
-    known.inspect_headers(HERE, {"x-litellm-version": "1"})
+    known.inspect_headers(known.server(HERE), {})
+    known.inspect_headers(known.server(HERE), {"x-litellm-version": "1"})
     assert (known.type_of(HERE), known.get(HERE)) == ("litellm", None)
     late = Dialects()
     for _ in range(16):
-        late.inspect_headers(HERE, {})
-    late.inspect_headers(HERE, {"nvcf-reqid": "x"})
+        late.inspect_headers(late.server(HERE), {})
+    late.inspect_headers(late.server(HERE), {"nvcf-reqid": "x"})
     assert late.type_of(HERE) is None
-    late.inspect_headers("http://other/v1", {"nvcf-reqid": "x"})
+    late.inspect_headers(late.server("http://other/v1"), {"nvcf-reqid": "x"})
     assert late.get("http://other") == late.type_of("http://other") == "hosted"
 
 
 def test_bodies_are_looked_at_while_it_is_open():
     """A verdict ends the search; that of vLLM is open to a NIM's own routes."""
     known = Dialects()
-    known.read(HERE, "/models", {"data": [VLLM]})
-    known.read(HERE, "/models", {"data": [DYNAMO]})
-    known.inspect_error(HERE, refusal(404, {"message": "m", "type": "Not Found", "code": 404}))
+    known.read(known.server(HERE), "/models", {"data": [VLLM]})
+    known.read(known.server(HERE), "/models", {"data": [DYNAMO]})
+    known.inspect_error(known.server(HERE), refusal(404, {"message": "m", "type": "Not Found", "code": 404}))
     assert known.get(HERE) == "vllm"
-    known.read(HERE, "/metadata", {"modelInfo": []})
+    known.read(known.server(HERE), "/metadata", {"modelInfo": []})
     assert known.get(HERE) == "nim"
     other = Dialects()
-    other.inspect_error(HERE, refusal(404, {"message": "m", "type": "Not Found", "code": 404}))
+    other.inspect_error(other.server(HERE), refusal(404, {"message": "m", "type": "Not Found", "code": 404}))
     assert other.get(HERE) == "dynamo"
 
 
@@ -179,17 +179,17 @@ def test_health_routes(path, kind, body, server_type):
     headers = {"content-type": kind} if kind else {}
     assert type_of_health(path, headers, body) == server_type
     known = Dialects()
-    known.inspect_health(HERE, path, headers, body)
+    known.inspect_health(known.server(HERE), path, headers, body)
     assert known.type_of(HERE) == server_type
 
 
 def test_where_health_was_told_is_remembered():
     """By origin and question."""
     known = Dialects()
-    assert known.health_path(HERE, "ready") is None
-    known.learn_health_path(HERE, "ready", "/health")
-    assert known.health_path("http://nim:8000/v1/x", "ready") == "/health"
-    assert known.health_path(HERE, "live") is known.health_path("http://nim:8001", "ready") is None
+    assert known.server(HERE).health_paths == {}
+    known.server(HERE).health_paths["ready"] = "/health"
+    assert known.server("http://nim:8000/v1/x").health_paths == {"ready": "/health"}
+    assert known.server("http://nim:8001").health_paths == {}
 
 
 json_values = st.recursive(

@@ -386,6 +386,18 @@ def test_models_that_answer_nothing_are_no_success(run, server):
     assert "no request was answered by a model" in ran.out
 
 
+def test_a_server_that_fails_at_everything(run, server):
+    """LiteLLM's proxy answers 500 to a request without a key: that is no lack of a route or a model."""
+    for path in ("models", "chat/completions", "embeddings", "rerank", "ranking"):
+        server.script(error(500, "Internal Server Error"), path=f"/v1/{path}")
+    server.script(answer({"status": "healthy"}), path="/health/readiness")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "the server fails with status 500, whatever is requested" in ran.out
+    assert "set NVIDIA_NIM_API_KEY" in ran.out
+    assert "not served" not in ran.out.replace("not served, or not tried", "")
+
+
 # TLS and proxies ---------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """What people met in the field, sent as they sent it, where it concerns more than one room: see docs/from_the_field.md."""
 
+import asyncio
 import base64
 import copy
 import gzip
@@ -448,9 +449,29 @@ async def test_controls_of_a_server_and_negative_counts(server: FaultServer) -> 
 @pytest.mark.parametrize("kind", [AsyncClient, Client])
 @pytest.mark.parametrize("settings", [{"base_url": "ftp://x"}, {"retry": 5}, {"nonsense": 1}])
 def test_a_client_whose_construction_failed(kind: Any, settings: dict[str, Any]) -> None:
-    """A debugger that shows it, and the end of its life, raise nothing."""
+    """A debugger that shows it, `close` in somebody's `finally`, and the end of its life raise nothing."""
     client = kind.__new__(kind)
     with pytest.raises((ConfigurationError, TypeError)):
         client.__init__(**settings)
     assert "not initialized" in repr(client)
+    if kind is Client:
+        client.close()
+    else:
+        asyncio.run(client.aclose())
     del client
+
+
+def test_a_call_without_a_loop_says_what_to_do() -> None:
+    """A coroutine that is driven outside asyncio: our error, which names asyncio.run and the blocking client."""
+    loopless = AsyncClient(base_url="http://127.0.0.1:9", model="m").models.list()
+    with pytest.raises(ConfigurationError, match=r"asyncio\.run.*blocking Client"):
+        loopless.send(None)
+
+
+async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> None:
+    """407 over plain HTTP comes as a response: the error says that it is the proxy's, and where its credentials go."""
+    server.script(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+    proxy = f"http://127.0.0.1:{server.port}"
+    async with AsyncClient(KEY, "http://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:
+        with pytest.raises(NimError, match=r"proxy wants credentials.*HTTPS_PROXY"):
+            await client.chat.create("hi")

@@ -75,7 +75,7 @@ async def test_a_protocol_of_ours_is_made() -> None:
     """The connector makes its protocols by the factory that is put in place of aiohttp's."""
     plain: Any = aiohttp.TCPConnector()
     assert isinstance(plain._factory(), ResponseHandler)
-    ours: Any = connection.Connector(asyncio.get_running_loop(), True)
+    ours: Any = connection.Connector(asyncio.get_running_loop())
     assert isinstance(ours._factory(), connection.Protocol)
     assert (plain._closed, ours._closed) == (False, False)
     await plain.close()

@@ -214,6 +214,50 @@ thread.join()
 """)
 
 
+@pytest.mark.slow
+def test_a_handshake_of_another_thread(far_tls: FaultServer, ca_file: str, tmp_path: Path) -> None:
+    """Children forked while threads of the parent are in TLS handshakes: none waits for a lock that OpenSSL held there."""
+    far_tls.script(hello)
+    file = tmp_path / "handshakes.py"
+    file.write_text(
+        START
+        + """
+import signal
+
+stop = threading.Event()
+
+def shake():
+    while not stop.is_set():
+        run(greet())
+
+async def greet():
+    async with AsyncClient(base_url=url, model="m", verify=verify) as new:
+        await new.chat.create("hi")
+
+def work():
+    signal.alarm(120)
+    blocking.chat.create("hi")
+    run(client.chat.create("hi"))
+
+blocking.chat.create("hi")
+threads = [threading.Thread(target=shake) for _ in range(2)]
+for thread in threads:
+    thread.start()
+children = []
+for _ in range(25):
+    children.append(fork(work))
+    time.sleep(0.01)
+stop.set()
+for thread in threads:
+    thread.join()
+wait(*children)
+"""
+    )
+    command = [sys.executable, str(file), far_tls.url, ca_file, "asyncio"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("method", mostly_slow(["fork", "spawn", "forkserver"], "fork"))
 def test_multiprocessing(served: Any, tmp_path: Path, method: str) -> None:
     """A pool of processes works with clients that it gets as arguments and, where it forks, that it inherits."""

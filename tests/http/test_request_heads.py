@@ -15,7 +15,7 @@ def head_of(
     body: bytes | None = b"", url: str = URL, method: str = "POST", proxy: str | None = None, **h: str
 ) -> bytes:
     request = HttpRequest(method, url, h, body, proxy)
-    return Heads(asyncio.get_running_loop(), True).of(request).head_for(body)
+    return Heads(asyncio.get_running_loop(), True, True).of(request).head_for(body)
 
 
 async def test_a_head() -> None:
@@ -90,7 +90,7 @@ async def test_urls_that_cannot_be_requested(url: str) -> None:
 
 async def test_heads_are_made_once() -> None:
     """A request like an earlier one finds its head; other headers make another head, for the same destination."""
-    heads = Heads(asyncio.get_running_loop(), True)
+    heads = Heads(asyncio.get_running_loop(), True, True)
     first = heads.of(HttpRequest("POST", URL, {"A": "b"}))
     assert heads.of(HttpRequest("POST", URL, {"A": "b"})) is first
     other = heads.of(HttpRequest("POST", URL + "/x", {"A": "c"}))
@@ -101,7 +101,7 @@ async def test_heads_are_made_once() -> None:
 
 async def test_heads_do_not_pile_up() -> None:
     """However many URLs are requested, a bounded number of heads is kept."""
-    heads = Heads(asyncio.get_running_loop(), True)
+    heads = Heads(asyncio.get_running_loop(), True, True)
     first = heads.of(HttpRequest("GET", "http://h/", {}))
     for number in range(MAX_KEPT):
         heads.of(HttpRequest("GET", f"http://h/{number}", {}))
@@ -110,5 +110,5 @@ async def test_heads_do_not_pile_up() -> None:
 
 async def test_a_prepared_head_shows_no_key() -> None:
     """Its repr leaves out the bytes, which hold the key."""
-    heads = Heads(asyncio.get_running_loop(), True)
+    heads = Heads(asyncio.get_running_loop(), True, True)
     assert "S3CRET" not in repr(heads.of(HttpRequest("GET", "http://h/", {"Authorization": "Bearer S3CRET"})))

@@ -35,8 +35,7 @@ async def wait(dog: Watchdog, seconds: float) -> None:
 
 
 def arm(dog: Watchdog, seconds: float, phase: Any = "idle") -> None:
-    dog.limit(phase, time.monotonic() + seconds, seconds)
-    dog.wait()
+    dog.enter(phase, seconds)
 
 
 async def test_it_names_the_phase() -> None:
@@ -60,8 +59,7 @@ async def test_the_total_wins_when_it_is_earlier() -> None:
         await wait(dog, 1)
     assert (caught.value.phase, caught.value.seconds) == ("total", 0.02)
     dog = watch(0.02)
-    dog.limit("pool", None, None)
-    dog.wait()
+    dog.enter("pool", None)
     with pytest.raises(RequestTimeoutError) as caught:
         await wait(dog, 1)
     assert caught.value.phase == "total"
@@ -72,8 +70,7 @@ async def test_a_wait_without_a_limit() -> None:
     dog = watch()
     arm(dog, 0.02)
     await wait(dog, 0)
-    dog.limit("idle", None, None)
-    dog.wait()
+    dog.enter("idle", None)
     await wait(dog, 0.05)
     dog.disarm()
 
@@ -171,8 +168,7 @@ async def test_one_alarm_for_many() -> None:
 
     async def unlimited() -> None:
         dog = Watchdog(alarm, inf, None)
-        dog.limit("idle", None, None)
-        dog.wait()
+        dog.enter("idle", None)
         await wait(dog, 0.3)
 
     await asyncio.gather(unlimited(), *map(work, [0.1, 0.05, 0.2, 0.15, 0.0501]))
@@ -237,8 +233,7 @@ async def test_a_limit_that_has_passed_is_seen_when_a_wait_begins() -> None:
     assert (caught.value.phase, caught.value.seconds) == ("idle", 0)
     dog = watch(0)
     with pytest.raises(RequestTimeoutError) as caught:
-        dog.limit("idle", None, None)
-        dog.wait()
+        dog.enter("idle", None)
     assert caught.value.phase == "total"
 
 

@@ -521,3 +521,22 @@ def test_records_pickle_and_copy(record, protocol):
     for twin in (pickle.loads(pickle.dumps(record, protocol)), copy.deepcopy(record)):
         assert twin == record
         assert getattr(twin, "meta", None) == getattr(record, "meta", None)
+
+
+def test_an_answer_prints_short() -> None:
+    """At most 200 characters, however long the text: the model, what it said, how it ended, the tokens."""
+    body = {
+        "id": "x" * 60,
+        "model": "nvidia/a-model",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "word\n" * 900}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 900, "total_tokens": 903},
+    }
+    shown = repr(decode_chat(body))
+    assert len(shown) <= 200
+    assert shown.startswith("ChatCompletion(model='nvidia/a-model', text='word\\nword")
+    assert shown.endswith("…, finish_reason='stop', usage=3+900 tokens)")
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    body = {**body, "choices": [{"index": n, "message": message} for n in range(2)], "usage": None}
+    shown = "ChatCompletion(model='nvidia/a-model', tool_calls=['weather'], choices=2, finish_reason=None)"
+    assert repr(decode_chat(body)) == shown

@@ -28,8 +28,7 @@ from nimclient.records import (
         (Metadata("nim", models=(ModelInfo("m"),)), "Metadata(server='nim', models=(ModelInfo(short_name='m'),))"),
         (
             ChatCompletion(None, None, (Choice(0, Message("assistant", "Hi"), "stop"),)),
-            "ChatCompletion(choices=(Choice(index=0, message=Message(role='assistant', content='Hi'), "
-            "finish_reason='stop'),))",
+            "ChatCompletion(text='Hi', finish_reason='stop')",
         ),
         (ToolCall("a", "f", "{}", cut_off=True), "ToolCall(id='a', name='f', arguments='{}', cut_off=True)"),
         (Failure(0, None, DecodeError("no"), text="secret"), "Failure(index=0, error=DecodeError('no'))"),

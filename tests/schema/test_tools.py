@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from nimclient import tool
-from nimclient._schema.tools import result_text, sendable_arguments, tool_of, tools_by_name, wire_tools
+from nimclient._schema.tools import result_text, tool_of, tools_by_name, wire_tools
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records import Message, ToolCall
 from support.sent import sent
@@ -287,22 +287,6 @@ def test_a_result_without_a_form_in_json():
     """It is rejected, not guessed."""
     with pytest.raises(ConfigurationError, match="the result"):
         result_text({"x": object()})
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sent"),
-    [
-        ('{"a":  1}', '{"a":  1}'),
-        ("", "{}"),
-        (' {"a": 1}', ' {"a": 1}'),
-        ('"{\\"a\\": 1}"', '{"a":1}'),
-        ('{"a', "{}"),
-        ("[1]", "{}"),
-    ],
-)
-def test_arguments_go_back_as_json_of_an_object(arguments, sent):
-    """Servers reject a history with anything else."""
-    assert sendable_arguments(call("f", arguments)) == sent
 
 
 def test_tools_of_a_chat_call():

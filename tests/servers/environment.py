@@ -61,7 +61,7 @@ def python_of(venv: Path) -> Path:
 
 def venv_with(folder: Path, *installs: Sequence[str], seconds: float) -> None:
     """A virtual environment of the running Python, and what each of these `pip install` lines puts into it."""
-    run(sys.executable, "-m", "venv", folder, seconds=60)
+    run(sys.executable, "-m", "venv", folder, seconds=300)
     for install in installs:
         run(python_of(folder), "-m", "pip", "install", "--quiet", "--no-input", *install, seconds=seconds)
 

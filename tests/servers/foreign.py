@@ -28,7 +28,7 @@ def environment(name: str, *installs: tuple[str, ...]) -> Path:
     if not os.environ.get(SWITCH):
         raise Unavailable(f"{SWITCH} is not set (nox -s servers)")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return made(f"{name}-python{version}", lambda folder: venv_with(folder, *installs, seconds=600))
+    return made(f"{name}-python{version}", lambda folder: venv_with(folder, *installs, seconds=1200))
 
 
 def litellm(state: Path, upstream: str, model: str) -> tuple[ServerProcess, str]:

@@ -57,6 +57,7 @@ async def local(served: tuple[str, str]) -> AsyncIterator[AsyncClient]:
 
 async def test_litellm(behind: AsyncClient) -> None:
     """Health without a call of its models, chat whole and streamed, completions, embeddings, and errors by class."""
+    await behind.health.wait_ready(timeout=120)  # its first answer to a route that it lacks takes seconds
     assert await behind.health.ready()
     assert await behind.health.live()
     assert MODEL in (await behind.models.list()).ids

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nimclient._streams.sse import Event, EventBuffer, parse_events, plain_array
+from nimclient._streams.sse import EventBuffer, parse_events
 from nimclient.errors import BodyTooLargeError
 
 BOM = b"\xef\xbb\xbf"
@@ -41,15 +41,7 @@ def decode(*pieces, flush=True, max_event=None):
     blocks = [buffer.feed(piece) for piece in pieces]
     if flush:
         blocks.append(buffer.flush())
-    return [tuple(event) for block in blocks for event in events_of(block)]
-
-
-def events_of(block):
-    """The events of a block; the short way gives the same where it can be taken."""
-    events = parse_events(block)
-    plain = plain_array(block, b"\x00|\x00")
-    assert plain is None or [Event(data) for data in plain[0][1:-1].split(b"\x00|\x00") if data] == events
-    return events
+    return [tuple(event) for block in blocks for event in parse_events(block)]
 
 
 def reference(stream):
@@ -155,23 +147,6 @@ def test_only_cr_and_lf_end_a_line(character):
     """What str.splitlines takes for a line end is part of the data."""
     payload = (CHUNK % character).encode()
     assert decode(b"data: " + payload + b"\n\n") == [(payload, "", "")]
-
-
-def test_plain_data_is_taken_from_ordinary_blocks_only():
-    """A block of events that are one data line each needs no closer look; any other does."""
-    buffer = EventBuffer()
-    assert plain_array(buffer.feed(b"data: a\n\ndata: b\n"), b",") == (b"[a]", 1)
-    assert plain_array(buffer.feed(b"\ndata: c\n\ndata: d\n\nda"), b",") == (b"[b,c,d]", 3)
-    for block in (
-        b"",
-        b"data:a",
-        b": x\n\ndata: a",
-        b"data: a\n\n: x",
-        b"data: a\n\nid: 1\ndata: b",
-        b"event: a\ndata: b",
-    ):
-        assert plain_array(block, b",") is None
-    assert buffer.feed(b"ta: x\n\n") == b"data: x"
 
 
 @pytest.mark.parametrize("stream", [b"data: a", b"data: a\n", b"data: a\r", b"data: a\r\n"])

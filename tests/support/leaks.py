@@ -45,7 +45,7 @@ def retry_tokens(client: AsyncClient) -> float:
 def pools(client: AsyncClient | Client) -> list[Any]:
     """The pools of a client, over all loops."""
     core = _asynchronous(client)._shared
-    return [] if core is None or core._transport is None else core._transport.pools()
+    return [] if core is None or core.ready is None else core.ready.pools()
 
 
 def _asynchronous(client: AsyncClient | Client) -> AsyncClient:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
-from attrs import Factory, evolve, field, frozen
+from attrs import define, evolve, field
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
@@ -21,13 +21,9 @@ from nimclient.records.media import Image
 T = TypeVar("T")
 
 
-def _body(call: Call[Any]) -> bytes | None:
-    return call.raw if call.fields is None else _json.dumps(call.fields)
-
-
-@frozen
+@define
 class Call(Generic[T]):
-    """One API call. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
+    """One API call, never changed. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
 
     `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
     absolute URL. `parse` decodes the JSON of the response and `decode` turns it into a record. `droppable_fields` names
@@ -59,12 +55,10 @@ class Call(Generic[T]):
     warnings: tuple[str, ...] = ()
     kind: str = ""
 
-    body: bytes | None = field(init=False, repr=False, default=Factory(_body, takes_self=True))
+    body: bytes | None = field(init=False, repr=False)
 
-    @property
-    def is_large(self) -> bool:
-        """Whether the body may exceed the limit of a gateway (25 MiB), which does not apply to uploads."""
-        return self.body is not None and len(self.body) > 2**24 and not self.unauthenticated
+    def __attrs_post_init__(self) -> None:
+        self.body = self.raw if self.fields is None else _json.dumps(self.fields)
 
     @property
     def shown_path(self) -> str:

@@ -12,7 +12,6 @@ from nimclient._api.thinking import switch_thinking
 from nimclient._base.types import Json, JsonDict
 from nimclient._nvcf.media import asset_headers, check_body_size
 from nimclient._retry.policy import Replay
-from nimclient._schema.tools import wire_tools
 from nimclient._streams.accumulate import ChatAccumulator
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import ChatCompletion, decode_chat
@@ -49,7 +48,11 @@ def chat_call(
     check_numbers(options)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")), developer=developer)
     fields: JsonDict = {"messages": wire} if model is None else {"model": model, "messages": wire}
-    tools = wire_tools(options["tools"]) if options.get("tools") else []
+    tools: list[JsonDict] = []
+    if options.get("tools"):
+        from nimclient._schema.tools import wire_tools
+
+        tools = wire_tools(options["tools"])
     if tools:  # vLLM answers 400 to an empty list
         fields["tools"] = tools
     if (choice := options.get("tool_choice")) is not None:

@@ -17,9 +17,6 @@ from nimclient.errors import ConfigurationError
 Defaults: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Options by kind of call: "chat", "completions", "embedding", "ranking"."""
 
-ARGUMENTS = frozenset({"input_type", "truncate", "dimensions", "encoding_format", "top_n", "batch_size", "concurrency"})
-"""Arguments of methods, other than options, that may have a default."""
-
 _SLICED = frozenset({"truncate", "batch_size", "concurrency"})
 _KINDS: Mapping[str, tuple[str, frozenset[str]]] = {
     "chat": ("chat.create", CHAT_OPTIONS),

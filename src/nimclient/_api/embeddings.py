@@ -64,17 +64,24 @@ def embeddings_call(
     """
     check_names(method, options, EMBEDDING_OPTIONS)
     checked = check_texts("texts", texts)
-    check_word("input_type", input_type, INPUT_TYPES)
-    check_word("truncate", truncate, TRUNCATES)
-    check_word("encoding_format", encoding_format, ENCODING_FORMATS)
-    check_word("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES)
-    check_whole("dimensions", dimensions, 1)
+    words = (
+        ("input_type", input_type, INPUT_TYPES),
+        ("truncate", truncate, TRUNCATES),
+        ("encoding_format", encoding_format, ENCODING_FORMATS),
+        ("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES),
+    )
+    for name, word, known in words:
+        if word is not None:
+            check_word(name, word, known)
+    if dimensions is not None:
+        check_whole("dimensions", dimensions, 1)
     prefix = options.get("prefix")
     if prefix is not None and prefix != "":
         checked = [check_text("prefix", prefix) + text for text in checked]
     fields: JsonDict = {"input": checked} if model is None else {"model": model, "input": checked}
-    named = {"input_type": input_type, "truncate": truncate, "dimensions": dimensions}
-    fields.update((name, value) for name, value in named.items() if value is not None)
+    for name, value in (("input_type", input_type), ("truncate", truncate), ("dimensions", dimensions)):
+        if value is not None:
+            fields[name] = value
     fields["encoding_format"] = encoding_format or "base64"
     merge_fields(fields, options, not_sent=_NOT_SENT)
     droppable_fields = (
@@ -98,6 +105,22 @@ def embeddings_call(
         droppable_fields=droppable_fields,
         parse=loads_embeddings,
         kind="embedding",
+    )
+
+
+def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> Call[Embeddings]:
+    """The call for other texts, which are known to be valid; all else was checked when `call` was created."""
+    if prefix:
+        texts = [prefix + text for text in texts]
+    return Call(
+        call.method,
+        call.path,
+        partial(cast(Any, call.decode), count=len(texts)),
+        {**(call.fields or {}), "input": texts},
+        model=call.model,
+        droppable_fields=call.droppable_fields,
+        parse=call.parse,
+        kind=call.kind,
     )
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
+from nimclient._base.json import dumps
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
-from nimclient._schema.tools import sendable_arguments
-from nimclient.errors import ConfigurationError
+from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import Message, ToolCall
 from nimclient.records.media import MEDIA
@@ -46,7 +46,9 @@ def wire_messages(messages: object, *, echo_reasoning: bool = False, developer: 
 
 def materialized(messages: Any) -> Any:
     """The messages in a form that can be read more than once: an iterator becomes a list."""
-    return list(cast(Iterator[Any], messages)) if isinstance(messages, Iterator) else messages
+    if type(messages) is str or not isinstance(messages, Iterator):
+        return messages
+    return list(cast(Iterator[Any], messages))
 
 
 def _wire_message(message: object, path: str, echo_reasoning: bool) -> JsonDict:
@@ -151,3 +153,13 @@ def _part(part: Any) -> Any:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     return part.to_dict() if isinstance(part, MEDIA) else part
+
+
+def sendable_arguments(call: ToolCall) -> str:
+    """The call's arguments for the history: vLLM rejects (400) any that are not a JSON object."""
+    try:
+        arguments = call.parse()
+    except ToolError:
+        return "{}"
+    text = call.arguments.strip()
+    return call.arguments if text.startswith("{") else dumps(arguments).decode()

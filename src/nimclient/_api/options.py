@@ -10,6 +10,9 @@ from nimclient.errors import ConfigurationError
 from nimclient.records._decode import object_or_empty
 from nimclient.records.params import CallOptions
 
+ARGUMENTS = frozenset({"input_type", "truncate", "dimensions", "encoding_format", "top_n", "batch_size", "concurrency"})
+"""Arguments of methods, other than options, that may have a default."""
+
 
 def names_of(options: type) -> frozenset[str]:
     """All option names of a TypedDict."""

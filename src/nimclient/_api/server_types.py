@@ -7,12 +7,14 @@ behind a proxy, so a server detected as vLLM becomes NIM when a NIM route respon
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
+
+from attrs import define, field
 
 from nimclient._api.urls import BaseURL
 from nimclient._base import json as _json
 from nimclient._base.config import DIALECTS, Dialect
-from nimclient._base.types import Json, is_object
+from nimclient._base.types import Json, JsonDict
 from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
@@ -21,6 +23,7 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 
 ServerType: TypeAlias = Dialect | ForeignType
 
+_DIALECTS: Mapping[str, Dialect] = {name: name for name in DIALECTS}
 _INSPECTED_RESPONSES = 16
 _LITELLM_POLICY = "frame-ancestors 'none'"
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
@@ -34,94 +37,91 @@ _OWNERS: Mapping[str, ServerType] = {
 """Values of a listed model's `owned_by` that identify the server."""
 
 
+@define(eq=False)
+class ServerRecord:
+    """What is known of one server. `uninspected`: of how many more responses the headers are looked at."""
+
+    type: ServerType | None = None
+    uninspected: int = _INSPECTED_RESPONSES
+    may_be_litellm: bool = False
+    health_paths: dict[str, str] = field(factory=dict[str, str])
+
+    @property
+    def dialect(self) -> Dialect | None:
+        """Its type as a value of `dialect=`."""
+        return _DIALECTS.get(self.type or "")
+
+    @property
+    def type_for_health(self) -> ServerType | None:
+        """Its type, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be requested."""
+        return self.type or ("litellm" if self.may_be_litellm else None)
+
+
 class Dialects:
-    """The detected server types, by origin."""
+    """What is known of the servers, by origin."""
 
     def __init__(self) -> None:
-        self._known: dict[str, ServerType] = {}
-        self._inspected: dict[str, int] = {}
-        self._suspected: set[str] = set()
+        self._servers: dict[str, ServerRecord] = {}
         self.listed_names: dict[str, str] = {}
-        self._health_paths: dict[tuple[str, str], str] = {}
         self.changes = 0
         """Counts detections: values derived before the last one may be outdated."""
 
+    def server(self, url: str) -> ServerRecord:
+        """The server behind a validated URL."""
+        end = url.find("/", 8)
+        origin = url if end < 0 else url[:end]
+        server = self._servers.get(origin)
+        return self._servers.setdefault(origin, ServerRecord()) if server is None else server
+
     def get(self, url: str) -> Dialect | None:
         """The server type behind a URL as a value of `dialect=`; None while unknown."""
-        return _as_dialect(self._known.get(_origin(url)))
+        return self.server(url).dialect
 
     def of(self, bases: Iterable[BaseURL]) -> Dialect | None:
         """The server type of replicas: that of the first one with a known type."""
         for base in bases:
-            if (known := _as_dialect(self._known.get(base.origin))) is not None:
-                return known
+            server = self._servers.get(base.origin)
+            if server is not None and server.type in _DIALECTS:
+                return server.dialect
         return None
 
     def type_of(self, url: str) -> ServerType | None:
         """The server type behind a URL, including those without a dialect."""
-        return self._known.get(_origin(url))
+        return self.server(url).type
 
-    def type_for_health(self, url: str) -> ServerType | None:
-        """The same, or "litellm" on suspicion: its 404s have no certain sign, and its /health must not be requested."""
-        return self.type_of(url) or ("litellm" if _origin(url) in self._suspected else None)
-
-    def learn(self, url: str, server_type: ServerType | None) -> None:
-        """Record a server type detected from a response of this URL, if any."""
-        if server_type is not None:
-            origin = _origin(url)
-            known = self._known.get(origin)
-            if known is None or (known == "vllm" and server_type == "nim"):
-                self._known[origin] = server_type
-                self.changes += 1
+    def learn(self, server: ServerRecord, server_type: ServerType | None) -> None:
+        """Record a server type detected from a response of this server, if any."""
+        if server_type is not None and (server.type is None or (server.type == "vllm" and server_type == "nim")):
+            server.type = server_type
+            self.changes += 1
 
     def learn_name(self, old: str, listed: str) -> None:
         """Record that a server rejects a model by an old name and lists it under another."""
         self.listed_names[old] = listed
         self.changes += 1
 
-    def inspect_headers(self, url: str, headers: Mapping[str, str]) -> None:
+    def inspect_headers(self, server: ServerRecord, headers: Mapping[str, str]) -> None:
         """Inspect the headers of the first few responses of a server: a 404 may have fewer than others."""
-        origin = _origin(url)
-        seen = self._inspected.get(origin, 0)
-        if seen < _INSPECTED_RESPONSES:
-            self._inspected[origin] = seen + 1
-            if origin not in self._known:
-                self.learn(url, type_of_headers(headers))
+        if server.uninspected:
+            server.uninspected -= 1
+            if server.type is None:
+                self.learn(server, type_of_headers(headers))
                 if headers.get("content-security-policy") == _LITELLM_POLICY and "server" not in headers:
-                    self._suspected.add(origin)
+                    server.may_be_litellm = True
 
-    def read(self, url: str, path: str, value: Json) -> None:
+    def read(self, server: ServerRecord, path: str, value: Json) -> None:
         """Inspect the body of a response, while the type is unknown or vLLM may still become NIM."""
-        found = type_of_answer(path, value)
-        if found is not None and self._known.get(_origin(url)) in (None, "vllm"):
-            self.learn(url, found)
+        if (server.type is None or server.type == "vllm") and (found := type_of_answer(path, value)) is not None:
+            self.learn(server, found)
 
-    def inspect_health(self, url: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
+    def inspect_health(self, server: ServerRecord, path: str, headers: Mapping[str, str], body: bytes = b"") -> None:
         """Record which health route responded."""
-        self.learn(url, type_of_health(path, headers, body))
+        self.learn(server, type_of_health(path, headers, body))
 
-    def inspect_error(self, url: str, error: APIStatusError) -> None:
+    def inspect_error(self, server: ServerRecord, error: APIStatusError) -> None:
         """Inspect an error response, while the type is unknown."""
-        if _origin(url) not in self._known:
-            self.learn(url, type_of_error(error))
-
-    def health_path(self, url: str, what: str) -> str | None:
-        """The path that has worked for this server's "ready" or "live" check."""
-        return self._health_paths.get((_origin(url), what))
-
-    def learn_health_path(self, url: str, what: str, path: str) -> None:
-        """Record the path of a server's health check."""
-        self._health_paths[_origin(url), what] = path
-
-
-def _as_dialect(server_type: ServerType | None) -> Dialect | None:
-    return next((known for known in DIALECTS if known == server_type), None)
-
-
-def _origin(url: str) -> str:
-    """scheme://host:port of a validated URL."""
-    end = url.find("/", 8)
-    return url if end < 0 else url[:end]
+        if server.type is None:
+            self.learn(server, type_of_error(error))
 
 
 def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
@@ -154,8 +154,9 @@ def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> Server
 
 def type_of_answer(path: str, value: Json) -> ServerType | None:
     """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, fingerprint of a completion."""
-    if not is_object(value):
+    if not isinstance(value, dict):
         return None
+    value = cast(JsonDict, value)
     if path.endswith("/completions"):
         fingerprint = value.get("system_fingerprint")
         return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None

@@ -336,7 +336,22 @@ class ClientConfig:
 _CREDENTIAL_WORDS = frozenset(
     {
         "auth",
+        "authentication",
         "authorization",
+        "authtoken",
+        "accesstoken",
+        "bearer",
+        "credentials",
+        "csrf",
+        "dpop",
+        "hmac",
+        "pass",
+        "passwd",
+        "session",
+        "sessionid",
+        "sso",
+        "ticket",
+        "xsrf",
         "token",
         "key",
         "apikey",
@@ -348,11 +363,13 @@ _CREDENTIAL_WORDS = frozenset(
         "signature",
     }
 )
-_NO_CREDENTIALS = frozenset({"idempotency-key"})
+_NO_CREDENTIALS = frozenset({"idempotency-key", "x-session-affinity"})
 
 
 def is_credential_header(name: str) -> bool:
-    """Whether a header holds a credential, by name: Authorization, X-Auth-Token, Ocp-Apim-Subscription-Key and similar."""
+    """Whether a header holds a credential, by name: Authorization, X-Auth-Token, X-Session, Ocp-Apim-Subscription-Key and
+    similar.
+    """
     name = name.lower()
     return name not in _NO_CREDENTIALS and not _CREDENTIAL_WORDS.isdisjoint(name.replace("_", "-").split("-"))
 

@@ -79,7 +79,8 @@ class Gate:
     def succeeded(self, ticket: Ticket, result: Any) -> None:
         """Release the slot: see Pacer.succeeded."""
         self.pacer.succeeded(self._clock(), ticket, self._work(result))
-        self._wake()
+        if self._queue or self._throttled:
+            self._wake()
 
     def throttled(self, ticket: Ticket, error: NimError) -> float | None:
         """Release the slot: see Pacer.throttled. Returns the delay, None if patience is exhausted."""

@@ -78,7 +78,8 @@ class Pacer:
 
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
-        if self.in_flight >= self.limit:
+        limit = self.limit
+        if self.in_flight >= limit:
             return inf
         if pause := max(self._opens_at - now, 0.0):
             self._rate_slot = None  # expired by then
@@ -93,17 +94,17 @@ class Pacer:
                 return self._rate_slot - now
             self._rate_slot = None
         if evenly:  # twice as fast as responses arrive, which may be in bursts
-            spacing = self._seconds / (2 * self.limit)
+            spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
             self._spread = max(self._spread - 1, 0)
-        self._learned.sent(now, self.limit)
+        self._learned.sent(now, limit)
         self.in_flight += 1
         self.sent += 1
         ticket.seq, ticket.sent = self.sent, now
         if ticket.throttled_at is not None:
             ticket.waited += min(now - ticket.throttled_at, ticket.max_wait)
             ticket.throttled_at = None
-        if self.in_flight >= self.limit:
+        if self.in_flight >= limit:
             self._unfilled = 0
         return 0.0
 

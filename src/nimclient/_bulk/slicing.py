@@ -17,6 +17,7 @@ from nimclient.records.batch import Failure
 
 SLICE_TEXTS = 64
 SLICE_BYTES = 256_000
+_SUSPICIONS_OF_PROVEN = 5
 GROW_AFTER = 12  # accepted slices before a guessed limit is tried again
 BODY_BYTES = 20_000_000
 """Maximum bytes of a slice of the caller's own size: the hosted catalog accepts 25 MiB, and JSON escapes add to that."""
@@ -34,6 +35,8 @@ class Sizes:
     texts: int | None = None
     weight: int | None = None
     _suspected: int | None = None
+    _suspicions: int = 0  # rejections since a slice larger than suspected was accepted
+    _proven: int = 0  # texts of the largest slice that was ever accepted
     _guessed: bool = False
     _taken: int = 0
     _grow_after: int = GROW_AFTER
@@ -41,25 +44,28 @@ class Sizes:
     def learn(self, error: NimError, texts: int, weight: int) -> None:
         """Record the largest accepted part of a slice that was rejected although each of its texts is valid.
 
-        If neither the text nor a 413 shows that the size was the cause, only the second rejection counts.
+        If neither the text nor a 413 shows that the size was the cause, only the second rejection in a row counts, or the
+        fifth if the server has taken a larger slice before: then it is probably not the size.
         """
         if is_status(error, 413) and not rejects_count(error):
             self.weight = min(weight, self.weight or weight)
         elif rejects_count(error):
             self.texts = min(texts, self.texts or texts)
-            self._guessed, self._suspected = False, None
-        elif self._suspected is not None:
-            self.texts = min(texts, self.texts or texts)
-            self._guessed, self._suspected = True, None
-            self._grow_after = max(GROW_AFTER, 2 * self._grow_after)
-            self._taken = 0
+            self._guessed, self._suspected, self._suspicions = False, None, 0
         else:
-            self._suspected = texts
+            self._suspected = max(texts, self._suspected or 0)
+            self._suspicions += 1
+            if self._suspicions >= (_SUSPICIONS_OF_PROVEN if self._proven > texts else 2):
+                self.texts = min(texts, self.texts or texts)
+                self._guessed, self._suspected, self._suspicions = True, None, 0
+                self._grow_after = max(GROW_AFTER, 2 * self._grow_after)
+                self._taken = 0
 
     def accepted(self, texts: int) -> None:
         """Record a slice accepted in one request: a larger one than suspected clears the suspicion."""
+        self._proven = max(self._proven, texts)
         if self._suspected is not None and texts > self._suspected:
-            self._suspected = None
+            self._suspected, self._suspicions = None, 0
             self._grow_after = min(self._grow_after, GROW_AFTER)
         if self._guessed and self.texts is not None and texts >= self.texts:
             self._taken += 1

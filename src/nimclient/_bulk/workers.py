@@ -43,8 +43,8 @@ async def run_all(
     await _Crew(source, partial(_without_position, work), width, done, None).run()
 
 
-async def _without_position(work: Callable[[J], Awaitable[R]], _: int, item: J) -> R:
-    return await work(item)
+def _without_position(work: Callable[[J], Awaitable[R]], _: int, item: J) -> Awaitable[R]:
+    return work(item)
 
 
 class _Crew(Generic[J, R]):
@@ -78,27 +78,25 @@ class _Crew(Generic[J, R]):
             raise self._failures[0]
 
     def _hire(self, group: TaskGroup) -> None:
-        """Start as many workers as may run now."""
-        wanted = self._width() if self._max_count is None else min(self._width(), self._max_count)
-        while self._count < wanted:
+        """Start one more worker if there may be work: each that has taken an item starts the next."""
+        if not self._items.ended and self._items.taken != self._max_count:
             self._count += 1
             group.start_soon(self._run_worker, group)
 
     async def _run_worker(self, group: TaskGroup) -> None:
         try:
-            while not self._items.ended and self._count <= self._width():
+            while not self._items.ended and self._count <= (width := self._width()):
                 taken = await self._take()
                 if taken is None:
                     return
-                index, item = taken
+                if self._count < width:
+                    self._hire(group)
                 try:
-                    self._done(index, await self._work(index, item))
+                    self._done(taken[0], await self._work(*taken))
                 except Exception as error:  # noqa: BLE001  # raised by `run`, without the group around it
                     self._failures.append(error)
                     group.cancel_scope.cancel()
                     return
-                if not self._items.ended:
-                    self._hire(group)
         finally:
             self._count -= 1
 

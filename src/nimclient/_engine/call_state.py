@@ -11,12 +11,15 @@ from nimclient._api.call import Call
 from nimclient._base.config import Timeouts
 from nimclient._base.log import log
 from nimclient._base.observers import Observation
-from nimclient._base.values import path_of
+from nimclient._base.values import HttpRequest, path_of
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
+from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
+from nimclient._streams.response import Response
 from nimclient.errors import Attempt, NimError
+from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
 
@@ -26,8 +29,8 @@ class CallState(Generic[T]):
     """A call: what it sends, its limits, and the outcomes of its attempts.
 
     `started` and `deadline` are monotonic seconds. `call` is what the next attempt sends: without the fields that the server
-    has rejected. `lease`, `url` and `sent` belong to the attempt that runs. `observations` belong to
-    installed observers.
+    has rejected. `ticket` is its place at the gate, `retries` counts from the first failure on. `lease`, `target` and `sent`
+    belong to the attempt that runs. `observations` belong to installed observers.
     """
 
     call: Call[T]
@@ -36,31 +39,40 @@ class CallState(Generic[T]):
     started: float
     deadline: float | None
     routing: Routing
-    retries: RetryState
     gate: Gate | None
-    ticket: Ticket = field(factory=Ticket)
-    history: list[Attempt] = field(factory=list[Attempt])
-    stale_retried: bool = False
+    ticket: Ticket
+    history: list[Attempt]
     number: int = 0
-    lease: Lease | SingleEndpoint = field(init=False)
-    url: str = ""
     sent: float = 0.0
+    retries: RetryState | None = None
+    stale_retried: bool = False
     observations: tuple[Observation, ...] = ()
-
-    @property
-    def shown_url(self) -> str:
-        """The URL of the attempt for display: without the query, which may hold a signature."""
-        return self.url.partition("?")[0]
-
-    @property
-    def base_url(self) -> str:
-        """The base URL of the attempt; the whole URL if the model or route has its own."""
-        base = self.lease.base
-        return base.api if self.url.startswith(base.root) else self.shown_url
+    lease: Lease | SingleEndpoint = field(init=False)
+    target: Target = field(init=False)
 
     def in_time(self, moment: float) -> bool:
         """Whether a moment is before the deadline."""
         return self.deadline is None or moment < self.deadline
+
+
+def attempt_event(
+    state: CallState[Any], request: HttpRequest, seconds: float, response: Response | None, result: object
+) -> AttemptEvent:
+    """What `on_attempt` is called with. `result`: what the attempt returned or raised."""
+    call, meta = state.call, None if response is None else response.meta()
+    return AttemptEvent(
+        method=call.method,
+        url=request.shown_url,
+        attempt=state.number,
+        status=None if meta is None else meta.status,
+        error=result if isinstance(result, NimError) else None,
+        seconds=seconds,
+        kind=call.kind,
+        model=call.model,
+        usage=getattr(result, "usage", None),
+        request_id=None if meta is None else meta.request_id,
+        timings=None if meta is None else meta.timings,
+    )
 
 
 def log_call(state: CallState[Any], now: float, result: object, error: NimError | None) -> None:
@@ -70,7 +82,7 @@ def log_call(state: CallState[Any], now: float, result: object, error: NimError 
     log.debug(
         "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
         call.method,
-        path_of(state.url),
+        path_of(state.target.url),
         call.model,
         getattr(meta, "status", failed),
         now - state.started,

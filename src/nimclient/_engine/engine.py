@@ -17,17 +17,17 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
 from nimclient._api.server_types import ServerType
 from nimclient._base import observers
-from nimclient._base.callbacks import run_callback
+from nimclient._base.callbacks import call_user, run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.types import is_object
+from nimclient._base.types import JsonDict
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer
-from nimclient._engine.call_state import CallState, log_call
-from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
+from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
+from nimclient._engine.call_state import CallState, attempt_event, log_call
+from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
@@ -35,12 +35,21 @@ from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
-from nimclient._retry.policy import Replay, RetryState
+from nimclient._retry.policy import BUDGET, Replay, RetryState
 from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
-from nimclient.errors import APIStatusError, Attempt, ClientClosedError, ConnectionLostError, NimError, RedirectError
+from nimclient.errors import (
+    APIStatusError,
+    Attempt,
+    ClientClosedError,
+    ConnectionLostError,
+    GoneError,
+    ModelNotFoundError,
+    NimError,
+    RedirectError,
+)
 from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
@@ -51,6 +60,8 @@ R = TypeVar("R")
 
 ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
+_NO_HEADERS: Mapping[str, str] = {}
+_NO_TICKET = Ticket()
 
 Read: TypeAlias = Callable[[Response], Awaitable[R]]
 """Reads an open response: returns the reader of a stream or the bytes of a body. Called once per attempt."""
@@ -63,10 +74,10 @@ class Engine:
         self.config = config
         self.core = core
         self.catalog = Catalog(config.catalog)
-        self._requests = Requests(config, self.catalog, core.proxies)
+        self._requests = Requests(config, self.catalog, core.proxies, core.dialects.server)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[tuple[str, str | None], Any] = {}
         self._known_since = -1
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -111,12 +122,14 @@ class Engine:
         """The server type behind a model: from the settings, by its host, else as detected from its responses."""
         if self.config.dialect is not None:
             return self.config.dialect
-        endpoint = None if model is None else self.endpoint_of(model)
-        if self.is_platform(endpoint):
-            return "hosted"
-        return self.core.dialects.of(self._bases) if endpoint is None else self.core.dialects.get(endpoint)
+        known = self.known()
+        if ("server type", model) not in known:
+            url, dialects = None if model is None else self.endpoint_of(model), self.core.dialects
+            found = dialects.of(self._bases) if url is None else dialects.get(url)
+            known["server type", model] = "hosted" if self.is_platform(url) else found
+        return cast("Dialect | None", known["server type", model])
 
-    def known(self) -> dict[tuple[str, str], Any]:
+    def known(self) -> dict[tuple[str, str | None], Any]:
         """Values that resources have derived from the settings and the detected server types; cleared by a new detection.
 
         The keys are the name of the value, and the model.
@@ -133,8 +146,8 @@ class Engine:
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
-        url = (None if model is None else self.endpoint_of(model)) or self._bases[0].api
-        return self.dialect_for(model) or self.core.dialects.type_of(url)
+        url = None if model is None else self.endpoint_of(model)
+        return self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
 
     def per_replica(self) -> list[Engine]:
         """One engine per replica, for requests to each of them."""
@@ -183,25 +196,19 @@ class Engine:
         return run(self._begin(call, options, None), read)
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
-        config, core = self.config, self.core
         for text in call.warnings:
-            core.warn_once(text)
-        started = time.monotonic()
-        timeouts, headers = config.timeouts, None
+            self.core.warn_once(text)
+        timeouts, headers = self.config.timeouts, _NO_HEADERS
         if options:
-            headers = options.get("extra_headers")
             if options.get("timeout") is not None:
                 timeouts = resolve_timeouts(timeouts, options["timeout"])
-        return CallState(
-            call=call,
-            headers=check_headers(headers, "extra_headers") if headers is not None else {},
-            timeouts=timeouts,
-            started=started,
-            deadline=None if timeouts.total is None else started + timeouts.total,
-            routing=self._routing(call),
-            retries=RetryState(config.retry, call.replay, core.budget, random.random),
-            gate=gate,
-        )
+            if options.get("extra_headers") is not None:
+                headers = check_headers(options["extra_headers"], "extra_headers")
+        started = time.monotonic()
+        deadline = None if timeouts.total is None else started + timeouts.total
+        routing = self._single if len(self._bases) == 1 else self._routing(call)
+        ticket = _NO_TICKET if gate is None else Ticket()
+        return CallState(call, headers, timeouts, started, deadline, routing, gate, ticket, [])
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
         """`_run` with observers. A stream has only begun then: its reader reports the end."""
@@ -225,7 +232,7 @@ class Engine:
         reader = _as_reader(result)
         meta: object = getattr(result, "meta", None) if reader is None else reader.meta()
         status: int = getattr(meta, "status", 200)
-        observers.attempted(seen, Attempt(state.base_url, status, time.monotonic() - state.sent))
+        observers.attempted(seen, Attempt(state.target.base_url, status, time.monotonic() - state.sent))
         if reader is None:
             observers.ended(seen, result, None)
         else:
@@ -238,35 +245,40 @@ class Engine:
         A retry goes to another replica if there is one, without delay. In addition to the attempts of the policy there are
         two free ones: without a droppable field that the server rejects, and on a new connection after a stale one.
         """
-        core = self.core
+        core, gate = self.core, state.gate
         transport = core.ready or await core.transport()  # importing aiohttp must not count as a replica's latency
         while True:
-            if state.gate is not None or core.rate is not None or core.closed:
+            if gate is not None or core.rate is not None or core.closed:
                 await self._acquire_slot(state)
+            state.number += 1
             state.sent = time.monotonic()
             try:
-                with self._choose_replica(state):
-                    result = await self._exchange(state, transport, read)
+                with state.routing.acquire() as state.lease:
+                    result = await self._attempt(state, transport, read)
             except NimError as error:
-                state.history.append(attempt_of(state.base_url, error, time.monotonic() - state.sent))
+                state.history.append(attempt_of(state.target.base_url, error, time.monotonic() - state.sent))
                 if state.observations:
                     observers.attempted(state.observations, state.history[-1])
                 await self._prepare_next(state, error)
             except BaseException:
-                if state.gate is not None:
-                    state.gate.left()
+                if gate is not None:
+                    gate.left()
                 raise
             else:
-                state.retries.succeeded()
-                if state.gate is not None:
-                    state.gate.succeeded(state.ticket, result)
+                if state.retries is not None:
+                    state.retries.succeeded()
+                elif core.budget.tokens < BUDGET:
+                    core.budget.earn(1)
+                if gate is not None:
+                    gate.succeeded(state.ticket, result)
                 if log.isEnabledFor(logging.DEBUG):
                     log_call(state, time.monotonic(), result, None)
                 return result
 
     async def _prepare_next(self, state: CallState[Any], error: NimError) -> None:
         """Prepare the state for the next attempt, after the delay; raise a final failure."""
-        core, gate, retries = self.core, state.gate, state.retries
+        core, gate, policy = self.core, state.gate, self.config.retry
+        retries = state.retries = state.retries or RetryState(policy, state.call.replay, core.budget, random.random)
         now = time.monotonic()
         kind = classify(error)
         is_free = self._retries_free(state, error)
@@ -297,8 +309,8 @@ class Engine:
 
     def _retries_free(self, state: CallState[Any], error: NimError) -> bool:
         """Whether the next attempt is free: without a rejected field, or after a stale connection."""
-        if rejected := self.core.learn_rejected(state.url, state.call, error):
-            log.info("%s rejects %s; sending without from now on", state.shown_url, ", ".join(sorted(rejected)))
+        if rejected := self.core.learn_rejected(state.target.url, state.call, error):
+            log.info("%s rejects %s; sending without from now on", state.target.shown_url, ", ".join(sorted(rejected)))
             state.call = state.call.without(rejected)
             return True
         if not state.stale_retried and isinstance(error, ConnectionLostError) and error.reused:
@@ -333,20 +345,16 @@ class Engine:
 
     # one attempt ---------------------------------------------------------------------------------------------------
 
-    def _choose_replica(self, state: CallState[Any]) -> Lease | SingleEndpoint:
-        """Choose the replica of the next attempt, and what is sent there."""
-        state.number += 1
-        lease = state.lease = state.routing.acquire()
-        state.url = self._requests.url_of(state.call, lease.base)
-        state.call = self.core.without_rejected(state.url, state.call)
-        return lease
-
-    async def _exchange(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
+    async def _attempt(self, state: CallState[Any], transport: Transport, read: Read[Any] | None) -> Any:
         """Send the request, check the status, read the response. The connection is always released or closed."""
-        call, core = state.call, self.core
-        if call.is_large and self.is_platform(state.url):
+        core, call = self.core, state.call
+        target = state.target = self._requests.target(call, state.lease.base)
+        if core.rejected:
+            call = state.call = core.without_rejected(target.url, call)
+        if not call.unauthenticated and len(call.body or b"") > 2**24 and self.is_platform(target.url):
             check_body_size(call.body)
-        request = await self._requests.make(call, state.url, state.headers)
+        bearer = None if target.secret is None else await call_user(target.secret.bearer)
+        request = self._requests.make(call, target, state.headers, bearer)
         if call.stream:
             request.on_end = state.lease.end
         sent = time.monotonic()
@@ -354,25 +362,28 @@ class Engine:
         try:
             head, body = await transport.open(request, state.timeouts, state.deadline)
             begun = Response(
-                head=head,
-                body=body,
-                request=request,
-                base_url=state.base_url,
-                number=state.number,
-                earlier=state.history,
-                timeouts=state.timeouts,
-                limits=self.config.limits,
-                started=state.started,
-                sent=sent,
-                clock=time.monotonic,
+                head,
+                body,
+                request,
+                target.base_url,
+                target.shown_url,
+                state.number,
+                state.history,
+                state.timeouts,
+                self.config.limits,
+                state.started,
+                sent,
+                time.monotonic,
             )
-            if head.status not in (200, 201):
+            if head.status != 200 and head.status != 201:
                 await self._deliver(state, transport, begun)
-            response = begun
-            core.dialects.inspect_headers(state.url, response.head.headers)
+            response, head = begun, begun.head
+            if target.server.uninspected:
+                core.dialects.inspect_headers(target.server, head.headers)
             try:
-                core.note_deprecation(call, response.head)
-                if not 200 <= response.head.status < 300:
+                if (deprecation := head.headers.find(b"deprecation")) is not None:
+                    core.note_deprecation(call, deprecation)
+                if not 200 <= head.status < 300:
                     raise await self._rejection(state, response)
                 result = await (self._read_json(state, response) if read is None else read(response))
             except BaseException:
@@ -381,41 +392,30 @@ class Engine:
         except NimError as error:
             redact(error, secrets_of(request.headers, request.proxy))
             if isinstance(error, APIStatusError):
-                core.dialects.inspect_error(state.url, error)
-            self._note(state, request, sent, response, error)
+                core.dialects.inspect_error(target.server, error)
+            self._tell(state, request, sent, response, error)
             raise
         except BaseException:
-            self._note(state, request, sent, response, None)
+            self._tell(state, request, sent, response, None)
             raise
-        self._note(state, request, sent, response, result)
+        self._tell(state, request, sent, response, result)
         return result
 
-    def _note(
+    def _tell(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object
     ) -> None:
-        """Record what the attempt shows about the model, and call `on_attempt`."""
+        """Record whether the model can be called (`Model.callable`), which lists do not show, and call `on_attempt`."""
         call, callback = state.call, self.config.on_attempt
-        error = result if isinstance(result, NimError) else None
         status = None if response is None else response.head.status
         if call.model is not None:
-            self.core.note_call(call.model, status, error)
-        if callback is None:
-            return
-        meta = None if response is None else response.meta()
-        event = AttemptEvent(
-            method=call.method,
-            url=request.shown_url,
-            attempt=state.number,
-            status=status,
-            error=error,
-            seconds=time.monotonic() - sent,
-            kind=call.kind,
-            model=call.model,
-            usage=getattr(result, "usage", None),
-            request_id=None if meta is None else meta.request_id,
-            timings=None if meta is None else meta.timings,
-        )
-        run_callback(_call_on_attempt, callback, event)
+            if status is not None and status < 300:
+                self.core.called[call.model] = True
+            elif isinstance(result, (ModelNotFoundError, GoneError)):
+                self.core.called[call.model] = False
+        if callback is not None:
+            run_callback(
+                _call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
+            )
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
         """The record of a JSON body, or of the events that some servers send although not requested."""
@@ -430,9 +430,9 @@ class Engine:
             if is_plain(data) or not data.strip():
                 raise
             raise not_an_answer(meta, data, "JSON") from None
-        if is_object(value) and is_fault(value):
+        if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
             raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
-        self.core.dialects.read(meta.url, call.path, value)
+        self.core.dialects.read(state.target.server, call.path, value)
         return call.decode(value, meta)
 
     async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
@@ -476,7 +476,7 @@ class Engine:
 
     def _routing(self, call: Call[Any]) -> Routing:
         """The routing of a call's attempts. Only model calls are measured: the latency of others is unrelated."""
-        if len(self._bases) == 1 or self._requests.own_url(call) is not None:
+        if self._requests.own_url(call) is not None:
             return self._single
         route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""

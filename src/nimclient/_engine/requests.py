@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from attrs import field, frozen
@@ -10,6 +11,7 @@ from attrs import field, frozen
 from nimclient import __version__
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
+from nimclient._api.server_types import ServerRecord
 from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
@@ -18,24 +20,40 @@ from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
 
 USER_AGENT = f"nimclient/{__version__}"
-MAX_PREPARED = 256
+MAX_TARGETS = 256
 _OF_THE_CALL = frozenset(map(str.lower, (POLL_HEADER, ASSETS_HEADER, OLD_ASSETS_HEADER, "Content-Type")))
 """Headers that a poll for the result of a call does not send, or sends with another value."""
 
 
 @frozen
-class _Prepared:
-    """The shared part of requests to one URL. `secret`: a callable key, to be called for each request."""
+class Target:
+    """Where calls of a kind go, and what their requests share: looked up for each attempt, never changed.
 
+    `base_url` is what the history of a call names: the base URL, or the whole URL if the model or route has its own.
+    `shown_url` is without the query, which may hold a signature. `secret`: a callable key, to be called for each request.
+    """
+
+    url: str
+    base_url: str
+    shown_url: str
+    server: ServerRecord
     headers: Mapping[str, str] = field(repr=False)
     secret: Secret | None
-    proxy: str | None
+    origin: str
 
 
 class Requests:
-    """Builds the requests of one client; `proxies` caches the environment's proxy for each origin."""
+    """Builds the requests of one client; `proxies` caches the environment's proxy for each origin, `server` is what is
+    known of the server behind a URL.
+    """
 
-    def __init__(self, config: ClientConfig, catalog: Catalog, proxies: dict[str, str | None]) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        catalog: Catalog,
+        proxies: dict[str, str | None],
+        server: Callable[[str], ServerRecord],
+    ) -> None:
         self.bases = tuple(map(parse_base_url, config.base_urls))
         self.is_hosted = is_nvidia(self.bases[0].origin)
         """Whether the base URL is one of NVIDIA's own hosts."""
@@ -43,10 +61,11 @@ class Requests:
         self._catalog = catalog
         self._has_endpoints = self.is_hosted or bool(catalog.own)
         self._proxies = proxies
+        self._server = server
         own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
-        self._prepared: dict[tuple[str, str, bool, bool], _Prepared] = {}
+        self._targets: dict[object, Target] = {}
 
     @property
     def has_key(self) -> bool:
@@ -81,38 +100,45 @@ class Requests:
         origin = base.origin if url is None else self.origin(url)
         return assets_url(origin, base.root, nvidia=is_nvidia(origin))
 
-    async def make(self, call: Call[Any], url: str, extra: Mapping[str, str]) -> HttpRequest:
-        """The request of a call. `extra`: the caller's headers for this call, which override others."""
-        if call.unauthenticated:
-            return self.unauthenticated(call.method, url, call.headers, call.body)
-        key = (url, call.accept, call.stream, call.body is not None)
-        prepared = self._prepared.get(key) or self._prepare(key)
-        headers = dict(prepared.headers)
-        if prepared.secret is not None:  # the caller's headers override it
-            headers = {"Authorization": await call_user(prepared.secret.bearer), **headers}
-        if call.headers:
-            headers.update(call.headers)
-        if extra:
-            headers.update(extra)
-        return HttpRequest(call.method, url, headers, call.body, prepared.proxy)
+    def target(self, call: Call[Any], base: BaseURL) -> Target:
+        """Where a call goes at this replica."""
+        kind = (call.method, call.accept, call.stream, call.at_root, call.unauthenticated, call.body is None)
+        key = (base.root, call.path, call.model, kind)
+        return self._targets.get(key) or self._find_target(key, call, base)
 
-    def _prepare(self, key: tuple[str, str, bool, bool]) -> _Prepared:
-        """The shared part of requests to a URL, cached."""
-        url, accept, stream, has_body = key
-        origin = self.origin(url)
-        secret = self._secret(origin)
-        headers = _headers(accept, stream=stream)
-        if secret is not None and secret.is_literal:
-            headers["Authorization"] = secret.bearer()
-        if has_body:
-            headers["Content-Type"] = "application/json"
-        if self._is_ours(origin):
-            headers.update(self._config.headers)
-        asked_each_time = None if secret is None or secret.is_literal else secret
-        made = _Prepared(headers, asked_each_time, self._proxy(origin))
-        if len(self._prepared) >= MAX_PREPARED:  # URLs may contain ids
-            self._prepared.clear()
-        self._prepared[key] = made
+    def make(self, call: Call[Any], target: Target, extra: Mapping[str, str], bearer: str | None) -> HttpRequest:
+        """The request of a call. `extra`: the caller's headers for this call, which override others, as all do the key."""
+        headers = target.headers
+        if bearer is not None:
+            headers = {"Authorization": bearer, **headers}
+        if call.headers or extra:
+            headers = {**headers, **call.headers, **extra}
+        proxy = self._proxy(target.origin)
+        return HttpRequest(call.method, target.url, headers, call.body, proxy, call.unauthenticated)
+
+    def _find_target(self, key: object, call: Call[Any], base: BaseURL) -> Target:
+        """The target, cached: URLs may contain ids, so only so many."""
+        url = self.url_of(call, base)
+        shown_url = url.partition("?")[0]
+        base_url = base.api if url.startswith(base.root) else shown_url
+        headers: dict[str, str] = {}
+        if call.unauthenticated:
+            secret, origin = None, origin_elsewhere(url)
+        else:
+            origin = self.origin(url)
+            secret = self._secret(origin)
+            headers = _headers(call.accept, stream=call.stream)
+            if secret is not None and secret.is_literal:
+                headers["Authorization"] = secret.bearer()
+                secret = None
+            if call.body is not None:
+                headers["Content-Type"] = "application/json"
+            if self._is_ours(origin):
+                headers.update(self._config.headers)
+        made = Target(url, base_url, shown_url, self._server(url), MappingProxyType(headers), secret, origin)
+        if len(self._targets) >= MAX_TARGETS:
+            self._targets.clear()
+        self._targets[key] = made
         return made
 
     async def poll(

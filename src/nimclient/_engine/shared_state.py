@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import Call
-from nimclient._api.ranking import Form
 from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
@@ -18,26 +17,24 @@ from nimclient._base.config import (
 )
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
-from nimclient._base.values import HttpHead
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
-from nimclient._bulk.slicing import Sizes
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Sleeper
+from nimclient._http.tasks import Sleeper, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
 from nimclient.errors import (
     APIStatusError,
     ClientClosedError,
-    GoneError,
     ModelDeprecationWarning,
-    ModelNotFoundError,
     NimError,
 )
 
 if TYPE_CHECKING:
+    from nimclient._api.ranking import Form
+    from nimclient._bulk.slicing import Sizes
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -63,21 +60,18 @@ class SharedState:
         self.called: dict[str, bool] = {}  # by model: whether calls have shown that it can be called
         self.ranking_form: Form | None = None  # the form that the server accepts
         self._warnings: set[str] = set()
-        self._transport = cast("Transport | None", config.transport)
+        self.ready = cast("Transport | None", config.transport)
+        """The transport, if there is one already."""
         self._sleeper = Sleeper()
         self.rejected_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
-        self._rejected: dict[tuple[str, str | None], frozenset[str]] = {}
+        self.rejected: dict[tuple[str, str | None], frozenset[str]] = {}
         self.proxies: dict[str, str | None] = {}
-
-    @property
-    def ready(self) -> Transport | None:
-        """The transport, if there is one already."""
-        return self._transport
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
-        if self._transport is None:
+        if self.ready is None:
+            running_loop()  # says what to do without one
             if _TRANSPORT not in sys.modules:
                 with importing():
                     from anyio import get_current_task, to_thread
@@ -89,9 +83,9 @@ class SharedState:
             from nimclient._http.aiohttp import AiohttpTransport
 
             with init_lock():
-                if self._transport is None:
-                    self._transport = AiohttpTransport(self.settings)
-        return self._transport
+                if self.ready is None:
+                    self.ready = AiohttpTransport(self.settings)
+        return self.ready
 
     @property
     def replicas(self) -> Replicas:
@@ -108,20 +102,13 @@ class SharedState:
         """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
-        if self._transport is not None:
-            await self._transport.aclose()
+        if self.ready is not None:
+            await self.ready.aclose()
 
     async def sleep(self, seconds: float) -> None:
         """Wait. ClientClosedError as soon as the client is closed."""
         if self.closed or not await self._sleeper.sleep(seconds):
             raise ClientClosedError("the client was closed during the call")
-
-    def note_call(self, model: str, status: int | None, failure: NimError | None) -> None:
-        """Record whether a model can be called (`Model.callable`), which the model list does not show."""
-        if status is not None and 200 <= status < 300:
-            self.called[model] = True
-        elif isinstance(failure, (ModelNotFoundError, GoneError)):
-            self.called[model] = False
 
     def warn_once(self, text: str, category: type[Warning] = UserWarning, subject: str | None = None) -> None:
         """Warn at the caller's line, unless this client has already warned of this text or subject."""
@@ -131,7 +118,7 @@ class SharedState:
 
     def without_rejected(self, url: str, call: Call[T]) -> Call[T]:
         """The call without the droppable fields that this endpoint has rejected before."""
-        rejected = self._rejected.get((url, call.model)) if self._rejected else None
+        rejected = self.rejected.get((url, call.model))
         return call.without(rejected) if rejected and not rejected.isdisjoint(call.droppable_fields) else call
 
     def learn_rejected(self, url: str, call: Call[Any], error: NimError) -> frozenset[str]:
@@ -141,13 +128,11 @@ class SharedState:
         named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
         if named:
             key = (url, call.model)
-            self._rejected[key] = self._rejected.get(key, frozenset()) | named
+            self.rejected[key] = self.rejected.get(key, frozenset()) | named
         return named
 
-    def note_deprecation(self, call: Call[Any], head: HttpHead) -> None:
-        """Warn, once per model, if the server says that it will be removed."""
-        value = head.headers.find(b"deprecation")
-        if value is not None:
-            words = deprecation(call.model, call.shown_path, value)
-            log.info("%s", words)
-            self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")
+    def note_deprecation(self, call: Call[Any], value: str) -> None:
+        """Warn, once per model, of the header by which a server says that it will be removed."""
+        words = deprecation(call.model, call.shown_path, value)
+        log.info("%s", words)
+        self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")

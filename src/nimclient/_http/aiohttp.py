@@ -36,16 +36,14 @@ class AiohttpTransport:
 
     async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Exchange]:
         """See Transport."""
-        pool = self._pools.get(running_loop())
-        if pool is None or self._closed:
-            pool = await self._pool()
-        exchange = Exchange.begin(pool, timeouts, total, request.on_end)
-        return await exchange.open(request), exchange
+        loop = asyncio._get_running_loop()
+        pool = None if loop is None or self._closed else self._pools.get(loop)
+        return await Exchange(pool or await self._pool(), timeouts, total, request.on_end).open(request)
 
     async def warm(self, requests: Sequence[HttpRequest], timeouts: Timeouts) -> int:
         """See Transport."""
         pool = await self._pool()
-        exchanges = [Exchange.begin(pool, timeouts, None, None) for _ in requests]
+        exchanges = [Exchange(pool, timeouts, None, None) for _ in requests]
         try:
             return sum(await asyncio.gather(*map(Exchange.connect_only, exchanges, requests)))
         finally:

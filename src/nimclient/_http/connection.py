@@ -64,9 +64,9 @@ class Protocol(ResponseHandler):
 class Connector(aiohttp.TCPConnector):
     """Creates connections of `Protocol` with keepalive, and can close them without their loop."""
 
-    def __init__(self, loop: Any, ssl: Any) -> None:
+    def __init__(self, loop: Any) -> None:
         super().__init__(  # pyright: ignore[reportUnknownMemberType]  # an address is a bare tuple there
-            limit=0, ssl=ssl, keepalive_timeout=IDLE_CONNECTION, socket_factory=self._new_socket, loop=loop
+            limit=0, keepalive_timeout=IDLE_CONNECTION, socket_factory=self._new_socket, loop=loop
         )
         self._protocols: WeakSet[Protocol] = WeakSet()
         self._sockets: WeakSet[socket.socket] = WeakSet()

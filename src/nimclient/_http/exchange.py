@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 import aiohttp
 from aiohttp.http import StreamWriter
-from attrs import define, field
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import BodyPhase, Headers, HttpHead, HttpRequest
@@ -41,50 +40,50 @@ _SWITCHING = 101
 _NO_LIMITS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 
 
-@define(eq=False)
 class Exchange:
-    """Sends one request and implements the Body of its response."""
+    """Sends one request and implements the Body of its response. `total` is the deadline of the call."""
 
-    _pool: Pool
-    _timeouts: Timeouts
-    watchdog: Watchdog
-    _on_end: Callable[[], object] | None
-    _reused: bool = False
-    _has_slot: bool = False
-    _over: bool = False
-    _connection: aiohttp.connector.Connection | None = None
-    _protocol: Protocol = field(init=False)
-    _content: aiohttp.StreamReader = field(init=False)
-    _upload: asyncio.Task[None] | None = None
+    __slots__ = (
+        *("_connection", "_content", "_has_slot", "_on_end", "_over", "_pool", "_protocol", "_reused", "_timeouts"),
+        *("_upload", "watchdog", "__weakref__"),
+    )
 
-    @classmethod
-    def begin(cls, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None) -> Self:
-        """An exchange, registered with the pool until it ends. `total` is the deadline of the call."""
-        exchange = cls(pool, timeouts, Watchdog(pool.alarm, inf if total is None else total, timeouts.total), on_end)
-        pool.exchanges.add(exchange)
-        return exchange
+    def __init__(
+        self, pool: Pool, timeouts: Timeouts, total: float | None, on_end: Callable[[], object] | None
+    ) -> None:
+        self._pool = pool
+        self._timeouts = timeouts
+        self._on_end = on_end
+        self.watchdog = Watchdog(pool.alarm, inf if total is None else total, timeouts.total)
+        self._reused = self._has_slot = self._over = False
+        self._connection: aiohttp.connector.Connection | None = None
+        self._upload: asyncio.Task[None] | None = None
 
     # the request -------------------------------------------------------------------------------------------------
 
-    async def open(self, request: HttpRequest) -> HttpHead:
-        """Send the request; returns the head of the response."""
+    async def open(self, request: HttpRequest) -> tuple[HttpHead, Self]:
+        """Send the request; returns the head of the response and its body."""
+        pool = self._pool
+        pool.exchanges.add(self)
         try:
-            queue = 0.0 if self._pool.slots.take() else await self._wait_for_slot()
+            queue = 0.0 if pool.slots.take() else await self._wait_for_slot()
             self._has_slot = True
-            prepared = self._pool.heads.of(request)
+            prepared = pool.heads.of(request)
             connect = await self._connect(prepared)
             self._send(request, prepared)
-            message, content = await self._protocol.read()
+            protocol = self._protocol
+            message, content = await protocol.read()
             while message.code < 200 and message.code != _SWITCHING:
-                message, content = await self._protocol.read()
+                message, content = await protocol.read()
             self.watchdog.disarm()
             self._content = content
-            self._protocol.watch(content)
-            if content.total_bytes < HELD_BACK and not content.is_eof():
-                acknowledge_at_once(self._protocol.transport)
+            if not content.is_eof():
+                protocol.watch(content)
+                if content.total_bytes < HELD_BACK:
+                    acknowledge_at_once(protocol.transport)
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._fail(error, self.watchdog.phase)
-        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused)
+        return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused), self
 
     async def _wait_for_slot(self) -> float:
         """Wait for a free slot of the pool; returns the seconds it took."""
@@ -94,6 +93,7 @@ class Exchange:
 
     async def connect_only(self, request: HttpRequest) -> bool:
         """Open a connection without sending a request; returns whether it succeeded."""
+        self._pool.exchanges.add(self)
         with contextlib.suppress(TransportError):
             try:
                 await self._connect(self._pool.heads.of(request))
@@ -126,9 +126,8 @@ class Exchange:
         if body is None or len(body) <= SEND_PIECE:
             transport.write(prepared.head_for(body) + (body or b""))
         else:
-            self._upload = self._pool.loop.create_task(
-                _upload(protocol, self._pool.loop, prepared.head_for(body), body)
-            )
+            loop = self._pool.loop
+            self._upload = loop.create_task(_upload(protocol, loop, prepared.head_for(body), body))
 
     def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
         """Close the connection and raise the translated error."""
@@ -153,13 +152,12 @@ class Exchange:
                 "the response was opened in another event loop and can only be read there", phase="body"
             )
         try:
-            self.watchdog.limit(phase, deadline, getattr(self._timeouts, phase, None))
-            self.watchdog.wait()
+            self.watchdog.enter(phase, getattr(self._timeouts, phase, None), deadline, self._content)
             data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
             self._reused = False  # it responded: not a stale connection
             self._fail(error, "body")
-        self.watchdog.disarm()
+        self.watchdog.rest()
         if not data:
             self.release()
         return data

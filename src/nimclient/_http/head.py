@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping
-from typing import Any
+from ssl import SSLContext
 
 import aiohttp
 from attrs import field, frozen
 from yarl import URL
 
 from nimclient._base.values import HttpRequest
+from nimclient._http.tls import context_of
 from nimclient.errors import ConfigurationError
 
 MAX_KEPT = 512
@@ -41,8 +42,9 @@ class Prepared:
 class Heads:
     """The prepared heads of one pool."""
 
-    def __init__(self, loop: AbstractEventLoop, unauthenticated_ssl: Any) -> None:
+    def __init__(self, loop: AbstractEventLoop, ssl: SSLContext | bool, unauthenticated_ssl: SSLContext | bool) -> None:
         self._loop = loop
+        self._ssl = ssl
         self._unauthenticated_ssl = unauthenticated_ssl
         self._prepared: dict[object, Prepared] = {}
         self._destinations: dict[object, aiohttp.ClientRequest] = {}
@@ -75,12 +77,11 @@ class Heads:
         if key not in self._destinations:
             if len(self._destinations) >= MAX_KEPT:
                 self._destinations.clear()
+            through = None if proxy is None else _proxy_url(proxy)
+            is_plain = url.scheme == "http" and (through is None or through.scheme == "http")
+            setting = self._unauthenticated_ssl if unauthenticated else self._ssl
             self._destinations[key] = aiohttp.ClientRequest(
-                "GET",
-                url.origin(),
-                loop=self._loop,
-                proxy=None if proxy is None else _proxy_url(proxy),
-                ssl=self._unauthenticated_ssl if unauthenticated else True,
+                "GET", url.origin(), loop=self._loop, proxy=through, ssl=True if is_plain else context_of(setting)
             )
         return self._destinations[key]
 

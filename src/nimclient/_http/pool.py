@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Protocol, TypeAlias
+from ssl import SSLContext
+from typing import Protocol, TypeAlias
 from weakref import WeakMethod
 
 from attrs import define, field
@@ -73,10 +74,10 @@ class Slots:
 class Pool:
     """The connections of one loop and the requests that use them."""
 
-    def __init__(self, settings: TransportSettings, ssl: Any) -> None:
+    def __init__(self, settings: TransportSettings, ssl: SSLContext | bool) -> None:
         self.loop = asyncio.get_running_loop()
-        self.connector = Connector(self.loop, ssl)
-        self.heads = Heads(self.loop, unauthenticated_setting(settings.verify, settings.cert))
+        self.connector = Connector(self.loop)
+        self.heads = Heads(self.loop, ssl, unauthenticated_setting(settings.verify, settings.cert, ssl))
         self.slots = Slots(settings.limits.concurrency or UNBOUNDED)
         self.alarm = Alarm(self.loop)
         self.exchanges: set[InFlight] = set()

@@ -20,7 +20,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise ConfigurationError(
-            "nimclient runs on asyncio loops; under trio use the sync Client in a thread"
+            "nimclient runs on asyncio loops, and none is running here: await this in what asyncio.run(...) runs, "
+            "or use the blocking Client; under trio use the sync Client in a thread"
         ) from None
 
 

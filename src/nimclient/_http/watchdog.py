@@ -1,5 +1,8 @@
 """Time limits: a watchdog for each call, and one timer for all waits in a loop.
 
+Up to the head of a response an interruption cancels the waiting task; afterwards it is an error of the body that is waited
+for, and no task is touched.
+
 A loop timer per request would cost more than its connector. So the alarm rings at the earliest limit; limits that were
 extended or removed by then cost a comparison. A cancel scope per read would cost 60 % of a token.
 """
@@ -10,6 +13,7 @@ import asyncio
 import time
 from math import inf
 
+import aiohttp
 from attrs import define, field
 
 from nimclient.errors import NimError, Phase, RequestTimeoutError
@@ -71,45 +75,55 @@ class Watchdog:
     _limit: Phase = "total"
     _seconds: float | None = None
     _task: asyncio.Task[object] | None = None
+    _content: aiohttp.StreamReader | None = None
     _cancelling: int = 0
     _reason: NimError | None = None
 
-    def enter(self, phase: Phase, seconds: float | None) -> float:
-        """Begin a phase of so many seconds, and its wait; returns the time."""
-        now = time.monotonic()
-        self.phase = phase
-        self.limit(phase, None if seconds is None else now + seconds, seconds)
-        self.wait()
-        return now
+    def enter(
+        self,
+        phase: Phase,
+        seconds: float | None,
+        deadline: float | None = None,
+        content: aiohttp.StreamReader | None = None,
+    ) -> float:
+        """Begin a phase and its wait; returns when. It is interrupted at the deadline, by default in so many seconds.
 
-    def limit(self, phase: Phase, deadline: float | None, seconds: float | None) -> None:
-        """Set the deadline of the next step (monotonic seconds), or the call's own if that is earlier.
+        `content` is what is waited for, if it is the body of a response; such a wait ends with `rest`.
 
-        RequestTimeoutError if it has already passed: continuous data must not postpone a limit.
+        RequestTimeoutError if the deadline, or the call's own, has already passed: continuous data must not postpone a limit.
         """
-        if deadline is None:
-            deadline = inf
-        if self._total < deadline:
-            phase, deadline, seconds = "total", self._total, self._total_seconds
-        self._limit = phase
+        now = time.monotonic()
+        self.phase = self._limit = phase
         self._seconds = seconds
+        if deadline is None:
+            deadline = inf if seconds is None else now + seconds
+        if self._total < deadline:
+            self._limit, self._seconds, deadline = "total", self._total_seconds, self._total
         self.deadline = deadline
-        if deadline < inf and time.monotonic() >= deadline:
+        if now >= deadline:
             raise self._reached()
-
-    def wait(self) -> None:
-        """Start waiting: the running task is cancelled when the limit is reached."""
         self.waits += 1
-        if self._task is None:
+        if content is not None:
+            if self._content is None:
+                self._content = content
+                self._alarm.waiting.add(self)
+        elif self._task is None:
             self._task = task = asyncio.current_task()
             assert task is not None
             self._cancelling = task.cancelling()
             self._alarm.waiting.add(self)
-        if self.deadline < self._alarm.rings_at:
-            self._alarm.ring_by(self.deadline)
+        if deadline < self._alarm.rings_at:
+            self._alarm.ring_by(deadline)
+        return now
+
+    def rest(self) -> None:
+        """End the wait for more content."""
+        self.waits += 1
+        self.deadline = inf
 
     def disarm(self) -> None:
-        """End the wait."""
+        """End the wait, and that for any content."""
+        self._content = None
         self._task = None
         self._alarm.waiting.discard(self)
 
@@ -123,7 +137,10 @@ class Watchdog:
 
     def interrupt(self, reason: NimError) -> None:
         """Interrupt the current wait, if any, for this reason."""
-        if self._task is not None and self._reason is None:
+        if self._content is not None:
+            if not self._content.is_eof() and self._content.exception() is None:
+                self._content.set_exception(reason)
+        elif self._task is not None and self._reason is None:
             self._reason = reason
             self._task.cancel()
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
-from nimclient._api.defaults import ARGUMENTS
 from nimclient._api.models import list_call
+from nimclient._api.options import ARGUMENTS
 from nimclient._base import observers
 from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN

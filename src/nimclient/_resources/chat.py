@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from nimclient._api.messages import Messages, materialized
 from nimclient._base import observers
-from nimclient._bulk.workers import AsCompleted
-from nimclient._resources import batch, parsing, tool_loop
-from nimclient._resources.batch import Conversations
 from nimclient._resources.chat_calls import ChatCalls
-from nimclient._resources.conversation import Conversation
-from nimclient._resources.history import Store
-from nimclient._resources.tool_loop import OnToolError
-from nimclient._schema.structured import Via
 from nimclient._streams.stream import ChatStream
-from nimclient.errors import NimError
-from nimclient.records.answers import Parsed, ToolRun
-from nimclient.records.chat import ChatCompletion
-from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
+
+if TYPE_CHECKING:
+    from nimclient._bulk.workers import AsCompleted
+    from nimclient._resources.batch import Conversations
+    from nimclient._resources.conversation import Conversation
+    from nimclient._resources.history import Store
+    from nimclient._resources.tool_loop import OnToolError
+    from nimclient._schema.structured import Via
+    from nimclient.errors import NimError
+    from nimclient.records.answers import Parsed, ToolRun
+    from nimclient.records.chat import ChatCompletion
+    from nimclient.records.params import ChatOptions, ConversationOptions, ToolRunOptions
 
 T = TypeVar("T")
 
@@ -93,6 +94,8 @@ class AsyncChat(ChatCalls):
         Raises OutputInvalidError (.text, .path), OutputTruncatedError (cut off by the token limit),
         OutputRefusedError; ConfigurationError for a type without a JSON schema; else what `create` raises.
         """
+        from nimclient._resources import parsing
+
         return await parsing.parse(self, messages, output, via=via, retries=retries, model=model, options=options)
 
     async def run_tools(
@@ -122,6 +125,8 @@ class AsyncChat(ChatCalls):
         Raises ToolError in any case for arguments truncated by the token limit and when `max_rounds` is exceeded; its
         `.messages` is the conversation so far. Else raises what `create` raises.
         """
+        from nimclient._resources import tool_loop
+
         return await tool_loop.run_tools(
             self,
             messages,
@@ -182,6 +187,8 @@ class AsyncChat(ChatCalls):
         raises one BatchError with `.failures` (Failure records). Finished answers are on the error as `.completed`, pairs
         (index, ChatCompletion). TypeError for a str in place of the list.
         """
+        from nimclient._resources import batch
+
         results = batch.as_completed(
             self,
             "chat.batch",
@@ -240,6 +247,8 @@ class AsyncChat(ChatCalls):
         answers that finished before it, with `.index`; an error of the iterable itself also has the position, and is
         raised after the calls in flight have finished.
         """
+        from nimclient._resources import batch
+
         return batch.as_completed(
             self,
             "chat.as_completed",
@@ -268,5 +277,7 @@ class AsyncChat(ChatCalls):
             model: As in `create`.
             **options: See ConversationOptions; they apply to every turn.
         """
+        from nimclient._resources.conversation import Conversation
+
         given = self._with_defaults("chat", options)
         return Conversation(self.create, self._opener, system, store, session_id, model, given)

@@ -13,8 +13,7 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._bulk.gate import Gate
-from nimclient._resources.assets import uploaded
-from nimclient._resources.base import Resource
+from nimclient._resources.base import DefaultModel, Resource
 from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import read_chat
 from nimclient.records.chat import ChatChunk, ChatCompletion
@@ -24,6 +23,7 @@ from nimclient.records.media import Image
 class ChatForm(NamedTuple):
     """The form of a chat for one model: see `chat_call`. `assets`: large images are uploaded, not put into messages."""
 
+    model: str | None
     hosted: bool
     developer: bool
     assets: bool
@@ -37,9 +37,8 @@ class ChatCalls(Resource):
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
         """The call; without a model, the default is found in the server's list."""
-        name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, options, stream=stream)
-        if name is not None:
+        call = self._call_for(method, messages, model, options, stream=stream)
+        if call.model is not None:
             return call  # else invalid input must raise before a request is sent
         name = await self._default_model("chat", options)
         return self._call_for(method, messages, name, options, stream=stream)
@@ -47,15 +46,16 @@ class ChatCalls(Resource):
     def _call_for(
         self, method: str, messages: object, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[ChatCompletion]:
-        """The call in the form that the server behind this model accepts."""
-        form = self._form(model)
+        """The call in the form that the server behind this model accepts; without a model if none is known."""
+        known = self._engine.known() if model is None or isinstance(model, str) else {}
+        form: ChatForm = known.get(("form of a chat", model)) or self._form(model)
         uploads: tuple[Image, ...] = ()
         if form.assets:
             messages, uploads = with_pending(messages)
         call = chat_call(
             method,
             messages,
-            model,
+            form.model,
             options,
             stream=stream,
             hosted=form.hosted,
@@ -67,18 +67,19 @@ class ChatCalls(Resource):
     def _form(self, model: str | None) -> ChatForm:
         """The form of a chat with this model, as far as its server type is known."""
         engine = self._engine
-        known = engine.known()
-        form: ChatForm | None = known.get(("form of a chat", model or ""))
-        if form is None:
-            dialect = engine.dialect_for(model)
-            hosted = dialect == "hosted"
-            own = engine.catalog.own.get(model or "")
-            form = known["form of a chat", model or ""] = ChatForm(
-                hosted=hosted,
-                developer=not hosted and dialect != "dynamo",
-                assets=hosted and model is not None and takes_assets(model),
-                switch=None if own is None else own.thinking_switch,
-            )
+        name = self._known_model("chat", model)
+        dialect = engine.dialect_for(name)
+        hosted = dialect == "hosted"
+        own = engine.catalog.own.get(name or "")
+        form = ChatForm(
+            model=name,
+            hosted=hosted,
+            developer=not hosted and dialect != "dynamo",
+            assets=hosted and name is not None and takes_assets(name),
+            switch=None if own is None else own.thinking_switch,
+        )
+        if name is not None and not isinstance(name, DefaultModel):
+            engine.known()["form of a chat", model] = form
         return form
 
     def _ask(
@@ -90,6 +91,8 @@ class ChatCalls(Resource):
     async def _upload_and_ask(
         self, call: Call[ChatCompletion], options: Mapping[str, Any], gate: Gate | None
     ) -> ChatCompletion:
+        from nimclient._resources.assets import uploaded
+
         async with uploaded(self._engine, call, options) as complete:
             return await self._send(complete, options, gate)
 
@@ -98,8 +101,7 @@ class ChatCalls(Resource):
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """The function that opens a stream of this call. Invalid input raises here."""
         given = self._with_defaults("chat", options) if self._engine.config.defaults else options
-        name = self._known_model("chat", model)
-        call = self._call_for(method, messages, name, given, stream=True)
+        call = self._call_for(method, messages, model, given, stream=True)
         return partial(self._open_stream, call, method, messages, given)
 
     async def _open_stream(
@@ -110,5 +112,7 @@ class ChatCalls(Resource):
         read = partial(read_chat, choices=call.choices)
         if not call.uploads:
             return await self._open(call, options, read)
+        from nimclient._resources.assets import uploaded
+
         async with uploaded(self._engine, call, options) as complete:
             return await self._open(complete, options, read)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from copy import copy
+from functools import partial
 from typing import Any, Self, TypeAlias, cast
 
 from attrs import evolve
 
 from nimclient._api.call import Call
-from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm
+from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm, with_texts
 from nimclient._api.options import check_text, check_word
 from nimclient._base.callbacks import run_callback
 from nimclient._base.types import NOT_GIVEN, AsyncClosing, is_items, unpicklable
@@ -31,7 +32,7 @@ from nimclient._bulk.slicing import (
     failure_of,
     weight_of,
 )
-from nimclient._bulk.workers import AsCompleted, Source, located
+from nimclient._bulk.workers import AsCompleted, Source, located, run_all
 from nimclient._nvcf.media import GATEWAY_LIMIT
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import FailureScope, max_texts, scope_of
@@ -60,9 +61,12 @@ async def send_embedding(
     """Send a call, after finding the default model if needed; warn of ignored options."""
     if call.model is None:
         call = call.with_model(await resource._default_model("embedding", options))
+    dialects = resource._engine.core.dialects
+    changes = dialects.changes
     _warn_if_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
-    _warn_if_ignored(resource, call, options)  # the response may have shown the server type
+    if dialects.changes != changes:  # the response has shown the server type
+        _warn_if_ignored(resource, call, options)
     if answer.vectors.zeros:
         resource._engine.core.warn_once(_ZEROS)
     return answer
@@ -118,9 +122,9 @@ class EmbedRun:
         self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)
-        probe = self._call(["x"], self._known)  # invalid options must raise before anything is sent
-        self._fields = frozenset(probe.fields or ()) - {"input"}
-        self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(probe), self._known), Sizes())
+        self._form = self._call_like(self._known)  # invalid options must raise before anything is sent
+        self._fields = frozenset(self._form.fields or ()) - {"input"}
+        self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(self._form), self._known), Sizes())
         self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
         self._served: str | None = None  # the model named in the first response
@@ -182,6 +186,11 @@ class EmbedRun:
         """The batches of these slices."""
         gate = self._gate
         return AsCompleted(slices, self._embed, gate.width, self._prepare, ordered=self._ordered, room=self._room)
+
+    async def run(self, texts: list[str], done: Callable[[int, EmbeddedBatch], None]) -> None:
+        """Embed all texts; `done` is called with each batch as it finishes."""
+        await self._prepare()
+        await run_all(self.cut(texts), partial(self._embed, 0), self._gate.width, done)
 
     def _room(self) -> int:
         """Maximum slices in flight or waiting to be read: twice the limit, as far as memory allows.
@@ -246,9 +255,8 @@ class EmbedRun:
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally
-        call = self._call(texts, self._resource._known_model("embedding", self._model))
         try:
-            answer = await send_embedding(self._resource, call, self._options, self._gate)
+            answer = await send_embedding(self._resource, self._call(texts), self._options, self._gate)
         except NimError as error:
             tally.sent(getattr(error, "attempts", 0 if isinstance(error, ConfigurationError) else 1))
             raise
@@ -257,10 +265,17 @@ class EmbedRun:
         tally.answered(meta.attempts, usage.prompt_tokens if usage else 0, meta.timings.total or 0.0)
         return answer
 
-    def _call(self, texts: Sequence[str], name: str | None) -> Call[Embeddings]:
+    def _call(self, texts: list[str]) -> Call[Embeddings]:
+        """The call for a slice: of the first one everything but the texts is checked and kept."""
+        name = self._resource._known_model("embedding", self._model)
+        if name != self._form.model:
+            self._form = self._call_like(name)
+        return with_texts(self._form, texts, self._options.get("prefix"))
+
+    def _call_like(self, name: str | None) -> Call[Embeddings]:
         return embeddings_call(
             self._method,
-            texts,
+            ["x"],
             name,
             input_type=self._input_type,
             truncate=self._truncate,

@@ -150,14 +150,9 @@ class AsyncEmbeddings(Resource):
             options=options,
         )
         collected = Collected(len(checked))
-        async with EmbedStream(run, checked) as batches:
-            whole = (
-                collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors()
-            )
-            with whole:
-                async for batch in batches:
-                    collected.add(batch)
-        return collected.vectors(batches.progress)
+        with collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors():
+            await run.run(checked, collected.add)
+        return collected.vectors(run.progress())
 
     def embed_stream(
         self,
@@ -235,7 +230,7 @@ class Collected:
         self._finished: list[range] = []
         self._usage = Usage()
 
-    def add(self, batch: EmbeddedBatch) -> None:
+    def add(self, _: int, batch: EmbeddedBatch) -> None:
         """Copy the vectors to their positions."""
         vectors = batch.vectors
         row = len(vectors.buffer) // len(vectors)

@@ -108,9 +108,8 @@ class AsyncHealth(Resource):
         """The likeliest route that was not tried; earlier responses may have shown the server type."""
         engine = self._engine
         (first, *_) = health_calls(what, None)
-        url, dialects = engine.url_of(first), engine.core.dialects
-        server_type = engine.dialect_for() or dialects.type_for_health(url)
-        calls = health_calls(what, server_type, dialects.health_path(url, what))
+        server = engine.core.dialects.server(engine.url_of(first))
+        calls = health_calls(what, engine.dialect_for() or server.type_for_health, server.health_paths.get(what))
         return next((call for call in calls if health_route(call) not in tried), None)
 
     async def _failure(self, call: Call[None], what: str, timeout: float | None) -> NimError | None:
@@ -124,8 +123,9 @@ class AsyncHealth(Resource):
             kind = headers.get("content-type", "nothing").partition(";")[0]
             problem = f"GET {health_route(call)} returned {kind}, which no inference server does"
             return DecodeError(problem, excerpt=excerpt(body))
-        engine.core.dialects.inspect_health(url, call.path, headers, body)
-        engine.core.dialects.learn_health_path(url, what, health_route(call))
+        server = engine.core.dialects.server(url)
+        engine.core.dialects.inspect_health(server, call.path, headers, body)
+        server.health_paths[what] = health_route(call)
         return None
 
 

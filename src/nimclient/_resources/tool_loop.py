@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve
 
-from nimclient._api.messages import wire_messages
+from nimclient._api.messages import sendable_arguments, wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base import observers
 from nimclient._base.callbacks import call_user
@@ -18,7 +18,7 @@ from nimclient._base.observers import ToolFacts
 from nimclient._base.types import JsonDict
 from nimclient._bulk.workers import run_all
 from nimclient._resources.chat_calls import ChatCalls
-from nimclient._schema.tools import Tool, ToolLike, result_text, sendable_arguments, tools_by_name
+from nimclient._schema.tools import Tool, ToolLike, result_text, tools_by_name
 from nimclient.errors import ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message

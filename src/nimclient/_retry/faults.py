@@ -77,6 +77,7 @@ _MAX_CODE_LENGTH = 200
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
+    407: "a proxy wants credentials: give them in proxy=, or in HTTP_PROXY or HTTPS_PROXY of the environment",
 }
 
 
@@ -120,7 +121,7 @@ def status_error(
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
     hint = "" if unauthenticated else _HINTS.get(status, "")
-    if hint and key:
+    if hint and key and status != 407:
         hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
     place = f"{where} → {status}" if carried_by is None else f"{where} → {carried_by} with code {status}"
     return _class_of(status, fault)(

@@ -200,13 +200,3 @@ def result_text(value: Any) -> str:
     if isinstance(value, str) and value:  # NIM rejects a tool message without text
         return value
     return _json.dumps(plain(value), "the result").decode()
-
-
-def sendable_arguments(call: ToolCall) -> str:
-    """The call's arguments for the history: vLLM rejects (400) any that are not a JSON object."""
-    try:
-        arguments = call.parse()
-    except ToolError:
-        return "{}"
-    text = call.arguments.strip()
-    return call.arguments if text.startswith("{") else _json.dumps(arguments).decode()

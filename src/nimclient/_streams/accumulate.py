@@ -2,7 +2,7 @@
 
 Pieces are merged by declared field: texts, reasoning and tool arguments are concatenated, lists (log probabilities, token
 ids, annotations) appended, and every other field takes the last value that is not null. Linear: pieces are joined once, at
-the end. An event with text only costs a list append.
+the end. Events that differ in their text only are added without being parsed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar, cast
 
-from nimclient._base.json import is_deep
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
@@ -23,6 +22,7 @@ from nimclient._streams.tool_calls import ToolCallAccumulator
 from nimclient.errors import DecodeError, NimError, StreamInterruptedError
 from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import RAW_CONTENT
+from nimclient.records._templates import EventTemplate
 from nimclient.records.chat import (
     ChatCompletion,
     as_parts,
@@ -36,6 +36,8 @@ from nimclient.records.chat import (
 from nimclient.records.completions import Completion, decode_completion
 
 A = TypeVar("A")
+SINGLE = 4
+"""How many events are read one by one in search of a template: often the third is the first with text."""
 MAX_CHOICES = 2**16
 """Maximum choices of one answer: far above any prompt list times `n`, and about 30 MB of state."""
 
@@ -50,31 +52,62 @@ _CALLS = ("tool_calls", "function_call")
 class Accumulator(Generic[A]):
     """Add events in order; `completion()` returns what was received so far."""
 
-    __slots__ = ("_finished", "_names", "_top", "_whole", "choices", "finished")
+    __slots__ = ("_finished", "_misses", "_pieces", "_template", "_top", "_whole", "choices", "finished", "single")
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
-        self._names: object = None  # the field names of an event that adds only a choice
+        self._template: EventTemplate | None = None  # of the last event that added one text only …
+        self._pieces: list[str] = []  # … and what it was added to
+        self._misses = 0  # how many blocks in a row had another form
+        self.single = True
+        """Whether the next event by itself is likely to become a template for those after it."""
         self.choices: dict[int, Any] = {}  # by index
         self._finished = 0  # how many of them have their finish_reason
         self._whole: JsonDict | None = None  # a plain answer received instead of a stream
         self.finished = False
         """Whether every choice seen so far has its finish_reason."""
 
-    @abstractmethod
+    @property
+    def knows(self) -> bool:
+        """Whether there is a template."""
+        return self._template is not None
+
+    def add_alike(self, block: bytes) -> tuple[EventTemplate, list[str]] | None:
+        """Add events that differ from the one before in one text only: their template, and their texts.
+
+        None for any other block.
+        """
+        template = self._template
+        if template is None or (texts := template.texts(block)) is None:
+            return None
+        self._pieces.extend(texts)
+        self._misses = 0
+        return template, texts
+
+    def learn(self, data: bytes, event: JsonDict) -> None:
+        """Have the event that was added last as a template, if with another text it would change nothing else."""
+        self._misses += 1
+        self.single = self._misses < SINGLE
+        choices = objects(event.get("choices"))
+        if self._misses & (self._misses - 1) or len(choices) != 1:  # tried ever less often where all events differ
+            return
+        index = whole_number(choices[0].get("index")) or 0
+        place = None if event.get("usage") else self.choices[index].only_text(choices[0])
+        if place is not None:
+            name, in_delta, self._pieces = place
+            is_text = name not in _REASONING and index == 0
+            self._template = EventTemplate.of(data, event, name, in_delta=in_delta, is_text=is_text)
+            self.single = self.single and self._template is None
+
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """Add one event; returns what it adds to the text of choice 0, and whether it carries content.
 
         None for an event that is not part of the answer. Raises StreamFaultError for an error event, DecodeError above
         MAX_CHOICES.
         """
-
-    def _merge(self, event: JsonDict) -> tuple[str, bool] | None:
-        """`add` for events of any form."""
         if ("choices" not in event or "error" in event) and is_fault_event(event):
             raise stream_fault(event)
-        if is_deep(event):
-            raise DecodeError("an event of the stream is nested too deeply")
+        self._template = None
         if "choices" not in event:
             if not is_object(event.get("usage")):
                 return None
@@ -96,7 +129,6 @@ class Accumulator(Generic[A]):
         if event.get("usage") is None and (usage := object_or_empty(event.get("x_groq")).get("usage")):
             event["usage"] = usage
         self.finished = 0 < len(self.choices) == self._finished
-        self._names = None if "error" in event else tuple(event)
         for key, value in event.items():
             if key != "choices" and value is not None:
                 self._add_top(key, value)
@@ -160,6 +192,10 @@ class ChoiceState:
     @abstractmethod
     def add(self, choice: JsonDict) -> tuple[str, bool]:
         """Merge a choice of an event; returns what it adds to the text, and whether it carries content."""
+
+    @abstractmethod
+    def only_text(self, choice: JsonDict) -> tuple[str, bool, list[str]] | None:
+        """Of a choice that adds one text and nothing else: its name, whether it is in the delta, the list of such texts."""
 
     @abstractmethod
     def as_choice(self, index: int) -> JsonDict:
@@ -278,6 +314,18 @@ class ChatChoiceState(ChoiceState):
                 self.message[key] = value
         return content or reasoning is not None
 
+    def only_text(self, choice: JsonDict) -> tuple[str, bool, list[str]] | None:
+        """See ChoiceState."""
+        delta = choice.get("delta")
+        if not is_object(delta) or any(value for key, value in choice.items() if key not in ("index", "delta")):
+            return None
+        names = [key for key, value in delta.items() if value and key != "role"]
+        if len(names) != 1 or not isinstance(delta[names[0]], str):
+            return None
+        if names[0] == "content" and self.splitter is None:
+            return names[0], True, self.text
+        return (names[0], True, self.reasoning) if names[0] in _REASONING else None
+
     def _add_pieces(self, key: str, value: JsonDict) -> None:
         found = self.message.get(key)
         self.message[key] = found = found if is_object(found) else {}
@@ -347,6 +395,11 @@ class CompletionChoiceState(ChoiceState):
         self.add_fields(choice, ("index", "text", "delta", "usage"))
         return piece, bool(piece or as_parts(choice.get("token_ids")))
 
+    def only_text(self, choice: JsonDict) -> tuple[str, bool, list[str]] | None:
+        """See ChoiceState."""
+        others = any(value for key, value in choice.items() if key not in ("index", "text"))
+        return None if others or not isinstance(choice.get("text"), str) else ("text", False, self.text)
+
     def as_choice(self, index: int) -> JsonDict:
         """See ChoiceState."""
         return {"index": index, "text": "".join(self.text), **self.other_fields()}
@@ -366,21 +419,6 @@ class ChatAccumulator(Accumulator[ChatCompletion]):
     def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> ChatCompletion:
         return decode_chat(answer, meta)
 
-    def add(self, event: JsonDict) -> tuple[str, bool] | None:
-        """See Accumulator. Fast path: nearly every event is one choice with a piece of text, of the same form as before."""
-        if tuple(event) == self._names and event.get("usage") is None:
-            choices: list[Any] | None = event["choices"]
-            choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
-            if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
-                delta: JsonDict | None = choice.get("delta")
-                index: int | None = choice.get("index")
-                if type(delta) is dict and len(delta) == 1 and type(index) is int:
-                    piece, state = delta.get("content"), self.choices.get(index)
-                    if type(piece) is str and piece and state is not None and state.splitter is None:
-                        state.text.append(piece)
-                        return ("" if index else piece), True
-        return self._merge(event)
-
     def answer(self) -> JsonDict | None:
         """See Accumulator."""
         answer = super().answer()
@@ -397,20 +435,6 @@ class CompletionAccumulator(Accumulator[Completion]):
 
     def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> Completion:
         return decode_completion(answer, meta)
-
-    def add(self, event: JsonDict) -> tuple[str, bool] | None:
-        """See Accumulator. Fast path: nearly every event is one choice with a piece of text, of the same form as before."""
-        if tuple(event) == self._names and event.get("usage") is None:
-            choices: list[Any] | None = event["choices"]
-            choice: JsonDict | None = choices[0] if type(choices) is list and len(choices) == 1 else None
-            if type(choice) is dict and list(choice.values()).count(None) == len(choice) - 2:
-                piece, index = choice.get("text"), choice.get("index")
-                if type(piece) is str and piece and type(index) is int:
-                    state = self.choices.get(index)
-                    if state is not None:
-                        state.text.append(piece)
-                        return ("" if index else piece), True
-        return self._merge(event)
 
 
 def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:

@@ -6,20 +6,19 @@ first byte shows the form, whatever the Content-Type says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from nimclient._base.json import SEPARATOR, excerpt, loads, loads_many
+from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import raise_plain_fault, stream_fault
-from nimclient._streams.sse import Event, parse_events, plain_array
+from nimclient._streams.sse import Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
 DONE = b"[DONE]"
-_LAST = b"\n\ndata: [DONE]"
 BOM = b"\xef\xbb\xbf"
 SURROGATE = b"\\ud"
 _FIELDS = (b"data", b"event", b":", b"id:", b"retry:")
@@ -82,19 +81,16 @@ def _without(data: JsonDict, *names: str) -> JsonDict:
     return {key: value for key, value in data.items() if key not in names}
 
 
-def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterable[JsonDict | None]:
-    """The JSON objects of a block of events; None stands for [DONE]. An invalid or error event raises after those before it.
-
-    Events of the usual form in one read are parsed together.
-    """
-    done = block.endswith(_LAST)
-    plain = None if joiner.halves else plain_array(block[: -len(_LAST)] if done else block, SEPARATOR)
-    values = None if plain is None else loads_many(*plain)
-    if values is None or not {dict}.issuperset(map(type, values)):
-        return _decode_each(block, joiner)
-    if done:
-        values.append(None)
-    return values
+def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | None]:
+    """The JSON objects of a block of events; None stands for [DONE]. An error or invalid event raises after those before."""
+    for event in parse_events(block):
+        for value in _values(event, keep_surrogates=True):
+            if is_object(value):
+                yield joiner.join(value) if joiner.halves or SURROGATE in event.data.lower() else value
+            elif value is None:
+                yield None
+            else:
+                raise DecodeError("an event of the stream is not a JSON object", excerpt=excerpt(event.data))
 
 
 def decode_untyped(block: bytes) -> Iterator[Json]:
@@ -111,17 +107,6 @@ def decode_untyped(block: bytes) -> Iterator[Json]:
             if object_or_empty(value).get("error"):
                 raise stream_fault(value, event.comment)
             yield value
-
-
-def _decode_each(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | None]:
-    for event in parse_events(block):
-        for value in _values(event, keep_surrogates=True):
-            if is_object(value):
-                yield joiner.join(value) if joiner.halves or SURROGATE in event.data.lower() else value
-            elif value is None:
-                yield None
-            else:
-                raise DecodeError("an event of the stream is not a JSON object", excerpt=excerpt(event.data))
 
 
 def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:

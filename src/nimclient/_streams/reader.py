@@ -8,8 +8,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from itertools import repeat
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from nimclient._base import observers
 from nimclient._base.json import loads
@@ -40,6 +41,8 @@ from nimclient.errors import (
     StreamInterruptedError,
     TransportError,
 )
+from nimclient.records._chunks import AnswerChunk, chunk_alike
+from nimclient.records._templates import EventTemplate
 
 GRACE = 1.0
 """Seconds to wait for usage and [DONE] after a complete answer: some servers send neither and keep the socket open."""
@@ -47,20 +50,16 @@ TURN = 0.01
 """Seconds after which a stream that never has to wait yields to other tasks."""
 _QUICK = 2**12
 """Bytes: a read that took longer than a millisecond is taken to have waited, unless it returned more than this."""
+_PART = 12_000
+"""Bytes of events that are tried together; if one is of another form a quarter of them, and so on …"""
+_SMALL = 500
+"""… down to so many."""
 _SAMPLE = 400
 _NEVER = float("inf")
 
 
-class Chunk(Protocol):
-    """An event of a stream."""
-
-    @property
-    def text(self) -> str:
-        """The text it adds to the first choice."""
-        ...
-
-
 C = TypeVar("C")
+K = TypeVar("K", bound=AnswerChunk)
 A = TypeVar("A")
 
 
@@ -71,6 +70,7 @@ class Reader(Generic[C]):
     """
 
     __slots__ = (
+        "_arrived",
         "_body",
         "_broken",
         "_buffer",
@@ -106,7 +106,8 @@ class Reader(Generic[C]):
         self.clock = response.clock
         total = response.timeouts.total
         self._deadline = _NEVER if total is None else response.started + total
-        self.next_check = min(self.clock() + TURN, self._deadline)
+        self._arrived = self.clock()  # the last data
+        self.next_check = min(self._arrived + TURN, self._deadline)
         self.ready: deque[C] = deque()
         self.has_content = False
         self.is_complete = False  # the answer is complete: no further events are required
@@ -144,18 +145,55 @@ class Reader(Generic[C]):
 
     async def read_first(self) -> None:
         """Read until there is content, or the end. Errors raised here may be retried."""
-        try:
-            await self._read_until("first_event")
-        except BaseException as error:
-            self._fail(error)
-            raise
+        await self.refill()
+        if self._failure is not None:
+            raise self._failure
 
     async def refill(self) -> None:
-        """Read until there is a chunk, or the end. An error is raised after the chunks before it were returned."""
+        """Read until there is a chunk, the first time until there is content, or until the end.
+
+        Yields to other tasks. An error is raised after the chunks before it were returned.
+        """
         if not self.ready and self._failure is not None:
             raise self._failure
+        phase: Literal["first_event", "idle"] = "idle" if self.has_content else "first_event"
+        seconds: float | None = getattr(self._response.timeouts, phase)
+        now = self.clock()
+        until = limit = _NEVER if seconds is None else now + seconds
         try:
-            await self._read_until("idle" if self.has_content else "first_event")
+            while True:
+                if now >= self.next_check:
+                    await self._give_turn(now)
+                if self.ended or (self.ready and (phase == "idle" or self.has_content)):
+                    break
+                if now >= limit:
+                    raise _timeout(phase, seconds)
+                if self.is_complete and until == limit:
+                    until = min(limit, now + GRACE)
+                try:
+                    data = await self._body.read(phase, None if until == _NEVER else until)
+                except TransportError as error:
+                    self._lost(error)
+                    break
+                before, now = now, self.clock()
+                self._arrived = now
+                try:
+                    done = self._receive(data)
+                except DecodeError:
+                    if not self.is_complete:
+                        raise
+                    self._stop()  # what follows a complete answer, such as a usage event cut in two, takes nothing from it
+                    break
+                if done:
+                    self.ended = True
+                    await self._body.finish()
+                elif not data:
+                    self._stop()
+                    self._end()
+                elif now >= until < limit:
+                    self._stop()
+                if now - before > 0.001 and len(data) < _QUICK:
+                    self.next_check = min(now + TURN, self._deadline)
         except NimError as error:
             self._fail(error)
             self._failure = error
@@ -166,33 +204,10 @@ class Reader(Generic[C]):
         except BaseException as error:
             self._fail(error)
             raise
+        if self.ended and self._observations:
+            self._tell_end()
         if not self.ready and self._broken:  # closed, now or before
             raise self._closed_early()
-
-    async def _read_until(self, phase: Literal["first_event", "idle"]) -> None:
-        """Read until the phase is complete, within its limit and the call's, and yield to other tasks."""
-        now = self.clock()
-        limit: float | None = getattr(self._response.timeouts, phase)
-        deadline = _NEVER if limit is None else now + limit
-        grace: float | None = None
-        while True:
-            if now >= self.next_check:
-                await self._give_turn(now)
-            if self.ended or (self.ready and (phase == "idle" or self.has_content)):
-                if self.ended and self._observations:
-                    self._tell_end()
-                return
-            if now >= deadline:
-                raise _timeout(phase, limit)
-            if grace is None and self.is_complete:
-                grace = now + GRACE
-            until = deadline if grace is None else min(deadline, grace)
-            size = await self._read(phase, None if until == _NEVER else until)
-            before, now = now, self.clock()
-            if grace is not None and now >= grace and not self.ended:
-                self._stop()
-            if size < _QUICK and now - before > 0.001:
-                self.next_check = min(now + TURN, self._deadline)
 
     async def _give_turn(self, now: float) -> None:
         """Yield to other tasks, unless the call's deadline has passed."""
@@ -203,31 +218,14 @@ class Reader(Generic[C]):
         await checkpoint()
         self.next_check = min(self.clock() + TURN, _NEVER if self.ended else self._deadline)
 
-    async def _read(self, phase: Literal["first_event", "idle"], deadline: float | None) -> int:
-        """Read once; returns the number of bytes."""
-        try:
-            data = await self._body.read(phase, deadline)
-        except TransportError as error:
-            if self.is_complete and not self._closed:
-                self._stop()  # the answer is complete: ignore the error
-                return 0
-            if isinstance(error, RequestTimeoutError):
-                raise
-            raise self._interrupted(error) from error
-        try:
-            done = self._receive(data)
-        except DecodeError:
-            if not self.is_complete:
-                raise
-            self._stop()  # as above: what follows a complete answer, such as a usage event cut in two, takes nothing from it
-            return len(data)
-        if done:
-            self.ended = True
-            await self._body.finish()
-        elif not data:
+    def _lost(self, error: TransportError) -> None:
+        """Nothing more can be read: the end of a complete answer, else raise what it means."""
+        if self.is_complete and not self._closed:
             self._stop()
-            self._end()
-        return len(data)
+        elif isinstance(error, RequestTimeoutError):
+            raise error
+        else:
+            raise self._interrupted(error) from error
 
     def _receive(self, data: bytes) -> bool:
         """Process the data of one read, b"" at the end of the body; returns whether the stream is done."""
@@ -245,7 +243,7 @@ class Reader(Generic[C]):
         if self._buffer is None:
             return False
         block = self._buffer.feed(data) if data else self._buffer.flush()
-        return bool(block) and self._take(block)
+        return block != b"" and self._take(block)
 
     # ending --------------------------------------------------------------------------------------------------------
 
@@ -317,7 +315,7 @@ class Reader(Generic[C]):
         return self._response.meta()
 
 
-class AnswerReader(Reader[C], Generic[C, A]):
+class AnswerReader(Reader[K], Generic[K, A]):
     """Reads a chat or text completion stream. `choices`: the expected number of choices."""
 
     __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_sample", "_times")
@@ -326,7 +324,7 @@ class AnswerReader(Reader[C], Generic[C, A]):
         self,
         response: Response,
         accumulator: Accumulator[A],
-        chunk: Callable[[JsonDict, str, ResponseMeta], C],
+        chunk: type[K],
         choices: int = 1,
     ) -> None:
         super().__init__(response)
@@ -356,27 +354,59 @@ class AnswerReader(Reader[C], Generic[C, A]):
         self._add(self._accumulator.adopt(plain_answer(data, self._head)))
 
     def _take(self, block: bytes) -> bool:
-        return self._add(decode_events(block, self._joiner))
+        """Decode a block in parts: those whose events are all alike, which are found by trying, and the others one by one."""
+        accumulator = self._accumulator
+        start, size = 0, _PART
+        while True:
+            end = block.find(b"\n\n", start if accumulator.single else start + size)
+            part = block[start:] if end < 0 else block[start:end]
+            if (alike := accumulator.add_alike(part)) is not None:
+                self._show(*alike)
+            elif accumulator.knows and size and len(part) > _SMALL:
+                size = min(size, len(part)) // 4
+                continue
+            elif self._add(decode_events(part, self._joiner), part):
+                return True
+            if end < 0:
+                return False
+            start, size = end + 2, _PART
 
-    def _add(self, events: Iterable[JsonDict | None]) -> bool:
+    def _show(self, template: EventTemplate, texts: list[str]) -> None:
+        """Make chunks of events that differ in these texts."""
+        text = texts if template.is_text else repeat("")
+        chunk = repeat(self._chunk)
+        self.ready.extend(map(chunk_alike, chunk, repeat(template), text, repeat(self._head), texts))
+        self._note(len(texts))
+
+    def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:
         """Decode events into chunks, including those before an invalid one; returns whether [DONE] was among them."""
         content = 0
-        add, make, head, append = self._accumulator.add, self._chunk, self._head, self.ready.append
+        accumulator, make, head, append = self._accumulator, self._chunk, self._head, self.ready.append
+        event: JsonDict | None = None
         try:
             for event in events:
                 if event is None:
                     return True
-                if (added := add(event)) is not None:  # else not part of the answer
+                if (added := accumulator.add(event)) is not None:  # else not part of the answer
                     text, has_content = added
                     content += has_content
                     append(make(event, text, head))
         finally:
             if content:
-                self.has_content = True
-                self._times.append(self.clock())
-                self._counts.append(content)
-            self.is_complete = self._accumulator.finished and len(self._accumulator.choices) >= self._choices
+                self._note(content)
+            self.is_complete = accumulator.finished and len(accumulator.choices) >= self._choices
+        if event is not None and not self._joiner.halves:
+            accumulator.learn(block[block.rfind(b"\n\n") + 1 :].lstrip(b"\n"), event)
         return False
+
+    def _note(self, content: int) -> None:
+        """Note the time of so many events with content; those of one read have the same."""
+        self.has_content = True
+        if self._times and self._times[-1] == self._arrived:
+            self._counts[-1] += content
+        else:
+            self._times.append(self._arrived)
+            self._counts.append(content)
 
     def _end(self) -> None:
         """Complete if every choice has a finish_reason; otherwise the answer is truncated, which is an error."""

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 class Response:
     """The response of an attempt, open from its head to the end of its body. Times are monotonic seconds.
 
-    `number` counts the attempts of the call, `earlier` are those before this one. `started` is when the call began, `sent`
-    when this attempt did.
+    `url` is for display. `number` counts the attempts of the call, `earlier` are those before this one. `started` is when
+    the call began, `sent` when this attempt did.
     """
 
     head: HttpHead
     body: Body
     request: HttpRequest
     base_url: str
+    url: str
     number: int
     earlier: Sequence[Attempt]
     timeouts: Timeouts
@@ -37,16 +38,11 @@ class Response:
     sent: float
     clock: Clock
 
-    @property
-    def url(self) -> str:
-        """The URL for display."""
-        return self.request.shown_url
-
     def meta(self, ttft: float | None = None, inter_token: Sequence[float] = ()) -> ResponseMeta:
         """The metadata of the exchange, with the timings so far."""
         head = self.head
         timings = Timings(head.queue, head.connect, ttft, self.clock() - self.started, inter_token)
-        return ResponseMeta(head.status, head.headers, self.request.shown_url, self.number, timings)
+        return ResponseMeta(head.status, head.headers, self.url, self.number, timings)
 
     def annotate(self, error: NimError) -> None:
         """Complete an error raised by the reader: remove secrets, add the history of attempts."""

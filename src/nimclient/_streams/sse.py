@@ -92,21 +92,6 @@ class EventBuffer:
         raise BodyTooLargeError(problem, limit=limit)
 
 
-def plain_array(block: bytes, separator: bytes) -> tuple[bytes, int] | None:
-    """The data of events of one `data: ` line each, as a JSON array, and their number.
-
-    None for any other block. Linear, without a loop over the events.
-    """
-    if block[:6] != b"data: ":
-        return None
-    data = block[6:].split(b"\n\ndata: ")
-    count = len(data)
-    data[0] = b"[" + data[0]
-    data[-1] += b"]"
-    array = separator.join(data)
-    return None if b"\n" in array else (array, count)
-
-
 def parse_events(block: bytes) -> list[Event]:
     """The events of any form in a block."""
     return [event for lines in block.split(b"\n\n") if (event := _parse_event(lines)) is not None]
@@ -114,6 +99,8 @@ def parse_events(block: bytes) -> list[Event]:
 
 def _parse_event(block: bytes) -> Event | None:
     """One event of any form; None if it is empty (comments only, empty data without a name)."""
+    if block[:6] == b"data: " and b"\n" not in block:
+        return Event(block[6:]) if len(block) > 6 else None
     data: list[bytes] = []
     comments: list[str] = []
     name = ""

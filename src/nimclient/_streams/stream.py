@@ -15,13 +15,14 @@ from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import ChatAccumulator, CompletionAccumulator
-from nimclient._streams.reader import A, AnswerReader, Chunk
+from nimclient._streams.reader import A, AnswerReader
 from nimclient._streams.response import Response
 from nimclient.errors import StreamInterruptedError
+from nimclient.records._chunks import AnswerChunk
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
 
-C = TypeVar("C", bound=Chunk)
+C = TypeVar("C", bound=AnswerChunk)
 
 
 class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
@@ -100,11 +101,21 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
     async def wait(self) -> bool:
         """Read until there are chunks in `ready`, True, or until the end, False. Avoids an await per chunk."""
         reader = self._reader or await self._opened()
-        if not reader.exhausted:
-            await self._refill(reader)
-            if reader.ended and not reader.ready:
-                reader.exhausted = True
-                self._finish(None if self._on_end is None else reader.partial())
+        if reader.exhausted:
+            return False
+        if self._reading:
+            raise RuntimeError("the stream is being read by another task")
+        self._reading = True
+        try:
+            await reader.refill()
+        except BaseException:
+            self._finish(None)
+            raise
+        finally:
+            self._reading = False
+        if reader.ended and not reader.ready:
+            reader.exhausted = True
+            self._finish(None if self._on_end is None else reader.partial())
         return not reader.exhausted
 
     @property
@@ -117,18 +128,6 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         """Whether the call's deadline has passed: `wait` then raises, even if chunks are `ready`."""
         return self._reader is not None and self._reader.is_late
 
-    async def _refill(self, reader: AnswerReader[C, A]) -> None:
-        if self._reading:
-            raise RuntimeError("the stream is being read by another task")
-        self._reading = True
-        try:
-            await reader.refill()
-        except BaseException:
-            self._finish(None)
-            raise
-        finally:
-            self._reading = False
-
     @property
     def text_stream(self) -> TextStream:
         """The text of the first choice, piece by piece."""
@@ -137,19 +136,16 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
     async def final(self) -> A:
         """Read the rest and return the whole answer, as `create` would have."""
         reader = await self._opened()
-        while not reader.exhausted:
+        reader.ready.clear()
+        while await self.wait():
             reader.ready.clear()
-            if reader.ended and not reader.failed:
-                break
-            await self._refill(reader)
-        reader.exhausted = True
-        answer = reader.completed()
-        self._finish(answer)
-        return answer
+        return reader.completed()
 
     def _finish(self, answer: A | None) -> None:
-        if self._on_end is not None:
-            run_callback(self._on_end, answer)
+        """Call `on_end`, once."""
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            run_callback(on_end, answer)
 
     # state -----------------------------------------------------------------------------------------------------
 

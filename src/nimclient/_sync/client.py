@@ -197,7 +197,8 @@ class Client(Mirror[AsyncClient], Closing):
 
     def close(self) -> None:
         """Close all connections. Calls in flight end with ClientClosedError, later ones raise it. Idempotent."""
-        PORTAL.run(self._async.aclose)
+        if hasattr(self, "_async"):  # else its construction failed
+            PORTAL.run(self._async.aclose)
 
     @overload
     def request(

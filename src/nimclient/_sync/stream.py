@@ -9,13 +9,13 @@ from typing import Generic, Self, TypeVar
 from nimclient._base.types import Closing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._streams.event_stream import EventStream
-from nimclient._streams.reader import Chunk
 from nimclient._streams.stream import AnswerStream
 from nimclient._sync.portal import PORTAL
+from nimclient.records._chunks import AnswerChunk
 from nimclient.records.chat import ChatChunk, ChatCompletion
 from nimclient.records.completions import Completion, CompletionChunk
 
-C = TypeVar("C", bound=Chunk)
+C = TypeVar("C", bound=AnswerChunk)
 A = TypeVar("A")
 
 

@@ -55,7 +55,9 @@ class Diagnosis:
         self._unlisted: NimError | None = None  # why the models are not listed
         self._rejected_key = False  # or the server requires one that was not sent
         self._chatted: str | None = None  # the model that answered
-        self._results: dict[str, str] = {}  # of the requests: "works", "no route", "failed" or "not tried"
+        self._results: dict[
+            str, str
+        ] = {}  # of the requests: "works", "no route", "failed", "server error" or "not tried"
 
     def _record(self, event: AttemptEvent) -> None:
         self._events.append(event)
@@ -242,8 +244,8 @@ class Diagnosis:
             self._results[name] = "no route"
             return Finding(name, "note", f"not served ({status})", facts=facts)
         if serves is None and (status in _NOT_ITS_KIND or isinstance(error, (DecodeError, StreamError))):
-            self._results[name] = "no route" if status is None else "not tried"
-            return Finding(name, "note", f"not served: {error}", facts=facts)
+            self._results[name] = "no route" if status is None else "server error" if status == 500 else "not tried"
+            return Finding(name, "note", f"{'failed' if status == 500 else 'not served'}: {error}", facts=facts)
         self._results[name] = "failed"
         return failed(name, error, **facts)
 
@@ -252,6 +254,9 @@ class Diagnosis:
         if not self._has_no_route:
             text = "no request was answered by a model"
             remedy = "name a model with --model" if self._model is None else "name another model with --model"
+            if not self._listed and set(self._results.values()) == {"server error"}:  # LiteLLM's, without a key
+                text = "the server fails with status 500, whatever is requested"
+                remedy = "read its log; if it wants a key, set NVIDIA_NIM_API_KEY or pass --api-key-file"
             return Finding("requests", "failed", text, remedy)
         if await self._is_without_v1():
             text = "the routes of this server are at its root, without /v1; nimclient uses those below /v1"

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.records._decode import object_or_empty, objects, text_or_none
 from nimclient.records._record import missing_attribute
+from nimclient.records._templates import EventTemplate
 from nimclient.records.usage import Usage, decode_usage
+
+C = TypeVar("C", bound="AnswerChunk")
 
 
 class AnswerChunk:
     """One event of a stream: its JSON object, and what it adds to the text of the choice with index 0."""
 
-    __slots__ = ("_event", "_meta", "_text")
+    __slots__ = ("_given", "_meta", "_piece", "_text")
 
     def __init__(self, event: JsonDict, text: str, meta: ResponseMeta | None = None) -> None:
-        self._event = event
+        self._given: JsonDict | EventTemplate = event
         self._text = text
         self._meta = meta
+        self._piece = ""
 
     if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
 
@@ -55,6 +59,12 @@ class AnswerChunk:
         """The event as received."""
         return dict(self._event)
 
+    @property
+    def _event(self) -> JsonDict:
+        if isinstance(self._given, EventTemplate):
+            self._given = self._given.filled(self._piece)
+        return self._given
+
     def _raw_choices(self) -> list[JsonDict]:
         return objects(self._event.get("choices"))
 
@@ -72,3 +82,13 @@ class AnswerChunk:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._event, self._text, self._meta)
+
+
+def chunk_alike(kind: type[C], template: EventTemplate, text: str, meta: ResponseMeta, piece: str) -> C:
+    """A chunk of the event that this piece makes of the template, built when it is asked for."""
+    chunk = kind.__new__(kind)
+    chunk._given = template
+    chunk._text = text
+    chunk._meta = meta
+    chunk._piece = piece
+    return chunk

@@ -6,6 +6,7 @@ Servers differ in what they send, so only the essential fields are strict; a wro
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 from nimclient._base.types import Json, JsonDict, is_object
@@ -20,14 +21,14 @@ _MAX_DECIMAL = 40  # characters: Python's own longest float has 25
 def as_object(value: Json, path: str, meta: ResponseMeta | None = None) -> JsonDict:
     """`value` if it is a JSON object, else DecodeError."""
     if isinstance(value, dict):
-        return cast(JsonDict, value)
+        return value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
     raise wrong(f"expected an object, got {kind_of(value)}", path, meta)
 
 
 def as_list(value: Json, path: str, meta: ResponseMeta | None = None) -> list[Any]:
     """`value` if it is a JSON array, else DecodeError."""
     if isinstance(value, list):
-        return cast(list[Any], value)
+        return value  # pyright: ignore[reportUnknownVariableType]  # likewise
     raise wrong(f"expected a list, got {kind_of(value)}", path, meta)
 
 
@@ -111,12 +112,21 @@ def pop_number(data: JsonDict, name: str) -> int | None:
 
 def pop_count(data: JsonDict, name: str) -> int | None:
     """`pop_number` for a number that cannot be negative."""
-    value = data.get(name)
-    if type(value) is int and value >= 0:
-        del data[name]
-        return value
-    number = whole_number(value)
-    return None if number is not None and number < 0 else pop_number(data, name)
+    return pop_counts(data, (name,))[0]
+
+
+def pop_counts(data: JsonDict, names: Sequence[str]) -> list[int | None]:
+    """`pop_count` for several."""
+    counts: list[int | None] = []
+    for name in names:
+        value = data.get(name)
+        if type(value) is int and value >= 0:
+            del data[name]
+        else:
+            number = whole_number(value)
+            value = None if number is not None and number < 0 else pop_number(data, name)
+        counts.append(value)
+    return counts
 
 
 def pop_time(data: JsonDict, name: str) -> int | None:

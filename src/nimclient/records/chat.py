@@ -9,7 +9,7 @@ parser (split off; `.extra["raw_content"]` keeps the original text); `stop_reaso
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve, field, frozen
@@ -104,6 +104,14 @@ class Choice(WireRecord):
     stop_reason: str | int | None = None
 
 
+def _cut(value: Any, size: int) -> str:
+    return _cut_text(repr(value), size)
+
+
+def _cut_text(text: str, size: int) -> str:
+    return text if len(text) <= size else f"{text[: size - 1]}…"
+
+
 @frozen(repr=False)
 class ChatCompletion(TopRecord):
     """A complete chat answer. The shortcuts (`text`, `reasoning`, …) refer to the first choice."""
@@ -115,6 +123,26 @@ class ChatCompletion(TopRecord):
     created: int | None = None
     object: str | None = None
     system_fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        """At most 200 characters of what people look for; `to_dict()` has everything."""
+        try:
+            return _cut_text(f"ChatCompletion({', '.join(self._shown())})", 200)
+        except AttributeError:  # built by hand of something else
+            return super().__repr__()
+
+    def _shown(self) -> Iterator[str]:
+        if self.model is not None:
+            yield f"model={_cut(self.model, 44)}"
+        if self.text:
+            yield f"text={_cut(self.text, 64)}"
+        if self.tool_calls:
+            yield f"tool_calls={_cut([call.name for call in self.tool_calls], 40)}"
+        if len(self.choices) > 1:
+            yield f"choices={len(self.choices)}"
+        yield f"finish_reason={_cut(self.finish_reason, 16)}"
+        if self.usage is not None:
+            yield f"usage={self.usage.prompt_tokens}+{self.usage.completion_tokens} tokens"
 
     if not TYPE_CHECKING:  # to a checker it is an unknown attribute like any other
 
@@ -215,16 +243,17 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
     data = dict(as_object(value, "body", meta))
     if "choices" not in data:
         raise wrong("it is missing", "choices", meta)
-    choices = as_list(data.pop("choices"), "choices", meta)
-    usage = decode_usage(data.pop("usage", None)) or usage_of_choices(choices)
+    pop = data.pop
+    choices = as_list(pop("choices"), "choices", meta)
+    usage = decode_usage(pop("usage", None)) or usage_of_choices(choices)
     return ChatCompletion(
-        id=text_or_none(data.pop("id", None)),
-        model=text_or_none(data.pop("model", None)),
-        choices=tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
-        usage=usage,
-        created=pop_time(data, "created"),
-        object=text_or_none(data.pop("object", None)),
-        system_fingerprint=text_or_none(data.pop("system_fingerprint", None)),
+        text if isinstance(text := pop("id", None), str) else None,
+        text if isinstance(text := pop("model", None), str) else None,
+        tuple([_decode_choice(choice, position, meta) for position, choice in enumerate(choices)]),
+        usage,
+        pop_time(data, "created"),
+        text if isinstance(text := pop("object", None), str) else None,
+        text if isinstance(text := pop("system_fingerprint", None), str) else None,
         extra=data,
         meta=meta,
     )
@@ -232,24 +261,25 @@ def decode_chat(value: Json, meta: ResponseMeta | None = None) -> ChatCompletion
 
 def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Choice:
     data = dict(as_object(value, f"choices[{position}]", meta))
-    message: Json = data.pop("message", None)
-    if message is None and is_object(data.get("delta")):  # the form of an event
-        message = data.pop("delta")
+    pop = data.pop
+    message: Json = pop("message", None)
+    if message is None and isinstance(data.get("delta"), dict):  # the form of an event
+        message = pop("delta")
     elif message is None and isinstance(data.get("text"), str):  # the form of a text completion
-        message = {"content": data.pop("text")}
-    if not is_object(message):
+        message = {"content": pop("text")}
+    if not isinstance(message, dict):
         raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
-    finish_reason = text_or_none(data.pop("finish_reason", None))
-    decoded = decode_message(message)
+    finish_reason = text if isinstance(text := pop("finish_reason", None), str) else None
+    decoded = decode_message(cast(JsonDict, message))
     if finish_reason == "length":
         decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(
-        index=position if index is None else index,
-        message=decoded,
-        finish_reason=finish_reason,
-        logprobs=decode_logprobs(data.pop("logprobs", None)),
-        stop_reason=data.pop("stop_reason", None),
+        position if index is None else index,
+        decoded,
+        finish_reason,
+        None if (logprobs := pop("logprobs", None)) is None else decode_logprobs(logprobs),
+        pop("stop_reason", None),
         extra=data,
     )
 
@@ -261,10 +291,11 @@ def decode_message(value: JsonDict) -> Message:
     `extra` as "raw_content".
     """
     data = dict(value)
+    pop = data.pop
     reasoning = reasoning_of(data)
-    data.pop("reasoning", None)
-    role = text_or_none(data.pop("role", None)) or "assistant"
-    content: Json = data.pop("content", None)
+    pop("reasoning", None)
+    role = text_or_none(pop("role", None)) or "assistant"
+    content: Json = pop("content", None)
     if not isinstance(content, str):
         content = content_parts(content) or content
     if role == "assistant" and reasoning is None:
@@ -274,13 +305,13 @@ def decode_message(value: JsonDict) -> Message:
             data[RAW_CONTENT] = content
             reasoning, content = split[0] or None, split[1]
     return Message(
-        role=role,
-        content=content,
-        name=text_or_none(data.pop("name", None)),
-        tool_calls=decode_tool_calls(data.pop("tool_calls", None)),
-        tool_call_id=text_or_none(data.pop("tool_call_id", None)),
-        reasoning=reasoning,
-        refusal=text_or_none(data.pop("refusal", None)),
+        role,
+        content,
+        text if isinstance(text := pop("name", None), str) else None,
+        decode_tool_calls(calls) if (calls := pop("tool_calls", None)) else (),
+        text if isinstance(text := pop("tool_call_id", None), str) else None,
+        reasoning,
+        text if isinstance(text := pop("refusal", None), str) else None,
         extra=data,
     )
 

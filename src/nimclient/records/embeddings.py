@@ -141,12 +141,16 @@ class Vectors(Sequence[Vector]):
     @property
     def zeros(self) -> tuple[int, ...]:
         """The positions of all-zero vectors: no search finds them, and their cosine is undefined."""
-        whole = self._buffer.obj
-        if not isinstance(whole, bytes) or len(whole) != len(self._buffer):
-            whole = self._buffer.tobytes()
-        if not self._row or bytes(self._row) not in whole:  # nearly always: the search skips a row at a time
+        if not self._row:
             return ()
-        return tuple(i for i, row in enumerate(self._rows(range(len(self)))) if not any(row))
+        firsts = self._buffer[:: self._row].tobytes()  # a vector that begins with another byte is not zero
+        if 0 not in firsts:
+            return ()
+        return tuple(
+            i
+            for i, first in enumerate(firsts)
+            if not first and not any(self._buffer[i * self._row : (i + 1) * self._row])
+        )
 
     @property
     def extra(self) -> JsonDict:

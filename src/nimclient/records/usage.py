@@ -7,10 +7,11 @@ from typing import cast
 from attrs import frozen
 
 from nimclient._base.types import Json, JsonDict
-from nimclient.records._decode import pop_count
+from nimclient.records._decode import pop_counts
 from nimclient.records._html import html_table
 from nimclient.records._record import WireRecord
 
+_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _OTHER_NAMES = {"input_tokens": "prompt_tokens", "output_tokens": "completion_tokens"}
 
 
@@ -26,8 +27,7 @@ class Usage(WireRecord):
 
     def _repr_html_(self) -> str:
         """The counts as a table, for notebooks."""
-        head = ("prompt_tokens", "completion_tokens", "total_tokens")
-        return html_table(head, [(self.prompt_tokens, self.completion_tokens, self.total_tokens)], "Usage")
+        return html_table(_COUNTS, [(self.prompt_tokens, self.completion_tokens, self.total_tokens)], "Usage")
 
     def __add__(self, other: Usage) -> Usage:
         """The sum of the counts, without details."""
@@ -48,11 +48,12 @@ def decode_usage(value: Json) -> Usage | None:
     data = dict(cast(JsonDict, value))
     if "prompt_tokens" not in data and "input_tokens" in data:
         data.update({name: data.pop(other) for other, name in _OTHER_NAMES.items() if other in data})
+    prompt, completion, total = pop_counts(data, _COUNTS)
     return Usage(
-        prompt_tokens=pop_count(data, "prompt_tokens") or 0,
-        completion_tokens=pop_count(data, "completion_tokens") or 0,
-        total_tokens=pop_count(data, "total_tokens") or 0,
-        prompt_tokens_details=data.pop("prompt_tokens_details", None),
-        completion_tokens_details=data.pop("completion_tokens_details", None),
+        prompt or 0,
+        completion or 0,
+        total or 0,
+        data.pop("prompt_tokens_details", None),
+        data.pop("completion_tokens_details", None),
         extra=data,
     )

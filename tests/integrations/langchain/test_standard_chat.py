@@ -116,7 +116,8 @@ class SimulatedChat(ChatModelIntegrationTests):
     @property
     def chat_model_params(self) -> dict[str, Any]:
         limiter = InMemoryRateLimiter(requests_per_second=1000, max_bucket_size=1000)
-        return {"model": self.model_name, "rate_limiter": limiter}
+        steady = {"temperature": 0} if SERVER else {}
+        return {"model": self.model_name, "rate_limiter": limiter, **steady}
 
     @pytest.fixture
     def model(self, _server: None, request: pytest.FixtureRequest) -> BaseChatModel:

@@ -1,0 +1,17 @@
+"""The benchmark of many streams measures whole answers, and compares them with its targets."""
+
+from benchmarks import streams
+
+
+def test_a_process_reads_every_stream() -> None:
+    """Each of some streams is read to its end in a process of its own."""
+    run = streams.run_once(3, 2, burst=True)
+    assert len(run.seconds) == 3
+    assert run.cpu_seconds > 0
+
+
+def test_the_slowest_and_the_memory_are_judged() -> None:
+    """The slowest may take twice the median, a stream 20 kB."""
+    assert streams.Run([1.0, 1.0, 2.0], 60, 0.1).reached
+    assert not streams.Run([1.0, 1.0, 2.1], 60, 0.1).reached
+    assert not streams.Run([1.0, 1.0, 1.0], 61, 0.1).reached
