@@ -1,8 +1,11 @@
 """The project's chores. `nox` lints, checks the types and runs the tests; `nox -l` lists the rest."""
 
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
 
 import nox
 
@@ -129,6 +132,79 @@ def clients(session: nox.Session, group: str) -> None:
     install(session, "test", group)
     environment = {"NIMCLIENT_TEST_CLIENTS": "1", "HF_HUB_OFFLINE": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     session.run("pytest", "tests/clients", "-W", "ignore", *session.posargs, env=environment)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, strictly: any warning and any dead link or anchor is an error. It lies in docs/_build/html."""
+    install(session, "docs")
+    session.run(
+        "python", "-m", "sphinx", "-q", "-W", "--keep-going", "-n", "-E", "-b", "html", "docs", "docs/_build/html"
+    )
+    session.run("python", "docs/_ext/links.py", "docs/_build/html")
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Every code block of the documentation, in a fresh environment with what its page says to install and nothing else."""
+    install(session, "test")
+    session.install("--quiet", "uv", "build")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--wheel", "--installer", "uv", "--outdir", str(folder), silent=True)
+    (wheel,) = folder.glob("*.whl")
+    for page in [Path("README.md"), *sorted(Path("docs").glob("*.md"))]:
+        wanted = re.findall(r"pip install ([\"']?nimclient[^`\n]*)", page.read_text()) or ["nimclient"]
+        names = dict.fromkeys(name.strip("\"'") for line in wanted for name in line.split())
+        requirements = [re.sub(r"^(nimclient(\[.*\])?)$", rf"\1 @ {wheel.as_uri()}", name) for name in names]
+        python = folder / page.name / "bin" / "python"
+        session.run("uv", "venv", "-q", "--clear", str(folder / page.name))
+        session.run("uv", "pip", "install", "-q", "-p", str(python), *requirements)
+    session.run(
+        "pytest",
+        "tests/test_docs.py",
+        "-m",
+        "",
+        "-k",
+        "block or service",
+        *session.posargs,
+        env={"NIMCLIENT_TEST_PAGES": str(folder)},
+    )
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Source distribution and wheel into dist/packages, the same bytes twice; then the tests on that wheel."""
+    session.install("--quiet", "build", "twine", "uv")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "docs/_ext/materials.py", "--check")
+    for folder in ("dist/packages", "dist/again"):
+        session.run("python", "-m", "build", "--installer", "uv", "--outdir", folder, silent=True)
+    made = sorted(Path("dist/packages").iterdir())
+    for path in made:
+        digest = sha256(path.read_bytes()).hexdigest()
+        if digest != sha256(Path("dist/again", path.name).read_bytes()).hexdigest():
+            session.error(f"{path.name} has other bytes when it is built again")
+        session.log(f"{digest}  {path.name}")
+    session.run("twine", "check", "--strict", *map(str, made))
+    shutil.rmtree("dist/again")
+    session.install("--quiet", *nox.project.dependency_groups(PROJECT, "test"), str(made[0]))
+    session.install("--quiet", "--no-deps", "--force-reinstall", str(made[0]))
+    session.run("pytest", *WORKERS, *session.posargs)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """The tests with the lowest allowed version of every dependency and of every extra but Ray."""
+    session.install("--quiet", "uv")
+    pins = Path(session.create_tmp(), "lowest.txt")
+    extras = [f"--extra={name}" for name in PROJECT["project"]["optional-dependencies"] if name != "ray"]
+    lowest = ("--resolution=lowest-direct", "--no-header", "--no-annotate", "--quiet", f"--output-file={pins}")
+    session.run(
+        "uv", "pip", "compile", "pyproject.toml", *extras, *lowest, env={"VIRTUAL_ENV": session.virtualenv.location}
+    )
+    session.install("--quiet", *nox.project.dependency_groups(PROJECT, "test"), "-c", str(pins), ".")
+    session.install("--quiet", "--no-deps", "--force-reinstall", ".")
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session

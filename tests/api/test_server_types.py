@@ -59,6 +59,7 @@ DYNAMO = {"id": "m", "object": "model", "owned_by": "nvidia", "context_window": 
         ("/models", {"data": [{"id": "m", "owned_by": "llamacpp", "meta": {}}], "models": []}, "llama.cpp"),
         ("/models", {"data": [{"id": "m", "owned_by": "infinity", "capabilities": ["embed"]}]}, "infinity"),
         ("/models", {"data": [{"id": "m", "owned_by": "sglang"}]}, "sglang"),
+        ("/models", {"data": [{"id": "m", "owned_by": "lmdeploy", "root": "m"}]}, "lmdeploy"),
         ("/models", {"data": [{"id": "m", "owned_by": "openai"}, {"id": "n", "owned_by": ["vllm"]}]}, None),
         ("/models", {"data": []}, None),
         ("/models", [], None),
@@ -209,5 +210,6 @@ json_values = st.recursive(
 @given(json_values, st.sampled_from(["/models", "/models/x", "/metadata", "/version", "/embeddings", "/x"]))
 def test_no_answer_makes_the_look_fail(value, path):
     """Any JSON of any route can be looked at."""
-    assert type_of_answer(path, value) in (None, "nim", "vllm", "dynamo", "hosted", "llama.cpp", "infinity", "sglang")
+    known = {None, "nim", "vllm", "dynamo", "hosted", "llama.cpp", "infinity", "sglang", "lmdeploy"}
+    assert type_of_answer(path, value) in known
     assert type_of_error(refusal(400, value)) in (None, "dynamo", "hosted")

@@ -427,7 +427,7 @@ def test_a_certificate_that_nobody_trusts(run, secure):
 def test_a_trusted_certificate(run, secure, monkeypatch):
     """TLS that works is described: version, issuer, days left, and a word when these are few."""
     monkeypatch.setenv("SSL_CERT_FILE", secure[1])
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
+    monkeypatch.setattr("nimclient._http.tls._context", lambda *_: ssl.create_default_context())  # reads the variable
     facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
     assert facts["state"] == "ok"
     assert facts["tls"]["version"].startswith("TLSv1.")
@@ -445,7 +445,7 @@ def test_a_handshake_that_fails_tells_nothing(secure):
 def test_tls_where_the_second_look_says_nothing(run, secure, monkeypatch):
     """A connection that works is fine even where nothing more is known of its certificate."""
     monkeypatch.setenv("SSL_CERT_FILE", secure[1])
-    monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", ssl.create_default_context())
+    monkeypatch.setattr("nimclient._http.tls._context", lambda *_: ssl.create_default_context())  # reads the variable
     monkeypatch.setattr("nimclient.cli.diagnosis.tls_handshake", lambda *_: None)
     facts = found(run("doctor", "--base-url", secure[0].url, "--json"))["connection"]
     assert facts["state"] == "ok"

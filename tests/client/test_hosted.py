@@ -32,6 +32,7 @@ from nimclient.errors import (
 )
 from nimclient.simulator import Simulator, SimulatorThread
 from nimclient.simulator.pictures import png
+from nimclient.testing import FakeTransport
 from support.polling import poll_every
 from support.sent import sent
 from support.server import Close, FaultServer
@@ -284,8 +285,11 @@ async def test_an_asset_from_upload_to_deletion(hosted: Opened) -> None:
     assert (await client.infer("/v1/cv/nvidia/nemoretriever-page-elements-v2", body, assets=[asset]))["data"]
     with pytest.raises(NimError, match="is not among"):
         await client.infer("/v1/cv/nvidia/nemoretriever-page-elements-v2", body)
+    assert (await client.assets.get(asset.id)).to_dict() == stored.describe()
     await client.assets.delete(asset)
     assert simulator.assets == {}
+    with pytest.raises(NotFoundError):
+        await client.assets.get(asset)
     with pytest.raises(NotFoundError):
         await client.assets.delete(asset.id)
     with pytest.raises(NotFoundError):
@@ -294,6 +298,15 @@ async def test_an_asset_from_upload_to_deletion(hosted: Opened) -> None:
     assert [set(record.headers) for record in uploads] == [
         {"host", "content-type", "content-length", "x-amz-meta-nvcf-asset-description"}
     ]
+
+
+async def test_when_an_asset_was_made() -> None:
+    """What the platform says of the time is kept, and written back as it came; without it nothing is made up."""
+    told = {"assetId": "a", "contentType": "image/png", "description": "", "createdAt": "2026-01-01T00:00:00Z"}
+    made = {**told, "uploadUrl": "https://storage/a"}
+    async with AsyncClient("nvapi-k", transport=FakeTransport([made, 200])) as client:
+        asset = await client.assets.upload(PICTURE)
+    assert (asset.created, asset.to_dict()) == (told["createdAt"], told)
 
 
 @pytest.mark.parametrize("size", [10, 300_000])

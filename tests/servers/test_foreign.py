@@ -13,6 +13,7 @@ from nimclient.errors import (
     UnprocessableEntityError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
+from servers import features
 from servers.environment import Unavailable
 from servers.foreign import KEY, litellm, transformers_serve
 
@@ -99,3 +100,13 @@ async def test_transformers_serve(local: AsyncClient) -> None:
     for call in (local.embeddings.create(["a"]), local.rerank("q", ["a"]), local.tokenize("a")):
         with pytest.raises(NotFoundError):
             await call
+
+
+async def test_what_litellm_can_do(behind: AsyncClient) -> None:
+    """Each feature of the table gives what docs/servers.md says of LiteLLM's proxy."""
+    features.compare("LiteLLM, over the simulator", await features.ask(behind))
+
+
+async def test_what_transformers_serve_can_do(local: AsyncClient) -> None:
+    """Each feature of the table gives what docs/servers.md says of `transformers serve`."""
+    features.compare("`transformers serve`", await features.ask(local))

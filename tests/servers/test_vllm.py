@@ -19,8 +19,9 @@ from nimclient.errors import (
     StreamFaultError,
 )
 from nimclient.simulator import Simulator
+from servers import features
 from servers.same import CHAT, HELLO, both, shape
-from servers.vllm import CONTEXT, KEY, MODEL, SWITCH, Vllm
+from servers.vllm import CONTEXT, KEY, MODEL, SWITCH, VERSION, Vllm
 from support.leaks import assert_idle, assert_no_strays
 
 if not os.environ.get(SWITCH):
@@ -417,3 +418,8 @@ async def test_routes_that_have_no_method(client: AsyncClient) -> None:
     assert "vllm" in await client.request("GET", "/metrics")
     with pytest.raises(NotFoundError):
         await client.infer("/v1/infer", {"input": []})
+
+
+async def test_what_vllm_can_do(client: AsyncClient) -> None:
+    """Each feature of the table gives what docs/servers.md says of vLLM with a chat model."""
+    features.compare(f"vLLM {VERSION}, a chat model", await features.ask(client))

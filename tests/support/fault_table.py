@@ -62,7 +62,11 @@ def rows() -> list[str]:
 
 def table() -> str:
     """The whole page."""
-    return TOP + "\n".join(rows()) + "\n"
+    return (
+        TOP
+        + "\n".join(rows())
+        + "\n\nNext: [from the field](from_the_field.md), [troubleshooting](troubleshooting.md).\n"
+    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from nimclient._nvcf.media import ASSETS_HEADER
 from nimclient._nvcf.media import asset_id as check_asset_id
 from nimclient._retry.policy import Replay
 from nimclient.errors import ConfigurationError, DecodeError
+from nimclient.records._decode import as_object
 from nimclient.records.chat import Message
-from nimclient.records.files import Asset, Upload, decode_upload
+from nimclient.records.files import Asset, Upload, decode_asset, decode_upload
 from nimclient.records.media import Image, media_type_of
 from nimclient.records.params import CallOptions
 
@@ -71,6 +72,16 @@ def send_call(upload: Upload, data: bytes, described: Mapping[str, str], source:
         "x-amz-meta-nvcf-asset-description": described["description"],
     }
     return Call("PUT", address, _nothing, raw=data, headers=headers, unauthenticated=True)
+
+
+def get_call(url: str, asset_id: str, options: Mapping[str, Any]) -> Call[Asset]:
+    """Look an asset up: `{"asset": {…}}`."""
+    check_names("assets.get", options, _OPTIONS)
+    return Call("GET", f"{url}/{check_asset_id(asset_id)}", _asset)
+
+
+def _asset(value: Json, meta: ResponseMeta) -> Asset:
+    return decode_asset(as_object(value, "body", meta).get("asset"), meta)
 
 
 def delete_call(url: str, asset_id: str, options: Mapping[str, Any]) -> Call[None]:

@@ -18,7 +18,7 @@ from nimclient._base.types import Json, JsonDict
 from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
-ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei"]
+ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei", "lmdeploy"]
 """Server types that are detected, but have no value of `dialect=`."""
 
 ServerType: TypeAlias = Dialect | ForeignType
@@ -32,6 +32,7 @@ _OWNERS: Mapping[str, ServerType] = {
     "llamacpp": "llama.cpp",
     "infinity": "infinity",
     "sglang": "sglang",
+    "lmdeploy": "lmdeploy",  # serve/openai/protocol.py: ModelCard.owned_by
 }
 """Values of a listed model's `owned_by` that identify the server."""
 

@@ -16,3 +16,11 @@ def warn_caller(message: str, category: type[Warning], libraries: frozenset[str]
         frame = frame.f_back
         level += 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def deprecated(name: str, *, until: str, instead: str) -> None:
+    """Say at the caller's line that a public name is on its way out: the first line of what is deprecated.
+
+    `until` is the version that takes it away; a test fails once that version is reached. The policy is docs/versioning.md.
+    """
+    warn_caller(f"{name} is deprecated and goes away in nimclient {until}; use {instead}", DeprecationWarning)

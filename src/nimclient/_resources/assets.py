@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack, cast
 from anyio import move_on_after, to_thread
 from attrs import evolve, field, frozen
 
-from nimclient._api.assets import delete_call, make_call, send_call, with_assets
+from nimclient._api.assets import delete_call, get_call, make_call, send_call, with_assets
 from nimclient._api.call import Call
 from nimclient._base.log import log
 from nimclient._bulk.workers import run_all
@@ -52,6 +52,10 @@ class AsyncAssets(Resource):
         url = self._engine.assets_url()
         call = make_call(url, held, content_type, description, options)
         return await self._upload(call, held, url, options, [])
+
+    async def get(self, asset: Asset | str, **options: Unpack[CallOptions]) -> Asset:
+        """What the platform says of an asset, given as its record or its id. Raises NotFoundError if it does not exist."""
+        return await self._engine.send(get_call(self._engine.assets_url(), asset_id(asset), options), options)
 
     async def delete(self, asset: Asset | str, **options: Unpack[CallOptions]) -> None:
         """Delete an asset, given as its record or its id. Raises NotFoundError if it does not exist."""

@@ -242,7 +242,7 @@ class AsyncChat(ChatCalls):
         taken from it beyond those whose answers were yielded. AsyncClient advances a plain iterable on the event
         loop, so one that blocks should be an async iterable; Client advances it in the thread that reads the answers.
 
-        Leave early with ``async with client.chat.as_completed(...) as replies: async for index, reply in replies``: the
+        Leave early with `async with client.chat.as_completed(...) as replies: async for index, reply in replies`: the
         end of the block cancels calls in flight and waits for their end; so does `aclose()`. An error is raised after all
         answers that finished before it, with `.index`; an error of the iterable itself also has the position, and is
         raised after the calls in flight have finished.

@@ -136,6 +136,7 @@ class Assets(Mirror[AsyncAssets]):
     """Files on the hosted platform, blocking."""
 
     upload = blocking(AsyncAssets.upload)
+    get = blocking(AsyncAssets.get)
     delete = blocking(AsyncAssets.delete)
 
 

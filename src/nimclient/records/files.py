@@ -55,6 +55,8 @@ class Asset(TopRecord):
     id: str
     content_type: str
     description: str = ""
+    created: str | None = None
+    """When it was made, in ISO 8601; only where the platform is asked about it."""
 
     @property
     def reference(self) -> str:
@@ -63,7 +65,9 @@ class Asset(TopRecord):
 
     def to_dict(self) -> JsonDict:
         """The asset as a JSON object of the platform."""
-        return {"assetId": self.id, "contentType": self.content_type, "description": self.description, **self.extra}
+        created = {} if self.created is None else {"createdAt": self.created}
+        known = {"assetId": self.id, "contentType": self.content_type, "description": self.description}
+        return {**known, **created, **self.extra}
 
 
 @frozen(repr=False)
@@ -77,10 +81,17 @@ class Upload(Record):
 def decode_upload(value: Json, meta: ResponseMeta | None = None) -> Upload:
     """The response to `POST /v2/nvcf/assets`."""
     data = dict(as_object(value, "body", meta))
-    asset_id, url = text_or_none(data.pop("assetId", None)), text_or_none(data.pop("uploadUrl", None))
-    if not asset_id:
-        raise wrong("it is missing", "assetId", meta)
+    url = text_or_none(data.pop("uploadUrl", None))
+    asset = decode_asset(data, meta)
     if not url:
         raise wrong("it is missing", "uploadUrl", meta)
-    kind, description = text_or_none(data.pop("contentType", None)), text_or_none(data.pop("description", None))
-    return Upload(Asset(asset_id, kind or "", description or "", extra=data, meta=meta), url)
+    return Upload(asset, url)
+
+
+def decode_asset(value: Json, meta: ResponseMeta | None = None) -> Asset:
+    """An asset as the platform describes it."""
+    data = dict(as_object(value, "asset", meta))
+    texts = [text_or_none(data.pop(name, None)) for name in ("assetId", "contentType", "description", "createdAt")]
+    if not texts[0]:
+        raise wrong("it is missing", "assetId", meta)
+    return Asset(texts[0], texts[1] or "", texts[2] or "", texts[3], extra=data, meta=meta)
