@@ -305,7 +305,7 @@ run_job(args, Slow, Wording("x", "texts", "v"))
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "stopping\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(200) == 130
+    assert process.wait() == 130
     process.communicate()
 
 
@@ -340,7 +340,7 @@ def test_a_signal_while_standard_input_waits(environment, url):
     assert "starting" in process.stderr.readline()
     time.sleep(0.3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(200) == 130
+    assert process.wait() == 130
     assert "with the same input" in process.stderr.read()
     process.stdin.close()
     process.stderr.close()
@@ -377,7 +377,7 @@ def test_the_live_table_on_a_terminal(environment, docs):
         except OSError:  # the other side is closed
             pass
         os.close(master)
-        assert process.wait(200) == 0
+        assert process.wait() == 0
     text = shown.getvalue().decode()
     assert "\x1b[" in text
     for words in (

@@ -104,7 +104,7 @@ def test_the_source_is_advanced_in_the_reading_thread(client: Client) -> None:
 
 def test_the_source_goes_on_while_answers_are_read(server: FaultServer, client: Client) -> None:
     """For each answer that goes out an item comes in: requests are kept in flight, not sent in bursts."""
-    server.script([Pause(0.02), chat()])
+    server.script([Pause(0.005), chat()])
     with client.chat.as_completed(map(str, range(40)), concurrency=4) as replies:
         for number, _ in enumerate(replies, 1):
             if number < 30:
