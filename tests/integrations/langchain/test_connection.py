@@ -48,6 +48,21 @@ def test_urls_are_normalized(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("key", [None, "", "k"])
+def test_a_field_may_be_assigned_with_and_without_a_key(
+    kind: Any, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An assignment, validated or not, changes its field only: the model still has its key, or none, and its server."""
+    monkeypatch.delenv("NVIDIA_API_KEY", raising=False)
+    model = kind(base_url=URL, model="m", api_key=key)
+    before = dict(vars(model))
+    model.model = "other"
+    model.max_retries = 4
+    assert vars(model) == {**before, "model": "other", "max_retries": 4}
+    assert model._client.api_key == (SecretStr("k") if key else None)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
 def test_what_notebooks_read_behind_client_is_there(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """`_client` tells the server, the key (as a SecretStr) and the model, as langchain-nvidia-ai-endpoints does."""
     monkeypatch.setenv("NVIDIA_API_KEY", "secret-key")

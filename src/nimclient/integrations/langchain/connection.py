@@ -191,8 +191,10 @@ class Connection(BaseModel):
             value = given.pop(alias, None)
             if value is not None:
                 given[name] = value
-            elif given.get(name, ...) is None or given.get(name) == "":
-                given.pop(name, None)
+            elif given.get(name) == "":
+                given[name] = (
+                    None  # not taken away: what validates an assignment gets all fields, and keeps what it returns
+                )
         return given
 
     @model_validator(mode="after")
