@@ -61,7 +61,7 @@ async def _several(client: AsyncClient) -> str:
 
 
 async def _logprobs(client: AsyncClient) -> str:
-    reply = await client.chat.create("What is a GPU?", logprobs=True, top_logprobs=2, max_tokens=400)
+    reply = await client.chat.create("What is a GPU?", logprobs=True, top_logprobs=2, thinking=False, max_tokens=16)
     return YES if reply.logprobs is not None else "not in the answer"
 
 
