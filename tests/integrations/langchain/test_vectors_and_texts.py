@@ -8,6 +8,7 @@ import pytest
 from langchain_core.documents import Document
 from langchain_core.vectorstores import InMemoryVectorStore
 
+from nimclient.errors import ConnectError, NimError
 from nimclient.integrations.langchain import NVIDIA, NVIDIAEmbeddings, NVIDIARerank
 from nimclient.testing import FakeTransport
 
@@ -54,6 +55,18 @@ def test_settings_of_embeddings_are_checked(wrong: dict[str, Any]) -> None:
     assert model.truncate == "START"
     with pytest.raises(ValueError):
         setattr(model, *next(iter(wrong.items())))
+
+
+@pytest.mark.parametrize("failure", [429, ConnectError("refused", kind="refused")])
+async def test_no_retries_means_no_waiting(failure: Any) -> None:
+    """With max_retries=0 a throttled or absent server is asked once, for documents and rankings too."""
+    transport = FakeTransport([failure, failure])
+    settings: dict[str, Any] = {"base_url": URL, "model": "m", "transport": transport, "max_retries": 0}
+    with pytest.raises(NimError):
+        await NVIDIAEmbeddings(**settings).aembed_documents(["a", "b"])
+    with pytest.raises(NimError):
+        await NVIDIARerank(**settings).acompress_documents([Document(page_content="a")], "q")
+    assert len(transport.requests) == 2
 
 
 def test_embeddings_pickle() -> None:

@@ -311,7 +311,10 @@ class Connection(BaseModel):
         return Timeouts(connect=seconds, headers=seconds, first_event=seconds, idle=seconds)
 
     def _retry(self) -> RetryPolicy | None:
-        return None if self.max_retries is None else RetryPolicy(attempts=self.max_retries + 1)
+        """No retries means no waiting either, for calls of many slices too, which otherwise outlast an outage."""
+        if self.max_retries is None:
+            return None
+        return RetryPolicy(attempts=self.max_retries + 1, patience=None if self.max_retries else 0)
 
     # models ------------------------------------------------------------------------------------------------------
 
