@@ -25,7 +25,7 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_it_is_short() -> None:
     """The example of the documentation is the module that the demo uses, and has fewer than eighty lines."""
-    assert EXAMPLE.resolve() == Path(rag.__file__).resolve()
+    assert EXAMPLE.read_text() == Path(rag.__file__).read_text()
     assert len(EXAMPLE.read_text().splitlines()) < 80
 
 

@@ -94,7 +94,7 @@ def test_abandoned_blocking_streams(far: FaultServer, told: list[str]) -> None:
         assert len(told) == STREAMS
         told.clear()
         gc.collect()
-        assert open_files() <= files
+        assert until(lambda: open_files() <= files)
         assert client.chat.create("hi").text == "Hello"
 
 

@@ -73,7 +73,8 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
             if reader is None:
                 raise StreamInterruptedError("the stream was closed while it was being opened")
         except BaseException:
-            self._finish(None)
+            if self._on_end is not None:  # kept: the stream may be opened again
+                run_callback(self._on_end, None)
             raise
         finally:
             self._opening = None
