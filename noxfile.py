@@ -34,7 +34,8 @@ def run_all_tests(session: nox.Session) -> None:
     """Run all tests with coverage, also of their workers and of the programs that they start."""
     install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *WORKERS, "-m", "slow or not slow", *session.posargs)
+    command = ("coverage", "run", "-m", "pytest", *WORKERS, "-m", "slow or not slow", *session.posargs)
+    session.run(*command, env={"NIMCLIENT_TEST_EXAMPLES": os.environ.get("NIMCLIENT_TEST_EXAMPLES", "thorough")})
     session.run("coverage", "combine", "--quiet")
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
 

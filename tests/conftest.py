@@ -32,9 +32,11 @@ FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
 # A shell that starts the tests in the background has them, and the programs that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What takes long on a loaded machine is no failure, and everybody's run sees the same examples; `fuzz` looks for new ones.
+# What takes long on a loaded machine is no failure, and everybody's run sees the same examples; the slow session sees more
+# (`thorough`), and `fuzz` looks for new ones.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("nimclient", COMMON, derandomize=True, database=None)
+settings.register_profile("nimclient", COMMON, derandomize=True, database=None, max_examples=40)
+settings.register_profile("thorough", COMMON, derandomize=True, database=None)
 settings.register_profile("fuzz", COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("NIMCLIENT_TEST_EXAMPLES", "nimclient"))
 

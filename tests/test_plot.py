@@ -14,6 +14,7 @@ from nimclient.jobs import JobReport
 from nimclient.plot._progress import WINDOWS, rates_of, throttled
 from nimclient.records import Vectors
 from nimclient.records.progress import Progress
+from support.slow import mostly_slow
 
 
 def event(seconds: float, done: int, refusals: int = 0, **fields: Any) -> Progress:
@@ -196,7 +197,7 @@ def test_reports_of_jobs_as_text() -> None:
     assert plot.throughput_table(REPORTS[0]).count("\n") == 1
 
 
-@pytest.mark.parametrize("drawn", ["latency", "throughput", "benchmark", "pacing"])
+@pytest.mark.parametrize("drawn", mostly_slow(["latency", "throughput", "benchmark", "pacing"], "latency"))
 def test_pictures_from_saved_json(drawn: str, tmp_path: Path) -> None:
     """Each draws without a window from a file of JSON, a benchmark or a line an event, and saves it at `path`."""
     lines = "".join(json.dumps({"event": "progress", **one.to_dict()}) + "\n" for one in JOB)

@@ -1,8 +1,11 @@
 """The benchmark of many streams measures whole answers, and compares them with its targets."""
 
+import pytest
+
 from benchmarks import streams
 
 
+@pytest.mark.slow
 def test_a_process_reads_every_stream() -> None:
     """Each of some streams is read to its end in a process of its own."""
     run = streams.run_once(3, 2, burst=True)

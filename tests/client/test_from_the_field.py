@@ -211,6 +211,7 @@ async def test_a_small_body_that_becomes_millions_of_objects(server: FaultServer
             await client.chat.stream("hi").final()
 
 
+@pytest.mark.slow
 async def test_a_large_answer_that_compresses_well_is_read(server: FaultServer) -> None:
     """Twenty megabytes of log probabilities, thirty times smaller as gzip, are an answer."""
     entry = '{{"token":"word","logprob":-0.{:06d},"bytes":[119,111,114,100],"top_logprobs":[]}}'

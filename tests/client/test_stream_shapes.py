@@ -95,7 +95,7 @@ def cut_answers(draw: st.DrawFn) -> tuple[dict[str, Any], bytes, list[bytes]]:
     return plain, data, cut_into_reads(draw, data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(cut_answers())
 def test_final_is_the_plain_answer_however_it_is_cut(cut: tuple[dict[str, Any], bytes, list[bytes]]) -> None:
     """One completion in random chunks and random reads: final() equals what the plain call would have returned."""

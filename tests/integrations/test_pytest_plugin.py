@@ -48,13 +48,18 @@ def run(folder: Path, test: str, *options: str) -> str:
 PLUGIN = ("-p", "nimclient.integrations.pytest_plugin")
 
 
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("mark", "options"),
     [
         ("", ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto")),
-        ("@pytest.mark.asyncio", ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict")),
+        pytest.param("@pytest.mark.asyncio", ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict"), marks=SLOW),
         (ANYIO, ("-p", "anyio.pytest_plugin")),
-        (ANYIO, ("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict")),
+        pytest.param(
+            ANYIO, ("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict"), marks=SLOW
+        ),
     ],
     ids=["asyncio auto", "asyncio strict", "anyio", "anyio beside asyncio"],
 )
