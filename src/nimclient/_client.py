@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, overload
 
 from attrs import evolve
 
 from nimclient._api.urls import parse_base_urls
+from nimclient._base.cached import cached_property
 from nimclient._base.config import (
     HOSTED_BASE_URL,
     HOW_TO_GET_A_KEY,

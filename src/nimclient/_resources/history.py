@@ -7,7 +7,6 @@ may write to disk.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, MutableMapping
-from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar, Unpack, cast
 from uuid import uuid4
@@ -17,6 +16,7 @@ from nimclient._api.chat import CHAT_OPTIONS
 from nimclient._api.messages import MessageLike, Messages, wire_messages
 from nimclient._api.options import check_names, check_whole
 from nimclient._base import json as _json
+from nimclient._base.cached import cached_property
 from nimclient._base.types import JsonDict, is_array
 from nimclient._streams.reader import AnswerReader
 from nimclient.errors import ConfigurationError

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, Literal, Self, Unpack, overload
 
 from nimclient._api.messages import materialized
 from nimclient._base import observers
+from nimclient._base.cached import cached_property
 from nimclient._base.config import Dialect
 from nimclient._base.types import Closing, Json, is_array
 from nimclient._client import AsyncClient, check_settings

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, ClassVar, Self, cast
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
@@ -17,6 +17,7 @@ from attrs import frozen
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, SecretStr, model_validator
 
 from nimclient import AsyncClient, Client, ModelList, RetryPolicy, Timeouts, __version__
+from nimclient._base.cached import cached_property
 from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import catalog
 from nimclient.integrations.langchain import models as registry
