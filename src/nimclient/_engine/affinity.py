@@ -7,7 +7,7 @@ popular prefix spills to the replica with the next weight.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import ceil
 from typing import Any
@@ -40,7 +40,6 @@ def weight(prefix: bytes, replica: str) -> float:
     return int.from_bytes(digest, "big") / 2.0**48
 
 
-def room(outstanding: Iterable[int]) -> int:
+def room(outstanding: Sequence[int]) -> int:
     """How many outstanding requests a replica may have, of these over all replicas, and the one that is to be placed."""
-    counts = tuple(outstanding)
-    return max(ceil(OVERLOAD * (sum(counts) + 1) / len(counts)), SMALL)
+    return max(ceil(OVERLOAD * (sum(outstanding) + 1) / len(outstanding)), SMALL)
