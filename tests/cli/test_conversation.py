@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,29 +33,35 @@ class Terminal:
         )
         os.close(inner)
         self.shown = b""
+        self._taken = 0  # of what was shown, without escapes: what `until` has returned
 
-    def until(self, mark: bytes) -> str:
-        """What was shown until this came. AssertionError where the process ends before."""
-        start = len(self.shown)
-        while mark not in (text := ESCAPES.sub(b"", self.shown[start:]).replace(b"\r", b"")):
+    def until(self, mark: bytes, again: Callable[[], None] | None = None) -> str:
+        """What was shown since the last mark until this one came. AssertionError where the process ends before.
+
+        Where nothing is shown for three seconds, `again` is called.
+        """
+        while mark not in (text := ESCAPES.sub(b"", self.shown).replace(b"\r", b"")[self._taken :]):
+            if again is not None and not select.select([self._fd], [], [], 3.0)[0]:
+                again()
+                continue
             try:
                 piece = os.read(self._fd, 65536)
             except OSError:
                 piece = b""
             assert piece, f"the process ended, having shown {self.shown!r}"
             self.shown += piece
+        text = text[: text.index(mark) + len(mark)]
+        self._taken += len(text)
         return text.decode()
 
     def interrupt(self, mark: bytes) -> str:
         """Ctrl-C, again where nothing comes of it: readline misses one that comes just before it waits for a key."""
-        start = len(self.shown)
-        os.kill(self.process.pid, signal.SIGINT)
-        while mark not in (text := ESCAPES.sub(b"", self.shown[start:]).replace(b"\r", b"")):
-            if select.select([self._fd], [], [], 3.0)[0]:
-                self.shown += os.read(self._fd, 65536)
-            else:
-                os.kill(self.process.pid, signal.SIGINT)
-        return text.decode()
+
+        def interrupt() -> None:
+            os.kill(self.process.pid, signal.SIGINT)
+
+        interrupt()
+        return self.until(mark, interrupt)
 
     def ask(self, line: str) -> str:
         """Type a line and read what is shown until the next prompt."""
