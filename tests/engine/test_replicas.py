@@ -408,7 +408,7 @@ async def simulators(stack: contextlib.AsyncExitStack, *delays: float) -> list[S
 async def test_a_slow_simulator_gets_little(make_client: MakeClient) -> None:
     """Of four simulators one that is slower gets a few requests of many; the others share the rest. (Times: benchmarks.)"""
     async with contextlib.AsyncExitStack() as stack:
-        sims = await simulators(stack, 0.001, 0.001, 0.001, 0.5)
+        sims = await simulators(stack, 0.001, 0.001, 0.001, 0.2)
         client = make_client([sim.base_url for sim in sims], model="meta/llama-3.1-8b-instruct")
         replies = await client.chat.batch(["hi"] * 300, concurrency=8)
         assert len(replies) == 300
@@ -422,7 +422,7 @@ async def test_a_slow_simulator_gets_little(make_client: MakeClient) -> None:
 async def test_a_simulator_is_killed_in_mid_run(make_client: MakeClient, kind: str) -> None:
     """No call fails when one of four simulators is closed under its requests."""
     async with contextlib.AsyncExitStack() as stack:
-        sims = await simulators(stack, 0.02, 0.02, 0.02, 0.02)
+        sims = await simulators(stack, 0.005, 0.005, 0.005, 0.005)
         client = make_client([sim.base_url for sim in sims], model=None, retry=PATIENT)
 
         async def call(number: int) -> Any:

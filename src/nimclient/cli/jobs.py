@@ -94,9 +94,10 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
 
     async def tick() -> None:
         try:
-            while True:
+            while not ended.is_set():
                 board.show(state.progress, anyio.current_time() - started)
-                await anyio.sleep(board.interval)
+                with anyio.move_on_after(board.interval):
+                    await ended.wait()
         except OSError as error:  # the reader of the output has exited
             state.error = error
             working.cancel()
@@ -109,12 +110,14 @@ async def _run(job: Job, client: AsyncClient, board: Board) -> _State:
                 state.stopped_by = number
                 working.cancel()
 
+    ended = anyio.Event()
     working = anyio.CancelScope()
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
         group.start_soon(tick)
         with working:
             await work()
+        ended.set()
         group.cancel_scope.cancel()
     if state.progress is not None:
         board.show(state.progress, anyio.current_time() - started)
