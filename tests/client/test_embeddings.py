@@ -249,7 +249,7 @@ async def test_concurrency_is_found_out(server: FaultServer, make_client: MakeCl
 
         async def leave() -> None:
             nonlocal now
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.003)
             now -= 1
 
         return [leave, reply(request)]

@@ -22,6 +22,7 @@ from nimclient.errors import (
     StreamInterruptedError,
 )
 from support.server import Close, Drip, FaultServer, Flood, HalfClose, Pause, Reset, ServerThread, Stall
+from support.slow import mostly_slow
 from support.virtual_time import takes
 from support.wire import DONE, END, HELLO, ROLE, STOP, chat_body, chunk, error, head, http, sse, stream, token
 
@@ -318,7 +319,7 @@ async def test_the_total_limit_ends_a_stream_that_lives(server: FaultServer, mak
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize("block", [0.15, 0.3])
+@pytest.mark.parametrize("block", mostly_slow([0.15, 0.3], 0.15))
 async def test_a_blocked_loop_is_no_idle_stream(make_client: MakeClient, block: float) -> None:
     """Bytes that arrived while the caller held up the loop are read before any time limit is judged."""
     with ServerThread() as server:

@@ -64,7 +64,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 BODY = json.dumps(chat_body()).encode()
 JSON = head(type="application/json")
 GZIP = "Content-Encoding: gzip"
-SOON = 0.15
+SOON = 0.1
 """A limit that the test waits for, in seconds."""
 
 
