@@ -8,6 +8,8 @@ from typing import Any, cast
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_names, check_numbers, merge_fields, names_of
+from nimclient._api.priority import with_priority
+from nimclient._api.server_types import ServerType
 from nimclient._api.thinking import switch_thinking
 from nimclient._base.types import Json, JsonDict
 from nimclient._nvcf.media import asset_headers, check_body_size
@@ -31,6 +33,7 @@ def chat_call(
     hosted: bool = False,
     developer: bool = True,
     switch: str | None = None,
+    server: ServerType | None = None,
 ) -> Call[ChatCompletion]:
     """The call for these messages. TypeError for an unknown option; ConfigurationError for input that cannot be sent.
 
@@ -43,6 +46,7 @@ def chat_call(
         hosted: Whether it goes to the hosted catalog, which needs assets named in a header and accepts bodies up to 25 MiB.
         developer: Whether the server accepts the role of that name.
         switch: The model's thinking switch given by the caller.
+        server: The server type, which decides where and with which sign a priority is sent.
     """
     check_names(method, options, CHAT_OPTIONS)
     check_numbers(options)
@@ -64,9 +68,15 @@ def chat_call(
         if options.get("stream_usage") is not False:
             fields["stream_options"] = {"include_usage": True}
             droppable_fields = ("stream", "stream_options")
+    warnings: list[str | None] = []
+    if options.get("priority") is not None:
+        if isinstance(options["priority"], str):
+            droppable_fields = (*droppable_fields, "priority")
+        options, warning = with_priority(options, server)
+        warnings.append(warning)
     merge_fields(fields, options, not_sent=_NOT_SENT)
-    thinking = options.get("thinking")
-    warning = None if thinking is None else switch_thinking(fields, model, thinking, switch)
+    if (thinking := options.get("thinking")) is not None:
+        warnings.append(switch_thinking(fields, model, thinking, switch))
     call = Call(
         "POST",
         "/chat/completions",
@@ -78,7 +88,7 @@ def chat_call(
         stream=stream,
         headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
         accumulator=ChatAccumulator,
-        warnings=() if warning is None else (warning,),
+        warnings=tuple([text for text in warnings if text]) if warnings else (),
         kind="chat",
     )
     if hosted:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 from nimclient._api.call import Call
 from nimclient._api.options import check_names, merge_fields, names_of
+from nimclient._api.priority import with_priority
+from nimclient._api.server_types import ServerType
 from nimclient._base.types import JsonDict, is_items
 from nimclient._retry.policy import Replay
 from nimclient._streams.accumulate import CompletionAccumulator
@@ -25,7 +27,13 @@ _NOT_SENT = frozenset({"stream_usage"})
 
 
 def completion_call(
-    method: str, prompt: object, model: str | None, options: Mapping[str, Any], *, stream: bool
+    method: str,
+    prompt: object,
+    model: str | None,
+    options: Mapping[str, Any],
+    *,
+    stream: bool,
+    server: ServerType | None = None,
 ) -> Call[Completion]:
     """The call for this prompt. TypeError for an unknown option; ConfigurationError for a prompt that cannot be sent.
 
@@ -35,6 +43,7 @@ def completion_call(
         model: None while it is unknown.
         options: CompletionOptions.
         stream: Whether the response is streamed.
+        server: The server type, which decides where and with which sign a priority is sent.
     """
     check_names(method, options, COMPLETION_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
@@ -47,6 +56,9 @@ def completion_call(
         if options.get("stream_usage") is not False:
             fields["stream_options"] = {"include_usage": True}
             droppable_fields = ("stream", "stream_options")
+    if isinstance(options.get("priority"), str):
+        droppable_fields = (*droppable_fields, "priority")
+    options, warning = with_priority(options, server)
     merge_fields(fields, options, not_sent=_NOT_SENT)
     return Call(
         "POST",
@@ -58,6 +70,7 @@ def completion_call(
         replay=Replay.ONCE,
         stream=stream,
         accumulator=CompletionAccumulator,
+        warnings=() if warning is None else (warning,),
         kind="completions",
     )
 

@@ -42,17 +42,23 @@ class AsyncCompletions(Resource):
         vLLM rejects `prompt_logprobs` in a stream; with `echo` and `logprobs` the prompt's are in the first events.
         """
         given = self._with_defaults("completions", options) if self._engine.config.defaults else options
-        known = self._known_model("completions", model)
-        call = completion_call("completions.stream", prompt, known, given, stream=True)
+        call = self._call_for("completions.stream", prompt, model, given, stream=True)
         return CompletionStream(partial(self._open_stream, call, prompt, given))
 
     async def _call(
         self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool = False
     ) -> Call[Completion]:
         """The call; without a model, the default is found in the server's list."""
+        call = self._call_for(method, prompt, model, options, stream=stream)
+        return call if call.model is not None else call.with_model(await self._default_model("completions", options))
+
+    def _call_for(
+        self, method: str, prompt: Prompt | None, model: str | None, options: Mapping[str, Any], *, stream: bool
+    ) -> Call[Completion]:
+        """The call; without a model if none is known."""
         name = self._known_model("completions", model)
-        call = completion_call(method, prompt, name, options, stream=stream)
-        return call if name is not None else call.with_model(await self._default_model("completions", options))
+        server = None if options.get("priority") is None else self._engine.server_type_for(name)
+        return completion_call(method, prompt, name, options, stream=stream, server=server)
 
     async def _open_stream(
         self, call: Call[Completion], prompt: Prompt | None, options: Mapping[str, Any]

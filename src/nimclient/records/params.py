@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from nimclient._base.config import Timeouts
 from nimclient._base.types import Json
@@ -104,8 +104,9 @@ class SamplingOptions(CallOptions, total=False):
     """What white space may be in guided JSON, as a regular expression."""
     response_format: Mapping[str, Json] | None
     """{"type": "json_object"}, or "json_schema" with the schema; `chat.parse` builds it for a type."""
-    priority: int | None
-    """vLLM with priority scheduling: lower goes first."""
+    priority: int | Literal["high", "normal", "low"] | None
+    """Which requests the server takes first, where it schedules by priority. A word is sent with the sign of the server type
+    (vLLM: lower first; Dynamo and SGLang: higher first), and to none that has no priorities; a number unchanged."""
     request_id: str | None
     """The id that the server shall give this request."""
     cache_salt: str | None
