@@ -227,6 +227,18 @@ def test_a_window_that_has_only_grown_is_filled_evenly():
     assert times[-1] == pytest.approx(1.0 + 26 / 62)
 
 
+def test_a_plain_call_takes_the_next_place_under_the_rate():
+    """A slice that waits has reserved nothing: a plain call that comes meanwhile goes first, the slice after it."""
+    rate = RateLimit(60)
+    pacer = Pacer(RetryPolicy(), 4, rate=rate)
+    enter(pacer, 0.0)
+    turn = Ticket()
+    assert pacer.enter(0.25, turn) == 0.75
+    assert rate.reserve(0.5) == 0.5
+    assert pacer.enter(1.0, turn) == 1.0
+    assert pacer.enter(2.0, turn) == 0.0
+
+
 def test_a_slice_waits_for_its_place_under_the_rate():
     """The rate limit of the client is asked once a place; what passes while the gate is closed is not made up for."""
     pacer = Pacer(RetryPolicy(), 4, rate=RateLimit(60))

@@ -14,12 +14,25 @@ class Held:
     def __init__(self) -> None:
         self.most = 0
         self._waiting: deque[asyncio.Event] = deque()
+        self._open = False
 
     async def hold(self) -> None:
         """Wait until it is this request's turn to be answered."""
+        if self._open:
+            return
         self._waiting.append(asyncio.Event())
         self.most = max(self.most, len(self._waiting))
         await self._waiting[-1].wait()
+
+    def release_one(self) -> None:
+        """Have the request that waits longest answered."""
+        self._waiting.popleft().set()
+
+    def release_all(self) -> None:
+        """Have all requests answered, those that arrive from now on at once."""
+        self._open = True
+        while self._waiting:
+            self.release_one()
 
     async def answer_each(
         self, server: FaultServer, call: Coroutine[Any, Any, Any], requests: int, in_flight: Callable[[int], int]

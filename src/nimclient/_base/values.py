@@ -135,6 +135,7 @@ class HttpRequest:
     The repr hides header values that are secrets and the query of the URL.
 
     `unauthenticated`: no credentials of the client may be sent, its TLS certificate included.
+    `bulk`: it is one of many, which leave room for plain requests.
     `on_end` is called when the exchange ends for any reason: the body is complete, aborted, or there is none.
     """
 
@@ -144,6 +145,7 @@ class HttpRequest:
     body: bytes | None = field(default=None, repr=False)
     proxy: str | None = field(default=None, repr=False)
     unauthenticated: bool = False
+    bulk: bool = False
     on_end: Callable[[], object] | None = field(default=None, repr=False)
 
     @property

@@ -9,6 +9,7 @@ from attrs import define
 
 from nimclient._base.config import RetryPolicy
 from nimclient._bulk.rate import LearnedRate, RateLimit
+from nimclient._bulk.users import KEEP, Users
 from nimclient._bulk.window import Window
 from nimclient.errors import NimError
 
@@ -46,6 +47,7 @@ class Pacer:
         *,
         patience: float = DEFAULT_PATIENCE,
         rate: RateLimit | None = None,
+        users: Users | None = None,
     ) -> None:
         self.patience = patience if policy.patience is None else policy.patience
         self.in_flight = 0
@@ -56,7 +58,7 @@ class Pacer:
         self._window = Window()
         self._learned = LearnedRate()
         self._rate = rate
-        self._rate_slot: float | None = None  # time reserved under the rate limit for the next slice
+        self._users = users
         self._opens_at = 0.0
         self._spread = 0  # requests after a wait that are sent with spacing
         self._next = 0.0
@@ -78,21 +80,20 @@ class Pacer:
 
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
-        limit = self.limit
+        limit, users = self.limit, self._users
+        if users is not None and (users.open or now - users.last < KEEP):
+            limit = self._beside(users.room(now))
         if self.in_flight >= limit:
             return inf
         if pause := max(self._opens_at - now, 0.0):
-            self._rate_slot = None  # expired by then
             return pause
         evenly = self._spread > 0 or (self._fixed is None and self._window.is_new)
         if pause := self._learned.pause(now) or (max(self._next - now, 0.0) if evenly else 0.0):
             return pause
-        if self._rate is not None:
-            if self._rate_slot is None:
-                self._rate_slot = now + self._rate.reserve(now)
-            if now < self._rate_slot:
-                return self._rate_slot - now
-            self._rate_slot = None
+        if self._rate is not None:  # a slot is reserved when it is there, so that plain calls can reserve it before
+            if pause := self._rate.pause(now):
+                return pause
+            self._rate.reserve(now)
         if evenly:  # twice as fast as responses arrive, which may be in bursts
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
@@ -108,6 +109,12 @@ class Pacer:
             self._unfilled = 0
         return 0.0
 
+    def _beside(self, users: int) -> int:
+        """How many may be in flight beside so many plain calls: what the server works on at once without them, at least half
+        of the limit."""
+        limit = self._window.capacity if self._fixed is None else self._fixed
+        return max(limit - users, (limit + 1) // 2)
+
     def succeeded(self, now: float, ticket: Ticket, work: float) -> None:
         """Record a response; `work` is its amount of work, in any unit."""
         self.in_flight -= 1
@@ -115,12 +122,17 @@ class Pacer:
         self._down_since = None
         seconds = now - ticket.sent
         self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
-        if self._fixed is None:
-            self._unfilled += 1
-            full = self._unfilled <= max(1, self.limit // 2)
-            self._window.succeeded(now, ticket.seq, seconds, work, full)
-            if self._window.is_calm:
-                self._learned.calmed()
+        if self._fixed is not None:
+            return
+        users = self._users
+        if users is not None and (users.open or now - users.last < KEEP) and self._window.capacity < self.limit:
+            self._window.interrupted()  # less is in flight than it allows, which shows nothing about it
+            return
+        self._unfilled += 1
+        full = self._unfilled <= max(1, self.limit // 2)
+        self._window.succeeded(now, ticket.seq, seconds, work, full)
+        if self._window.is_calm:
+            self._learned.calmed()
 
     def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
         """Record throttling.

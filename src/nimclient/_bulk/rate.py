@@ -22,6 +22,10 @@ class RateLimit:
         self._spacing = 60.0 / requests_per_minute
         self._next = 0.0
 
+    def pause(self, now: float) -> float:
+        """Seconds until the next slot that nobody has reserved."""
+        return max(self._next - now, 0.0)
+
     def reserve(self, now: float) -> float:
         """Reserve the next slot; returns the seconds until it."""
         slot = max(self._next, now)

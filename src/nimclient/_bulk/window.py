@@ -86,6 +86,7 @@ class Window:
         self._filled = 0  # responses of the round that came while the window was what kept more from being sent
         self._lowered_from = self._size
         self._up_next = False
+        self._knee = inf  # the capacity of the server, as far as trials have shown it
         self._rest = MIN_REST
         self._resting = 0  # rounds until the next trial
         self._limited = False  # the last growth ended with throttling
@@ -105,6 +106,13 @@ class Window:
     def size(self) -> int:
         """Maximum requests in flight."""
         return int(self._size)
+
+    @property
+    def capacity(self) -> int:
+        """How many the server works on at once, once that is known: without the short queue that keeps it busy."""
+        if self._state is not State.RESTING or self._limited:
+            return self.size
+        return max(min(self.size, int(self._knee)), 1)
 
     @property
     def is_new(self) -> bool:
@@ -129,6 +137,10 @@ class Window:
             self._judge(now, self._round.throughput(now))
         elif full and self._limited and self._state is State.RESTING and self._may_probe:
             self._grow(now)
+
+    def interrupted(self) -> None:
+        """Responses are not recorded for a while: the round begins again after them."""
+        self._begin(skipped=self.size)
 
     def throttled(self, seq: int, sent: int, others: int) -> int:
         """Record the throttling of request number `seq` of `sent`, while `others` were in flight.
@@ -260,6 +272,7 @@ class Window:
             self._lower(minimum)
         else:
             knee = min(self._lowered_from, self._size * self._throughput / throughput)
+            self._knee = knee
             self._size = min(knee * ROOM + 1.0, MAX_SIZE)
             self._rest_longer()
 

@@ -74,7 +74,7 @@ class Engine:
         self.config = config
         self.core = core
         self.catalog = Catalog(config.catalog)
-        self._requests = Requests(config, self.catalog, core.proxies, core.dialects.server)
+        self._requests = Requests(config, self.catalog, core.proxies, core.dialects.server, core.users)
         self._bases = self._requests.bases
         self._single = SingleEndpoint(self._bases[0])
         self._known: dict[tuple[str, str | None], Any] = {}
@@ -175,7 +175,8 @@ class Engine:
         self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
     ) -> Gate:
         """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
-        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=self.core.rate)
+        core = self.core
+        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=core.rate, users=core.users)
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
@@ -354,9 +355,8 @@ class Engine:
         if not call.unauthenticated and len(call.body or b"") > 2**24 and self.is_platform(target.url):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
-        request = self._requests.make(call, target, state.headers, bearer)
-        if call.stream:
-            request.on_end = state.lease.end
+        plain = state.sent if state.gate is None else None
+        request = self._requests.make(call, target, state.headers, bearer, state.lease, plain)
         sent = time.monotonic()
         response: Response | None = None
         try:

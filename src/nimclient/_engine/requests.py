@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +17,8 @@ from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
+from nimclient._bulk.users import Users
+from nimclient._engine.replicas import Lease, SingleEndpoint
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
 
@@ -44,7 +47,7 @@ class Target:
 
 class Requests:
     """Builds the requests of one client; `proxies` caches the environment's proxy for each origin, `server` is what is
-    known of the server behind a URL.
+    known of the server behind a URL, `users` counts the plain calls.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Requests:
         catalog: Catalog,
         proxies: dict[str, str | None],
         server: Callable[[str], ServerRecord],
+        users: Users,
     ) -> None:
         self.bases = tuple(map(parse_base_url, config.base_urls))
         self.is_hosted = is_nvidia(self.bases[0].origin)
@@ -62,6 +66,7 @@ class Requests:
         self._has_endpoints = self.is_hosted or bool(catalog.own)
         self._proxies = proxies
         self._server = server
+        self._users = users
         own = (origin_of(model.endpoint) for model in catalog.own.values() if model.endpoint is not None)
         self._origins = frozenset({*(base.origin for base in self.bases), *own})
         self._secrets: dict[str, Secret | None] = {}
@@ -106,15 +111,40 @@ class Requests:
         key = (base.root, call.path, call.model, kind)
         return self._targets.get(key) or self._find_target(key, call, base)
 
-    def make(self, call: Call[Any], target: Target, extra: Mapping[str, str], bearer: str | None) -> HttpRequest:
-        """The request of a call. `extra`: the caller's headers for this call, which override others, as all do the key."""
+    def make(
+        self,
+        call: Call[Any],
+        target: Target,
+        extra: Mapping[str, str],
+        bearer: str | None,
+        lease: Lease | SingleEndpoint,
+        sent: float | None,
+    ) -> HttpRequest:
+        """The request of an attempt.
+
+        Args:
+            call: What is sent.
+            target: Where it goes.
+            extra: The caller's headers for this call, which override others, as all do the key.
+            bearer: The value of a callable key.
+            lease: The lease of the replica, which ends with a stream.
+            sent: The time, for a plain call; None for one of many, which leave room for plain ones.
+        """
         headers = target.headers
         if bearer is not None:
             headers = {"Authorization": bearer, **headers}
         if call.headers or extra:
             headers = {**headers, **call.headers, **extra}
         proxy = self._proxy(target.origin)
-        return HttpRequest(call.method, target.url, headers, call.body, proxy, call.unauthenticated)
+        request = HttpRequest(call.method, target.url, headers, call.body, proxy, call.unauthenticated, sent is None)
+        if call.kind and sent is not None:
+            users = self._users
+            users.last = sent
+            users.open.add(id(request))
+            request.on_end = partial(users.open.discard, id(request))
+        if call.stream and isinstance(lease, Lease):
+            request.on_end = lease.end if request.on_end is None else partial(_end, lease, request.on_end)
+        return request
 
     def _find_target(self, key: object, call: Call[Any], base: BaseURL) -> Target:
         """The target, cached: URLs may contain ids, so only so many."""
@@ -208,6 +238,11 @@ class Requests:
         if origin not in self._secrets:
             self._secrets[origin] = self._config.credentials.for_origin(origin, self.bases[0].origin, self._origins)
         return self._secrets[origin]
+
+
+def _end(lease: Lease, counted: Callable[[], object]) -> None:
+    counted()
+    lease.end()
 
 
 def _headers(accept: str, *, stream: bool) -> dict[str, str]:

@@ -19,6 +19,7 @@ from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit
+from nimclient._bulk.users import Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper, running_loop
@@ -50,6 +51,7 @@ class SharedState:
         self.budget = RetryBudget()
         rate = config.limits.requests_per_minute
         self.rate = RateLimit(rate) if rate is not None else None
+        self.users = Users()
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
         self._affinity = config.affinity

@@ -66,7 +66,7 @@ class Exchange:
         pool = self._pool
         pool.exchanges.add(self)
         try:
-            queue = 0.0 if pool.slots.take() else await self._wait_for_slot()
+            queue = 0.0 if pool.slots.take(bulk=request.bulk) else await self._wait_for_slot(request)
             self._has_slot = True
             prepared = pool.heads.of(request)
             connect = await self._connect(prepared)
@@ -85,10 +85,10 @@ class Exchange:
             self._fail(error, self.watchdog.phase)
         return HttpHead(message.code, Headers(message.raw_headers), queue, connect, self._reused), self
 
-    async def _wait_for_slot(self) -> float:
+    async def _wait_for_slot(self, request: HttpRequest) -> float:
         """Wait for a free slot of the pool; returns the seconds it took."""
         began = self.watchdog.enter("pool", self._timeouts.pool)
-        await self._pool.slots.wait()
+        await self._pool.slots.wait(bulk=request.bulk)
         return time.monotonic() - began
 
     async def connect_only(self, request: HttpRequest) -> bool:

@@ -36,39 +36,56 @@ class InFlight(Protocol):
 
 @define
 class Slots:
-    """The free slots for requests in flight. A released slot is passed to the first waiter: while some wait, none is free."""
+    """The free slots for requests in flight. A released slot is passed to the first waiter, plain requests before bulk ones.
+
+    Bulk leaves `reserved` slots free: plain requests do not wait for its end.
+    """
 
     free: int
+    reserved: int = 0
     _waiting: deque[asyncio.Future[None]] = field(factory=deque["asyncio.Future[None]"])
+    _waiting_bulk: deque[asyncio.Future[None]] = field(factory=deque["asyncio.Future[None]"])
 
-    def take(self) -> bool:
+    def take(self, *, bulk: bool = False) -> bool:
         """Take a slot, if one is free."""
-        if not self.free:
+        if self.free <= (self.reserved if bulk else 0):
             return False
         self.free -= 1
         return True
 
-    async def wait(self) -> None:
+    async def wait(self, *, bulk: bool = False) -> None:
         """Wait for a released slot."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        queue = self._waiting_bulk if bulk else self._waiting
+        queue.append(turn)
         try:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # it got the slot, too
                 self.release()
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            elif turn in queue:
+                queue.remove(turn)
             raise
 
     def release(self) -> None:
         """Release a slot."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
         self.free += 1
+        if self._waiting or self._waiting_bulk:
+            self._pass_on(self._waiting, 0)
+            self._pass_on(self._waiting_bulk, self.reserved)
+
+    def _pass_on(self, queue: deque[asyncio.Future[None]], reserved: int) -> None:
+        """Pass free slots to those who wait."""
+        while queue and self.free > reserved:
+            turn = queue.popleft()
+            if not turn.done():
+                self.free -= 1
+                turn.set_result(None)
+
+
+def reserve(concurrency: int) -> int:
+    """The slots that bulk leaves free: one of sixteen, at least one where there are two."""
+    return max(concurrency // 16, 1) if concurrency > 1 else 0
 
 
 class Pool:
@@ -78,7 +95,8 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.loop)
         self.heads = Heads(self.loop, ssl, unauthenticated_setting(settings.verify, settings.cert, ssl))
-        self.slots = Slots(settings.limits.concurrency or UNBOUNDED)
+        concurrency = settings.limits.concurrency or UNBOUNDED
+        self.slots = Slots(concurrency, reserve(concurrency))
         self.alarm = Alarm(self.loop)
         self.exchanges: set[InFlight] = set()
         self.closed = False
