@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimclient import RetryPolicy
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
 from nimclient.errors import ConnectError, RateLimitError
-from support.capacity import RateLimit
+from support.capacity import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, RateLimit, Ticket
 
 BUSY = ConnectError("x", kind="refused")
 

@@ -6,14 +6,14 @@ for that tenth to hold what a token bucket has saved up.
 """
 
 from collections.abc import Callable
-from math import exp, log
+from math import exp, inf, log
 from random import Random
 
 import pytest
 from attrs import define
 
 from nimclient import RetryPolicy
-from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, simulate
+from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, Users, simulate
 from support.slow import mostly_slow
 
 SEEDS = range(20)
@@ -191,3 +191,14 @@ def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: i
     server = Bucket(per_minute, Service(Random(1), 0.2, 0.0), tells=False)
     run = simulate(server, Pacer(RetryPolicy()), 2000, Random(1), trip=trip)
     assert run.share_refused <= 0.10
+
+
+@pytest.mark.parametrize("seed", mostly_slow(range(8), 3))
+def test_beside_plain_calls_bulk_keeps_its_throughput(seed: int) -> None:
+    """With room left for one plain call at all times, nine tenths of the throughput."""
+    job = queueing(seed)
+    job.requests *= 2
+    pacers = Pacer(RetryPolicy()), Pacer(RetryPolicy(), users=Users(last=inf))
+    alone, beside = (simulate(job.make(), pacer, job.requests, Random(seed)) for pacer in pacers)
+    assert len(beside.finished) == job.requests
+    assert beside.throughput() >= 0.9 * alone.throughput()

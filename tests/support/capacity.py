@@ -11,11 +11,26 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
 from nimclient._bulk.rate import RateLimit
+from nimclient._bulk.users import Users
 from nimclient.errors import RateLimitError
 
-__all__ = ["Bucket", "Pacer", "Queue", "RateLimit", "Run", "Server", "Service", "Slots", "Ticket", "simulate"]
+__all__ = [
+    "DEFAULT_PATIENCE",
+    "MIN_PAUSE",
+    "Bucket",
+    "Pacer",
+    "Queue",
+    "RateLimit",
+    "Run",
+    "Server",
+    "Service",
+    "Slots",
+    "Ticket",
+    "Users",
+    "simulate",
+]
 
 
 class Server(Protocol):
