@@ -20,7 +20,9 @@ from nimclient.records.chat import Message, decode_message
 Part: TypeAlias = str | MessageLike
 """A part of a prompt: a user's template, a (role, template) tuple, or a message, which is inserted unchanged."""
 
-_PLACEHOLDERS = ("placeholder", "messages")
+PLACEHOLDERS = ("placeholder", "messages")
+"""Roles of a template that stands for a list of messages."""
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -37,7 +39,7 @@ def _part(part: Any, index: int) -> Any:
     if isinstance(part, tuple):
         role, content = _pair(cast(tuple[Any, ...], part), index)
         names = _names(content, f"template {index}")
-        if role in _PLACEHOLDERS and (len(names) != 1 or content != f"{{{names[0]}}}"):
+        if role in PLACEHOLDERS and (len(names) != 1 or content != f"{{{names[0]}}}"):
             raise ConfigurationError(f"template {index} is a placeholder; write it as ({role!r}, '{{name}}')")
         return role, content
     wire_messages([part])
@@ -90,7 +92,7 @@ def _formatted(part: Any, values: Mapping[str, Any]) -> list[Message]:
     if isinstance(part, Message):
         return [part]
     role, content = part
-    if role in _PLACEHOLDERS:
+    if role in PLACEHOLDERS:
         return _inserted(_value(_names(content, "")[0], values))
     (wire,) = wire_messages([(role, _filled(content, lambda name: str(_value(name, values))))])
     return [decode_message(wire)]

@@ -1,4 +1,4 @@
-"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and resuming."""
+"""`nimclient embed`, `batch` and `map`: files in, files out, exit codes, signals, and resuming."""
 
 import gzip
 import io
@@ -246,6 +246,56 @@ def test_batch_events(run, url, requests, tmp_path):
 def test_a_batch_that_cannot_work(run, url, requests, argv):
     """A source that is not there, or that is the output, is a usage error."""
     assert run("batch", *argv, "--base-url", url).code == 2
+
+
+# map ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_map(run, sim, docs):
+    """Every row has its answer; what was chosen is sent; what is said goes to standard error."""
+    Path(docs).write_text("\n".join(Path(docs).read_text().splitlines()[:20] + ['{"id": "x"}']))
+    options = ("--id", "id", "--system", "Be brief.", "--max-tokens", "2", "-o", "seed=1", "--concurrency", "4")
+    ran = run("map", "Sum up: {body}", docs, "--out", "answers.jsonl", "--base-url", sim.base_url, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "partial: 20 of 21 rows in answers.jsonl" in ran.err
+    assert "1 failed, see answers.errors.jsonl" in ran.err
+    assert "20 cut off by the token limit (finish_reason length)" in ran.err
+    found = events(Path("answers.jsonl").read_text())
+    assert {one["id"] for one in found} == {f"d{i}" for i in range(20)}
+    sent = [request.json for request in sim.requests if request.path == "/v1/chat/completions"]
+    assert {(one["max_tokens"], one["seed"], one["messages"][0]["content"]) for one in sent} == {(2, 1, "Be brief.")}
+    assert "Sum up: body 7" in {one["messages"][1]["content"] for one in sent}
+
+
+def test_map_events(run, url, docs):
+    """With a schema the answers are values; --json gives events; the same command has nothing left to do."""
+    Path(docs).write_text("\n".join(Path(docs).read_text().splitlines()[:5]))
+    Path("schema.json").write_text('{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}')
+    argv = ("map", "How many? {text}", docs, "--out", "a.jsonl", "--schema", "schema.json", "--json", "--base-url", url)
+    ran = run(*argv)
+    assert (ran.code, ran.err) == (0, "")
+    assert events(ran.out)[-1]["status"] == "complete"
+    assert all(isinstance(one["value"]["n"], int) for one in events(Path("a.jsonl").read_text()))
+    again = events(run(*argv).out)[-1]
+    assert (again["resumed"], again["requests"]) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["{text}", "gone.jsonl", "--out", "a"], "does not exist"),
+        (["{text}", "docs.jsonl", "--out", "docs.jsonl"], "is the source"),
+        (["text", "docs.jsonl", "--out", "a"], "names no field of a row"),
+        (["{txet}", "docs.jsonl", "--out", "a"], "has 'id', 'text', 'body': name those in the template"),
+        (["{text}", "docs.jsonl", "--out", "a", "-o", "temprature=1"], "did you mean 'temperature'"),
+        (["{text}", "docs.jsonl"], "--out"),
+    ],
+)
+def test_a_map_that_cannot_work(run, url, docs, argv, words):
+    """Arguments that cannot work are a usage error."""
+    ran = run("map", *argv, "--base-url", url)
+    assert ran.code == 2
+    assert words in ran.err
 
 
 # signals -----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
+from nimclient._bulk.gate import Gate
 from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
@@ -40,8 +41,9 @@ async def parse(
     retries: int,
     model: str | None,
     options: Mapping[str, Any],
+    gate: Gate | None = None,
 ) -> Parsed[Any]:
-    """See AsyncChat.parse."""
+    """See AsyncChat.parse. `gate`: that of a call over many items."""
     check_no_format(options)
     defaults = chat._with_defaults("chat", {})
     options = {**{name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, **options}
@@ -50,7 +52,7 @@ async def parse(
     output = output_of(form)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
     while True:
-        completion = await _ask(chat, wire, output, via, model, options)
+        completion = await _ask(chat, wire, output, via, model, options, gate)
         try:
             return Parsed(await call_user(partial(read_output, output, completion)), completion)
         except OutputInvalidError as error:
@@ -67,6 +69,7 @@ async def _ask(
     via: Via | None,
     model: str | None,
     options: Mapping[str, Any],
+    gate: Gate | None,
 ) -> ChatCompletion:
     """Send the messages in the first form that the endpoint does not reject."""
     first = via or FORMS[0]
@@ -79,7 +82,7 @@ async def _ask(
         if form != first:
             call = await _call(chat, wire, output, form, model, options)
         try:
-            return await chat._ask(call, options)
+            return await chat._ask(call, options, gate)
         except APIStatusError as error:
             if form == forms[-1] or not rejects_form(error, FORM_NAMES[form]):
                 raise

@@ -1,4 +1,4 @@
-"""Shared by `nimclient embed` and `nimclient batch`: runs a job, displays it, and stops it on a signal, to be resumed."""
+"""Shared by `nimclient embed`, `batch` and `map`: runs a job, displays it, and stops it on a signal, to be resumed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STATUS_CODES = {"complete": 0, "partial": 1, "failed": 1}
 
 
 class Job(Protocol):
-    """An EmbedJob or a BatchJob."""
+    """An EmbedJob, a BatchJob or a MapJob."""
 
     async def run(self, client: AsyncClient, on_progress: Callable[[Progress], object] | None = None) -> JobReport:
         """See EmbedJob.run."""
@@ -155,6 +155,8 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     if report.resumed:
         details.insert(0, f"{report.resumed:,} of them from before")
     text = f"{report.status}: {counts} ({', '.join(details)})"
+    if report.truncated:
+        text += f"; {report.truncated:,} cut off by the token limit (finish_reason length)"
     if report.failed:
         text += f"; {report.failed:,} failed, see {report.failures_path}"
     board.message("report", text, report.to_dict())

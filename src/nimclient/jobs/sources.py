@@ -25,7 +25,7 @@ from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import BOM, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
-from nimclient.jobs.rows import DIGEST, FieldNames, Row, checked_id, text_row
+from nimclient.jobs.rows import DIGEST, RowFields, Row, checked_id, text_row
 
 Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 """A path, "-" for standard input, or an iterable of texts, of pairs (id, text), or of mappings with those fields."""
@@ -35,13 +35,13 @@ _READ_SIZE = 1 << 20
 _PARQUET = ".parquet"
 _TURN = 64  # rows of an iterable before yielding to other tasks
 
-Reader: TypeAlias = Callable[[Path, FieldNames], Iterator[Row]]
+Reader: TypeAlias = Callable[[Path, RowFields], Iterator[Row]]
 
 
 class RowSource:
     """The rows of a source: `async for row in source`."""
 
-    def __init__(self, source: Source, fields: FieldNames) -> None:
+    def __init__(self, source: Source, fields: RowFields) -> None:
         self._path, self._source = checked_source(source)
         self._fields = fields
         self._rows: AsyncIterator[Row] | None = None
@@ -145,13 +145,13 @@ class _FileRows(AsyncIterator[Row]):
             return list(islice(self._all, _ROWS_AT_ONCE))
 
 
-def _json_lines(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _json_lines(path: Path, fields: RowFields) -> Iterator[Row]:
     with open_lines(path) as file:
         for number, line in numbered(file):
             yield json_row(line, fields, number)
 
 
-def json_row(line: bytes, fields: FieldNames, number: int | None) -> Row:
+def json_row(line: bytes, fields: RowFields, number: int | None) -> Row:
     """The row of a line of JSON."""
     try:
         record = _json.loads(line, "the line")
@@ -162,7 +162,7 @@ def json_row(line: bytes, fields: FieldNames, number: int | None) -> Row:
     return fields.row(record, number)
 
 
-def _text_lines(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _text_lines(path: Path, fields: RowFields) -> Iterator[Row]:
     with open_lines(path) as file:
         for number, line in numbered(file):
             yield plain_row(line, number)
@@ -176,21 +176,21 @@ def plain_row(line: bytes, number: int | None) -> Row:
         return Row(None, None, number, ConfigurationError(f"the line is not valid UTF-8 ({error.reason})"))
 
 
-def _csv_rows(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _csv_rows(path: Path, fields: RowFields) -> Iterator[Row]:
     return csv_rows(path, fields, check_columns)
 
 
-def check_columns(path: Path, names: Iterable[str], fields: FieldNames) -> None:
+def check_columns(path: Path, names: Iterable[str], fields: RowFields) -> None:
     """Raise ConfigurationError unless each named column exists exactly once."""
     known = list(names)
-    for wanted in (fields.text, fields.id):
-        if wanted is not None and wanted not in known:
+    for wanted in fields.columns:
+        if wanted not in known:
             raise ConfigurationError(f"{path} has no column {wanted!r}; it has {', '.join(map(repr, known)) or 'none'}")
         if wanted in repeated(known):
             raise ConfigurationError(f"{path} has more than one column {wanted!r}: rename all but one of them")
 
 
-def _parquet_rows(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _parquet_rows(path: Path, fields: RowFields) -> Iterator[Row]:
     return parquet_rows(path, fields, check_columns, _ROWS_AT_ONCE)
 
 
@@ -210,7 +210,7 @@ _LINES = (".jsonl", ".ndjson", ".txt")
 class _LineRows(AsyncIterator[Row]):
     """The rows of standard input: JSON lines if the first one begins with a brace, else one text per line."""
 
-    def __init__(self, fields: FieldNames) -> None:
+    def __init__(self, fields: RowFields) -> None:
         self._fields = fields
         try:
             self._descriptor = sys.stdin.fileno()
@@ -277,7 +277,7 @@ class _LineRows(AsyncIterator[Row]):
 class _ItemRows(AsyncIterator[Row]):
     """The rows of an iterable. Its errors are raised unchanged, with the row number as `.index`."""
 
-    def __init__(self, source: Any, fields: FieldNames) -> None:
+    def __init__(self, source: Any, fields: RowFields) -> None:
         self._fields = fields
         is_async = isinstance(source, AsyncIterable)
         self._async: AsyncIterator[Any] | None = aiter(cast(AsyncIterable[Any], source)) if is_async else None
@@ -306,7 +306,7 @@ class _ItemRows(AsyncIterator[Row]):
         raise StopAsyncIteration
 
 
-def item_row(item: object, fields: FieldNames) -> Row:
+def item_row(item: object, fields: RowFields) -> Row:
     """The row of an item of an iterable: a text, a pair (id, text), or a mapping."""
     if isinstance(item, str):
         return text_row(item, None, None)
