@@ -20,9 +20,7 @@ from nimclient.records.chat import Message, decode_message
 Part: TypeAlias = str | MessageLike
 """A part of a prompt: a user's template, a (role, template) tuple, or a message, which is inserted unchanged."""
 
-PLACEHOLDERS = ("placeholder", "messages")
-"""Roles of a template that stands for a list of messages."""
-
+_PLACEHOLDERS = ("placeholder", "messages")
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -39,7 +37,7 @@ def _part(part: Any, index: int) -> Any:
     if isinstance(part, tuple):
         role, content = _pair(cast(tuple[Any, ...], part), index)
         names = _names(content, f"template {index}")
-        if role in PLACEHOLDERS and (len(names) != 1 or content != f"{{{names[0]}}}"):
+        if role in _PLACEHOLDERS and (len(names) != 1 or content != f"{{{names[0]}}}"):
             raise ConfigurationError(f"template {index} is a placeholder; write it as ({role!r}, '{{name}}')")
         return role, content
     wire_messages([part])
@@ -69,6 +67,12 @@ class ChatPrompt:
         found = (_names(part[1], "") for part in self.parts if isinstance(part, tuple))
         return tuple(dict.fromkeys(name for names in found for name in names))
 
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Those of the names that stand for a list of messages."""
+        pairs = (part for part in self.parts if isinstance(part, tuple))
+        return tuple(name for role, content in pairs if role in _PLACEHOLDERS for name in _names(content, ""))
+
     def format(self, **values: Any) -> list[Message]:
         """The messages with the values in place. KeyError for a name without a value; other values are ignored."""
         return [message for part in self.parts for message in _formatted(part, values)]
@@ -92,7 +96,7 @@ def _formatted(part: Any, values: Mapping[str, Any]) -> list[Message]:
     if isinstance(part, Message):
         return [part]
     role, content = part
-    if role in PLACEHOLDERS:
+    if role in _PLACEHOLDERS:
         return _inserted(_value(_names(content, "")[0], values))
     (wire,) = wire_messages([(role, _filled(content, lambda name: str(_value(name, values))))])
     return [decode_message(wire)]

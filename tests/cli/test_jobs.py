@@ -298,6 +298,47 @@ def test_a_map_that_cannot_work(run, url, docs, argv, words):
     assert words in ran.err
 
 
+# shards ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_job_of_kubernetes_in_the_docs(run, sim, docs, monkeypatch):
+    """Its command runs as it stands for every index, and the shards become one job."""
+    yaml = pytest.importorskip("yaml")
+    page = Path(__file__).parents[2].joinpath("docs", "many_machines.md").read_text()
+    job = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["spec"]
+    [container] = job["template"]["spec"]["containers"]
+    program, *argv = [word.replace("/data/", "") for word in (*container["command"], *container["args"])]
+    assert program == "nimclient"
+    for one in container["env"]:
+        monkeypatch.setenv(one["name"], one["value"].replace("http://nim:8000", sim.base_url))
+    assert job["completionMode"] == "Indexed"
+    for index in range(job["completions"]):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        ran = run(*argv, "--format", "jsonl")
+        assert ran.code == 0
+        assert events(ran.out)[-1]["total"] in (37, 38)
+    assert "complete: 300 of 300 texts in vectors" in run("merge", "vectors").err
+    assert rows("vectors").keys() == {f"d{i}" for i in range(300)}
+    [event] = events(run("merge", "vectors", "--json").out)
+    assert (event["event"], event["status"], event["total"]) == ("report", "complete", 300)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["embed", "docs.jsonl", "--out", "v", "--shard", "3/3"], "--shard takes"),
+        (["map", "{text}", "docs.jsonl", "--out", "v", "--shard", "auto"], "--shard auto takes JOB_COMPLETION_INDEX"),
+        (["merge", "."], "holds no shards of a job"),
+        (["merge", "gone"], "gone does not exist"),
+    ],
+)
+def test_shards_that_cannot_be(run, docs, argv, words):
+    """They are a usage error."""
+    ran = run(*argv)
+    assert ran.code == 2
+    assert words in ran.err
+
+
 # signals -----------------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +367,32 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     assert report["resumed"] == 30
     assert report["requests"] == 27
     assert len(rows("my vectors")) == 300
+
+
+@pytest.mark.slow
+def test_a_shard_that_is_stopped_within_its_grace_period(spawn, run, docs):
+    """SIGTERM ends a shard with what is done kept; it is not merged before it has ended; the others do not mind."""
+    embed = answer(embedded(["1"] * 10))
+    with ServerThread() as server:
+        server.script(embed, embed, [Stall()])
+        options = ("--format", "jsonl", "--batch-size", "10", "--concurrency", "1", "--model", EMBED)
+        argv = ("embed", docs, "--out", "v", "--base-url", server.url, *options)
+        process = spawn(*argv, "--shard", "1/3")
+        assert until(lambda: len(server.requests) == 3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=25)
+        assert process.returncode == 130
+        assert "20 texts are done and kept" in err
+        server.script(embed)
+        assert run(*argv, "--shard", "0/3").code == 0
+        assert run(*argv, "--shard", "2/3").code == 0
+        ran = run("merge", "v")
+        assert ran.code == 1
+        assert "shard 1 of 3 in v has not ended (it is 'stopped'): run it and merge again" in ran.err
+        report = events(run(*argv, "--shard", "1/3", "--json").out)[-1]
+    assert (report["status"], report["resumed"], report["succeeded"]) == ("complete", 20, 100)
+    assert run("merge", "v").code == 0
+    assert len(rows("v")) == 300
 
 
 @pytest.mark.slow

@@ -183,6 +183,14 @@ async def test_a_field_that_no_row_has_ends_the_job(server: FaultServer, client:
     assert not rows.errors.exists()
 
 
+async def test_a_row_that_is_a_text_has_one_field(client: AsyncClient, rows: Rows) -> None:
+    """A template that names another one ends the job before anything is sent."""
+    with pytest.raises(
+        ConfigurationError, match="no field 'title'; the first row has 'text': name those in the template"
+    ):
+        await MapJob("{title}: {text}", ["one", "two"], rows.output).run(client)
+
+
 async def test_columns_are_looked_up_before_anything_is_sent(client: AsyncClient, tmp_path: Path) -> None:
     """A CSV without a column of that name is an error of the job."""
     (tmp_path / "rows.csv").write_text("id,body\n1,x\n")
@@ -271,7 +279,9 @@ async def test_reasoning_and_tool_calls_are_kept(server: FaultServer, client: As
     rows.write({"text": "x"})
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     message = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]}
-    server.script(answer({"model": MODEL, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}))
+    server.script(
+        answer({"model": MODEL, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+    )
     await rows.job(id=None).run(client)
     record = by_index(rows.output)[0]
     assert (record["text"], record["reasoning"], record["usage"]) == ("", "hm", None)
@@ -310,7 +320,7 @@ async def test_another_job_is_a_mismatch(server: FaultServer, make_client: MakeC
         rows.job(model="other"),
         rows.job(schema=SCHEMA),
     ):
-        with pytest.raises(JobMismatchError, match="row 0 is not what .* has an answer to"):
+        with pytest.raises(JobMismatchError, match=r"row 0 is not what .* has an answer to"):
             await job.run(client)
     with pytest.raises(JobMismatchError, match="row 0"):
         await rows.job().run(make_client(defaults={"chat": {"max_tokens": 3}}))
@@ -383,7 +393,7 @@ async def test_a_server_that_rejects_everything_is_not_asked_forever(
     """After the first hundred; where one row was answered it is the rows, and all are asked."""
     rows.write(*({"text": f"text {number}"} for number in range(300)))
     server.script(error(400, "temperature must be a number"))
-    with pytest.raises(BatchError, match="rejected all of the first 100 requests; .*temperature must be a number"):
+    with pytest.raises(BatchError, match=r"rejected all of the first 100 requests; .*temperature must be a number"):
         await rows.job(id=None, concurrency=4).run(client)
     assert len(server.requests) < 110
     rows.output.unlink()

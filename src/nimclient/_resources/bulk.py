@@ -50,8 +50,8 @@ __all__ = [
     "Replay",
     "ResponseMeta",
     "Tally",
-    "check_batch",
     "chat_fields",
+    "check_batch",
     "check_names",
     "check_no_format",
     "check_whole",
@@ -126,7 +126,6 @@ class BulkClient:
         if call.raw is not None:  # already encoded: its model cannot be replaced
             return await self._engine.send(call, options, gate)
         return await self._resource._send(call, options, gate)
-
 
     def chat_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
         """The options of a chat, with the client's defaults for the others."""

@@ -56,6 +56,7 @@ def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     _add_embed(commands)
     _add_batch(commands)
     _add_map(commands)
+    _add_merge(commands)
     _add_rerank(commands)
     _add_models(commands)
     _add_doctor(commands)
@@ -165,6 +166,7 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
     )
+    _add_shard(embed)
     _add_concurrency(embed)
     _add_server_options(embed, "embedding model (default: the server's first)", _EVENTS)
 
@@ -182,7 +184,9 @@ def _add_batch(commands: _Commands) -> None:
 def _add_map(commands: _Commands) -> None:
     summary = "ask a model about every row of a file, however large"
     map = _command(commands, "map", summary, help_text.MAP, help_text.MAP_EPILOG)
-    map.add_argument("template", type=_text, metavar="TEMPLATE", help="the question, with fields of the row in {braces}")
+    map.add_argument(
+        "template", type=_text, metavar="TEMPLATE", help="the question, with fields of the row in {braces}"
+    )
     map.add_argument(
         "rows", type=_text, metavar="ROWS", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
@@ -196,8 +200,21 @@ def _add_map(commands: _Commands) -> None:
         metavar="N",
         help="times that an answer which does not fit --schema is sent back (default: 0)",
     )
+    _add_shard(map)
     _add_concurrency(map)
     _add_server_options(map, "chat model (default: the server's first)", _EVENTS)
+
+
+def _add_merge(commands: _Commands) -> None:
+    summary = "check the shards of a job and write one manifest"
+    merge = _command(commands, "merge", summary, help_text.MERGE, help_text.MERGE_EPILOG)
+    merge.add_argument("folder", type=_text, metavar="DIR", help="the folder that all shards were embedded into")
+    merge.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _add_shard(parser: argparse.ArgumentParser) -> None:
+    words = "only every N-th row, from row I on; auto: JOB_COMPLETION_INDEX of JOB_COMPLETIONS"
+    parser.add_argument("--shard", type=_text, metavar="I/N", help=words)
 
 
 def _add_concurrency(parser: argparse.ArgumentParser) -> None:

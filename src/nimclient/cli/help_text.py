@@ -203,6 +203,7 @@ examples:
   nimclient embed docs.jsonl --out vectors
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
+  nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
@@ -264,3 +265,18 @@ a second, then "report", "stopped" or "error".
 """
     + KEYS
 )
+
+MERGE = """\
+Check the shards that `nimclient embed --shard I/N` has embedded into one folder, and write one manifest.json
+and one failures.jsonl for them. All must be there, have ended, and agree in source, model, dimensions, format
+and options. The parts stay as they are. May be run again.
+"""
+
+MERGE_EPILOG = """\
+examples:
+  nimclient merge vectors
+  nimclient merge vectors --json | python -m json.tool
+  nimclient merge vectors && ls vectors/manifest.json
+
+exit codes: 0 complete, 1 shards that are missing or do not agree, or some texts failed, 2 usage.
+"""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 
 from nimclient.cli.chat_question import options_of, schema_of
-from nimclient.cli.jobs import Wording, run_job
+from nimclient.cli.jobs import Wording, run_job, shard_of
 from nimclient.jobs import MapJob
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask about all rows, show progress, report the result."""
-    options, schema = options_of(args), schema_of(args)
+    options, schema, shard = options_of(args), schema_of(args), shard_of(args)
 
     def make() -> MapJob:
         return MapJob(
@@ -23,6 +23,7 @@ def run(args: argparse.Namespace) -> int:
             id=args.id,
             schema=schema,
             retries=args.retries,
+            shard=shard,
             concurrency=args.concurrency,
             **{name: value for name, value in options.items() if value is not None},
         )

@@ -30,10 +30,14 @@ class Keyed(Protocol):
     """A request of a job: its key within the job, and an id derived from what is sent."""
 
     @property
-    def key(self) -> str: ...
+    def key(self) -> str:
+        """Unique within the job."""
+        ...
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """Another one for another request."""
+        ...
 
 
 @frozen
@@ -251,8 +255,8 @@ class _LineFile:
 
     def _foreign(self, number: int) -> JobStoreError:
         return JobStoreError(
-            f"{self._path}, line {number}, is not a result of {self._form.job}: remove that line if it was damaged, or choose "
-            f"another output"
+            f"{self._path}, line {number}, is not a result of {self._form.job}: remove that line if it was damaged, or "
+            f"choose another output"
         )
 
     def mend(self) -> None:

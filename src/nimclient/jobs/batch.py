@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from copy import copy
 from itertools import islice
-from pathlib import Path
 
 from anyio import to_thread
 
@@ -22,7 +21,7 @@ from nimclient.jobs.answers import (
     checked_path,
     failure_line,
 )
-from nimclient.jobs.line_run import LineRun
+from nimclient.jobs.line_run import LineRun, Requests
 from nimclient.jobs.report import JobReport
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, patient, run_blocking
@@ -92,7 +91,7 @@ class _BatchRun(LineRun[Request]):
         self._job = job
         self._missing: dict[tuple[str, str | None], NimError] = {}
 
-    async def _begin(self) -> AsyncIterator[Request]:
+    async def _begin(self) -> Requests[Request]:
         job, files = self._job, self._files
         current = await self._worker.do(check_requests, job.source, job.model, files.answered)
         self._tally.total = len(current)
@@ -134,7 +133,7 @@ def _tokens(answer: Answered) -> float:
     return max(_usage(answer, "completion_tokens"), 1)
 
 
-class _Requests(AsyncIterator[Request]):
+class _Requests(Requests[Request]):
     """The requests, read in blocks in a worker thread."""
 
     def __init__(self, requests: Iterator[Request]) -> None:
@@ -149,3 +148,7 @@ class _Requests(AsyncIterator[Request]):
             raise StopAsyncIteration
         self._block = iter(block)
         return next(self._block)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._all = iter(())

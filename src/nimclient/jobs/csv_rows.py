@@ -16,7 +16,7 @@ from attrs import define, field
 
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.lines import open_lines
-from nimclient.jobs.rows import RowFields, Row, checked_id
+from nimclient.jobs.rows import Row, RowFields, checked_id
 
 MAX_RECORD = 64 << 20
 """Bytes of one record: longer than any text a model takes, short enough to fit into memory."""

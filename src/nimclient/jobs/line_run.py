@@ -19,6 +19,14 @@ from nimclient.jobs.running import OnProgress, SerialWorker
 Q = TypeVar("Q", bound=Keyed)
 
 
+class Requests(AsyncIterator[Q]):
+    """The requests of a job, read as they are needed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the source."""
+
+
 class LineRun(ABC, Generic[Q]):
     """Answers every request that has no line yet. Subclasses say which requests there are, and how one is answered.
 
@@ -42,7 +50,7 @@ class LineRun(ABC, Generic[Q]):
         self._started = anyio.current_time()
 
     @abstractmethod
-    async def _begin(self) -> AsyncIterator[Q]:
+    async def _begin(self) -> Requests[Q]:
         """Compare the requests with the lines that there are; returns those to send."""
 
     @abstractmethod
@@ -66,7 +74,10 @@ class LineRun(ABC, Generic[Q]):
             tally.resumed = tally.done = len(files.answered) + len(files.failed)
             tally.failed = len(files.failed)
             tally.start(self._started)
-            await run_all(requests, self._work, self._gate.width, self._tell)
+            try:
+                await run_all(requests, self._work, self._gate.width, self._tell)
+            finally:
+                requests.close()
             await worker.do(files.finish)
         except BaseException:
             with anyio.CancelScope(shield=True), suppress(JobStoreError):  # raise what ended the run

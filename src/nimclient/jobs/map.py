@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any, Unpack
 
 from anyio import to_thread
@@ -27,12 +25,13 @@ from nimclient.errors import (
     NotFoundError,
 )
 from nimclient.jobs.answers import FINAL_STATUSES, AnswerFiles, checked_output
-from nimclient.jobs.line_run import LineRun
+from nimclient.jobs.line_run import LineRun, Requests
 from nimclient.jobs.map_rows import MAP_LINES, RowRequest, RowTemplate, prompt_of, row_failure, row_line
 from nimclient.jobs.report import JobReport
 from nimclient.jobs.rows import Row, TemplateFields
 from nimclient.jobs.running import OnProgress, patient, run_blocking
-from nimclient.jobs.sources import RowSource, Source, content_of
+from nimclient.jobs.shards import ShardOf, checked_shard, with_shard
+from nimclient.jobs.sources import FileRows, RowSource, Source, content_of
 from nimclient.prompts import ChatPrompt
 from nimclient.records.chat import ChatCompletion
 from nimclient.records.params import ChatOptions
@@ -60,6 +59,8 @@ class MapJob:
         id: The field that holds the id; None: a row's id is its number, counted from 0.
         schema: A JSON Schema, or a type as in `chat.parse`: every answer is JSON of that form.
         retries: How often an answer that does not fit the schema is sent back to the model with the error.
+        shard: (i, n): only the rows i, i + n, i + 2n, … of the source, with the answers in a file of their own
+            (answers-00000-of-00008.jsonl for answers.jsonl).
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `chat.create`.
 
@@ -79,14 +80,16 @@ class MapJob:
         id: str | None = None,
         schema: Any = None,
         retries: int = 0,
+        shard: ShardOf = None,
         concurrency: int | None = None,
         **options: Unpack[ChatOptions],
     ) -> None:
         self.prompt = prompt_of(template, system)
         if id is not None and not (isinstance(id, str) and id):
             raise ConfigurationError(f"id takes the name of a field, not {id!r:.40}")
-        self._rows = RowSource(source, TemplateFields(self.prompt.variables, id))
-        self.output = checked_output(output, self._rows.path)
+        self.shard = checked_shard(shard)
+        self._rows = RowSource(source, TemplateFields(self.prompt.variables, id), self.shard)
+        self.output = with_shard(checked_output(output, self._rows.path), self.shard)
         check_names("MapJob", options, CHAT_OPTIONS)
         if options.get("n") not in (None, 1):
             raise ConfigurationError("n: a row has one answer")
@@ -129,12 +132,12 @@ class _MapRun(LineRun[RowRequest]):
         self._model = ""
         self._succeeded = self._rejected = 0
 
-    async def _begin(self) -> AsyncIterator[RowRequest]:
+    async def _begin(self) -> Requests[RowRequest]:
         job = self._job
         self._model = await self._bulk.model_of("chat", job.model)
         if (path := job._rows.path) is not None:
             content = await to_thread.run_sync(content_of, path, abandon_on_cancel=True)
-            self._tally.total = content.rows
+            self._tally.total = None if content.rows is None else job.shard.share(content.rows)
         await self._worker.do(self._files.begin, None)
         return _RowRequests(self, RowTemplate(job.prompt, self._model, self._options, job.schema))
 
@@ -192,10 +195,11 @@ class _MapRun(LineRun[RowRequest]):
             tally.done, tally.resumed, tally.failed = tally.done - 1, tally.resumed - 1, tally.failed - 1
         return known is not None
 
-    def check_end(self, rows: int) -> None:
-        """The source has ended after so many rows: there may be no answer to a later one."""
+    def check_end(self, count: int) -> None:
+        """The source has ended after so many rows of this shard: there may be no answer to a later one."""
         files = self._files
-        self._tally.total = rows
+        self._tally.total = count
+        rows = self._job.shard.number(count)
         if late := [key for key in files.answered if int(key) >= rows]:
             raise JobMismatchError(
                 f"the source has changed: it ends after {rows} rows, and {files.path} has an answer to row {late[0]}; use "
@@ -205,7 +209,7 @@ class _MapRun(LineRun[RowRequest]):
             files.forget(key)
 
 
-class _RowRequests(AsyncIterator[RowRequest]):
+class _RowRequests(Requests[RowRequest]):
     """The requests of the rows that are not done, in the order of the source."""
 
     def __init__(self, run: _MapRun, template: RowTemplate) -> None:
@@ -219,12 +223,12 @@ class _RowRequests(AsyncIterator[RowRequest]):
     async def __anext__(self) -> RowRequest:
         while True:
             try:
-                row = await anext(self._rows)
+                row = self._template.with_fields(await anext(self._rows))
             except StopAsyncIteration:
                 self._check_fields(self._count)
                 self._run.check_end(self._count)
                 raise
-            request = self._template.request(self._count, row)
+            request = self._template.request(self._run._job.shard.number(self._count), row)
             self._count += 1
             self._has_the_fields = self._has_the_fields or request.problem is None
             if row.lacks is not None and not self._has_the_fields:
@@ -232,6 +236,11 @@ class _RowRequests(AsyncIterator[RowRequest]):
                 self._check_fields(_MAX_LACKING)
             if not self._run.is_done(request):
                 return request
+
+    def close(self) -> None:
+        """Close the source, if it is a file."""
+        if isinstance(self._rows, FileRows):
+            self._rows.close()
 
     def _check_fields(self, rows: int) -> None:
         """Raise ConfigurationError if none of the first rows has the named fields."""

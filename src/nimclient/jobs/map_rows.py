@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nimclient import Message
 from nimclient._resources.bulk import Json, JsonDict, chat_fields
@@ -18,7 +18,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import APIStatusError, ConfigurationError, NimError, OutputError
 from nimclient.jobs.answers import FINAL_STATUSES, Found, LineForm
 from nimclient.jobs.rows import Row, TemplateFields
-from nimclient.prompts import PLACEHOLDERS, ChatPrompt
+from nimclient.prompts import ChatPrompt
 from nimclient.records.batch import Failure
 from nimclient.records.chat import ChatCompletion
 
@@ -61,11 +61,15 @@ class RowTemplate:
     options: Mapping[str, Any]
     schema: JsonDict | None
 
+    def with_fields(self, row: Row) -> Row:
+        """The row; of one that is a text, that with the one field "text"."""
+        if row.text is None:
+            return row
+        return evolve(TemplateFields(self.prompt.variables, None).row({"text": row.text}, row.line), id=row.id)
+
     def request(self, index: int, row: Row) -> RowRequest:
         """The request of a row."""
         name = str(index) if row.id is None else row.id
-        if row.text is not None:  # a row that is a text has one field
-            row = TemplateFields(self.prompt.variables, None).row({"text": row.text}, row.line)
         problem = row.problem
         if problem is None:
             try:
@@ -79,8 +83,8 @@ class RowTemplate:
         return RowRequest(index, name, _digest(str(problem).encode()), row.line, problem=problem)
 
     def _messages(self, record: Mapping[str, Any]) -> list[Message]:
-        lists = {part[1] for part in self.prompt.parts if isinstance(part, tuple) and part[0] in PLACEHOLDERS}
-        values = {name: value if f"{{{name}}}" in lists else shown(value) for name, value in record.items()}
+        lists = self.prompt.placeholders
+        values = {name: value if name in lists else shown(value) for name, value in record.items()}
         return self.prompt.format(**values)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
-from nimclient.jobs.rows import RowFields, Row
+from nimclient.jobs.rows import Row, RowFields
 
 _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
 

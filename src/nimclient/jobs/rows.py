@@ -45,7 +45,9 @@ class RowFields(Protocol):
     """The fields that a job takes of a record; `id` None: the row number is the id."""
 
     @property
-    def id(self) -> str | None: ...
+    def id(self) -> str | None:
+        """That of the id."""
+        ...
 
     @property
     def columns(self) -> tuple[str, ...]:
