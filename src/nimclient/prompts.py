@@ -70,7 +70,7 @@ class ChatPrompt:
     @property
     def placeholders(self) -> tuple[str, ...]:
         """Those of the names that stand for a list of messages."""
-        pairs = (part for part in self.parts if isinstance(part, tuple))
+        pairs: list[tuple[str, Any]] = [part for part in self.parts if isinstance(part, tuple)]
         return tuple(name for role, content in pairs if role in _PLACEHOLDERS for name in _names(content, ""))
 
     def format(self, **values: Any) -> list[Message]:

@@ -21,7 +21,7 @@ from nimclient.jobs.answers import (
     checked_path,
     failure_line,
 )
-from nimclient.jobs.line_run import LineRun, Requests
+from nimclient.jobs.line_run import JobRequests, LineRun
 from nimclient.jobs.report import JobReport
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
 from nimclient.jobs.running import OnProgress, patient, run_blocking
@@ -91,7 +91,7 @@ class _BatchRun(LineRun[Request]):
         self._job = job
         self._missing: dict[tuple[str, str | None], NimError] = {}
 
-    async def _begin(self) -> Requests[Request]:
+    async def _begin(self) -> JobRequests[Request]:
         job, files = self._job, self._files
         current = await self._worker.do(check_requests, job.source, job.model, files.answered)
         self._tally.total = len(current)
@@ -133,7 +133,7 @@ def _tokens(answer: Answered) -> float:
     return max(_usage(answer, "completion_tokens"), 1)
 
 
-class _Requests(Requests[Request]):
+class _Requests(JobRequests[Request]):
     """The requests, read in blocks in a worker thread."""
 
     def __init__(self, requests: Iterator[Request]) -> None:

@@ -19,7 +19,7 @@ from nimclient.jobs.running import OnProgress, SerialWorker
 Q = TypeVar("Q", bound=Keyed)
 
 
-class Requests(AsyncIterator[Q]):
+class JobRequests(AsyncIterator[Q]):
     """The requests of a job, read as they are needed."""
 
     @abstractmethod
@@ -50,7 +50,7 @@ class LineRun(ABC, Generic[Q]):
         self._started = anyio.current_time()
 
     @abstractmethod
-    async def _begin(self) -> Requests[Q]:
+    async def _begin(self) -> JobRequests[Q]:
         """Compare the requests with the lines that there are; returns those to send."""
 
     @abstractmethod

@@ -25,7 +25,7 @@ from nimclient.errors import (
     NotFoundError,
 )
 from nimclient.jobs.answers import FINAL_STATUSES, AnswerFiles, checked_output
-from nimclient.jobs.line_run import LineRun, Requests
+from nimclient.jobs.line_run import JobRequests, LineRun
 from nimclient.jobs.map_rows import MAP_LINES, RowRequest, RowTemplate, prompt_of, row_failure, row_line
 from nimclient.jobs.report import JobReport
 from nimclient.jobs.rows import Row, TemplateFields
@@ -132,7 +132,7 @@ class _MapRun(LineRun[RowRequest]):
         self._model = ""
         self._succeeded = self._rejected = 0
 
-    async def _begin(self) -> Requests[RowRequest]:
+    async def _begin(self) -> JobRequests[RowRequest]:
         job = self._job
         self._model = await self._bulk.model_of("chat", job.model)
         if (path := job._rows.path) is not None:
@@ -209,7 +209,7 @@ class _MapRun(LineRun[RowRequest]):
             files.forget(key)
 
 
-class _RowRequests(Requests[RowRequest]):
+class _RowRequests(JobRequests[RowRequest]):
     """The requests of the rows that are not done, in the order of the source."""
 
     def __init__(self, run: _MapRun, template: RowTemplate) -> None:
