@@ -4,6 +4,7 @@ Importing this package imports nothing else: each public name is loaded when it 
 that only configures a client never pays for aiohttp, ssl or NumPy.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -179,7 +180,14 @@ def __getattr__(name: str) -> object:
 
     value: object = getattr(import_module(home), name)
     globals()[name] = value
+    if name in ("AsyncClient", "Client") and _is_prompt():
+        import_module("nimclient._sync.options").name_options()
     return value
+
+
+def _is_prompt() -> bool:
+    """Whether this process has a prompt, or has loaded a library that completes or explains code at one."""
+    return hasattr(sys, "ps1") or not sys.modules.keys().isdisjoint({"IPython", "jedi", "pydoc"})
 
 
 def __dir__() -> list[str]:
