@@ -95,7 +95,7 @@ def _manifest(path: Path) -> JsonDict:
     except DecodeError:
         manifest = None
     if not is_object(manifest) or not {*_AGREED, "status", "succeeded", "failed", "total", "parts"} <= manifest.keys():
-        raise JobStoreError(f"{path} is damaged: run that shard again, which writes it anew")
+        raise JobStoreError(f"{path} is damaged: run that shard again, which writes it again")
     return manifest
 
 
