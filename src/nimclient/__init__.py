@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nimclient._client import AsyncClient
     from nimclient._resources.conversation import Conversation
     from nimclient._resources.embed_stream import EmbedStream
+    from nimclient._resources.parse_stream import ParseStream
     from nimclient._schema.tools import tool
     from nimclient._streams.event_stream import EventStream
     from nimclient._streams.stream import ChatStream, CompletionStream
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nimclient._sync.conversation import SyncConversation
     from nimclient._sync.embed_stream import SyncEmbedStream
     from nimclient._sync.many import SyncAsCompleted
+    from nimclient._sync.parse_stream import SyncParseStream
     from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
     from nimclient.errors import NimError
     from nimclient.prompts import ChatPrompt
@@ -92,6 +94,7 @@ _HOMES = {
     "Model": "nimclient.records",
     "ModelList": "nimclient.records",
     "NimError": "nimclient.errors",
+    "ParseStream": "nimclient._resources.parse_stream",
     "Parsed": "nimclient.records",
     "Progress": "nimclient.records",
     "RankedDocument": "nimclient.records",
@@ -104,6 +107,7 @@ _HOMES = {
     "SyncConversation": "nimclient._sync.conversation",
     "SyncEmbedStream": "nimclient._sync.embed_stream",
     "SyncEventStream": "nimclient._sync.stream",
+    "SyncParseStream": "nimclient._sync.parse_stream",
     "Timeouts": "nimclient._base.config",
     "Tokenization": "nimclient.records",
     "ToolCall": "nimclient.records",
@@ -147,6 +151,7 @@ __all__ = [
     "Model",
     "ModelList",
     "NimError",
+    "ParseStream",
     "Parsed",
     "Progress",
     "RankedDocument",
@@ -159,6 +164,7 @@ __all__ = [
     "SyncConversation",
     "SyncEmbedStream",
     "SyncEventStream",
+    "SyncParseStream",
     "Timeouts",
     "Tokenization",
     "ToolCall",
