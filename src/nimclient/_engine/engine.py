@@ -26,7 +26,8 @@ from nimclient._base.types import JsonDict
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
-from nimclient._engine.call_state import CallState, attempt_event, log_call
+from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call
+from nimclient._engine.rate_limit import settle, ticket_of
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
@@ -50,7 +51,6 @@ from nimclient.errors import (
     NimError,
     RedirectError,
 )
-from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
     from nimclient._http.base import Transport
@@ -208,6 +208,8 @@ class Engine:
         deadline = None if timeouts.total is None else started + timeouts.total
         routing = self._single if len(self._bases) == 1 else self._routing(call)
         ticket = _NO_TICKET if gate is None else Ticket()
+        if self.core.rate is not None:
+            ticket = ticket_of(call)
         return CallState(call, headers, timeouts, started, deadline, routing, gate, ticket, [])
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
@@ -271,6 +273,8 @@ class Engine:
                     core.budget.earn(1)
                 if gate is not None:
                     gate.succeeded(state.ticket, result)
+                if core.rate is not None:
+                    settle(core.rate, state.ticket, result)
                 if log.isEnabledFor(logging.DEBUG):
                     log_call(state, time.monotonic(), result, None)
                 return result
@@ -331,12 +335,11 @@ class Engine:
         wait = 0.0
         if gate is not None:
             wait = await gate.acquire(state.ticket, state.deadline)
-        elif core.rate is not None and (delay := core.rate.reserve(time.monotonic())):
-            if state.in_time(time.monotonic() + delay):
-                await self.sleep(delay)
-            else:
-                wait = delay
-        if wait:
+        elif core.rate is not None:
+            wait = core.rate.reserve(time.monotonic(), state.ticket.cost)
+        if wait and gate is None and state.in_time(time.monotonic() + wait):
+            await self.sleep(wait)
+        elif wait:
             raise self._final(state, too_long(wait, state.timeouts.total))
         if core.closed:
             if gate is not None:
@@ -414,7 +417,7 @@ class Engine:
                 self.core.called[call.model] = False
         if callback is not None:
             run_callback(
-                _call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
+                call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
             )
 
     async def _read_json(self, state: CallState[T], response: Response) -> T:
@@ -482,13 +485,6 @@ class Engine:
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, fields=call.fields)
-
-
-def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
-    try:
-        callback(event)
-    except Exception:  # an error in the callback must not fail the call
-        log.exception("on_attempt raised")
 
 
 def _as_reader(result: object) -> Reader[Any] | None:
