@@ -20,6 +20,7 @@ from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
+from nimclient._http.tasks import running_loop
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
@@ -54,6 +55,7 @@ __all__ = [
     "json",
     "object_or_empty",
     "run_all",
+    "running_loop",
     "stops_everything",
     "wrong",
 ]
