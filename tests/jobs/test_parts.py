@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient.jobs.parts import Format, Group, npy_header, write_part
+from nimclient.jobs.parts import Format, Group, names_of_part, npy_header, write_part
 
 
 def floats(*numbers: float) -> bytes:
@@ -30,7 +30,7 @@ EVERYTHING = floats(0.1, 0.2, 0.3, 0.4, 1e-30, -0.0)
 
 
 def write(folder: Path, format: Format) -> dict[str, int]:
-    files = write_part(folder, 3, format, groups, 3, 2)
+    files = write_part(folder, names_of_part(3, format), format, groups, 3, 2)
     assert {path.name: path.stat().st_size for path in folder.iterdir()} == files  # and nothing else is left
     return files
 

@@ -34,18 +34,19 @@ Groups: TypeAlias = Callable[[], Iterable[Group]]
 """Returns the groups of a part, from the first; may be called more than once."""
 
 
-def names_of_part(number: int, format: Format) -> tuple[str, ...]:
-    """The file names of a part."""
-    stem = f"part-{number:05d}"
+def names_of_part(number: int, format: Format, suffix: str = "") -> tuple[str, ...]:
+    """The file names of a part; `suffix`: that of a shard."""
+    stem = f"part{suffix}-{number:05d}"
     return (f"{stem}.ids.jsonl", f"{stem}.npy") if format == "npy" else (f"{stem}.{format}",)
 
 
-def write_part(folder: Path, number: int, format: Format, groups: Groups, rows: int, dimensions: int) -> dict[str, int]:
+def write_part(
+    folder: Path, names: Sequence[str], format: Format, groups: Groups, rows: int, dimensions: int
+) -> dict[str, int]:
     """Write the files of a part, durably; returns their names and sizes. Raises JobStoreError."""
-
-    files = dict.fromkeys(names_of_part(number, format), partial(_write_vectors, format, groups, rows, dimensions))
+    files = dict.fromkeys(names, partial(_write_vectors, format, groups, rows, dimensions))
     if format == "npy":
-        files[names_of_part(number, format)[0]] = partial(_write_identities, groups)
+        files[names[0]] = partial(_write_identities, groups)
     return {name: write_whole(folder / name, write) for name, write in files.items()}
 
 
