@@ -17,8 +17,9 @@ class JobReport:
     """How a job ended.
 
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
-    count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`,
-    `tokens` and `seconds` are of this run. `failures_path`: the file with a line for each failure, None without failures.
+    count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`, `tokens` and
+    `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
+    each failure, None without failures.
     """
 
     status: Status
@@ -27,7 +28,7 @@ class JobReport:
     failed: int
     resumed: int
     requests: int
-    tokens: int
+    tokens: int | None
     seconds: float
     failures_path: Path | None = None
 

@@ -20,7 +20,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
-from nimclient.jobs.parts import Format, Group, write_part
+from nimclient.jobs.parts import BYTES, FloatType, Format, Group, write_part
 from nimclient.jobs.report import status_of
 from nimclient.jobs.spool import Spool, spool_path
 
@@ -35,9 +35,12 @@ _GROUP_BYTES = 16 << 20  # of vectors in memory while a part is written
 class Store:
     """A job's folder. Blocking, and for one thread at a time; locked for this process from `open` to `close`."""
 
-    def __init__(self, folder: Path, format: Format, part_bytes: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, format: Format, part_bytes: int | None = None, dtype: FloatType = "float32"
+    ) -> None:
         self.folder = folder
         self._format: Format = format
+        self._dtype: FloatType = dtype
         self._part_bytes = part_bytes or PART_BYTES
         self._facts: JsonDict = {}
         self._lock: FolderLock | None = None
@@ -74,7 +77,7 @@ class Store:
             raise JobStoreError(
                 f"{self.folder} holds a job, but {checkpoint} is missing or empty: restore it, or choose another output"
             )
-        for path in (self.failures_path, *self.folder.glob("open-*.f32")):
+        for path in (self.failures_path, *self.folder.glob("open-*.f??")):
             if path.exists() or path.is_symlink():
                 raise JobStoreError(
                     f"{path} is not of this job, which would replace it: move it, or choose another output"
@@ -125,18 +128,25 @@ class Store:
         held = {part for part, _, _ in self._checkpoint.held()}
         for part in held:
             spool = self._spool(part)
-            runs = self._checkpoint.kept(part, self.dimensions or 0)
+            runs = self._checkpoint.kept(part, self._row_bytes)
             self._checkpoint.forget([run for run in runs if not spool.holds(run.place)])
-        needed = {spool_path(self.folder, part) for part in held}
-        for path in self.folder.glob("open-*.f32"):
+        needed = {self._spool_path(part) for part in held}
+        for path in self.folder.glob("open-*.f??"):
             if path not in needed:
                 with store_errors(f"cannot remove {path}"):
                     path.unlink()
 
     def _spool(self, part: int) -> Spool:
         if part not in self._spools:
-            self._spools[part] = Spool(self.folder, part)
+            self._spools[part] = Spool(self._spool_path(part))
         return self._spools[part]
+
+    def _spool_path(self, part: int) -> Path:
+        return spool_path(self.folder, part, f"f{8 * BYTES[self._dtype]}")
+
+    @property
+    def _row_bytes(self) -> int:
+        return BYTES[self._dtype] * (self.dimensions or 0)
 
     def learn(self, facts: JsonDict) -> None:
         """Store facts about the job."""
@@ -234,7 +244,8 @@ class Store:
         """Runs in its own thread; results are recorded in the meantime."""
         dimensions = self.dimensions
         assert dimensions is not None
-        files = write_part(self.folder, number, self._format, lambda: self._groups(number), rows, dimensions)
+        shape = (rows, dimensions, self._dtype)
+        files = write_part(self.folder, number, self._format, lambda: self._groups(number), *shape)
         self._checkpoint.seal(Part(number, rows, files))
         self._checkpoint.sync()  # else a power failure may restore a state that needs the spool
         spool = self._spools.pop(number)
@@ -248,7 +259,7 @@ class Store:
         spool = self._spools[part]
         runs: list[SpooledSpan] = []
         size = 0
-        for run in self._checkpoint.kept(part, self.dimensions or 0):
+        for run in self._checkpoint.kept(part, self._row_bytes):
             if runs and size + run.place.size > _GROUP_BYTES:
                 yield _group(runs, spool)
                 runs, size = [], 0
@@ -296,7 +307,7 @@ class Store:
             "status": status,
             **identity,
             "format": self._format,
-            "dtype": "float32",
+            "dtype": self._dtype,
             "dimensions": self.dimensions,
             "served_models": self.served_models,
             "total": self._facts.get("total"),
