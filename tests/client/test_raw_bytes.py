@@ -73,7 +73,7 @@ async def test_it_is_used_once_the_server_is_known() -> None:
 
 
 async def test_a_stream_changes_in_its_midst() -> None:
-    """A stream that finds out on its way asks for bytes from then on; tokens that it cannot tell are None."""
+    """A stream that detects vLLM on its way asks for bytes from then on; tokens that it does not know are None."""
     async with (
         Simulator(dialect="vllm", models=[MODEL]) as simulator,
         AsyncClient(base_url=simulator.base_url, model=MODEL, defaults=NO_PREFIX) as client,
@@ -90,7 +90,7 @@ async def test_a_stream_changes_in_its_midst() -> None:
 
 
 async def test_one_request_asks_for_it_by_name() -> None:
-    """`create` keeps its usage unless it is told otherwise."""
+    """`create` keeps its usage unless the caller asks for bytes."""
     async with Simulator(dialect="vllm", models=[MODEL]) as simulator, raw_client(simulator.base_url) as client:
         plain = await client.embeddings.create(TEXTS)
         raw = await client.embeddings.create(TEXTS, encoding_format="bytes_only", dimensions=64)
@@ -156,7 +156,7 @@ async def test_a_rejection_falls_back_and_is_remembered(status: int, words: str)
 
 
 async def test_an_ignored_request_is_read_as_json() -> None:
-    """A server that sends numbers is believed by its content type, and asked for base64 next."""
+    """A server that sends numbers is read by its content type, and asked for base64 next."""
     async with FaultServer() as server:
         server.script(lambda request: answer(embedded(request.json["input"])))
         async with raw_client(server.url) as client:

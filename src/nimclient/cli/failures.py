@@ -23,6 +23,8 @@ _IN_OPTIONS = {
     "choose another output": "choose another with --out",
     "or choose format='npy' or 'jsonl'": "or choose --format npy or jsonl",
     "pass api_key= or headers=": "use --api-key-file",
+    "shard takes": "--shard takes",
+    "shard auto takes": "--shard auto takes",
 }
 
 _NEXT: tuple[tuple[type[NimError], str], ...] = (

@@ -30,10 +30,11 @@ from nimclient.errors import ConfigurationError, JobError, JobMismatchError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow
 from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
-from nimclient.jobs.parts import FORMATS, Format
+from nimclient.jobs.parts import FORMATS, FloatType, Format
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import FieldNames
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
+from nimclient.jobs.shards import ShardOf, checked_shard
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.batch import EmbeddedBatch
@@ -64,6 +65,8 @@ class EmbedJob:
         dimensions: Shorter vectors, for models that support it.
         encoding_format: None: raw bytes from vLLM, whose answers then have no usage (`report.tokens` is None), and base64
             from others.
+        shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
+            at the same time; `merge_shards` makes one manifest of theirs.
         batch_size: Texts a request; None: 64, or 256 kB.
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
@@ -86,6 +89,7 @@ class EmbedJob:
         truncate: str | None = None,
         dimensions: int | None = None,
         encoding_format: str | None = None,
+        shard: ShardOf = None,
         batch_size: int | None = None,
         concurrency: int | None = None,
         **options: Unpack[EmbeddingOptions],
@@ -105,7 +109,8 @@ class EmbedJob:
         check_batch(batch_size, concurrency)
         check_names("EmbedJob", options, EMBEDDING_OPTIONS)
         _check_float(options)
-        self._rows = RowSource(source, FieldNames(text, id))
+        self.shard = checked_shard(shard)
+        self._rows = RowSource(source, FieldNames(text, id), self.shard)
         if format == "parquet" or self._rows.is_parquet:
             arrow()
         self.output = Path(output)
@@ -154,6 +159,7 @@ class EmbedJob:
             "input": None if content is None else {"digest": content.digest},
             "model": model,
             "parameters": {"text": self.text, "id": self.id, "format": self.format, **named, **options},
+            **({"shard": [self.shard.index, self.shard.count]} if self.shard.count > 1 else {}),
         }
 
 
@@ -174,7 +180,8 @@ class _EmbedRun:
         _check_float(options)
         self._on_progress = on_progress
         self._worker = SerialWorker()
-        self._store = Store(job.output, job.format, dtype=options.get("embed_dtype") or "float32")
+        dtype: FloatType = options.get("embed_dtype") or "float32"
+        self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
         self._resumed = 0
         self._earlier: list[str] = []  # models of the vectors of earlier runs
         self._total: int | None = None
@@ -217,14 +224,15 @@ class _EmbedRun:
         await self._worker.do(self._store.begin, job._identity(model, content, self._defaults))
         if content is not None:
             await self._worker.do(self._store.learn, {"content": asdict(content)})
-            self._total = content.rows
+            self._total = None if content.rows is None else job.shard.share(content.rows)
         self._resumed = self._store.succeeded + self._store.failed
         self._earlier = self._store.served_models
         return model
 
     async def _embed(self, model: str) -> None:
         job = self._job
-        feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
+        is_watched = job._rows.path is None
+        feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=is_watched, shard=job.shard)
         named: dict[str, Any] = {
             "truncate": job.truncate,
             "dimensions": job.dimensions,

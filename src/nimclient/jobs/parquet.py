@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
-from nimclient.jobs.rows import FieldNames, Row
+from nimclient.jobs.rows import Row, RowFields
 
 _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
 
@@ -28,14 +28,14 @@ def arrow(name: str = "pyarrow") -> Any:
 
 def parquet_rows(
     path: Path,
-    fields: FieldNames,
-    check_columns: Callable[[Path, Iterable[str], FieldNames], None],
+    fields: RowFields,
+    check_columns: Callable[[Path, Iterable[str], RowFields], None],
     rows_at_once: int,
 ) -> Iterator[Row]:
     """The rows of a file, a batch at a time. A `line` is the row's number, from 1."""
     with _opened(path) as file:
         check_columns(path, file.schema_arrow.names, fields)
-        columns = list(dict.fromkeys(name for name in (fields.text, fields.id) if name is not None))
+        columns = list(fields.columns)
         line = 0
         batches = file.iter_batches(rows_at_once, columns=columns)
         while (batch := _next_batch(path, batches)) is not None:

@@ -37,15 +37,15 @@ Groups: TypeAlias = Callable[[], Iterable[Group]]
 """Returns the groups of a part, from the first; may be called more than once."""
 
 
-def names_of_part(number: int, format: Format) -> tuple[str, ...]:
-    """The file names of a part."""
-    stem = f"part-{number:05d}"
+def names_of_part(number: int, format: Format, suffix: str = "") -> tuple[str, ...]:
+    """The file names of a part; `suffix`: that of a shard."""
+    stem = f"part{suffix}-{number:05d}"
     return (f"{stem}.ids.jsonl", f"{stem}.npy") if format == "npy" else (f"{stem}.{format}",)
 
 
 def write_part(
     folder: Path,
-    number: int,
+    names: Sequence[str],
     format: Format,
     groups: Groups,
     rows: int,
@@ -56,7 +56,7 @@ def write_part(
 
     Args:
         folder: Where they go.
-        number: Of the part.
+        names: Of the files.
         format: Of the files.
         groups: The content.
         rows: How many there are.
@@ -64,9 +64,9 @@ def write_part(
         dtype: Of its numbers.
     """
     write_vectors = partial(_write_vectors, format, groups, rows, dimensions, dtype)
-    files: dict[str, Callable[[IO[bytes]], object]] = dict.fromkeys(names_of_part(number, format), write_vectors)
+    files: dict[str, Callable[[IO[bytes]], object]] = dict.fromkeys(names, write_vectors)
     if format == "npy":
-        files[names_of_part(number, format)[0]] = partial(_write_identities, groups)
+        files[names[0]] = partial(_write_identities, groups)
     return {name: write_whole(folder / name, write) for name, write in files.items()}
 
 

@@ -19,7 +19,8 @@ class JobReport:
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
     count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`, `tokens` and
     `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
-    each failure, None without failures.
+    each failure, None without failures. `truncated`: the answers of a MapJob that the
+    token limit cut off, over all runs.
     """
 
     status: Status
@@ -31,6 +32,7 @@ class JobReport:
     tokens: int | None
     seconds: float
     failures_path: Path | None = None
+    truncated: int = 0
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from .wire import RawResponse, TokenCounts, encoded
+from .wire import BytesResponse, TokenCounts, encoded
 
 EMBED_DTYPES: Final = ("float32", "float16", "bfloat16", "fp8_e4m3", "fp8_e5m2")
 ENDIANNESSES: Final = ("native", "little", "big")
@@ -37,11 +37,11 @@ def _small_float(value: float, exponent_bits: int, fraction_bits: int) -> int:
 
 def raw_response(
     body: dict[str, Any], rows: Sequence[bytes], dtype: str, endianness: str, shape: int, *, metadata: bool
-) -> RawResponse:
+) -> BytesResponse:
     """The response with these vectors; `metadata`: with a header that says what `body` would have said."""
     usage = TokenCounts(body["usage"]["prompt_tokens"])
     if not metadata:
-        return RawResponse(b"".join(rows), {}, usage=usage)
+        return BytesResponse(b"".join(rows), {}, usage=usage)
     size = len(rows[0])
     data = [
         {
@@ -56,4 +56,4 @@ def raw_response(
     ]
     counts = {name: body["usage"][name] for name in ("prompt_tokens", "total_tokens")}
     head = {"id": body["id"], "created": body["created"], "model": body["model"], "data": data, "usage": counts}
-    return RawResponse(b"".join(rows), {"metadata": encoded(head).decode()}, usage=usage)
+    return BytesResponse(b"".join(rows), {"metadata": encoded(head).decode()}, usage=usage)

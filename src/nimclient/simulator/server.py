@@ -25,7 +25,7 @@ from .load import GenerationSlots, MinuteBucket, TokenSchedule
 from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
 from .rejections import GenerationRejection, Rejection, invalid_field
-from .wire import Frame, PlainResponse, RawResponse, Response, StreamedResponse, TokenCounts, encoded
+from .wire import BytesResponse, Frame, PlainResponse, Response, StreamedResponse, TokenCounts, encoded
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_BODY: Final = 64 * 2**20
@@ -226,7 +226,7 @@ class Simulator:
             answer = self._respond(route, body, request_id)
             if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
-            if isinstance(answer, RawResponse):
+            if isinstance(answer, BytesResponse):
                 await self._wait(answer, _model_of(body))
                 return await self._send_raw(request, record, request_id, answer)
             if not generates:
@@ -263,7 +263,7 @@ class Simulator:
                 raise
             return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainResponse | RawResponse, model: str) -> None:
+    async def _wait(self, answer: PlainResponse | BytesResponse, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
             pace = self._schedule(answer.usage)
@@ -349,7 +349,7 @@ class Simulator:
         )
 
     async def _send_raw(
-        self, request: web.Request, record: RequestRecord, request_id: str, answer: RawResponse
+        self, request: web.Request, record: RequestRecord, request_id: str, answer: BytesResponse
     ) -> web.StreamResponse:
         """Send bytes in chunks, without their length, as vLLM does."""
         record.status = 200

@@ -47,7 +47,7 @@ class StreamedResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class RawResponse:
+class BytesResponse:
     """A body of bytes (application/octet-stream), sent in chunks without its length, and headers with it."""
 
     body: bytes
@@ -56,7 +56,7 @@ class RawResponse:
     usage: TokenCounts = NOTHING_USED
 
 
-Response = PlainResponse | StreamedResponse | RawResponse
+Response = PlainResponse | StreamedResponse | BytesResponse
 
 
 def encoded(body: Any) -> bytes:
