@@ -205,9 +205,16 @@ def max_texts(error: NimError, count: int) -> int | None:
     return next((number for number in numbers if 0 < number < count), None)
 
 
+_OTHER_NAMES = {
+    "stream_options": ("stream_options", "include_usage"),
+    "bytes_only": ("bytes_only", "encoding_format", "embed_dtype"),
+}
+"""The words by which a rejection names a field, where there is more than its name."""
+
+
 def rejects_field(error: APIStatusError, field: str) -> bool:
     """Whether a 400 or 422 is about this field of the body or its content."""
-    names = ("stream_options", "include_usage") if field == "stream_options" else (field,)
+    names = _OTHER_NAMES.get(field, (field,))
     return error.status in (400, 422) and (
         error.param in names or any(wording.mentions(error.body, name) for name in names)
     )
