@@ -7,8 +7,7 @@ from typing import Any
 from nimclient._api.call import Call
 from nimclient._base.config import Limits
 from nimclient._bulk.pacer import Ticket
-from nimclient._bulk.rate import RateLimit
-from nimclient._bulk.tokens import Cost
+from nimclient._bulk.rate import Cost, RateLimit
 
 _MAXIMA = ("max_completion_tokens", "max_tokens")
 _WITH_ANSWERS = ("chat", "completions")
