@@ -1,8 +1,8 @@
-"""How a chat answer whose stream broke off is continued: by which request, or why by none.
+"""How a chat answer whose stream was interrupted is continued: by which request, or why by none.
 
 Two requests continue an answer (vLLM, and NIM on vLLM): a text completion whose prompt is the token ids of the prompt and of
-the answer so far, which is exact; and the chat with the answer so far as its last message, which the server is told to
-continue. A chat with that message alone would begin a new turn.
+the answer so far, which is exact; and the chat with the answer so far as its last message, and two fields that say to
+continue it. A chat with that message alone would begin a new turn.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Received:
 
 
 @frozen
-class Continuation:
+class Resumption:
     """A request that continues an answer of which `tokens` are kept. `call` None: the limit of tokens is reached.
 
     `space`: white space at the end of the text that is not sent, as the answer brings it again. `held`: text of the tokens
@@ -90,10 +90,10 @@ def is_open(message: Mapping[str, Any]) -> str | None:
     return None
 
 
-def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") -> Continuation | None:
+def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") -> Resumption | None:
     """The exact continuation, by the token ids of prompt and answer; None where these are not the whole of it.
 
-    `context`: the model's context length, for a call without a limit of tokens. `held`: see Continuation.
+    `context`: the model's context length, for a call without a limit of tokens. `held`: see Resumption.
     """
     fields = call.fields or {}
     if not got.ids or not got.prompt_ids or fields.get("tools") or not _is_text(fields["messages"]):
@@ -111,10 +111,10 @@ def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") 
         "return_token_ids": True,
     }
     continued = evolve(call, path="/completions", fields=sent) if rest > got.tokens else None
-    return Continuation(continued, got.tokens, held=held)
+    return Resumption(continued, got.tokens, held=held)
 
 
-def by_text(call: Call[Any], got: Received) -> Continuation | str:
+def by_text(call: Call[Any], got: Received) -> Resumption | str:
     """The continuation by the text of the answer, or why there is none."""
     fields, sent = call.fields or {}, got.text.rstrip()
     if OPEN.startswith(sent.lstrip()):
@@ -125,7 +125,7 @@ def by_text(call: Call[Any], got: Received) -> Continuation | str:
         return "the prompt is truncated"
     limit = _limit(fields)
     if limit is not None and limit <= got.tokens:
-        return Continuation(None, got.tokens)
+        return Resumption(None, got.tokens)
     usage = {"include_usage": True, "continuous_usage_stats": True}  # shows at once whether a new turn has begun
     again = {
         **_counted(fields, got.solid),
@@ -135,7 +135,7 @@ def by_text(call: Call[Any], got: Received) -> Continuation | str:
     }
     if "stream_options" in fields:
         again["stream_options"] = {**object_or_empty(fields["stream_options"]), **usage}
-    return Continuation(evolve(call, fields=again), got.solid, space=got.text[len(sent) :])
+    return Resumption(evolve(call, fields=again), got.solid, space=got.text[len(sent) :])
 
 
 def _limit(fields: Mapping[str, Any]) -> int | None:

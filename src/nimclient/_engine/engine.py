@@ -202,7 +202,7 @@ class Engine:
         return run(state, partial(read, state))
 
     async def again(self, state: CallState[Any], call: Call[Any], read: Read[None]) -> None:
-        """Send another request of a call whose stream broke off: to a replica that was not tried, if there is one."""
+        """Send another request of a call whose stream was interrupted: to a replica that was not tried, if there is one."""
         state.call, state.retries = call, None
         await self._run(state, read)
         if state.observations:

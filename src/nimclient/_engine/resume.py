@@ -1,4 +1,4 @@
-"""Reads a chat stream that is resumed where it breaks off: another request brings the rest, and its reader sees one stream.
+"""Reads a chat stream that is resumed where it was interrupted: another request brings the rest, its user sees one stream.
 
 `_api/resume.py` says which request that is, `_streams/seam.py` fits its events to the answer.
 """
@@ -12,7 +12,7 @@ from anyio import CancelScope
 from attrs import evolve
 
 from nimclient._api.models import list_call
-from nimclient._api.resume import CONTINUING, Continuation, Received, by_ids, by_text, is_open, never_resumed
+from nimclient._api.resume import CONTINUING, Received, Resumption, by_ids, by_text, is_open, never_resumed
 from nimclient._api.tokens import detokenize_call
 from nimclient._base.log import log
 from nimclient._base.types import JsonDict
@@ -43,7 +43,7 @@ _TORN = 4
 
 
 class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
-    """Reads a chat stream; one that breaks off after content is continued up to `resumes` times.
+    """Reads a chat stream; one that is interrupted after content is continued up to `resumes` times.
 
     Where that cannot be, the error comes as it would have, and its message says why. What is kept of a stream is all of its
     whole events: text ends where a token does.
@@ -80,7 +80,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
             0  # token ids; up to the last text, and to the last that is not space
         )
         self._is_torn = False  # half a character followed the last text
-        self._plan: Continuation | None = None
+        self._plan: Resumption | None = None
         self._seam: Seam | None = None
         self._resuming: CancelScope | None = None
         self._gaps_of_breaks: list[float] = []
@@ -88,7 +88,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
     # reading -------------------------------------------------------------------------------------------------------
 
     async def read_first(self) -> None:
-        """See Reader. A stream that breaks off in the read of its first content is resumed, if it can be."""
+        """See Reader. A stream that is interrupted in the read of its first content is resumed, if it can be."""
         await super().refill()
         failure = self._failure
         if failure is None or (self._is_break(failure) and self._refusal() is None):
@@ -241,7 +241,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         prompt = whole_number(usage.get("prompt_tokens"))
         return Received("".join(pieces), tokens, tokens - spaces, prompt_tokens=prompt)
 
-    async def _exact(self, got: Received) -> Continuation | None:
+    async def _exact(self, got: Received) -> Resumption | None:
         """The continuation by token ids, if the server gives them and is asked nothing that it does not know."""
         call, engine = self._call, self._engine
         if not got.ids or self._is_torn or call.model is None or engine.endpoint_of(call.model) is not None:
@@ -275,7 +275,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         left = None if deadline is None else max(0.0, deadline - self.clock())
         return {"timeout": evolve(timeouts, total=left), "extra_headers": self._state.headers}
 
-    async def _send(self, plan: Continuation) -> None:
+    async def _send(self, plan: Resumption) -> None:
         """Read on from the response to this plan."""
         self._plan = plan
         if plan.call is not None:
@@ -287,7 +287,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._add(seam.at_limit())
         self._failure, self.ended = None, True
 
-    def _begin_seam(self, plan: Continuation) -> None:
+    def _begin_seam(self, plan: Resumption) -> None:
         """Keep what the plan keeps, which an attempt before may have added to."""
         got, state = self._received(), self._accumulator.choices[0]
         prompt = got.prompt_tokens

@@ -18,7 +18,7 @@ _NOT_OF_CHAT = ("text", "delta", "prompt_token_ids", "prompt_logprobs", "logprob
 
 
 class Seam:
-    """The seam between an answer that broke off and its continuation. Feed the events of the continuation in order.
+    """The seam between an interrupted answer and its continuation. Feed the events of the continuation in order.
 
     Args:
         head: The fields that are alike in all events of the answer: its id, model, time and kind.

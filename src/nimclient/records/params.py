@@ -140,7 +140,7 @@ class TurnOptions(SamplingOptions, total=False):
     echo_reasoning: bool | None
     """Send the reasoning of earlier answers back to the server. Not a field of the body."""
     resume: int | None
-    """How often a stream that breaks off is continued where it broke. Not a field of the body."""
+    """How often an interrupted stream is continued where it was interrupted. Not a field of the body."""
 
     chat_template: str | None
     """A Jinja template in place of the model's."""
