@@ -52,13 +52,15 @@ class Resumption:
     """A request that continues an answer of which `tokens` are kept. `call` None: the limit of tokens is reached.
 
     `space`: white space at the end of the text that is not sent, as the answer brings it again. `held`: text of the tokens
-    that the server held back, because a stop string might begin in it.
+    that the server held back, because a stop string might begin in it. `full`: the limit of tokens is reached, and the
+    request only tells how long the prompt is.
     """
 
     call: Call[Any] | None
     tokens: int
     space: str = ""
     held: str = ""
+    full: bool = False
 
 
 def never_resumed(fields: Mapping[str, Any]) -> str | None:
@@ -90,14 +92,18 @@ def is_open(message: Mapping[str, Any]) -> str | None:
     return None
 
 
-def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") -> Resumption | None:
-    """The exact continuation, by the token ids of prompt and answer; None where these are not the whole of it.
+def is_all_ids(call: Call[Any], got: Received) -> bool:
+    """Whether token ids are the whole of a prompt and what came of its answer, and a text is all that may follow."""
+    fields = call.fields or {}
+    return bool(got.ids and got.prompt_ids) and not fields.get("tools") and _is_text(fields["messages"])
 
-    `context`: the model's context length, for a call without a limit of tokens. `held`: see Resumption.
+
+def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") -> Resumption | None:
+    """The exact continuation, by the token ids of prompt and answer; None without any limit of tokens.
+
+    `context`: the model's context length, for a call without a limit of its own. `held`: see Resumption.
     """
     fields = call.fields or {}
-    if not got.ids or not got.prompt_ids or fields.get("tools") or not _is_text(fields["messages"]):
-        return None
     limit = _limit(fields)
     if limit is None and context is None:
         return None
@@ -124,7 +130,9 @@ def by_text(call: Call[Any], got: Received) -> Resumption | str:
     if fields.get("truncate_prompt_tokens") is not None:
         return "the prompt is truncated"
     limit = _limit(fields)
-    if limit is not None and limit <= got.tokens:
+    full = limit is not None and limit <= got.tokens
+    has_usage = object_or_empty(fields.get("stream_options")).get("include_usage")
+    if full and (got.prompt_tokens is not None or not has_usage):
         return Resumption(None, got.tokens)
     usage = {"include_usage": True, "continuous_usage_stats": True}  # shows at once whether a new turn has begun
     again = {
@@ -135,6 +143,9 @@ def by_text(call: Call[Any], got: Received) -> Resumption | str:
     }
     if "stream_options" in fields:
         again["stream_options"] = {**object_or_empty(fields["stream_options"]), **usage}
+    if full:
+        again |= {name: 1 for name in _LIMITS if name in again}
+        return Resumption(evolve(call, fields=again), got.tokens, full=True)
     return Resumption(evolve(call, fields=again), got.solid, space=got.text[len(sent) :])
 
 

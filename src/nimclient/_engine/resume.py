@@ -12,7 +12,7 @@ from anyio import CancelScope
 from attrs import evolve
 
 from nimclient._api.models import list_call
-from nimclient._api.resume import CONTINUING, Received, Resumption, by_ids, by_text, is_open, never_resumed
+from nimclient._api.resume import CONTINUING, Received, Resumption, by_ids, by_text, is_all_ids, is_open, never_resumed
 from nimclient._api.tokens import detokenize_call
 from nimclient._base.log import log
 from nimclient._base.types import JsonDict
@@ -244,7 +244,12 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
     async def _exact(self, got: Received) -> Resumption | None:
         """The continuation by token ids, if the server gives them and is asked nothing that it does not know."""
         call, engine = self._call, self._engine
-        if not got.ids or self._is_torn or call.model is None or engine.endpoint_of(call.model) is not None:
+        if (
+            self._is_torn
+            or not is_all_ids(call, got)
+            or call.model is None
+            or engine.endpoint_of(call.model) is not None
+        ):
             return None
         try:
             context = await self._context()
@@ -284,16 +289,24 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._begin_seam(plan)
         assert self._seam is not None
         seam, self._seam = self._seam, None
-        self._add(seam.at_limit())
+        self._add(seam.end())
         self._failure, self.ended = None, True
 
     def _begin_seam(self, plan: Resumption) -> None:
         """Keep what the plan keeps, which an attempt before may have added to."""
         got, state = self._received(), self._accumulator.choices[0]
-        prompt = got.prompt_tokens
-        fields = self._call.fields or {}
-        self._seam = Seam(self._first, got.text, plan.tokens, prompt, space=plan.space, held=plan.held, fields=fields)
+        self._seam = Seam(
+            self._first,
+            got.text,
+            plan.tokens,
+            got.prompt_tokens,
+            space=plan.space,
+            held=plan.held,
+            full=plan.full,
+            fields=self._call.fields or {},
+        )
         self._joiner = SurrogateJoiner()
+        self._accumulator.forget()
         self.ready.clear()
         if self._ids:
             del state.lists["token_ids"][plan.tokens :]

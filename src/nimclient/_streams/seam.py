@@ -27,6 +27,7 @@ class Seam:
         prompt_tokens: Those of the prompt; None if they are not known.
         space: White space at the end of the text that the continuation brings again.
         held: What follows the text for certain.
+        full: Whether nothing of the continuation belongs to the answer, whose limit of tokens is reached.
         fields: The request of the answer: its stop strings, and which events have the usage.
     """
 
@@ -39,6 +40,7 @@ class Seam:
         *,
         space: str = "",
         held: str = "",
+        full: bool = False,
         fields: Mapping[str, Any],
     ) -> None:
         self._head = head
@@ -46,6 +48,7 @@ class Seam:
         self._prompt = prompt_tokens
         self._space = space
         self._held = held
+        self._full = full
         stop = fields.get("stop") or []
         self._stops: list[str] = [stop] if isinstance(stop, str) else list(stop)
         self._keep_stop = bool(fields.get("include_stop_str_in_output"))
@@ -75,7 +78,9 @@ class Seam:
                 raise NimError("the server began a new turn")
         choice = next(iter(objects(event.get("choices"))), None)
         if choice is None:
-            return [*self._last_usage()] if usage else []
+            return [*self._last_usage()] if usage else [event]
+        if self._full:
+            return [self._at_limit()] if choice.get("finish_reason") else []
         delta = choice.get("delta")
         delta = {"content": choice.get("text")} if delta is None else object_or_empty(delta)
         if reasoning_of(delta):
@@ -88,7 +93,7 @@ class Seam:
         if stop is not None:
             fitted |= {"finish_reason": "stop", "stop_reason": stop}
         whole: JsonDict = {**self._head, "choices": [fitted]}
-        if usage and self._continuous:
+        if usage and (self._continuous or (self._has_usage and choice.get("finish_reason"))):
             whole["usage"] = self._whole_usage()
         if stop is not None:
             return [whole, *self._last_usage(), None]
@@ -119,13 +124,13 @@ class Seam:
         self.too_much = max(0, -end)
         return text[: max(0, end)], stop
 
-    def at_limit(self) -> list[JsonDict | None]:
-        """The end of an answer whose last token came before the break."""
+    def end(self) -> list[JsonDict | None]:
+        """The end of an answer of which only that was missing."""
+        return [self._at_limit(), *self._last_usage(), None]
+
+    def _at_limit(self) -> JsonDict:
         last = {"index": 0, "delta": {"content": self._held}, "finish_reason": "length", "stop_reason": None}
-        usage = self._last_usage()
-        if self._has_usage and not usage:
-            raise NimError("its limit of tokens is reached, and its usage is not known")
-        return [{**self._head, "choices": [last]}, *usage, None]
+        return {**self._head, "choices": [last]}
 
     def _last_usage(self) -> list[JsonDict]:
         """The last event of an answer, if it is asked for."""
@@ -134,7 +139,7 @@ class Seam:
 
     def _whole_usage(self) -> JsonDict | None:
         """The usage of the whole answer; None if it is not known."""
-        new = whole_number(self._usage.get("completion_tokens")) or self._counted
+        new = 0 if self._full else whole_number(self._usage.get("completion_tokens")) or self._counted
         prompt = self._prompt
         if prompt is None and (told := whole_number(self._usage.get("prompt_tokens"))) is not None:
             prompt = told - self._kept

@@ -33,6 +33,7 @@ NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_BODY: Final = 64 * 2**20
 _MAX_WRITE: Final = 64 * 2**10
 _SHUTDOWN_SECONDS: Final = 0.05
+_BEFORE_RESET: Final = 0.02
 _ENGINE_DIED: Final = Rejection(500, "EngineCore encountered an issue.", type="InternalServerError")
 
 
@@ -316,15 +317,15 @@ class Simulator:
 
     async def _break_off(self, kind: str, request: web.Request, response: web.StreamResponse) -> None:
         """End a stream in the middle."""
-        if kind == "stall":
-            await asyncio.Event().wait()  # until the client leaves
         if kind == "error":
             await response.write(self._dialect.stream_error(_ENGINE_DIED))
-        elif (transport := request.transport) is not None:
+            return
+        if kind == "reset" and (transport := request.transport) is not None:
+            await asyncio.sleep(_BEFORE_RESET)  # a reset discards what the client has not read
             sock = transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
-            raise ConnectionResetError
+        await asyncio.Event().wait()  # until the client has left
 
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
         """The response of a GET route."""

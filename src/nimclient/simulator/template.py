@@ -1,4 +1,4 @@
-"""The chat template: a conversation as the tokens of one prompt, and back; and how an answer continues after its beginning."""
+"""The chat template: a conversation as the tokens of a prompt, and back; and how an answer continues after its beginning."""
 
 from collections.abc import Sequence
 from typing import Final
