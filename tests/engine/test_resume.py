@@ -190,6 +190,21 @@ async def test_a_server_without_text_completions_continues_the_text() -> None:
     assert fake.paths == ["/chat/completions", "/completions", "/chat/completions"]
 
 
+async def test_reasoning_that_has_ended() -> None:
+    """By token ids the text after it continues; before its end the error comes."""
+    thinking = {"chat_template_kwargs": {"enable_thinking": True}, "max_tokens": 90}
+    async with Simulator(models=["m"]) as simulator:
+        whole, _ = await streamed(simulator, {**thinking, "return_token_ids": True})
+    assert whole.reasoning is not None
+    first = len(whole.choices[0].extra["token_ids"]) - 9
+    async with Simulator(models=["m"], faults=f"reset@{first}=1") as simulator:
+        reply, _ = await streamed(simulator, {**thinking, "resume": 1}, dialect="nim")
+        assert (facts(reply), reply.reasoning) == (facts(whole), whole.reasoning)
+    async with Simulator(models=["m"], faults="reset@5=1") as simulator:
+        with pytest.raises(StreamInterruptedError, match="still reasoning"):
+            await streamed(simulator, {**thinking, "resume": 1}, dialect="nim")
+
+
 async def test_images_are_sent_again() -> None:
     """They are not in the token ids, so the text continues."""
     content = [
@@ -379,9 +394,11 @@ CALLED = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "look", "a
     ("delta", "options", "why"),
     [
         (CALLED, {"tools": [TOOL]}, "a tool call is open"),
-        ({"reasoning": "The user"}, {}, "has reasoning"),
-        ({"reasoning_content": "The user"}, {}, "has reasoning"),
-        ({"content": "<think>The user"}, {}, "has reasoning"),
+        ({"reasoning": "The user"}, {}, "still reasoning"),
+        ({"reasoning_content": "The user"}, {}, "still reasoning"),
+        ({"content": "<think>The user"}, {}, "still reasoning"),
+        ({"content": "<think>The user</think> Hello"}, {}, "reasoning came before"),
+        ({"reasoning": "The user", "content": "Hello"}, {}, "reasoning came before"),
         ({"content": "a"}, {"n": 2}, "several choices"),
         ({"content": "a"}, {"logprobs": True}, "log probabilities"),
         ({"content": "{"}, {"response_format": {"type": "json_object"}}, "bound to a schema"),

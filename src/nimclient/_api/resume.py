@@ -45,6 +45,7 @@ class Received:
     ids: Sequence[int] = ()
     prompt_ids: Sequence[int] = ()
     prompt_tokens: int | None = None
+    has_reasoning: bool = False
 
 
 @frozen
@@ -85,8 +86,6 @@ def is_open(message: Mapping[str, Any]) -> str | None:
     """What of a partial message no server can continue, or None."""
     if message.get("tool_calls") or message.get("function_call"):
         return "a tool call is open"
-    if message.get("reasoning") or message.get("reasoning_content"):
-        return "the answer has reasoning"
     if message.get("refusal") or message.get("audio") or is_array(message.get("content")):
         return "the answer has more than text"
     return None
@@ -123,6 +122,8 @@ def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") 
 def by_text(call: Call[Any], got: Received) -> Resumption | str:
     """The continuation by the text of the answer, or why there is none."""
     fields, sent = call.fields or {}, got.text.rstrip()
+    if got.has_reasoning:
+        return "reasoning came before its text, and the server gives no token ids"
     if OPEN.startswith(sent.lstrip()):
         return "too little text arrived"
     if fields.get("continue_final_message"):

@@ -201,10 +201,11 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         kind = self._engine.server_type_for(self._call.model)
         if kind is not None and kind not in CONTINUING:
             return f"a server of type {kind} does not continue an answer"
+        partial = self.partial()
+        if partial is not None and partial.reasoning is not None and not partial.text:
+            return "the model is still reasoning"
         message = object_or_empty(objects((self._accumulator.answer() or {}).get("choices"))[0].get("message"))
-        split = self.partial()
-        is_split = split is not None and split.reasoning is not None
-        return never_resumed(self._call.fields or {}) or is_open({"reasoning": is_split, **message})
+        return never_resumed(self._call.fields or {}) or is_open(message)
 
     async def _continue(self, error: NimError) -> None:
         """Send the most exact request that the server takes. Raises NimError if there is none."""
@@ -229,17 +230,18 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
 
     def _received(self) -> Received:
         """What is kept of the answer."""
-        state = self._accumulator.choices[0]
+        state, partial = self._accumulator.choices[0], self.partial()
+        reasons = partial is not None and partial.reasoning is not None
         pieces = [piece for piece in state.text if piece]
         spaces = next((number for number, piece in enumerate(reversed(pieces)) if piece.strip()), len(pieces))
         if self._ids:
             ids = state.lists["token_ids"][: self._whole_ids]
             prompt = len(self._prompt_ids) or None
-            return Received("".join(pieces), len(ids), self._solid, ids, self._prompt_ids, prompt)
+            return Received("".join(pieces), len(ids), self._solid, ids, self._prompt_ids, prompt, reasons)
         usage = object_or_empty((self._accumulator.answer() or {}).get("usage"))
         tokens = whole_number(usage.get("completion_tokens")) or len(pieces)
         prompt = whole_number(usage.get("prompt_tokens"))
-        return Received("".join(pieces), tokens, tokens - spaces, prompt_tokens=prompt)
+        return Received("".join(pieces), tokens, tokens - spaces, prompt_tokens=prompt, has_reasoning=reasons)
 
     async def _exact(self, got: Received) -> Resumption | None:
         """The continuation by token ids, if the server gives them and is asked nothing that it does not know."""

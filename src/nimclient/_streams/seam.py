@@ -49,8 +49,8 @@ class Seam:
         self._space = space
         self._held = held
         self._full = full
-        stop = fields.get("stop") or []
-        self._stops: list[str] = [stop] if isinstance(stop, str) else list(stop)
+        stop: str | list[str] = fields.get("stop") or []
+        self._stops = [stop] if isinstance(stop, str) else list(stop)
         self._keep_stop = bool(fields.get("include_stop_str_in_output"))
         options = object_or_empty(fields.get("stream_options"))
         self._has_usage, self._continuous = (

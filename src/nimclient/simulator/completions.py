@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final, cast
 
 from .dialects import CREATED
-from .extract import answer, take_apart
+from .extract import answer, take_apart, thought
 from .fields import Fields
 from .logprobs import completion_logprobs
 from .rejections import Rejection, bad_field
@@ -122,7 +122,8 @@ def _complete(request: CompletionRequest, prompt: Prompt, seed: int) -> Continua
         if chat is None:
             text = continuation(prompt.text, limit, seed)
         else:  # the prompt of a chat, and the beginning of its answer
-            text = rest_of(answer(take_apart(chat[0]), seed), chat[1])
+            material = take_apart(chat[0])
+            text = rest_of(answer(material, seed), chat[1].removeprefix(thought(material)))
         return Continuation(echoed, cut_text(text, request.sampling, limit))
     text = constrained_text(request.constraint, prompt.text, lambda: continuation(prompt.text, limit, seed))
     return Continuation(echoed, cut_text(text, Sampling(), limit))
