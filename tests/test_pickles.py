@@ -29,11 +29,13 @@ LIVE = {
     "CompletionStream",
     "EmbedStream",
     "EventStream",
+    "ParseStream",
     "SyncAsCompleted",
     "SyncChatStream",
     "SyncCompletionStream",
     "SyncEmbedStream",
     "SyncEventStream",
+    "SyncParseStream",
 }
 ELSEWHERE = {"AsyncClient", "Client", "Conversation", "SyncConversation", "BatchJob", "EmbedJob", "NimError"}
 
@@ -220,6 +222,7 @@ def test_what_is_under_way_stays(name: str) -> None:
         "ChatStream": lambda: client.chat.stream("a"),
         "CompletionStream": lambda: client.completions.stream("a"),
         "EmbedStream": lambda: client.embeddings.embed_stream(["a"]),
+        "ParseStream": lambda: client.chat.parse_stream("a", str),
     }
     live = made[name.removeprefix("Sync")]()
     assert type(live) is PUBLIC[name]

@@ -13,7 +13,6 @@ import typing
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +23,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
 import nimclient
+from nimclient._sync.options import option_texts, texts_below
 
 NAMESPACES = ("chat", "completions", "embeddings", "models", "health", "assets")
 MODULES = {
@@ -254,9 +254,9 @@ def fields_of(kind: type) -> str:
                     found[name] = (plain(getattr(annotation, "__forward_arg__", annotation)), text)
     typed_dict = typing.is_typeddict(kind)
     if typed_dict:  # its bases are gone, its annotations are all there
-        texts = option_texts()
+        texts = option_texts()[kind.__name__]
         names = {name: found[name][0] for name in kind.__annotations__}
-        found = {name: (typ, texts[kind.__name__, name]) for name, typ in names.items()}
+        found = {name: (typ, texts[name]) for name, typ in names.items()}
     if not found:
         return ""
     rows = [
@@ -277,27 +277,7 @@ def field_texts(kind: type) -> dict[str, str]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):
         return {}
-    body = typing.cast(ast.ClassDef, tree.body[0]).body
-    return {
-        ast.unparse(line.target): str(below.value.value)
-        for line, below in pairwise(body)
-        if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-    }
-
-
-@cache
-def option_texts() -> dict[tuple[str, str], str]:
-    """(class of options, option) → its docstring; a class has also those of its bases, as the source names them."""
-    from nimclient.records import params
-
-    found: dict[tuple[str, str], str] = {}
-    for node in ast.parse(inspect.getsource(params)).body:
-        if isinstance(node, ast.ClassDef):
-            for base in node.bases:
-                found |= {(node.name, name): text for (cls, name), text in found.items() if cls == ast.unparse(base)}
-            for name, text in field_texts(getattr(params, node.name)).items():
-                found[node.name, name] = text
-    return found
+    return texts_below(typing.cast(ast.ClassDef, tree.body[0]).body)
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

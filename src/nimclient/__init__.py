@@ -4,6 +4,7 @@ Importing this package imports nothing else: each public name is loaded when it 
 that only configures a client never pays for aiohttp, ssl or NumPy.
 """
 
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from nimclient._client import AsyncClient
     from nimclient._resources.conversation import Conversation
     from nimclient._resources.embed_stream import EmbedStream
+    from nimclient._resources.parse_stream import ParseStream
     from nimclient._schema.tools import tool
     from nimclient._streams.event_stream import EventStream
     from nimclient._streams.stream import ChatStream, CompletionStream
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from nimclient._sync.conversation import SyncConversation
     from nimclient._sync.embed_stream import SyncEmbedStream
     from nimclient._sync.many import SyncAsCompleted
+    from nimclient._sync.parse_stream import SyncParseStream
     from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
     from nimclient.errors import NimError
     from nimclient.prompts import ChatPrompt
@@ -91,6 +94,7 @@ _HOMES = {
     "Model": "nimclient.records",
     "ModelList": "nimclient.records",
     "NimError": "nimclient.errors",
+    "ParseStream": "nimclient._resources.parse_stream",
     "Parsed": "nimclient.records",
     "Progress": "nimclient.records",
     "RankedDocument": "nimclient.records",
@@ -103,6 +107,7 @@ _HOMES = {
     "SyncConversation": "nimclient._sync.conversation",
     "SyncEmbedStream": "nimclient._sync.embed_stream",
     "SyncEventStream": "nimclient._sync.stream",
+    "SyncParseStream": "nimclient._sync.parse_stream",
     "Timeouts": "nimclient._base.config",
     "Tokenization": "nimclient.records",
     "ToolCall": "nimclient.records",
@@ -146,6 +151,7 @@ __all__ = [
     "Model",
     "ModelList",
     "NimError",
+    "ParseStream",
     "Parsed",
     "Progress",
     "RankedDocument",
@@ -158,6 +164,7 @@ __all__ = [
     "SyncConversation",
     "SyncEmbedStream",
     "SyncEventStream",
+    "SyncParseStream",
     "Timeouts",
     "Tokenization",
     "ToolCall",
@@ -179,7 +186,14 @@ def __getattr__(name: str) -> object:
 
     value: object = getattr(import_module(home), name)
     globals()[name] = value
+    if name in ("AsyncClient", "Client") and _is_prompt():
+        import_module("nimclient._sync.options").name_options()
     return value
+
+
+def _is_prompt() -> bool:
+    """Whether this process has a prompt, or has loaded a library that completes or explains code at one."""
+    return hasattr(sys, "ps1") or not sys.modules.keys().isdisjoint({"IPython", "jedi", "pydoc"})
 
 
 def __dir__() -> list[str]:

@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
     from nimclient.records.chat import ChatCompletion, Message
     from nimclient.records.files import Blob
@@ -92,6 +93,24 @@ class Attempt(NamedTuple):
     seconds: float
 
 
+def _render_short(error: BaseException) -> list[str]:
+    """What a notebook shows of an error of ours: the frames of the caller, down to the call, and the message.
+
+    IPython asks for it by the name `_render_traceback_`. `error.__traceback__` keeps every frame.
+    """
+    from traceback import StackSummary, format_exception_only, walk_tb
+
+    theirs: list[tuple[FrameType, int]] = []
+    for frame, line in walk_tb(error.__traceback__):
+        room = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if room == "nimclient":
+            break
+        if room != "IPython":
+            theirs.append((frame, line))
+    lines = (*StackSummary.extract(iter(theirs)).format(), *format_exception_only(error))
+    return ["Traceback (most recent call last):", *(line.rstrip("\n") for line in lines)]
+
+
 class NimError(Exception):
     """Base class of all errors that nimclient raises.
 
@@ -108,6 +127,8 @@ class NimError(Exception):
     def __init__(self, message: str) -> None:
         text = " ".join(message[: 2 * _MAX_TEXT].translate(_UNPRINTABLE).split())
         super().__init__(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…")
+
+    _render_traceback_ = _render_short
 
     @property
     def message(self) -> str:

@@ -639,7 +639,7 @@ print("resumed", report.resumed)
 
 async def test_two_processes_on_one_file(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
     """The second is rejected before it sends anything."""
-    first = answers.AnswerFiles(batch.output)
+    first = answers.AnswerFiles(batch.output, answers.BATCH_LINES)
     first.open()
     with pytest.raises(JobStoreError, match="belongs to a job that is running"):
         await batch.job().run(make_client())

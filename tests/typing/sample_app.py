@@ -31,6 +31,7 @@ from nimclient import (
     Model,
     ModelList,
     Parsed,
+    ParseStream,
     RankedDocument,
     Ranking,
     RetryPolicy,
@@ -39,6 +40,7 @@ from nimclient import (
     SyncConversation,
     SyncEmbedStream,
     SyncEventStream,
+    SyncParseStream,
     Timeouts,
     Tokenization,
     ToolCall,
@@ -108,6 +110,14 @@ async def parse(client: AsyncClient, sync: Client) -> Color:
     assert_type(await client.chat.parse("?", {"type": "object"}), Parsed[Any])
     assert_type(sync.chat.parse("?", Color), Parsed[Color])
     assert_type(sync.chat.parse("?", {"type": "object"}), Parsed[Any])
+    assert_type(client.chat.parse_stream("?", {"type": "object"}), ParseStream[Any])
+    async with client.chat.parse_stream("?", Movie, temperature=0) as growing:
+        assert_type(growing, ParseStream[Movie])
+        async for movie in growing:
+            assert_type(movie, Movie)
+        assert_type(await growing.final(), Parsed[Movie])
+        assert_type(growing.partial, ChatCompletion | None)
+    client.chat.parse_stream("?", Movie, retries=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
     await client.chat.parse("?", Color, via="xml")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     return parsed.value
 
@@ -237,6 +247,11 @@ def blocking(client: Client) -> str:
     reply = client.chat.create("hi", temperature=0.2)
     assert_type(reply, ChatCompletion)
     assert_type(client.chat.parse("?", list[Movie], retries=1), Parsed[list[Movie]])
+    assert_type(client.chat.parse_stream("?", {"type": "object"}), SyncParseStream[Any])
+    with client.chat.parse_stream("?", Movie) as growing:
+        assert_type(growing, SyncParseStream[Movie])
+        for movie in growing:
+            assert_type(movie, Movie)
     assert_type(client.chat.batch(["a"], concurrency=3), list[ChatCompletion])
     assert_type(client.chat.batch(["a"], on_error="return"), list[ChatCompletion | NimError])
     with client.chat.as_completed(["a"], on_error="return") as replies:

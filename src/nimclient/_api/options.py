@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from nimclient._base.types import Json, JsonDict, is_items
-from nimclient.errors import ConfigurationError
+from nimclient.errors import ConfigurationError, _render_short
 from nimclient.records._decode import object_or_empty
 from nimclient.records.params import CallOptions
 
@@ -39,14 +39,24 @@ NUMBERS = frozenset(
 """The options with a numeric value."""
 
 
+class UnknownOptionError(TypeError):
+    """The TypeError for an option that a method does not have; a notebook shows it as short as an error of ours."""
+
+    _render_traceback_ = _render_short
+
+
 def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) -> None:
     """Raise TypeError for an unknown option."""
     if not options.keys() <= known:
         unknown = sorted(options.keys() - known)[0]
         if unknown == "stream" and method in ("chat.create", "completions.create"):
-            raise TypeError(f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)")
+            raise UnknownOptionError(
+                f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)"
+            )
         hint = _nearest(unknown, known)
-        raise TypeError(f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new")
+        raise UnknownOptionError(
+            f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new"
+        )
 
 
 def check_numbers(options: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nimclient._resources.batch import Conversations
     from nimclient._resources.conversation import Conversation
     from nimclient._resources.history import Store
+    from nimclient._resources.parse_stream import ParseStream
     from nimclient._resources.tool_loop import OnToolError
     from nimclient._schema.structured import Via
     from nimclient.errors import NimError
@@ -97,6 +98,60 @@ class AsyncChat(ChatCalls):
         from nimclient._resources import parsing
 
         return await parsing.parse(self, messages, output, via=via, retries=retries, model=model, options=options)
+
+    @overload
+    def parse_stream(
+        self,
+        messages: Messages,
+        output: type[T],
+        *,
+        via: Via | None = None,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ParseStream[T]: ...
+
+    @overload
+    def parse_stream(
+        self,
+        messages: Messages,
+        output: Any,
+        *,
+        via: Via | None = None,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ParseStream[Any]: ...
+
+    def parse_stream(
+        self,
+        messages: Messages,
+        output: Any,
+        *,
+        via: Via | None = None,
+        model: str | None = None,
+        **options: Unpack[ChatOptions],
+    ) -> ParseStream[Any]:
+        """Like `parse`, as a stream of values that only grow. Returns a stream that is not opened yet.
+
+        ``async with client.chat.parse_stream("...", City) as stream: async for city in stream: print(city.name)``. The last
+        value is that of `await stream.final()`, which is what `parse` would have returned.
+
+        Each value is one of the type: text and lists grow, and what did not arrive yet has its empty value ("", [], {},
+        None). Nothing is yielded before each number, boolean, choice and date that may not be null is complete; of a
+        TypedDict with `total=False`, and of a JSON schema, what is known is yielded from the first key on.
+
+        Args:
+            messages: As in `create`.
+            output: The type of the value, as in `parse`.
+            via: As in `parse`.
+            model: As in `create`.
+            **options: See ChatOptions.
+
+        Bad input raises here. Opening and reading raises what `stream` raises, with `.partial`; the end what `parse` raises.
+        """
+        from nimclient._resources.parse_stream import ParseStream, parse_stream
+
+        stream, wanted = parse_stream(self, materialized(messages), output, via=via, model=model, options=options)
+        return ParseStream(stream, wanted)
 
     async def run_tools(
         self,

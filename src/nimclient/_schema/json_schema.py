@@ -30,7 +30,7 @@ class Schema(Shape):
     is_object: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        target = _Check(self.text).resolved(self.text)
+        target = resolved(self.text, self.text)
         self.is_object = is_object(target) and target.get("type") == "object"
 
     def schema(self, book: Book) -> JsonDict:
@@ -39,6 +39,11 @@ class Schema(Shape):
     def convert(self, value: Json, path: str) -> Any:
         _Check(self.text).check(value, self.text, path, 0)
         return value
+
+
+def resolved(schema: Json, root: JsonDict) -> Json:
+    """The schema, with a reference at its root resolved within the whole."""
+    return _Check(root).resolved(schema)
 
 
 class _Check:

@@ -24,16 +24,17 @@ class PydanticModel(Shape):
     model: Any
     label: str = field(init=False)
     is_object: bool = field(init=False)
+    written: JsonDict = field(init=False)
+    """The schema as pydantic writes it."""
 
     def __attrs_post_init__(self) -> None:
         self.label = self.model.__name__
-        written: JsonDict = self.model.model_json_schema()
+        written = self.written = self.model.model_json_schema()
         self.is_object = _root(written, written.get("$defs", {})).get("type") == "object"  # a RootModel may be a list
 
     def schema(self, book: Book) -> JsonDict:
-        written: JsonDict = self.model.model_json_schema()
-        given: Mapping[str, Json] = written.get("$defs", {})
-        written = {key: value for key, value in written.items() if key != "$defs"}
+        given: Mapping[str, Json] = self.written.get("$defs", {})
+        written = {key: value for key, value in self.written.items() if key != "$defs"}
         definitions = {name: _closed(definition, book.strict) for name, definition in given.items()}
         schema: JsonDict = _closed(_root(written, given), book.strict)
         for name, definition in definitions.items():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Self, TypeVar, Unpack, overload
 
 from nimclient._api.messages import materialized
 from nimclient._base import observers
@@ -22,10 +23,24 @@ from nimclient._resources.models import AsyncModels
 from nimclient._sync.conversation import SyncConversation
 from nimclient._sync.embed_stream import SyncEmbedStream
 from nimclient._sync.many import SyncAsCompleted, completing, in_order
-from nimclient._sync.mirror import Mirror, blocking, is_lazy, like
+from nimclient._sync.mirror import Mirror, blocking, declared, is_lazy, like
 from nimclient._sync.portal import PORTAL
 from nimclient._sync.stream import SyncChatStream, SyncCompletionStream, SyncEventStream
 from nimclient.records.params import CallOptions
+
+if TYPE_CHECKING:
+    from nimclient._resources.parse_stream import ParseStream
+    from nimclient._sync.parse_stream import SyncParseStream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def growing(
+    method: Callable[Concatenate[Any, P], ParseStream[T]],
+) -> Callable[Concatenate[Any, P], SyncParseStream[T]]:
+    """The signature and docstring of the blocking twin of `parse_stream`."""
+    return declared(method, "SyncParseStream[Any]")
 
 
 class Chat(Mirror[AsyncChat]):
@@ -34,6 +49,12 @@ class Chat(Mirror[AsyncChat]):
     create = blocking(AsyncChat.create)
     parse = blocking(AsyncChat.parse)
     run_tools = blocking(AsyncChat.run_tools)
+    parse_stream = growing(AsyncChat.parse_stream)
+
+    def _parse_stream(self, *args: Any, **options: Any) -> SyncParseStream[Any]:
+        from nimclient._sync.parse_stream import SyncParseStream
+
+        return SyncParseStream(self._async.parse_stream(*args, **options))
 
     @like(AsyncChat.stream)
     def stream(self, *args: Any, **options: Any) -> SyncChatStream:

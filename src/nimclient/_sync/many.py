@@ -17,7 +17,7 @@ from nimclient._base.callbacks import CallbackQueue
 from nimclient._base.types import Closing, unpicklable
 from nimclient._bulk.workers import AsCompleted
 from nimclient._resources.batch import pairs, with_completed
-from nimclient._sync.mirror import copy_signature, is_lazy
+from nimclient._sync.mirror import declared, is_lazy
 from nimclient._sync.portal import PORTAL
 
 P = ParamSpec("P")
@@ -140,9 +140,5 @@ def in_order(results: SyncAsCompleted[R]) -> list[R]:
 def completing(
     method: Callable[Concatenate[Any, P], AsCompleted[R]],
 ) -> Callable[Concatenate[Any, P], SyncAsCompleted[R]]:
-    """Give the blocking twin of a method its signature and docstring; `function` implements it."""
-
-    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> SyncAsCompleted[R]:
-        raise NotImplementedError
-
-    return copy_signature(call, method, signature(method).return_annotation.replace("AsCompleted", "SyncAsCompleted"))
+    """The signature and docstring of the blocking twin of a method."""
+    return declared(method, signature(method).return_annotation.replace("AsCompleted", "SyncAsCompleted"))

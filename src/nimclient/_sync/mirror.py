@@ -85,6 +85,15 @@ def like(method: Callable[Concatenate[Any, P], Any]) -> Callable[[Callable[..., 
     return decorate
 
 
+def declared(method: Callable[..., Any], returns: object) -> Callable[..., Any]:
+    """The signature and docstring of the target, for a method `name` that `_name` implements."""
+
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    return copy_signature(call, method, returns)
+
+
 def copy_signature(call: Callable[..., R], method: Callable[..., Any], returns: object = None) -> Callable[..., R]:
     """A function with the signature and docstring of a method, and its own return type."""
     seen = signature(method)

@@ -76,6 +76,11 @@ class Request:
     """The body's text, if decoding would change its numbers."""
 
     @property
+    def key(self) -> str:
+        """The custom_id."""
+        return self.custom_id
+
+    @property
     def model(self) -> str | None:
         """The model in the body."""
         model = self.body.get("model")
