@@ -59,7 +59,7 @@ async def test_token_ids_of_a_stream(raw: RawClient, whole: Any) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"add_generation_prompt": False}, {"continue_final_message": False}])
 async def test_a_new_turn(raw: RawClient, whole: Any, fields: dict[str, Any]) -> None:
-    """Without both fields the answer begins anew, in silence."""
+    """Without both fields the answer begins again, in silence."""
     body = (await raw.chat(messages=begun("Based on"), **fields)).body
     assert body["choices"][0]["message"]["content"] == whole["choices"][0]["message"]["content"]
     assert body["usage"]["prompt_tokens"] == whole["usage"]["prompt_tokens"] + 2 + 4
