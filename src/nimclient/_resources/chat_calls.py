@@ -13,9 +13,7 @@ from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._api.options import check_whole
-from nimclient._api.resume import CONTINUING
 from nimclient._bulk.gate import Gate
-from nimclient._engine.resume import read_resumable
 from nimclient._resources.base import DefaultModel, Resource
 from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import read_chat
@@ -114,6 +112,8 @@ class ChatCalls(Resource):
 
     def _resumable(self, model: str | None, options: Mapping[str, Any], resumes: int) -> Mapping[str, Any]:
         """The options of a stream that may be resumed: the token ids of an answer are what continues it exactly."""
+        from nimclient._api.resume import CONTINUING
+
         check_whole("resume", resumes, 0)
         asks = self._engine.dialect_for(self._known_model("chat", model)) in (None, *CONTINUING)
         if asks and options.get("return_token_ids") is None:
@@ -127,6 +127,8 @@ class ChatCalls(Resource):
             call = await self._call(method, messages, None, options, stream=True)
         open: Callable[[Call[Any]], Coroutine[Any, Any, AnswerReader[ChatChunk, ChatCompletion]]]
         if options.get("resume"):
+            from nimclient._engine.resume import read_resumable
+
             resumable = partial(read_resumable, self._engine, options["resume"])
             open = partial(self._engine.open_resumable, options=options, read=resumable)
         else:
