@@ -76,10 +76,10 @@ def attempt_event(
 
 
 def call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
-    """Call the caller's callback, whose errors are logged."""
+    """Call `on_attempt`; an error in it must not fail the call."""
     try:
         callback(event)
-    except Exception:  # an error in the callback must not fail the call
+    except Exception:
         log.exception("on_attempt raised")
 
 
