@@ -64,7 +64,7 @@ class Dialects:
         self._servers: dict[str, ServerRecord] = {}
         self.listed_names: dict[str, str] = {}
         self.changes = 0
-        """Counts detections: values derived before the last one may be outdated."""
+        """Counts detections and rejected fields: values derived before the last one may be outdated."""
 
     def server(self, url: str) -> ServerRecord:
         """The server behind a validated URL."""

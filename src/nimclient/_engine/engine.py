@@ -22,10 +22,10 @@ from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve
 from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.types import JsonDict
 from nimclient._base.values import HttpRequest, path_of, request_id_of
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
+from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, log_call
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
@@ -34,10 +34,8 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, is_fault, raise_plain_fault, status_error
+from nimclient._retry.faults import MAX_ERROR_BODY, status_error
 from nimclient._retry.policy import BUDGET, Replay, RetryState
-from nimclient._streams.accumulate import joined
-from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import (
@@ -385,7 +383,7 @@ class Engine:
                     core.note_deprecation(call, deprecation)
                 if not 200 <= head.status < 300:
                     raise await self._rejection(state, response)
-                result = await (self._read_json(state, response) if read is None else read(response))
+                result = await (read_answer(core, state, response) if read is None else read(response))
             except BaseException:
                 response.body.abort()
                 raise
@@ -416,24 +414,6 @@ class Engine:
             run_callback(
                 _call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
             )
-
-    async def _read_json(self, state: CallState[T], response: Response) -> T:
-        """The record of a JSON body, or of the events that some servers send although not requested."""
-        call = state.call
-        data = await response.body.read_all(self.config.limits.max_body)
-        if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
-            return call.decode(joined(data, call.accumulator()), response.meta())
-        meta = response.meta()
-        try:
-            value = call.parse(data)
-        except NimError:
-            if is_plain(data) or not data.strip():
-                raise
-            raise not_an_answer(meta, data, "JSON") from None
-        if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
-            raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
-        self.core.dialects.read(state.target.server, call.path, value)
-        return call.decode(value, meta)
 
     async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
         """Put the response with the result, after polling and redirects, in the place of this one."""

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 from nimclient._api.call import Call
 from nimclient._api.chat import CHAT_OPTIONS, chat_call
-from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
+from nimclient._api.embeddings import (
+    EMBED_DTYPES,
+    EMBEDDING_OPTIONS,
+    ENCODING_FORMATS,
+    INPUT_TYPES,
+    TRUNCATES,
+    check_batch,
+)
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy
@@ -20,6 +27,7 @@ from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
+from nimclient._http.tasks import running_loop
 from nimclient._resources import parsing
 from nimclient._resources.base import Resource
 from nimclient._resources.chat_calls import ChatCalls
@@ -37,6 +45,8 @@ from nimclient.records.chat import ChatCompletion, Message
 __all__ = [
     "CHAT_OPTIONS",
     "EMBEDDING_OPTIONS",
+    "EMBED_DTYPES",
+    "ENCODING_FORMATS",
     "INPUT_TYPES",
     "SLICE_TEXTS",
     "TRUNCATES",
@@ -64,6 +74,7 @@ __all__ = [
     "json_schema_of",
     "object_or_empty",
     "run_all",
+    "running_loop",
     "stops_everything",
     "wrong",
 ]

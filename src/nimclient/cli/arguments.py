@@ -163,6 +163,12 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
     )
+    embed.add_argument("--dtype", choices=["float32", "float16"], help="the type of the numbers, float32 by default")
+    embed.add_argument(
+        "--encoding-format",
+        choices=["float", "base64", "bytes_only"],
+        help="how vectors are sent; base64 keeps the count of tokens, which raw bytes (the default on vLLM) do not tell",
+    )
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
     )

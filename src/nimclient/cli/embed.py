@@ -28,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
             input_type=args.input_type,
             truncate=args.truncate,
             dimensions=args.dimensions,
+            encoding_format=args.encoding_format,
+            embed_dtype=args.dtype,
             shard=shard,
             batch_size=args.batch_size,
             concurrency=args.concurrency,

@@ -161,7 +161,8 @@ def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]
 
 def _report(report: JobReport, board: Board, wording: Wording) -> int:
     counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
-    details = [f"{report.requests:,} requests", f"{report.tokens:,} tokens", clock(report.seconds)]
+    tokens = [] if report.tokens is None else [f"{report.tokens:,} tokens"]
+    details = [f"{report.requests:,} requests", *tokens, clock(report.seconds)]
     if report.resumed:
         details.insert(0, f"{report.resumed:,} of them from before")
     text = f"{report.status}: {counts} ({', '.join(details)})"

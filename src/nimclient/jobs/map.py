@@ -162,7 +162,7 @@ class _MapRun(LineRun[RowRequest]):
         self._succeeded += 1
         self._files.truncated += completion.finish_reason == "length"
         if completion.meta is not None:
-            tokens = 0 if completion.usage is None else completion.usage.total_tokens
+            tokens = None if completion.usage is None else completion.usage.total_tokens
             self._tally.answered(completion.meta.attempts, tokens, completion.meta.timings.total or 0.0)
         return row_line(request, completion, output)
 

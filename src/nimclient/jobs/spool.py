@@ -26,9 +26,9 @@ class SpoolSpan:
     check: int
 
 
-def spool_path(folder: Path, part: int, suffix: str = "") -> Path:
-    """The spool of this part; `suffix`: that of a shard."""
-    return folder / f"open{suffix}-{part:05d}.f32"
+def spool_path(folder: Path, part: int, suffix: str = "", bits: int = 32) -> Path:
+    """The spool of this part, with numbers of so many bits; `suffix`: that of a shard."""
+    return folder / f"open{suffix}-{part:05d}.f{bits}"
 
 
 class Spool:

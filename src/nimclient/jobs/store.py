@@ -20,7 +20,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
-from nimclient.jobs.parts import Format, Group, names_of_part, write_part
+from nimclient.jobs.parts import BYTES, FloatType, Format, Group, names_of_part, write_part
 from nimclient.jobs.report import status_of
 from nimclient.jobs.shards import WHOLE, Shard, shard_in
 from nimclient.jobs.spool import Spool, spool_path
@@ -38,11 +38,20 @@ class Store:
     Each shard of a job has files of its own, whose names say which.
     """
 
-    def __init__(self, folder: Path, format: Format, part_bytes: int | None = None, shard: Shard = WHOLE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        format: Format,
+        part_bytes: int | None = None,
+        *,
+        shard: Shard = WHOLE,
+        dtype: FloatType = "float32",
+    ) -> None:
         self.folder = folder
         self._shard = shard
         self._manifest = folder / f"manifest{shard.suffix}.json"
         self._format: Format = format
+        self._dtype: FloatType = dtype
         self._part_bytes = part_bytes or PART_BYTES
         self._facts: JsonDict = {}
         self._lock: FolderLock | None = None
@@ -92,7 +101,7 @@ class Store:
             raise JobStoreError(
                 f"{self.folder} holds a job, but {checkpoint} is missing or empty: restore it, or choose another output"
             )
-        for path in (self.failures_path, *self.folder.glob(f"open{suffix}-*.f32")):
+        for path in (self.failures_path, *self.folder.glob(f"open{suffix}-*.f??")):
             if path.exists() or path.is_symlink():
                 raise JobStoreError(
                     f"{path} is not of this job, which would replace it: move it, or choose another output"
@@ -143,19 +152,25 @@ class Store:
         held = {part for part, _, _ in self._checkpoint.held()}
         for part in held:
             spool = self._spool(part)
-            runs = self._checkpoint.kept(part, self.dimensions or 0)
+            runs = self._checkpoint.kept(part, self._row_bytes)
             self._checkpoint.forget([run for run in runs if not spool.holds(run.place)])
-        suffix = self._shard.suffix
-        needed = {spool_path(self.folder, part, suffix) for part in held}
-        for path in self.folder.glob(f"open{suffix}-*.f32"):
+        needed = {self._spool_path(part) for part in held}
+        for path in self.folder.glob(f"open{self._shard.suffix}-*.f??"):
             if path not in needed:
                 with store_errors(f"cannot remove {path}"):
                     path.unlink()
 
     def _spool(self, part: int) -> Spool:
         if part not in self._spools:
-            self._spools[part] = Spool(spool_path(self.folder, part, self._shard.suffix))
+            self._spools[part] = Spool(self._spool_path(part))
         return self._spools[part]
+
+    def _spool_path(self, part: int) -> Path:
+        return spool_path(self.folder, part, self._shard.suffix, 8 * BYTES[self._dtype])
+
+    @property
+    def _row_bytes(self) -> int:
+        return BYTES[self._dtype] * (self.dimensions or 0)
 
     def learn(self, facts: JsonDict) -> None:
         """Store facts about the job."""
@@ -254,7 +269,8 @@ class Store:
         dimensions = self.dimensions
         assert dimensions is not None
         names = names_of_part(number, self._format, self._shard.suffix)
-        files = write_part(self.folder, names, self._format, lambda: self._groups(number), rows, dimensions)
+        shape = (rows, dimensions, self._dtype)
+        files = write_part(self.folder, names, self._format, lambda: self._groups(number), *shape)
         self._checkpoint.seal(Part(number, rows, files))
         self._checkpoint.sync()  # else a power failure may restore a state that needs the spool
         spool = self._spools.pop(number)
@@ -268,7 +284,7 @@ class Store:
         spool = self._spools[part]
         runs: list[SpooledSpan] = []
         size = 0
-        for run in self._checkpoint.kept(part, self.dimensions or 0):
+        for run in self._checkpoint.kept(part, self._row_bytes):
             if runs and size + run.place.size > _GROUP_BYTES:
                 yield self._group(runs, spool)
                 runs, size = [], 0
@@ -323,7 +339,7 @@ class Store:
             "status": status,
             **identity,
             "format": self._format,
-            "dtype": "float32",
+            "dtype": self._dtype,
             "dimensions": self.dimensions,
             "served_models": self.served_models,
             "total": self._facts.get("total"),

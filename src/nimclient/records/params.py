@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from nimclient._base.config import Timeouts
 from nimclient._base.types import Json
@@ -228,6 +228,8 @@ class EmbeddingOptions(CallOptions, total=False):
 
     embedding_type: str | None
     """The type of the numbers (NIM): "float", "int8", "uint8", "binary" or "ubinary"."""
+    embed_dtype: Literal["float32", "float16"] | None
+    """The type of the vectors' numbers; float16 is sent by vLLM as raw bytes, and else rounded from float32 here."""
     modality: str | Sequence[str] | None
     """What the inputs are, for models that embed images (NIM): "text", "image", "text_image", or one for each."""
     user: str | None

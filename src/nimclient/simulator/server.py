@@ -25,7 +25,7 @@ from .load import GenerationSlots, MinuteBucket, TokenSchedule
 from .metrics import CONTENT_TYPE, Metrics
 from .records import RequestRecord, StoredAsset
 from .rejections import GenerationRejection, Rejection, invalid_field
-from .wire import Frame, PlainResponse, Response, StreamedResponse, TokenCounts, encoded
+from .wire import BytesResponse, Frame, PlainResponse, Response, StreamedResponse, TokenCounts, encoded
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_BODY: Final = 64 * 2**20
@@ -226,6 +226,9 @@ class Simulator:
             answer = self._respond(route, body, request_id)
             if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
+            if isinstance(answer, BytesResponse):
+                await self._wait(answer, _model_of(body))
+                return await self._send_raw(request, record, request_id, answer)
             if not generates:
                 return self._send_body(record, request_id, 200, answer.body)
             if self._gateway is None:
@@ -260,7 +263,7 @@ class Simulator:
                 raise
             return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainResponse, model: str) -> None:
+    async def _wait(self, answer: PlainResponse | BytesResponse, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
             pace = self._schedule(answer.usage)
@@ -344,6 +347,19 @@ class Simulator:
         return web.Response(
             body=raw.body, status=raw.status, content_type=raw.content_type, charset=charset, headers=headers
         )
+
+    async def _send_raw(
+        self, request: web.Request, record: RequestRecord, request_id: str, answer: BytesResponse
+    ) -> web.StreamResponse:
+        """Send bytes in chunks, without their length, as vLLM does."""
+        record.status = 200
+        response = web.StreamResponse(headers=self._headers(200, request_id, answer.headers))
+        response.content_type = "application/octet-stream"
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(answer.body)
+        await response.write_eof()
+        return response
 
     def _headers(self, status: int, request_id: str, extra: Mapping[str, str]) -> dict[str, str]:
         """The headers of each response; the platform uses its own id. An empty value omits a header."""

@@ -1,6 +1,6 @@
 """Encoded answers: JSON bodies and server-sent events, and when they are due. No HTTP."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -46,7 +46,17 @@ class StreamedResponse:
     usage: TokenCounts = NOTHING_USED
 
 
-Response = PlainResponse | StreamedResponse
+@dataclass(frozen=True, slots=True)
+class BytesResponse:
+    """A body of bytes (application/octet-stream), sent in chunks without its length, and headers with it."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    tokens: int = 0
+    usage: TokenCounts = NOTHING_USED
+
+
+Response = PlainResponse | StreamedResponse | BytesResponse
 
 
 def encoded(body: Any) -> bytes:
