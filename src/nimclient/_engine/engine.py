@@ -26,8 +26,7 @@ from nimclient._base.values import HttpRequest
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
 from nimclient._engine.answers import read_answer
-from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call
-from nimclient._engine.rate_limit import settle, ticket_of
+from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests

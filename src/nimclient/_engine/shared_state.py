@@ -18,7 +18,7 @@ from nimclient._base.config import (
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
-from nimclient._engine.rate_limit import rate_limit
+from nimclient._bulk.rate import RateLimit
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper, running_loop
@@ -48,7 +48,8 @@ class SharedState:
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
         self.budget = RetryBudget()
-        self.rate = rate_limit(config.limits)
+        per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
+        self.rate = None if per_minute == (None, None) else RateLimit(*per_minute)
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
         self._affinity = config.affinity
