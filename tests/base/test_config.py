@@ -351,6 +351,7 @@ def test_a_callable_key_goes_with_the_pickle(monkeypatch):
         ({"all_proxy": "http://p:1", "no_proxy": "localhost"}, "http://host", "http://p:1"),
         ({"all_proxy": "http://p:1", "no_proxy": "a\nlocalhost\r\n  b"}, "http://localhost:8000", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://127.3.2.1:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": '"localhost,127.0.0.0/8"'}, "http://127.3.2.1", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8,10.0.0.0/8"}, "http://10.1.2.3", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.1/8"}, "http://127.3.2.1", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://128.0.0.1", "http://p:1"),

@@ -272,9 +272,13 @@ def proxy_for(url: str) -> str | None:
     return proxy if mark else f"http://{proxy}"
 
 
+_SEPARATORS = dict.fromkeys(map(ord, ",\"'"), " ")
+"""Of the entries of no_proxy, with the quotes that env files of containers keep."""
+
+
 def goes_direct(host: str, port: int | None, no_proxy: str) -> bool:
     """Whether `no_proxy` matches a host: by name, parent domain, host:port, network (10.0.0.0/8), or * for all."""
-    return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().replace(",", " ").split())
+    return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().translate(_SEPARATORS).split())
 
 
 def _names(entry: str, host: str, port: int | None) -> bool:
