@@ -23,6 +23,10 @@ STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n"
     b"X-Request-Id: canned\r\n\r\n"
 )
+RAW_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n"
+    b"X-Request-Id: canned\r\n\r\n"
+)
 COMPLETION_ID = "chatcmpl-5d1f0c3b9a7e4f2a8b6c0d9e1f2a3b4c"
 CREATED = 1760000000
 WORDS = (" the", " quick", " brown", " fox", " jumps", " over", " a", " lazy", " dog", ",", " then", " rests", ".")
@@ -176,8 +180,13 @@ def paced_writes(model: str, tokens: int) -> tuple[bytes, ...]:
 
 @lru_cache
 def embeddings_response(model: str, count: int, encoding: str) -> bytes:
-    """Embeddings of `count` texts, as a NIM sends them: base64 of float32 where asked for, else lists of numbers."""
+    """Embeddings of `count` texts, as a NIM sends them: base64 of float32 where asked for, else lists of numbers.
+
+    Raw bytes as vLLM sends them: in chunks, without their length.
+    """
     vectors = map(vector, range(count))
+    if encoding == "bytes_only":
+        return RAW_HEAD + http_chunk(b"".join(numbers.tobytes() for numbers in vectors)) + LAST_HTTP_CHUNK
     values = [
         base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
         for numbers in vectors

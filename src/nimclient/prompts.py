@@ -67,6 +67,12 @@ class ChatPrompt:
         found = (_names(part[1], "") for part in self.parts if isinstance(part, tuple))
         return tuple(dict.fromkeys(name for names in found for name in names))
 
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """Those of the names that stand for a list of messages."""
+        pairs: list[tuple[str, Any]] = [part for part in self.parts if isinstance(part, tuple)]
+        return tuple(name for role, content in pairs if role in _PLACEHOLDERS for name in _names(content, ""))
+
     def format(self, **values: Any) -> list[Message]:
         """The messages with the values in place. KeyError for a name without a value; other values are ignored."""
         return [message for part in self.parts for message in _formatted(part, values)]

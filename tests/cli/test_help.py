@@ -10,7 +10,20 @@ import pytest
 from nimclient.simulator import Simulator
 from support.slow import mostly_slow
 
-COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "bench", "simulate", "completion")
+COMMANDS = (
+    "demo",
+    "chat",
+    "embed",
+    "batch",
+    "map",
+    "merge",
+    "rerank",
+    "models",
+    "doctor",
+    "bench",
+    "simulate",
+    "completion",
+)
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010804000000b51c0c02"
     "0000000b4944415478da6364f80f00010501012718e3660000000049454e44ae426082"
@@ -48,9 +61,13 @@ def test_the_examples_run(run, sim: Simulator, environment, tmp_path: Path, comm
     (tmp_path / "photo.jpg").write_bytes(PIXEL)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.md").touch()
+    (tmp_path / "names.json").write_text('{"type": "object", "properties": {"names": {"type": "array"}}}')
     body = '{"model": "meta/llama-3.1-8b-instruct", "messages": [{"role": "user", "content": "hi"}]}'
     line = f'{{"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {body}}}\n'
     (tmp_path / "requests.jsonl").write_text(line)
+    for number in (0, 1) if command == "merge" else ():
+        shard = ("--shard", f"{number}/2", "--base-url", sim.base_url)
+        assert run("embed", "docs.jsonl", "--out", "vectors", *shard).code == 0
     Path("script").write_text(SETUP.format(python=sys.executable))
     for example in examples(run, command):
         if example == "nimclient chat":

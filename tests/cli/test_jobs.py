@@ -1,4 +1,4 @@
-"""`nimclient embed` and `nimclient batch`: files in, files out, exit codes, signals, and resuming."""
+"""`nimclient embed`, `batch` and `map`: files in, files out, exit codes, signals, and resuming."""
 
 import gzip
 import io
@@ -248,6 +248,97 @@ def test_a_batch_that_cannot_work(run, url, requests, argv):
     assert run("batch", *argv, "--base-url", url).code == 2
 
 
+# map ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_map(run, sim, docs):
+    """Every row has its answer; what was chosen is sent; what is said goes to standard error."""
+    Path(docs).write_text("\n".join(Path(docs).read_text().splitlines()[:20] + ['{"id": "x"}']))
+    options = ("--id", "id", "--system", "Be brief.", "--max-tokens", "2", "-o", "seed=1", "--concurrency", "4")
+    ran = run("map", "Sum up: {body}", docs, "--out", "answers.jsonl", "--base-url", sim.base_url, *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "partial: 20 of 21 rows in answers.jsonl" in ran.err
+    assert "1 failed, see answers.errors.jsonl" in ran.err
+    assert "20 cut off by the token limit (finish_reason length)" in ran.err
+    found = events(Path("answers.jsonl").read_text())
+    assert {one["id"] for one in found} == {f"d{i}" for i in range(20)}
+    sent = [request.json for request in sim.requests if request.path == "/v1/chat/completions"]
+    assert {(one["max_tokens"], one["seed"], one["messages"][0]["content"]) for one in sent} == {(2, 1, "Be brief.")}
+    assert "Sum up: body 7" in {one["messages"][1]["content"] for one in sent}
+
+
+def test_map_events(run, url, docs):
+    """With a schema the answers are values; --json gives events; the same command has nothing left to do."""
+    Path(docs).write_text("\n".join(Path(docs).read_text().splitlines()[:5]))
+    Path("schema.json").write_text('{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}')
+    argv = ("map", "How many? {text}", docs, "--out", "a.jsonl", "--schema", "schema.json", "--json", "--base-url", url)
+    ran = run(*argv)
+    assert (ran.code, ran.err) == (0, "")
+    assert events(ran.out)[-1]["status"] == "complete"
+    assert all(isinstance(one["value"]["n"], int) for one in events(Path("a.jsonl").read_text()))
+    again = events(run(*argv).out)[-1]
+    assert (again["resumed"], again["requests"]) == (5, 0)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["{text}", "gone.jsonl", "--out", "a"], "does not exist"),
+        (["{text}", "docs.jsonl", "--out", "docs.jsonl"], "is the source"),
+        (["text", "docs.jsonl", "--out", "a"], "names no field of a row"),
+        (["{txet}", "docs.jsonl", "--out", "a"], "has 'id', 'text', 'body': name those in the template"),
+        (["{text}", "docs.jsonl", "--out", "a", "-o", "temprature=1"], "did you mean 'temperature'"),
+        (["{text}", "docs.jsonl"], "--out"),
+    ],
+)
+def test_a_map_that_cannot_work(run, url, docs, argv, words):
+    """Arguments that cannot work are a usage error."""
+    ran = run("map", *argv, "--base-url", url)
+    assert ran.code == 2
+    assert words in ran.err
+
+
+# shards ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_job_of_kubernetes_in_the_docs(run, sim, docs, monkeypatch):
+    """Its command runs as it stands for every index, and the shards become one job."""
+    yaml = pytest.importorskip("yaml")
+    page = Path(__file__).parents[2].joinpath("docs", "many_machines.md").read_text()
+    job = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])["spec"]
+    [container] = job["template"]["spec"]["containers"]
+    program, *argv = [word.replace("/data/", "") for word in (*container["command"], *container["args"])]
+    assert program == "nimclient"
+    for one in container["env"]:
+        monkeypatch.setenv(one["name"], one["value"].replace("http://nim:8000", sim.base_url))
+    assert job["completionMode"] == "Indexed"
+    for index in range(job["completions"]):
+        monkeypatch.setenv("JOB_COMPLETION_INDEX", str(index))
+        ran = run(*argv, "--format", "jsonl")
+        assert ran.code == 0
+        assert events(ran.out)[-1]["total"] in (37, 38)
+    assert "complete: 300 of 300 texts in vectors" in run("merge", "vectors").err
+    assert rows("vectors").keys() == {f"d{i}" for i in range(300)}
+    [event] = events(run("merge", "vectors", "--json").out)
+    assert (event["event"], event["status"], event["total"]) == ("report", "complete", 300)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["embed", "docs.jsonl", "--out", "v", "--shard", "3/3"], "--shard takes"),
+        (["map", "{text}", "docs.jsonl", "--out", "v", "--shard", "auto"], "--shard auto takes JOB_COMPLETION_INDEX"),
+        (["merge", "."], "holds no shards of a job"),
+        (["merge", "gone"], "gone does not exist"),
+    ],
+)
+def test_shards_that_cannot_be(run, docs, argv, words):
+    """They are a usage error."""
+    ran = run(*argv)
+    assert ran.code == 2
+    assert words in ran.err
+
+
 # signals -----------------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +367,32 @@ def test_a_signal_stops_and_the_same_command_goes_on(spawn, run, docs, number):
     assert report["resumed"] == 30
     assert report["requests"] == 27
     assert len(rows("my vectors")) == 300
+
+
+@pytest.mark.slow
+def test_a_shard_that_is_stopped_within_its_grace_period(spawn, run, docs):
+    """SIGTERM ends a shard with what is done kept; it is not merged before it has ended; the others do not mind."""
+    embed = answer(embedded(["1"] * 10))
+    with ServerThread() as server:
+        server.script(embed, embed, [Stall()])
+        options = ("--format", "jsonl", "--batch-size", "10", "--concurrency", "1", "--model", EMBED)
+        argv = ("embed", docs, "--out", "v", "--base-url", server.url, *options)
+        process = spawn(*argv, "--shard", "1/3")
+        assert until(lambda: len(server.requests) == 3)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=25)
+        assert process.returncode == 130
+        assert "20 texts are done and kept" in err
+        server.script(embed)
+        assert run(*argv, "--shard", "0/3").code == 0
+        assert run(*argv, "--shard", "2/3").code == 0
+        ran = run("merge", "v")
+        assert ran.code == 1
+        assert "shard 1 of 3 in v has not ended (it is 'stopped'): run it and merge again" in ran.err
+        report = events(run(*argv, "--shard", "1/3", "--json").out)[-1]
+    assert (report["status"], report["resumed"], report["succeeded"]) == ("complete", 20, 100)
+    assert run("merge", "v").code == 0
+    assert len(rows("v")) == 300
 
 
 @pytest.mark.slow

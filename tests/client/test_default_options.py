@@ -119,9 +119,9 @@ async def test_a_job_has_the_defaults_of_its_client_and_knows_them_again(tmp_pat
 
 
 async def test_a_job_refuses_a_default_that_it_cannot_keep(tmp_path: Path) -> None:
-    """Its files hold float32 numbers."""
+    """Its files hold float numbers."""
     client, _ = make({"embedding": {"embedding_type": "int8"}})
-    with pytest.raises(ConfigurationError, match="float32"):
+    with pytest.raises(ConfigurationError, match="float vectors"):
         await EmbedJob(source=["a"], output=tmp_path, format="npy").run(client)
 
 

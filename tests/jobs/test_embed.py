@@ -4,6 +4,7 @@ import asyncio
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -33,13 +34,15 @@ from nimclient.errors import (
 from nimclient.jobs import EmbedJob, JobReport, files, store
 from nimclient.jobs.files import FolderLock
 from nimclient.jobs.running import SerialWorker
+from nimclient.simulator import Simulator
 from support.cancelling import cancel_everywhere
 from support.jobs import table_of
 from support.leaks import settings_of
 from support.server import FaultServer, Request
-from support.wire import MODEL, answer, embedded, error
+from support.wire import MODEL, answer, embedded, error, http
 
 MakeClient = Callable[..., AsyncClient]
+NO_PREFIX: Any = {"embedding": {"prefix": ""}}
 
 
 def embed(request: Request) -> bytes:
@@ -215,6 +218,17 @@ async def test_a_wrong_name_of_the_text_field_stops_at_once(
     assert (report.status, report.total) == ("complete", 300)
 
 
+async def test_a_field_of_something_else_stops_at_once(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path
+) -> None:
+    """A field that holds an object in every row is the wrong one: the error names the others, and nothing is sent."""
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(f"{json.dumps({'meta': {'n': n}, 'body': 'x'})}\n" for n in range(300)))
+    with pytest.raises(ConfigurationError, match=r"not a value of type dict; the first row.* has 'meta', 'body': name"):
+        await make(path, text="meta").run(client)
+    assert server.requests == []
+
+
 async def test_rows_without_the_field_among_others_fail_alone(
     server: FaultServer, client: AsyncClient, make: Make
 ) -> None:
@@ -227,11 +241,19 @@ async def test_rows_without_the_field_among_others_fail_alone(
 async def test_one_id_that_is_no_unicode_fails_alone(
     server: FaultServer, client: AsyncClient, make: Make, output: Path, tmp_path: Path
 ) -> None:
-    """A lone surrogate in an iterable, a byte that is no UTF-8 in CSV: the job comes to its end."""
+    """A lone surrogate in an iterable or in JSON, a byte that is no UTF-8 in CSV: the job comes to its end."""
     server.script(embed)
     report = await make([("a", "1"), ("\ud83d", "2"), ("c", "3")]).run(client)
     assert (report.status, report.succeeded, report.failed) == ("partial", 2, 1)
     assert [failure["index"] for failure in failures(output)] == [1]
+    path = tmp_path / "docs.jsonl"
+    path.write_text(r"""{"id":"a","text":"1"}
+{"id":"b\ud83d","text":"2"}
+{"id":"c","text":"3\udc00"}
+{"id":"d \ud83d\ude00","text":"4"}
+""")
+    report = await EmbedJob(path, tmp_path / "lines", id="id", format="npy").run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", 2, 2)
     path = tmp_path / "docs.csv"
     path.write_bytes(b"id,text\na,1\n\xff,2\nc,3\n")
     report = await EmbedJob(path, tmp_path / "other", id="id", format="npy").run(client)
@@ -316,9 +338,12 @@ async def test_an_outage_stops_the_job_when_its_patience_is_spent(
 async def test_a_gateway_without_its_server_is_waited_for(
     server: FaultServer, make_client: MakeClient, make: Make, output: Path
 ) -> None:
-    """502 and 504 say nothing of the texts: they are sent again until the server is back, and none is blamed."""
+    """502, 504 and Cloudflare's own statuses say nothing of the texts: they are sent again, and none is blamed."""
     pages = [error(502, "Bad Gateway"), error(504, "upstream request timeout"), error(503, "no healthy upstream")]
-    server.script(embed, *pages * 20, embed)
+    pages += [
+        http(b"<html>error code: %d</html>" % status, status, type="text/html") for status in (521, 522, 523, 530)
+    ]
+    server.script(embed, *pages * 10, embed)
     client = make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001))
     report = await make(concurrency=1).run(client)
     assert (report.status, report.failed) == ("complete", 0)
@@ -737,7 +762,7 @@ async def test_files_are_closed_whatever_happens(
         ({"dimensions": 0}, "dimensions is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"concurrency": 0}, "concurrency is 0"),
-        ({"embedding_type": "int8"}, "a job keeps float32 vectors"),
+        ({"embedding_type": "int8"}, "a job keeps float vectors"),
     ],
 )
 def test_arguments_that_cannot_work(make: Make, options: Any, words: str) -> None:
@@ -888,3 +913,45 @@ async def test_no_more_is_taken_of_a_source_than_is_under_way(
     server.script(embed)
     await make(texts()).run(client, on_progress=look)
     assert 0 < most <= 2 * 10
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy"])
+async def test_float16_takes_half_the_space(tmp_path: Path, format: Any) -> None:
+    """The parts of a job with float16 have half the bytes, and the numbers of the float32 ones, rounded."""
+    texts = numbers(200)
+    sizes: dict[str, int] = {}
+    tables: dict[str, Any] = {}
+    simulator = Simulator(dialect="vllm", models=[MODEL])
+    async with simulator, AsyncClient("k", simulator.base_url, model=MODEL, defaults=NO_PREFIX) as client:
+        for dtype in ("float32", "float16"):
+            folder = tmp_path / dtype
+            job = EmbedJob(texts, folder, format=format, embed_dtype=dtype, batch_size=40, concurrency=1)
+            report = await job.run(client)
+            assert (report.status, report.succeeded, report.tokens) == ("complete", 200, None)
+            sizes[dtype] = sum(path.stat().st_size for path in folder.glob(f"part-*.{format}"))
+            tables[dtype] = table_of(folder)
+            assert json.loads((folder / "manifest.json").read_bytes())["dtype"] == dtype
+        other = EmbedJob(texts, tmp_path / "float16", format=format, batch_size=40)
+        with pytest.raises(JobMismatchError, match="embed_dtype"):
+            await other.run(client)
+    assert 0.5 <= sizes["float16"] / sizes["float32"] < 0.52
+    for (row, name, wide), (same, again, half) in zip(tables["float32"], tables["float16"], strict=True):
+        assert (row, name) == (same, again)
+        assert half == struct.pack(f"<{len(wide) // 4}e", *memoryview(wide).cast("f"))
+    sent = [request.json for request in simulator.requests if request.json is not None]
+    assert [body["encoding_format"] for body in sent] == ["base64", *["bytes_only"] * 9]
+
+
+async def test_float16_resumes(output: Path) -> None:
+    """What a stopped run left in its open part is found again, and belongs to the same part."""
+    async with FaultServer() as server:
+        server.script(lambda request: embed(request) if len(server.requests) < 3 else error(401))
+        async with AsyncClient("k", server.url, model=MODEL) as client:
+            job = EmbedJob(numbers(30), output, format="npy", embed_dtype="float16", batch_size=10, concurrency=1)
+            with pytest.raises(AuthenticationError):
+                await job.run(client)
+            assert [path.name for path in output.glob("open-*")] == ["open-00000.f16"]
+            server.script(embed)
+            report = await job.run(client)
+    assert (report.resumed, report.succeeded) == (20, 30)
+    assert [struct.unpack("<2e", vector)[0] for _, _, vector in table_of(output)] == list(range(30))

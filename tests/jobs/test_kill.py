@@ -18,6 +18,7 @@ from support.jobs import (
     questions_by_run,
     run_batch_job,
     run_embed_job,
+    run_map_job,
     start,
     table_of,
     texts_by_run,
@@ -131,3 +132,25 @@ def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path, kil
         again += check_sent(runs, questions_by_run(simulator.requests), set(questions), CONCURRENCY)
     assert again > 0 or kills < 10, "no kill came while anything was under way"
     print(f"{kills} kills in {batches} batches of {len(lines)} requests; {again} were sent again")
+
+
+@pytest.mark.slow
+def test_a_map_survives_being_killed(simulator: Simulator, tmp_path: Path) -> None:
+    """Every row has its one answer, whole, and only what was in flight was asked again."""
+    source = tmp_path / "rows.jsonl"
+    documents = write_documents(source, 400)
+    questions = [f"What is {document['text']}?" for document in documents]
+    killer = Killer(simulator, max(KILLS // 2, 1))
+    maps = again = 0
+    while killer.left:
+        output = tmp_path / f"answers-{maps}.jsonl"
+        runs = killer.run(run_map_job, source, output)
+        maps += 1
+        records = [json.loads(line) for line in output.read_text().splitlines()]
+        assert sorted(record["index"] for record in records) == list(range(400))
+        for record in records:
+            assert record["id"] == documents[record["index"]]["id"]
+            assert questions[record["index"]] in record["text"]
+        again += check_sent(runs, questions_by_run(simulator.requests), set(questions), CONCURRENCY)
+    assert again > 0 or KILLS < 20, "no kill came while anything was under way"
+    print(f"{maps} maps of 400 rows; {again} were asked again")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient.jobs.parts import Format, Group, npy_header, write_part
+from nimclient.jobs.parts import Format, Group, names_of_part, npy_header, write_part
 
 
 def floats(*numbers: float) -> bytes:
@@ -30,7 +30,7 @@ EVERYTHING = floats(0.1, 0.2, 0.3, 0.4, 1e-30, -0.0)
 
 
 def write(folder: Path, format: Format) -> dict[str, int]:
-    files = write_part(folder, 3, format, groups, 3, 2)
+    files = write_part(folder, names_of_part(3, format), format, groups, 3, 2)
     assert {path.name: path.stat().st_size for path in folder.iterdir()} == files  # and nothing else is left
     return files
 
@@ -86,3 +86,22 @@ def test_a_part_can_be_written_again(tmp_path: Path, format: Format) -> None:
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     write(tmp_path, format)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("format", ["parquet", "npy", "jsonl"])
+def test_float16(tmp_path: Path, format: Format) -> None:
+    """Numbers of two bytes, which other programs read as what they are."""
+    numbers = [0.5, -1.5, 3.0, 65504.0]
+    group = Group([0, 1], ["a", "b"], struct.pack("<4e", *numbers))
+    write_part(tmp_path, names_of_part(0, format), format, lambda: [group], 2, 2, "float16")
+    path = tmp_path / f"part-00000.{format}"
+    if format == "npy":
+        vectors = numpy.load(path)
+        assert vectors.dtype == numpy.float16
+        assert vectors.ravel().tolist() == numbers
+    elif format == "parquet":
+        table = pq.read_table(path, use_threads=False)
+        assert table.schema.field("vector").type == pa.list_(pa.float16(), 2)
+        assert table["vector"].chunk(0).flatten().to_numpy().tolist() == numbers
+    else:
+        assert [n for line in path.read_text().splitlines() for n in json.loads(line)["vector"]] == numbers

@@ -105,3 +105,19 @@ def test_room_is_zeroed_memory_of_the_size(monkeypatch: pytest.MonkeyPatch, size
     assert not any(zeroed_buffer[:1000])
     zeroed_buffer[-4:] = b"abcd"[: len(zeroed_buffer)]
     assert bytes(zeroed_buffer[-4:]) == b"abcd"[:size]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), max_size=40))
+def test_rounding_to_float16(values):
+    """With NumPy and without the same bits; too large is infinity."""
+    buffer = pack(f"<{len(values)}f", *values)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "numpy", None)
+        plain = _numbers.rounded_to_float16(buffer)
+        assert _numbers.first_not_finite(plain, "float16") == next(
+            (i for i, value in enumerate(_numbers.float16s(plain)) if not math.isfinite(value)), None
+        )
+    import numpy
+
+    assert numpy is sys.modules["numpy"]
+    assert _numbers.rounded_to_float16(buffer) == plain

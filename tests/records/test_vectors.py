@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from array import array
+from struct import pack
 
 import numpy as np
 import pytest
@@ -157,14 +158,14 @@ def test_numpy_asks_for_dtype_and_copy(make):
     base = rows.numpy()
     assert np.shares_memory(np.asarray(rows), base)
     assert np.shares_memory(np.asarray(rows, dtype="float32"), base)
-    assert np.shares_memory(np.asarray(rows, copy=False), base)
+    assert np.shares_memory(rows.__array__(None, False), base)
     assert not np.shares_memory(np.array(rows), base)
     assert not np.shares_memory(rows.__array__(None, True), base)
     converted = np.asarray(rows, dtype="float64")
     assert converted.dtype == "float64"
     assert converted.tolist() == rows.tolist()
     with pytest.raises(ValueError, match="needs a copy"):
-        np.asarray(rows, dtype="float64", copy=False)
+        rows.__array__("float64", False)  # what `numpy.asarray(copy=False)` asks from NumPy 2 on
 
 
 @pytest.mark.parametrize(("data", "dimensions", "shape"), [(b"", 0, (0, 0)), (b"", 4, (0, 4)), (bytes(16), 4, (1, 4))])
@@ -231,3 +232,43 @@ def test_numpy_is_not_imported_unless_asked():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+# float16 -------------------------------------------------------------------------------------------------------------
+
+halves = st.lists(st.floats(width=16, allow_nan=False), min_size=1, max_size=9)
+
+
+@given(halves, st.slices(9))
+def test_a_float16_vector_is_a_sequence_of_floats(values, where):
+    """Items, slices, iteration, equality and NumPy see the numbers, not their bits."""
+    vector = Vector(pack(f"<{len(values)}e", *values), "float16")
+    assert (list(vector), vector.tolist(), len(vector)) == (values, values, len(values))
+    assert [vector[place] for place in range(-len(values), len(values))] == values * 2
+    assert vector[where] == values[where]
+    assert vector[where].dtype == "float16"
+    assert vector == values
+    assert vector == Vector(array("f", values).tobytes())
+    assert vector.numpy().dtype == np.float16
+    assert vector.numpy().tolist() == values
+    assert pickle.loads(pickle.dumps(vector)) == vector
+
+
+def test_float16_vectors():
+    """Half the bytes; everything that float32 vectors do."""
+    wide = vectors()
+    half = Vectors(pack("<8e", *[value for row in ROWS for value in row]), 2, "float16")
+    assert (len(half), half.dimensions, half.buffer.nbytes * 2) == (4, 2, wide.buffer.nbytes)
+    assert half.tolist() == ROWS
+    assert half.numpy().dtype == np.float16
+    assert half[1:3].tolist() == ROWS[1:3]
+    assert half[::2].tolist() == ROWS[::2]
+    assert half.search([1.0, 0.0], 2) == wide.search([1.0, 0.0], 2)
+    assert pickle.loads(pickle.dumps(half)) == half
+    assert half != wide
+    assert half.zeros == ()
+    assert Vectors(bytes(8), 2, "float16").zeros == (0, 1)
+    assert "float16" in repr(half)
+    assert repr(half[0]).startswith("Vector([1, 2]")
+    with pytest.raises(ValueError, match="whole vectors"):
+        Vectors(bytes(6), 2, "float16")

@@ -94,6 +94,22 @@ async def test_vectors(vllm_embedder: Vllm) -> None:
         assert vectors[1].tolist() == pytest.approx(single.tolist(), abs=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+async def test_raw_bytes_are_those_of_base64(vllm_embedder: Vllm, dtype: Any) -> None:
+    """The same bits in the same order, for texts of unlike lengths; a rejection is JSON as ever."""
+    texts = [f"{'word ' * (number % 7)}number {number}" for number in range(40)]
+    async with AsyncClient(KEY, vllm_embedder.base_url, model=MODEL, dialect="vllm", retry=ONCE) as client:
+        raw = await client.embeddings.embed_documents(texts, prefix="", embed_dtype=dtype, concurrency=1)
+        base64 = await client.embeddings.embed_documents(
+            texts, prefix="", embed_dtype=dtype, concurrency=1, encoding_format="base64"
+        )
+        assert raw == base64
+        assert (raw.dtype, raw.usage) == (dtype, None)
+        assert base64.usage is not None
+        with pytest.raises(ModelNotFoundError):
+            await client.embeddings.create(texts, model="none", encoding_format="bytes_only")
+
+
 async def test_what_it_ignores_is_noticed(vllm_embedder: Vllm) -> None:
     """The first answer's id gives vLLM away: input_type is warned of once, and rejected by a strict client."""
     async with AsyncClient(KEY, vllm_embedder.base_url, model=MODEL) as client:

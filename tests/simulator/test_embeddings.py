@@ -1,13 +1,16 @@
 import base64
 import math
+import struct
 from array import array
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.embeddings import little_endian
+from nimclient.simulator.raw_vectors import packed
 from nimclient.simulator.text import count_tokens
 
 from .raw import EMBED, SYMMETRIC, RawClient
@@ -191,3 +194,81 @@ async def test_what_other_servers_ignore(session: aiohttp.ClientSession, dialect
         for tokens, count in (([1, 2, 3], 1), ([[1, 2], [3]], 2)):
             assert len((await raw.embed(tokens)).body["data"]) == count
         assert (await raw.embed([[1], ["a"]])).status == 400
+
+
+HELLO = {"model": EMBED, "input": TEXTS}
+SIZES = {"float32": 4, "float16": 2, "bfloat16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1}
+
+
+async def _raw(simulator: Simulator, session: aiohttp.ClientSession, **fields: Any) -> tuple[Any, bytes]:
+    async with session.post(f"{simulator.base_url}/embeddings", json={**HELLO, **fields}) as response:
+        return response, await response.read()
+
+
+@pytest.mark.parametrize("dtype", SIZES)
+async def test_vllm_sends_raw_bytes(session: aiohttp.ClientSession, dtype: str) -> None:
+    """Item after item without a header, in chunks without a length, in the type and order that is asked for."""
+    async with Simulator(dialect="vllm") as simulator:
+        plain = _vectors((await RawClient(simulator, session).embed(TEXTS)).body)
+        response, data = await _raw(simulator, session, encoding_format="bytes_only", embed_dtype=dtype)
+        _, big = await _raw(simulator, session, encoding_format="bytes_only", embed_dtype=dtype, endianness="big")
+        _, packed = await _raw(simulator, session, encoding_format="base64", embed_dtype=dtype)
+    assert (response.status, response.content_type) == (200, "application/octet-stream")
+    assert response.headers["Transfer-Encoding"] == "chunked"
+    assert "Content-Length" not in response.headers
+    size = SIZES[dtype]
+    assert len(data) == 3 * 1024 * size
+    assert big == b"".join(data[at : at + size][::-1] for at in range(0, len(data), size))
+    rows = [base64.b64decode(entry["embedding"]) for entry in orjson.loads(packed)["data"]]
+    assert b"".join(rows) == data
+    if dtype == "float32":
+        assert array("f", data).tolist() == [value for vector in plain for value in vector]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("float16", "6aa8f127"), ("bfloat16", "0dbdfe3c"), ("fp8_e4m3", "9110"), ("fp8_e5m2", "a828")],
+)
+def test_small_floats_are_those_of_vllm(dtype: str, expected: str) -> None:
+    """The first two numbers of a real answer, in each type."""
+    numbers = struct.unpack("<2f", bytes.fromhex("09380dbd4f24fe3c"))
+    assert packed(numbers, dtype, "little").hex() == expected
+    assert packed((0.0, -0.0), dtype, "little") == (b"\0\x80" if SIZES[dtype] == 1 else b"\0\0\0\x80")
+
+
+async def test_bytes_with_a_header(session: aiohttp.ClientSession) -> None:
+    """`bytes` says in a header what `bytes_only` leaves out."""
+    async with Simulator(dialect="vllm") as simulator:
+        response, data = await _raw(simulator, session, encoding_format="bytes", dimensions=8)
+    metadata = orjson.loads(response.headers["metadata"])
+    assert len(data) == metadata["data"][-1]["end"] == 3 * 8 * 4
+    assert metadata["data"][1] == {
+        "index": 1, "embed_dtype": "float32", "endianness": "native", "start": 32, "end": 64, "shape": [8]
+    }  # fmt: skip
+    assert metadata["usage"]["prompt_tokens"] == sum(map(count_tokens, TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "words"),
+    [
+        ("nim", "must be one of float, base64, got bytes_only"),
+        ("dynamo", "unknown variant `bytes_only`, expected `float` or `base64`"),
+    ],
+)
+async def test_other_servers_reject_raw_bytes(session: aiohttp.ClientSession, dialect: str, words: str) -> None:
+    """Only vLLM sends them."""
+    async with Simulator(dialect=dialect) as simulator:
+        response, data = await _raw(simulator, session, encoding_format="bytes_only", input_type="query")
+    assert response.status == 400
+    assert words in data.decode()
+
+
+@pytest.mark.parametrize("field", ["encoding_format", "embed_dtype", "endianness"])
+async def test_vllm_rejects_unknown_words(session: aiohttp.ClientSession, field: str) -> None:
+    """A word that is not of the enumeration is a 400 in pydantic's words, as JSON."""
+    async with Simulator(dialect="vllm") as simulator:
+        response, data = await _raw(simulator, session, **{"encoding_format": "bytes_only", field: "none"})
+    assert (response.status, response.content_type) == (400, "application/json")
+    error = orjson.loads(data)["error"]
+    assert (error["type"], error["param"]) == ("Bad Request", f"body.{field}")
+    assert "Input should be " in error["message"]

@@ -37,6 +37,16 @@ def run_batch_job(url: str, run: int, source: Path, output: Path) -> None:
         assert BatchJob(source, output, concurrency=CONCURRENCY).run_sync(client).status == "complete"
 
 
+def run_map_job(url: str, run: int, source: Path, output: Path) -> None:
+    """The life of a process that runs a MapJob."""
+    from nimclient import Client
+    from nimclient.jobs import MapJob
+
+    with Client(base_url=url, model=CHAT, headers={"x-run": str(run)}) as client:
+        job = MapJob("What is {text}?", source, output, id="id", concurrency=CONCURRENCY)
+        assert job.run_sync(client).status == "complete"
+
+
 def start(target: Any, *args: Any) -> BaseProcess:
     """Start one of these in a process that has its imports behind it."""
     _CONTEXT.set_forkserver_preload(["nimclient._http.aiohttp", "nimclient.jobs", "pyarrow.parquet"])

@@ -20,13 +20,17 @@ from nimclient.records.media import Image
 
 T = TypeVar("T")
 
+RAW_BYTES = "bytes_only"
+"""Among the droppable fields: vectors are asked for as raw bytes (`encoding_format`); without it, in base64."""
+
 
 @define
 class Call(Generic[T]):
     """One API call, never changed. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
 
     `path` is below the API root ("/chat/completions"), with `at_root` below the root without /v1 ("/tokenize"), or an
-    absolute URL. `parse` decodes the JSON of the response and `decode` turns it into a record. `droppable_fields` names
+    absolute URL. `parse` decodes the JSON of the response and `decode` turns it into a record; `decode_raw` does so with a
+    body of type application/octet-stream, for calls that may get one. `droppable_fields` names
     fields added by the client, which are dropped if the server rejects them. `accumulator` builds the plain answer if a
     server sends events although not requested. `raw` is a body other than JSON. `follow`: whether the result may be behind
     a redirect (302); `allow_plain_202`: whether a 202 without a request id is a final response; `unauthenticated`: send
@@ -44,6 +48,7 @@ class Call(Generic[T]):
     stream: bool = False
     headers: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     parse: Callable[[bytes], Json] = _json.loads
+    decode_raw: Callable[[bytes, ResponseMeta], T] | None = None
     accumulator: Callable[[], Accumulator[T]] | None = None
     at_root: bool = False
     raw: bytes | None = field(default=None, repr=False)
@@ -82,4 +87,8 @@ class Call(Generic[T]):
         fields = {key: value for key, value in (self.fields or {}).items() if key not in names}
         if "stream" not in fields and "stream_options" in fields:  # vLLM sends 400 for stream_options without stream
             del fields["stream_options"]
+        if RAW_BYTES in names:
+            fields.pop("embed_dtype", None)  # float32 is rounded here
+            if "encoding_format" in fields:
+                fields["encoding_format"] = "base64"
         return evolve(self, fields=fields, droppable_fields=tuple(n for n in self.droppable_fields if n not in names))

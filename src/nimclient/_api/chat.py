@@ -20,7 +20,7 @@ from nimclient.records.chat import ChatCompletion, decode_chat
 from nimclient.records.params import ChatOptions
 
 CHAT_OPTIONS = names_of(ChatOptions)
-_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "thinking", "tools", "tool_choice"})
+_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "resume", "thinking", "tools", "tool_choice"})
 
 
 def chat_call(
@@ -68,6 +68,8 @@ def chat_call(
         if options.get("stream_usage") is not False:
             fields["stream_options"] = {"include_usage": True}
             droppable_fields = ("stream", "stream_options")
+        if options.get("resume"):
+            droppable_fields = (*droppable_fields, "return_token_ids")
     warnings: list[str | None] = []
     if options.get("priority") is not None:
         if isinstance(options["priority"], str):

@@ -1,7 +1,8 @@
 """Embeddings: arguments → Call (POST /embeddings).
 
 `input_type` and `truncate` are NIM's; vLLM ignores them silently. Vectors are requested in base64, which takes less than
-half the bytes and a third of the work of JSON numbers; a server that rejects it is sent `float` from then on.
+half the bytes and a third of the work of JSON numbers; a server that rejects it is sent `float` from then on. vLLM also
+sends their raw bytes, which need no decoding, but come without usage.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
-from nimclient._api.call import Call
+from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.catalog import is_symmetric
 from nimclient._api.options import (
     check_names,
@@ -23,16 +24,26 @@ from nimclient._api.options import (
 )
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
-from nimclient.records.embeddings import DType, Embeddings, decode_embeddings, loads_embeddings
+from nimclient.errors import ConfigurationError
+from nimclient.records.embeddings import (
+    DType,
+    Embeddings,
+    decode_embeddings,
+    decode_raw_embeddings,
+    loads_embeddings,
+)
 from nimclient.records.params import EmbeddingOptions
 
 EMBEDDING_OPTIONS = names_of(EmbeddingOptions)
 INPUT_TYPES = ("query", "passage")
 TRUNCATES = ("NONE", "START", "END")
-ENCODING_FORMATS = ("float", "base64")
+ENCODING_FORMATS = ("float", "base64", RAW_BYTES)
+EMBED_DTYPES = ("float32", "float16")
 EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
 
-_NOT_SENT = frozenset({"prefix"})
+_NOT_SENT = frozenset({"prefix", "embed_dtype"})
+_LAYOUT = frozenset({"encoding_format", "embed_dtype", "endianness"})
+"""Fields that change what raw bytes mean."""
 
 
 def embeddings_call(
@@ -46,6 +57,7 @@ def embeddings_call(
     encoding_format: str | None,
     options: Mapping[str, Any],
     input_type_is_ours: bool = False,
+    raw: bool = False,
     check: Callable[[Embeddings], None] | None = None,
 ) -> Call[Embeddings]:
     """The call for these texts, checked. TypeError for a str or an unknown option, ConfigurationError for bad input.
@@ -57,9 +69,10 @@ def embeddings_call(
         input_type: "query" or "passage" (NIM).
         truncate: How NIM truncates a text that is too long.
         dimensions: The requested dimensions of the vectors.
-        encoding_format: None: base64, or float if the server rejects it.
+        encoding_format: None: base64, or float if the server rejects it; see `raw`.
         options: EmbeddingOptions.
         input_type_is_ours: Whether the client added it, so that it may be dropped.
+        raw: Whether to ask for raw bytes, unless the caller says how vectors are sent; base64 if the server rejects them.
         check: An additional check of the response; its errors count as decoding errors.
     """
     check_names(method, options, EMBEDDING_OPTIONS)
@@ -69,6 +82,7 @@ def embeddings_call(
         ("truncate", truncate, TRUNCATES),
         ("encoding_format", encoding_format, ENCODING_FORMATS),
         ("embedding_type", options.get("embedding_type"), EMBEDDING_TYPES),
+        ("embed_dtype", options.get("embed_dtype"), EMBED_DTYPES),
     )
     for name, word, known in words:
         if word is not None:
@@ -82,30 +96,45 @@ def embeddings_call(
     for name, value in (("input_type", input_type), ("truncate", truncate), ("dimensions", dimensions)):
         if value is not None:
             fields[name] = value
-    fields["encoding_format"] = encoding_format or "base64"
+    dtype = _dtype_of(options)
+    raw = (
+        raw
+        and encoding_format is None
+        and dtype in EMBED_DTYPES
+        and _LAYOUT.isdisjoint(options.get("extra_body") or ())
+    )
+    fields["encoding_format"] = encoding_format or (RAW_BYTES if raw else "base64")
     merge_fields(fields, options, not_sent=_NOT_SENT)
+    may_be_raw = fields["encoding_format"] == RAW_BYTES
+    if may_be_raw and options.get("embed_dtype") is not None:
+        fields.setdefault("embed_dtype", dtype)
     droppable_fields = (
+        *((RAW_BYTES,) if raw else ()),
         *(("encoding_format",) if encoding_format is None else ()),
         *(("input_type",) if input_type_is_ours else ()),
     )
-    dtype = options.get("embedding_type") or "float"
-    decode = partial(
-        _decode,
-        count=len(checked),
-        dimensions=dimensions,
-        dtype=cast(DType, "float32" if dtype == "float" else dtype),
-        check=check,
-    )
+    expected: Any = {"count": len(checked), "dimensions": dimensions, "dtype": dtype, "check": check}
     return Call(
         "POST",
         "/embeddings",
-        decode,
+        partial(_decode, **expected),
         fields,
         model=model,
         droppable_fields=droppable_fields,
         parse=loads_embeddings,
+        decode_raw=partial(_decode_raw, **expected) if may_be_raw else None,
         kind="embedding",
     )
+
+
+def _dtype_of(options: Mapping[str, Any]) -> DType:
+    """The type of the numbers that these options ask for."""
+    packed, dtype = options.get("embedding_type") or "float", options.get("embed_dtype") or "float32"
+    if packed == "float":
+        return cast(DType, dtype)
+    if dtype != "float32":
+        raise ConfigurationError(f"embedding_type={packed!r} and embed_dtype={dtype!r} exclude each other")
+    return cast(DType, packed)
 
 
 def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> Call[Embeddings]:
@@ -120,6 +149,7 @@ def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> 
         model=call.model,
         droppable_fields=call.droppable_fields,
         parse=call.parse,
+        decode_raw=None if call.decode_raw is None else partial(cast(Any, call.decode_raw), count=len(texts)),
         kind=call.kind,
     )
 
@@ -138,7 +168,7 @@ def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[st
     if "truncate" in fields:
         ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
     if fields.get("embedding_type") not in (None, "float"):
-        ignored.append(("embedding_type", "pass extra_body={'embed_dtype': …} instead"))
+        ignored.append(("embedding_type", "pass embed_dtype= instead"))
     return ignored
 
 
@@ -152,6 +182,21 @@ def _decode(
     check: Callable[[Embeddings], None] | None,
 ) -> Embeddings:
     answer = decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
+    if check is not None:
+        check(answer)
+    return answer
+
+
+def _decode_raw(
+    data: bytes,
+    meta: ResponseMeta,
+    *,
+    count: int,
+    dimensions: int | None,
+    dtype: DType,
+    check: Callable[[Embeddings], None] | None,
+) -> Embeddings:
+    answer = decode_raw_embeddings(data, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
     if check is not None:
         check(answer)
     return answer

@@ -8,7 +8,7 @@ from math import inf
 from attrs import define
 
 from nimclient._base.config import RetryPolicy
-from nimclient._bulk.rate import LearnedRate, RateLimit
+from nimclient._bulk.rate import Cost, LearnedRate, RateLimit
 from nimclient._bulk.users import KEEP, Users
 from nimclient._bulk.window import Window
 from nimclient.errors import NimError
@@ -21,13 +21,14 @@ MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatev
 
 @define
 class Ticket:
-    """The pacer's state of one slice. Times are seconds."""
+    """The pacer's state of one slice. Times are seconds. `cost`: what it takes of the rate limit of the client."""
 
     seq: int = 0  # number among all requests sent; 0: not sent yet
     sent: float = 0.0
     throttled_at: float | None = None
     max_wait: float = 0.0  # seconds of the current wait that count against the patience
     waited: float = 0.0
+    cost: Cost | None = None
 
 
 class Pacer:
@@ -93,7 +94,7 @@ class Pacer:
         if self._rate is not None:  # a slot is reserved when it is there, so that plain calls can reserve it before
             if pause := self._rate.pause(now):
                 return pause
-            self._rate.reserve(now)
+            self._rate.reserve(now, ticket.cost)
         if evenly:  # twice as fast as responses arrive, which may be in bursts
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing

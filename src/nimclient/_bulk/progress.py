@@ -29,7 +29,8 @@ class Tally:
         self.total = total
         self.started: float | None = None
         self.done = self.failed = self.resumed = 0
-        self.requests = self.retried = self.tokens = self.in_flight = 0
+        self.requests = self.retried = self.in_flight = 0
+        self.tokens: int | None = 0
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
 
     def start(self, now: float) -> None:
@@ -37,10 +38,10 @@ class Tally:
         if self.started is None:
             self.started = now
 
-    def answered(self, attempts: int, tokens: int, seconds: float) -> None:
-        """Record a successful request with its attempts, tokens and seconds."""
+    def answered(self, attempts: int, tokens: int | None, seconds: float) -> None:
+        """Record a successful request with its attempts, tokens and seconds; without its tokens their sum is unknown."""
         self.sent(attempts)
-        self.tokens += tokens
+        self.tokens = None if tokens is None or self.tokens is None else self.tokens + tokens
         self._latencies.append(seconds)
 
     def sent(self, attempts: int) -> None:

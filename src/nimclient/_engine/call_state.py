@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field
@@ -14,6 +14,7 @@ from nimclient._base.observers import Observation
 from nimclient._base.values import HttpRequest, path_of
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
+from nimclient._bulk.rate import Cost, RateLimit
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
@@ -22,6 +23,9 @@ from nimclient.errors import Attempt, NimError
 from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
+
+_MAXIMA = ("max_completion_tokens", "max_tokens")
+_WITH_ANSWERS = ("chat", "completions")
 
 
 @define(eq=False)
@@ -55,6 +59,24 @@ class CallState(Generic[T]):
         return self.deadline is None or moment < self.deadline
 
 
+def ticket_of(call: Call[Any]) -> Ticket:
+    """The ticket of a call under a rate limit. A call to no model takes no tokens."""
+    if not call.kind:
+        return Ticket()
+    fields = call.fields or {}
+    named = (fields.get(name) for name in _MAXIMA)
+    most = next((value for value in named if isinstance(value, int)), None) if call.kind in _WITH_ANSWERS else 0
+    return Ticket(cost=Cost(call.kind, len(call.body or b""), most))
+
+
+def settle(rate: RateLimit, ticket: Ticket, result: object) -> None:
+    """Record what a call took, by the usage in its answer. One without, or a stream, took what was expected."""
+    usage: Any = getattr(result, "usage", None)
+    if ticket.cost is not None and usage is not None:
+        completion: int = usage.completion_tokens
+        rate.settle(ticket.cost, max(usage.total_tokens - completion, usage.prompt_tokens), completion)
+
+
 def attempt_event(
     state: CallState[Any], request: HttpRequest, seconds: float, response: Response | None, result: object
 ) -> AttemptEvent:
@@ -73,6 +95,14 @@ def attempt_event(
         request_id=None if meta is None else meta.request_id,
         timings=None if meta is None else meta.timings,
     )
+
+
+def call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
+    """Call `on_attempt`; an error in it must not fail the call."""
+    try:
+        callback(event)
+    except Exception:
+        log.exception("on_attempt raised")
 
 
 def log_call(state: CallState[Any], now: float, result: object, error: NimError | None) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from nimclient._api.call import Call
+from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
@@ -49,8 +49,8 @@ class SharedState:
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
         self.budget = RetryBudget()
-        rate = config.limits.requests_per_minute
-        self.rate = RateLimit(rate) if rate is not None else None
+        per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
+        self.rate = None if per_minute == (None, None) else RateLimit(*per_minute)
         self.users = Users()
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
@@ -67,7 +67,9 @@ class SharedState:
         self._sleeper = Sleeper()
         self.rejected_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
+        self.served: dict[tuple[str, str | None], str] = {}  # the model as answers name it, by URL and model
         self.rejected: dict[tuple[str, str | None], frozenset[str]] = {}
+        self._sends_raw: set[tuple[str, str | None]] = set()  # URL and model of vectors that came as raw bytes
         self.proxies: dict[str, str | None] = {}
 
     async def transport(self) -> Transport:
@@ -128,10 +130,30 @@ class SharedState:
         if not isinstance(error, APIStatusError):
             return frozenset()
         named = frozenset(name for name in call.droppable_fields if rejects_field(error, name))
+        if RAW_BYTES in call.droppable_fields:
+            if RAW_BYTES in named:
+                named -= {"encoding_format"}  # its other values may be fine
+            elif not named and error.status in (400, 422) and (url, call.model) not in self._sends_raw:
+                return frozenset((RAW_BYTES,))  # perhaps these; remembered by `learn_raw` if the call succeeds without
         if named:
-            key = (url, call.model)
-            self.rejected[key] = self.rejected.get(key, frozenset()) | named
+            self._remember_rejected((url, call.model), named)
         return named
+
+    def learn_raw(self, url: str, call: Call[Any], *, is_raw: bool) -> None:
+        """Record whether the response to a call that may get raw bytes was raw bytes."""
+        key = (url, call.model)
+        if is_raw:
+            self._sends_raw.add(key)
+        elif RAW_BYTES not in self.rejected.get(key, ()):
+            self._remember_rejected(key, frozenset((RAW_BYTES,)))
+
+    def takes_raw(self, url: str, model: str | None) -> bool:
+        """Whether this endpoint has not yet answered otherwise when asked for raw bytes."""
+        return RAW_BYTES not in self.rejected.get((url, model), ())
+
+    def _remember_rejected(self, key: tuple[str, str | None], names: frozenset[str]) -> None:
+        self.rejected[key] = self.rejected.get(key, frozenset()) | names
+        self.dialects.changes += 1
 
     def note_deprecation(self, call: Call[Any], value: str) -> None:
         """Warn, once per model, of the header by which a server says that it will be removed."""

@@ -4,12 +4,19 @@ not offer. `BulkClient` sends prepared calls through a gate; other names are re-
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
-from nimclient._api.chat import chat_call
-from nimclient._api.embeddings import EMBEDDING_OPTIONS, INPUT_TYPES, TRUNCATES, check_batch
+from nimclient._api.chat import CHAT_OPTIONS, chat_call
+from nimclient._api.embeddings import (
+    EMBED_DTYPES,
+    EMBEDDING_OPTIONS,
+    ENCODING_FORMATS,
+    INPUT_TYPES,
+    TRUNCATES,
+    check_batch,
+)
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy
@@ -20,16 +27,26 @@ from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
+from nimclient._http.tasks import running_loop
+from nimclient._resources import parsing
 from nimclient._resources.base import Resource
+from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
+from nimclient._schema.schema import schema_of
+from nimclient._schema.structured import check_no_format
 from nimclient._streams.accumulate import Accumulator, ChatAccumulator, CompletionAccumulator
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
 from nimclient.records._decode import object_or_empty, wrong
 from nimclient.records._html import html_table
+from nimclient.records.answers import Parsed
+from nimclient.records.chat import ChatCompletion, Message
 
 __all__ = [
+    "CHAT_OPTIONS",
     "EMBEDDING_OPTIONS",
+    "EMBED_DTYPES",
+    "ENCODING_FORMATS",
     "INPUT_TYPES",
     "SLICE_TEXTS",
     "TRUNCATES",
@@ -43,8 +60,10 @@ __all__ = [
     "Replay",
     "ResponseMeta",
     "Tally",
+    "chat_fields",
     "check_batch",
     "check_names",
+    "check_no_format",
     "check_whole",
     "check_word",
     "html_table",
@@ -52,8 +71,10 @@ __all__ = [
     "is_items",
     "is_object",
     "json",
+    "json_schema_of",
     "object_or_empty",
     "run_all",
+    "running_loop",
     "stops_everything",
     "wrong",
 ]
@@ -89,7 +110,7 @@ class BulkClient:
         """What the client's defaults add to the body of a request of this kind."""
         options = self.defaults_of(kind)
         if kind == "chat":
-            fields = chat_call("defaults", "-", model, options, stream=False).fields or {}
+            fields = chat_fields("-", model, options)
         else:
             fields = merge_fields({}, options, not_sent=_NOT_IN_BODIES)
         return {name: value for name, value in fields.items() if name not in ("model", "messages")}
@@ -116,6 +137,42 @@ class BulkClient:
         if call.raw is not None:  # already encoded: its model cannot be replaced
             return await self._engine.send(call, options, gate)
         return await self._resource._send(call, options, gate)
+
+    def chat_options(self, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The options of a chat, with the client's defaults for the others."""
+        return self._resource._with_defaults("chat", options)
+
+    async def ask(
+        self, messages: Sequence[Message], model: str, options: Mapping[str, Any], gate: Gate
+    ) -> ChatCompletion:
+        """The answer to a chat, sent through the gate as in `send`."""
+        chat = ChatCalls(self._engine)
+        return await chat._ask(await chat._call("MapJob", messages, model, options), options, gate)
+
+    async def ask_json(
+        self,
+        messages: Sequence[Message],
+        schema: JsonDict,
+        retries: int,
+        model: str,
+        options: Mapping[str, Any],
+        gate: Gate,
+    ) -> Parsed[Any]:
+        """The same for an answer that is JSON of this schema: see `chat.parse`."""
+        chat = ChatCalls(self._engine)
+        return await parsing.parse(
+            chat, messages, schema, via=None, retries=retries, model=model, options=options, gate=gate
+        )
+
+
+def chat_fields(messages: Any, model: str | None, options: Mapping[str, Any]) -> JsonDict:
+    """The body of a chat, as far as it does not depend on the server."""
+    return chat_call("chat", messages, model, options, stream=False).fields or {}
+
+
+def json_schema_of(form: Any) -> JsonDict:
+    """The JSON Schema of a type, or a schema as it is. ConfigurationError for a type without a JSON form."""
+    return dict(form) if is_object(form) else schema_of(form)
 
 
 def stops_everything(error: NimError) -> bool:

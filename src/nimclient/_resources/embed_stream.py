@@ -14,11 +14,11 @@ from typing import Any, Self, TypeAlias, cast
 
 from attrs import evolve
 
-from nimclient._api.call import Call
+from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm, with_texts
 from nimclient._api.options import check_text, check_word
 from nimclient._base.callbacks import run_callback
-from nimclient._base.types import NOT_GIVEN, AsyncClosing, is_items, unpicklable
+from nimclient._base.types import AsyncClosing, is_items, unpicklable
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import (
@@ -61,21 +61,22 @@ async def send_embedding(
     """Send a call, after finding the default model if needed; warn of ignored options."""
     if call.model is None:
         call = call.with_model(await resource._default_model("embedding", options))
-    dialects = resource._engine.core.dialects
+    engine = resource._engine
+    dialects = engine.core.dialects
     changes = dialects.changes
-    _warn_if_ignored(resource, call, options)
+    if engine.dialect_for(call.model) == "vllm":
+        _warn_of_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
-    if dialects.changes != changes:  # the response has shown the server type
-        _warn_if_ignored(resource, call, options)
+    if dialects.changes != changes and engine.dialect_for(call.model) == "vllm":  # the response has shown it
+        _warn_of_ignored(resource, call, options)
     if answer.vectors.zeros:
-        resource._engine.core.warn_once(_ZEROS)
+        engine.core.warn_once(_ZEROS)
     return answer
 
 
-def _warn_if_ignored(resource: Resource, call: Call[Embeddings], options: Mapping[str, Any]) -> None:
-    if resource._engine.dialect_for(call.model) == "vllm":
-        for option, instead in ignored_by_vllm(call, options.get("prefix")):
-            resource._warn_ignored(option, instead)
+def _warn_of_ignored(resource: Resource, call: Call[Embeddings], options: Mapping[str, Any]) -> None:
+    for option, instead in ignored_by_vllm(call, options.get("prefix")):
+        resource._warn_ignored(option, instead)
 
 
 class EmbedRun:
@@ -94,6 +95,7 @@ class EmbedRun:
         concurrency: int | None = None,
         ordered: bool = True,
         on_error: str = "raise",
+        encoding_format: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         total: int | None,
         options: Mapping[str, Any],
@@ -102,7 +104,7 @@ class EmbedRun:
             "embedding",
             truncate=truncate,
             dimensions=dimensions,
-            encoding_format=NOT_GIVEN,
+            encoding_format=encoding_format,
             batch_size=batch_size,
             concurrency=concurrency,
         )
@@ -122,9 +124,11 @@ class EmbedRun:
         self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)
+        self._dialects = self._engine.core.dialects
         self._form = self._call_like(self._known)  # invalid options must raise before anything is sent
         self._fields = frozenset(self._form.fields or ()) - {"input"}
-        self._sizes = self._engine.core.sizes.setdefault((self._engine.url_of(self._form), self._known), Sizes())
+        self._endpoint = (self._engine.url_of(self._form), self._known)
+        self._sizes = self._engine.core.sizes.setdefault(self._endpoint, Sizes())
         self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
         self._served: str | None = None  # the model named in the first response
@@ -262,18 +266,21 @@ class EmbedRun:
             raise
         meta, usage = answer.meta, answer.usage
         assert meta is not None
-        tally.answered(meta.attempts, usage.prompt_tokens if usage else 0, meta.timings.total or 0.0)
+        tally.answered(meta.attempts, None if usage is None else usage.prompt_tokens, meta.timings.total or 0.0)
         return answer
 
     def _call(self, texts: list[str]) -> Call[Embeddings]:
-        """The call for a slice: of the first one everything but the texts is checked and kept."""
+        """The call for a slice: everything but the texts is checked and kept, until more is known of the server."""
         name = self._resource._known_model("embedding", self._model)
-        if name != self._form.model:
+        if name != self._form.model or self._changes != self._dialects.changes:
             self._form = self._call_like(name)
         return with_texts(self._form, texts, self._options.get("prefix"))
 
     def _call_like(self, name: str | None) -> Call[Embeddings]:
-        return embeddings_call(
+        engine = self._engine
+        self._changes = self._dialects.changes
+        raw = (self._changes > 0 or engine.config.dialect is not None) and engine.dialect_for(name) == "vllm"
+        call = embeddings_call(
             self._method,
             ["x"],
             name,
@@ -283,8 +290,12 @@ class EmbedRun:
             encoding_format=self._encoding_format,
             options=self._options,
             input_type_is_ours=self._input_type == "passage",
+            raw=raw,
             check=self._check,
         )
+        if raw and not engine.core.takes_raw(engine.url_of(call), name):
+            return call.without(frozenset((RAW_BYTES,)))
+        return call
 
     def _check(self, answer: Embeddings) -> None:
         """EmbeddingMismatchError for vectors with other dimensions than the first ones."""
@@ -300,10 +311,13 @@ class EmbedRun:
         A strict client raises EmbeddingMismatchError instead. It happens if a server changes its model, or if
         replicas serve different ones.
         """
+        served = self._engine.core.served
+        if not answer.model and self._form.decode_raw is not None:
+            answer.vectors.model = served.get(self._endpoint, self._form.model)
         if not answer.model or answer.model == self._served:
             return
         if self._served is None:
-            self._served = answer.model
+            self._served = served[self._endpoint] = answer.model
             return
         problem = (
             f"vectors of model {answer.model!r}, but the first ones are of {self._served!r}: they are not comparable"
@@ -344,11 +358,12 @@ class EmbedRun:
             empty = Vectors(b"", 0) if self._first is None else Vectors(b"", self._first.dimensions, self._first.dtype)
             return EmbeddedBatch((), empty, tuple(failures))
         first = answers[0][1]
-        usage = sum((answer.usage for _, answer in answers if answer.usage), Usage()) if first.usage else None
+        used = [answer.usage for _, answer in answers if answer.usage is not None]
+        usage = sum(used, Usage()) if len(used) == len(answers) else None
         meta = first.meta and evolve(first.meta, attempts=sum(a.meta.attempts for _, a in answers if a.meta))
         buffer = b"".join(answer.vectors.buffer for _, answer in answers)
         vectors = first.vectors
-        vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=first.model, meta=meta)
+        vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=vectors.model, meta=meta)
         return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, extra=first.extra, meta=meta)
 
 

@@ -46,7 +46,7 @@ class AsyncEmbeddings(Resource):
             input_type: "query" or "passage" (required by NIM's asymmetric models).
             truncate: "NONE", "START" or "END" (NIM).
             dimensions: Of the vectors, for Matryoshka models.
-            encoding_format: None: base64 unless the server rejects it.
+            encoding_format: None: base64 unless the server rejects it; "bytes_only" asks vLLM for raw bytes, without usage.
             **options: See EmbeddingOptions.
 
         Raises TypeError for a str or an unknown option; ConfigurationError naming the index of a text that is empty or not
@@ -112,6 +112,7 @@ class AsyncEmbeddings(Resource):
         model: str | None = None,
         truncate: str | None = NOT_GIVEN,
         dimensions: int | None = NOT_GIVEN,
+        encoding_format: str | None = NOT_GIVEN,
         batch_size: int | None = NOT_GIVEN,
         concurrency: int | None = NOT_GIVEN,
         on_progress: Callable[[Progress], object] | None = None,
@@ -127,6 +128,7 @@ class AsyncEmbeddings(Resource):
             model: As in `create`.
             truncate: "NONE", "START" or "END" (NIM).
             dimensions: Of the vectors, for Matryoshka models.
+            encoding_format: None: raw bytes from vLLM, whose answers then have no usage, and base64 from others.
             batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first.
             concurrency: Requests in flight; None: adapted to the server.
             on_progress: Called with a Progress after every slice; its errors end the call.
@@ -142,6 +144,7 @@ class AsyncEmbeddings(Resource):
             model=model,
             truncate=truncate,
             dimensions=dimensions,
+            encoding_format=encoding_format,
             batch_size=batch_size,
             concurrency=concurrency,
             ordered=False,
@@ -162,6 +165,7 @@ class AsyncEmbeddings(Resource):
         input_type: str | None = "passage",
         truncate: str | None = NOT_GIVEN,
         dimensions: int | None = NOT_GIVEN,
+        encoding_format: str | None = NOT_GIVEN,
         batch_size: int | None = NOT_GIVEN,
         concurrency: int | None = NOT_GIVEN,
         ordered: bool = True,
@@ -182,6 +186,7 @@ class AsyncEmbeddings(Resource):
             input_type: "passage" or "query"; None: not sent.
             truncate: "NONE", "START" or "END" (NIM).
             dimensions: Of the vectors, for Matryoshka models.
+            encoding_format: None: raw bytes from vLLM, whose answers then have no usage, and base64 from others.
             batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first. A server that rejects a size is
                 sent smaller slices from then on.
             concurrency: Requests in flight; None: adapted to the server.
@@ -208,6 +213,7 @@ class AsyncEmbeddings(Resource):
             input_type=input_type,
             truncate=truncate,
             dimensions=dimensions,
+            encoding_format=encoding_format,
             batch_size=batch_size,
             concurrency=concurrency,
             ordered=ordered,
@@ -228,7 +234,7 @@ class Collected:
         self._buffer = memoryview(b"")
         self._first: EmbeddedBatch | None = None
         self._finished: list[range] = []
-        self._usage = Usage()
+        self._usage: Usage | None = Usage()
 
     def add(self, _: int, batch: EmbeddedBatch) -> None:
         """Copy the vectors to their positions."""
@@ -240,7 +246,7 @@ class Collected:
         start = batch.indexes[0]
         self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
         self._finished.append(range(start, start + len(vectors)))
-        self._usage += batch.usage or Usage()
+        self._usage = None if self._usage is None or batch.usage is None else self._usage + batch.usage
 
     @contextmanager
     def on_errors(self) -> Generator[None]:

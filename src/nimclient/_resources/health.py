@@ -12,6 +12,7 @@ from nimclient._api.models import health_calls, health_route, is_health_answer
 from nimclient._api.options import check_seconds
 from nimclient._base.json import excerpt
 from nimclient._base.values import Headers
+from nimclient._http.tasks import running_loop
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import is_no_route
 from nimclient._streams.response import Response
@@ -22,6 +23,7 @@ from nimclient.errors import (
     ConnectionLostError,
     DecodeError,
     NimError,
+    RedirectError,
     RequestTimeoutError,
 )
 
@@ -54,6 +56,7 @@ class AsyncHealth(Resource):
         permanent errors are raised at once: AuthenticationError, a ConnectError of kind "tls", ProtocolError, RedirectError.
         """
         check_seconds("timeout", timeout)
+        running_loop()  # says what to do without one
         started = anyio.current_time()
         delay, tries = FIRST_DELAY, 0
         while True:
@@ -76,6 +79,7 @@ class AsyncHealth(Resource):
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
         """None if any replica is healthy, else the first failure. They are checked concurrently; a success ends the check."""
+        running_loop()
         engines = self._engine.per_replica()
         if len(engines) == 1:
             return await self._ask(what, timeout)
@@ -100,8 +104,10 @@ class AsyncHealth(Resource):
             failure = await self._failure(call, what, left)
             if what == "live" and call.path == "/models" and isinstance(failure, AuthenticationError):
                 return None  # any response is enough
-            if not _has_no_such_route(failure):
+            if not _may_be_elsewhere(failure):
                 break
+        if isinstance(failure, RedirectError):
+            raise failure
         return failure
 
     def _next_call(self, what: str, tried: Container[str]) -> Call[None] | None:
@@ -117,7 +123,7 @@ class AsyncHealth(Resource):
         engine = self._engine.with_attempts(1)
         try:
             url, headers, body = await engine.open(call, {"timeout": timeout}, _read_health)
-        except (APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError) as error:
+        except (APIStatusError, ConnectError, ConnectionLostError, RedirectError, RequestTimeoutError) as error:
             return error
         if not is_health_answer(call, headers):
             kind = headers.get("content-type", "nothing").partition(";")[0]
@@ -129,8 +135,11 @@ class AsyncHealth(Resource):
         return None
 
 
-def _has_no_such_route(failure: NimError | None) -> bool:
-    return isinstance(failure, DecodeError) or (isinstance(failure, APIStatusError) and is_no_route(failure))
+def _may_be_elsewhere(failure: NimError | None) -> bool:
+    """Whether the server has no such route: gateways may reject (400) or redirect a path that they do not know."""
+    if isinstance(failure, APIStatusError):
+        return is_no_route(failure) or failure.status == 400
+    return isinstance(failure, (DecodeError, RedirectError))
 
 
 async def _ask_one(

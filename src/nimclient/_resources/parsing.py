@@ -11,6 +11,7 @@ from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_whole, check_word
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
+from nimclient._bulk.gate import Gate
 from nimclient._resources.chat_calls import ChatCalls
 from nimclient._retry.classify import rejects_form
 from nimclient._schema.structured import (
@@ -40,15 +41,16 @@ async def parse(
     retries: int,
     model: str | None,
     options: Mapping[str, Any],
+    gate: Gate | None = None,
 ) -> Parsed[Any]:
-    """See AsyncChat.parse."""
+    """See AsyncChat.parse. `gate`: that of a call over many items."""
     options = output_options(chat, options)
     check_word("via", via, FORMS)
     max_retries = check_whole("retries", retries, 0) or 0
     output = output_of(form)
     wire = wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
     while True:
-        completion = await _ask(chat, OutputCalls(chat, "chat.parse", wire, output, via, model, options))
+        completion = await _ask(chat, OutputCalls(chat, "chat.parse", wire, output, via, model, options), gate)
         try:
             return Parsed(await call_user(partial(read_output, output, completion)), completion)
         except OutputInvalidError as error:
@@ -58,12 +60,12 @@ async def parse(
             wire = correction(wire, error)
 
 
-async def _ask(chat: ChatCalls, calls: OutputCalls) -> ChatCompletion:
+async def _ask(chat: ChatCalls, calls: OutputCalls, gate: Gate | None) -> ChatCompletion:
     """Send the call in the first form that the endpoint does not reject."""
     while True:
         call = await calls.next_call()
         try:
-            return await chat._ask(call, calls.options)
+            return await chat._ask(call, calls.options, gate)
         except APIStatusError as error:
             calls.reject(error)
 

@@ -108,8 +108,8 @@ LOCAL = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN)
 _STATUSES = {
     **dict.fromkeys((429, 503, 529), THROTTLED),
     **dict.fromkeys((408, 409, 425), CONFLICT),
-    **dict.fromkeys((502, 504), NO_UPSTREAM),
     **dict.fromkeys((500, *range(520, 529)), SERVER_ERROR),
+    **dict.fromkeys((502, 504, 521, 522, 523, 530), NO_UPSTREAM),  # from 521 on Cloudflare's
 }
 
 
@@ -205,9 +205,16 @@ def max_texts(error: NimError, count: int) -> int | None:
     return next((number for number in numbers if 0 < number < count), None)
 
 
+_OTHER_NAMES = {
+    "stream_options": ("stream_options", "include_usage"),
+    "bytes_only": ("bytes_only", "encoding_format", "embed_dtype"),
+}
+"""The words by which a rejection names a field, where there is more than its name."""
+
+
 def rejects_field(error: APIStatusError, field: str) -> bool:
     """Whether a 400 or 422 is about this field of the body or its content."""
-    names = ("stream_options", "include_usage") if field == "stream_options" else (field,)
+    names = _OTHER_NAMES.get(field, (field,))
     return error.status in (400, 422) and (
         error.param in names or any(wording.mentions(error.body, name) for name in names)
     )

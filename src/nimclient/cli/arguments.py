@@ -55,6 +55,8 @@ def _build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser
     _add_chat(commands)
     _add_embed(commands)
     _add_batch(commands)
+    _add_map(commands)
+    _add_merge(commands)
     _add_rerank(commands)
     _add_models(commands)
     _add_doctor(commands)
@@ -104,23 +106,28 @@ def _add_chat(commands: _Commands) -> None:
     summary = "ask a question, or chat with a model"
     chat = _command(commands, "chat", summary, help_text.CHAT, help_text.CHAT_EPILOG)
     chat.add_argument("question", nargs="?", help='the question; "-", or omitted: read from standard input')
-    chat.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
     chat.add_argument("--continue", action="store_true", dest="continued", help="resume the last conversation")
     chat.add_argument(
         "--image", type=_text, action="append", default=[], metavar="FILE|URL", help="send an image; may be repeated"
     )
-    chat.add_argument("--schema", type=_text, metavar="FILE", help="answer in the form of this JSON Schema")
-    chat.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
-    chat.add_argument("--temperature", type=_number(float, 0), metavar="X", help="0 is the most likely answer")
-    chat.add_argument(
+    _add_chat_options(chat)
+    chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
+    _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
+
+
+def _add_chat_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a chat."""
+    parser.add_argument("--system", type=_text, metavar="TEXT", help="instructions for the model")
+    parser.add_argument("--schema", type=_text, metavar="FILE", help="answer in the form of this JSON Schema")
+    parser.add_argument("--max-tokens", type=_number(int, 1), metavar="N", help="end the answer after N tokens")
+    parser.add_argument("--temperature", type=_number(float, 0), metavar="X", help="0 is the most likely answer")
+    parser.add_argument(
         "--thinking",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="whether the model reasons before it answers",
     )
-    _add_option(chat, "top_p=0.9")
-    chat.add_argument("--no-stream", action="store_true", help="wait for the whole answer, then print it")
-    _add_server_options(chat, "model (default: the server's first)", "print the whole completion as JSON")
+    _add_option(parser, "top_p=0.9")
 
 
 def _add_option(parser: argparse.ArgumentParser, example: str) -> None:
@@ -156,9 +163,16 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
     )
+    embed.add_argument("--dtype", choices=["float32", "float16"], help="the type of the numbers, float32 by default")
+    embed.add_argument(
+        "--encoding-format",
+        choices=["float", "base64", "bytes_only"],
+        help="how vectors are sent; base64 keeps the count of tokens, which raw bytes (the default on vLLM) do not tell",
+    )
     embed.add_argument(
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
     )
+    _add_shard(embed)
     _add_concurrency(embed)
     _add_server_options(embed, "embedding model (default: the server's first)", _EVENTS)
 
@@ -171,6 +185,42 @@ def _add_batch(commands: _Commands) -> None:
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
     _add_concurrency(batch)
     _add_server_options(batch, "model of requests without one (default: the server's first)", _EVENTS)
+
+
+def _add_map(commands: _Commands) -> None:
+    summary = "ask a model about every row of a file, however large"
+    map = _command(commands, "map", summary, help_text.MAP, help_text.MAP_EPILOG)
+    map.add_argument(
+        "template", type=_text, metavar="TEMPLATE", help="the question, with fields of the row in {braces}"
+    )
+    map.add_argument(
+        "rows", type=_text, metavar="ROWS", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
+    )
+    map.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
+    map.add_argument("--id", type=_text, metavar="FIELD", help="field that holds the id (default: the row's number)")
+    _add_chat_options(map)
+    map.add_argument(
+        "--retries",
+        type=_number(int, 0),
+        default=0,
+        metavar="N",
+        help="times that an answer which does not fit --schema is sent back (default: 0)",
+    )
+    _add_shard(map)
+    _add_concurrency(map)
+    _add_server_options(map, "chat model (default: the server's first)", _EVENTS)
+
+
+def _add_merge(commands: _Commands) -> None:
+    summary = "check the shards of a job and write one manifest"
+    merge = _command(commands, "merge", summary, help_text.MERGE, help_text.MERGE_EPILOG)
+    merge.add_argument("folder", type=_text, metavar="DIR", help="the folder that all shards were embedded into")
+    merge.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _add_shard(parser: argparse.ArgumentParser) -> None:
+    words = "only every N-th row, from row I on; auto: JOB_COMPLETION_INDEX of JOB_COMPLETIONS"
+    parser.add_argument("--shard", type=_text, metavar="I/N", help=words)
 
 
 def _add_concurrency(parser: argparse.ArgumentParser) -> None:
@@ -288,8 +338,8 @@ def _add_simulate(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="behavior of the hosted platform: accepted, offline, busy=2 (the first two requests), …; "
-        "may be repeated; an unknown name lists them",
+        help="what goes wrong: reset@5 (a stream, after five tokens); on the hosted platform accepted, offline, …; "
+        "busy=2: the first two requests; may be repeated; an unknown name lists them",
     )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 

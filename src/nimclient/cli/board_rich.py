@@ -81,7 +81,7 @@ def _numbers(unit: str, progress: Progress, rates: Rates) -> Table:
         (f"{unit}/s", f"{rates.texts:,.0f}", "in flight", str(progress.in_flight)),
         (
             "tokens/s",
-            f"{rates.tokens:,.0f}",
+            "–" if rates.tokens is None else f"{rates.tokens:,.0f}",
             "limit",
             "–" if progress.limit is None else str(progress.limit),
         ),

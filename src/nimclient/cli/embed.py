@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from typing import Literal
 
-from nimclient.cli.jobs import Wording, run_job
+from nimclient.cli.jobs import Wording, run_job, shard_of
 from nimclient.cli.show import writer_for
 from nimclient.jobs import EmbedJob
 
@@ -15,6 +15,7 @@ from nimclient.jobs import EmbedJob
 def run(args: argparse.Namespace) -> int:
     """Embed, show progress, report the result."""
     format = args.format or default_format()
+    shard = shard_of(args)
 
     def make() -> EmbedJob:
         return EmbedJob(
@@ -27,6 +28,9 @@ def run(args: argparse.Namespace) -> int:
             input_type=args.input_type,
             truncate=args.truncate,
             dimensions=args.dimensions,
+            encoding_format=args.encoding_format,
+            embed_dtype=args.dtype,
+            shard=shard,
             batch_size=args.batch_size,
             concurrency=args.concurrency,
             prefix=args.prefix,

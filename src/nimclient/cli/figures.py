@@ -13,10 +13,10 @@ PACE_SECONDS = 15.0
 
 @frozen
 class Rates:
-    """Current rates per second; `eta` in seconds, None without progress or an unknown total."""
+    """Current rates per second, `tokens` None if unknown; `eta` in seconds, None without progress or an unknown total."""
 
     texts: float
-    tokens: float
+    tokens: float | None
     eta: float | None
 
 
@@ -24,7 +24,7 @@ class RecentRates:
     """The rates of the last seconds; a Progress has those of the whole run."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, int, int]] = deque()
+        self._seen: deque[tuple[float, int, int | None]] = deque()
 
     def rates(self, progress: Progress, seconds: float) -> Rates:
         """The current rates, `seconds` after the start. Each call adds a sample."""
@@ -39,7 +39,8 @@ class RecentRates:
         texts = (progress.done - done) / passed
         left = None if progress.total is None else max(progress.total - progress.done, 0)
         eta = None if left is None or (left and not texts) else left / texts if left else 0.0
-        return Rates(texts, (progress.tokens - tokens) / passed, eta)
+        rate = None if progress.tokens is None or tokens is None else (progress.tokens - tokens) / passed
+        return Rates(texts, rate, eta)
 
 
 def sentence(progress: Progress, rates: Rates, unit: str) -> str:
@@ -47,7 +48,7 @@ def sentence(progress: Progress, rates: Rates, unit: str) -> str:
     parts = [
         amount(progress, unit),
         f"{rates.texts:,.0f} {unit}/s",
-        f"{rates.tokens:,.0f} tokens/s",
+        *([] if rates.tokens is None else [f"{rates.tokens:,.0f} tokens/s"]),
         f"{in_flight(progress)} in flight",
         f"p50 {latency(progress.latency_p50)}, p95 {latency(progress.latency_p95)}",
     ]

@@ -20,6 +20,7 @@ examples:
   nimclient simulate --port 8000                    a NIM-like server on this machine
   nimclient chat "Why is the sky blue?" --base-url http://localhost:8000
   nimclient embed docs.jsonl --out vectors          a file of any size; resumes when run again
+  nimclient map "Summarize: {text}" docs.jsonl --out answers.jsonl
   nimclient doctor                                  check what works and what does not
   nimclient bench --concurrency 1,4,16              how fast a server answers
 
@@ -202,6 +203,7 @@ examples:
   nimclient embed docs.jsonl --out vectors
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
+  nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
@@ -236,3 +238,45 @@ a line of SOURCE: {"custom_id": "1", "method": "POST", "url": "/v1/chat/completi
 """
     + KEYS
 )
+
+MAP = """\
+Ask a model about every row of a file and append each answer to another file. After an interruption
+(Ctrl-C, a crash, a failed server) the same command resumes it, and asks only about rows without an answer.
+
+TEMPLATE is the question: {title} stands for the field `title` of the row, {{ and }} for braces. So does the
+text of --system. ROWS is what SOURCE is for `nimclient embed`; a line of text is the field {text}. With
+--schema every answer is JSON of that form. Rows that fail (a missing field, an answer that does not fit)
+are written to a file next to the answers (answers.errors.jsonl), the others are answered.
+"""
+
+MAP_EPILOG = (
+    """\
+examples:
+  nimclient map "Summarize: {text}" docs.jsonl --out answers.jsonl
+  nimclient map "Translate into German: {body}" docs.csv --out german.jsonl --id url --max-tokens 200
+  nimclient map "Who is named here? {text}" docs.jsonl --out names.jsonl --schema names.json --temperature 0
+  zstdcat docs.jsonl.zst | nimclient map "Is this spam? {text}" - --out spam.jsonl --json
+
+a line of FILE: {"index": 0, "id": "a", "text": "…", "finish_reason": "stop", "model": "…", "usage": {…}, "digest": "…"};
+with --schema "value" in place of "text". Lines come in the order in which answers finish; index is the row's number.
+A finish_reason of "length" is an answer that the token limit cut off. --json: {"event": "progress", …} about once
+a second, then "report", "stopped" or "error".
+
+"""
+    + KEYS
+)
+
+MERGE = """\
+Check the shards that `nimclient embed --shard I/N` has embedded into one folder, and write one manifest.json
+and one failures.jsonl for them. All must be there, have ended, and agree in source, model, dimensions, format
+and options. The parts stay as they are. May be run again.
+"""
+
+MERGE_EPILOG = """\
+examples:
+  nimclient merge vectors
+  nimclient merge vectors --json | python -m json.tool
+  nimclient merge vectors && ls vectors/manifest.json
+
+exit codes: 0 complete, 1 shards that are missing or do not agree, or some texts failed, 2 usage.
+"""

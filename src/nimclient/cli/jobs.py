@@ -1,4 +1,4 @@
-"""Shared by `nimclient embed` and `nimclient batch`: runs a job, displays it, and stops it on a signal, to be resumed."""
+"""Shared by `nimclient embed`, `batch` and `map`: runs a job, displays it, and stops it on a signal, to be resumed."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from nimclient.cli.failures import UsageError, explain, in_options
 from nimclient.cli.figures import clock
 from nimclient.errors import ConfigurationError
 from nimclient.jobs import JobReport
+from nimclient.jobs.shards import shard_from
 from nimclient.records import Progress
 
 INTERRUPTED = 130
-_STATUS_CODES = {"complete": 0, "partial": 1, "failed": 1}
+STATUS_CODES = {"complete": 0, "partial": 1, "failed": 1}
+"""The exit codes of a finished job."""
 
 
 class Job(Protocol):
-    """An EmbedJob or a BatchJob."""
+    """An EmbedJob, a BatchJob or a MapJob."""
 
     async def run(self, client: AsyncClient, on_progress: Callable[[Progress], object] | None = None) -> JobReport:
         """See EmbedJob.run."""
@@ -70,6 +72,14 @@ def run_job(args: argparse.Namespace, make: Callable[[], Job], wording: Wording)
     finally:
         board.close()
     return _conclude(state, board, wording, args.argv)
+
+
+def shard_of(args: argparse.Namespace) -> tuple[int, int] | None:
+    """The shard of --shard."""
+    try:
+        return None if args.shard is None else shard_from(args.shard, os.environ)
+    except ConfigurationError as error:
+        raise UsageError(in_options(str(error))) from error
 
 
 def subject_of(client: AsyncClient, model: str | None, kind: str) -> str:
@@ -151,11 +161,14 @@ def _conclude(state: _State, board: Board, wording: Wording, argv: Sequence[str]
 
 def _report(report: JobReport, board: Board, wording: Wording) -> int:
     counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
-    details = [f"{report.requests:,} requests", f"{report.tokens:,} tokens", clock(report.seconds)]
+    tokens = [] if report.tokens is None else [f"{report.tokens:,} tokens"]
+    details = [f"{report.requests:,} requests", *tokens, clock(report.seconds)]
     if report.resumed:
         details.insert(0, f"{report.resumed:,} of them from before")
     text = f"{report.status}: {counts} ({', '.join(details)})"
+    if report.truncated:
+        text += f"; {report.truncated:,} cut off by the token limit (finish_reason length)"
     if report.failed:
         text += f"; {report.failed:,} failed, see {report.failures_path}"
     board.message("report", text, report.to_dict())
-    return _STATUS_CODES[report.status]
+    return STATUS_CODES[report.status]

@@ -5,6 +5,8 @@ Built on the public client and `_resources.bulk`; the client does not depend on 
 
 from nimclient.jobs.batch import BatchJob
 from nimclient.jobs.embed import EmbedJob
+from nimclient.jobs.map import MapJob
+from nimclient.jobs.merging import merge_shards
 from nimclient.jobs.report import JobReport
 
-__all__ = ["BatchJob", "EmbedJob", "JobReport"]
+__all__ = ["BatchJob", "EmbedJob", "JobReport", "MapJob", "merge_shards"]

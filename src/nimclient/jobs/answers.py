@@ -1,18 +1,19 @@
-"""Results in OpenAI's batch output format, appended line by line; failures in a second file, as in OpenAI's format.
+"""Results appended line by line to a file; failures to a second one. A batch writes OpenAI's output format.
 
-The answers are their own checkpoint: a complete line is done, and the `id` of a line is derived from its request, so that
-another request with the same custom_id is detected. A last line that was truncated by a crash is dropped.
+The answers are their own checkpoint: a complete line is done, and it names its request by a key and by an id that is
+derived from what was sent, so that another request with the same key is detected. A last line that was truncated by a
+crash is dropped.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nimclient._resources.bulk import JsonDict, is_object
 from nimclient._resources.bulk import json as _json
@@ -20,9 +21,58 @@ from nimclient.errors import APIStatusError, ConfigurationError, DecodeError, Jo
 from nimclient.jobs.files import lock, open_regular, store_errors, sync, write_whole
 from nimclient.jobs.requests import Answered, Request
 
-_BEGINNING = b'{"id":"batch_req_'
 _SYNC_BYTES = 1 << 20  # between two syncs: what a power failure may cost
-_FINAL_STATUSES = (400, 413, 422)
+FINAL_STATUSES = (400, 413, 422)
+"""Another attempt would end the same way."""
+
+
+class Keyed(Protocol):
+    """A request of a job: its key within the job, and an id derived from what is sent."""
+
+    @property
+    def key(self) -> str:
+        """Unique within the job."""
+        ...
+
+    @property
+    def id(self) -> str:
+        """Another one for another request."""
+        ...
+
+
+@frozen
+class Found:
+    """An existing line: the request it answers, whether another attempt would end the same way, and whether the answer
+    was cut off by the token limit.
+    """
+
+    key: str
+    id: str
+    is_final: bool
+    is_truncated: bool = False
+    line: bytes = b""
+
+
+@frozen
+class LineForm:
+    """The lines of one type of job: its name for errors, how they begin, and how one is read.
+
+    `read` raises LookupError or TypeError for anything that is no such line.
+    """
+
+    job: str
+    beginning: bytes
+    read: Callable[[Any], Found]
+
+
+def _batch_line(record: Any) -> Found:
+    name, custom_id, response, error = (record[key] for key in ("id", "custom_id", "response", "error"))
+    status = response["status_code"] if response else None
+    is_final = status in FINAL_STATUSES or bool(error and error["code"] == ConfigurationError.__name__)
+    return Found(custom_id, name, is_final)
+
+
+BATCH_LINES = LineForm("a batch", b'{"id":"batch_req_', _batch_line)
 
 
 def answer_line(request: Request, answer: Answered) -> bytes:
@@ -49,39 +99,53 @@ def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -
     return _json.dumps(record) + b"\n"
 
 
-@frozen
-class _Found:
-    """An existing line: the request it answers, and whether another attempt would end the same way."""
-
-    custom_id: str
-    id: str
-    is_final: bool
-    line: bytes
-
-
 def failures_path_of(path: Path) -> Path:
     """The file of failures, next to the answers: answers.errors.jsonl."""
     return path.with_name(f"{path.stem}.errors{path.suffix}")
 
 
-class AnswerFiles:
-    """The two files of a batch. Blocking, and for one thread at a time; `open` locks them for this process."""
+def checked_path(name: str, path: str | os.PathLike[str]) -> Path:
+    """The path of a file; TypeError or ConfigurationError for anything else. `name`: that of the argument."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{name} takes the path of a file, not {type(path).__name__}")
+    if not os.fspath(path):
+        raise ConfigurationError(f"{name} takes the path of a file")
+    return Path(path)
 
-    def __init__(self, path: Path) -> None:
+
+def checked_output(output: str | os.PathLike[str], source: Path | None) -> Path:
+    """The path of the answers. ConfigurationError if these, or the failures, would be written to the source."""
+    path = checked_path("output", output)
+    if source is not None and path.exists() and path.samefile(source):
+        raise ConfigurationError(f"output {path} is the source")
+    failures = failures_path_of(path)
+    if source is not None and failures.exists() and failures.samefile(source):
+        raise ConfigurationError(f"source {source} is where the failures of output {path} go: choose another output")
+    return path
+
+
+class AnswerFiles:
+    """The two files of a job. Blocking, and for one thread at a time; `open` locks them for this process."""
+
+    def __init__(self, path: Path, form: LineForm) -> None:
         self.path = path
         self.failures_path = failures_path_of(path)
+        self._form = form
         self.answered: dict[str, str] = {}
-        """The ids of the requests that have an answer, by custom_id."""
+        """The ids of the requests that have an answer, by key."""
         self.failed: dict[str, str] = {}
         """The same of those that have failed."""
-        self._lost: list[_Found] = []
+        self.truncated = 0
+        """Answers that were cut off by the token limit."""
+        self._lost: list[Found] = []
+        self._has_stale = False
         self._answers: _LineFile | None = None
         self._failures: _LineFile | None = None
 
     def open(self) -> None:
         """Open or create the answers, and read existing ones, failures included. Changes no existing line.
 
-        Raises ConfigurationError for anything but a regular file, JobStoreError for a line that is not a result of a batch.
+        Raises ConfigurationError for anything but a regular file, JobStoreError for a line that is not of this job.
         Must be closed in any case.
         """
         for path in (self.path, self.failures_path):
@@ -90,49 +154,60 @@ class AnswerFiles:
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         # the caller may pass a symbolic link; the name of the failures file is ours
-        answers = self._answers = _LineFile(self.path.resolve())
-        lock(answers.descriptor, str(self.path))
-        self.answered = {found.custom_id: found.id for found in answers.read()}
+        answers = self._answers = _LineFile(self.path.resolve(), self._form)
+        with store_errors(f"cannot lock {self.path}"):
+            lock(answers.descriptor, str(self.path))
+        for found in answers.read():
+            self.answered[found.key] = found.id
+            self.truncated += found.is_truncated
         if self.failures_path.exists():
-            failures = _LineFile(self.failures_path)
+            failures = _LineFile(self.failures_path, self._form)
             try:
-                self._lost = [found for found in failures.read() if found.custom_id not in self.answered]
+                self._lost = [found for found in failures.read() if found.key not in self.answered]
             finally:
                 failures.close()
-        self.failed = {found.custom_id: found.id for found in self._lost if found.is_final}
+        self.failed = {found.key: found.id for found in self._lost if found.is_final}
 
-    def begin(self, current: Mapping[str, str]) -> None:
+    def begin(self, current: Mapping[str, str] | None) -> None:
         """Resume: truncated last lines are removed, and failures that another attempt may fix.
 
-        `current`: the ids of the requests by custom_id. A failure of a request that was
+        `current`: the ids of the requests by key, if they are known. A failure of a request that was
         removed or changed is removed as well.
         """
         assert self._answers is not None
         self._answers.mend()
-        lost = [found for found in self._lost if found.is_final and current.get(found.custom_id) == found.id]
-        self.failed = {found.custom_id: found.id for found in lost}
+        lost = [f for f in self._lost if f.is_final and (current is None or current.get(f.key) == f.id)]
+        self.failed = {found.key: found.id for found in lost}
         kept = [found.line for found in lost]
         self._lost = []
         write_whole(self.failures_path, lambda file: file.writelines(kept))
-        self._failures = _LineFile(self.failures_path)
+        self._failures = _LineFile(self.failures_path, self._form)
 
-    def answer(self, request: Request, line: bytes) -> None:
+    def answer(self, request: Keyed, line: bytes) -> None:
         """Append an answer."""
         assert self._answers is not None
         self._answers.append(line)
-        self.answered[request.custom_id] = request.id
+        self.answered[request.key] = request.id
 
-    def fail(self, request: Request, line: bytes) -> None:
+    def fail(self, request: Keyed, line: bytes) -> None:
         """Append a failure."""
         assert self._failures is not None
         self._failures.append(line)
-        self.failed[request.custom_id] = request.id
+        self.failed[request.key] = request.id
+
+    def forget(self, key: str) -> None:
+        """Forget a failure of an earlier run: its request has changed, or is gone. `finish` removes the line."""
+        del self.failed[key]
+        self._has_stale = True
 
     def finish(self) -> None:
-        """Sync everything to disk. An empty file of failures is removed."""
+        """Sync everything to disk. Failures that were forgotten are removed, and an empty file of failures."""
         if self._answers is not None and self._failures is not None:
             self._answers.sync()
             self._failures.sync()
+            if self._has_stale and self.failed:
+                kept = [found.line for found in self._failures.read() if self.failed.get(found.key) == found.id]
+                write_whole(self.failures_path, lambda file: file.writelines(kept))
             if not self.failed:
                 with store_errors(f"cannot remove {self.failures_path}"):
                     self.failures_path.unlink(missing_ok=True)
@@ -147,43 +222,42 @@ class AnswerFiles:
 class _LineFile:
     """A file that is appended to by whole lines."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, form: LineForm) -> None:
         self._path = path
+        self._form = form
         with store_errors(f"cannot open {path}"):
             self.descriptor = open_regular(path, os.O_CREAT | os.O_APPEND)
             self._size = os.fstat(self.descriptor).st_size
         self._unsynced = 0
 
-    def read(self) -> Iterator[_Found]:
+    def read(self) -> Iterator[Found]:
         """The existing lines. Raises JobStoreError for an invalid one."""
+        beginning = self._form.beginning
         end = 0
         with store_errors(f"cannot read {self._path}"), os.fdopen(os.dup(self.descriptor), "rb") as file:
             file.seek(0)
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
-                    if line[: len(_BEGINNING)] != _BEGINNING[: len(line)]:
+                    if line[: len(beginning)] != beginning[: len(line)]:
                         raise self._foreign(number)
                     break
                 yield self._found(line, number)
                 end += len(line)
         self._size = end
 
-    def _found(self, line: bytes, number: int) -> _Found:
+    def _found(self, line: bytes, number: int) -> Found:
         try:
-            record: Any = _json.loads(line)
-            name, custom_id, response, error = (record[key] for key in ("id", "custom_id", "response", "error"))
-            if isinstance(name, str) and isinstance(custom_id, str):
-                status = response["status_code"] if response else None
-                is_final = status in _FINAL_STATUSES or bool(error and error["code"] == ConfigurationError.__name__)
-                return _Found(custom_id, name, is_final, line)
+            found = self._form.read(_json.loads(line))
+            if isinstance(cast(object, found.id), str) and isinstance(cast(object, found.key), str):
+                return evolve(found, line=line)
         except (DecodeError, LookupError, TypeError):
             pass
         raise self._foreign(number)
 
     def _foreign(self, number: int) -> JobStoreError:
         return JobStoreError(
-            f"{self._path}, line {number}, is not a result of a batch: remove that line if it was damaged, or choose "
-            f"another output"
+            f"{self._path}, line {number}, is not a result of {self._form.job}: remove that line if it was damaged, or "
+            f"choose another output"
         )
 
     def mend(self) -> None:

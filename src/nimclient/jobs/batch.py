@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import ChainMap
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from copy import copy
 from itertools import islice
-from pathlib import Path
 
-import anyio
 from anyio import to_thread
 
 from nimclient import AsyncClient, Client
-from nimclient._resources.bulk import BulkClient, Tally, check_whole, object_or_empty, run_all, stops_everything
-from nimclient.errors import (
-    ConfigurationError,
-    GoneError,
-    JobStoreError,
-    NimError,
-    NotFoundError,
+from nimclient._resources.bulk import check_whole, object_or_empty
+from nimclient.errors import ConfigurationError, GoneError, NimError, NotFoundError
+from nimclient.jobs.answers import (
+    BATCH_LINES,
+    AnswerFiles,
+    answer_line,
+    checked_output,
+    checked_path,
+    failure_line,
 )
-from nimclient.jobs.answers import AnswerFiles, answer_line, failure_line, failures_path_of
-from nimclient.jobs.report import JobReport, status_of
+from nimclient.jobs.line_run import JobRequests, LineRun
+from nimclient.jobs.report import JobReport
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
-from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
+from nimclient.jobs.running import OnProgress, patient, run_blocking
 
 _REQUESTS_AT_ONCE = 16  # read ahead
 
@@ -57,23 +56,11 @@ class BatchJob:
         model: str | None = None,
         concurrency: int | None = None,
     ) -> None:
-        for name, value in (("source", source), ("output", output)):
-            if not isinstance(value, (str, os.PathLike)):
-                raise TypeError(f"{name} takes the path of a file, not {type(value).__name__}")
-            if not os.fspath(value):
-                raise ConfigurationError(f"{name} takes the path of a file")
-        self.source = Path(source)
-        self.output = Path(output)
+        self.source = checked_path("source", source)
         if not self.source.is_file():
             problem = "is no file" if self.source.exists() else "does not exist"
             raise ConfigurationError(f"source {self.source} {problem}")
-        if self.output.exists() and self.output.samefile(self.source):
-            raise ConfigurationError(f"output {self.output} is the source")
-        failures = failures_path_of(self.output)
-        if failures.exists() and failures.samefile(self.source):
-            raise ConfigurationError(
-                f"source {self.source} is where the failures of output {self.output} go: choose another output"
-            )
+        self.output = checked_output(output, self.source)
         self.model = model
         self.concurrency = check_whole("concurrency", concurrency, 1)
 
@@ -95,94 +82,44 @@ class BatchJob:
         return run_blocking(self.run, client, on_progress)
 
 
-class _BatchRun:
+class _BatchRun(LineRun[Request]):
     """One run of a job."""
 
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
+        files = AnswerFiles(job.output, BATCH_LINES)
+        super().__init__(files, client, job.concurrency, _tokens, on_progress)
         self._job = job
-        self._bulk = BulkClient(client._engine)
-        self._gate = self._bulk.gate(job.concurrency, _tokens)
-        self._on_progress = on_progress
-        self._worker = SerialWorker()
-        self._answers = AnswerFiles(job.output)
         self._missing: dict[tuple[str, str | None], NimError] = {}
-        self._tally = Tally(None)
-        self._started = anyio.current_time()
 
-    async def run(self) -> JobReport:
-        job, worker, answers, tally = self._job, self._worker, self._answers, self._tally
-        try:
-            await worker.do(answers.open)
-            current = await worker.do(check_requests, job.source, job.model, answers.answered)
-            tally.total = len(current)
-            await worker.do(answers.begin, current)
-            done = ChainMap(answers.answered, answers.failed)
-            tally.resumed = tally.done = len(answers.answered) + len(answers.failed)
-            tally.failed = len(answers.failed)
-            tally.start(self._started)
-            requests = _Requests(unanswered(job.source, job.model, done))
-            await run_all(requests, self._work, self._gate.width, self._tell)
-            await worker.do(answers.finish)
-        except BaseException:
-            with anyio.CancelScope(shield=True), suppress(JobStoreError):  # raise what ended the run
-                await worker.do(answers.finish)
-            raise
-        finally:
-            answers.close()
-        succeeded, failed = len(answers.answered), len(answers.failed)
-        return JobReport(
-            status=status_of(succeeded, failed),
-            total=succeeded + failed,
-            succeeded=succeeded,
-            failed=failed,
-            resumed=tally.resumed,
-            requests=tally.requests,
-            tokens=tally.tokens,
-            seconds=anyio.current_time() - self._started,
-            failures_path=answers.failures_path if failed else None,
-        )
+    async def _begin(self) -> JobRequests[Request]:
+        job, files = self._job, self._files
+        current = await self._worker.do(check_requests, job.source, job.model, files.answered)
+        self._tally.total = len(current)
+        await self._worker.do(files.begin, current)
+        done = ChainMap(files.answered, files.failed)
+        return _Requests(unanswered(job.source, job.model, done))
 
-    async def _work(self, request: Request) -> None:
-        """Answer one request. Its result is written before cancellation takes effect."""
-        try:
-            if request.problem is not None:
-                raise request.problem
-            answer = await self._send(request)
-        except NimError as error:
-            if stops_everything(error):
-                raise
-            write, line, failed = self._answers.fail, failure_line(request, error), 1
-        else:
-            write, line, failed = self._answers.answer, answer_line(request, answer), 0
-        with anyio.CancelScope(shield=True):
-            await self._worker.do(write, request, line)
-        self._tally.finished(1, failed)
-
-    async def _send(self, request: Request) -> Answered:
+    async def _answer(self, request: Request) -> bytes:
+        if request.problem is not None:
+            raise request.problem
         assert request.route is not None
         place = (request.route.path, request.model)
         if (known := self._missing.get(place)) is not None:
             raise copy(known)
-        tally = self._tally
-        tally.in_flight += 1
+        kind = request.route.kind
         try:
-            model = await self._bulk.model_of(request.route.kind, request.model or self._job.model)
-            defaults = self._bulk.fields_of_defaults(request.route.kind, request.model or model)
-            answer = await self._bulk.send(request.call(model, defaults), self._gate)
-        except NimError as error:
-            tally.sent(getattr(error, "attempts", 1))
-            if isinstance(error, (NotFoundError, GoneError)):
-                self._missing[place] = error
+            with self._sending():
+                model = await self._bulk.model_of(kind, request.model or self._job.model)
+                defaults = self._bulk.fields_of_defaults(kind, request.model or model)
+                answer = await self._bulk.send(request.call(model, defaults), self._gate)
+        except (NotFoundError, GoneError) as error:
+            self._missing[place] = error
             raise
-        finally:
-            tally.in_flight -= 1
-        tally.answered(answer.meta.attempts, _usage(answer, "total_tokens"), answer.meta.timings.total or 0.0)
-        return answer
+        self._tally.answered(answer.meta.attempts, _usage(answer, "total_tokens"), answer.meta.timings.total or 0.0)
+        return answer_line(request, answer)
 
-    def _tell(self, _: int, __: None) -> None:
-        if self._on_progress is not None:
-            pacer = self._gate.pacer
-            self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.throttles))
+    def _failure(self, request: Request, error: NimError) -> bytes:
+        return failure_line(request, error)
 
 
 def _usage(answer: Answered, name: str) -> int:
@@ -196,7 +133,7 @@ def _tokens(answer: Answered) -> float:
     return max(_usage(answer, "completion_tokens"), 1)
 
 
-class _Requests(AsyncIterator[Request]):
+class _Requests(JobRequests[Request]):
     """The requests, read in blocks in a worker thread."""
 
     def __init__(self, requests: Iterator[Request]) -> None:
@@ -211,3 +148,7 @@ class _Requests(AsyncIterator[Request]):
             raise StopAsyncIteration
         self._block = iter(block)
         return next(self._block)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._all = iter(())

@@ -118,12 +118,12 @@ def _done_span(start: Any, stop: Any, digest: Any) -> DoneSpan:
 
 
 def _spooled_span(
-    dimensions: int, start: Any, stop: Any, digest: Any, ids: Any, place: Any, size: Any, checksum: Any
+    row_bytes: int, start: Any, stop: Any, digest: Any, ids: Any, place: Any, size: Any, checksum: Any
 ) -> SpooledSpan:
     _done_span(start, stop, digest)
     names = _json.loads(ids)
     _check(is_array(names) and len(names) == stop - start and all(isinstance(n, str) for n in names), "a list of ids")
-    _check(size == 4 * dimensions * (stop - start), "the size of vectors")
+    _check(size == row_bytes * (stop - start), "the size of vectors")
     _check(is_count(place) and is_count(checksum), "the place of vectors")
     return SpooledSpan(range(start, stop), names, SpoolSpan(place, size, checksum), digest)
 
@@ -241,15 +241,15 @@ class Checkpoint:
             _check(all(map(is_count, chain.from_iterable(held))), "a part that is not written")
         return held
 
-    def kept(self, part: int, dimensions: int) -> Iterator[SpooledSpan]:
-        """The content of a part, in the order of the rows. The lock is released in between."""
+    def kept(self, part: int, row_bytes: int) -> Iterator[SpooledSpan]:
+        """The content of a part, in the order of the rows, with vectors of `row_bytes`. The lock is released in between."""
         last = -1
         query = """
             SELECT start, stop, digest, ids, place, size, sum FROM runs
             WHERE ids IS NOT NULL AND part = ? AND start > ? ORDER BY start LIMIT ?"""
         while True:
             with self._errors("read"):
-                found = [_spooled_span(dimensions, *row) for row in self._db.execute(query, (part, last, _AT_ONCE))]
+                found = [_spooled_span(row_bytes, *row) for row in self._db.execute(query, (part, last, _AT_ONCE))]
             if not found:
                 return
             last = found[-1].rows.start

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.lines import open_lines
-from nimclient.jobs.rows import FieldNames, Row, checked_id
+from nimclient.jobs.rows import Row, RowFields, checked_id
 
 MAX_RECORD = 64 << 20
 """Bytes of one record: longer than any text a model takes, short enough to fit into memory."""
@@ -71,7 +71,7 @@ class _Malformed(Exception):
 
 
 def csv_rows(
-    path: Path, fields: FieldNames, check_columns: Callable[[Path, Iterable[str], FieldNames], None]
+    path: Path, fields: RowFields, check_columns: Callable[[Path, Iterable[str], RowFields], None]
 ) -> Iterator[Row]:
     """The rows of a file with a header. A `line` is the last one of the record; of one that is malformed, the first."""
     with open_lines(path) as file:
@@ -162,7 +162,7 @@ def _problem(header: list[str], record: list[str], is_suspect: bool, closes: boo
     return ""
 
 
-def _broken(header: list[str], record: list[str], fields: FieldNames, line: int, problem: str) -> Row:
+def _broken(header: list[str], record: list[str], fields: RowFields, line: int, problem: str) -> Row:
     """The row of an invalid record, with its own id if that could be read."""
     value = _named(header, record).get(fields.id) if fields.id is not None else None
     try:

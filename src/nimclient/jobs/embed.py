@@ -13,7 +13,9 @@ from attrs import asdict, evolve
 
 from nimclient import AsyncClient, Client
 from nimclient._resources.bulk import (
+    EMBED_DTYPES,
     EMBEDDING_OPTIONS,
+    ENCODING_FORMATS,
     INPUT_TYPES,
     SLICE_TEXTS,
     TRUNCATES,
@@ -28,10 +30,11 @@ from nimclient.errors import ConfigurationError, JobError, JobMismatchError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow
 from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
-from nimclient.jobs.parts import FORMATS, Format
+from nimclient.jobs.parts import FORMATS, FloatType, Format
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import FieldNames
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
+from nimclient.jobs.shards import ShardOf, checked_shard
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.batch import EmbeddedBatch
@@ -45,7 +48,8 @@ class EmbedJob:
     """Embeds every row of a source into a folder, durably: run it again after an interruption to resume it.
 
     An argument that is None, or an option that is left out, is the client's default (`defaults={"embedding": …}`).
-    Between runs `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank lines are skipped.
+    Between runs `encoding_format`, `batch_size`, `concurrency`, `timeout` and `extra_headers` may change, nothing else. Blank
+    lines are skipped.
 
     Args:
         source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
@@ -59,6 +63,10 @@ class EmbedJob:
         input_type: "passage" or "query", for models that distinguish them; None: not sent.
         truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
         dimensions: Shorter vectors, for models that support it.
+        encoding_format: None: raw bytes from vLLM, whose answers then have no usage (`report.tokens` is None), and base64
+            from others.
+        shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
+            at the same time; `merge_shards` makes one manifest of theirs.
         batch_size: Texts a request; None: 64, or 256 kB.
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
@@ -80,6 +88,8 @@ class EmbedJob:
         input_type: str | None = "passage",
         truncate: str | None = None,
         dimensions: int | None = None,
+        encoding_format: str | None = None,
+        shard: ShardOf = None,
         batch_size: int | None = None,
         concurrency: int | None = None,
         **options: Unpack[EmbeddingOptions],
@@ -93,11 +103,14 @@ class EmbedJob:
             raise ConfigurationError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
         check_word("input_type", input_type, INPUT_TYPES)
         check_word("truncate", truncate, TRUNCATES)
+        check_word("encoding_format", encoding_format, ENCODING_FORMATS)
+        check_word("embed_dtype", options.get("embed_dtype"), EMBED_DTYPES)
         check_whole("dimensions", dimensions, 1)
         check_batch(batch_size, concurrency)
         check_names("EmbedJob", options, EMBEDDING_OPTIONS)
-        _check_float32(options)
-        self._rows = RowSource(source, FieldNames(text, id))
+        _check_float(options)
+        self.shard = checked_shard(shard)
+        self._rows = RowSource(source, FieldNames(text, id), self.shard)
         if format == "parquet" or self._rows.is_parquet:
             arrow()
         self.output = Path(output)
@@ -106,6 +119,7 @@ class EmbedJob:
         self.input_type = input_type
         self.truncate = truncate
         self.dimensions = dimensions
+        self.encoding_format = encoding_format
         self.batch_size = batch_size
         self.concurrency = concurrency
         self._options = options
@@ -138,17 +152,20 @@ class EmbedJob:
         }
         given = {**{name: value for name, value in defaults.items() if name in EMBEDDING_OPTIONS}, **self._options}
         options = {name: value for name, value in given.items() if value is not None and name not in _NO_MATTER}
+        if options.get("embed_dtype") == "float32":
+            del options["embed_dtype"]
         return {
             "version": VERSION,
             "input": None if content is None else {"digest": content.digest},
             "model": model,
             "parameters": {"text": self.text, "id": self.id, "format": self.format, **named, **options},
+            **({"shard": [self.shard.index, self.shard.count]} if self.shard.count > 1 else {}),
         }
 
 
-def _check_float32(options: Mapping[str, Any]) -> None:
+def _check_float(options: Mapping[str, Any]) -> None:
     if options.get("embedding_type") not in (None, "float"):
-        raise ConfigurationError("a job keeps float32 vectors: embedding_type can be nothing but float")
+        raise ConfigurationError("a job keeps float vectors: embedding_type can be nothing but float")
 
 
 class _EmbedRun:
@@ -159,10 +176,12 @@ class _EmbedRun:
         self._client = client
         self._bulk = BulkClient(client._engine)
         self._defaults = self._bulk.defaults_of("embedding")
-        _check_float32({**self._defaults, **job._options})
+        options: dict[str, Any] = {**self._defaults, **job._options}
+        _check_float(options)
         self._on_progress = on_progress
         self._worker = SerialWorker()
-        self._store = Store(job.output, job.format)
+        dtype: FloatType = options.get("embed_dtype") or "float32"
+        self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
         self._resumed = 0
         self._earlier: list[str] = []  # models of the vectors of earlier runs
         self._total: int | None = None
@@ -205,17 +224,19 @@ class _EmbedRun:
         await self._worker.do(self._store.begin, job._identity(model, content, self._defaults))
         if content is not None:
             await self._worker.do(self._store.learn, {"content": asdict(content)})
-            self._total = content.rows
+            self._total = None if content.rows is None else job.shard.share(content.rows)
         self._resumed = self._store.succeeded + self._store.failed
         self._earlier = self._store.served_models
         return model
 
     async def _embed(self, model: str) -> None:
         job = self._job
-        feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=job._rows.path is None)
+        is_watched = job._rows.path is None
+        feed = TextFeed(aiter(job._rows), self._done_after, self._lose, watched=is_watched, shard=job.shard)
         named: dict[str, Any] = {
             "truncate": job.truncate,
             "dimensions": job.dimensions,
+            "encoding_format": job.encoding_format,
             "batch_size": job.batch_size,
             "concurrency": job.concurrency,
         }

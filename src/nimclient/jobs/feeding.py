@@ -19,6 +19,7 @@ from nimclient.errors import (
 )
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
+from nimclient.jobs.shards import WHOLE, Shard
 from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Vectors
 
@@ -29,9 +30,10 @@ _MAX_LACKING = 100  # consecutive first rows without the named field: the name i
 
 @frozen
 class _Sent:
-    """A row whose text was handed out: its number, id, line, and digest."""
+    """A row whose text was handed out: its number in the shard and in the source, id, line, and digest."""
 
     row: int
+    index: int
     id: str
     line: int | None
     digest: bytes | None
@@ -43,7 +45,7 @@ class TextFeed(AsyncIterator[str]):
     `done_after` returns the done rows; `keep` records rows without a text, once there are many. With `watched`
     (a source whose content is not known in advance) done rows are compared, span by span, with those that were sent.
     Raises JobMismatchError if they differ. It waits while as many texts as `allow` specifies are in flight or not on
-    disk yet.
+    disk yet. `shard`: the one that the rows are of; inside they are numbered as they come.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class TextFeed(AsyncIterator[str]):
         keep: Callable[[list[FailedRow]], Awaitable[None]],
         *,
         watched: bool,
+        shard: Shard = WHOLE,
     ) -> None:
         self._rows = rows
         self._done_after = done_after
         self._keep = keep
         self._watched = watched
+        self._shard = shard
         self._done: deque[DoneSpan] = deque()
         self._last: DoneSpan | None = None
         self._looked = False
@@ -96,12 +100,14 @@ class TextFeed(AsyncIterator[str]):
                 self._lacking = self._lacking or row
                 self._check_fields(_MAX_LACKING)
             digest = row.digest() if self._watched else None
+            index = self._shard.number(number)
+            sent = _Sent(number, index, row.id or str(index), row.line, digest)
             if row.problem is not None or row.text is None:
-                self._lost.append(_lost(number, row.id, row.line, row.problem, digest, final=True))
+                self._lost.append(_lost(sent, row.problem, final=True))
                 if len(self._lost) >= _MAX_LOST:
                     await self._keep(self.without_text())
                 continue
-            self._flying[self._handed_out] = _Sent(number, row.id or str(number), row.line, digest)
+            self._flying[self._handed_out] = sent
             self._handed_out += 1
             return row.text
 
@@ -115,7 +121,8 @@ class TextFeed(AsyncIterator[str]):
             self._hash.update(row.digest())
             if number == done.stop - 1:
                 if self._hash.digest() != done.digest:
-                    rows = f"row {number}" if done.start == number else f"rows {done.start} to {number}"
+                    first, last = self._shard.number(done.start), self._shard.number(number)
+                    rows = f"row {last}" if first == last else f"rows {first} to {last}"
                     raise JobMismatchError(
                         f"the source has changed: {rows} were another text, or had another id, when the job sent "
                         f"them; use the same source, or choose another output"
@@ -137,8 +144,8 @@ class TextFeed(AsyncIterator[str]):
             last = await self._next_done()
         if self._watched and last is not None:
             raise JobMismatchError(
-                f"the source has changed: it ends after {self.count} rows, and the job has finished row "
-                f"{last.stop - 1}; use the same source, or choose another output"
+                f"the source has changed: it ends after {self._shard.number(self.count)} rows, and the job has finished row "
+                f"{self._shard.number(last.stop - 1)}; use the same source, or choose another output"
             )
 
     def _check_fields(self, rows: int) -> None:
@@ -164,7 +171,7 @@ class TextFeed(AsyncIterator[str]):
         for failure in batch.failures:
             row = self._flying[failure.index]
             final = isinstance(failure.error, _FINAL)
-            lost.append(_lost(row.row, row.id, row.line, failure.error, row.digest, failure.text, final=final))
+            lost.append(_lost(row, failure.error, failure.text, final=final))
         return list(_runs(sent, batch.vectors)), lost
 
     def landed(self, batch: EmbeddedBatch) -> None:
@@ -194,20 +201,9 @@ def _runs(sent: Sequence[_Sent], vectors: Vectors) -> list[RowSpan]:
     return runs
 
 
-def _lost(
-    row: int,
-    name: str | None,
-    line: int | None,
-    error: NimError | None,
-    digest: bytes | None,
-    text: str | None = None,
-    *,
-    final: bool,
-) -> FailedRow:
-    error = error or ConfigurationError("there is no text")
-    record = Failure(row, str(row) if name is None else name, error, text).to_dict()
-    if line is not None:
-        record["line"] = line
-    if digest is not None:
-        digest = blake2b(digest, digest_size=DIGEST).digest()
-    return FailedRow(row, record, final, digest)
+def _lost(sent: _Sent, error: NimError | None, text: str | None = None, *, final: bool) -> FailedRow:
+    record = Failure(sent.index, sent.id, error or ConfigurationError("there is no text"), text).to_dict()
+    if sent.line is not None:
+        record["line"] = sent.line
+    digest = None if sent.digest is None else blake2b(sent.digest, digest_size=DIGEST).digest()
+    return FailedRow(sent.row, record, final, digest)

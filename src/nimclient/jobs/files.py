@@ -141,10 +141,10 @@ def _owner(descriptor: int) -> str:
 
 
 class FolderLock:
-    """The lock of a job's folder: a file in it with the process id."""
+    """The lock of a job's folder, or of a shard in it: a file with the process id."""
 
-    def __init__(self, folder: Path) -> None:
-        path = folder / "job.lock"
+    def __init__(self, folder: Path, suffix: str = "") -> None:
+        path = folder / f"job{suffix}.lock"
         with store_errors(f"cannot open {path}"):
             self._descriptor = open_regular(path, os.O_CREAT)
             try:

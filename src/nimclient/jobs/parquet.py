@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
-from nimclient.jobs.rows import FieldNames, Row
+from nimclient.jobs.rows import Row, RowFields
 
 _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
 
@@ -28,14 +28,14 @@ def arrow(name: str = "pyarrow") -> Any:
 
 def parquet_rows(
     path: Path,
-    fields: FieldNames,
-    check_columns: Callable[[Path, Iterable[str], FieldNames], None],
+    fields: RowFields,
+    check_columns: Callable[[Path, Iterable[str], RowFields], None],
     rows_at_once: int,
 ) -> Iterator[Row]:
     """The rows of a file, a batch at a time. A `line` is the row's number, from 1."""
     with _opened(path) as file:
         check_columns(path, file.schema_arrow.names, fields)
-        columns = list(dict.fromkeys(name for name in (fields.text, fields.id) if name is not None))
+        columns = list(fields.columns)
         line = 0
         batches = file.iter_batches(rows_at_once, columns=columns)
         while (batch := _next_batch(path, batches)) is not None:
@@ -83,11 +83,12 @@ def _opened(path: Path) -> Any:
 
 
 def write_parquet(
-    file: IO[bytes], groups: Iterable[tuple[Sequence[int], Sequence[str], bytes]], dimensions: int
+    file: IO[bytes], groups: Iterable[tuple[Sequence[int], Sequence[str], bytes]], dimensions: int, dtype: str
 ) -> None:
-    """Write groups of (indexes, ids, vectors as float32) as row groups: index int64, id string, vector float32[n]."""
+    """Write groups of (indexes, ids, vectors) as row groups: index int64, id string, vector float32[n] or float16[n]."""
     pa = arrow()
-    vector = pa.list_(pa.float32(), dimensions)
+    number = pa.float16() if dtype == "float16" else pa.float32()
+    vector = pa.list_(number, dimensions)
     schema = pa.schema(
         [
             pa.field("index", pa.int64(), nullable=False),
@@ -101,7 +102,7 @@ def write_parquet(
     )
     with writer:
         for indexes, ids, vectors in groups:
-            numbers = pa.Array.from_buffers(pa.float32(), len(indexes) * dimensions, [None, pa.py_buffer(vectors)])
+            numbers = pa.Array.from_buffers(number, len(indexes) * dimensions, [None, pa.py_buffer(vectors)])
             rows = pa.FixedSizeListArray.from_arrays(numbers, type=vector)
             columns = [pa.array(indexes, pa.int64()), pa.array(ids, pa.string()), rows]
             writer.write_batch(pa.record_batch(columns, schema=schema))

@@ -17,8 +17,10 @@ class JobReport:
     """How a job ended.
 
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
-    count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`,
-    `tokens` and `seconds` are of this run. `failures_path`: the file with a line for each failure, None without failures.
+    count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`, `tokens` and
+    `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
+    each failure, None without failures. `truncated`: the answers of a MapJob that the
+    token limit cut off, over all runs.
     """
 
     status: Status
@@ -27,9 +29,10 @@ class JobReport:
     failed: int
     resumed: int
     requests: int
-    tokens: int
+    tokens: int | None
     seconds: float
     failures_path: Path | None = None
+    truncated: int = 0
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""

@@ -1,4 +1,4 @@
-"""A row of a source, built from a record: the text to embed, and the id of its vector.
+"""A row of a source, built from a record: the text to embed or the fields of a template, and its id.
 
 An invalid row keeps its position and has an error.
 """
@@ -8,29 +8,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nimclient.errors import ConfigurationError, NimError
 
 DIGEST = 16  # bytes
 MAX_NAMED = 20  # fields of a record named by an error
+Lacks: TypeAlias = Literal["text", "id", "template"]
 
 
 @frozen
 class Row:
     """One row: its text, its own id (None: its number is the id), its line in the file, and its error.
 
-    `lacks`: "text" or "id" if the record, with the fields `has`, lacks that field.
+    `lacks`: "text", "id" or "template" if the record, with the fields `has`, lacks a field of theirs, or has no text in
+    that of the text. `record`: the fields that a template names; then there is no text.
     """
 
     text: str | None
     id: str | None = None
     line: int | None = None
     problem: NimError | None = None
-    lacks: Literal["text", "id"] | None = field(default=None, eq=False)
+    lacks: Lacks | None = field(default=None, eq=False)
     has: tuple[str, ...] = field(default=(), eq=False)
+    record: Mapping[str, Any] | None = None
 
     def digest(self) -> bytes:
         """Identifies the content of the row."""
@@ -38,33 +41,96 @@ class Row:
         return blake2b(repr(parts).encode("utf-8", "surrogatepass"), digest_size=DIGEST).digest()
 
 
+class RowFields(Protocol):
+    """The fields that a job takes of a record; `id` None: the row number is the id."""
+
+    @property
+    def id(self) -> str | None:
+        """That of the id."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        ...
+
+    def row(self, record: Mapping[Any, Any], line: int | None) -> Row:
+        """The row of a record."""
+        ...
+
+
 @frozen
 class FieldNames:
-    """Which fields of a record are the text and the id; `id` None: the row number is the id."""
+    """The fields of the text and the id."""
 
     text: str
     id: str | None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        return _columns(self.text, self.id)
+
     def row(self, record: Mapping[Any, Any], line: int | None) -> Row:
         """The row of a record with named fields."""
-        name = None
-        if self.id is not None:
-            if self.id not in record:
-                return _row_without("id", self.id, record, None, line)
-            try:
-                name = checked_id(record[self.id], self.id)
-            except ConfigurationError as error:
-                return Row(None, None, line, error)
+        if isinstance(name := _name_in(record, self.id, line), Row):
+            return name
         if self.text not in record:
             return _row_without("text", self.text, record, name, line)
-        return text_row(record[self.text], name, line)
+        text = record[self.text]
+        row = text_row(text, name, line)
+        if text is None or isinstance(text, str):
+            return row
+        return evolve(row, lacks="text", has=_names_of(record))  # the field of something else
 
 
-def _row_without(
-    lacks: Literal["text", "id"], wanted: str, record: Mapping[Any, Any], name: str | None, line: int | None
-) -> Row:
+@frozen
+class TemplateFields:
+    """The fields that a template names, and that of the id."""
+
+    names: tuple[str, ...]
+    id: str | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All of them."""
+        return _columns(*self.names, self.id)
+
+    def row(self, record: Mapping[Any, Any], line: int | None) -> Row:
+        """The row of a record that has them all."""
+        if isinstance(name := _name_in(record, self.id, line), Row):
+            return name
+        for wanted in self.names:
+            if wanted not in record:
+                return _row_without("template", wanted, record, name, line)
+            if record[wanted] is None:
+                return Row(None, name, line, ConfigurationError(f"the field {wanted!r} has no value (null)"))
+        return Row(None, name, line, record={wanted: record[wanted] for wanted in self.names})
+
+
+def _columns(*names: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name is not None))
+
+
+def _name_in(record: Mapping[Any, Any], field: str | None, line: int | None) -> str | Row | None:
+    """The id in a record, or the row of one without a usable id; None if no field is named."""
+    if field is None:
+        return None
+    if field not in record:
+        return _row_without("id", field, record, None, line)
+    try:
+        return checked_id(record[field], field)
+    except ConfigurationError as error:
+        return Row(None, None, line, error)
+
+
+def _row_without(lacks: Lacks, wanted: str, record: Mapping[Any, Any], name: str | None, line: int | None) -> Row:
     problem = ConfigurationError(f"there is no field {wanted!r}")
-    return Row(None, name, line, problem, lacks, tuple(map(str, islice(record, MAX_NAMED))))
+    return Row(None, name, line, problem, lacks, _names_of(record))
+
+
+def _names_of(record: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(map(str, islice(record, MAX_NAMED)))
 
 
 def text_row(text: object, name: str | None, line: int | None) -> Row:

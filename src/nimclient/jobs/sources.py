@@ -25,7 +25,8 @@ from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import BOM, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
-from nimclient.jobs.rows import DIGEST, FieldNames, Row, checked_id, text_row
+from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, text_row
+from nimclient.jobs.shards import WHOLE, Shard
 
 Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 """A path, "-" for standard input, or an iterable of texts, of pairs (id, text), or of mappings with those fields."""
@@ -35,16 +36,16 @@ _READ_SIZE = 1 << 20
 _PARQUET = ".parquet"
 _TURN = 64  # rows of an iterable before yielding to other tasks
 
-Reader: TypeAlias = Callable[[Path, FieldNames], Iterator[Row]]
+Reader: TypeAlias = Callable[[Path, RowFields, Shard], Iterator[Row]]
 
 
 class RowSource:
-    """The rows of a source: `async for row in source`."""
+    """The rows of a source, or of a shard of it: `async for row in source`."""
 
-    def __init__(self, source: Source, fields: FieldNames) -> None:
+    def __init__(self, source: Source, fields: RowFields, shard: Shard = WHOLE) -> None:
         self._path, self._source = checked_source(source)
         self._fields = fields
-        self._rows: AsyncIterator[Row] | None = None
+        self._shard = shard
 
     @property
     def path(self) -> Path | None:
@@ -58,10 +59,10 @@ class RowSource:
 
     def __aiter__(self) -> AsyncIterator[Row]:
         if self._path is not None:
-            return _FileRows(READERS[suffix_of(self._path)](self._path, self._fields), self._path)
-        if isinstance(self._source, str):  # "-"
-            return _LineRows(self._fields)
-        return _ItemRows(self._source, self._fields)
+            return FileRows(READERS[suffix_of(self._path)](self._path, self._fields, self._shard), self._path)
+        is_stdin = isinstance(self._source, str)  # "-"
+        rows = _LineRows(self._fields) if is_stdin else _ItemRows(self._source, self._fields)
+        return rows if self._shard == WHOLE else _ShardRows(rows, self._shard)
 
 
 def checked_source(source: Source) -> tuple[Path | None, Any]:
@@ -123,7 +124,7 @@ def content_of(path: Path, known: Mapping[str, Any] | None = None) -> Content:
     return Content(digest.hexdigest(), rows, stamp)
 
 
-class _FileRows(AsyncIterator[Row]):
+class FileRows(AsyncIterator[Row]):
     """The rows of a file, read one block ahead."""
 
     def __init__(self, rows: Iterator[Row], path: Path) -> None:
@@ -140,21 +141,25 @@ class _FileRows(AsyncIterator[Row]):
         self._block = iter(block)
         return next(self._block)
 
+    def close(self) -> None:
+        """Close the file, if its end was not reached."""
+        self._all = iter(())
+
     def _read(self) -> list[Row]:
         with store_errors(f"cannot read {self._path}"):
             return list(islice(self._all, _ROWS_AT_ONCE))
 
 
-def _json_lines(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _json_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
     with open_lines(path) as file:
-        for number, line in numbered(file):
+        for number, line in shard.of(numbered(file)):
             yield json_row(line, fields, number)
 
 
-def json_row(line: bytes, fields: FieldNames, number: int | None) -> Row:
+def json_row(line: bytes, fields: RowFields, number: int | None) -> Row:
     """The row of a line of JSON."""
     try:
-        record = _json.loads(line, "the line")
+        record = _json.loads(line, "the line", keep_surrogates=True)  # an id or text that has one fails its row
     except DecodeError as error:
         return Row(None, None, number, error)
     if not is_object(record):
@@ -162,9 +167,9 @@ def json_row(line: bytes, fields: FieldNames, number: int | None) -> Row:
     return fields.row(record, number)
 
 
-def _text_lines(path: Path, fields: FieldNames) -> Iterator[Row]:
+def _text_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
     with open_lines(path) as file:
-        for number, line in numbered(file):
+        for number, line in shard.of(numbered(file)):
             yield plain_row(line, number)
 
 
@@ -176,22 +181,22 @@ def plain_row(line: bytes, number: int | None) -> Row:
         return Row(None, None, number, ConfigurationError(f"the line is not valid UTF-8 ({error.reason})"))
 
 
-def _csv_rows(path: Path, fields: FieldNames) -> Iterator[Row]:
-    return csv_rows(path, fields, check_columns)
+def _csv_rows(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+    return shard.of(csv_rows(path, fields, check_columns))
 
 
-def check_columns(path: Path, names: Iterable[str], fields: FieldNames) -> None:
+def check_columns(path: Path, names: Iterable[str], fields: RowFields) -> None:
     """Raise ConfigurationError unless each named column exists exactly once."""
     known = list(names)
-    for wanted in (fields.text, fields.id):
-        if wanted is not None and wanted not in known:
+    for wanted in fields.columns:
+        if wanted not in known:
             raise ConfigurationError(f"{path} has no column {wanted!r}; it has {', '.join(map(repr, known)) or 'none'}")
         if wanted in repeated(known):
             raise ConfigurationError(f"{path} has more than one column {wanted!r}: rename all but one of them")
 
 
-def _parquet_rows(path: Path, fields: FieldNames) -> Iterator[Row]:
-    return parquet_rows(path, fields, check_columns, _ROWS_AT_ONCE)
+def _parquet_rows(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+    return shard.of(parquet_rows(path, fields, check_columns, _ROWS_AT_ONCE))
 
 
 READERS: Mapping[str, Reader] = {
@@ -204,13 +209,29 @@ READERS: Mapping[str, Reader] = {
 _LINES = (".jsonl", ".ndjson", ".txt")
 
 
+class _ShardRows(AsyncIterator[Row]):
+    """The rows of a shard, of those of a source that is not a file."""
+
+    def __init__(self, rows: AsyncIterator[Row], shard: Shard) -> None:
+        self._all = rows
+        self._shard = shard
+        self._skip = shard.index
+
+    async def __anext__(self) -> Row:
+        for _ in range(self._skip):
+            await anext(self._all)
+        row = await anext(self._all)
+        self._skip = self._shard.count - 1
+        return row
+
+
 # standard input --------------------------------------------------------------------------------------------------
 
 
 class _LineRows(AsyncIterator[Row]):
     """The rows of standard input: JSON lines if the first one begins with a brace, else one text per line."""
 
-    def __init__(self, fields: FieldNames) -> None:
+    def __init__(self, fields: RowFields) -> None:
         self._fields = fields
         try:
             self._descriptor = sys.stdin.fileno()
@@ -277,7 +298,7 @@ class _LineRows(AsyncIterator[Row]):
 class _ItemRows(AsyncIterator[Row]):
     """The rows of an iterable. Its errors are raised unchanged, with the row number as `.index`."""
 
-    def __init__(self, source: Any, fields: FieldNames) -> None:
+    def __init__(self, source: Any, fields: RowFields) -> None:
         self._fields = fields
         is_async = isinstance(source, AsyncIterable)
         self._async: AsyncIterator[Any] | None = aiter(cast(AsyncIterable[Any], source)) if is_async else None
@@ -306,7 +327,7 @@ class _ItemRows(AsyncIterator[Row]):
         raise StopAsyncIteration
 
 
-def item_row(item: object, fields: FieldNames) -> Row:
+def item_row(item: object, fields: RowFields) -> Row:
     """The row of an item of an iterable: a text, a pair (id, text), or a mapping."""
     if isinstance(item, str):
         return text_row(item, None, None)

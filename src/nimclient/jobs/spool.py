@@ -26,16 +26,16 @@ class SpoolSpan:
     check: int
 
 
-def spool_path(folder: Path, part: int) -> Path:
-    """The spool of this part."""
-    return folder / f"open-{part:05d}.f32"
+def spool_path(folder: Path, part: int, suffix: str = "", bits: int = 32) -> Path:
+    """The spool of this part, with numbers of so many bits; `suffix`: that of a shard."""
+    return folder / f"open{suffix}-{part:05d}.f{bits}"
 
 
 class Spool:
     """The open file. Appending is for one thread, reading and syncing for any. Methods raise JobStoreError."""
 
-    def __init__(self, folder: Path, part: int) -> None:
-        self.path = spool_path(folder, part)
+    def __init__(self, path: Path) -> None:
+        self.path = path
         with store_errors(f"cannot open {self.path}"):
             self._descriptor = open_regular(self.path, os.O_CREAT | os.O_APPEND)
             self._end = os.fstat(self._descriptor).st_size

@@ -20,12 +20,12 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
-from nimclient.jobs.parts import Format, Group, write_part
+from nimclient.jobs.parts import BYTES, FloatType, Format, Group, names_of_part, write_part
 from nimclient.jobs.report import status_of
+from nimclient.jobs.shards import WHOLE, Shard, shard_in
 from nimclient.jobs.spool import Spool, spool_path
 
 VERSION = 1
-_MANIFEST = "manifest.json"
 PART_BYTES = 64 << 20
 """Vectors in a part: 16,384 of 1024 dimensions. Larger parts take longer to finish, smaller ones make many files."""
 _SYNC_BYTES = 16 << 20  # of vectors between two syncs: what a power failure costs
@@ -33,11 +33,25 @@ _GROUP_BYTES = 16 << 20  # of vectors in memory while a part is written
 
 
 class Store:
-    """A job's folder. Blocking, and for one thread at a time; locked for this process from `open` to `close`."""
+    """A job's folder. Blocking, and for one thread at a time; locked for this process from `open` to `close`.
 
-    def __init__(self, folder: Path, format: Format, part_bytes: int | None = None) -> None:
+    Each shard of a job has files of its own, whose names say which.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        format: Format,
+        part_bytes: int | None = None,
+        *,
+        shard: Shard = WHOLE,
+        dtype: FloatType = "float32",
+    ) -> None:
         self.folder = folder
+        self._shard = shard
+        self._manifest = folder / f"manifest{shard.suffix}.json"
         self._format: Format = format
+        self._dtype: FloatType = dtype
         self._part_bytes = part_bytes or PART_BYTES
         self._facts: JsonDict = {}
         self._lock: FolderLock | None = None
@@ -59,8 +73,10 @@ class Store:
             raise ConfigurationError(f"output {self.folder} is a file; it takes a folder")
         with store_errors(f"cannot make {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FolderLock(self.folder)
-        path = self.folder / "checkpoint.sqlite"
+        suffix = self._shard.suffix
+        self._check_shards()
+        self._lock = FolderLock(self.folder, suffix)
+        path = self.folder / f"checkpoint{suffix}.sqlite"
         if not (path.exists() and path.stat().st_size):
             self._check_unused(path.name)
         self._opened = Checkpoint(path, has_locks=self._lock.has_byte_locks)
@@ -68,13 +84,24 @@ class Store:
         self._look()
         return self._facts
 
+    def _check_shards(self) -> None:
+        """Raise JobMismatchError if the folder holds a job of another number of shards."""
+        with store_errors(f"cannot look at {self.folder}"):
+            counts = {shard_in(path.name).count for path in self.folder.glob("checkpoint*.sqlite")}
+        if other := counts - {self._shard.count}:
+            raise JobMismatchError(
+                f"{self.folder} belongs to a job of {max(other)} shards, not {self._shard.count}: run that one, or choose "
+                f"another output"
+            )
+
     def _check_unused(self, checkpoint: str) -> None:
         """Raise JobStoreError if a folder without a checkpoint has files that a job would replace or remove."""
-        if (self.folder / _MANIFEST).exists() or any(self.folder.glob("part-*")):
+        suffix = self._shard.suffix
+        if self._manifest.exists() or any(self.folder.glob(f"part{suffix}-*")):
             raise JobStoreError(
                 f"{self.folder} holds a job, but {checkpoint} is missing or empty: restore it, or choose another output"
             )
-        for path in (self.failures_path, *self.folder.glob("open-*.f32")):
+        for path in (self.failures_path, *self.folder.glob(f"open{suffix}-*.f??")):
             if path.exists() or path.is_symlink():
                 raise JobStoreError(
                     f"{path} is not of this job, which would replace it: move it, or choose another output"
@@ -104,9 +131,9 @@ class Store:
         known: Any = self._facts.get("job")
         if known is None:
             self.learn({"job": identity})
-        elif differences := _differences(known, identity):
+        elif other := differences(known, identity):
             raise JobMismatchError(
-                f"{self.folder} belongs to a job with {'; '.join(differences)}: run that one, or choose another output"
+                f"{self.folder} belongs to a job with {'; '.join(other)}: run that one, or choose another output"
             )
         self._checkpoint.clear_transient()
         self._mend()
@@ -125,18 +152,25 @@ class Store:
         held = {part for part, _, _ in self._checkpoint.held()}
         for part in held:
             spool = self._spool(part)
-            runs = self._checkpoint.kept(part, self.dimensions or 0)
+            runs = self._checkpoint.kept(part, self._row_bytes)
             self._checkpoint.forget([run for run in runs if not spool.holds(run.place)])
-        needed = {spool_path(self.folder, part) for part in held}
-        for path in self.folder.glob("open-*.f32"):
+        needed = {self._spool_path(part) for part in held}
+        for path in self.folder.glob(f"open{self._shard.suffix}-*.f??"):
             if path not in needed:
                 with store_errors(f"cannot remove {path}"):
                     path.unlink()
 
     def _spool(self, part: int) -> Spool:
         if part not in self._spools:
-            self._spools[part] = Spool(self.folder, part)
+            self._spools[part] = Spool(self._spool_path(part))
         return self._spools[part]
+
+    def _spool_path(self, part: int) -> Path:
+        return spool_path(self.folder, part, self._shard.suffix, 8 * BYTES[self._dtype])
+
+    @property
+    def _row_bytes(self) -> int:
+        return BYTES[self._dtype] * (self.dimensions or 0)
 
     def learn(self, facts: JsonDict) -> None:
         """Store facts about the job."""
@@ -234,7 +268,9 @@ class Store:
         """Runs in its own thread; results are recorded in the meantime."""
         dimensions = self.dimensions
         assert dimensions is not None
-        files = write_part(self.folder, number, self._format, lambda: self._groups(number), rows, dimensions)
+        names = names_of_part(number, self._format, self._shard.suffix)
+        shape = (rows, dimensions, self._dtype)
+        files = write_part(self.folder, names, self._format, lambda: self._groups(number), *shape)
         self._checkpoint.seal(Part(number, rows, files))
         self._checkpoint.sync()  # else a power failure may restore a state that needs the spool
         spool = self._spools.pop(number)
@@ -248,13 +284,20 @@ class Store:
         spool = self._spools[part]
         runs: list[SpooledSpan] = []
         size = 0
-        for run in self._checkpoint.kept(part, self.dimensions or 0):
+        for run in self._checkpoint.kept(part, self._row_bytes):
             if runs and size + run.place.size > _GROUP_BYTES:
-                yield _group(runs, spool)
+                yield self._group(runs, spool)
                 runs, size = [], 0
             runs.append(run)
             size += run.place.size
-        yield _group(runs, spool)
+        yield self._group(runs, spool)
+
+    def _group(self, runs: list[SpooledSpan], spool: Spool) -> Group:
+        return Group(
+            [self._shard.number(row) for run in runs for row in run.rows],
+            [name for run in runs for name in run.ids],
+            b"".join(spool.read(run.place) for run in runs),
+        )
 
     def finish(self) -> None:
         """Write the last part, the list of failures and the manifest of a finished job."""
@@ -280,7 +323,7 @@ class Store:
     @property
     def failures_path(self) -> Path:
         """The list of failures, which exists if there are any."""
-        return self.folder / "failures.jsonl"
+        return self.folder / f"failures{self._shard.suffix}.jsonl"
 
     def _list_failures(self) -> None:
         if self.failed:
@@ -296,7 +339,7 @@ class Store:
             "status": status,
             **identity,
             "format": self._format,
-            "dtype": "float32",
+            "dtype": self._dtype,
             "dimensions": self.dimensions,
             "served_models": self.served_models,
             "total": self._facts.get("total"),
@@ -304,7 +347,7 @@ class Store:
             "failed": self.failed,
             "parts": [{"rows": part.rows, "files": part.files} for part in self._checkpoint.parts()],
         }
-        write_whole(self.folder / _MANIFEST, lambda file: file.write(_json.dumps(manifest)))
+        write_whole(self._manifest, lambda file: file.write(_json.dumps(manifest)))
 
     def close(self) -> None:
         """Release the folder, also after a failed `open`."""
@@ -317,15 +360,7 @@ class Store:
             self._lock.close()
 
 
-def _group(runs: list[SpooledSpan], spool: Spool) -> Group:
-    return Group(
-        [row for run in runs for row in run.rows],
-        [name for run in runs for name in run.ids],
-        b"".join(spool.read(run.place) for run in runs),
-    )
-
-
-def _differences(known: Any, now: Any, where: str = "") -> list[str]:
+def differences(known: Any, now: Any, where: str = "") -> list[str]:
     """The differences between two identities, as text."""
     if is_object(known) and is_object(now):
         names = [*known, *(name for name in now if name not in known)]
@@ -333,7 +368,7 @@ def _differences(known: Any, now: Any, where: str = "") -> list[str]:
             line
             for name in names
             if known.get(name) != now.get(name)
-            for line in _differences(known.get(name), now.get(name), f"{where}.{name}" if where else str(name))
+            for line in differences(known.get(name), now.get(name), f"{where}.{name}" if where else str(name))
         ]
     return [f"{where} {_shown(known)}, not {_shown(now)}"]
 

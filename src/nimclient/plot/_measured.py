@@ -98,7 +98,10 @@ def _throughputs(measured: Measured, points: int) -> Series:
         spans = [now.seconds - then.seconds for then, now in stretches]
         values = {
             "items/s": [[(now.done - then.done) / s] for (then, now), s in zip(stretches, spans, strict=True)],
-            "tokens/s": [[(now.tokens - then.tokens) / s] for (then, now), s in zip(stretches, spans, strict=True)],
+            "tokens/s": [
+                [None if now.tokens is None or then.tokens is None else (now.tokens - then.tokens) / s]
+                for (then, now), s in zip(stretches, spans, strict=True)
+            ],
         }
         places = [now.seconds for _, now in stretches]
         return Series("seconds", places, dict.fromkeys(values, ("",)), values, discrete=False)
@@ -108,7 +111,9 @@ def _throughputs(measured: Measured, points: int) -> Series:
         rows = [run["succeeded"] + run["failed"] - run["resumed"] for run in runs]
         values = {
             "items/s": [[count / s] for count, s in zip(rows, seconds, strict=True)],
-            "tokens/s": [[run["tokens"] / s] for run, s in zip(runs, seconds, strict=True)],
+            "tokens/s": [
+                [None if run["tokens"] is None else run["tokens"] / s] for run, s in zip(runs, seconds, strict=True)
+            ],
         }
     else:
         values = {title: level_values(runs, name, ("avg",)) for name, title in _THROUGHPUTS.items()}

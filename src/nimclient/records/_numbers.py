@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import struct
 import sys
 from binascii import a2b_base64
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ _SMALL = bytes(top for top in range(256) if top & 0x7F < 0x38)
 _ORDINARY = bytes(top for top in range(256) if 0x30 <= top & 0x7F <= 0x47 or top in (0, 0x80))
 _NOT_HUGE = bytes(top for top in range(256) if top & 0x7F < 0x60)
 """Top bytes of float32 numbers: below 2^-15; between 2^-31 and 2^17, or zero; below 2^65."""
+_FINITE_FLOAT16 = bytes(top for top in range(256) if top & 0x7C != 0x7C)
 _AT_ONCE = 2**18  # characters: larger blocks do not fit in the cache
 
 
@@ -80,12 +82,19 @@ def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
     return [rows[start : start + row - padding] for start in range(0, len(rows), row)]
 
 
-def first_not_finite(buffer: bytes | bytearray) -> int | None:
-    """Position of the first NaN or infinity among little-endian float32 numbers, or None.
+def first_not_finite(buffer: bytes | bytearray, dtype: str = "float32") -> int | None:
+    """Position of the first NaN or infinity among little-endian float32 or float16 numbers, or None.
 
-    For small buffers and without NumPy: only a number whose last byte is 0x7f or 0xff can be one, and real embeddings have
-    none, so that a scan of every fourth byte decides, twenty times faster than decoding the numbers.
+    For small buffers and without NumPy: only a float32 whose last byte is 0x7f or 0xff can be one, and real embeddings have
+    none, so that a scan of every fourth byte decides, twenty times faster than decoding the numbers. The exponent of a
+    float16 is in its last byte.
     """
+    if dtype == "float16":
+        tops = buffer[1::2]
+        bad = tops.translate(None, _FINITE_FLOAT16)[:1]
+        return tops.index(bad) if bad else None
+    if dtype != "float32":
+        return None
     numpy = sys.modules.get("numpy") if len(buffer) > _MANY else None
     if numpy is not None:
         finite = numpy.isfinite(numpy.frombuffer(buffer, "<f4"))
@@ -114,6 +123,31 @@ def misread(row: bytes, dtype: str) -> str | None:
     if not top.translate(None, _SMALL) or top.translate(None, _NOT_HUGE):
         return "the numbers are implausible as float32: they may be float16 or float64"
     return None
+
+
+def rounded_to_float16(buffer: bytes) -> bytes:
+    """float32 numbers as float16, to the nearest, ties to even; infinity for what is too large."""
+    if (numpy := sys.modules.get("numpy")) is not None:
+        with numpy.errstate(over="ignore"):
+            rounded: bytes = numpy.frombuffer(buffer, "<f4").astype("<f2").tobytes()
+        return rounded
+    values = memoryview(buffer).cast("f")
+    try:
+        return struct.pack(f"<{len(values)}e", *values)
+    except OverflowError:
+        return b"".join(map(_rounded, values))
+
+
+def _rounded(value: float) -> bytes:
+    try:
+        return struct.pack("<e", value)
+    except OverflowError:
+        return struct.pack("<e", math.copysign(math.inf, value))
+
+
+def float16s(buffer: bytes | memoryview) -> list[float]:
+    """The numbers of little-endian float16."""
+    return list(struct.unpack(f"<{len(buffer) // 2}e", buffer))
 
 
 def zeroed_buffer(size: int) -> memoryview:

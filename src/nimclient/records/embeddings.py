@@ -1,7 +1,8 @@
 """Records of embeddings: vectors in one contiguous buffer, never in lists, and the checks that they match the request.
 
 Base64 responses carry little-endian float32 (NIM, vLLM, the OpenAI convention); lists of numbers are accepted as well, item
-by item. NIM's `embedding_type` gives int8, uint8 and bit-packed binary rows. NumPy is imported only by `numpy()`.
+by item. NIM's `embedding_type` gives int8, uint8 and bit-packed binary rows; vLLM's `bytes_only` the numbers alone, one
+after the other. NumPy is imported only by `numpy()`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
 from nimclient.records._decode import as_list, as_object, kind_of, object_or_empty, text_or_none, whole_number, wrong
-from nimclient.records._numbers import b64decode, decode_rows, first_not_finite, misread
+from nimclient.records._numbers import (
+    b64decode,
+    decode_rows,
+    first_not_finite,
+    float16s,
+    misread,
+    rounded_to_float16,
+)
 from nimclient.records._record import TopRecord
 from nimclient.records._search import best, read_query, scores, scores_numpy
 from nimclient.records.usage import Usage, decode_usage
@@ -26,17 +34,19 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import DTypeLike, NDArray
 
-DType = Literal["float32", "int8", "uint8", "binary", "ubinary"]
+DType = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 
-_FORMATS: dict[DType, Literal["f", "b", "B"]] = {
+_FORMATS: dict[DType, Literal["f", "H", "b", "B"]] = {
     "float32": "f",
+    "float16": "H",  # as whole numbers of 16 bits: memoryview does not know "e"
     "int8": "b",
     "uint8": "B",
     "binary": "b",
     "ubinary": "B",
 }
 _NUMBERS = frozenset({int, float})
-_NUMPY = {"float32": "<f4", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
+_SIZES: dict[str, int] = {"float32": 4, "float16": 2}  # bytes a number, else 1
+_NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
 
 class Vector(Sequence[float]):
@@ -66,7 +76,7 @@ class Vector(Sequence[float]):
 
     def tolist(self) -> list[float]:
         """The numbers as a list (this copies)."""
-        return list(self._values)
+        return float16s(self.buffer) if self._dtype == "float16" else list(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
@@ -78,13 +88,14 @@ class Vector(Sequence[float]):
     def __getitem__(self, index: int | slice) -> float | Vector:
         if isinstance(index, slice):
             return Vector(self._values[index].tobytes(), self._dtype)
-        return self._values[index]
+        value = self._values[index]
+        return float16s(int(value).to_bytes(2, "little"))[0] if self._dtype == "float16" else value
 
     def __iter__(self) -> Iterator[float]:
-        return iter(self._values)
+        return iter(self.tolist() if self._dtype == "float16" else self._values)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Vector):
+        if isinstance(other, Vector) and "float16" not in (self._dtype, other._dtype):
             return self._values == other._values
         if isinstance(other, Sequence) and not isinstance(other, (str, bytes)):
             return self.tolist() == list(cast(Sequence[float], other))
@@ -96,7 +107,7 @@ class Vector(Sequence[float]):
         return _as_array(self.numpy(), dtype, copy)
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{value:.4g}" for value in self._values[:3])
+        shown = ", ".join(f"{value:.4g}" for value in self[:3])
         return f"Vector([{shown}{', …' if len(self) > 3 else ''}], dimensions={len(self)}, dtype={self._dtype!r})"
 
     def __reduce__(self) -> tuple[type[Vector], tuple[bytes, DType]]:
@@ -124,7 +135,7 @@ class Vectors(Sequence[Vector]):
         meta: ResponseMeta | None = None,
     ) -> None:
         self._buffer = memoryview(buffer).toreadonly().cast("B")
-        self._row = dimensions * (4 if dtype == "float32" else 1)
+        self._row = dimensions * _SIZES.get(dtype, 1)
         self.dimensions = dimensions
         self.dtype: DType = dtype
         self.usage = usage
@@ -317,8 +328,9 @@ def decode_embeddings(
 
     Raises EmbeddingMismatchError if there are not `count` of them, if an index is missing, repeated or out of range, if
     their lengths differ from each other or from `dimensions`, or if a value is not a finite number; DecodeError if `data`
-    is missing.
+    is missing. float16 in JSON is float32 that is rounded here, to the bits that a server would send.
     """
+    is_float16, dtype = dtype == "float16", "float32" if dtype == "float16" else dtype
     data = dict(as_object(value, "body", meta))
     if "data" not in data:
         raise wrong("it is missing", "data", meta)
@@ -339,11 +351,43 @@ def decode_embeddings(
     if problem := misread(rows[0] if rows else b"", dtype):
         raise wrong(problem, "data[0].embedding", meta, EmbeddingMismatchError)
     per_row = width // 4 if dtype == "float32" else width
-    if dtype == "float32" and (bad := first_not_finite(buffer)) is not None:
-        raise wrong("NaN or infinity in the vector", f"data[{bad // per_row}]", meta, EmbeddingMismatchError)
+    _check_finite(buffer, per_row, dtype, meta)
     data.pop("object", None)
+    if is_float16:
+        buffer, dtype = rounded_to_float16(buffer), "float16"
+        _check_finite(buffer, per_row, dtype, meta)
     vectors = Vectors(buffer, per_row, dtype, usage=usage, model=model, meta=meta)
     return Embeddings(vectors, model, usage, extra=data, meta=meta)
+
+
+def decode_raw_embeddings(
+    data: bytes,
+    *,
+    count: int,
+    dimensions: int | None = None,
+    dtype: DType = "float32",
+    meta: ResponseMeta | None = None,
+) -> Embeddings:
+    """The vectors of a body that is nothing but their numbers, in the order of the texts; it is not copied.
+
+    Such a response has no usage and names no model. Raises EmbeddingMismatchError if the bytes do not divide evenly into
+    `count` vectors, of `dimensions` if given, or if a value is not a finite number.
+    """
+    per_row, rest = divmod(len(data), count * _SIZES.get(dtype, 1))
+    if rest or not per_row:
+        raise wrong(f"{len(data)} bytes are not {count} {dtype} vectors", "body", meta, EmbeddingMismatchError)
+    if dimensions not in (None, per_row):
+        problem = f"{per_row} dimensions, but {dimensions} were requested"
+        raise wrong(problem, "body", meta, EmbeddingMismatchError)
+    if dtype == "float32" and (unlike := misread(data[: 4 * per_row], dtype)):
+        raise wrong(unlike, "body", meta, EmbeddingMismatchError)
+    _check_finite(data, per_row, dtype, meta)
+    return Embeddings(Vectors(data, per_row, dtype, meta=meta), meta=meta)
+
+
+def _check_finite(buffer: bytes, per_row: int, dtype: DType, meta: ResponseMeta | None) -> None:
+    if (bad := first_not_finite(buffer, dtype)) is not None:
+        raise wrong("NaN or infinity in the vector", f"data[{bad // per_row}]", meta, EmbeddingMismatchError)
 
 
 def _in_order(items: list[Any], meta: ResponseMeta | None) -> list[Any]:

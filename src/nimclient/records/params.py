@@ -140,6 +140,8 @@ class TurnOptions(SamplingOptions, total=False):
     """Turn reasoning on or off by the switch that the model has."""
     echo_reasoning: bool | None
     """Send the reasoning of earlier answers back to the server. Not a field of the body."""
+    resume: int | None
+    """How often an interrupted stream is continued where it was interrupted. Not a field of the body."""
 
     chat_template: str | None
     """A Jinja template in place of the model's."""
@@ -229,6 +231,8 @@ class EmbeddingOptions(CallOptions, total=False):
 
     embedding_type: str | None
     """The type of the numbers (NIM): "float", "int8", "uint8", "binary" or "ubinary"."""
+    embed_dtype: Literal["float32", "float16"] | None
+    """The type of the vectors' numbers; float16 is sent by vLLM as raw bytes, and else rounded from float32 here."""
     modality: str | Sequence[str] | None
     """What the inputs are, for models that embed images (NIM): "text", "image", "text_image", or one for each."""
     user: str | None

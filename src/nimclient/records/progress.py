@@ -16,14 +16,15 @@ class Progress(Record):
 
     `done` items are finished, of which `failed` failed and `resumed` come from an earlier run; `total` is None if the length
     of the source is unknown. `requests` were sent, of which `refusals` were throttled and `retries` were retries; `tokens`
-    are prompt tokens; `seconds` since the start. `in_flight` requests now, at most `limit`. `latency_p50` and `latency_p95`
-    are seconds from acquiring a slot to the response, over the last few hundred requests (None before the first).
+    are prompt tokens, None if an answer did not say them; `seconds` since the start. `in_flight` requests now, at most
+    `limit`. `latency_p50` and `latency_p95` are seconds from acquiring a slot to the response, over the last few hundred
+    requests (None before the first).
     """
 
     done: int
     total: int | None
     requests: int
-    tokens: int
+    tokens: int | None
     seconds: float
     failed: int = field(default=0, kw_only=True)
     resumed: int = field(default=0, kw_only=True)
@@ -50,8 +51,10 @@ class Progress(Record):
         return (self.done - self.resumed) / self.seconds if self.seconds > 0 else 0.0
 
     @property
-    def tokens_per_second(self) -> float:
-        """Prompt tokens per second."""
+    def tokens_per_second(self) -> float | None:
+        """Prompt tokens per second; None if they are unknown."""
+        if self.tokens is None:
+            return None
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
     @property

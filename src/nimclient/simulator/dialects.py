@@ -73,6 +73,8 @@ class NimDialect:
     """Whether a single model can be asked for: GET /v1/models/{id}."""
     input_types = True
     """Whether embeddings distinguish queries from passages; vLLM ignores `input_type` and `truncate`."""
+    raw_embeddings = False
+    """Whether embeddings may be sent as bytes."""
     metric_names: ClassVar[Mapping[str, str]] = VLLM_METRICS
     plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
@@ -168,6 +170,7 @@ class VllmDialect(NimDialect):
     }
     one_model = False
     input_types = False
+    raw_embeddings = True
 
     def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The nested error; a field of the wrong type is named below `body`, as pydantic reports it.
@@ -225,13 +228,15 @@ class DynamoDialect(NimDialect):
         if known is not None and (unknown := sorted(body.keys() - known)):
             names = ", ".join(f"`{name}`" for name in unknown)
             raise Rejection(400, f"Validation: Unsupported parameter(s): {names}")
+        encoding = body.get("encoding_format")
+        if route == "embeddings" and isinstance(encoding, str) and encoding not in ("float", "base64"):
+            raise _unreadable(f"encoding_format: unknown variant `{encoding}`, expected `float` or `base64`")
         if body.get("tools") == []:
             raise Rejection(400, "Validation: tools array cannot be empty; omit the field entirely to disable tool use")
         for role in _roles(body.get("messages")):
             if role not in _DYNAMO_ROLES:
                 names = ", ".join(f"`{name}`" for name in _DYNAMO_ROLES)
-                problem = f"unknown variant `{role}`, expected one of {names}"
-                raise Rejection(400, f"Failed to deserialize the JSON body into the target type: {problem}")
+                raise _unreadable(f"unknown variant `{role}`, expected one of {names}")
 
     def error_body(self, rejection: Rejection, route: str) -> dict[str, Any]:
         """The flat error: the type is the status in words."""
@@ -339,6 +344,11 @@ def _as_pydantic(rejection: Rejection) -> Rejection:
     item = re.sub(r"\('body', '([^']*)'\)", r"'body.\1'", rejection.message.strip("[]"))
     message = f"1 validation error:\n  {item}"
     return Rejection(rejection.status, message, type=rejection.type, param=f"body.{rejection.param}")
+
+
+def _unreadable(problem: str) -> Rejection:
+    """Dynamo's rejection of a body that its types do not allow."""
+    return Rejection(400, f"Failed to deserialize the JSON body into the target type: {problem}")
 
 
 def _roles(messages: Any) -> list[str]:

@@ -16,12 +16,14 @@ from typing import Any, Final, cast
 from .catalog import INPUT_TYPES, ServedModel
 from .features import Features, shortened
 from .fields import Fields
-from .rejections import Rejection, bad_field
+from .raw_vectors import EMBED_DTYPES, ENDIANNESSES, packed
+from .rejections import Rejection, bad_field, invalid_field
 from .text import pieces
 from .vocabulary import Vocabulary
 
 TRUNCATE: Final = ("NONE", "START", "END")
 
+RAW_ENCODINGS: Final = ("bytes", "bytes_only")
 _ENCODINGS: Final = ("float", "base64")
 _TYPES: Final = ("float", "int8", "uint8", "binary", "ubinary")
 _MODALITIES: Final = ("text", "image", "text_image")
@@ -38,6 +40,8 @@ class EmbeddingRequest:
     dimensions: int
     encoding: str
     type: str
+    embed_dtype: str = "float32"
+    endianness: str = "native"
 
 
 def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, dimensions: int) -> EmbeddingRequest:
@@ -54,11 +58,11 @@ def read_embedding(fields: Fields, model: ServedModel, named_type: str | None, d
 
 
 def read_openai_embedding(
-    fields: Fields, model: ServedModel, vocabulary: Vocabulary, dimensions: int
+    fields: Fields, model: ServedModel, vocabulary: Vocabulary, dimensions: int, *, raw: bool = False
 ) -> EmbeddingRequest:
     """The same for a server with OpenAI's fields and vLLM's `truncate_prompt_tokens`, and ignores those of NIM.
 
-    `input` may hold token ids. The beginning is cut off, as in vLLM.
+    `input` may hold token ids. The beginning is cut off, as in vLLM. `raw`: whether vectors may be sent as bytes.
     """
     keep = fields.integer("truncate_prompt_tokens", min=-1)
     texts = _token_texts(fields, vocabulary) or _texts(fields, model)
@@ -69,9 +73,20 @@ def read_openai_embedding(
         input_type="",
         truncate="NONE" if keep is None else "START",
         dimensions=fields.integer("dimensions", min=1, max=dimensions) or dimensions,
-        encoding=fields.one_of("encoding_format", _ENCODINGS) or "float",
+        encoding=_word(fields, "encoding_format", (*_ENCODINGS, *RAW_ENCODINGS) if raw else _ENCODINGS) or "float",
         type="float",
+        embed_dtype=(_word(fields, "embed_dtype", EMBED_DTYPES) if raw else None) or "float32",
+        endianness=(_word(fields, "endianness", ENDIANNESSES) if raw else None) or "native",
     )
+
+
+def _word(fields: Fields, name: str, allowed: tuple[str, ...]) -> str | None:
+    """One of the allowed words, else a rejection in pydantic's words."""
+    word = fields.text(name)
+    if word is not None and word not in allowed:
+        *others, last = map(repr, allowed)
+        raise invalid_field(name, "literal_error", f"Input should be {', '.join(others)} or {last}")
+    return word
 
 
 def _token_texts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -144,11 +159,17 @@ def embed(request: EmbeddingRequest, model: ServedModel, features: Features) -> 
 
 
 def _embedding(text: str, request: EmbeddingRequest, features: Features) -> Any:
+    """A vector in the encoding of its request."""
     vector = features.embedding(text, request.input_type)
     if request.dimensions < len(vector):
         vector = shortened(vector, request.dimensions)
     numbers = as_type(vector, request.type)
-    return numbers.tolist() if request.encoding == "float" else base64.b64encode(little_endian(numbers)).decode()
+    if request.encoding == "float":
+        return numbers.tolist()
+    if request.type == "float":
+        data = packed(numbers, request.embed_dtype, request.endianness)
+        return data if request.encoding in RAW_ENCODINGS else base64.b64encode(data).decode()
+    return base64.b64encode(little_endian(numbers)).decode()
 
 
 def as_type(vector: list[float], type: str) -> "array[float] | array[int]":

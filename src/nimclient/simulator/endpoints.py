@@ -14,12 +14,13 @@ from .chat import ChatAnswer, ChatRequest, answer_chat, read_chat
 from .chat_wire import ChatWriter
 from .completions import CompletionWriter, complete, read_completion
 from .dialects import NimDialect
-from .embeddings import embed, read_embedding, read_openai_embedding
+from .embeddings import RAW_ENCODINGS, embed, read_embedding, read_openai_embedding
 from .features import Features
 from .fields import Fields
 from .pictures import artifacts
 from .prefix_cache import PrefixCache
 from .ranking import rank, read_ranking, read_rerank, rerank, sglang_rerank
+from .raw_vectors import raw_response
 from .rejections import Rejection, unknown_model
 from .responses import ResponseWriter, chat_body
 from .text import pieces
@@ -95,7 +96,8 @@ class Endpoints:
         model, _ = self._model(fields, "chat completions", "chat", "vlm")
         request = read_chat(fields, model)
         answer = self._answer(request, model, fields)
-        writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape)
+        vocabulary = self._vocabulary if request.returns_ids else None
+        writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape, vocabulary)
         if request.sampling.stream:
             return StreamedResponse(writer.frames(), answer.usage)
         return PlainResponse(writer.body(), answer.longest, answer.usage)
@@ -114,6 +116,7 @@ class Endpoints:
         """The answer to a checked request, with the number of cached tokens of its prompt."""
         answer = answer_chat(request, self._seed, self._max_model_len)
         tokens = [token for message in request.messages for token in (message.role, *pieces(message.text))]
+        tokens += pieces(request.begun or "")
         cached = self._prefix_cache.take(tokens, f"{model.id} {fields.given('cache_salt')}")
         return replace(answer, cached_tokens=cached)
 
@@ -121,7 +124,9 @@ class Endpoints:
         model, _ = self._model(fields, "completions", "chat", "vlm", "completions")
         request = read_completion(fields, self._vocabulary)
         completions = complete(request, self._seed, self._max_model_len)
-        writer = CompletionWriter(request, completions, model.id, request_id)
+        writer = CompletionWriter(
+            request, completions, model.id, request_id, self._vocabulary if request.returns_ids else None
+        )
         usage = writer.tokens()
         if request.sampling.stream:
             return StreamedResponse(writer.frames(), usage)
@@ -133,8 +138,13 @@ class Endpoints:
             request = read_embedding(fields, model, named_type, self._features.dimensions)
         else:
             model = replace(model, symmetric=True)
-            request = read_openai_embedding(fields, model, self._vocabulary, self._features.dimensions)
+            raw, dimensions = self._dialect.raw_embeddings, self._features.dimensions
+            request = read_openai_embedding(fields, model, self._vocabulary, dimensions, raw=raw)
         body = self._dialect.embeddings(embed(request, model, self._features), request_id)
+        if request.encoding in RAW_ENCODINGS:
+            rows = [item["embedding"] for item in body["data"]]
+            of = (request.embed_dtype, request.endianness, request.dimensions)
+            return raw_response(body, rows, *of, metadata=request.encoding == "bytes")
         return PlainResponse(body, usage=TokenCounts(body["usage"]["prompt_tokens"]))
 
     def _ranking(self, fields: Fields) -> Response:

@@ -1,6 +1,6 @@
 """Encoded answers: JSON bodies and server-sent events, and when they are due. No HTTP."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -10,10 +10,11 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class Frame(NamedTuple):
-    """Bytes of a stream, due with the token of number `step` (from 0)."""
+    """Bytes of a stream, due with the token of number `step` (from 0). `tokens`: how many tokens are in them."""
 
     step: int
     data: bytes
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,17 @@ class StreamedResponse:
     usage: TokenCounts = NOTHING_USED
 
 
-Response = PlainResponse | StreamedResponse
+@dataclass(frozen=True, slots=True)
+class BytesResponse:
+    """A body of bytes (application/octet-stream), sent in chunks without its length, and headers with it."""
+
+    body: bytes
+    headers: Mapping[str, str]
+    tokens: int = 0
+    usage: TokenCounts = NOTHING_USED
+
+
+Response = PlainResponse | StreamedResponse | BytesResponse
 
 
 def encoded(body: Any) -> bytes:

@@ -1,0 +1,48 @@
+"""Reads the whole body of a response and decodes it: JSON, events that were not asked for, or raw bytes of vectors."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from nimclient._base.types import JsonDict
+from nimclient._base.values import path_of
+from nimclient._engine.call_state import CallState
+from nimclient._engine.shared_state import SharedState
+from nimclient._retry.faults import is_fault, raise_plain_fault
+from nimclient._streams.accumulate import joined
+from nimclient._streams.events import is_plain, is_streamed, not_an_answer
+from nimclient._streams.response import Response
+from nimclient.errors import NimError
+
+T = TypeVar("T")
+
+_RAW = "application/octet-stream"
+
+
+async def read_answer(core: SharedState, state: CallState[T], response: Response) -> T:
+    """The record of a JSON body, of the events that some servers send although not requested, or of raw bytes."""
+    call = state.call
+    data = await response.body.read_all(response.limits.max_body)
+    if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
+        return call.decode(joined(data, call.accumulator()), response.meta())
+    meta = response.meta()
+    if call.decode_raw is not None and is_raw(meta.headers.get("content-type")):
+        core.learn_raw(state.target.url, call, is_raw=True)
+        return call.decode_raw(data, meta)
+    try:
+        value = call.parse(data)
+    except NimError:
+        if is_plain(data) or not data.strip():
+            raise
+        raise not_an_answer(meta, data, "JSON") from None
+    if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
+        raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+    core.dialects.read(state.target.server, call.path, value)
+    if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
+        core.learn_raw(state.target.url, call, is_raw=False)
+    return call.decode(value, meta)
+
+
+def is_raw(content_type: str | None) -> bool:
+    """Whether a body of this type is bytes and nothing else."""
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == _RAW
