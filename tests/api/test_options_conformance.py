@@ -98,6 +98,7 @@ SENT = {
 NOT_SENT = {
     "echo_reasoning": True,
     "stream_usage": True,
+    "resume": 0,
     "extra_headers": {"X-Trace": "t"},
     "timeout": 30,
 }

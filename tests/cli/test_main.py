@@ -22,6 +22,7 @@ from nimclient.errors import (
 from nimclient.simulator import Simulator, SimulatorThread
 from support.server import ServerThread, Stall
 from support.until import until
+from support.wire import error
 
 COMMANDS = ("demo", "chat", "embed", "batch", "rerank", "models", "doctor", "bench", "simulate")
 KEY = "nvapi-never-to-be-seen-0123456789"
@@ -117,6 +118,32 @@ def test_no_key_for_the_hosted_catalog(run):
     assert "NVIDIA_API_KEY" in ran.err
     assert "--api-key-file" in ran.err
     assert "nimclient simulate" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "said"),
+    [
+        ((), {}, "none was sent, since neither --api-key-file nor"),
+        (
+            (),
+            {"NVIDIA_API_KEY": KEY},
+            "NVIDIA_API_KEY goes to NVIDIA's own hosts only; set NVIDIA_NIM_API_KEY",
+        ),
+        ((), {"NVIDIA_NIM_API_KEY": KEY}, "that of NVIDIA_NIM_API_KEY was sent"),
+        (("--api-key-file", "key"), {"NVIDIA_API_KEY": KEY}, "that of --api-key-file was sent"),
+    ],
+)
+def test_a_401_names_the_key_that_was_sent(run, tmp_path: Path, monkeypatch, arguments, variable, said):
+    """Which key was sent, or why none was, in the words of the command line; no other key is blamed."""
+    (tmp_path / "key").write_text(KEY)
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    with ServerThread() as server:
+        server.script(error(401, "Unauthorized"))
+        ran = run("models", "--base-url", server.url, *arguments)
+    assert ran.code == 1
+    assert said in ran.err
+    assert "check the key in" not in ran.err
 
 
 def test_the_key_file_is_stripped_and_sent(run, sim, tmp_path: Path):

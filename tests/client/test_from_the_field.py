@@ -12,6 +12,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from nimclient.errors import (
     NimError,
     RerankMismatchError,
 )
+from nimclient.jobs import BatchJob, EmbedJob
 from nimclient.testing import FakeTransport
 from support.server import Close, FaultServer, Request
 from support.wire import DONE, answer, chat, chat_body, chunk, error, head, http, sse, stream, token
@@ -462,11 +464,29 @@ def test_a_client_whose_construction_failed(kind: Any, settings: dict[str, Any])
     del client
 
 
-def test_a_call_without_a_loop_says_what_to_do() -> None:
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.models.list(),
+        lambda client: client.chat.stream("hi").final(),
+        lambda client: client.chat.stream("hi").__aenter__(),
+        lambda client: client.completions.stream("hi").__anext__(),
+        lambda client: client.chat.conversation().stream("hi").final(),
+        lambda client: client.chat.batch(["hi"]),
+        lambda client: client.embeddings.embed_documents(["hi"]),
+        lambda client: client.rerank("hi", ["a"]),
+        lambda client: client.health.ready(),
+        lambda client: client.health.wait_ready(),
+        lambda client: EmbedJob(["a"], "never-made").run(client),
+        lambda client: BatchJob(__file__, "never-made").run(client),
+    ],
+)
+def test_a_call_without_a_loop_says_what_to_do(call: Callable[[AsyncClient], Coroutine[Any, Any, object]]) -> None:
     """A coroutine that is driven outside asyncio: our error, which names asyncio.run and the blocking client."""
-    loopless = AsyncClient(base_url="http://127.0.0.1:9", model="m").models.list()
+    loopless = call(AsyncClient(base_url="http://127.0.0.1:9", model="m"))
     with pytest.raises(ConfigurationError, match=r"asyncio\.run.*blocking Client"):
         loopless.send(None)
+    assert not Path("never-made").exists()
 
 
 async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> None:

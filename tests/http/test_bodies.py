@@ -360,7 +360,7 @@ async def test_a_slow_error_body_is_not_waited_for(
     """An error body that does not end in time is left; the status error comes with what was there."""
     client = make_client(timeouts=Timeouts(total=0.15 if limit == "total" else None))
     if limit == "own":
-        monkeypatch.setattr("nimclient._engine.engine.ERROR_BODY_SECONDS", 0.1)
+        monkeypatch.setattr("nimclient._engine.rejection.ERROR_BODY_SECONDS", 0.1)
     server.script([b"HTTP/1.1 400 Bad\r\nContent-Length: 100\r\n\r\nhello", Stall()])
     with takes(0.15 if limit == "total" else 0.1), pytest.raises(APIStatusError, match="hello") as caught:
         await client.chat.create("hi")

@@ -39,7 +39,7 @@ from support.cancelling import cancel_everywhere
 from support.jobs import table_of
 from support.leaks import settings_of
 from support.server import FaultServer, Request
-from support.wire import MODEL, answer, embedded, error
+from support.wire import MODEL, answer, embedded, error, http
 
 MakeClient = Callable[..., AsyncClient]
 NO_PREFIX: Any = {"embedding": {"prefix": ""}}
@@ -319,9 +319,12 @@ async def test_an_outage_stops_the_job_when_its_patience_is_spent(
 async def test_a_gateway_without_its_server_is_waited_for(
     server: FaultServer, make_client: MakeClient, make: Make, output: Path
 ) -> None:
-    """502 and 504 say nothing of the texts: they are sent again until the server is back, and none is blamed."""
+    """502, 504 and Cloudflare's own statuses say nothing of the texts: they are sent again, and none is blamed."""
     pages = [error(502, "Bad Gateway"), error(504, "upstream request timeout"), error(503, "no healthy upstream")]
-    server.script(embed, *pages * 20, embed)
+    pages += [
+        http(b"<html>error code: %d</html>" % status, status, type="text/html") for status in (521, 522, 523, 530)
+    ]
+    server.script(embed, *pages * 10, embed)
     client = make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001))
     report = await make(concurrency=1).run(client)
     assert (report.status, report.failed) == ("complete", 0)

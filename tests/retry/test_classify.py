@@ -79,7 +79,7 @@ ROWS: list[tuple[NimError, FailureKind]] = [
     *[(status(s), THROTTLED) for s in (429, 503, 529)],
     *[(status(s), CONFLICT) for s in (408, 409, 425)],
     *[(status(s), SERVER_ERROR) for s in (500, 520, 524, 528)],
-    *[(status(s), NO_UPSTREAM) for s in (502, 504)],
+    *[(status(s), NO_UPSTREAM) for s in (502, 504, 521, 522, 523, 530)],
     *[(status(s), REJECTED) for s in (400, 401, 402, 403, 404, 405, 410, 413, 418, 422)],
     *[(status(s), UNSUPPORTED) for s in (501, 505, 599, 600)],
     *[(StreamFaultError("x", code=c), THROTTLED) for c in (429, "503", 529)],

@@ -621,3 +621,63 @@ def test_the_error_of_a_fault_event(event, fallback, words, code, status):
 def test_bodies_that_are_no_objects_are_shown(value):
     """A decoded body of any other type is shown as it is; an empty one says nothing."""
     assert fault_of(value).message == ("" if value == () else json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "Context size has been exceeded."),  # LM Studio
+        (
+            400,
+            "Trying to keep the first 5000 tokens. However, the model is loaded with context length of only 4096 tokens",
+        ),
+        (400, "Prompt is 11543 tokens but the model context window is 4096 tokens."),  # rkllama
+        (
+            400,
+            "The sum of prompt length (5000) and query length (0) should not exceed max_num_tokens (4096)",
+        ),  # TensorRT-LLM
+        (400, "default_max_tokens (-100) should be greater than 0"),
+        (400, "PromptTuning: Prompt length (5000) exceeds maximum input length (4096)."),  # Triton
+        (400, "Input length 5000 is larger than session_len 4096"),  # LMDeploy
+        (400, "This model's maximum prompt length is 131072 but the request contains 200000 tokens."),  # xAI
+        (500, "the input length exceeds the context length"),  # Ollama
+        (500, "input prompt is too big compared to KV size, please increase KV size"),  # llama-box
+    ],
+)
+def test_other_words_for_too_long(status, words):
+    """What servers say of an input that exceeds the context is ContextLengthError, whatever their words."""
+    assert isinstance(refusal(status, {"error": {"message": words}}), errors.ContextLengthError)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"message": "Invalid 'tools[0].function.name': string too long. Expected a string with maximum length 64",
+         "param": "tools[0].function.name", "code": "string_above_max_length"},
+        {"message": "Request URI too long"},
+        {"message": "the image exceeds maximum allowed size of 20MB"},
+    ],
+    ids=["the name of a tool", "a URI", "bytes"],
+)  # fmt: skip
+def test_what_else_may_be_too_long(fields):
+    """A name, a URI or a file that is too long says nothing of the context."""
+    assert type(refusal(400, {"error": fields})) is errors.BadRequestError
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (400, {"message": "Invalid model: zz", "type": "invalid_model", "code": "1500"}),  # Mistral
+        (400, {"message": "Model Not Exist", "type": "invalid_request_error"}),  # DeepSeek
+        (400, {"message": "zz is not a valid model ID", "code": 400}),  # OpenRouter
+        (400, {"message": "could not find real modelID for zz"}),  # llama-swap
+        (400, {"message": "No models loaded. Please load a model in the developer page"}),  # LM Studio
+        (403, {"message": "Project p does not have access to model zz", "code": "model_not_found"}),  # OpenAI
+        (404, {"message": "models/zz is not found for API version v1main", "status": "NOT_FOUND"}),  # Gemini
+        (404, {"message": "model: zz", "type": "not_found_error"}),  # Anthropic
+        (404, {"message": "Unable to access zz", "code": "model_not_available"}),  # Together
+    ],
+)
+def test_other_words_for_no_such_model(status, fields):
+    """What servers say of a model that they do not serve is ModelNotFoundError, whatever their words and status."""
+    assert isinstance(refusal(status, {"error": fields}), errors.ModelNotFoundError)

@@ -491,7 +491,6 @@ async def test_text_format_is_free_text(raw: RawClient) -> None:
         ({"logprobs": 5}, "logprobs"),
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        ({"add_generation_prompt": True, "continue_final_message": True}, "continue_final_message"),
         ({"chat_template_kwargs": "x"}, "chat_template_kwargs"),
         ({"tools": []}, "tools"),
         ({"tools": "add"}, "tools"),

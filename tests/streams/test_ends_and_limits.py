@@ -40,6 +40,37 @@ async def test_a_complete_answer_needs_nothing_more(server: FaultServer, client:
     assert (reply.text, reply.finish_reason) == ("Hello", "stop")
 
 
+@pytest.mark.parametrize("end", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r\n"])
+async def test_the_end_needs_no_blank_line(server: FaultServer, client: AsyncClient, end: bytes) -> None:
+    """[DONE] ends a stream without a finish_reason, too, however few line ends follow before the server goes silent."""
+    server.script([BEGIN, chunk(end), Stall()])
+    assert (await client.chat.stream("hi").final()).text == "Hello"
+    server.script([BEGIN, chunk(end), Stall()])
+    assert len([event async for event in await client.request("POST", "/v1/any", json={}, stream=True)]) == 2
+
+
+@pytest.mark.parametrize("event", [b'data: {"choices":[]}\n\n', token(None)], ids=["no choices", "an empty delta"])
+async def test_heartbeats_that_are_events_put_the_end_off_no_longer(
+    server: FaultServer, client: AsyncClient, event: bytes
+) -> None:
+    """A complete answer is given after its moment however many events without content follow."""
+    sent: list[bytes] = []
+
+    async def beat() -> None:
+        sent.append(event)
+
+    server.script([BEGIN, chunk(STOP), *[Pause(0.2), beat, chunk(event)] * 100, Stall()])
+    assert (await client.chat.stream("hi").final()).text == "Hello"
+    assert len(sent) < 10
+
+
+async def test_text_after_an_early_finish_reason_is_waited_for(server: FaultServer, client: AsyncClient) -> None:
+    """Content restores the moment that a complete answer waits: slow text after a finish_reason is not cut off."""
+    later = [piece for word in ("a", "b", "c") for piece in (Pause(0.8), chunk(token(word)))]
+    server.script([BEGIN, chunk(STOP), *later, Stall()])
+    assert (await client.chat.stream("hi").final()).text == "Helloabc"
+
+
 async def test_usage_a_little_later_is_read(server: FaultServer, client: AsyncClient) -> None:
     """A complete answer waits a moment for its usage."""
     server.script([BEGIN, chunk(STOP), Pause(0.3), chunk(USAGE), Stall()])

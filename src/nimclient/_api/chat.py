@@ -18,7 +18,7 @@ from nimclient.records.chat import ChatCompletion, decode_chat
 from nimclient.records.params import ChatOptions
 
 CHAT_OPTIONS = names_of(ChatOptions)
-_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "thinking", "tools", "tool_choice"})
+_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "resume", "thinking", "tools", "tool_choice"})
 
 
 def chat_call(
@@ -64,6 +64,8 @@ def chat_call(
         if options.get("stream_usage") is not False:
             fields["stream_options"] = {"include_usage": True}
             droppable_fields = ("stream", "stream_options")
+        if options.get("resume"):
+            droppable_fields = (*droppable_fields, "return_token_ids")
     merge_fields(fields, options, not_sent=_NOT_SENT)
     thinking = options.get("thinking")
     warning = None if thinking is None else switch_thinking(fields, model, thinking, switch)

@@ -34,7 +34,7 @@ NUMBERS = frozenset(
         "presence_penalty",
     }
     | {"top_logprobs", "top_k", "min_p", "repetition_penalty", "length_penalty", "min_tokens", "truncate_prompt_tokens"}
-    | {"prompt_logprobs", "priority", "thinking_token_budget", "reasoning_budget"}
+    | {"prompt_logprobs", "priority", "thinking_token_budget", "reasoning_budget", "resume"}
 )
 """The options with a numeric value."""
 

@@ -65,7 +65,7 @@ class RetryPolicy:
     `attempts` is the maximum number of attempts: 1 never retries. The delay before retry n is drawn from 0 to
     min(max_delay, first_delay × 2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long
     one slice of a call over many items waits in total while the server throttles or is unreachable (None: 120 s, in
-    durable jobs 900 s).
+    durable jobs 900 s). `resume` is how often an interrupted chat stream is continued, if the call does not say.
     """
 
     attempts: int = field(default=3, validator=_whole, metadata={"off": False, "minimum": 1})
@@ -73,6 +73,7 @@ class RetryPolicy:
     max_delay: float = field(default=8.0, validator=_not_negative, metadata={"off": False})
     max_retry_after: float = field(default=60.0, validator=_not_negative, metadata={"off": False})
     patience: float | None = field(default=None, validator=_not_negative)
+    resume: int = field(default=0, validator=_whole, metadata={"off": False})
 
 
 @frozen(kw_only=True)

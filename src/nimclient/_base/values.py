@@ -65,7 +65,8 @@ class Timings:
 
     `queue` waiting for a free slot of the pool; `connect` name look-up, TCP and TLS (None on a reused connection);
     `ttft` from sending the request to the first event with content (streams only); `total` from the call to the end of
-    the response; `inter_token` the gaps between events with content (streams only).
+    the response; `inter_token` the gaps between events with content (streams only); `gaps` from each break of a resumed
+    stream to its next content.
     """
 
     queue: float | None = None
@@ -73,17 +74,22 @@ class Timings:
     ttft: float | None = None
     total: float | None = None
     inter_token: Sequence[float] = ()
+    gaps: Sequence[float] = ()
 
 
 @frozen
 class ResponseMeta:
-    """The exchange behind a record: status, headers, request id, URL, number of attempts, timings."""
+    """The exchange behind a record: status, headers, request id, URL, number of attempts, timings.
+
+    `resumed` is how often a stream was resumed; status, headers and URL are those of its first response then.
+    """
 
     status: int
     headers: Headers = field(repr=False)
     url: str
     attempts: int = 1
     timings: Timings = Timings()
+    resumed: int = 0
 
     @property
     def request_id(self) -> str | None:

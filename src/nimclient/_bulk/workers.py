@@ -20,7 +20,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from nimclient._base.types import AsyncClosing, unpicklable
-from nimclient._http.tasks import Background
+from nimclient._http.tasks import Background, running_loop
 from nimclient.errors import BatchError, NimError, StreamInterruptedError
 from nimclient.records.batch import Failure
 
@@ -39,8 +39,11 @@ async def run_all(
 
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
-
-    await _Crew(source, partial(_without_position, work), width, done, None).run()
+    try:
+        await _Crew(source, partial(_without_position, work), width, done, None).run()
+    except RuntimeError:
+        running_loop()  # says what to do without one
+        raise
 
 
 def _without_position(work: Callable[[J], Awaitable[R]], _: int, item: J) -> Awaitable[R]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field
@@ -73,6 +73,14 @@ def attempt_event(
         request_id=None if meta is None else meta.request_id,
         timings=None if meta is None else meta.timings,
     )
+
+
+def call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
+    """Call `on_attempt`; an error in it must not fail the call."""
+    try:
+        callback(event)
+    except Exception:
+        log.exception("on_attempt raised")
 
 
 def log_call(state: CallState[Any], now: float, result: object, error: NimError | None) -> None:

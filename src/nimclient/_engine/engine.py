@@ -21,12 +21,13 @@ from nimclient._base.callbacks import call_user, run_callback
 from nimclient._base.config import ClientConfig, Dialect, check_headers, resolve_timeouts
 from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
-from nimclient._base.redaction import hide, redact, secrets_of
-from nimclient._base.values import HttpRequest, path_of, request_id_of
+from nimclient._base.redaction import redact, secrets_of
+from nimclient._base.values import HttpRequest
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
 from nimclient._engine.answers import read_answer
-from nimclient._engine.call_state import CallState, attempt_event, log_call
+from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call
+from nimclient._engine.rejection import rejection
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
@@ -34,7 +35,6 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
-from nimclient._retry.faults import MAX_ERROR_BODY, status_error
 from nimclient._retry.policy import BUDGET, Replay, RetryState
 from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
@@ -46,9 +46,7 @@ from nimclient.errors import (
     GoneError,
     ModelNotFoundError,
     NimError,
-    RedirectError,
 )
-from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
     from nimclient._http.base import Transport
@@ -56,7 +54,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-ERROR_BODY_SECONDS = 5.0
 MAX_KNOWN = 512
 _NO_HEADERS: Mapping[str, str] = {}
 _NO_TICKET = Ticket()
@@ -192,6 +189,21 @@ class Engine:
         """Send a call and return what `read` makes of its open response. Also raises what `read` raises."""
         run = self._observed if observers.installed else self._run
         return run(self._begin(call, options, None), read)
+
+    def open_resumable(
+        self, call: Call[Any], options: Mapping[str, Any], read: Callable[[CallState[Any], Response], Awaitable[R]]
+    ) -> Coroutine[Any, Any, R]:
+        """The same; `read` also gets the state of the call, for `again`."""
+        state = self._begin(call, options, None)
+        run = self._observed if observers.installed else self._run
+        return run(state, partial(read, state))
+
+    async def again(self, state: CallState[Any], call: Call[Any], read: Read[None]) -> None:
+        """Send another request of a call whose stream was interrupted: to a replica that was not tried, if there is one."""
+        state.call, state.retries = call, None
+        await self._run(state, read)
+        if state.observations:
+            observers.attempted(state.observations, Attempt(state.target.base_url, 200, time.monotonic() - state.sent))
 
     def _begin(self, call: Call[T], options: Mapping[str, Any], gate: Gate | None) -> CallState[T]:
         for text in call.warnings:
@@ -382,7 +394,7 @@ class Engine:
                 if (deprecation := head.headers.find(b"deprecation")) is not None:
                     core.note_deprecation(call, deprecation)
                 if not 200 <= head.status < 300:
-                    raise await self._rejection(state, response)
+                    raise await rejection(call, response, self._requests.key_note(request, state.headers))
                 result = await (read_answer(core, state, response) if read is None else read(response))
             except BaseException:
                 response.body.abort()
@@ -412,7 +424,7 @@ class Engine:
                 self.core.called[call.model] = False
         if callback is not None:
             run_callback(
-                _call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
+                call_on_attempt, callback, attempt_event(state, request, time.monotonic() - sent, response, result)
             )
 
     async def _deliver(self, state: CallState[Any], transport: Transport, response: Response) -> None:
@@ -434,26 +446,6 @@ class Engine:
         follow = call.follow or self.is_platform(request.url)
         response.head, response.body = await delivery.result(head, response.body, follow=follow)
 
-    async def _rejection(self, state: CallState[Any], response: Response) -> NimError:
-        """The error for a status other than success."""
-        head, body, request = response.head, response.body, response.request
-        if head.status < 400:
-            host = head.headers.get("location", "").partition("?")[0][:200]
-            body.abort()
-            problem = f"the server redirects to {host}" if host else "redirect without a Location"
-            return RedirectError(f"{problem} (status {head.status}); the redirect was not followed", host=host)
-        text = await body.read_some(MAX_ERROR_BODY, ERROR_BODY_SECONDS)
-        text = hide(text.decode("utf-8", "replace"), secrets_of(request.headers, request.proxy)).encode()
-        return status_error(
-            head.status,
-            head.headers,
-            text,
-            where=f"{request.method} {path_of(request.url)}",
-            request_id=request_id_of(head.headers),
-            unauthenticated=state.call.unauthenticated or head.unauthenticated,
-            key=self._requests.key_note(request, state.headers),
-        )
-
     def _routing(self, call: Call[Any]) -> Routing:
         """The routing of a call's attempts. Only model calls are measured: the latency of others is unrelated."""
         if self._requests.own_url(call) is not None:
@@ -462,13 +454,6 @@ class Engine:
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
         return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, fields=call.fields)
-
-
-def _call_on_attempt(callback: Callable[[AttemptEvent], object], event: AttemptEvent) -> None:
-    try:
-        callback(event)
-    except Exception:  # an error in the callback must not fail the call
-        log.exception("on_attempt raised")
 
 
 def _as_reader(result: object) -> Reader[Any] | None:

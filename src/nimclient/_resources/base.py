@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from nimclient._base import observers
 from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN
 from nimclient._bulk.gate import Gate
-from nimclient._engine.engine import Engine, Read
+from nimclient._engine.engine import Engine
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError, NimError
 from nimclient.records.models import ModelList
 
@@ -49,15 +49,17 @@ class Resource:
                 raise
         return await self._engine.send(call.with_model(model), options, gate)
 
-    async def _open(self, call: Call[Any], options: Mapping[str, Any], read: Read[R]) -> R:
-        """The same for a response that stays open."""
+    async def _open(
+        self, call: Call[Any], options: Mapping[str, Any], open: Callable[[Call[Any]], Coroutine[Any, Any, R]]
+    ) -> R:
+        """The same for a response that stays open. `open` sends a call and makes something of its open response."""
         try:
-            return await self._engine.open(call, options, read)
+            return await open(call)
         except ModelNotFoundError:
             model = await self._other_model(call, options)
             if model is None:
                 raise
-        return await self._engine.open(call.with_model(model), options, read)
+        return await open(call.with_model(model))
 
     def _whole(self, kind: str, model: str | None) -> AbstractContextManager[list[object]]:
         """Observe a call over many items as one, in the block, which puts the result into the list."""

@@ -27,6 +27,7 @@ from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import SLICE_TEXTS
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
+from nimclient._http.tasks import running_loop
 from nimclient._resources import parsing
 from nimclient._resources.base import Resource
 from nimclient._resources.chat_calls import ChatCalls
@@ -75,6 +76,7 @@ __all__ = [
     "json_schema_of",
     "object_or_empty",
     "run_all",
+    "running_loop",
     "stops_everything",
     "wrong",
 ]

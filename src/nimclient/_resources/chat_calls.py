@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from nimclient._api.assets import with_pending
 from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
+from nimclient._api.options import check_whole
 from nimclient._bulk.gate import Gate
 from nimclient._resources.base import DefaultModel, Resource
 from nimclient._streams.reader import AnswerReader
@@ -101,18 +102,40 @@ class ChatCalls(Resource):
     ) -> Callable[[], Awaitable[AnswerReader[ChatChunk, ChatCompletion]]]:
         """The function that opens a stream of this call. Invalid input raises here."""
         given = self._with_defaults("chat", options) if self._engine.config.defaults else options
+        resumes = given.get("resume")
+        if resumes is None:
+            resumes = self._engine.config.retry.resume
+        if resumes:
+            given = self._resumable(model, given, resumes)
         call = self._call_for(method, messages, model, given, stream=True)
         return partial(self._open_stream, call, method, messages, given)
+
+    def _resumable(self, model: str | None, options: Mapping[str, Any], resumes: int) -> Mapping[str, Any]:
+        """The options of a stream that may be resumed: the token ids of an answer are what continues it exactly."""
+        from nimclient._api.resume import CONTINUING
+
+        check_whole("resume", resumes, 0)
+        asks = self._engine.dialect_for(self._known_model("chat", model)) in (None, *CONTINUING)
+        if asks and options.get("return_token_ids") is None:
+            options = {**options, "return_token_ids": True}
+        return {**options, "resume": resumes}
 
     async def _open_stream(
         self, call: Call[ChatCompletion], method: str, messages: object, options: Mapping[str, Any]
     ) -> AnswerReader[ChatChunk, ChatCompletion]:
         if call.model is None:
             call = await self._call(method, messages, None, options, stream=True)
-        read = partial(read_chat, choices=call.choices)
+        open: Callable[[Call[Any]], Coroutine[Any, Any, AnswerReader[ChatChunk, ChatCompletion]]]
+        if options.get("resume"):
+            from nimclient._engine.resume import read_resumable
+
+            resumable = partial(read_resumable, self._engine, options["resume"])
+            open = partial(self._engine.open_resumable, options=options, read=resumable)
+        else:
+            open = partial(self._engine.open, options=options, read=partial(read_chat, choices=call.choices))
         if not call.uploads:
-            return await self._open(call, options, read)
+            return await self._open(call, options, open)
         from nimclient._resources.assets import uploaded
 
         async with uploaded(self._engine, call, options) as complete:
-            return await self._open(complete, options, read)
+            return await self._open(complete, options, open)

@@ -59,4 +59,5 @@ class AsyncCompletions(Resource):
     ) -> AnswerReader[CompletionChunk, Completion]:
         if call.model is None:
             call = await self._call("completions.stream", prompt, None, options, stream=True)
-        return await self._open(call, options, partial(read_completion, choices=call.choices))
+        read = partial(read_completion, choices=call.choices)
+        return await self._open(call, options, partial(self._engine.open, options=options, read=read))

@@ -12,6 +12,7 @@ from nimclient._api.models import health_calls, health_route, is_health_answer
 from nimclient._api.options import check_seconds
 from nimclient._base.json import excerpt
 from nimclient._base.values import Headers
+from nimclient._http.tasks import running_loop
 from nimclient._resources.base import Resource
 from nimclient._retry.classify import is_no_route
 from nimclient._streams.response import Response
@@ -54,6 +55,7 @@ class AsyncHealth(Resource):
         permanent errors are raised at once: AuthenticationError, a ConnectError of kind "tls", ProtocolError, RedirectError.
         """
         check_seconds("timeout", timeout)
+        running_loop()  # says what to do without one
         started = anyio.current_time()
         delay, tries = FIRST_DELAY, 0
         while True:
@@ -76,6 +78,7 @@ class AsyncHealth(Resource):
 
     async def _any(self, what: str, timeout: float | None) -> NimError | None:
         """None if any replica is healthy, else the first failure. They are checked concurrently; a success ends the check."""
+        running_loop()
         engines = self._engine.per_replica()
         if len(engines) == 1:
             return await self._ask(what, timeout)

@@ -108,8 +108,8 @@ LOCAL = FailureKind(False, _S.NOT_SENT, _H.UNKNOWN)
 _STATUSES = {
     **dict.fromkeys((429, 503, 529), THROTTLED),
     **dict.fromkeys((408, 409, 425), CONFLICT),
-    **dict.fromkeys((502, 504), NO_UPSTREAM),
     **dict.fromkeys((500, *range(520, 529)), SERVER_ERROR),
+    **dict.fromkeys((502, 504, 521, 522, 523, 530), NO_UPSTREAM),  # from 521 on Cloudflare's
 }
 
 

@@ -9,7 +9,7 @@ the text only refines it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from attrs import evolve, frozen
@@ -25,8 +25,12 @@ from nimclient._retry.wording import (
     NO_MODEL,
     NO_MODEL_400,
     NO_MODEL_CODES,
+    NOT_TOKENS,
+    PROMPTS,
     STATUS_OF_CODE,
+    STRING_TOO_LONG,
     TOO_LONG,
+    TOO_LONG_500,
     TOO_LONG_CODES,
 )
 from nimclient.errors import (
@@ -139,17 +143,28 @@ def status_error(
 
 def _class_of(status: int, fault: Fault) -> type[APIStatusError]:
     signs = {fault.code, fault.type}
-    if status in (400, 413, 422, 500) and TOO_LONG_CODES & signs:
-        return ContextLengthError
-    if status in (400, 413, 422) and TOO_LONG.search(fault.message):
-        return ContextLengthError
-    if status == 500 and "physical batch size" in fault.message:  # llama-server
+    if _is_too_long(status, fault, signs):
         return ContextLengthError
     if status == 404 and (fault.param == "model" or NO_MODEL_CODES & signs or NO_MODEL.search(fault.message)):
         return ModelNotFoundError
-    if status in (400, 422) and (NO_MODEL_CODES & signs or NO_MODEL_400.search(fault.message)):
+    if status in (400, 422) and NO_MODEL_400.search(fault.message):
+        return ModelNotFoundError
+    if status in (400, 403, 422) and NO_MODEL_CODES & signs:
         return ModelNotFoundError
     return _BY_STATUS.get(status, ServerError if 500 <= status <= 599 else APIStatusError)
+
+
+def _is_too_long(status: int, fault: Fault, signs: Collection[object]) -> bool:
+    """Whether the input exceeds the model's context length."""
+    if status in (400, 413, 422, 500) and not TOO_LONG_CODES.isdisjoint(signs):
+        return True
+    if status == 500:
+        return TOO_LONG_500.search(fault.message) is not None
+    if status not in (400, 413, 422):
+        return False
+    if STRING_TOO_LONG in signs:
+        return (fault.param or PROMPTS[0]).startswith(PROMPTS)
+    return TOO_LONG.search(fault.message) is not None and not NOT_TOKENS.search(fault.message)
 
 
 def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wait: float | None, hint: str) -> str:

@@ -9,8 +9,11 @@ import re
 
 TOO_LONG = re.compile(
     r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens"
-    r"|context[ _](?:length|window|size|limit)s?[ _](?:is )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM
+    r"|context[ _](?:length|window|size|limit)s?[ _](?:is |has been )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM
     r"|exceeds?\b.{0,40}\bcontext (?:size|window|length|limit)"  # llama-server, llama-cpp-python, Anthropic
+    r"|greater than the context length|context length of only|tokens but the model context window"  # LM Studio, rkllama
+    r"|maximum (?:prompt|input) length|exceed max_num_tokens|default_max_tokens \(-"  # xAI, Triton, TensorRT-LLM
+    r"|larger than session_len|too big compared to KV size|cannot exceed the total tokens limit"  # LMDeploy, llama-box, IBM
     r"|longer than the model's context length"  # SGLang
     r"|`inputs`.{0,40}must (?:have less than|be <=)"  # TGI, TEI
     r"|tokens?\b.{0,40}\bexceeds? the (?:maximum number of tokens|configured limit)"  # Gemini, Azure
@@ -19,23 +22,37 @@ TOO_LONG = re.compile(
 )
 """The input exceeds the model's context length."""
 
-TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error", "string_above_max_length"})
+NOT_TOKENS = re.compile(r"\bURI too long|\b(?:string|value|name) (?:is )?too long|\d ?[KMG]i?B\b", re.I)
+"""What is too long is no number of tokens."""
+
+TOO_LONG_500 = re.compile(r"physical batch size|exceeds the (?:available )?context|compared to KV size", re.I)
+"""The same in a 500 (llama-server, Ollama)."""
+
+TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 """The same as a `code` (OpenAI, llama-cpp-python) or `type` (llama-server)."""
+
+STRING_TOO_LONG = "string_above_max_length"
+"""OpenAI's `code` for a text of too many characters: a message, or the name of a tool."""
+
+PROMPTS = ("messages", "input", "prompt")
+"""The fields that hold the input."""
 
 NO_MODEL = re.compile(
     r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model"
-    r"|invalid model name passed in|invalid model: engine for|Server is pinned to ",  # LiteLLM, infinity, transformers
+    r"|invalid model name passed in|invalid model: engine for|Server is pinned to "  # LiteLLM, infinity, transformers
+    r"|^models/\S{1,200} is not found|^model: ",  # Gemini, Anthropic
     re.I | re.S,
 )
 """The server does not serve the model."""
 
 NO_MODEL_400 = re.compile(
-    r"invalid model name passed in|invalid model: engine for|Server is pinned to |^model .{0,200} not found",
+    r"invalid model name passed in|invalid model: |Server is pinned to |^model .{0,200} not found|^model not (?:found|exist)"
+    r"|is not a valid model id|^invalid model identifier|^could not find real modelID|^no models loaded",
     re.I | re.S,
 )
 """The same in a 400, which may have many other causes."""
 
-NO_MODEL_CODES = frozenset({"model_not_found"})
+NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_available"})
 """The same as a `code` or `type`."""
 
 STATUS_OF_CODE = {

@@ -99,6 +99,10 @@ class Accumulator(Generic[A]):
             self._template = EventTemplate.of(data, event, name, in_delta=in_delta, is_text=is_text)
             self.single = self.single and self._template is None
 
+    def forget(self) -> None:
+        """Have no template: events of another form follow."""
+        self._template = None
+
     def add(self, event: JsonDict) -> tuple[str, bool] | None:
         """Add one event; returns what it adds to the text of choice 0, and whether it carries content.
 

@@ -28,15 +28,14 @@ from nimclient._streams.events import (
     not_an_answer,
     plain_answer,
 )
-from nimclient._streams.response import Response
-from nimclient._streams.sse import EventBuffer
+from nimclient._streams.response import Response, timed_out
+from nimclient._streams.sse import ENDS, EventBuffer
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
     ConnectionLostError,
     DecodeError,
     NimError,
-    Phase,
     RequestTimeoutError,
     StreamInterruptedError,
     TransportError,
@@ -77,6 +76,7 @@ class Reader(Generic[C]):
         "_closed",
         "_deadline",
         "_failure",
+        "_grace",
         "_loop",
         "_max_event",
         "_observations",
@@ -98,6 +98,7 @@ class Reader(Generic[C]):
         self._max_event = response.limits.max_event
         self._buffer: EventBuffer | None = None  # for an event stream …
         self._whole: bytearray | None = None  # … or the bytes of one JSON value; neither for anything else
+        self._grace = GRACE  # seconds left of it: heartbeats spend it, content restores it
         self._closed = False
         self._broken = False  # closed or cancelled before the answer was complete
         self._failure: NimError | None = None
@@ -167,9 +168,9 @@ class Reader(Generic[C]):
                 if self.ended or (self.ready and (phase == "idle" or self.has_content)):
                     break
                 if now >= limit:
-                    raise _timeout(phase, seconds)
-                if self.is_complete and until == limit:
-                    until = min(limit, now + GRACE)
+                    raise timed_out(phase, seconds)
+                if self.is_complete:
+                    until = min(limit, now + self._grace)
                 try:
                     data = await self._body.read(phase, None if until == _NEVER else until)
                 except TransportError as error:
@@ -177,6 +178,8 @@ class Reader(Generic[C]):
                     break
                 before, now = now, self.clock()
                 self._arrived = now
+                if self.is_complete:
+                    self._grace -= now - before
                 try:
                     done = self._receive(data)
                 except DecodeError:
@@ -212,7 +215,7 @@ class Reader(Generic[C]):
     async def _give_turn(self, now: float) -> None:
         """Yield to other tasks, unless the call's deadline has passed."""
         if now >= self._deadline and not self.ended:
-            raise _timeout("total", self._response.timeouts.total)
+            raise timed_out("total", self._response.timeouts.total)
         from anyio.lowlevel import checkpoint
 
         await checkpoint()
@@ -243,6 +246,8 @@ class Reader(Generic[C]):
         if self._buffer is None:
             return False
         block = self._buffer.feed(data) if data else self._buffer.flush()
+        if self._buffer.held.endswith(ENDS):
+            block += b"\n\n" + self._buffer.flush()
         return block != b"" and self._take(block)
 
     # ending --------------------------------------------------------------------------------------------------------
@@ -402,6 +407,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
     def _note(self, content: int) -> None:
         """Note the time of so many events with content; those of one read have the same."""
         self.has_content = True
+        self._grace = GRACE
         if self._times and self._times[-1] == self._arrived:
             self._counts[-1] += content
         else:
@@ -492,8 +498,3 @@ class UntypedReader(Reader[Json]):
 
     def _end(self) -> None:
         """Accept any end: completeness depends on the route."""
-
-
-def _timeout(phase: Phase, limit: float | None) -> RequestTimeoutError:
-    shown = "" if limit is None else f" of {limit:g} s"
-    return RequestTimeoutError(f"timed out: the {phase} limit{shown} was reached", phase=phase, seconds=limit)

@@ -11,7 +11,15 @@ from nimclient._base.config import Limits, Timeouts
 from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.types import Clock
 from nimclient._base.values import HttpHead, HttpRequest, ResponseMeta, Timings
-from nimclient.errors import APIStatusError, Attempt, DecodeError, NimError, TransportError
+from nimclient.errors import (
+    APIStatusError,
+    Attempt,
+    DecodeError,
+    NimError,
+    Phase,
+    RequestTimeoutError,
+    TransportError,
+)
 
 if TYPE_CHECKING:
     from nimclient._http.base import Body
@@ -62,3 +70,9 @@ def with_history(error: NimError, history: tuple[Attempt, ...]) -> None:
     error.history = history
     if isinstance(error, (TransportError, APIStatusError, DecodeError)):
         error.attempts = len(history)
+
+
+def timed_out(phase: Phase, limit: float | None) -> RequestTimeoutError:
+    """The error of a time limit that was reached."""
+    shown = "" if limit is None else f" of {limit:g} s"
+    return RequestTimeoutError(f"timed out: the {phase} limit{shown} was reached", phase=phase, seconds=limit)

@@ -12,6 +12,8 @@ from typing import NamedTuple, NoReturn
 from nimclient.errors import BodyTooLargeError
 
 _BOM = b"\xef\xbb\xbf"
+ENDS = (b"data: [DONE]", b"data:[DONE]", b"data: [DONE]\n", b"data:[DONE]\n")
+"""Ends of a stream without a blank line, behind which some servers keep the connection open."""
 
 
 class Event(NamedTuple):
@@ -28,11 +30,11 @@ class EventBuffer:
     `max_event` is the maximum size in bytes of an incomplete event.
     """
 
-    __slots__ = ("_held", "_max_event", "_skip_lf", "_started")
+    __slots__ = ("_max_event", "_skip_lf", "_started", "held")
 
     def __init__(self, max_event: int | None = None) -> None:
         self._max_event = max_event
-        self._held = bytearray()  # an incomplete event
+        self.held = bytearray()  # an incomplete event
         self._skip_lf = False  # the last byte was CR: a following LF belongs to it
         self._started = False
 
@@ -42,7 +44,7 @@ class EventBuffer:
             data = self._start(data)
         if b"\r" in data or self._skip_lf:
             data = self._unify_line_ends(data)
-        held = self._held
+        held = self.held
         end = data.rfind(b"\n\n")
         if end < 0:
             if held.endswith(b"\n") and data[:1] == b"\n":  # the blank line spans two reads
@@ -57,23 +59,23 @@ class EventBuffer:
             if held:
                 held += block
                 block = bytes(held)
-        self._held = bytearray(rest)
+        self.held = bytearray(rest)
         if self._max_event is not None and len(rest) > self._max_event:
             self._exceeded(self._max_event)
         return block
 
     def flush(self) -> bytes:
         """The last event, completed by the end of the stream without a blank line."""
-        block = bytes(self._held).rstrip(b"\n")
-        self._held = bytearray()
+        block = bytes(self.held).rstrip(b"\n")
+        self.held = bytearray()
         return block
 
     def _start(self, data: bytes) -> bytes:
         """Remove a byte-order mark at the beginning, which may arrive in pieces."""
-        data = bytes(self._held) + data
-        self._held = bytearray()
+        data = bytes(self.held) + data
+        self.held = bytearray()
         if len(data) < len(_BOM) and _BOM.startswith(data):
-            self._held = bytearray(data)
+            self.held = bytearray(data)
             return b""
         self._started = True
         return data.removeprefix(_BOM)
@@ -87,7 +89,7 @@ class EventBuffer:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _exceeded(self, limit: int) -> NoReturn:
-        self._held = bytearray()
+        self.held = bytearray()
         problem = f"an event of the stream exceeds {limit} bytes (Limits.max_event)"
         raise BodyTooLargeError(problem, limit=limit)
 

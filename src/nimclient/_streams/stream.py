@@ -67,8 +67,9 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
 
         reader: AnswerReader[C, A] | None = None
         try:
+            loop = LoopRef()  # says what to do without one
             with CancelScope() as scope:  # for aclose() from another task
-                self._opening = partial(LoopRef().soon, scope.cancel)
+                self._opening = partial(loop.soon, scope.cancel)
                 reader = await self._open()
             if reader is None:
                 raise StreamInterruptedError("the stream was closed while it was being opened")

@@ -339,8 +339,8 @@ def _add_simulate(commands: _Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="behavior of the hosted platform: accepted, offline, busy=2 (the first two requests), …; "
-        "may be repeated; an unknown name lists them",
+        help="what goes wrong: reset@5 (a stream, after five tokens); on the hosted platform accepted, offline, …; "
+        "busy=2: the first two requests; may be repeated; an unknown name lists them",
     )
     simulate.add_argument("--json", action="store_true", help="print the base URL as JSON")
 

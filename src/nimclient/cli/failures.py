@@ -23,12 +23,15 @@ _IN_OPTIONS = {
     "choose another output": "choose another with --out",
     "or choose format='npy' or 'jsonl'": "or choose --format npy or jsonl",
     "pass api_key= or headers=": "use --api-key-file",
+    "pass api_key= or set NVIDIA_NIM_API_KEY": "set NVIDIA_NIM_API_KEY",
+    "neither api_key= nor": "neither --api-key-file nor",
+    "that of api_key ": "that of --api-key-file ",
     "shard takes": "--shard takes",
     "shard auto takes": "--shard auto takes",
 }
 
 _NEXT: tuple[tuple[type[NimError], str], ...] = (
-    (AuthenticationError, "check the key in NVIDIA_API_KEY, or pass --api-key-file"),
+    (AuthenticationError, "another one can be given with --api-key-file"),
     (ModelNotFoundError, "name a model that the server serves with --model"),
     (RateLimitError, "wait a minute and try again"),
     (RequestTimeoutError, "try again, or allow more time with --timeout"),
@@ -53,7 +56,8 @@ def explain(error: BaseException) -> str:
         return in_options(str(error))
     if isinstance(error, NimError):
         step = _next_step(error)
-        return f"{error}{' ' if str(error).endswith('?') else '; '}{step}" if step else str(error)
+        text = in_options(str(error))
+        return f"{text}{' ' if text.endswith('?') else '; '}{step}" if step else text
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     return f"this is a bug, please report it: {type(error).__name__}: {' '.join(str(error).split())}"

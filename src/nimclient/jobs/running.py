@@ -12,7 +12,7 @@ from anyio.from_thread import start_blocking_portal
 from attrs import evolve
 
 from nimclient import AsyncClient, Client
-from nimclient._resources.bulk import BulkClient
+from nimclient._resources.bulk import BulkClient, running_loop
 from nimclient.records.progress import Progress
 
 R = TypeVar("R")
@@ -29,6 +29,7 @@ def patient(client: AsyncClient) -> AsyncClient:
     if not isinstance(client, AsyncClient):
         hint = "; a Client goes to run_sync" if isinstance(client, Client) else ""
         raise TypeError(f"run takes an AsyncClient, not {type(client).__name__}{hint}")
+    running_loop()  # says what to do without one
     policy = BulkClient(client._engine).retry
     return client if policy.patience is not None else client.with_options(retry=evolve(policy, patience=PATIENCE))
 

@@ -139,6 +139,8 @@ class TurnOptions(SamplingOptions, total=False):
     """Turn reasoning on or off by the switch that the model has."""
     echo_reasoning: bool | None
     """Send the reasoning of earlier answers back to the server. Not a field of the body."""
+    resume: int | None
+    """How often an interrupted stream is continued where it was interrupted. Not a field of the body."""
 
     chat_template: str | None
     """A Jinja template in place of the model's."""

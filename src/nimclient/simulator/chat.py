@@ -14,6 +14,7 @@ from .prompt_schemas import without_schemas
 from .rejections import Rejection, bad_field, invalid_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, in_words, read_constraint
+from .template import rest_of
 from .text import count_tokens, pieces
 from .toolcalls import ToolOffer, WrittenCall, call_tools, read_tools
 from .wire import TokenCounts
@@ -33,7 +34,10 @@ _NO_THINKING: Final = ("none", "minimal")
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A checked request. `top_logprobs` None is no logprobs at all; `seed` is the simulator's plus the request's."""
+    """A checked request. `top_logprobs` None is no logprobs at all; `seed` is the simulator's plus the request's.
+
+    `begun`: the beginning of the answer, from a last message that is to be continued; it is not among the messages.
+    """
 
     messages: tuple[PlainMessage, ...]
     sampling: Sampling
@@ -41,6 +45,8 @@ class ChatRequest:
     constraint: Constraint | None = None
     thinking: bool = False
     top_logprobs: int | None = None
+    begun: str | None = None
+    returns_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +135,39 @@ def prompt_tokens(messages: Sequence[PlainMessage]) -> int:
 def read_chat(fields: Fields, model: ServedModel | None = None) -> ChatRequest:
     """Validate a request; Rejection (400) names what is wrong."""
     messages = read_messages(fields, model)
-    if fields.flag("add_generation_prompt") and fields.flag("continue_final_message"):
-        raise bad_field("continue_final_message", "cannot be set together with `add_generation_prompt`.")
+    begun = _begun(fields, messages)
     return ChatRequest(
-        messages=messages,
+        messages=messages if begun is None else messages[:-1],
+        begun=begun,
+        returns_ids=fields.flag("return_token_ids"),
         sampling=read_sampling(fields, default_max=None),
         offer=read_tools(fields),
         constraint=in_words(read_constraint(fields), [message.text for message in messages]),
-        thinking=_thinking(fields, messages, default=model is not None and model.reasons),
+        thinking=begun is None and _thinking(fields, messages, default=model is not None and model.reasons),
         top_logprobs=_top_logprobs(fields),
     )
+
+
+def _begun(fields: Fields, messages: Sequence[PlainMessage]) -> str | None:
+    """The text of the last message if it is to be continued; without both fields an answer is a new turn."""
+    opens = fields.given("add_generation_prompt") is None or fields.flag("add_generation_prompt")
+    if not fields.flag("continue_final_message"):
+        return None
+    if opens and fields.given("add_generation_prompt"):
+        raise Rejection(400, "Cannot set both `continue_final_message` and `add_generation_prompt` to True.")
+    if opens:
+        raise Rejection(
+            400,
+            "continue_final_message and add_generation_prompt are not compatible. Use continue_final_message when you "
+            "want the model to continue the final message, and add_generation_prompt when you want to add a header that "
+            "will prompt it to start a new assistant message instead.",
+        )
+    if (fields.objects("messages") or [{}])[-1].get("content") is None:
+        raise Rejection(
+            400,
+            "continue_final_message is set but we could not find any text to continue in the final message!",
+        )
+    return messages[-1].text
 
 
 def _thinking(fields: Fields, messages: Sequence[PlainMessage], *, default: bool) -> bool:
@@ -166,7 +195,7 @@ def _top_logprobs(fields: Fields) -> int | None:
 
 def answer_chat(request: ChatRequest, seed: int, max_model_len: int) -> ChatAnswer:
     """Generate the answer to a request; equal requests under equal seeds have equal answers."""
-    count = prompt_tokens(request.messages)
+    count = prompt_tokens(request.messages) + count_tokens((request.begun or "").rstrip())
     check_context(count, request.sampling.room_needed, max_model_len)
     material = take_apart(_without_schemas(request))
     calls = call_tools(request.offer, material.request, called=_calls_so_far(request.messages))
@@ -198,7 +227,7 @@ def _choice(request: ChatRequest, material: Material, calls: tuple[WrittenCall, 
     if limit is not None and len(reasoning) >= limit:
         return ChatChoice(tuple(reasoning[:limit]), (), (), "length", None)
     room = None if limit is None else limit - len(reasoning)
-    if calls:
+    if calls and request.begun is None:
         return _calling(request, tuple(reasoning), calls, room)
     cut = _content(request, material, variant, room)
     return ChatChoice(tuple(reasoning), cut.tokens, (), cut.finish_reason, cut.stop_reason)
@@ -220,7 +249,8 @@ def _calling(
 
 def _content(request: ChatRequest, material: Material, variant: int, room: int | None) -> Cut:
     if request.constraint is None:
-        return cut_text(answer(material, variant), request.sampling, room)
+        text = answer(material, variant)
+        return cut_text(text if request.begun is None else rest_of(text, request.begun), request.sampling, room)
     text = constrained_text(request.constraint, material.everything, lambda: answer(material, variant))
     tokens = pieces(text)  # stop strings and padding must not break constrained output
     if room is not None and len(tokens) > room:

@@ -12,6 +12,8 @@ from typing import Any, Final, cast
 from .chat import ChatAnswer, ChatChoice, ChatRequest
 from .dialects import CREATED, ChatShape
 from .logprobs import chat_entry
+from .template import rendered
+from .vocabulary import Vocabulary
 from .wire import DONE, Frame, event
 
 _PLAIN_SHAPE: Final = ChatShape()
@@ -20,13 +22,17 @@ _WRITTEN_NULLS: Final = ("refusal", "logprobs", "content")
 
 @dataclass(frozen=True, slots=True)
 class ChatWriter:
-    """Writes the answer to one request; `request_id` becomes part of every id in it."""
+    """Writes the answer to one request; `request_id` becomes part of every id in it.
+
+    `vocabulary`: where the ids of tokens are from, if the answer has them.
+    """
 
     request: ChatRequest
     answer: ChatAnswer
     model: str
     request_id: str
     shape: ChatShape = _PLAIN_SHAPE
+    vocabulary: Vocabulary | None = None
 
     def usage(self, completion_tokens: int | None = None) -> dict[str, Any]:
         """The usage record of the tokens given, else of the whole answer."""
@@ -55,6 +61,7 @@ class ChatWriter:
             "system_fingerprint": None,
             "usage": {"prompt_tokens_details": None, **self.usage()},
             "prompt_logprobs": None,
+            "prompt_token_ids": self._prompt_ids(),
             "kv_transfer_params": None,
         }
         return body if self.shape.nulls else _without_nulls(body)
@@ -84,7 +91,7 @@ class ChatWriter:
             "logprobs": self._logprobs(choice.content, 0),
             "finish_reason": choice.finish_reason,
             "stop_reason": choice.stop_reason,
-            "token_ids": None,
+            "token_ids": self._ids_of((*choice.reasoning, *choice.content, *_call_tokens(choice))),
         }
 
     def _is_empty(self, choice: ChatChoice) -> bool:
@@ -100,13 +107,21 @@ class ChatWriter:
     def _call_id(self, at: int, position: int) -> str:
         return f"chatcmpl-tool-{zlib.crc32(f'{self.request_id} {at} {position}'.encode()):08x}"
 
+    def _ids_of(self, tokens: Sequence[str]) -> list[int] | None:
+        return None if self.vocabulary is None else self.vocabulary.ids_of(tokens)
+
+    def _prompt_ids(self) -> list[int] | None:
+        return self._ids_of(rendered(self.request.messages, (self.request.begun or "").rstrip()))
+
     def frames(self) -> Iterator[Frame]:
         """The stream; token k (from 0) of every choice is due at the same time."""
         steps = [list(self._deltas(at, choice)) for at, choice in enumerate(self.answer.choices)]
         sent = 0
+        prompt = {} if self.vocabulary is None else {"prompt_token_ids": self._prompt_ids()}
         for at, deltas in enumerate(steps):
             if self.shape.role_event:
-                yield self._chunk(0, 0, {"index": at, **_delta({"role": "assistant", "content": ""})})
+                role = {"index": at, **_delta({"role": "assistant", "content": ""})}
+                yield self._chunk(0, 0, role, **({} if at else prompt))
             elif deltas:
                 deltas[0]["delta"]["role"] = "assistant"
         last = max(0, *(len(deltas) - 1 for deltas in steps))
@@ -114,7 +129,7 @@ class ChatWriter:
             for at, deltas in enumerate(steps):
                 if step < len(deltas):
                     sent += 1
-                    yield self._chunk(step, sent, {"index": at, **deltas[step]})
+                    yield self._chunk(step, sent, {"index": at, **deltas[step]})._replace(tokens=1)
                 if step == max(len(deltas) - 1, 0):
                     yield self._chunk(step, sent, self._finish(at))
         if self.request.sampling.include_usage:
@@ -122,6 +137,14 @@ class ChatWriter:
         yield Frame(last, DONE)
 
     def _deltas(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
+        if self.vocabulary is None:
+            yield from self._pieces(at, choice)
+            return
+        tokens = [*choice.reasoning, *choice.content, *_call_tokens(choice)]
+        for token, piece in zip(tokens, self._pieces(at, choice), strict=True):
+            yield {**piece, "token_ids": self.vocabulary.ids_of([token])}
+
+    def _pieces(self, at: int, choice: ChatChoice) -> Iterator[dict[str, Any]]:
         for token in choice.reasoning:
             yield _delta({self.shape.reasoning: token})
         for position, token in enumerate(choice.content):
@@ -147,11 +170,16 @@ class ChatWriter:
             "model": self.model,
         }
 
-    def _chunk(self, step: int, sent: int, choice: dict[str, Any]) -> Frame:
-        chunk = {**self._head(), "choices": [choice]}
+    def _chunk(self, step: int, sent: int, choice: dict[str, Any], **extra: Any) -> Frame:
+        chunk = {**self._head(), "choices": [choice], **extra}
         if self.request.sampling.continuous_usage:
             chunk["usage"] = self.usage(sent)
         return Frame(step, event(chunk))
+
+
+def _call_tokens(choice: ChatChoice) -> list[str]:
+    """The tokens of its calls, the name of each in one."""
+    return [token for call in choice.calls for token in (call.name, *call.tokens)]
 
 
 def _delta(delta: dict[str, Any], logprobs: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from itertools import pairwise
 from typing import Any, Final, cast
 
 from .dialects import CREATED
+from .extract import answer, take_apart, thought
 from .fields import Fields
 from .logprobs import completion_logprobs
 from .rejections import Rejection, bad_field
 from .sampling import Cut, Sampling, check_context, cut_text, read_sampling
 from .structured import Constraint, constrained_text, read_constraint
-from .text import count_tokens, pieces
+from .template import read_prompt, rest_of
+from .text import pieces
 from .vocabulary import Vocabulary
 from .wire import DONE, Frame, TokenCounts, event
 
@@ -29,14 +31,27 @@ _FALLBACK: Final = "the simulator repeats itself because the prompt has no words
 
 
 @dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt: its tokens, joined its text."""
+
+    tokens: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return "".join(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionRequest:
     """A checked request; `logprobs` None is none at all."""
 
-    prompts: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
     sampling: Sampling
     echo: bool = False
     logprobs: int | None = None
     constraint: Constraint | None = None
+    returns_ids: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +74,17 @@ def read_completion(fields: Fields, vocabulary: Vocabulary) -> CompletionRequest
         echo=echo,
         logprobs=MAX_LOGPROBS if logprobs == -1 else logprobs,
         constraint=read_constraint(fields),
+        returns_ids=fields.flag("return_token_ids"),
     )
 
 
-def _prompts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
+def _prompts(fields: Fields, vocabulary: Vocabulary) -> tuple[Prompt, ...]:
     """A prompt is a text or a list of token ids; a list may hold several of either."""
     given = fields.given("prompt")
     if given is None:
         raise fields.missing("prompt")
     if isinstance(given, str):
-        return (given,)
+        return (_prompt(given, vocabulary),)
     prompts = fields.array("prompt") or []
     if prompts and all(isinstance(item, int) for item in prompts):
         prompts = [prompts]
@@ -77,20 +93,20 @@ def _prompts(fields: Fields, vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(_prompt(prompt, vocabulary) for prompt in prompts)
 
 
-def _prompt(prompt: Any, vocabulary: Vocabulary) -> str:
+def _prompt(prompt: Any, vocabulary: Vocabulary) -> Prompt:
     if isinstance(prompt, str):
-        return prompt
+        return Prompt(tuple(pieces(prompt)))
     ids = cast("list[Any]", prompt) if isinstance(prompt, list) else []
     if not ids or not all(isinstance(token, int) for token in ids):
         raise bad_field("prompt", "must be a string, a list of token ids, or a list of either.")
-    return vocabulary.text_of(ids)
+    return Prompt(tuple(vocabulary.pieces_of(ids)))
 
 
 def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[Continuation]:
     """All continuations, those of the first prompt first; equal requests under equal seeds have equal answers."""
     sampling = request.sampling
     for prompt in request.prompts:
-        check_context(count_tokens(prompt), sampling.room_needed, max_model_len)
+        check_context(len(prompt.tokens), sampling.room_needed, max_model_len)
     return [
         _complete(request, prompt, seed + sampling.seed + sample)
         for prompt in request.prompts
@@ -98,12 +114,18 @@ def complete(request: CompletionRequest, seed: int, max_model_len: int) -> list[
     ]
 
 
-def _complete(request: CompletionRequest, prompt: str, seed: int) -> Continuation:
+def _complete(request: CompletionRequest, prompt: Prompt, seed: int) -> Continuation:
     limit = DEFAULT_TOKENS if request.sampling.max_tokens is None else request.sampling.max_tokens
-    echoed = tuple(pieces(prompt)) if request.echo else ()
+    echoed = prompt.tokens if request.echo else ()
     if request.constraint is None:
-        return Continuation(echoed, cut_text(continuation(prompt, limit, seed), request.sampling, limit))
-    text = constrained_text(request.constraint, prompt, lambda: continuation(prompt, limit, seed))
+        chat = read_prompt(list(prompt.tokens))
+        if chat is None:
+            text = continuation(prompt.text, limit, seed)
+        else:  # the prompt of a chat, and the beginning of its answer
+            material = take_apart(chat[0])
+            text = rest_of(answer(material, seed), chat[1].removeprefix(thought(material)))
+        return Continuation(echoed, cut_text(text, request.sampling, limit))
+    text = constrained_text(request.constraint, prompt.text, lambda: continuation(prompt.text, limit, seed))
     return Continuation(echoed, cut_text(text, Sampling(), limit))
 
 
@@ -126,16 +148,20 @@ def continuation(prompt: str, tokens: int, seed: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class CompletionWriter:
-    """Writes the answer to one request; `request_id` becomes part of its id."""
+    """Writes the answer to one request; `request_id` becomes part of its id.
+
+    `vocabulary`: where the ids of tokens are from, if the answer has them.
+    """
 
     request: CompletionRequest
     completions: Sequence[Continuation]
     model: str
     request_id: str
+    vocabulary: Vocabulary | None = None
 
     def tokens(self) -> TokenCounts:
         """The tokens of the whole answer; echoed tokens are the prompt's."""
-        prompt = sum(map(count_tokens, self.request.prompts))
+        prompt = sum(len(prompt.tokens) for prompt in self.request.prompts)
         complete = sum(len(completion.cut.tokens) for completion in self.completions)
         return TokenCounts(prompt, complete, tuple(completion.cut.finish_reason for completion in self.completions))
 
@@ -165,7 +191,18 @@ class CompletionWriter:
             "finish_reason": completion.cut.finish_reason,
             "stop_reason": completion.cut.stop_reason,
             "prompt_logprobs": None,
+            **self._ids(completion.cut.tokens, at),
         }
+
+    def _ids(self, tokens: Sequence[str], at: int | None = None) -> dict[str, Any]:
+        """The ids of tokens, and of the prompt of the choice at this place, if they are asked for."""
+        if self.vocabulary is None:
+            return {}
+        ids = {"token_ids": self.vocabulary.ids_of(tokens)}
+        if at is None:
+            return ids
+        prompt = self.request.prompts[at // self.request.sampling.n]
+        return {**ids, "prompt_token_ids": self.vocabulary.ids_of(prompt.tokens)}
 
     def _logprobs(self, tokens: Sequence[str], start: int, offset: int) -> dict[str, Any] | None:
         if self.request.logprobs is None:
@@ -189,7 +226,10 @@ class CompletionWriter:
             for at, texts in enumerate(streams):
                 if step < len(texts):
                     text, logprobs = texts[step]
-                    yield self._chunk(step, {"index": at, "text": text, "logprobs": logprobs, "finish_reason": None})
+                    choice = {"index": at, "text": text, "logprobs": logprobs, "finish_reason": None}
+                    echoed = self.request.echo and not step
+                    ids = self._ids([] if echoed else [text], None if step else at)
+                    yield self._chunk(step, {**choice, **ids})._replace(tokens=1)
                 if step == max(len(texts) - 1, 0):
                     yield self._chunk(step, self._finish(at))
         if self.request.sampling.include_usage:

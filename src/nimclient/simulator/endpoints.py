@@ -96,7 +96,8 @@ class Endpoints:
         model, _ = self._model(fields, "chat completions", "chat", "vlm")
         request = read_chat(fields, model)
         answer = self._answer(request, model, fields)
-        writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape)
+        vocabulary = self._vocabulary if request.returns_ids else None
+        writer = ChatWriter(request, answer, model.id, request_id, self._dialect.shape, vocabulary)
         if request.sampling.stream:
             return StreamedResponse(writer.frames(), answer.usage)
         return PlainResponse(writer.body(), answer.longest, answer.usage)
@@ -115,6 +116,7 @@ class Endpoints:
         """The answer to a checked request, with the number of cached tokens of its prompt."""
         answer = answer_chat(request, self._seed, self._max_model_len)
         tokens = [token for message in request.messages for token in (message.role, *pieces(message.text))]
+        tokens += pieces(request.begun or "")
         cached = self._prefix_cache.take(tokens, f"{model.id} {fields.given('cache_salt')}")
         return replace(answer, cached_tokens=cached)
 
@@ -122,7 +124,9 @@ class Endpoints:
         model, _ = self._model(fields, "completions", "chat", "vlm", "completions")
         request = read_completion(fields, self._vocabulary)
         completions = complete(request, self._seed, self._max_model_len)
-        writer = CompletionWriter(request, completions, model.id, request_id)
+        writer = CompletionWriter(
+            request, completions, model.id, request_id, self._vocabulary if request.returns_ids else None
+        )
         usage = writer.tokens()
         if request.sampling.stream:
             return StreamedResponse(writer.frames(), usage)

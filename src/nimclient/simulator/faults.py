@@ -1,6 +1,7 @@
-"""Behavior of the hosted platform by name: accepted requests, rejections, results at another address.
+"""What goes wrong, by name: interrupted streams, and what the hosted platform does beside answering.
 
-A fault is `NAME`, for every generating request, or `NAME=N`, for the first N of them.
+A fault is `NAME`, for every generating request, or `NAME=N`, for the first N of them. A stream is interrupted after some
+tokens: `reset@5`, `reset@5=1`.
 """
 
 from collections.abc import Iterable
@@ -70,8 +71,21 @@ REPLIES: Final = {
         },
     ),
 }
+BREAKS: Final = {
+    "reset": "the connection is reset",
+    "end": "the stream ends as if it were whole",
+    "error": "an error event",
+    "stall": "nothing more comes",
+}
 NAMES: Final = (*MODIFIERS, *REPLIES)
 DEPRECATED_UNTIL: Final = "2026-12-31T00:00:00Z"
+
+
+class Break(NamedTuple):
+    """How a stream is interrupted, one of BREAKS, and after how many tokens."""
+
+    kind: str
+    tokens: int
 
 
 class Faults:
@@ -79,16 +93,32 @@ class Faults:
 
     def __init__(self, specs: Iterable[str] = ()) -> None:
         self._left: dict[str, float] = {}
+        self._breaks: dict[Break, float] = {}
         for spec in (specs,) if isinstance(specs, str) else specs:
             name, given, count = spec.partition("=")
-            if name not in NAMES:
-                raise ValueError(f"the simulator knows no fault {name!r}; it knows {', '.join(NAMES)}")
+            kind, at, tokens = name.partition("@")
+            if name not in NAMES and not (at and kind in BREAKS and tokens.isdecimal()):
+                known = ", ".join((*(f"{kind}@TOKENS" for kind in BREAKS), *NAMES))
+                raise ValueError(f"the simulator knows no fault {name!r}; it knows {known}")
             if given and not (count.isdecimal() and int(count) > 0):
                 raise ValueError(f"fault {name!r} takes how many requests it is for, not {count!r}")
-            self._left[name] = int(count) if given else float("inf")
+            often = int(count) if given else float("inf")
+            if at:
+                self._breaks[Break(kind, int(tokens))] = often
+            else:
+                self._left[name] = often
 
-    def __bool__(self) -> bool:
+    @property
+    def of_platform(self) -> bool:
+        """Whether there are faults of the hosted platform."""
         return bool(self._left)
+
+    def take_break(self) -> Break | None:
+        """The first way of breaking a stream that is due; counts it."""
+        found = next((found for found, left in self._breaks.items() if left >= 1), None)
+        if found is not None:
+            self._breaks[found] -= 1
+        return found
 
     def take(self, name: str) -> bool:
         """Whether this fault is due; counts it."""

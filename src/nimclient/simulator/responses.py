@@ -190,7 +190,11 @@ class ResponseWriter:
     def frames(self) -> Iterator[Frame]:
         """The stream: the response begins, each item with its pieces, and the whole response. There is no [DONE]."""
         for number, (step, data) in enumerate(self._events()):
-            yield Frame(step, event({**data, "sequence_number": number}, data["type"]))
+            yield Frame(
+                step,
+                event({**data, "sequence_number": number}, data["type"]),
+                tokens=int(data["type"].endswith(".delta")),
+            )
 
     def _events(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The events, each with the number of the token with which it is due."""

@@ -4,10 +4,12 @@ A simulator, not a model: it implements the protocol and its timing, and compute
 """
 
 import asyncio
+import socket
+import struct
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -31,6 +33,8 @@ NO_HEADERS: Final[Mapping[str, str]] = {}
 _MAX_BODY: Final = 64 * 2**20
 _MAX_WRITE: Final = 64 * 2**10
 _SHUTDOWN_SECONDS: Final = 0.05
+_BEFORE_RESET: Final = 0.02
+_ENGINE_DIED: Final = Rejection(500, "EngineCore encountered an issue.", type="InternalServerError")
 
 
 class Simulator:
@@ -55,7 +59,8 @@ class Simulator:
         max_model_len: The context length of the models, in tokens.
         keep_requests: How many of the last requests are kept, including their bodies.
         keepalive_timeout: Seconds after which an idle connection is closed.
-        faults: Behavior of the hosted platform by name: "accepted", "offline", "busy=2" for the first two requests, …
+        faults: What goes wrong, by name: "reset@5", a stream that is reset after five tokens ("end", "error", "stall");
+            of the hosted platform "accepted", "offline", …; "busy=2" is for the first two requests.
         clock: Returns monotonic seconds.
 
     ValueError for an unknown dialect, an unknown fault and invalid numbers.
@@ -108,8 +113,8 @@ class Simulator:
             prefix_cache=prefix_cache,
         )
         self._faults = Faults(faults)
-        if self._faults and self._dialect.name != "hosted":
-            raise ValueError('faults are those of the hosted platform: they need dialect="hosted"')
+        if self._faults.of_platform and self._dialect.name != "hosted":
+            raise ValueError('faults are those of the hosted platform, but for streams: they need dialect="hosted"')
         hosted = self._dialect.name == "hosted"
         self._gateway = Gateway(self._faults, function_list(self._endpoints.models.values())) if hosted else None
         self._metrics = Metrics(self._dialect.metric_names)
@@ -292,11 +297,13 @@ class Simulator:
         response.charset = "utf-8"
         record.status = 200
         arrived, first = time.perf_counter(), None
+        broken = self._faults.take_break()
+        frames = streamed.frames if broken is None else _up_to(broken.tokens, streamed.frames)
         await response.prepare(request)  # vLLM sends the head before the request is scheduled
         async with self._slots.one():
             pace = self._schedule(streamed.usage)
             due = bytearray()
-            for frame in streamed.frames:
+            for frame in frames:
                 if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
                     await response.write(bytes(due))
                     due.clear()
@@ -304,10 +311,24 @@ class Simulator:
                 first = time.perf_counter() - arrived if first is None else first
                 due += frame.data
             await response.write(bytes(due))
+            if broken is not None and broken.kind != "end":
+                await self._break_off(broken.kind, request, response)
         await response.write_eof()
         whole = time.perf_counter() - arrived
         self._metrics.observe(_model_of(record.json), streamed.usage, whole if first is None else first, whole)
         return response
+
+    async def _break_off(self, kind: str, request: web.Request, response: web.StreamResponse) -> None:
+        """End a stream in the middle."""
+        if kind == "error":
+            await response.write(self._dialect.stream_error(_ENGINE_DIED))
+            return
+        if kind == "reset" and (transport := request.transport) is not None:
+            await asyncio.sleep(_BEFORE_RESET)  # a reset discards what the client has not read
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        await asyncio.Event().wait()  # until the client has left
 
     def _document(self, record: RequestRecord, request_id: str) -> web.Response:
         """The response of a GET route."""
@@ -367,6 +388,16 @@ class Simulator:
         if self._gateway is not None:
             headers |= {"NVCF-REQID": request_id, "NVCF-STATUS": "fulfilled" if status < 400 else "errored"}
         return {name: value for name, value in {**headers, **extra}.items() if value}
+
+
+def _up_to(tokens: int, frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The frames of a stream up to this token."""
+    sent = 0
+    for frame in frames:
+        if sent >= tokens and (sent or frame.tokens):
+            return
+        sent += frame.tokens
+        yield frame
 
 
 def _model_of(body: dict[str, Any]) -> str:

@@ -1,41 +1,40 @@
-"""Token ids for token pieces, for `/tokenize`, `/detokenize` and prompts given as token ids.
+"""Token ids for token pieces, for `/tokenize`, `/detokenize`, prompts given as token ids and `return_token_ids`.
 
-A piece's id is its CRC-32; the inverse is stored, so only ids that this simulator
-has returned can be decoded.
+A piece's id is its CRC-32; the inverse is stored for all simulators of a process, as models of one kind have one
+vocabulary. Only ids that one of them has returned can be decoded.
 """
 
 import zlib
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from .chat import read_messages
 from .fields import Fields
 from .rejections import bad_field
 from .text import pieces
 
+_PIECES: Final[dict[int, str]] = {}
+
 
 class Vocabulary:
-    """The pieces whose ids this simulator has returned."""
-
-    def __init__(self) -> None:
-        self._pieces: dict[int, str] = {}
+    """The pieces whose ids were returned."""
 
     def ids_of(self, tokens: Iterable[str]) -> list[int]:
         """The ids of pieces, which are stored."""
         numbered = [(zlib.crc32(token.encode()), token) for token in tokens]
-        self._pieces.update(numbered)
+        _PIECES.update(numbered)
         return [number for number, _ in numbered]
 
-    def text_of(self, ids: Iterable[int]) -> str:
-        """The text of ids; Rejection (400) for an unknown one."""
+    def pieces_of(self, ids: Iterable[int]) -> list[str]:
+        """The pieces of ids; Rejection (400) for an unknown one."""
         try:
-            return "".join(self._pieces[number] for number in ids)
+            return [_PIECES[number] for number in ids]
         except KeyError as error:
             raise bad_field("tokens", f"the token id {error.args[0]} was not handed out by this simulator.") from None
 
     def words_of(self, ids: Iterable[int]) -> str:
         """The text of ids, where an unknown id becomes a separate word."""
-        return "".join(self._pieces.get(number, f" token{number}") for number in ids)
+        return "".join(_PIECES.get(number, f" token{number}") for number in ids)
 
 
 def tokenize(fields: Fields, vocabulary: Vocabulary, max_model_len: int) -> dict[str, Any]:
@@ -59,4 +58,4 @@ def detokenize(fields: Fields, vocabulary: Vocabulary) -> dict[str, Any]:
         raise fields.missing("tokens")
     if not all(isinstance(number, int) for number in ids):
         raise bad_field("tokens", "must be a list of integers.")
-    return {"prompt": vocabulary.text_of(cast("list[int]", ids))}
+    return {"prompt": "".join(vocabulary.pieces_of(cast("list[int]", ids)))}

@@ -10,10 +10,11 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class Frame(NamedTuple):
-    """Bytes of a stream, due with the token of number `step` (from 0)."""
+    """Bytes of a stream, due with the token of number `step` (from 0). `tokens`: how many tokens are in them."""
 
     step: int
     data: bytes
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
