@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 from anyio import to_thread
-from attrs import define, evolve, field
+from attrs import define, evolve
 
 from nimclient._api.embeddings import dtype_of
 from nimclient._base import json as _json
@@ -44,10 +44,23 @@ class SentSlice:
     """Different texts in flight, or with their vectors, in the same order, once it has `ended`; without them it failed."""
 
     texts: list[str]
-    ended: anyio.Event = field(factory=anyio.Event)
+    ended: bool = False
     vectors: Vectors | None = None
     size: int = 0
     _places: dict[str, int] | None = None
+    _awaited: anyio.Event | None = None
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        if not self.ended:
+            self._awaited = self._awaited or anyio.Event()
+            await self._awaited.wait()
+
+    def end(self) -> None:
+        """Record that it has ended."""
+        self.ended = True
+        if self._awaited is not None:
+            self._awaited.set()
 
     def row(self, text: str) -> memoryview | None:
         """The vector of a text, if there is one."""
@@ -68,10 +81,13 @@ class RecentTexts:
         self._ended: deque[SentSlice] = deque()
         self._bytes = 0
 
-    def begin(self, texts: list[str]) -> SentSlice:
-        """Remember that these different texts are in flight."""
+    def begin(self, texts: list[str]) -> SentSlice | None:
+        """Remember that these texts are in flight; None if some are equal to each other, or to one that is known."""
         sent = SentSlice(texts)
-        self.slices.update(dict.fromkeys(texts, sent))
+        fresh = dict.fromkeys(texts, sent)
+        if len(fresh) < len(texts) or not self.slices.keys().isdisjoint(fresh):
+            return None
+        self.slices.update(fresh)
         return sent
 
     def end(self, sent: SentSlice, indexes: Sequence[int], batch: EmbeddedBatch | None) -> None:
@@ -93,7 +109,7 @@ class RecentTexts:
                 oldest = self._ended.popleft()
                 self._bytes -= oldest.size
                 self._forget(oldest)
-        sent.ended.set()
+        sent.end()
 
     def _forget(self, sent: SentSlice) -> None:
         for text in sent.texts:
@@ -132,16 +148,14 @@ class ReusingRun(EmbedRun):
         return cache
 
     async def _vectors_of(self, piece: Slice) -> EmbeddedBatch:
-        texts, slices = piece.texts, self.recent.slices
         if not self._reuses:
             return await super()._vectors_of(piece)
-        if self._cache is None and slices.keys().isdisjoint(texts) and len(set(texts)) == len(texts):
-            return await self._sent(piece)
+        if self._cache is None and (sent := self.recent.begin(piece.texts)) is not None:
+            return await self._send_new(piece, sent)
         return await self._vectors_of_some(piece)
 
-    async def _sent(self, piece: Slice) -> EmbeddedBatch:
-        """Send a slice of different texts that are not in flight, and remember its vectors."""
-        sent = self.recent.begin(piece.texts)
+    async def _send_new(self, piece: Slice, sent: SentSlice) -> EmbeddedBatch:
+        """Send a slice of which every text is new, and remember its vectors."""
         try:
             batch = await super()._vectors_of(piece)
         except BaseException:
@@ -162,21 +176,23 @@ class ReusingRun(EmbedRun):
         left = [text for text in places if text not in rows]
         while left or failures:
             slices = self.recent.slices
-            flying = [sent for sent in map(slices.get, left) if sent is not None]
+            flying = [earlier for earlier in map(slices.get, left) if earlier is not None]
             new = [text for text in left if text not in slices]
             if new or failures:
                 part = Slice([places[text] for text in new], new, failures)
-                batch = await self._sent(part)
+                sent = self.recent.begin(new)
+                assert sent is not None
+                batch = await self._send_new(part, sent)
                 batches.append(batch)
                 texts = {places[text]: text for text in new}
                 fresh = {texts[i]: vector.buffer for i, vector in zip(batch.indexes, batch.vectors, strict=True)}
                 rows.update(fresh)
                 await self._keep(fresh)
-                left = [text for text in left if text not in texts.values()]
+                left = [text for text in left if places[text] not in texts]
                 failures = ()
-            for sent in flying:
-                await sent.ended.wait()
-                rows.update((text, row) for text in left if (row := sent.row(text)) is not None)
+            for earlier in flying:
+                await earlier.wait()
+                rows.update((text, row) for text in left if (row := earlier.row(text)) is not None)
             left = [text for text in left if text not in rows]  # of slices that failed: sent by this one
         return self._assembled(piece, places, rows, cached, batches)
 
