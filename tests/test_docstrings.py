@@ -11,7 +11,7 @@ import pytest
 
 import nimclient
 from nimclient import plot
-from nimclient.jobs import BatchJob, EmbedJob
+from nimclient.jobs import BatchJob, EmbedJob, MapJob
 from nimclient.records import params
 from nimclient.simulator import Simulator
 
@@ -23,7 +23,7 @@ def public_callables() -> Iterator[tuple[str, Callable[..., Any]]]:
     """The public functions and methods, by name; classes are looked into once."""
     client = nimclient.AsyncClient(base_url="http://localhost")
     namespaces = (client.chat, client.completions, client.embeddings, client.models, client.health, client.assets)
-    built = (nimclient.AsyncClient, EmbedJob, BatchJob, Simulator)
+    built = (nimclient.AsyncClient, EmbedJob, BatchJob, MapJob, Simulator)
     for kind in built:
         yield kind.__name__, kind
     for kind in (*built, nimclient.Conversation, nimclient.ChatPrompt, *map(type, namespaces)):

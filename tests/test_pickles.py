@@ -37,7 +37,7 @@ LIVE = {
     "SyncEventStream",
     "SyncParseStream",
 }
-ELSEWHERE = {"AsyncClient", "Client", "Conversation", "SyncConversation", "BatchJob", "EmbedJob", "NimError"}
+ELSEWHERE = {"AsyncClient", "Client", "Conversation", "SyncConversation", "BatchJob", "EmbedJob", "MapJob", "NimError"}
 
 
 def packed(value: Any, way: Any) -> bytes:

@@ -184,6 +184,7 @@ FAULTS: dict[str, Any] = {
 }
 
 
+@pytest.mark.usefixtures("virtual_time")
 @pytest.mark.parametrize("script", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("how", ["create", "stream"])
 async def test_the_key_is_never_shown(
