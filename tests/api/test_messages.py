@@ -138,3 +138,10 @@ def test_the_callers_messages_are_never_changed():
 def test_arguments_go_back_as_json_of_an_object(arguments, sent):
     """Servers reject a history with anything else."""
     assert sendable_arguments(ToolCall("1", "f", arguments)) == sent
+
+
+def test_arguments_of_the_old_form_go_back_alike():
+    """A `function_call` in a saved history is sent with arguments that servers accept; the caller's dict stays as it is."""
+    message = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": '{"a'}}
+    assert wire_messages([message])[0]["function_call"] == {"name": "f", "arguments": "{}"}
+    assert message["function_call"]["arguments"] == '{"a'

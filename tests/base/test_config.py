@@ -70,6 +70,7 @@ def test_a_time_limit_is_seconds_or_off(name):
         (Limits, "max_body", [None, 1], [0, 0.5]),
         (Limits, "max_event", [None, 1], [0, "16"]),
         (Limits, "requests_per_minute", [None, 0.5, 40], [0, -1, math.nan]),
+        (Limits, "tokens_per_minute", [None, 0.5, 1e6], [0, -1, math.nan, True]),
     ],
 )
 def test_policies_and_limits_are_checked(kind, name, good, bad):
@@ -350,6 +351,7 @@ def test_a_callable_key_goes_with_the_pickle(monkeypatch):
         ({"all_proxy": "http://p:1", "no_proxy": "localhost"}, "http://host", "http://p:1"),
         ({"all_proxy": "http://p:1", "no_proxy": "a\nlocalhost\r\n  b"}, "http://localhost:8000", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://127.3.2.1:8000", None),
+        ({"all_proxy": "http://p:1", "no_proxy": '"localhost,127.0.0.0/8"'}, "http://127.3.2.1", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8,10.0.0.0/8"}, "http://10.1.2.3", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.1/8"}, "http://127.3.2.1", None),
         ({"all_proxy": "http://p:1", "no_proxy": "127.0.0.0/8"}, "http://128.0.0.1", "http://p:1"),

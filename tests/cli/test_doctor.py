@@ -319,6 +319,15 @@ def test_a_web_application_with_a_health_route_is_called_one(run, server):
     assert facts["requests"]["state"] == "failed"
 
 
+def test_a_web_application_that_answers_everything_is_called_one(run, server):
+    """The same object with status 200 on every path is no model's answer."""
+    server.script(answer({"message": "hello"}))
+    server.script(answer({"message": "hello"}), path="/v1/models")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "this is a web server, but not an inference server" in ran.out
+
+
 def test_a_web_server_that_has_a_page_for_everything_is_called_one(run, server):
     """HTML with status 200 on every path, as single-page applications have it."""
     page = http(b"<!doctype html><html>app</html>", type="text/html")

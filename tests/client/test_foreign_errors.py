@@ -203,6 +203,8 @@ async def test_no_model_id_leads_to_another_path(name: str) -> None:
     client = AsyncClient(KEY, "http://nim:8000", transport=transport)
     with pytest.raises(ConfigurationError, match="would change the path"):
         await client.models.get(name)
+    with pytest.raises(ConfigurationError, match="not valid Unicode"):
+        await client.models.get("a\ud83d")
     await client.models.get("a/b?x=1#y%2e")
     assert [request.url for request in transport.requests] == ["http://nim:8000/v1/models/a/b%3Fx=1%23y%252e"]
 

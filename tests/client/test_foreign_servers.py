@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, RetryPolicy
-from nimclient.errors import ConfigurationError, DecodeError, NimError, RequestTimeoutError, RerankMismatchError
+from nimclient.errors import (
+    BadRequestError,
+    ConfigurationError,
+    DecodeError,
+    NimError,
+    RedirectError,
+    RequestTimeoutError,
+    RerankMismatchError,
+)
 from nimclient.testing import FakeRequest, FakeTransport
 from support.server import FaultServer, Stall
 from support.wire import answer
@@ -85,6 +93,36 @@ async def test_a_server_without_a_health_route_lists_its_models() -> None:
     assert routes.asked[:3] == ["/v1/health/ready", "/health", "/v1/models"]
 
 
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        (400, {}, {"error": "unknown path"}),
+        (307, {"Location": "/health/"}, b""),
+    ],
+    ids=lambda unknown: str(unknown[0]),
+)
+async def test_a_gateway_that_rejects_unknown_paths_lists_its_models(unknown: Any) -> None:
+    """A rejection or redirect where others have a health route does not make a server that lists its models unready."""
+    routes = Routes({"/v1/models": {"object": "list", "data": [{"id": "m"}]}}, missing=unknown)
+    client = routes.client()
+    await client.health.wait_ready(timeout=5)
+    assert await client.health.live()
+
+
+async def test_a_redirect_of_everything_is_said() -> None:
+    """A server that redirects its health routes and its list is elsewhere: the error names the place."""
+    client = Routes({}, missing=(302, {"Location": "https://login.test/"}, b"")).client()
+    with pytest.raises(RedirectError, match=r"login\.test"):
+        await client.health.wait_ready(timeout=5)
+
+
+async def test_the_same_json_for_every_path_is_no_nim() -> None:
+    """A web application that answers everything with an object of its own is of unknown type."""
+    client = Routes({}, missing=(200, {}, {"hello": "world"})).client()
+    assert await client.health.ready()
+    assert client.dialect is None
+
+
 async def test_a_server_that_wants_a_key_for_its_list_is_alive() -> None:
     """A 401 answers the question whether the process answers, not whether it is ready."""
     routes = Routes({"/v1/models": (401, {}, {"error": "Unauthorized"})})
@@ -149,6 +187,19 @@ MODELS = {
         {"id": "mixedbread/x-small", "owned_by": "infinity", "capabilities": ["rerank"]},
         {"id": "a/small", "owned_by": "infinity", "capabilities": ["embed"]},
     ],
+    "an object": [
+        {"id": "a", "capabilities": {"embeddings": True, "completion_chat": False}},
+        {"id": "b", "capabilities": {"embeddings": False, "completion_chat": True}},
+    ],
+    "types": [{"id": "a", "type": "embeddings"}, {"id": "b", "type": "llm"}],
+    "modes": [{"id": "a", "mode": "embedding"}, {"id": "b", "mode": "chat"}],
+    "paths": [{"id": "a", "supported_endpoint_types": ["/v1/embeddings"]}, {"id": "b"}],
+    "others": [
+        {"id": "dall-e-3"},
+        {"id": "omni-moderation-latest"},
+        {"id": "c", "capabilities": ["classify"]},
+        {"id": "b"},
+    ],
     "names": [{"id": "BAAI/bge-reranker-v2-m3"}, {"id": "intfloat/e5-large"}, {"id": "my-model"}],
 }
 
@@ -158,6 +209,8 @@ MODELS = {
     [
         ("infinity", "embedding", "a/small"),
         ("infinity", "ranking", "mixedbread/x-small"),
+        *[(name, "embedding", "a") for name in ("an object", "types", "modes", "paths")],
+        *[(name, "chat", "b") for name in ("an object", "types", "modes", "paths", "others")],
         ("names", "embedding", "intfloat/e5-large"),
         ("names", "ranking", "BAAI/bge-reranker-v2-m3"),
         ("names", "chat", "my-model"),
@@ -254,8 +307,9 @@ async def test_the_form_and_the_batch_limit_of_tei() -> None:
         (400, {}, {"error": {"message": "too many documents: at most 4 documents"}}),
         (422, {}, {"detail": [{"loc": ["body", "documents"], "msg": "List should have at most 4 items"}]}),
         (413, {}, {"error": "payload too large"}),
+        (400, {}, {"error": {"message": "bad request"}}),
     ],
-    ids=["400", "422", "413"],
+    ids=["400", "422", "413", "no words"],
 )
 async def test_batch_limits_are_learned(refusal: Any) -> None:
     """A slice that the server says is too large goes in pieces; the limit that it names holds for later calls."""
@@ -270,8 +324,37 @@ async def test_batch_limits_are_learned(refusal: Any) -> None:
         ranking = await client.rerank("q", documents, model="m")
         assert sorted(result.index for result in ranking.results) == list(range(10))
     largest = [len(r.json["documents"]) for r in routes.requests if r.url.endswith("/rerank")]
-    if refusal[0] != 413:
-        assert largest == [10, 4, 4, 2, 4, 4, 2]
+    assert largest[:1] + largest[-3:] == [10, 4, 4, 2] if "4" in str(refusal[2]) else max(largest[-4:]) < 10
+
+
+async def test_a_rejection_of_the_whole_call_is_not_sent_in_pieces() -> None:
+    """A 400 that names a field of the call, or that few documents get, is the answer."""
+    for documents, words in ((list("abc"), "bad request"), ([*"abcdefghijklmno"], "top_n must be positive")):
+        routes = Routes({"/v1/rerank": (400, {}, {"error": {"message": words}})})
+        with pytest.raises(BadRequestError):
+            await routes.client().rerank("q", documents, model="m")
+        assert routes.asked == ["/v1/ranking", "/v1/rerank"]
+
+
+async def test_a_server_that_lists_no_models_ranks_with_its_own() -> None:
+    """TEI has no list of models: no model is sent."""
+    routes = Routes({"/rerank": tei})
+    assert len((await routes.client().rerank("q", ["a", "bbb"])).results) == 2
+    assert "model" not in routes.requests[-1].json
+
+
+async def test_scores_of_several_models_are_told() -> None:
+    """Slices that were ranked by different models do not compare: a warning once, an error for a strict client."""
+    answers = iter([*"ababab"])
+
+    def ranks(request: FakeRequest) -> Any:
+        return {**ranked(request, 9), "model": next(answers)}
+
+    routes = Routes({"/v1/rerank": ranks})
+    with pytest.warns(UserWarning, match=r"several models \(a, b\)"):
+        await routes.client(dialect="vllm").rerank("q", list("abcd"), model="m", batch_size=2)
+    with pytest.raises(RerankMismatchError, match="not comparable"):
+        await routes.client(dialect="vllm", strict=True).rerank("q", list("abcd"), model="m", batch_size=2)
 
 
 async def test_a_single_document_that_is_too_large_is_an_error() -> None:

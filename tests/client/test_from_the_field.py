@@ -276,6 +276,11 @@ def parts_of_reasoning(count: int) -> Any:
     return [{"choices": [{"index": 0, "delta": {"content": [part]}}]}] * count
 
 
+def lines_of_one_event(count: int) -> Any:
+    event = b'data: {"choices": [{"index": 0, "delta": {"content": "a"}}]}\n' * count
+    return 200, {"Content-Type": "text/event-stream"}, event + b"data: [DONE]\n\n"
+
+
 @pytest.mark.parametrize(
     "events",
     [
@@ -285,6 +290,7 @@ def parts_of_reasoning(count: int) -> Any:
         pieces_of_text,
         halves_of_characters,
         parts_of_reasoning,
+        lines_of_one_event,
     ],
 )
 async def test_twice_the_stream_is_twice_the_work(events: Callable[[int], Any]) -> None:

@@ -1,6 +1,7 @@
 """BatchJob: requests of OpenAI's batch files, answers in its output format, each request once."""
 
 import errno
+import fcntl
 import gzip
 import json
 import os
@@ -690,3 +691,16 @@ def test_a_blocking_client_runs_it(batch: Batch, nim_simulator_url: str) -> None
     with Client(base_url=nim_simulator_url) as client:
         report = batch.job().run_sync(client)
     assert (report.status, report.succeeded) == ("complete", 10)
+
+
+async def test_a_lock_that_fails_is_an_error_of_the_store(
+    client: AsyncClient, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the file system says of a lock, other than that it has none, comes as a JobStoreError."""
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(JobStoreError, match="cannot lock"):
+        await batch.job().run(client)

@@ -218,6 +218,17 @@ async def test_a_wrong_name_of_the_text_field_stops_at_once(
     assert (report.status, report.total) == ("complete", 300)
 
 
+async def test_a_field_of_something_else_stops_at_once(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path
+) -> None:
+    """A field that holds an object in every row is the wrong one: the error names the others, and nothing is sent."""
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(f"{json.dumps({'meta': {'n': n}, 'body': 'x'})}\n" for n in range(300)))
+    with pytest.raises(ConfigurationError, match=r"not a value of type dict; the first row.* has 'meta', 'body': name"):
+        await make(path, text="meta").run(client)
+    assert server.requests == []
+
+
 async def test_rows_without_the_field_among_others_fail_alone(
     server: FaultServer, client: AsyncClient, make: Make
 ) -> None:
@@ -230,11 +241,19 @@ async def test_rows_without_the_field_among_others_fail_alone(
 async def test_one_id_that_is_no_unicode_fails_alone(
     server: FaultServer, client: AsyncClient, make: Make, output: Path, tmp_path: Path
 ) -> None:
-    """A lone surrogate in an iterable, a byte that is no UTF-8 in CSV: the job comes to its end."""
+    """A lone surrogate in an iterable or in JSON, a byte that is no UTF-8 in CSV: the job comes to its end."""
     server.script(embed)
     report = await make([("a", "1"), ("\ud83d", "2"), ("c", "3")]).run(client)
     assert (report.status, report.succeeded, report.failed) == ("partial", 2, 1)
     assert [failure["index"] for failure in failures(output)] == [1]
+    path = tmp_path / "docs.jsonl"
+    path.write_text(r"""{"id":"a","text":"1"}
+{"id":"b\ud83d","text":"2"}
+{"id":"c","text":"3\udc00"}
+{"id":"d \ud83d\ude00","text":"4"}
+""")
+    report = await EmbedJob(path, tmp_path / "lines", id="id", format="npy").run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", 2, 2)
     path = tmp_path / "docs.csv"
     path.write_bytes(b"id,text\na,1\n\xff,2\nc,3\n")
     report = await EmbedJob(path, tmp_path / "other", id="id", format="npy").run(client)

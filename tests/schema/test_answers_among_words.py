@@ -54,6 +54,9 @@ PARIS = '{"name": "Paris"}'
         f'<think>maybe {{"name": "Rome"}}</think>{PARIS}',
         f'{{"name": "Rome"}} is wrong</think>The answer is {PARIS}.',
         f"{{{PARIS}}}",
+        f'<thinking>maybe {{"name": "Rome"}}</thinking>{PARIS}',
+        json.dumps(PARIS),
+        f"```json\n{json.dumps(PARIS)}\n```",
     ],
 )
 def test_the_one_object_is_found(text: str) -> None:

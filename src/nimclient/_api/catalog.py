@@ -16,7 +16,7 @@ from attrs import evolve
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
 from nimclient._base.init_lock import importing
-from nimclient._base.types import is_array
+from nimclient._base.types import is_array, is_object
 from nimclient.errors import ConfigurationError
 from nimclient.records.models import Model, ModelList
 
@@ -52,11 +52,24 @@ _CAPABILITIES = {
     "completions": "chat",
     "generate": "chat",
     "text-generation": "chat",
+    "completion_chat": "chat",
+    "llm": "chat",
+    "vlm": "vlm",
+    "classify": "other",
+    "image-generation": "other",
+    "image_generation": "other",
+    "audio_transcription": "other",
+    "audio_speech": "other",
+    "moderation": "other",
 }
+_STATEMENTS = ("capabilities", "task", "tasks", "type", "mode", "pipeline_tag", "supported_endpoint_types")
+"""Fields in which servers state what a model is for: infinity, llama-server, Mistral, LM Studio, LiteLLM, model gateways."""
+
 _NAMES = (
     (re.compile(r"rerank|ranker|cross-?encoder", re.I), "ranking"),
     (re.compile(r"embed|(?:^|[/_-])(?:e5|bge|gte|minilm|mpnet|colbert|splade)(?:[_-]|$)", re.I), "embedding"),
-    (re.compile(r"whisper|(?:^|[/_-])tts(?:[_-]|$)|guard(?:[_-]|$)", re.I), "other"),
+    (re.compile(r"whisper|(?:^|[/_-])tts(?:[_-]|$)|guard(?:[_-]|$)|moderation|transcribe", re.I), "other"),
+    (re.compile(r"(?:^|[/_-])(?:dall-e|gpt-image|stable-diffusion|sdxl|flux|sora)(?:[_.-]|$)", re.I), "other"),
 )
 
 
@@ -187,8 +200,8 @@ class Catalog:
         unknown = [m for m in bases if m.kind == "unknown" and m.listed]
         fitting = (
             [m for m in bases if m.kind in _SERVES[kind]]
-            or [m for m in unknown if _named_kind(m.id) == kind]
-            or [m for m in unknown if _named_kind(m.id) is None]
+            or [m for m in unknown if _shown_kind(m) == kind]
+            or [m for m in unknown if _shown_kind(m) is None]
         )
         if not fitting:
             return None
@@ -212,7 +225,8 @@ class Catalog:
             )
         base = None if model.parent is None else self.own.get(model.parent) or lookup(model.parent)
         if base is None:
-            return evolve(model, kind=_stated_kind(model) or model.kind, callable=callable)
+            stated = _stated_kind(model)
+            return evolve(model, kind=stated if stated in KINDS else model.kind, callable=callable)
         return evolve(
             model,
             kind=base.kind,
@@ -226,15 +240,19 @@ class Catalog:
 
 
 def _stated_kind(model: Model) -> str | None:
-    """The kind stated by the server: infinity's and llama-server's `capabilities`, or a `task`."""
-    stated: Any = model.extra.get("capabilities", model.extra.get("task"))
-    words = stated if is_array(stated) else [stated]
-    return next((kind for word in words if isinstance(word, str) and (kind := _CAPABILITIES.get(word.lower()))), None)
+    """The kind stated by the server, "other" for one that no call takes: words, or an object of words that are true."""
+    for name in _STATEMENTS:
+        stated: Any = model.extra.get(name)
+        words = [word for word, holds in stated.items() if holds] if is_object(stated) else stated
+        for word in words if is_array(words) else [words]:
+            if isinstance(word, str) and (kind := _CAPABILITIES.get(word.lower().rpartition("/")[2])):
+                return kind
+    return None
 
 
-def _named_kind(name: str) -> str | None:
-    """The kind shown by a model's name, as for most rerankers and embedding models."""
-    return next((kind for pattern, kind in _NAMES if pattern.search(name)), None)
+def _shown_kind(model: Model) -> str | None:
+    """The kind of a model of unknown kind: stated, or shown by its name, as for most rerankers and embedding models."""
+    return _stated_kind(model) or next((kind for pattern, kind in _NAMES if pattern.search(model.id)), None)
 
 
 def read_endpoints(endpoints: object) -> dict[str, Model]:

@@ -126,6 +126,8 @@ def _from_mapping(message: Mapping[str, Any], path: str) -> JsonDict:
         wire["tool_calls"] = [_tool_call(call) for call in calls]
         if wire["tool_calls"] and wire.get("content") == "":
             wire["content"] = None  # as for records
+    if is_object(wire.get("function_call")):  # the old form
+        wire["function_call"] = _with_sendable_arguments({"function": wire["function_call"]})["function"]
     return wire
 
 

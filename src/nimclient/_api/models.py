@@ -25,7 +25,11 @@ def get_call(model_id: str) -> Call[Model]:
         raise ConfigurationError(f"id must be a model id, not {model_id!r:.40}")
     if not {".", ".."}.isdisjoint(model_id.split("/")) or "\\" in model_id:
         raise ConfigurationError(f"id is {model_id!r:.80}, which is not a model id: it would change the path")
-    return Call("GET", "/models/" + quote(model_id, safe="/:@!$&'()*+,;=~-._"), decode_model)
+    try:
+        path = "/models/" + quote(model_id, safe="/:@!$&'()*+,;=~-._")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"id is {model_id!r:.80}, which is not valid Unicode") from None
+    return Call("GET", path, decode_model)
 
 
 _HEALTH_ROUTES: Mapping[str, Mapping[ServerType | None, tuple[str, ...]]] = {

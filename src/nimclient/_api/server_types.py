@@ -6,6 +6,7 @@ behind a proxy, so a server detected as vLLM becomes NIM when a NIM route respon
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, cast
 
@@ -26,6 +27,7 @@ ServerType: TypeAlias = Dialect | ForeignType
 _DIALECTS: Mapping[str, Dialect] = {name: name for name in DIALECTS}
 _INSPECTED_RESPONSES = 16
 _LITELLM_POLICY = "frame-ancestors 'none'"
+_NIM_HEALTH = re.compile(r"health.response|\b(?:ready|live)\b")
 _DYNAMO_ERROR = frozenset({"message", "type", "code"})
 _OWNERS: Mapping[str, ServerType] = {
     "vllm": "vllm",
@@ -139,16 +141,19 @@ def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
 
 
 def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> ServerType | None:
-    """Only NIM has health routes below /v1; Dynamo's body lists its instances. An empty 200 shows nothing."""
+    """Only NIM has health routes below /v1, where JSON speaks of health; Dynamo's body lists its instances. An empty 200
+    shows nothing at /health.
+    """
     kind = headers.get("content-type", "")
-    if path in ("/health/ready", "/health/live"):
-        return None if "html" in kind else "nim"
+    is_nims = path in ("/health/ready", "/health/live")
     if "json" not in kind:
-        return None
+        return "nim" if is_nims and "html" not in kind else None
     try:
         data = object_or_empty(_json.loads(body))
     except DecodeError:
         return None
+    if is_nims:
+        return "nim" if _NIM_HEALTH.search(f"{data.get('object')} {data.get('status')} {data.get('message')}") else None
     return "dynamo" if "instances" in data and "status" in data else None
 
 

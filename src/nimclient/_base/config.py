@@ -81,13 +81,15 @@ class Limits:
     """Limits on concurrency, sizes and request rate; None disables one.
 
     `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
-    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` at most, evenly spaced.
+    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` and `tokens_per_minute` at most, evenly
+    spaced. Tokens are those of prompts and answers: expected when a request is sent, corrected by the usage in its answer.
     """
 
     concurrency: int | None = field(default=1000, validator=_whole, metadata={"minimum": 1})
     max_body: int | None = field(default=256 * 2**20, validator=_whole, metadata={"minimum": 1})
     max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"minimum": 1})
     requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
+    tokens_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
 
 
 def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeouts:
@@ -270,9 +272,13 @@ def proxy_for(url: str) -> str | None:
     return proxy if mark else f"http://{proxy}"
 
 
+_SEPARATORS = dict.fromkeys(map(ord, ",\"'"), " ")
+"""Of the entries of no_proxy, with the quotes that env files of containers keep."""
+
+
 def goes_direct(host: str, port: int | None, no_proxy: str) -> bool:
     """Whether `no_proxy` matches a host: by name, parent domain, host:port, network (10.0.0.0/8), or * for all."""
-    return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().replace(",", " ").split())
+    return any(_names(entry, host.lower(), port) for entry in no_proxy.lower().translate(_SEPARATORS).split())
 
 
 def _names(entry: str, host: str, port: int | None) -> bool:

@@ -23,6 +23,7 @@ from nimclient.errors import (
     ConnectionLostError,
     DecodeError,
     NimError,
+    RedirectError,
     RequestTimeoutError,
 )
 
@@ -103,8 +104,10 @@ class AsyncHealth(Resource):
             failure = await self._failure(call, what, left)
             if what == "live" and call.path == "/models" and isinstance(failure, AuthenticationError):
                 return None  # any response is enough
-            if not _has_no_such_route(failure):
+            if not _may_be_elsewhere(failure):
                 break
+        if isinstance(failure, RedirectError):
+            raise failure
         return failure
 
     def _next_call(self, what: str, tried: Container[str]) -> Call[None] | None:
@@ -120,7 +123,7 @@ class AsyncHealth(Resource):
         engine = self._engine.with_attempts(1)
         try:
             url, headers, body = await engine.open(call, {"timeout": timeout}, _read_health)
-        except (APIStatusError, ConnectError, ConnectionLostError, RequestTimeoutError) as error:
+        except (APIStatusError, ConnectError, ConnectionLostError, RedirectError, RequestTimeoutError) as error:
             return error
         if not is_health_answer(call, headers):
             kind = headers.get("content-type", "nothing").partition(";")[0]
@@ -132,8 +135,11 @@ class AsyncHealth(Resource):
         return None
 
 
-def _has_no_such_route(failure: NimError | None) -> bool:
-    return isinstance(failure, DecodeError) or (isinstance(failure, APIStatusError) and is_no_route(failure))
+def _may_be_elsewhere(failure: NimError | None) -> bool:
+    """Whether the server has no such route: gateways may reject (400) or redirect a path that they do not know."""
+    if isinstance(failure, APIStatusError):
+        return is_no_route(failure) or failure.status == 400
+    return isinstance(failure, (DecodeError, RedirectError))
 
 
 async def _ask_one(

@@ -26,10 +26,14 @@ from nimclient._bulk.gate import Gate
 from nimclient._bulk.slicing import Sizes
 from nimclient._bulk.workers import run_all
 from nimclient._resources.base import Resource
-from nimclient._retry.classify import is_no_route, is_status, max_texts, rejects_count
+from nimclient._retry.classify import FailureScope, is_no_route, is_status, max_texts, rejects_count, scope_of
 from nimclient._retry.faults import no_route
 from nimclient.errors import APIStatusError, NimError, RerankMismatchError
 from nimclient.records.ranking import Ranking
+
+SMALL_SPAN = 4
+"""Documents: no server is known that accepts fewer in a request."""
+_FIELDS = ("model", "query", "top_n", "truncate")
 
 
 async def rerank(
@@ -57,7 +61,7 @@ async def rerank(
     spans = list(slices(passages, batch_size))
     if run.model is None:
         run.call(spans[0])  # invalid input must raise before anything is sent
-        run.model = await resource._default_model("ranking", options)
+        run.model = await _default_model(resource, options)
     if (max_texts := run.sizes().texts) is not None:
         spans = list(slices(passages, min(batch_size or max_texts, max_texts)))
     if len(spans) == 1:
@@ -68,6 +72,16 @@ async def rerank(
         ranking = await run.rank_all(spans, gate)
         observed.append(ranking)
     return ranking
+
+
+async def _default_model(resource: Resource, options: Mapping[str, Any]) -> str | None:
+    """The default model; None on a server that lists none (TEI), which uses its own."""
+    try:
+        return await resource._default_model("ranking", options)
+    except APIStatusError as error:
+        if is_no_route(error):
+            return None
+        raise
 
 
 def _documents(part: Ranking) -> float:
@@ -126,28 +140,49 @@ class _Run:
         except NimError as error:
             error.completed = tuple(sorted(self.parts.items()))
             raise
+        self._check_models()
         ranking = merged(self.parts)
         return ranking if self.top_n is None else evolve(ranking, results=ranking.results[: self.top_n])
+
+    def _check_models(self) -> None:
+        """Warn once if several models ranked the slices: their scores are not comparable. A strict client raises."""
+        models = sorted({part.model for part in self.parts.values() if part.model})
+        if len(models) > 1:
+            problem = (
+                f"the documents were ranked by several models ({', '.join(models)}): their scores are not comparable"
+            )
+            if self.resource._engine.config.strict:
+                raise RerankMismatchError(problem)
+            self.resource._engine.core.warn_once(problem)
 
     async def rank(self, span: range) -> None:
         """Rank a slice, in pieces if the server says it is too large. An error has the position of its first document."""
         try:
             self.parts[span.start] = await self._in_some_form(span)
         except NimError as error:
-            if len(span) > 1 and (rejects_count(error) or is_status(error, 413)):
+            if len(span) > 1 and (rejects_count(error) or is_status(error, 413) or self.may_be_size(span, error)):
                 await self._rank_in_pieces(span, error)
                 return
             if self.gate is not None:
                 error.index = span.start
             raise
+        if self.resource._engine.core.sizes:
+            self.sizes().accepted(len(span))
+
+    def may_be_size(self, span: range, error: NimError) -> bool:
+        """Whether a 400 or 422 that names nothing may be about the number of documents, as with embeddings."""
+        return len(span) > SMALL_SPAN and scope_of(error, _FIELDS) is FailureScope.ITEM
 
     async def _rank_in_pieces(self, span: range, error: NimError) -> None:
         """Rank a slice in pieces of the size that the server states, else in halves; record the accepted size."""
         size = min(max_texts(error, len(span)) or (len(span) + 1) // 2, len(span) - 1)
         for start in range(span.start, span.stop, size):
             await self.rank(range(start, min(start + size, span.stop)))
-        if rejects_count(error):
-            self.sizes().learn(error, size, 0)
+        sizes = self.sizes()
+        if rejects_count(error) or is_status(error, 413):
+            sizes.texts = min(size, sizes.texts or size)
+        else:
+            sizes.learn(error, size, 0)
 
     def sizes(self) -> Sizes:
         """The batch sizes the server was found to accept."""

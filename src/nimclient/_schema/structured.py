@@ -49,6 +49,8 @@ _LANGUAGE = re.compile(r"[A-Za-z][\w-]*[ \t]*\n|(?:json|JSON)[\w-]*\s*")
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
 """A string, which may contain brackets (an unclosed one ends with its line), or a bracket."""
 
+_END_OF_THINKING = re.compile(r"</(?:think|thinking|thought)>")
+
 _MAX_DESCENT = 3
 _MAX_UNCLOSED = 8
 
@@ -183,6 +185,8 @@ def _value(output: Output, text: str) -> Any:
             except Misfit:
                 pass
         raise no_json
+    if isinstance(data, str) and not output.wrapped:  # the object as a JSON string
+        data = answer_json(data)
     return _fitting(output, data, [] if _is_json(words) or _is_json(text) else [words])
 
 
@@ -294,7 +298,7 @@ def _is_json(text: str) -> bool:
 
 def _after_thinking(text: str) -> str:
     """The text after the model's reasoning; many chat templates put the start tag into the prompt."""
-    return text.rpartition("</think>")[2]
+    return _END_OF_THINKING.split(text)[-1]
 
 
 def check_no_format(options: Mapping[str, Any]) -> None:

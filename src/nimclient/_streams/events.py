@@ -84,9 +84,10 @@ def _without(data: JsonDict, *names: str) -> JsonDict:
 def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | None]:
     """The JSON objects of a block of events; None stands for [DONE]. An error or invalid event raises after those before."""
     for event in parse_events(block):
+        may_have_halves = SURROGATE in event.data.lower()
         for value in _values(event, keep_surrogates=True):
             if is_object(value):
-                yield joiner.join(value) if joiner.halves or SURROGATE in event.data.lower() else value
+                yield joiner.join(value) if joiner.halves or may_have_halves else value
             elif value is None:
                 yield None
             else:

@@ -110,10 +110,10 @@ class Diagnosis:
         except AuthenticationError as error:
             self._rejected_key = True
             return Finding("connection", "ok", f"{way}; the server asks for a key ({error.status})", facts=facts), False
-        except (APIStatusError, DecodeError) as error:
+        except (APIStatusError, DecodeError, StreamError) as error:
             self._listed = False
             self._unlisted = error
-            reason = f"{error.status}" if isinstance(error, APIStatusError) else "the response is not JSON"
+            reason = f"{error.status}" if isinstance(error, APIStatusError) else "the response is no list"
             return (await self._secured(way, f"the models are not listed ({reason})", facts)), True
         except NimError as error:
             return failed("connection", error, **facts), False

@@ -155,7 +155,8 @@ class AnswerFiles:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         # the caller may pass a symbolic link; the name of the failures file is ours
         answers = self._answers = _LineFile(self.path.resolve(), self._form)
-        lock(answers.descriptor, str(self.path))
+        with store_errors(f"cannot lock {self.path}"):
+            lock(answers.descriptor, str(self.path))
         for found in answers.read():
             self.answered[found.key] = found.id
             self.truncated += found.is_truncated

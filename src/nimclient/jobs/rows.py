@@ -10,7 +10,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from nimclient.errors import ConfigurationError, NimError
 
@@ -23,8 +23,8 @@ Lacks: TypeAlias = Literal["text", "id", "template"]
 class Row:
     """One row: its text, its own id (None: its number is the id), its line in the file, and its error.
 
-    `lacks`: "text", "id" or "template" if the record, with the fields `has`, lacks a field of theirs. `record`: the fields
-    that a template names; then there is no text.
+    `lacks`: "text", "id" or "template" if the record, with the fields `has`, lacks a field of theirs, or has no text in
+    that of the text. `record`: the fields that a template names; then there is no text.
     """
 
     text: str | None
@@ -77,7 +77,11 @@ class FieldNames:
             return name
         if self.text not in record:
             return _row_without("text", self.text, record, name, line)
-        return text_row(record[self.text], name, line)
+        text = record[self.text]
+        row = text_row(text, name, line)
+        if text is None or isinstance(text, str):
+            return row
+        return evolve(row, lacks="text", has=_names_of(record))  # the field of something else
 
 
 @frozen
@@ -122,7 +126,11 @@ def _name_in(record: Mapping[Any, Any], field: str | None, line: int | None) -> 
 
 def _row_without(lacks: Lacks, wanted: str, record: Mapping[Any, Any], name: str | None, line: int | None) -> Row:
     problem = ConfigurationError(f"there is no field {wanted!r}")
-    return Row(None, name, line, problem, lacks, tuple(map(str, islice(record, MAX_NAMED))))
+    return Row(None, name, line, problem, lacks, _names_of(record))
+
+
+def _names_of(record: Mapping[Any, Any]) -> tuple[str, ...]:
+    return tuple(map(str, islice(record, MAX_NAMED)))
 
 
 def text_row(text: object, name: str | None, line: int | None) -> Row:

@@ -159,7 +159,7 @@ def _json_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
 def json_row(line: bytes, fields: RowFields, number: int | None) -> Row:
     """The row of a line of JSON."""
     try:
-        record = _json.loads(line, "the line")
+        record = _json.loads(line, "the line", keep_surrogates=True)  # an id or text that has one fails its row
     except DecodeError as error:
         return Row(None, None, number, error)
     if not is_object(record):
