@@ -70,6 +70,7 @@ def test_a_time_limit_is_seconds_or_off(name):
         (Limits, "max_body", [None, 1], [0, 0.5]),
         (Limits, "max_event", [None, 1], [0, "16"]),
         (Limits, "requests_per_minute", [None, 0.5, 40], [0, -1, math.nan]),
+        (Limits, "tokens_per_minute", [None, 0.5, 1e6], [0, -1, math.nan, True]),
     ],
 )
 def test_policies_and_limits_are_checked(kind, name, good, bad):

@@ -13,7 +13,7 @@ import pytest
 from attrs import define
 
 from nimclient import RetryPolicy
-from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, simulate
+from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, TokenBucket, simulate
 from support.slow import mostly_slow
 
 SEEDS = range(20)
@@ -191,3 +191,21 @@ def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: i
     server = Bucket(per_minute, Service(Random(1), 0.2, 0.0), tells=False)
     run = simulate(server, Pacer(RetryPolicy()), 2000, Random(1), trip=trip)
     assert run.share_refused <= 0.10
+
+
+@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3))
+@pytest.mark.parametrize("seconds", [20.0, 60.0])
+def test_tokens_a_minute_set_by_hand_are_used_and_not_exceeded(seed: int, seconds: float) -> None:
+    """Whatever a byte and an answer are worth: nearly all of what the server gives, and hardly a throttle."""
+    random = Random(f"tokens {seed}")
+    per_minute = spread(random, 60_000, 2_000_000)
+    rate = RateLimit(None, per_minute)
+    per_byte, mean = random.choice([0.2, 0.5, 1.2]), random.choice([1.0, 60.0, 900.0])
+    server = TokenBucket(per_minute, seconds, service(seed), Random(seed), per_byte, mean, rate)
+    requests = round(20 * per_minute / (per_byte * 4200 + mean))
+    run = simulate(server, Pacer(RetryPolicy(), 2000, rate=rate), requests, Random(seed), usages=server)
+    assert run.failed == 0
+    assert run.share_refused <= 0.02
+    counted = round(0.98 * requests)  # not the wait for the slowest answers at the end
+    used = server.taken * counted / requests / run.finished[counted - 1] * 60 / per_minute
+    assert 0.97 <= used <= 1.02

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._bulk.rate import OVERDUE, SIGNS, LearnedRate, RateLimit
+from nimclient._bulk.rate import OVERDUE, SIGNS, Cost, LearnedRate, RateLimit
 
 
 @pytest.mark.parametrize(("rate", "spacing"), [(60, 1.0), (40, 1.5), (6000, 0.01), (0.5, 120.0)])
@@ -30,6 +30,50 @@ def test_no_two_places_are_closer_than_the_spacing(times):
     places = [now + limit.reserve(now) for now in times]
     assert all(b - a >= 2.0 - 1e-9 for a, b in itertools.pairwise(places))
     assert all(place >= now for place, now in zip(places, times, strict=True))
+
+
+def test_tokens_are_spaced_by_what_is_expected_and_then_known():
+    """Before the first answer a quarter of a token a byte and the maximum of the answer; then what was seen."""
+    limit = RateLimit(None, 60_000)
+    cost = Cost("chat", 400, 50)
+    assert limit.reserve(0.0, cost) == 0.0
+    assert cost.expected == 150.0
+    assert limit.reserve(0.0, Cost("chat", 400, 0)) == pytest.approx(0.15)
+    limit.settle(cost, 200, 20)
+    later = Cost("chat", 800, 500)
+    assert limit.reserve(1.0, later) == 0.0
+    assert later.expected == 420.0
+    assert limit.reserve(1.0, Cost("chat", 400, 5)) == pytest.approx(0.42 + 0.07), "the first took 70 more"
+
+
+def test_what_was_not_taken_is_given_back_slowly():
+    """At most twice the rate, and no more than some seconds' worth is kept."""
+    limit = RateLimit(None, 60_000)
+    for _ in range(3):
+        cost = Cost("chat", 4, 100_000)
+        limit.reserve(0.0, cost)
+        limit.settle(cost, 0, 1000)
+    places = [600.0 + limit.reserve(600.0, Cost("chat", 4, 1000)) for _ in range(30)]
+    gaps = [b - a for a, b in itertools.pairwise(places)]
+    assert gaps[:10] == pytest.approx([0.5] * 10), "what the last two of the three left"
+    assert gaps[10:] == pytest.approx([1.0] * 19)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**5), st.integers(0, 10**5)), min_size=2, max_size=40)
+)
+def test_tokens_are_conserved(requests):
+    """In the long run the time between two places is what was taken, but for the credit that is kept."""
+    limit = RateLimit(None, 60_000)
+    place = 0.0
+    for size, prompt, completion in requests:
+        cost = Cost("chat", size)
+        place += limit.reserve(place, cost)
+        limit.settle(cost, prompt, completion)
+    place += limit.reserve(place, Cost("chat", 1))
+    place += limit.reserve(place, Cost("chat", 1))
+    taken = sum(prompt + completion for _, prompt, completion in requests) / 1000
+    assert place >= taken - 6.0 - 1e-6
 
 
 class Bucket:

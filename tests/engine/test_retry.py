@@ -316,6 +316,54 @@ async def test_the_wait_for_a_place_counts_against_the_total(server: FaultServer
     assert len(server.requests) == 1
 
 
+# tokens per minute --------------------------------------------------------------------------------------------------
+
+USAGE = {"prompt_tokens": 900, "completion_tokens": 100, "total_tokens": 1000}
+
+
+async def test_tokens_per_minute_are_spaced(server: FaultServer, make_client: MakeClient) -> None:
+    """What an answer says it took moves the calls after it: a thousand tokens each make one a second of 60,000 a minute."""
+    client = make_client(limits=Limits(tokens_per_minute=60_000))
+    server.script(chat(usage=USAGE))
+    with takes(3.0):
+        for _ in range(4):
+            await client.with_options().chat.create("hi", max_tokens=100)
+
+
+async def test_many_calls_share_the_tokens_of_a_minute(server: FaultServer, make_client: MakeClient) -> None:
+    """Chats, embeddings and rankings each have an estimate of their own; throttling is no part of it."""
+    client = make_client(limits=Limits(tokens_per_minute=60_000))
+    server.script(chat(usage=USAGE))
+    with takes(11.0):
+        await client.chat.batch(["hi"] * 12, concurrency=3, max_tokens=100)
+    server.script(answer(embedded(["1"]) | {"usage": {"prompt_tokens": 500, "total_tokens": 500}}))
+    with takes(1.0 + 3.5):  # the last chat, and seven of eight embeddings
+        await client.embeddings.embed_documents([str(number) for number in range(8)], batch_size=1, concurrency=1)
+
+
+async def test_calls_to_no_model_take_no_tokens(server: FaultServer, make_client: MakeClient) -> None:
+    """The list of models waits for its turn and takes none; a stream takes what was expected."""
+    client = make_client(limits=Limits(tokens_per_minute=60, requests_per_minute=600))
+    server.script(answer({"data": []}))
+    with takes(0.2):
+        for _ in range(3):
+            await client.models.list()
+    server.script(HELLO)
+    with takes(0.1):
+        await client.chat.stream("hi", max_tokens=10).final()
+    with takes(len(server.requests[-1].body) / 4 + 10):
+        await client.chat.stream("hi", max_tokens=10).final()
+
+
+async def test_an_estimate_beyond_the_deadline(server: FaultServer, make_client: MakeClient) -> None:
+    """Its error comes at once."""
+    client = make_client(limits=Limits(tokens_per_minute=60))
+    server.script(chat(usage=USAGE))
+    await client.chat.create("hi")
+    with takes(0), pytest.raises(RequestTimeoutError, match="total limit"):
+        await client.chat.create("hi", timeout=9.0)
+
+
 # telling ------------------------------------------------------------------------------------------------------------
 
 

@@ -12,22 +12,59 @@ from typing import Protocol
 from attrs import define, field
 
 from nimclient._bulk.pacer import Pacer, Ticket
-from nimclient._bulk.rate import RateLimit
+from nimclient._bulk.rate import Cost, RateLimit
 from nimclient.errors import RateLimitError
 
-__all__ = ["Bucket", "Pacer", "Queue", "RateLimit", "Run", "Server", "Service", "Slots", "Ticket", "simulate"]
+__all__ = [
+    "Bucket",
+    "Pacer",
+    "Queue",
+    "RateLimit",
+    "Run",
+    "Server",
+    "Service",
+    "Slots",
+    "Ticket",
+    "TokenBucket",
+    "simulate",
+]
 
 
 class Server(Protocol):
     """Takes requests in the order of their arrival."""
 
-    def arrive(self, now: float) -> float | None:
+    def arrive(self, now: float, turn: Ticket) -> float | None:
         """When the request will be done; None: throttled."""
         ...
 
     def retry_after(self, now: float) -> float | None:
         """The Retry-After of throttling."""
         ...
+
+
+class Usages(Protocol):
+    """Makes the tickets of requests, and tells the client what each took."""
+
+    def ticket(self) -> Ticket:
+        """That of a new request."""
+        ...
+
+    def answered(self, turn: Ticket) -> None:
+        """The client reads the usage in the answer."""
+        ...
+
+
+class NoUsages:
+    """Requests are counted, not their tokens."""
+
+    def ticket(self) -> Ticket:
+        return Ticket()
+
+    def answered(self, turn: Ticket) -> None:
+        pass
+
+
+NO_USAGES = NoUsages()
 
 
 @define
@@ -50,7 +87,7 @@ class Slots:
     service: Service
     running: list[float] = field(factory=list)
 
-    def arrive(self, now: float) -> float | None:
+    def arrive(self, now: float, turn: Ticket) -> float | None:
         while self.running and self.running[0] <= now:
             heapq.heappop(self.running)
         if len(self.running) >= self.slots(now):
@@ -72,7 +109,7 @@ class Queue:
     slow: Callable[[float], float] = lambda now: 1.0
     free: list[float] = field(factory=list)
 
-    def arrive(self, now: float) -> float | None:
+    def arrive(self, now: float, turn: Ticket) -> float | None:
         if len(self.free) < self.slots:
             start = now
         else:
@@ -98,7 +135,7 @@ class Bucket:
     def __attrs_post_init__(self) -> None:
         self.level = self.per_minute
 
-    def arrive(self, now: float) -> float | None:
+    def arrive(self, now: float, turn: Ticket) -> float | None:
         self.level = min(self.per_minute, self.level + (now - self.at) * self.per_minute / 60.0)
         self.at = now
         if self.level < 1.0:
@@ -108,6 +145,61 @@ class Bucket:
 
     def retry_after(self, now: float) -> float | None:
         return float(-((self.level - 1.0) * 60.0 / self.per_minute // 1)) if self.tells else None
+
+
+@define
+class TokenBucket:
+    """A bucket of tokens that refills evenly, of `seconds` worth: prompts are taken when they arrive, answers at their end.
+
+    A body has 400 to 8,000 bytes and `per_byte` tokens a byte; an answer is lognormal around `answer` tokens.
+    """
+
+    per_minute: float
+    seconds: float
+    service: Service
+    random: Random
+    per_byte: float
+    answer: float
+    rate: RateLimit
+    taken: float = 0.0  # in all
+    level: float = field(init=False)
+    at: float = 0.0
+    ends: list[tuple[float, float]] = field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self.level = self.per_minute * self.seconds / 60.0
+
+    def ticket(self) -> Ticket:
+        return Ticket(cost=Cost("chat", round(self.random.uniform(400, 8000))))
+
+    def usage(self, turn: Ticket) -> tuple[int, int]:
+        """The tokens of prompt and answer, the same for every attempt."""
+        assert turn.cost is not None
+        answer = self.answer * Random(turn.cost.size).lognormvariate(-0.125, 0.5)
+        return round(self.per_byte * turn.cost.size), round(answer)
+
+    def answered(self, turn: Ticket) -> None:
+        assert turn.cost is not None
+        prompt, completion = self.usage(turn)
+        self.taken += prompt + completion
+        self.rate.settle(turn.cost, prompt, completion)
+
+    def arrive(self, now: float, turn: Ticket) -> float | None:
+        while self.ends and self.ends[0][0] <= now:
+            self.level -= heapq.heappop(self.ends)[1]
+        most = self.per_minute * self.seconds / 60.0
+        self.level = min(most, self.level + (now - self.at) * self.per_minute / 60.0)
+        self.at = now
+        prompt, completion = self.usage(turn)
+        if self.level < prompt:
+            return None
+        self.level -= prompt
+        done = now + self.service()
+        heapq.heappush(self.ends, (done, completion))
+        return done
+
+    def retry_after(self, now: float) -> float | None:
+        return None
 
 
 @define
@@ -134,7 +226,15 @@ class Run:
         return self.refused / (self.refused + len(self.finished))
 
 
-def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: float = 0.01, watch: bool = False) -> Run:
+def simulate(
+    server: Server,
+    pacer: Pacer,
+    slices: int,
+    random: Random,
+    trip: float = 0.01,
+    watch: bool = False,
+    usages: Usages = NO_USAGES,
+) -> Run:
     """Send `slices` requests under the pacer; `trip`: seconds on the network, there and back."""
     run = Run()
     fresh = slices
@@ -145,7 +245,7 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
     while True:
         turn = None
         while fresh or again:  # the head of the line asks, refused slices first
-            turn = again[0] if again else turn or Ticket()
+            turn = again[0] if again else turn or usages.ticket()
             pause = pacer.enter(now, turn)
             if pause:
                 alarm = now + pause
@@ -154,7 +254,7 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
                 again.popleft()
             else:
                 fresh -= 1
-            done = server.arrive(now)
+            done = server.arrive(now, turn)
             heapq.heappush(events, ((now if done is None else done) + trip, pacer.sent, done is not None, turn))
             turn = None
         else:
@@ -168,6 +268,7 @@ def simulate(server: Server, pacer: Pacer, slices: int, random: Random, trip: fl
         if answered:
             run.finished.append(now)
             pacer.succeeded(now, turn, 1.0)
+            usages.answered(turn)
         else:
             run.refused += 1
             error = RateLimitError("busy", status=429, retry_after=server.retry_after(now))

@@ -47,6 +47,7 @@ _PLACES = {
     "concurrency": "limits= (Limits(concurrency=…))",
     "max_connections": "limits= (Limits(concurrency=…))",
     "requests_per_minute": "limits= (Limits(requests_per_minute=…))",
+    "tokens_per_minute": "limits= (Limits(tokens_per_minute=…))",
     "ssl": "verify=",
     "verify_ssl": "verify=",
 }

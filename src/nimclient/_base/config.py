@@ -81,13 +81,15 @@ class Limits:
     """Limits on concurrency, sizes and request rate; None disables one.
 
     `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
-    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` at most, evenly spaced.
+    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` and `tokens_per_minute` at most, evenly
+    spaced. Tokens are those of prompts and answers: expected when a request is sent, corrected by the usage in its answer.
     """
 
     concurrency: int | None = field(default=1000, validator=_whole, metadata={"minimum": 1})
     max_body: int | None = field(default=256 * 2**20, validator=_whole, metadata={"minimum": 1})
     max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"minimum": 1})
     requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
+    tokens_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
 
 
 def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeouts:

@@ -8,7 +8,7 @@ from math import inf
 from attrs import define
 
 from nimclient._base.config import RetryPolicy
-from nimclient._bulk.rate import LearnedRate, RateLimit
+from nimclient._bulk.rate import Cost, LearnedRate, RateLimit
 from nimclient._bulk.window import Window
 from nimclient.errors import NimError
 
@@ -20,13 +20,14 @@ MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatev
 
 @define
 class Ticket:
-    """The pacer's state of one slice. Times are seconds."""
+    """The pacer's state of one slice. Times are seconds. `cost`: what it takes of the rate limit of the client."""
 
     seq: int = 0  # number among all requests sent; 0: not sent yet
     sent: float = 0.0
     throttled_at: float | None = None
     max_wait: float = 0.0  # seconds of the current wait that count against the patience
     waited: float = 0.0
+    cost: Cost | None = None
 
 
 class Pacer:
@@ -57,6 +58,7 @@ class Pacer:
         self._learned = LearnedRate()
         self._rate = rate
         self._rate_slot: float | None = None  # time reserved under the rate limit for the next slice
+        self._reserved: Cost | None = None  # what it was reserved for, though another slice may come first
         self._opens_at = 0.0
         self._spread = 0  # requests after a wait that are sent with spacing
         self._next = 0.0
@@ -89,10 +91,13 @@ class Pacer:
             return pause
         if self._rate is not None:
             if self._rate_slot is None:
-                self._rate_slot = now + self._rate.reserve(now)
+                self._rate_slot = now + self._rate.reserve(now, ticket.cost)
+                self._reserved = ticket.cost
             if now < self._rate_slot:
                 return self._rate_slot - now
             self._rate_slot = None
+            if ticket.cost is not None and self._reserved is not None:
+                ticket.cost.expected = self._reserved.expected
         if evenly:  # twice as fast as responses arrive, which may be in bursts
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing

@@ -1,4 +1,4 @@
-"""Request rate limits: given by the user, or learned from throttling.
+"""Rate limits: of requests and tokens given by the user, of requests learned from throttling.
 
 A server that limits requests per time has no quota left when it throttles. So the requests accepted between two throttles
 are its quota for that time, within one request. Slightly more is sent, so that there is a next throttle to learn from.
@@ -6,27 +6,102 @@ are its quota for that time, within one request. Slightly more is sent, so that 
 
 from __future__ import annotations
 
+from attrs import define
+
 SIGNS = 4  # evidence against a limit on requests in flight before a rate limit is assumed
 MIN_SAMPLE = 8  # requests between two throttles for an estimate
 ENOUGH = 48  # requests for a good estimate, after which the next one begins
 EXCESS = 0.02  # share sent beyond the estimate
 OVERDUE = 64  # requests without throttling after which the excess doubles
+CREDIT_SECONDS = 6.0  # of tokens that were reserved and not taken
+PER_BYTE = 0.25  # tokens of a body, before the first answer
+ANSWER = 256.0  # tokens of an answer, before the first one, where the request sets no maximum
+MAX_GUESS = 8192.0  # tokens of a body, before the first answer: it may hold an image
+REMEMBERED = 32  # answers: older ones fade
+
+
+@define
+class Cost:
+    """What a request takes of a limit of tokens.
+
+    `kind`: the kind of its model; `size`: bytes of the body; `max_answer`: the maximum of tokens that it sets, 0 where there
+    is no answer in tokens, None if it is not limited. `expected`: the tokens that were reserved for it.
+    """
+
+    kind: str
+    size: int
+    max_answer: int | None = None
+    expected: float = 0.0
+
+
+@define
+class _Seen:
+    """Fading sums over the answers to one kind of request."""
+
+    answers: float = 0.0
+    bytes: float = 0.0
+    prompt: float = 0.0
+    completion: float = 0.0
+
+
+class TokenEstimates:
+    """The tokens of requests, by their kind: those of the body by its bytes, those of the answer by their mean."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def of(self, cost: Cost) -> float:
+        """The expected tokens."""
+        seen = self._seen.get(cost.kind)
+        most = cost.max_answer
+        if seen is None:
+            answer = ANSWER if most is None else float(most)
+            return min(PER_BYTE * cost.size, MAX_GUESS) + answer
+        answer = seen.completion / seen.answers
+        return seen.prompt / seen.bytes * cost.size + (answer if most is None else min(answer, most))
+
+    def learn(self, cost: Cost, prompt: int, completion: int) -> None:
+        """Record what a request took."""
+        seen = self._seen.setdefault(cost.kind, _Seen())
+        fade = 1.0 - 1.0 / REMEMBERED if seen.answers >= REMEMBERED else 1.0
+        seen.answers = fade * seen.answers + 1.0
+        seen.bytes = fade * seen.bytes + max(cost.size, 1)
+        seen.prompt = fade * seen.prompt + prompt
+        seen.completion = fade * seen.completion + completion
 
 
 class RateLimit:
-    """A limit of requests per minute, evenly spaced."""
+    """A limit of requests per minute, of tokens per minute, or both, evenly spaced.
 
-    __slots__ = ("_next", "_spacing")
+    The tokens of a request are estimated when it is sent. What it took beyond that delays the next one; what it left, up
+    to a few seconds' worth, lets the next ones follow up to twice as fast.
+    """
 
-    def __init__(self, requests_per_minute: float) -> None:
-        self._spacing = 60.0 / requests_per_minute
-        self._next = 0.0
+    __slots__ = ("_debt", "_estimates", "_max_credit", "_next", "_next_by_tokens", "_spacing", "_token_spacing")
 
-    def reserve(self, now: float) -> float:
+    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None = None) -> None:
+        self._spacing = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
+        self._token_spacing = 0.0 if tokens_per_minute is None else 60.0 / tokens_per_minute
+        self._next = self._next_by_tokens = 0.0
+        self._debt = 0.0  # tokens that were taken beyond those reserved
+        self._max_credit = (tokens_per_minute or 0.0) * CREDIT_SECONDS / 60.0
+        self._estimates = TokenEstimates()
+
+    def reserve(self, now: float, cost: Cost | None = None) -> float:
         """Reserve the next slot; returns the seconds until it."""
-        slot = max(self._next, now)
+        slot = max(self._next, self._next_by_tokens, now)
         self._next = slot + self._spacing
+        if self._token_spacing and cost is not None:
+            cost.expected = self._estimates.of(cost)
+            tokens = max(cost.expected + self._debt, cost.expected / 2.0)
+            self._debt += cost.expected - tokens
+            self._next_by_tokens = slot + tokens * self._token_spacing
         return slot - now
+
+    def settle(self, cost: Cost, prompt: int, completion: int) -> None:
+        """Record the tokens that a request took."""
+        self._estimates.learn(cost, prompt, completion)
+        self._debt = max(self._debt + prompt + completion - cost.expected, -self._max_credit)
 
 
 class LearnedRate:

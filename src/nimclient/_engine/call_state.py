@@ -14,6 +14,7 @@ from nimclient._base.observers import Observation
 from nimclient._base.values import HttpRequest, path_of
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
+from nimclient._bulk.rate import Cost, RateLimit
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
@@ -22,6 +23,9 @@ from nimclient.errors import Attempt, NimError
 from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
+
+_MAXIMA = ("max_completion_tokens", "max_tokens")
+_WITH_ANSWERS = ("chat", "completions")
 
 
 @define(eq=False)
@@ -53,6 +57,24 @@ class CallState(Generic[T]):
     def in_time(self, moment: float) -> bool:
         """Whether a moment is before the deadline."""
         return self.deadline is None or moment < self.deadline
+
+
+def ticket_of(call: Call[Any]) -> Ticket:
+    """The ticket of a call under a rate limit. A call to no model takes no tokens."""
+    if not call.kind:
+        return Ticket()
+    fields = call.fields or {}
+    named = (fields.get(name) for name in _MAXIMA)
+    most = next((value for value in named if isinstance(value, int)), None) if call.kind in _WITH_ANSWERS else 0
+    return Ticket(cost=Cost(call.kind, len(call.body or b""), most))
+
+
+def settle(rate: RateLimit, ticket: Ticket, result: object) -> None:
+    """Record what a call took, by the usage in its answer. One without, or a stream, took what was expected."""
+    usage: Any = getattr(result, "usage", None)
+    if ticket.cost is not None and usage is not None:
+        completion: int = usage.completion_tokens
+        rate.settle(ticket.cost, max(usage.total_tokens - completion, usage.prompt_tokens), completion)
 
 
 def attempt_event(

@@ -26,7 +26,7 @@ from nimclient._base.values import HttpRequest
 from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
 from nimclient._engine.answers import read_answer
-from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call
+from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
 from nimclient._engine.replicas import Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
@@ -218,6 +218,8 @@ class Engine:
         deadline = None if timeouts.total is None else started + timeouts.total
         routing = self._single if len(self._bases) == 1 else self._routing(call)
         ticket = _NO_TICKET if gate is None else Ticket()
+        if self.core.rate is not None:
+            ticket = ticket_of(call)
         return CallState(call, headers, timeouts, started, deadline, routing, gate, ticket, [])
 
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
@@ -281,6 +283,8 @@ class Engine:
                     core.budget.earn(1)
                 if gate is not None:
                     gate.succeeded(state.ticket, result)
+                if core.rate is not None:
+                    settle(core.rate, state.ticket, result)
                 if log.isEnabledFor(logging.DEBUG):
                     log_call(state, time.monotonic(), result, None)
                 return result
@@ -341,12 +345,11 @@ class Engine:
         wait = 0.0
         if gate is not None:
             wait = await gate.acquire(state.ticket, state.deadline)
-        elif core.rate is not None and (delay := core.rate.reserve(time.monotonic())):
-            if state.in_time(time.monotonic() + delay):
-                await self.sleep(delay)
-            else:
-                wait = delay
-        if wait:
+        elif core.rate is not None:
+            wait = core.rate.reserve(time.monotonic(), state.ticket.cost)
+        if wait and gate is None and state.in_time(time.monotonic() + wait):
+            await self.sleep(wait)
+        elif wait:
             raise self._final(state, too_long(wait, state.timeouts.total))
         if core.closed:
             if gate is not None:

@@ -48,8 +48,8 @@ class SharedState:
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
         self.budget = RetryBudget()
-        rate = config.limits.requests_per_minute
-        self.rate = RateLimit(rate) if rate is not None else None
+        per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
+        self.rate = None if per_minute == (None, None) else RateLimit(*per_minute)
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
         self._affinity = config.affinity

@@ -28,12 +28,14 @@ from nimclient._resources.bulk import (
     ResponseMeta,
     is_array,
     is_object,
+    object_or_empty,
     wrong,
 )
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import numbered, open_lines
+from nimclient.records.usage import Usage, decode_usage
 
 _MAX_NAMED = 3  # lines named by an error
 _MAX_DIGITS = 19  # of 64 bits
@@ -120,6 +122,11 @@ class Answered:
 
     body: Json
     meta: ResponseMeta
+
+    @property
+    def usage(self) -> Usage | None:
+        """The token counts of the server."""
+        return decode_usage(object_or_empty(self.body).get("usage"))
 
 
 _SPINES = {"chat": ("choices",), "completions": ("choices",), "embedding": ("data",)}
