@@ -484,7 +484,7 @@ def _of_type(name: str, value: Any, kind: type[Any]) -> Any:
 def _check_proxy(proxy: str | None) -> str | None:
     if proxy is not None and (not isinstance(proxy, str) or not proxy.startswith(("http://", "https://"))):
         raise ConfigurationError(
-            "proxy must look like http://host:3128 (user:password@ before the host if it needs one)"
+            "proxy must look like http://host:3128 (user:password@ before the host if it needs one); SOCKS is not supported"
         )
     return proxy
 

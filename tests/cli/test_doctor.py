@@ -319,6 +319,22 @@ def test_a_web_application_with_a_health_route_is_called_one(run, server):
     assert facts["requests"]["state"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("models", "headers", "name"),
+    [
+        ({"id": "m", "owned_by": "infinity"}, (), "infinity"),
+        ({"id": "m", "owned_by": "llamacpp"}, (), "llama-server"),
+        ({"id": "m", "owned_by": "openai"}, ("x-litellm-call-id: 1",), "LiteLLM"),
+    ],
+)
+def test_servers_of_others_are_named(run, server, models, headers, name):
+    """A server that says what it is, by the owner of its models or by a header, is called that."""
+    server.script(answer({"object": "list", "data": [models]}, 200, *headers), path="/v1/models")
+    server.script(answer({"status": "ok"}), path="/health")
+    facts = found(run("doctor", "--base-url", server.url, "--json"))
+    assert facts["server"]["text"].startswith(name)
+
+
 def test_a_web_application_that_answers_everything_is_called_one(run, server):
     """The same object with status 200 on every path is no model's answer."""
     server.script(answer({"message": "hello"}))

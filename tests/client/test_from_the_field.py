@@ -495,6 +495,14 @@ def test_a_call_without_a_loop_says_what_to_do(call: Callable[[AsyncClient], Cor
     assert not Path("never-made").exists()
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "socks5h://user:pass@host:1"])
+def test_a_socks_proxy_is_not_taken(proxy: str) -> None:
+    """`proxy=` of a SOCKS proxy is an error that says so, without its password."""
+    with pytest.raises(ConfigurationError, match="SOCKS is not supported") as caught:
+        AsyncClient(base_url="http://nim", proxy=proxy)
+    assert "pass@" not in str(caught.value)
+
+
 async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> None:
     """407 over plain HTTP comes as a response: the error says that it is the proxy's, and where its credentials go."""
     server.script(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")

@@ -76,9 +76,9 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._left = resumes
         self._first: JsonDict = {}  # the fields that are alike in all events
         self._prompt_ids: list[int] = []
-        self._ids = self._whole_ids = self._solid = (
-            0  # token ids; up to the last text, and to the last that is not space
-        )
+        self._ids = 0  # how many token ids came, …
+        self._whole_ids = 0  # … up to the last text, …
+        self._solid = 0  # … and up to the last text that is more than white space
         self._is_torn = False  # half a character followed the last text
         self._plan: Resumption | None = None
         self._seam: Seam | None = None
@@ -264,7 +264,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
                     kept = evolve(got, tokens=count, ids=ids[:count])
                     fits = whole.startswith(got.text)
                     return by_ids(call, kept, context, held=whole[len(got.text) :]) if fits else None
-        except NimError as error:
+        except (APIStatusError, DecodeError) as error:
             log.info("a stream is not continued by token ids: %s", type(error).__name__)
         return None
 
@@ -324,12 +324,13 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._buffer = self._whole = self._failure = None
         self._sample = b""
         self._broken = self.ended = self.is_complete = self.has_content = False
+        waiting, self._observations = self._observations, ()  # the attempt is reported before the end
         try:
             await super().refill()
             if self._failure is not None and not self.has_content:
                 raise self._failure
         finally:
-            self.has_content = True
+            self.has_content, self._observations = True, waiting
 
     async def close(self) -> None:
         """See Reader."""

@@ -74,7 +74,7 @@ class Seam:
         usage = object_or_empty(event.get("usage"))
         if usage:
             self._usage = usage
-            if self._prompt is not None and (whole_number(usage.get("prompt_tokens")) or 0) > self._prompt + self._kept:
+            if self._is_new_turn(whole_number(usage.get("prompt_tokens"))):
                 raise NimError("the server began a new turn")
         choice = next(iter(objects(event.get("choices"))), None)
         if choice is None:
@@ -83,7 +83,7 @@ class Seam:
             return [self._at_limit()] if choice.get("finish_reason") else []
         delta = choice.get("delta")
         delta = {"content": choice.get("text")} if delta is None else object_or_empty(delta)
-        if reasoning_of(delta):
+        if self._new is not None and reasoning_of(delta):
             raise NimError("the server takes the rest of the answer for reasoning")
         ids = as_parts(choice.get("token_ids"))
         self._counted += len(ids)
@@ -99,6 +99,12 @@ class Seam:
             return [whole, *self._last_usage(), None]
         has_more = any(value for name, value in fitted["delta"].items() if name != "content")
         return [whole] if text or ids or has_more or choice.get("finish_reason") else []
+
+    def _is_new_turn(self, prompt_tokens: int | None) -> bool:
+        """Whether a prompt, before anything of its answer was seen, is longer than the one that the answer continues."""
+        if self._prompt is None or self._new is None or prompt_tokens is None:
+            return False
+        return prompt_tokens > self._prompt + self._kept
 
     def _joined(self, piece: str, *, ended: bool) -> tuple[str, str | None]:
         """What a piece of new text adds to the answer, and the stop string that was found over the seam."""

@@ -24,7 +24,18 @@ from nimclient.errors import (
 )
 from nimclient.records import Metadata, ModelList
 
-SERVERS = {"nim": "NIM", "vllm": "vLLM", "dynamo": "NVIDIA Dynamo", "hosted": "NVIDIA's hosted catalog"}
+SERVERS = {
+    "nim": "NIM",
+    "vllm": "vLLM",
+    "dynamo": "NVIDIA Dynamo",
+    "hosted": "NVIDIA's hosted catalog",
+    "llama.cpp": "llama-server",
+    "litellm": "LiteLLM",
+    "infinity": "infinity",
+    "sglang": "SGLang",
+    "tei": "Text Embeddings Inference",
+    "lmdeploy": "LMDeploy",
+}
 EXPIRES_SOON = 14  # days
 PLACEHOLDER = "default"  # the model of a server that lists none: some serve one model under any name
 _NO_ROUTE = (404, 405, 501)
@@ -142,7 +153,8 @@ class Diagnosis:
     async def _server(self) -> Finding:
         """The server type, its version, and whether it is ready."""
         metadata = await self._metadata()
-        kind = self.client.dialect or (metadata.server if metadata else None)
+        named_itself = metadata.server if metadata else None
+        kind = self.client.dialect or named_itself or self.client._engine.server_type_for()
         version = metadata.version if metadata else None
         facts: dict[str, Any] = {"kind": kind, "version": version, "ready": None}
         unknown = "an OpenAI-compatible server of unknown kind" if self._listed else "an HTTP server of unknown kind"
