@@ -140,16 +140,17 @@ async def test_one_more_text_of_embed_documents() -> None:
         await client.embeddings.embed_documents(["text"])
         for number in (10, 60):
             with counted() as walk:
-                await client.embeddings.embed_documents(["text"] * number)
+                await client.embeddings.embed_documents([str(n) for n in range(number)])
             counts.append(walk.count)
     assert (counts[1] - counts[0]) / 50 <= 0
 
 
 async def test_embedding_64_texts() -> None:
     """embed_documents of one slice: up to the request, and from the response to the vectors, none of it per text."""
+    texts = [f"text {number}" for number in range(64)]
     async with make_client() as client:
-        await client.embeddings.embed_documents(["text"] * 64)
+        await client.embeddings.embed_documents(texts)
         with counted() as walk:
-            await client.embeddings.embed_documents(["text"] * 64)
+            await client.embeddings.embed_documents(texts)
     assert walk.sent <= 97
     assert walk.count - walk.sent <= 100

@@ -145,7 +145,7 @@ async def test_the_default_model_is_looked_up_once() -> None:
 async def test_a_batch_size_of_the_callers_own(server: FaultServer, client: AsyncClient) -> None:
     """batch_size counts texts, up to what a request may weigh; without it 256 kB end a slice."""
     server.script(lambda r: answer(embedded(["1"] * len(r.json["input"]))))
-    long = ["x" * 100_000] * 6
+    long = [f"{number}{'x' * 99_999}" for number in range(6)]
     await read(client.embeddings.embed_stream(long, batch_size=6))
     assert [len(r.json["input"]) for r in server.requests] == [6]
     server.requests.clear()
@@ -258,7 +258,7 @@ async def test_closed_while_batches_wait_for_their_turn(server: FaultServer, cli
 async def test_slices_that_wait_for_a_place_have_a_time_limit_too(server: FaultServer, client: AsyncClient) -> None:
     """timeout= is for each request; a place at the gate is taken as soon as it is free, not when the time is up."""
     server.script([Pause(0.03), answer(embedded(["1"]))])
-    source = ["1"] * 12
+    source = texts(12)
     started = asyncio.get_running_loop().time()
     await read(client.embeddings.embed_stream(source, batch_size=1, concurrency=2, timeout=10))
     assert asyncio.get_running_loop().time() - started < 5

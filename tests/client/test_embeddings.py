@@ -97,7 +97,7 @@ async def test_documents_are_cut_by_count_and_size(server: FaultServer, client: 
         return answer(vectors([[1.0]] * len(request.json["input"])))
 
     server.script(script)
-    await client.embeddings.embed_documents(["x"] * 130)
+    await client.embeddings.embed_documents([str(number) for number in range(130)])
     assert sorted(len(request.json["input"]) for request in server.requests) == [2, 64, 64]
     server.requests.clear()
     await client.embeddings.embed_documents(["x" * 200_000, "y" * 200_000, "z"])

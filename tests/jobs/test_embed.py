@@ -955,3 +955,27 @@ async def test_float16_resumes(output: Path) -> None:
             report = await job.run(client)
     assert (report.resumed, report.succeeded) == (20, 30)
     assert [struct.unpack("<2e", vector)[0] for _, _, vector in table_of(output)] == list(range(30))
+
+
+async def test_repeats_and_a_cache(tmp_path: Path) -> None:
+    """60 % repeats are 60 % fewer texts sent; another job with the cache sends none; the report counts both."""
+    texts = [str(number % 80) for number in range(200)]
+    async with FaultServer() as server:
+        server.script(embed)
+        async with AsyncClient("k", server.url, model=MODEL) as client:
+            seen: list[Progress] = []
+            job = EmbedJob(texts, tmp_path / "a", format="npy", batch_size=16, cache=tmp_path / "cache")
+            report = await job.run(client, seen.append)
+            assert len(sent(server)) == 80
+            assert (report.succeeded, report.repeated, report.cached) == (200, 120, 0)
+            assert (seen[-1].done, seen[-1].total, seen[-1].repeated) == (200, 200, 120)
+            job = EmbedJob(texts[:100], tmp_path / "b", format="npy", cache=tmp_path / "cache")
+            again = await job.run(client)
+            assert len(sent(server)) == 80
+            assert (again.succeeded, again.requests, again.tokens, again.cached + again.repeated) == (100, 0, 0, 100)
+            plain = await EmbedJob(texts, tmp_path / "c", format="npy", batch_size=16).run(client)
+            assert len(sent(server)) == 160
+    assert (plain.repeated, plain.cached) == (120, 0)
+    assert table_of(tmp_path / "a") == table_of(tmp_path / "c")
+    assert table_of(tmp_path / "b") == table_of(tmp_path / "a")[:100]
+    assert found(tmp_path / "a") == [(number, str(number), number % 80) for number in range(200)]

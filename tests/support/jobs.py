@@ -50,6 +50,16 @@ def run_map_job(url: str, run: int, source: Path, output: Path) -> None:
         assert job.run_sync(client).status == "complete"
 
 
+def run_cached_calls(url: str, folder: str, first: int) -> None:
+    """Embeds 220 texts from this number on in ten overlapping calls that share a cache."""
+    from nimclient import Client
+
+    with Client("k", url, model="m") as client:
+        for number in range(first, first + 200, 20):
+            texts = [f"text {at}" for at in range(number, number + 40)]
+            assert len(client.embeddings.embed_documents(texts, cache=folder, batch_size=10)) == 40
+
+
 def start(target: Any, *args: Any) -> BaseProcess:
     """Start one of these in a process that has its imports behind it."""
     _CONTEXT.set_forkserver_preload(["nimclient._http.aiohttp", "nimclient.jobs", "pyarrow.parquet"])

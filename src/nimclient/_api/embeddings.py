@@ -96,7 +96,7 @@ def embeddings_call(
     for name, value in (("input_type", input_type), ("truncate", truncate), ("dimensions", dimensions)):
         if value is not None:
             fields[name] = value
-    dtype = _dtype_of(options)
+    dtype = dtype_of(options)
     raw = (
         raw
         and encoding_format is None
@@ -127,7 +127,7 @@ def embeddings_call(
     )
 
 
-def _dtype_of(options: Mapping[str, Any]) -> DType:
+def dtype_of(options: Mapping[str, Any]) -> DType:
     """The type of the numbers that these options ask for."""
     packed, dtype = options.get("embedding_type") or "float", options.get("embed_dtype") or "float32"
     if packed == "float":

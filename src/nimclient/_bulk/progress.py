@@ -14,9 +14,11 @@ class Tally:
 
     __slots__ = (
         "_latencies",
+        "cached",
         "done",
         "failed",
         "in_flight",
+        "repeated",
         "requests",
         "resumed",
         "retried",
@@ -28,7 +30,7 @@ class Tally:
     def __init__(self, total: int | None) -> None:
         self.total = total
         self.started: float | None = None
-        self.done = self.failed = self.resumed = 0
+        self.done = self.failed = self.resumed = self.cached = self.repeated = 0
         self.requests = self.retried = self.in_flight = 0
         self.tokens: int | None = 0
         self._latencies: deque[float] = deque(maxlen=REMEMBERED)
@@ -65,6 +67,8 @@ class Tally:
             0.0 if self.started is None else now - self.started,
             failed=self.failed,
             resumed=self.resumed,
+            cached=self.cached,
+            repeated=self.repeated,
             in_flight=self.in_flight,
             limit=limit,
             refusals=throttles,

@@ -87,20 +87,31 @@ class Slicer:
     """Builds slices from single texts: at most `max_texts` texts and `limit` bytes, within the server's limits.
 
     A text above the limit gets its own slice; one above `largest` cannot be sent. With `strict` an item that cannot be
-    sent raises ConfigurationError with its position; without, it is a Failure of its slice.
+    sent raises ConfigurationError with its position; without, it is a Failure of its slice. `positions`: those of the items
+    in the source, if they are not all of it.
     """
 
     __slots__ = (
         *("_bytes", "_failures", "_first", "_places", "_positions", "_texts"),
-        *("largest", "limit", "max_texts", "sizes", "strict", "taken"),
+        *("largest", "limit", "max_texts", "positions", "sizes", "strict", "taken"),
     )
 
-    def __init__(self, max_texts: int, limit: int, sizes: Sizes, *, largest: int | None, strict: bool) -> None:
+    def __init__(
+        self,
+        max_texts: int,
+        limit: int,
+        sizes: Sizes,
+        *,
+        largest: int | None,
+        strict: bool,
+        positions: Sequence[int] | None = None,
+    ) -> None:
         self.max_texts = max_texts
         self.limit = limit
         self.sizes = sizes
         self.largest = largest
         self.strict = strict
+        self.positions = positions
         self.taken = 0
         self._start()
 
@@ -148,13 +159,14 @@ class Slicer:
         return self._cut() if self._texts or self._failures else None
 
     def _add_bad(self, item: object, weight: int | None) -> Slice | None:
-        error = ConfigurationError(f"texts[{self.taken}] {_problem(item, weight)}")
-        error.index = self.taken
+        position = self.taken if self.positions is None else self.positions[self.taken]
+        error = ConfigurationError(f"texts[{position}] {_problem(item, weight)}")
+        error.index = position
         if self.strict:
             raise error
         if self._positions is None and self._texts:
             self._positions = list(range(self._first, self._first + len(self._texts)))
-        self._failures.append(failure_of(error, self.taken, item))
+        self._failures.append(failure_of(error, position, item))
         self.taken += 1
         self._places -= 1
         return self._cut() if self._places < 1 else None
@@ -163,6 +175,8 @@ class Slicer:
         indexes: Sequence[int] = range(self._first, self._first + len(self._texts))
         if self._positions is not None and self._positions[-1] != indexes[-1]:
             indexes = tuple(self._positions)
+        if self.positions is not None:
+            indexes = [self.positions[index] for index in indexes]
         made = Slice(indexes, self._texts, tuple(self._failures))
         self._start()
         return made

@@ -33,8 +33,11 @@ from nimclient.errors import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from nimclient._api.ranking import Form
     from nimclient._bulk.slicing import Sizes
+    from nimclient._bulk.vector_cache import VectorCache
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -69,6 +72,7 @@ class SharedState:
         self.rejected: dict[tuple[str, str | None], frozenset[str]] = {}
         self._sends_raw: set[tuple[str, str | None]] = set()  # URL and model of vectors that came as raw bytes
         self.proxies: dict[str, str | None] = {}
+        self.caches: dict[Path, VectorCache] = {}
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
@@ -104,6 +108,8 @@ class SharedState:
         """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
+        while self.caches:
+            self.caches.popitem()[1].close()
         if self.ready is not None:
             await self.ready.aclose()
 

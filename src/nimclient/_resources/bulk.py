@@ -31,6 +31,8 @@ from nimclient._http.tasks import running_loop
 from nimclient._resources import parsing
 from nimclient._resources.base import Resource
 from nimclient._resources.chat_calls import ChatCalls
+from nimclient._resources.embed_stream import EmbedStream
+from nimclient._resources.reuse import ReusingRun
 from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
 from nimclient._schema.schema import schema_of
@@ -118,6 +120,12 @@ class BulkClient:
     def warn_once(self, text: str) -> None:
         """Warn at the caller's line, unless this client has already issued this warning."""
         self._engine.core.warn_once(text)
+
+    def remember(self, stream: EmbedStream, max_bytes: int) -> None:
+        """Set how much a stream remembers of what it has sent, so as not to send it again."""
+        run = stream._run
+        assert isinstance(run, ReusingRun)
+        run.recent.max_bytes = max_bytes
 
     def gate(self, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
         """The gate for all calls of one job. `work`: the amount of work of a result, in any unit."""

@@ -98,6 +98,7 @@ class EmbedRun:
         encoding_format: str | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         total: int | None,
+        repeats: Mapping[str, int] | None = None,
         options: Mapping[str, Any],
     ) -> None:
         truncate, dimensions, encoding_format, batch_size, concurrency = resource._chosen(
@@ -135,6 +136,7 @@ class EmbedRun:
         self._fixed = concurrency is not None
         self._bytes = 0  # vectors of the largest batch
         self._fatal = 0  # texts that failed since the last success
+        self._repeats = repeats  # how often texts that are sent once occur beyond that
         self.tally = Tally(total)
 
     # the source -----------------------------------------------------------------------------------------------------
@@ -153,9 +155,9 @@ class EmbedRun:
                     except ConfigurationError as error:
                         raise located(error, index) from None
 
-    def cut(self, source: Iterable[Any]) -> Iterator[Slice]:
+    def cut(self, source: Iterable[Any], positions: Sequence[int] | None = None) -> Iterator[Slice]:
         """The slices of a plain iterable. Items before an error of the source are yielded before it is raised."""
-        slicer = self._slicer()
+        slicer = self._slicer(positions)
         failure: Exception | None = None
         try:
             if isinstance(source, (list, tuple)):
@@ -175,13 +177,14 @@ class EmbedRun:
         """The slices of any source."""
         return _AsyncCut(source, self._slicer()) if isinstance(source, AsyncIterable) else self.cut(source)
 
-    def _slicer(self) -> Slicer:
+    def _slicer(self, positions: Sequence[int] | None = None) -> Slicer:
         return Slicer(
             self._batch_size or SLICE_TEXTS,
             SLICE_BYTES if self._batch_size is None else BODY_BYTES,
             self._sizes,
             largest=GATEWAY_LIMIT if self._engine.is_platform() else None,
             strict=self._strict,
+            positions=positions,
         )
 
     # the work -------------------------------------------------------------------------------------------------------
@@ -191,10 +194,12 @@ class EmbedRun:
         gate = self._gate
         return AsCompleted(slices, self._embed, gate.width, self._prepare, ordered=self._ordered, room=self._room)
 
-    async def run(self, texts: list[str], done: Callable[[int, EmbeddedBatch], None]) -> None:
-        """Embed all texts; `done` is called with each batch as it finishes."""
+    async def run(
+        self, texts: list[str], done: Callable[[int, EmbeddedBatch], None], positions: Sequence[int] | None
+    ) -> None:
+        """Embed all texts; `done` is called with each batch as it finishes. `positions`: see Slicer."""
         await self._prepare()
-        await run_all(self.cut(texts), partial(self._embed, 0), self._gate.width, done)
+        await run_all(self.cut(texts, positions), partial(self._embed, 0), self._gate.width, done)
 
     def _room(self) -> int:
         """Maximum slices in flight or waiting to be read: twice the limit, as far as memory allows.
@@ -255,7 +260,17 @@ class EmbedRun:
             largest = max((span for span, _ in answers), key=len)
             self._sizes.learn(rejection, plan.largest, weight_of(piece.texts[largest.start : largest.stop]))
         self.tally.finished(len(piece.indexes) + len(piece.failures), len(failures))
+        if self._repeats is not None:
+            self._count(0, 0, 0, piece.texts)
         return self._batch(piece, answers, failures)
+
+    def _count(self, items: int, failed: int, cached: int, texts: list[str]) -> None:
+        """Count texts that were not sent: these items, and what repeats one of `texts`."""
+        repeated = 0 if self._repeats is None else sum(map(self._repeats.__getitem__, texts))
+        tally = self.tally
+        tally.finished(items + repeated, failed)
+        tally.cached += cached
+        tally.repeated += items - cached + repeated
 
     async def _send(self, texts: list[str]) -> Embeddings:
         tally = self.tally

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import Any, Literal, Unpack
 
 from attrs import evolve
@@ -12,8 +15,10 @@ from nimclient._api.embeddings import check_query, embeddings_call
 from nimclient._api.options import check_texts
 from nimclient._base import observers
 from nimclient._base.types import NOT_GIVEN
+from nimclient._base.values import ResponseMeta
 from nimclient._resources.base import Resource
-from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, send_embedding
+from nimclient._resources.embed_stream import EmbedRun, EmbedStream, keep, length_of, pairs_of, send_embedding
+from nimclient._resources.reuse import ReusingRun
 from nimclient._retry.faults import advise
 from nimclient.errors import BadRequestError, UnprocessableEntityError
 from nimclient.records._numbers import zeroed_buffer
@@ -115,13 +120,14 @@ class AsyncEmbeddings(Resource):
         encoding_format: str | None = NOT_GIVEN,
         batch_size: int | None = NOT_GIVEN,
         concurrency: int | None = NOT_GIVEN,
+        cache: str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> Vectors:
         """Embed texts as passages, in concurrent slices; the vectors are in the order of the texts, in one buffer.
 
         A server that throttles (429, 503, 529) makes all slices wait, up to `RetryPolicy.patience`, without using
-        attempts. A rejected slice (400, 413, 422) is halved until the text at fault is found.
+        attempts. A rejected slice (400, 413, 422) is halved until the text at fault is found. Equal texts are sent once.
 
         Args:
             texts: The texts, none of them empty.
@@ -131,6 +137,7 @@ class AsyncEmbeddings(Resource):
             encoding_format: None: raw bytes from vLLM, whose answers then have no usage, and base64 from others.
             batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first.
             concurrency: Requests in flight; None: adapted to the server.
+            cache: A folder of vectors by text, model and options, created if missing; calls and processes may share it.
             on_progress: Called with a Progress after every slice; its errors end the call.
             **options: See EmbeddingOptions.
 
@@ -138,23 +145,30 @@ class AsyncEmbeddings(Resource):
         text, Vectors) as `.completed`. For a call that continues after failures see `embed_stream`.
         """
         checked = check_texts("texts", texts)
-        run = EmbedRun(
-            self,
-            "embeddings.embed_documents",
-            model=model,
-            truncate=truncate,
-            dimensions=dimensions,
-            encoding_format=encoding_format,
-            batch_size=batch_size,
-            concurrency=concurrency,
-            ordered=False,
-            on_progress=on_progress,
-            total=len(checked),
-            options=options,
-        )
-        collected = Collected(len(checked))
+        different, positions, repeats = checked, None, None
+        if len(set(checked)) < len(checked):
+            different, positions, repeats = _first_of_each(checked)
+        settings: dict[str, Any] = {
+            "model": model,
+            "truncate": truncate,
+            "dimensions": dimensions,
+            "encoding_format": encoding_format,
+            "batch_size": batch_size,
+            "concurrency": concurrency,
+            "ordered": False,
+            "on_progress": on_progress,
+            "total": len(checked),
+            "repeats": repeats,
+            "options": options,
+        }
+        name = "embeddings.embed_documents"
+        if cache is None:
+            run = EmbedRun(self, name, **settings)
+        else:
+            run = ReusingRun(self, name, cache=cache, recent_bytes=0, **settings)
+        collected = Collected(len(checked), None if positions is None else checked)
         with collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors():
-            await run.run(checked, collected.add)
+            await run.run(different, collected.add, positions)
         return collected.vectors(run.progress())
 
     def embed_stream(
@@ -170,6 +184,7 @@ class AsyncEmbeddings(Resource):
         concurrency: int | None = NOT_GIVEN,
         ordered: bool = True,
         on_error: Literal["raise", "collect"] = "raise",
+        cache: str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> EmbedStream:
@@ -178,7 +193,8 @@ class AsyncEmbeddings(Resource):
         Each EmbeddedBatch has `.indexes` (`indexes[i]` is the position of `vectors[i]` in the source), `.vectors`,
         `.failures` and `.usage`. At most 2 × `concurrency` slices (None: with at most 32 MB of vectors) are taken from the
         source beyond those that were yielded. AsyncClient advances a plain iterable on the event loop, a slice at a time,
-        so one that blocks should be an async iterable; Client advances it in the thread that reads the batches.
+        so one that blocks should be an async iterable; Client advances it in the thread that reads the batches. A text that
+        is equal to one in flight or among the last 16 MB of vectors and texts is not sent again.
 
         Args:
             source: The texts.
@@ -192,6 +208,7 @@ class AsyncEmbeddings(Resource):
             concurrency: Requests in flight; None: adapted to the server.
             ordered: False yields batches as they finish.
             on_error: "raise" raises the first error; "collect" adds a Failure to its batch and continues.
+            cache: A folder of vectors by text, model and options, created if missing; calls and processes may share it.
             on_progress: Called with a Progress after each slice; its errors end the stream and are raised unchanged.
             **options: See EmbeddingOptions.
 
@@ -206,9 +223,10 @@ class AsyncEmbeddings(Resource):
         Raises TypeError for a str or an unknown option, ConfigurationError for other invalid input; an error of the
         source is raised with its position as `.index`, after requests in flight have finished.
         """
-        run = EmbedRun(
+        run = ReusingRun(
             self,
             "embeddings.embed_stream",
+            cache=cache,
             model=model,
             input_type=input_type,
             truncate=truncate,
@@ -227,12 +245,14 @@ class AsyncEmbeddings(Resource):
 
 
 class Collected:
-    """The buffer that embed_documents fills, and data of the responses."""
+    """The buffer that embed_documents fills, and data of the responses. `texts`: all of them, if some are equal."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, texts: list[str] | None = None) -> None:
         self._total = total
+        self._texts = texts
         self._buffer = memoryview(b"")
         self._first: EmbeddedBatch | None = None
+        self._meta: ResponseMeta | None = None  # of the first response
         self._finished: list[range] = []
         self._usage: Usage | None = Usage()
 
@@ -243,10 +263,30 @@ class Collected:
         if self._first is None:
             self._first = batch
             self._buffer = zeroed_buffer(row * self._total)
-        start = batch.indexes[0]
-        self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
-        self._finished.append(range(start, start + len(vectors)))
+        if self._meta is None:
+            self._meta = batch.meta
+        if isinstance(batch.indexes, range):
+            start = batch.indexes[0]
+            self._buffer[start * row : (start + len(vectors)) * row] = vectors.buffer
+            self._finished.append(batch.indexes)
+        else:
+            for start, some in pairs_of(batch.indexes, vectors):
+                self._buffer[start * row : (start + len(some)) * row] = some.buffer
+                self._finished.append(range(start, start + len(some)))
         self._usage = None if self._usage is None or batch.usage is None else self._usage + batch.usage
+
+    def _repeat(self, texts: list[str]) -> None:
+        """Copy the vectors that are here to the positions of equal texts."""
+        assert self._first is not None
+        buffer, row = self._buffer, len(self._buffer) // self._total
+        rows: dict[str, memoryview] = {}
+        for place in chain.from_iterable(self._finished):
+            rows[texts[place]] = buffer[place * row : (place + 1) * row]
+        missing = set(range(self._total)).difference(chain.from_iterable(self._finished))
+        for place in sorted(missing):
+            if (found := rows.get(texts[place])) is not None:
+                buffer[place * row : (place + 1) * row] = found
+                self._finished.append(range(place, place + 1))
 
     @contextmanager
     def on_errors(self) -> Generator[None]:
@@ -255,7 +295,7 @@ class Collected:
             yield
         except Exception as error:
             if self._first is not None:
-                whole = self._make(self._first.meta)
+                whole = self._make(self._meta)
                 keep(error, [EmbeddedBatch(span, whole[span.start : span.stop]) for span in self._finished])
             raise
 
@@ -265,13 +305,11 @@ class Collected:
         with whole as results:
             with self.on_errors():
                 yield
-            assert self._first is not None
-            results.append(self._make(self._first.meta))
+            results.append(self._make(self._meta))
 
     def vectors(self, progress: Progress) -> Vectors:
         """All vectors, with the counts of the whole call."""
-        assert self._first is not None
-        meta = self._first.meta
+        meta = self._meta
         if meta is not None:
             timings = evolve(meta.timings, total=progress.seconds)
             meta = evolve(meta, attempts=progress.requests, timings=timings)
@@ -279,5 +317,16 @@ class Collected:
 
     def _make(self, meta: Any) -> Vectors:
         assert self._first is not None
+        if self._texts is not None:
+            self._repeat(self._texts)
+            self._texts = None
         first = self._first.vectors
         return Vectors(self._buffer, first.dimensions, first.dtype, usage=self._usage, model=first.model, meta=meta)
+
+
+def _first_of_each(texts: list[str]) -> tuple[list[str], list[int], dict[str, int]]:
+    """The different texts, their first positions, and how often each occurs beyond that."""
+    counts = Counter(texts)
+    firsts = dict(zip(reversed(texts), range(len(texts) - 1, -1, -1), strict=True))
+    positions = sorted(firsts.values())
+    return [texts[place] for place in positions], positions, {text: n - 1 for text, n in counts.items()}

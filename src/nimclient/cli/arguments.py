@@ -164,6 +164,7 @@ def _add_embed(commands: _Commands) -> None:
         "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
     )
     embed.add_argument("--dtype", choices=["float32", "float16"], help="the type of the numbers, float32 by default")
+    embed.add_argument("--cache", metavar="DIR", help="a folder of vectors: texts that it holds are not sent")
     embed.add_argument(
         "--encoding-format",
         choices=["float", "base64", "bytes_only"],

@@ -163,6 +163,9 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
     tokens = [] if report.tokens is None else [f"{report.tokens:,} tokens"]
     details = [f"{report.requests:,} requests", *tokens, clock(report.seconds)]
+    for count, words in ((report.cached, "from the cache"), (report.repeated, "repeated")):
+        if count:
+            details.insert(0, f"{count:,} {words}")
     if report.resumed:
         details.insert(0, f"{report.resumed:,} of them from before")
     text = f"{report.status}: {counts} ({', '.join(details)})"

@@ -41,6 +41,8 @@ from nimclient.records.batch import EmbeddedBatch
 from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress
 
+RECENT_BYTES = 64 * 2**20
+"""Vectors and texts whose equals are not sent again; all of the run with a cache."""
 _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that do not change the vectors
 
 
@@ -67,6 +69,8 @@ class EmbedJob:
             from others.
         shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
             at the same time; `merge_shards` makes one manifest of theirs.
+        cache: A folder of vectors by text, model and options, created if missing; jobs, calls and processes may share it.
+            What it holds is not sent.
         batch_size: Texts a request; None: 64, or 256 kB.
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
@@ -90,6 +94,7 @@ class EmbedJob:
         dimensions: int | None = None,
         encoding_format: str | None = None,
         shard: ShardOf = None,
+        cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
         concurrency: int | None = None,
         **options: Unpack[EmbeddingOptions],
@@ -120,6 +125,7 @@ class EmbedJob:
         self.truncate = truncate
         self.dimensions = dimensions
         self.encoding_format = encoding_format
+        self.cache = cache
         self.batch_size = batch_size
         self.concurrency = concurrency
         self._options = options
@@ -212,6 +218,8 @@ class _EmbedRun:
             tokens=self._sent.tokens,
             seconds=anyio.current_time() - self._started,
             failures_path=store.failures_path if store.failed else None,
+            cached=self._sent.cached,
+            repeated=self._sent.repeated,
         )
 
     async def _begin(self, facts: JsonDict) -> str:
@@ -237,6 +245,7 @@ class _EmbedRun:
             "truncate": job.truncate,
             "dimensions": job.dimensions,
             "encoding_format": job.encoding_format,
+            "cache": job.cache,
             "batch_size": job.batch_size,
             "concurrency": job.concurrency,
         }
@@ -249,6 +258,7 @@ class _EmbedRun:
             **{name: value for name, value in named.items() if value is not None},
             **job._options,
         )
+        self._bulk.remember(stream, RECENT_BYTES)
         async with stream:
             feed.allow(self._window(stream.progress))
             try:

@@ -17,7 +17,8 @@ class Progress(Record):
     `done` items are finished, of which `failed` failed and `resumed` come from an earlier run; `total` is None if the length
     of the source is unknown. `requests` were sent, of which `refusals` were throttled and `retries` were retries; `tokens`
     are prompt tokens, None if an answer did not say them; `seconds` since the start. `in_flight` requests now, at most
-    `limit`. `latency_p50` and `latency_p95` are seconds from acquiring a slot to the response, over the last few hundred
+    `limit`. Of `done`, `cached` came from the cache, and `repeated` are equal to another text of the call, so that they were
+    not sent. `latency_p50` and `latency_p95` are seconds from acquiring a slot to the response, over the last few hundred
     requests (None before the first).
     """
 
@@ -28,6 +29,8 @@ class Progress(Record):
     seconds: float
     failed: int = field(default=0, kw_only=True)
     resumed: int = field(default=0, kw_only=True)
+    cached: int = field(default=0, kw_only=True)
+    repeated: int = field(default=0, kw_only=True)
     in_flight: int = field(default=0, kw_only=True)
     limit: int | None = field(default=None, kw_only=True)
     refusals: int = field(default=0, kw_only=True)
@@ -39,7 +42,12 @@ class Progress(Record):
         """One line: how far, how fast, what failed, how long it will take."""
         share = "" if not self.total else f" of {self.total} ({self.done / self.total:.0%})"
         parts = [f"{self.done}{share}", f"{self.texts_per_second:.4g}/s", f"{self.in_flight} in flight"]
-        counts = (("failed", self.failed), ("resumed", self.resumed), ("throttled", self.refusals))
+        counts = (
+            ("failed", self.failed),
+            ("resumed", self.resumed),
+            ("throttled", self.refusals),
+            ("cached", self.cached),
+        )
         parts += [f"{count} {name}" for name, count in counts if count]
         if self.eta:
             parts.append(f"{self.eta:.0f} s left")

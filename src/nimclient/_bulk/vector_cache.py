@@ -1,0 +1,89 @@
+"""A cache of vectors in a folder: one SQLite file, by the content of their texts, for any number of processes.
+
+It has a write-ahead log: a process that is killed loses nothing that was added, and readers do not wait for a writer. What
+fails here costs requests, never vectors: the cache then finds nothing, and says why in `problem`.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+
+from nimclient.errors import ConfigurationError
+
+_BUSY_SECONDS = 60.0
+_AT_ONCE = 500  # keys in a query
+_PAGE = 16384  # bytes: a vector of 1024 float32 should not need pages of its own
+
+
+class VectorCache:
+    """An open cache. Blocking; thread-safe. ConfigurationError if it cannot be opened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pid = os.getpid()
+        self.problem: str | None = None
+        self._mutex = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                folder / "vectors.sqlite", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
+            )
+            try:
+                for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
+                    self._db.execute(f"PRAGMA {pragma}").fetchone()
+                self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+            except BaseException:
+                self._db.close()
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(f"the cache {folder} cannot be opened: {error}") from error
+
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """The vectors that are there, by key."""
+        found: dict[bytes, bytes] = {}
+        left = iter(keys)
+        with self._mutex:
+            try:
+                while some := list(islice(left, _AT_ONCE)):
+                    marks = ",".join("?" * len(some))
+                    found.update(self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some))
+            except sqlite3.Error as error:
+                self.problem = f"cannot be read: {error}"
+        return found
+
+    def add(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Add vectors, in one transaction."""
+        with self._mutex:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self.problem = f"cannot be written: {error}"
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the file. Idempotent."""
+        if self.pid == os.getpid():  # a child's copy belongs to its parent
+            self._db.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_db"):
+            self.close()
+
+
+def key_of(space: bytes, text: str) -> bytes:
+    """The key of a text; `space` (at most 64 bytes) identifies all else that changes its vector."""
+    return blake2b(text.encode(), key=space, digest_size=20).digest()
+
+
+def space_of(description: bytes) -> bytes:
+    """The space of calls with this description."""
+    return blake2b(description, digest_size=32).digest()
