@@ -5,11 +5,13 @@ import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nimclient.jobs import merge_shards
 from nimclient.simulator import Simulator, SimulatorThread
 from support.jobs import (
     BATCH_SIZE,
@@ -154,3 +156,22 @@ def test_a_map_survives_being_killed(simulator: Simulator, tmp_path: Path) -> No
         again += check_sent(runs, questions_by_run(simulator.requests), set(questions), CONCURRENCY)
     assert again > 0 or KILLS < 20, "no kill came while anything was under way"
     print(f"{maps} maps of 400 rows; {again} were asked again")
+
+
+@pytest.mark.slow
+def test_shards_survive_being_killed(simulator: Simulator, tmp_path: Path) -> None:
+    """Three at the same time in one folder, each killed: the parts of all are those of an unbroken job, and merge."""
+    source = tmp_path / "docs.jsonl"
+    write_documents(source, DOCUMENTS)
+    Killer(simulator, 0).run(run_embed_job, source, tmp_path / "unbroken", "npy")
+    folder = tmp_path / "shards"
+    killers = [Killer(simulator, max(KILLS // 3, 1)) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        runs = [
+            pool.submit(killer.run, run_embed_job, source, folder, "npy", (index, 3))
+            for index, killer in enumerate(killers)
+        ]
+        assert all(run.result() for run in runs)
+    assert table_of(folder) == table_of(tmp_path / "unbroken")
+    assert merge_shards(folder).total == DOCUMENTS
+    print(f"{sum(killer.runs for killer in killers)} runs of 3 shards")

@@ -17,14 +17,17 @@ PART_BYTES = 16 * 4 * 80  # vectors of 80 texts
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def run_embed_job(url: str, run: int, source: Path, folder: Path, format: Any) -> None:
+def run_embed_job(
+    url: str, run: int, source: Path, folder: Path, format: Any, shard: tuple[int, int] | None = None
+) -> None:
     """The life of a process that runs an EmbedJob; `run` goes with its requests as a header."""
     from nimclient import Client
     from nimclient.jobs import EmbedJob, store
 
     store.PART_BYTES = PART_BYTES
     with Client(base_url=url, model=MODEL, headers={"x-run": str(run)}) as client:
-        job = EmbedJob(source, folder, id="id", format=format, batch_size=BATCH_SIZE, concurrency=CONCURRENCY)
+        options: dict[str, Any] = {"id": "id", "format": format, "shard": shard}
+        job = EmbedJob(source, folder, batch_size=BATCH_SIZE, concurrency=CONCURRENCY, **options)
         assert job.run_sync(client).status == "complete"
 
 

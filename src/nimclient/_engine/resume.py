@@ -261,9 +261,10 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
             for count in range(len(ids), max(0, len(ids) - _TORN), -1):
                 whole = (await engine.send(detokenize_call(ids[:count], call.model, {}), self._options())).text
                 if not whole.endswith("\ufffd"):  # a character that is not complete
+                    if not whole.startswith(got.text):
+                        raise NimError("the text of its token ids is another one")
                     kept = evolve(got, tokens=count, ids=ids[:count])
-                    fits = whole.startswith(got.text)
-                    return by_ids(call, kept, context, held=whole[len(got.text) :]) if fits else None
+                    return by_ids(call, kept, context, held=whole[len(got.text) :])
         except (APIStatusError, DecodeError) as error:
             log.info("a stream is not continued by token ids: %s", type(error).__name__)
         return None

@@ -196,7 +196,8 @@ class AsyncChat(ChatCalls):
         """Send messages and stream the answer. Returns a stream that is not opened yet.
 
         ``async with client.chat.stream(...) as stream: async for chunk in stream: print(chunk.text, end="")``. It can
-        also be iterated over at once (in AsyncClient, or be awaited). `stream_usage=False` leaves out `stream_options`.
+        also be iterated over at once (in AsyncClient, or be awaited). `stream_usage=False` leaves out `stream_options`;
+        `resume=N` has an interrupted stream continued up to N times, on another replica where there is one.
         Bad input raises here, everything else when the stream is opened or read.
         """
         return ChatStream(self._opener("chat.stream", materialized(messages), model, options))
