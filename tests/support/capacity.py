@@ -12,8 +12,7 @@ from typing import Protocol
 from attrs import define, field
 
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
-from nimclient._bulk.rate import Cost, RateLimit
-from nimclient._bulk.users import Users
+from nimclient._bulk.rate import Cost, RateLimit, Users
 from nimclient.errors import RateLimitError
 
 __all__ = [

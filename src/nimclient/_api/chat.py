@@ -8,7 +8,6 @@ from typing import Any, cast
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
 from nimclient._api.options import check_names, check_numbers, merge_fields, names_of
-from nimclient._api.priority import with_priority
 from nimclient._api.server_types import ServerType
 from nimclient._api.thinking import switch_thinking
 from nimclient._base.types import Json, JsonDict
@@ -74,6 +73,8 @@ def chat_call(
     if options.get("priority") is not None:
         if isinstance(options["priority"], str):
             droppable_fields = (*droppable_fields, "priority")
+        from nimclient._api.priority import with_priority
+
         options, warning = with_priority(options, server)
         warnings.append(warning)
     merge_fields(fields, options, not_sent=_NOT_SENT)

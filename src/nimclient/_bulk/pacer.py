@@ -8,8 +8,7 @@ from math import inf
 from attrs import define
 
 from nimclient._base.config import RetryPolicy
-from nimclient._bulk.rate import Cost, LearnedRate, RateLimit
-from nimclient._bulk.users import KEEP, Users
+from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
 from nimclient._bulk.window import Window
 from nimclient.errors import NimError
 

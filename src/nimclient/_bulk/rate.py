@@ -1,4 +1,4 @@
-"""Rate limits: of requests and tokens given by the user, of requests learned from throttling.
+"""Rate limits: of requests and tokens given by the user, of requests learned from throttling; and who is before whom.
 
 A server that limits requests per time has no quota left when it throttles. So the requests accepted between two throttles
 are its quota for that time, within one request. Slightly more is sent, so that there is a next throttle to learn from.
@@ -6,7 +6,9 @@ are its quota for that time, within one request. Slightly more is sent, so that 
 
 from __future__ import annotations
 
-from attrs import define
+from math import inf
+
+from attrs import define, field
 
 SIGNS = 4  # evidence against a limit on requests in flight before a rate limit is assumed
 MIN_SAMPLE = 8  # requests between two throttles for an estimate
@@ -18,6 +20,7 @@ PER_BYTE = 0.25  # tokens of a body, before the first answer
 ANSWER = 256.0  # tokens of an answer, before the first one, where the request sets no maximum
 MAX_GUESS = 8192.0  # tokens of a body, before the first answer: it may hold an image
 REMEMBERED = 32  # answers: older ones fade
+KEEP = 10.0  # seconds for which bulk leaves room after the last plain call was sent
 
 
 @define
@@ -106,6 +109,23 @@ class RateLimit:
         """Record the tokens that a request took."""
         self._estimates.learn(cost, prompt, completion)
         self._debt = max(self._debt + prompt + completion - cost.expected, -self._max_credit)
+
+
+@define
+class Users:
+    """The plain calls of a client, for which bulk leaves room: users wait for their answers, bulk does not.
+
+    `open` has the id of each plain request in flight: adding and discarding one is atomic, and calls nothing of ours.
+
+    `last` is when the last one was sent, in monotonic seconds.
+    """
+
+    open: set[int] = field(factory=set[int])
+    last: float = -inf
+
+    def room(self, now: float) -> int:
+        """How many requests to leave room for."""
+        return len(self.open) or int(now - self.last < KEEP)
 
 
 class LearnedRate:

@@ -18,8 +18,7 @@ from nimclient._base.config import (
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
-from nimclient._bulk.rate import RateLimit
-from nimclient._bulk.users import Users
+from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Sleeper, running_loop
