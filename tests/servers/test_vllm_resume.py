@@ -11,7 +11,10 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 from nimclient import AsyncClient, ChatCompletion
-from servers.vllm import KEY, MODEL, Vllm
+from servers.vllm import KEY, MODEL, SWITCH, Vllm
+
+if not os.environ.get(SWITCH):
+    pytest.skip("it takes 2.5 GB: `nox -s vllm` installs vLLM and runs these", allow_module_level=True)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1500)]
 GREEDY: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}, "temperature": 0}
