@@ -1,5 +1,6 @@
 """Streams of the real vLLM are resumed: text, token ids, finish_reason and usage equal those of an uninterrupted stream."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
