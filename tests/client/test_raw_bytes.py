@@ -57,7 +57,7 @@ def vllm(request: Request) -> bytes:
 async def test_it_is_used_once_the_server_is_known() -> None:
     """The first answer tells that it is vLLM; from then on many texts come as bytes, the same bits in the same order."""
     async with (
-        Simulator(dialect="vllm", models=[MODEL]) as simulator,
+        Simulator(dialect="vllm", models=[MODEL], embedding_dimensions=96) as simulator,
         AsyncClient(base_url=simulator.base_url, model=MODEL, defaults=NO_PREFIX) as client,
     ):
         known = await client.embeddings.create(TEXTS)
@@ -75,7 +75,7 @@ async def test_it_is_used_once_the_server_is_known() -> None:
 async def test_a_stream_changes_in_its_midst() -> None:
     """A stream that detects vLLM on its way asks for bytes from then on; tokens that it does not know are None."""
     async with (
-        Simulator(dialect="vllm", models=[MODEL]) as simulator,
+        Simulator(dialect="vllm", models=[MODEL], embedding_dimensions=96) as simulator,
         AsyncClient(base_url=simulator.base_url, model=MODEL, defaults=NO_PREFIX) as client,
     ):
         stream = client.embeddings.embed_stream(TEXTS, batch_size=50, concurrency=1)
@@ -91,7 +91,10 @@ async def test_a_stream_changes_in_its_midst() -> None:
 
 async def test_one_request_asks_for_it_by_name() -> None:
     """`create` keeps its usage unless the caller asks for bytes."""
-    async with Simulator(dialect="vllm", models=[MODEL]) as simulator, raw_client(simulator.base_url) as client:
+    async with (
+        Simulator(dialect="vllm", models=[MODEL], embedding_dimensions=96) as simulator,
+        raw_client(simulator.base_url) as client,
+    ):
         plain = await client.embeddings.create(TEXTS)
         raw = await client.embeddings.create(TEXTS, encoding_format="bytes_only", dimensions=64)
         short = await client.embeddings.create(TEXTS, dimensions=64)
@@ -104,7 +107,7 @@ async def test_one_request_asks_for_it_by_name() -> None:
 @pytest.mark.parametrize("dialect", ["nim", "dynamo"])
 async def test_other_servers_are_not_asked(dialect: str) -> None:
     """NIM and Dynamo take float and base64."""
-    simulator = Simulator(dialect=dialect, models=[MODEL])
+    simulator = Simulator(dialect=dialect, models=[MODEL], embedding_dimensions=96)
     async with simulator, AsyncClient("k", simulator.base_url, model=MODEL) as client:
         await client.models.list()
         for _ in range(2):
@@ -272,7 +275,7 @@ def encoding(rows: Sequence[bytes], cuts: Sequence[int]) -> Callable[[Request], 
 
 
 @given(rectangles, st.lists(st.integers(0, 300), max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 async def test_the_bits_are_those_of_base64(rows: list[list[float]], cuts: list[int]) -> None:
     """Whatever the numbers, and however the body is cut, in the order of the texts."""
     packed = [struct.pack(f"<{len(row)}f", *row) for row in rows]
@@ -305,7 +308,7 @@ async def test_float16_from_vllm_and_from_others() -> None:
     found: dict[str, Any] = {}
     for dialect in ("vllm", "nim"):
         async with (
-            Simulator(dialect=dialect, models=[MODEL]) as simulator,
+            Simulator(dialect=dialect, models=[MODEL], embedding_dimensions=96) as simulator,
             AsyncClient("k", simulator.base_url, model=MODEL, defaults=NO_PREFIX) as client,
         ):
             await client.models.list()
@@ -320,7 +323,7 @@ async def test_float16_from_vllm_and_from_others() -> None:
     assert found["vllm"] == found["rounded"]
     assert found["rounded"].usage is not None
     vectors = found["vllm"]
-    assert (vectors.dtype, found["nim"].dtype, len(vectors), vectors.dimensions) == ("float16", "float16", 150, 1024)
+    assert (vectors.dtype, found["nim"].dtype, len(vectors), vectors.dimensions) == ("float16", "float16", 150, 96)
     assert vectors.buffer.nbytes * 2 == wide.buffer.nbytes
     halves = struct.pack(f"<{wide.dimensions}e", *wide[7])
     assert vectors[7].buffer == halves

@@ -78,7 +78,7 @@ async def test_a_stream_with_60_percent_repeats(ordered: bool) -> None:
 
 
 @given(st.lists(st.integers(10, 16), min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 4), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 async def test_repeats_with_a_bad_text(numbers: list[int], batch_size: int, concurrency: int, ordered: bool) -> None:
     """Whatever repeats in whatever slices: every index has its vector, or the failure of its text."""
     texts = list(map(str, numbers))
@@ -127,6 +127,7 @@ async def test_items_that_are_no_texts() -> None:
     assert sent(transport) == ["1"]
 
 
+@pytest.mark.slow
 async def test_what_a_stream_remembers_is_bounded() -> None:
     """A text whose vector was forgotten is sent again."""
     vectors = {"object": "list", "data": [{"index": 0, "embedding": [1.0] * 2_000_000}]}

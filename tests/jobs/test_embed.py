@@ -39,6 +39,7 @@ from support.cancelling import cancel_everywhere
 from support.jobs import table_of
 from support.leaks import settings_of
 from support.server import FaultServer, Request
+from support.slow import mostly_slow
 from support.wire import MODEL, answer, embedded, error, http
 
 MakeClient = Callable[..., AsyncClient]
@@ -915,7 +916,7 @@ async def test_no_more_is_taken_of_a_source_than_is_under_way(
     assert 0 < most <= 2 * 10
 
 
-@pytest.mark.parametrize("format", ["parquet", "npy"])
+@pytest.mark.parametrize("format", mostly_slow(["parquet", "npy"], "npy"))
 async def test_float16_takes_half_the_space(tmp_path: Path, format: Any) -> None:
     """The parts of a job with float16 have half the bytes, and the numbers of the float32 ones, rounded."""
     texts = numbers(200)
