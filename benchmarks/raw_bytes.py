@@ -1,7 +1,7 @@
 """What a vector costs as raw bytes and in base64: `python -m benchmarks.raw_bytes [--texts 64000] [--turns 7] [--batch 64]`.
 
-Client CPU of embed_documents and embed_stream in microseconds a vector of 1024 float32, `--batch` texts a request, both encodings
-in turns in one process against the canned server in another: the least of the turns. Prints JSON.
+Client CPU of embed_documents and embed_stream in microseconds a vector of 1024 float32, `--batch` texts a request, both
+encodings in turns in one process against the canned server in another: the least of the turns. Prints JSON.
 """
 
 import argparse
