@@ -1,5 +1,6 @@
 """Streams of the real vLLM are resumed: text, token ids, finish_reason and usage equal those of an uninterrupted stream."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,10 @@ import pytest
 from anyio.abc import ByteStream, SocketAttribute
 
 from nimclient import AsyncClient, ChatCompletion
-from servers.vllm import KEY, MODEL, Vllm
+from servers.vllm import KEY, MODEL, SWITCH, Vllm
+
+if not os.environ.get(SWITCH):
+    pytest.skip("it takes 2.5 GB: `nox -s vllm` installs vLLM and runs these", allow_module_level=True)
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1500)]
 GREEDY: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": False}, "temperature": 0}
