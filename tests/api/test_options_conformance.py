@@ -70,7 +70,6 @@ SENT = {
     "guided_whitespace_pattern": ("[ ]?", b'"guided_whitespace_pattern":"[ ]?"'),
     "priority": (0, b'"priority":0'),
     "request_id": ("r1", b'"request_id":"r1"'),
-    "session_id": ("s1", b'"session_id":"s1"'),
     "cache_salt": ("pepper", b'"cache_salt":"pepper"'),
     "kv_transfer_params": ({"do_remote_decode": True}, b'"kv_transfer_params":{"do_remote_decode":true}'),
     "ec_transfer_params": ({}, b'"ec_transfer_params":{}'),
@@ -99,6 +98,7 @@ NOT_SENT = {
     "echo_reasoning": True,
     "stream_usage": True,
     "resume": 0,
+    "session_id": "s1",
     "extra_headers": {"X-Trace": "t"},
     "timeout": 30,
 }

@@ -42,7 +42,10 @@ tokens = st.fixed_dictionaries(
     {"token": words, "logprob": st.floats(-100, 0), "bytes": st.none() | st.lists(st.integers(0, 255), max_size=3)},
     optional={"top_logprobs": st.just([{"token": "t", "logprob": -1.0}])},
 )
-calls = st.fixed_dictionaries({"name": st.text("abc_", min_size=1), "arguments": words})
+arguments = words.map(
+    lambda text: f"{{{text}"
+)  # an object, maybe unfinished: a whole "0" after a "0" would be a repetition
+calls = st.fixed_dictionaries({"name": st.text("abc_", min_size=1), "arguments": arguments})
 choices = st.fixed_dictionaries(
     {
         "content": words,

@@ -19,7 +19,7 @@ from nimclient.records.chat import ChatCompletion, decode_chat
 from nimclient.records.params import ChatOptions
 
 CHAT_OPTIONS = names_of(ChatOptions)
-_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "resume", "thinking", "tools", "tool_choice"})
+_NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "resume", "session_id", "thinking", "tools", "tool_choice"})
 
 
 def chat_call(
@@ -45,7 +45,7 @@ def chat_call(
         hosted: Whether it goes to the hosted catalog, which needs assets named in a header and accepts bodies up to 25 MiB.
         developer: Whether the server accepts the role of that name.
         switch: The model's thinking switch given by the caller.
-        server: The server type, which decides where and with which sign a priority is sent.
+        server: The server type, which decides where a session goes, and where and with which sign a priority.
     """
     check_names(method, options, CHAT_OPTIONS)
     check_numbers(options)
@@ -80,6 +80,11 @@ def chat_call(
     merge_fields(fields, options, not_sent=_NOT_SENT)
     if (thinking := options.get("thinking")) is not None:
         warnings.append(switch_thinking(fields, model, thinking, switch))
+    headers = asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {}
+    if options.get("session_id") is not None:
+        from nimclient._api.sessions import session_headers
+
+        headers = {**headers, **session_headers(options, "hosted" if hosted else server)}
     call = Call(
         "POST",
         "/chat/completions",
@@ -89,7 +94,7 @@ def chat_call(
         droppable_fields=droppable_fields,
         replay=Replay.ONCE,
         stream=stream,
-        headers=asset_headers(fields["messages"], options.get("extra_headers")) if hosted else {},
+        headers=headers,
         accumulator=ChatAccumulator,
         warnings=tuple([text for text in warnings if text]) if warnings else (),
         kind="chat",

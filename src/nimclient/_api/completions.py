@@ -13,6 +13,7 @@ from nimclient._api.call import Call
 from nimclient._api.options import check_names, merge_fields, names_of
 from nimclient._api.priority import with_priority
 from nimclient._api.server_types import ServerType
+from nimclient._api.sessions import session_headers
 from nimclient._base.types import JsonDict, is_items
 from nimclient._retry.policy import Replay
 from nimclient._streams.accumulate import CompletionAccumulator
@@ -23,7 +24,7 @@ from nimclient.records.params import CompletionOptions
 Prompt: TypeAlias = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 
 COMPLETION_OPTIONS = names_of(CompletionOptions)
-_NOT_SENT = frozenset({"stream_usage"})
+_NOT_SENT = frozenset({"session_id", "stream_usage"})
 
 
 def completion_call(
@@ -43,7 +44,7 @@ def completion_call(
         model: None while it is unknown.
         options: CompletionOptions.
         stream: Whether the response is streamed.
-        server: The server type, which decides where and with which sign a priority is sent.
+        server: The server type, which decides where a session goes, and where and with which sign a priority.
     """
     check_names(method, options, COMPLETION_OPTIONS)
     fields: JsonDict = {} if model is None else {"model": model}
@@ -69,6 +70,7 @@ def completion_call(
         droppable_fields=droppable_fields,
         replay=Replay.ONCE,
         stream=stream,
+        headers=session_headers(options, server),
         accumulator=CompletionAccumulator,
         warnings=() if warning is None else (warning,),
         kind="completions",

@@ -62,7 +62,9 @@ class ChatCalls(Resource):
             hosted=form.hosted,
             developer=form.developer,
             switch=form.switch,
-            server=None if options.get("priority") is None else self._engine.server_type_for(form.model),
+            server=None
+            if options.get("priority") is None and options.get("session_id") is None
+            else self._engine.server_type_for(form.model),
         )
         return evolve(call, uploads=uploads) if uploads else call
 

@@ -57,7 +57,8 @@ class AsyncCompletions(Resource):
     ) -> Call[Completion]:
         """The call; without a model if none is known."""
         name = self._known_model("completions", model)
-        server = None if options.get("priority") is None else self._engine.server_type_for(name)
+        plain = options.get("priority") is None and options.get("session_id") is None
+        server = None if plain else self._engine.server_type_for(name)
         return completion_call(method, prompt, name, options, stream=stream, server=server)
 
     async def _open_stream(

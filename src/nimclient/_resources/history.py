@@ -205,7 +205,7 @@ class BaseConversation:
         self._opener = opener
         self._history = History(system, store, session_id, echo_reasoning=bool(options.get("echo_reasoning")))
         self._model = model
-        self._options = dict(options)
+        self._options = {**options, "session_id": session_id} if session_id else dict(options)
 
     @classmethod
     def from_json(
