@@ -61,7 +61,7 @@ async def test_without_a_session_there_is_no_header() -> None:
         assert seen.sessions == {}
 
 
-async def test_the_hosted_platform_is_told_nothing() -> None:
+async def test_nothing_is_sent_to_the_hosted_platform() -> None:
     """It reads no such header, and an id may name a person."""
     seen = Seen("hosted")
     async with seen.client as client:
