@@ -42,10 +42,11 @@ def run_all_tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: style, order of imports, what may import what."""
+    """ruff: style, order of imports, what may import what; and that the bill of materials is up to date."""
     session.install("--quiet", *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("python", "docs/_ext/materials.py", "--check")
 
 
 @nox.session
@@ -177,7 +178,6 @@ def build(session: nox.Session) -> None:
     """Source distribution and wheel into dist/packages, the same bytes twice; then the tests on that wheel."""
     session.install("--quiet", "build", "twine", "uv")
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "docs/_ext/materials.py", "--check")
     for folder in ("dist/packages", "dist/again"):
         session.run("python", "-m", "build", "--installer", "uv", "--outdir", folder, silent=True)
     made = sorted(Path("dist/packages").iterdir())
