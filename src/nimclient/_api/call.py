@@ -24,6 +24,10 @@ RAW_BYTES = "bytes_only"
 """Among the droppable fields: vectors are asked for as raw bytes (`encoding_format`); without it, in base64."""
 
 
+TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
+"""Fields that limit the tokens of an answer; the first one counts."""
+
+
 @define
 class Call(Generic[T]):
     """One API call, never changed. Creating it encodes its body: ConfigurationError for what JSON cannot represent.
@@ -69,6 +73,12 @@ class Call(Generic[T]):
     def shown_path(self) -> str:
         """The path for display: without the query, which may hold a signature."""
         return self.path.partition("?")[0]
+
+    @property
+    def max_answer(self) -> int | None:
+        """The most tokens of the answer, if the body limits them."""
+        fields = self.fields or {}
+        return next((limit for name in TOKEN_LIMITS if (limit := whole_number(fields.get(name))) is not None), None)
 
     def with_model(self, model: str) -> Call[T]:
         """A copy for another model, encoded again."""

@@ -22,7 +22,7 @@ from nimclient._api.options import (
     merge_fields,
     names_of,
 )
-from nimclient._base.types import Json, JsonDict
+from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import ConfigurationError
 from nimclient.records.embeddings import (
@@ -117,12 +117,12 @@ def embeddings_call(
     return Call(
         "POST",
         "/embeddings",
-        partial(_decode, **expected),
+        partial(_decode, decode_embeddings, **expected),
         fields,
         model=model,
         droppable_fields=droppable_fields,
         parse=loads_embeddings,
-        decode_raw=partial(_decode_raw, **expected) if may_be_raw else None,
+        decode_raw=partial(_decode, decode_raw_embeddings, **expected) if may_be_raw else None,
         kind="embedding",
     )
 
@@ -173,30 +173,15 @@ def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[st
 
 
 def _decode(
-    value: Json,
+    read: Callable[..., Embeddings],
+    data: Any,
     meta: ResponseMeta,
     *,
-    count: int,
-    dimensions: int | None,
-    dtype: DType,
     check: Callable[[Embeddings], None] | None,
+    **expected: Any,
 ) -> Embeddings:
-    answer = decode_embeddings(value, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
-    if check is not None:
-        check(answer)
-    return answer
-
-
-def _decode_raw(
-    data: bytes,
-    meta: ResponseMeta,
-    *,
-    count: int,
-    dimensions: int | None,
-    dtype: DType,
-    check: Callable[[Embeddings], None] | None,
-) -> Embeddings:
-    answer = decode_raw_embeddings(data, count=count, dimensions=dimensions, dtype=dtype, meta=meta)
+    """The vectors that `read` finds in JSON or in raw bytes, checked."""
+    answer = read(data, meta=meta, **expected)
     if check is not None:
         check(answer)
     return answer

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
-from nimclient._api.call import Call
+from nimclient._api.call import TOKEN_LIMITS, Call
 from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import OPEN
@@ -21,7 +21,6 @@ CONTINUING = ("vllm", "nim")
 """The server types that continue a chat message when told to."""
 
 _SCHEMAS = ("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar")
-_LIMITS = ("max_completion_tokens", "max_tokens")
 _OF_CHAT = frozenset(
     {"messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "max_completion_tokens", "n", "echo"}
     | {"logprobs", "top_logprobs", "chat_template", "chat_template_kwargs", "add_generation_prompt", "documents"}
@@ -103,7 +102,7 @@ def by_ids(call: Call[Any], got: Received, context: int | None, held: str = "") 
     `context`: the model's context length, for a call without a limit of its own. `held`: see Resumption.
     """
     fields = call.fields or {}
-    limit = _limit(fields)
+    limit = call.max_answer
     if limit is None and context is None:
         return None
     rest = context - len(got.prompt_ids) if limit is None and context is not None else limit
@@ -130,7 +129,7 @@ def by_text(call: Call[Any], got: Received) -> Resumption | str:
         return "the request itself continues a message"
     if fields.get("truncate_prompt_tokens") is not None:
         return "the prompt is truncated"
-    limit = _limit(fields)
+    limit = call.max_answer
     full = limit is not None and limit <= got.tokens
     has_usage = object_or_empty(fields.get("stream_options")).get("include_usage")
     if full and (got.prompt_tokens is not None or not has_usage):
@@ -145,20 +144,15 @@ def by_text(call: Call[Any], got: Received) -> Resumption | str:
     if "stream_options" in fields:
         again["stream_options"] = {**object_or_empty(fields["stream_options"]), **usage}
     if full:
-        again |= {name: 1 for name in _LIMITS if name in again}
+        again |= {name: 1 for name in TOKEN_LIMITS if name in again}
         return Resumption(evolve(call, fields=again), got.tokens, full=True)
     return Resumption(evolve(call, fields=again), got.solid, space=got.text[len(sent) :])
-
-
-def _limit(fields: Mapping[str, Any]) -> int | None:
-    """The most tokens of the answer."""
-    return next((number for name in _LIMITS if (number := whole_number(fields.get(name))) is not None), None)
 
 
 def _counted(fields: Mapping[str, Any], tokens: int) -> JsonDict:
     """The fields of a request for the rest of an answer; the id of the broken one may still be in use."""
     rest: JsonDict = {name: value for name, value in fields.items() if name != "request_id"}
-    for name in _LIMITS:
+    for name in TOKEN_LIMITS:
         if (limit := whole_number(rest.get(name))) is not None:
             rest[name] = limit - tokens
     if least := whole_number(rest.pop("min_tokens", None)):

@@ -24,7 +24,6 @@ from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
 
-_MAXIMA = ("max_completion_tokens", "max_tokens")
 _WITH_ANSWERS = ("chat", "completions")
 
 
@@ -63,9 +62,7 @@ def ticket_of(call: Call[Any]) -> Ticket:
     """The ticket of a call under a rate limit. A call to no model takes no tokens."""
     if not call.kind:
         return Ticket()
-    fields = call.fields or {}
-    named = (fields.get(name) for name in _MAXIMA)
-    most = next((value for value in named if isinstance(value, int)), None) if call.kind in _WITH_ANSWERS else 0
+    most = call.max_answer if call.kind in _WITH_ANSWERS else 0
     return Ticket(cost=Cost(call.kind, len(call.body or b""), most))
 
 

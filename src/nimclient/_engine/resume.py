@@ -91,7 +91,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         """See Reader. A stream that is interrupted in the read of its first content is resumed, if it can be."""
         await super().refill()
         failure = self._failure
-        if failure is None or (self._is_break(failure) and self._refusal() is None):
+        if failure is None or (self._is_break(failure) and self._why_not() is None):
             return
         if self._is_break(failure):
             self._left = 0
@@ -194,7 +194,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
             with_history(failure, tuple(self._state.history))
         raise failure
 
-    def _refusal(self) -> str | None:
+    def _why_not(self) -> str | None:
         """Why this answer cannot be continued, or None."""
         if list(self._accumulator.choices) != [0]:
             return "the answer has several choices"
@@ -209,8 +209,8 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
 
     async def _continue(self, error: NimError) -> None:
         """Send the most exact request that the server takes. Raises NimError if there is none."""
-        if (refusal := self._refusal()) is not None:
-            raise NimError(refusal)
+        if (reason := self._why_not()) is not None:
+            raise NimError(reason)
         latest, got = self._latest, self._received()
         self._state.history.append(attempt_of(latest.base_url, error, self.clock() - latest.sent))
         exact = await self._exact(got)

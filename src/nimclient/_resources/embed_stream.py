@@ -40,7 +40,7 @@ from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchEr
 from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Embeddings, Vectors
 from nimclient.records.progress import Progress
-from nimclient.records.usage import Usage
+from nimclient.records.usage import total_of
 
 WINDOW_BYTES = 32 * 2**20  # vectors in flight or waiting to be read
 WINDOW_SLICES = 64  # slices in flight allowed without a given concurrency, however large their vectors are
@@ -373,8 +373,7 @@ class EmbedRun:
             empty = Vectors(b"", 0) if self._first is None else Vectors(b"", self._first.dimensions, self._first.dtype)
             return EmbeddedBatch((), empty, tuple(failures))
         first = answers[0][1]
-        used = [answer.usage for _, answer in answers if answer.usage is not None]
-        usage = sum(used, Usage()) if len(used) == len(answers) else None
+        usage = total_of(answer.usage for _, answer in answers)
         meta = first.meta and evolve(first.meta, attempts=sum(a.meta.attempts for _, a in answers if a.meta))
         buffer = b"".join(answer.vectors.buffer for _, answer in answers)
         vectors = first.vectors

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from copy import copy
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -25,8 +26,8 @@ from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
 from nimclient.records.batch import EmbeddedBatch, Failure
-from nimclient.records.embeddings import Vectors
-from nimclient.records.usage import Usage
+from nimclient.records.embeddings import NUMBER_BYTES, Vectors
+from nimclient.records.usage import Usage, total_of
 
 if TYPE_CHECKING:
     from nimclient._bulk.vector_cache import VectorCache
@@ -222,7 +223,7 @@ class ReusingRun(EmbedRun):
         unsent = [text for text in piece.texts if text in cached]
         self._count(len(indexes) + len(more) - counted, len(more), len(unsent), unsent)
         first = batches[0] if batches else None
-        usage = _sum_of([batch.usage for batch in batches if len(batch)])
+        usage = total_of(batch.usage for batch in batches if len(batch))
         served = self._engine.core.served.get(self._endpoint)
         model = served if first is None else first.vectors.model or served
         vectors = self._joined_rows(buffers, usage, model, first)
@@ -237,7 +238,7 @@ class ReusingRun(EmbedRun):
         if not rows:
             return Vectors(b"", 0, dtype) if first is None else first.vectors
         width = len(rows[0])
-        one = Vectors(rows[0], width // {"float32": 4, "float16": 2}.get(dtype, 1), dtype)
+        one = Vectors(rows[0], width // NUMBER_BYTES.get(dtype, 1), dtype)
         self._first = one[:0] if self._first is None else self._first
         if any(len(row) != width for row in rows) or self._first.dimensions != one.dimensions:
             raise EmbeddingMismatchError(
@@ -272,22 +273,12 @@ class ReusingRun(EmbedRun):
             options, fields = self._options, self._call(["x"]).fields or {}
             sent = {name: value for name, value in fields.items() if name not in _NO_MATTER}
             same = [fields.get("model"), options.get("prefix") or "", dtype_of(options), options.get("extra_body")]
-            self._space = space_of(_json.dumps([*same, sorted(sent.items(), key=_name_of)]))
+            self._space = space_of(_json.dumps([*same, sorted(sent.items(), key=itemgetter(0))]))
         return {text: key_of(self._space, text) for text in texts}
 
     def _warn_of_cache(self, cache: VectorCache) -> None:
         if cache.problem is not None:
             self._engine.core.warn_once(f"the cache {cache.folder} {cache.problem}; texts are sent without it")
-
-
-def _name_of(item: tuple[str, Any]) -> str:
-    return item[0]
-
-
-def _sum_of(usages: list[Usage | None]) -> Usage | None:
-    """The sum; None if one is unknown."""
-    known = [usage for usage in usages if usage is not None]
-    return sum(known, Usage()) if len(known) == len(usages) else None
 
 
 def _range_of(indexes: list[int]) -> Sequence[int]:

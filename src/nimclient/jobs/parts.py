@@ -15,12 +15,11 @@ from attrs import frozen
 from nimclient._resources.bulk import json as _json
 from nimclient.jobs.files import write_whole
 from nimclient.jobs.parquet import write_parquet
-from nimclient.records.embeddings import Vectors
+from nimclient.records.embeddings import NUMBER_BYTES, Vectors
 
 Format: TypeAlias = Literal["parquet", "npy", "jsonl"]
 FORMATS: tuple[Format, ...] = ("parquet", "npy", "jsonl")
 FloatType: TypeAlias = Literal["float32", "float16"]
-BYTES: dict[FloatType, int] = {"float32": 4, "float16": 2}
 """Of a number."""
 
 
@@ -93,7 +92,7 @@ def _write_identities(groups: Groups, file: IO[bytes]) -> None:
 
 def npy_header(rows: int, dimensions: int, dtype: FloatType = "float32") -> bytes:
     """The head of a .npy file (version 1.0 of NumPy's format: its length is a multiple of 64)."""
-    description = f"{{'descr': '<f{BYTES[dtype]}', 'fortran_order': False, 'shape': ({rows}, {dimensions}), }}"
+    description = f"{{'descr': '<f{NUMBER_BYTES[dtype]}', 'fortran_order': False, 'shape': ({rows}, {dimensions}), }}"
     padding = -(10 + len(description) + 1) % 64
     text = f"{description}{' ' * padding}\n".encode("latin-1")
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text

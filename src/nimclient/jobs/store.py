@@ -20,10 +20,11 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
-from nimclient.jobs.parts import BYTES, FloatType, Format, Group, names_of_part, write_part
+from nimclient.jobs.parts import FloatType, Format, Group, names_of_part, write_part
 from nimclient.jobs.report import status_of
 from nimclient.jobs.shards import WHOLE, Shard, shard_in
 from nimclient.jobs.spool import Spool, spool_path
+from nimclient.records.embeddings import NUMBER_BYTES
 
 VERSION = 1
 PART_BYTES = 64 << 20
@@ -166,11 +167,11 @@ class Store:
         return self._spools[part]
 
     def _spool_path(self, part: int) -> Path:
-        return spool_path(self.folder, part, self._shard.suffix, 8 * BYTES[self._dtype])
+        return spool_path(self.folder, part, self._shard.suffix, 8 * NUMBER_BYTES[self._dtype])
 
     @property
     def _row_bytes(self) -> int:
-        return BYTES[self._dtype] * (self.dimensions or 0)
+        return NUMBER_BYTES[self._dtype] * (self.dimensions or 0)
 
     def learn(self, facts: JsonDict) -> None:
         """Store facts about the job."""

@@ -45,7 +45,7 @@ _FORMATS: dict[DType, Literal["f", "H", "b", "B"]] = {
     "ubinary": "B",
 }
 _NUMBERS = frozenset({int, float})
-_SIZES: dict[str, int] = {"float32": 4, "float16": 2}  # bytes a number, else 1
+NUMBER_BYTES: dict[str, int] = {"float32": 4, "float16": 2}  # bytes a number, else 1
 _NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
 
@@ -135,7 +135,7 @@ class Vectors(Sequence[Vector]):
         meta: ResponseMeta | None = None,
     ) -> None:
         self._buffer = memoryview(buffer).toreadonly().cast("B")
-        self._row = dimensions * _SIZES.get(dtype, 1)
+        self._row = dimensions * NUMBER_BYTES.get(dtype, 1)
         self.dimensions = dimensions
         self.dtype: DType = dtype
         self.usage = usage
@@ -373,7 +373,7 @@ def decode_raw_embeddings(
     Such a response has no usage and names no model. Raises EmbeddingMismatchError if the bytes do not divide evenly into
     `count` vectors, of `dimensions` if given, or if a value is not a finite number.
     """
-    per_row, rest = divmod(len(data), count * _SIZES.get(dtype, 1))
+    per_row, rest = divmod(len(data), count * NUMBER_BYTES.get(dtype, 1))
     if rest or not per_row:
         raise wrong(f"{len(data)} bytes are not {count} {dtype} vectors", "body", meta, EmbeddingMismatchError)
     if dimensions not in (None, per_row):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from attrs import frozen
@@ -36,6 +37,16 @@ class Usage(WireRecord):
             self.completion_tokens + other.completion_tokens,
             self.total_tokens + other.total_tokens,
         )
+
+
+def total_of(usages: Iterable[Usage | None]) -> Usage | None:
+    """The sum of the counts, without details; None if one of them is unknown."""
+    total = Usage()
+    for usage in usages:
+        if usage is None:
+            return None
+        total += usage
+    return total
 
 
 def decode_usage(value: Json) -> Usage | None:
