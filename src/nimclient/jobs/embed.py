@@ -32,7 +32,7 @@ from nimclient.jobs.feeding import TextFeed
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.parts import FORMATS, FloatType, Format
 from nimclient.jobs.report import JobReport, status_of
-from nimclient.jobs.rows import FieldNames
+from nimclient.jobs.rows import FieldNames, check_field_name
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.shards import ShardOf, checked_shard
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
@@ -99,9 +99,9 @@ class EmbedJob:
         concurrency: int | None = None,
         **options: Unpack[EmbeddingOptions],
     ) -> None:
-        for name, value in (("text", text), ("id", id)):
-            if not (isinstance(value, str) and value) and not (name == "id" and value is None):
-                raise ConfigurationError(f"{name} takes the name of a field, not {value!r:.40}")
+        check_field_name("text", text)
+        if id is not None:
+            check_field_name("id", id)
         if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
             raise ConfigurationError("output takes the path of a folder")
         if format not in FORMATS:

@@ -28,7 +28,7 @@ from nimclient.jobs.answers import FINAL_STATUSES, AnswerFiles, checked_output
 from nimclient.jobs.line_run import JobRequests, LineRun
 from nimclient.jobs.map_rows import MAP_LINES, RowRequest, RowTemplate, prompt_of, row_failure, row_line
 from nimclient.jobs.report import JobReport
-from nimclient.jobs.rows import Row, TemplateFields
+from nimclient.jobs.rows import Row, TemplateFields, check_field_name
 from nimclient.jobs.running import OnProgress, patient, run_blocking
 from nimclient.jobs.shards import ShardOf, checked_shard, with_shard
 from nimclient.jobs.sources import FileRows, RowSource, Source, content_of
@@ -85,8 +85,8 @@ class MapJob:
         **options: Unpack[ChatOptions],
     ) -> None:
         self.prompt = prompt_of(template, system)
-        if id is not None and not (isinstance(id, str) and id):
-            raise ConfigurationError(f"id takes the name of a field, not {id!r:.40}")
+        if id is not None:
+            check_field_name("id", id)
         self.shard = checked_shard(shard)
         self._rows = RowSource(source, TemplateFields(self.prompt.variables, id), self.shard)
         self.output = with_shard(checked_output(output, self._rows.path), self.shard)

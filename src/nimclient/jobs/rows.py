@@ -147,6 +147,12 @@ def text_row(text: object, name: str | None, line: int | None) -> Row:
     return Row(text, name, line)
 
 
+def check_field_name(argument: str, name: object) -> None:
+    """Raise ConfigurationError unless an argument is the name of a field."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"{argument} takes the name of a field, not {name!r:.40}")
+
+
 def checked_id(value: object, field: str) -> str:
     """The id as a str, from a str or a whole number; ConfigurationError for anything else."""
     if isinstance(value, str) and value:
