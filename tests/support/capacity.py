@@ -11,14 +11,19 @@ from typing import Protocol
 
 from attrs import define, field
 
+from nimclient._bulk.learned import FORGOTTEN, HALF_LIFE, Learned, Memory
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
 from nimclient._bulk.rate import Cost, RateLimit, Users
 from nimclient.errors import RateLimitError
 
 __all__ = [
     "DEFAULT_PATIENCE",
+    "FORGOTTEN",
+    "HALF_LIFE",
     "MIN_PAUSE",
     "Bucket",
+    "Learned",
+    "Memory",
     "Pacer",
     "Queue",
     "RateLimit",
@@ -237,14 +242,15 @@ def simulate(
     trip: float = 0.01,
     watch: bool = False,
     usages: Usages = NO_USAGES,
+    began: float = 0.0,
 ) -> Run:
-    """Send `slices` requests under the pacer; `trip`: seconds on the network, there and back."""
+    """Send `slices` requests under the pacer, from `began` on; `trip`: seconds on the network, there and back."""
     run = Run()
     fresh = slices
     again: deque[Ticket] = deque()
     events: list[tuple[float, int, bool, Ticket]] = []  # when, number, whether it is an answer
     alarm = inf
-    now = 0.0
+    now = began
     while True:
         turn = None
         while fresh or again:  # the head of the line asks, refused slices first

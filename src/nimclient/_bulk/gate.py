@@ -68,7 +68,7 @@ class Gate:
                 if delay < inf:
                     await self._sleep(delay)  # it ends when the client is closed
                 else:
-                    with anyio.move_on_after(left):  # as do the slices that hold the slots
+                    with anyio.move_on_after(min(left, self.pacer.poll)):  # as do the slices that hold the slots
                         await mine.wait()
                 if mine.is_set():
                     queue[queue.index(mine)] = mine = anyio.Event()

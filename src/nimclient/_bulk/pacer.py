@@ -8,6 +8,8 @@ from math import inf
 from attrs import define
 
 from nimclient._base.config import RetryPolicy
+from nimclient._base.types import JsonDict
+from nimclient._bulk.learned import Learned, Memory
 from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
 from nimclient._bulk.window import Window
 from nimclient.errors import NimError
@@ -16,6 +18,18 @@ DEFAULT_PATIENCE = 120.0
 AT_ONCE = 4  # requests that may be sent without spacing at the start
 OUTAGE = 3  # consecutive throttles without a success
 MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatever the policy
+
+_STATE = (
+    "sent",
+    "_opens_at",
+    "_spread",
+    "_next",
+    "_seconds",
+    "_unfilled",
+    "_streak",
+    "_counted",
+    "_down_since",
+)
 
 
 @define
@@ -38,7 +52,11 @@ class Pacer:
     many requests, and how many per second, the server accepts; a number is fixed, and throttling makes all slices wait.
 
     `limit`, `in_flight`, `sent`, `throttles` and `requests_per_second` may be read at any time. Times are monotonic seconds.
+    `memory`: where to record what it has learned, and what an earlier one has.
     """
+
+    poll = inf
+    """Seconds after which a slot may be free although none was released here."""
 
     def __init__(
         self,
@@ -48,6 +66,8 @@ class Pacer:
         patience: float = DEFAULT_PATIENCE,
         rate: RateLimit | None = None,
         users: Users | None = None,
+        memory: Memory | None = None,
+        now: float = 0.0,
     ) -> None:
         self.patience = patience if policy.patience is None else policy.patience
         self.in_flight = 0
@@ -67,6 +87,9 @@ class Pacer:
         self._streak = 0  # consecutive throttles without a success; those of one burst count once
         self._counted = 0  # requests sent before the last counted throttle
         self._down_since: float | None = None
+        self._memory = memory
+        if memory is not None and memory.learned is not None and (learned := memory.learned.aged(now)) is not None:
+            self.resume(learned)
 
     @property
     def limit(self) -> int:
@@ -77,6 +100,39 @@ class Pacer:
     def requests_per_second(self) -> float | None:
         """The learned rate of a server that limits requests per time, else None."""
         return self._learned.per_second
+
+    @property
+    def learned_rate(self) -> tuple[float, float]:
+        """When the next request may be sent at the learned rate, and seconds between two; 0 without a rate."""
+        rate = self._learned.per_second
+        return (0.0, 0.0) if rate is None else (self._learned.next_at, 1.0 / rate)
+
+    def resume(self, learned: Learned) -> None:
+        """Begin with what an earlier one has learned."""
+        self._window.resume(learned.size, found=learned.found, limited=learned.limited)
+        self._learned.resume(learned.per_second)
+        self._seconds = learned.seconds
+        self._spread = self.limit if learned.found else 0  # no burst
+
+    def learned(self, now: float) -> Learned | None:
+        """What it knows, for a later one; None in an outage, which shows nothing."""
+        window, rate = self._window, self._learned.per_second
+        if self._streak >= OUTAGE or (rate is None and window.starved_cuts > 1):
+            return None
+        limited = window.is_limited
+        return Learned(window.settled, not window.is_new, limited, rate, self._seconds, now)
+
+    def state(self) -> JsonDict:
+        """All that it knows except what is in flight, for `restore`."""
+        own = {name: getattr(self, name) for name in _STATE}
+        return {**own, "window": self._window.state(), "rate": self._learned.state()}
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from the state of another one."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self._window.restore(state["window"])
+        self._learned.restore(state["rate"])
 
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
@@ -133,6 +189,8 @@ class Pacer:
         self._window.succeeded(now, ticket.seq, seconds, work, full)
         if self._window.is_calm:
             self._learned.calmed()
+        if not self.in_flight and self._memory is not None and self.sent > AT_ONCE:
+            self._record(now)
 
     def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
         """Record throttling.
@@ -164,6 +222,10 @@ class Pacer:
     def left(self) -> None:
         """Record an end that shows nothing about capacity."""
         self.in_flight -= 1
+
+    def _record(self, now: float) -> None:
+        if self._memory is not None and (learned := self.learned(now)) is not None:
+            self._memory.record(learned)
 
     def _pause(self, asked: float | None) -> float:
         """0 if a slice in flight will free a slot, or the learned rate decides when to send the next."""

@@ -24,7 +24,7 @@ from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.values import HttpRequest
 from nimclient._bulk.gate import Gate, one, too_long
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
+from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
@@ -166,12 +166,20 @@ class Engine:
         """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         return self._requests.endpoint_of(model)
 
-    def gate(
-        self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
-    ) -> Gate:
-        """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
+    def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float] = one) -> Gate:
+        """The gate shared by all slices of one call. What it learns, later ones of the same route begin with.
+
+        `work`: see Gate.
+        """
         core = self.core
-        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=core.rate, users=core.users)
+        pacer = Pacer(
+            self.config.retry,
+            concurrency,
+            rate=core.rate,
+            users=core.users,
+            memory=core.memories[self.config.base_urls, route],
+            now=time.monotonic(),
+        )
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:

@@ -6,6 +6,8 @@ import os
 import random
 import sys
 import time
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -18,6 +20,7 @@ from nimclient._base.config import (
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
+from nimclient._bulk.learned import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
@@ -74,6 +77,8 @@ class SharedState:
         self._sends_raw: set[tuple[str, str | None]] = set()  # URL and model of vectors that came as raw bytes
         self.proxies: dict[str, str | None] = {}
         self.caches: dict[Path, VectorCache] = {}
+        self.memories = defaultdict[tuple[Sequence[str], str], Memory](Memory)
+        """What calls have learned of how much a server takes, by its URLs and the route."""
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
