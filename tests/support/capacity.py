@@ -11,10 +11,16 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk.learned import FORGOTTEN, HALF_LIFE, Learned, Memory
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
-from nimclient._bulk.rate import Cost, RateLimit, Users
+from nimclient._bulk import fleet, learned, pacer, rate
 from nimclient.errors import RateLimitError
+
+DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
+FORGOTTEN, HALF_LIFE = learned.FORGOTTEN, learned.HALF_LIFE
+Pacer, Ticket = pacer.Pacer, pacer.Ticket
+Cost, RateLimit, Users = rate.Cost, rate.RateLimit, rate.Users
+Learned, Memory = learned.Learned, learned.Memory
+Fleet, Route = fleet.Fleet, fleet.Route
+fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 
 __all__ = [
     "DEFAULT_PATIENCE",
@@ -22,11 +28,14 @@ __all__ = [
     "HALF_LIFE",
     "MIN_PAUSE",
     "Bucket",
+    "Cost",
+    "Fleet",
     "Learned",
     "Memory",
     "Pacer",
     "Queue",
     "RateLimit",
+    "Route",
     "Run",
     "Server",
     "Service",
@@ -34,6 +43,8 @@ __all__ = [
     "Ticket",
     "TokenBucket",
     "Users",
+    "fair_share",
+    "fleet_of",
     "simulate",
 ]
 

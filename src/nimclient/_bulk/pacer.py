@@ -102,10 +102,16 @@ class Pacer:
         return self._learned.per_second
 
     @property
-    def learned_rate(self) -> tuple[float, float]:
-        """When the next request may be sent at the learned rate, and seconds between two; 0 without a rate."""
-        rate = self._learned.per_second
-        return (0.0, 0.0) if rate is None else (self._learned.next_at, 1.0 / rate)
+    def width(self) -> int:
+        """How many workers are of use."""
+        return self.limit
+
+    def schedule(self, ticket: Ticket) -> tuple[float, float]:
+        """When the next request may be sent under a rate limit, and how many seconds after it the next; 0 without a limit."""
+        due, spacing = (0.0, 0.0) if self._rate is None else self._rate.schedule(ticket.cost)
+        if (rate := self._learned.per_second) is None:
+            return due, spacing
+        return max(due, self._learned.next_at), max(spacing, 1.0 / rate)
 
     def resume(self, learned: Learned) -> None:
         """Begin with what an earlier one has learned."""
@@ -124,13 +130,13 @@ class Pacer:
 
     def state(self) -> JsonDict:
         """All that it knows except what is in flight, for `restore`."""
-        own = {name: getattr(self, name) for name in _STATE}
+        own = {name: value for name in _STATE if (value := getattr(self, name)) is not None}
         return {**own, "window": self._window.state(), "rate": self._learned.state()}
 
     def restore(self, state: JsonDict) -> None:
         """Continue from the state of another one."""
         for name in _STATE:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name))
         self._window.restore(state["window"])
         self._learned.restore(state["rate"])
 

@@ -90,13 +90,25 @@ class RateLimit:
     to a few seconds' worth, lets the next ones follow up to twice as fast.
     """
 
-    __slots__ = ("_debt", "_estimates", "_max_credit", "_next", "_next_by_tokens", "_spacing", "_token_spacing")
+    __slots__ = (
+        "_debt",
+        "_estimates",
+        "_max_credit",
+        "_next",
+        "_next_by_tokens",
+        "_slack",
+        "_spacing",
+        "_token_spacing",
+    )
 
-    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None = None) -> None:
+    def __init__(
+        self, requests_per_minute: float | None, tokens_per_minute: float | None = None, *, slack: float = 0.0
+    ) -> None:
         self._spacing = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._token_spacing = 0.0 if tokens_per_minute is None else 60.0 / tokens_per_minute
         self._next = self._next_by_tokens = 0.0
         self._debt = 0.0  # tokens that were taken beyond those reserved
+        self._slack = slack  # seconds that a request may be late without delaying the next one
         self._max_credit = (tokens_per_minute or 0.0) * CREDIT_SECONDS / 60.0
         self._estimates = TokenEstimates()
 
@@ -114,20 +126,25 @@ class RateLimit:
         self._next, self._next_by_tokens, self._debt = state["next"], state["by_tokens"], state["debt"]
         self._estimates.restore(state["seen"])
 
+    def schedule(self, cost: Cost | None) -> tuple[float, float]:
+        """When the next slot is that nobody has reserved, and how many seconds after it the next one."""
+        tokens = 0.0 if cost is None or not self._token_spacing else self._estimates.of(cost) * self._token_spacing
+        return max(self._next, self._next_by_tokens), max(self._spacing, tokens)
+
     def pause(self, now: float) -> float:
         """Seconds until the next slot that nobody has reserved."""
         return max(self._next - now, self._next_by_tokens - now, 0.0)
 
     def reserve(self, now: float, cost: Cost | None = None) -> float:
         """Reserve the next slot; returns the seconds until it."""
-        slot = max(self._next, self._next_by_tokens, now)
+        slot = max(self._next, self._next_by_tokens, now - self._slack)
         self._next = slot + self._spacing
         if self._token_spacing and cost is not None:
             cost.expected = self._estimates.of(cost)
             tokens = max(cost.expected + self._debt, cost.expected / 2.0)
             self._debt += cost.expected - tokens
             self._next_by_tokens = slot + tokens * self._token_spacing
-        return slot - now
+        return max(slot - now, 0.0)
 
     def settle(self, cost: Cost, prompt: int, completion: int) -> None:
         """Record the tokens that a request took."""
@@ -167,13 +184,13 @@ class LearnedRate:
         self._next = 0.0
 
     def state(self) -> JsonDict:
-        """All that it knows, for `restore`."""
-        return vars(self).copy()
+        """All that it knows, for `restore`. What is None is left out."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def restore(self, state: JsonDict) -> None:
         """Continue from the state of another one."""
         for name in vars(self):
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name))
 
     def resume(self, per_second: float | None) -> None:
         """Begin with the rate that an earlier one has learned: the server may have saved up quota since."""

@@ -171,15 +171,11 @@ class Engine:
 
         `work`: see Gate.
         """
-        core = self.core
-        pacer = Pacer(
-            self.config.retry,
-            concurrency,
-            rate=core.rate,
-            users=core.users,
-            memory=core.memories[self.config.base_urls, route],
-            now=time.monotonic(),
-        )
+        core, retry = self.core, self.config.retry
+        if core.share is not None:
+            return Gate(core.shared_pacer(retry, concurrency, route), time.monotonic, random.random, work, self.sleep)
+        memory = core.memories[self.config.base_urls, route]
+        pacer = Pacer(retry, concurrency, rate=core.rate, users=core.users, memory=memory, now=time.monotonic())
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:

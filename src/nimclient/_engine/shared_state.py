@@ -14,9 +14,7 @@ from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
-from nimclient._base.config import (
-    ClientConfig,
-)
+from nimclient._base.config import ClientConfig, RetryPolicy
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nimclient._api.ranking import Form
+    from nimclient._engine.share import Share, SharedPacer
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
     from nimclient._http.base import Transport
@@ -54,8 +53,16 @@ class SharedState:
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
         self.budget = RetryBudget()
+        self.share: Share | None = None
+        self.rate: RateLimit | None = None
         per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
-        self.rate = None if per_minute == (None, None) else RateLimit(*per_minute)
+        if config.limits.share is not None:
+            from nimclient._engine.share import Share, SharedRate
+
+            self.share = Share(config.limits.share, config.base_urls)
+            self.rate = None if per_minute == (None, None) else SharedRate(self.share, *per_minute)
+        elif per_minute != (None, None):
+            self.rate = RateLimit(*per_minute)
         self.users = Users()
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
@@ -114,10 +121,19 @@ class SharedState:
         """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
+        if self.share is not None:
+            self.share.close()
         while self.caches:
             self.caches.popitem()[1].close()
         if self.ready is not None:
             await self.ready.aclose()
+
+    def shared_pacer(self, retry: RetryPolicy, concurrency: int | None, route: str) -> SharedPacer:
+        """The pacer of a call of a client with a share. ConfigurationError if its folder cannot be used."""
+        from nimclient._engine.share import SharedPacer
+
+        assert self.share is not None
+        return SharedPacer(retry, concurrency, share=self.share, route=route, rate=self.rate, users=self.users)
 
     async def sleep(self, seconds: float) -> None:
         """Wait. ClientClosedError as soon as the client is closed."""

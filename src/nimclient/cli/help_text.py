@@ -204,6 +204,7 @@ examples:
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
   nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
+  nimclient embed docs.jsonl --out vectors --shard 0/2 --share pace       both with one pace
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,
