@@ -38,7 +38,8 @@ class FleetServer:
         self.answered: list[tuple[float, str]] = []
         self.throttled: Counter[str] = Counter()
         self.running = 0
-        self.held = 0.0  # slots × seconds that were in use
+        self.seen: set[str] = set()
+        self.all_here = asyncio.Event()
         self._level = 30.0  # of a bucket of 30 requests: what is saved up is not what is measured
         self._at = time.monotonic()
 
@@ -61,13 +62,14 @@ class FleetServer:
             self.throttled[who] += 1
             return web.json_response({"error": {"message": "too many requests", "code": 429}}, status=429)
         self.running += 1
-        began = time.monotonic()
         try:
             await asyncio.sleep(SECONDS * random.lognormvariate(-0.045, 0.3))
         finally:
             self.running -= 1
-            self.held += time.monotonic() - began
         self.answered.append((time.monotonic(), who))
+        self.seen.add(who)
+        if len(self.seen) == PROCESSES:
+            self.all_here.set()
         data = [{"index": index, "embedding": [0.5, 0.25]} for index, _ in enumerate(body["input"])]
         return web.json_response({"data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}})
 
@@ -85,7 +87,6 @@ class Figures:
     rejected: float
     leaked: int
     answers: int
-    lock_milliseconds: float = 0.0
     by_process: list[int] = field(default_factory=list)
 
 
@@ -103,13 +104,9 @@ async def run(
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     with tempfile.TemporaryDirectory() as folder:
         share = folder if shared else ""
-        processes = [
-            subprocess.Popen([sys.executable, "-m", "benchmarks.fleet", "--child", url, share, str(number)])
-            for number in range(PROCESSES)
-        ]
+        processes = [start(url, share, number) for number in range(PROCESSES)]
         try:
-            while len({who for _, who in server.answered}) < PROCESSES:  # all have begun
-                await asyncio.sleep(0.05)
+            await server.all_here.wait()
             began = time.monotonic()
             await asyncio.sleep(0.5 * seconds)
             for process in processes[1 : 1 + 2 * KILLED : 2]:
@@ -123,6 +120,11 @@ async def run(
             await runner.cleanup()
     best = rpm / 60 if rpm is not None else (slots or 0) / SECONDS
     return figures(name, server, began, seconds, best, shared, leaked)
+
+
+def start(url: str, share: str, number: int) -> subprocess.Popen[bytes]:
+    """A process of the fleet."""
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.fleet", "--child", url, share, str(number)])
 
 
 def leaks(folder: Path) -> int:
@@ -189,19 +191,18 @@ async def child(url: str, share: str, number: str) -> None:
 def table(runs: Sequence[Figures]) -> str:
     """As Markdown."""
     lines = [
-        "| server | share | of the best, 8 processes | of the best, 5 left | largest difference to the mean | rejected with 429 | leaked |",
+        "| server | share | of the best, 8 processes | of the best, 5 left | furthest from the mean | rejected | leaked |",
         "|---|---|---|---|---|---|---|",
     ]
     for one in runs:
-        fair = max(one.fair_before, one.fair_after)
-        lines.append(
-            f"| {one.name} | {'yes' if one.shared else 'no'} | {one.before:.0%} | {one.after:.0%} | {fair:.0%} | {one.rejected:.1%} "
-            f"| {one.leaked if one.shared else '–'} |"
-        )
+        far, shared = max(one.fair_before, one.fair_after), "yes" if one.shared else "no"
+        figures = f"{one.before:.0%} | {one.after:.0%} | {far:.0%} | {one.rejected:.1%} | {one.leaked}"
+        lines.append(f"| {one.name} | {shared} | {figures} |")
     return "\n".join(lines)
 
 
 def main() -> None:
+    """Run what is asked for, and print the table."""
     if sys.argv[1:2] == ["--child"]:
         asyncio.run(child(*sys.argv[2:5]))
         return

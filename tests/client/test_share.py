@@ -166,14 +166,16 @@ def test_what_a_killed_process_held_is_free_again(tmp_path: Path) -> None:
 def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
     """The child of a process that was killed lives on, and the parent's slots are free all the same."""
     reader, writer = os.pipe()
+    stop, stopping = os.pipe()
     parent = os.fork()
     if not parent:
+        os.close(stopping)
         client = Client("k", "http://fake", model="m", transport=FakeTransport(vectors), limits=Limits(share=tmp_path))
         client.embeddings.embed_documents(TEXTS[:3])
-        if not os.fork():
-            signal.pause()
-        os.write(writer, b".")
-        signal.pause()
+        if os.fork():
+            os.write(writer, b".")
+        os.read(stop, 1)  # until the test has ended
+        os._exit(0)
     os.read(reader, 1)
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
@@ -183,6 +185,7 @@ def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
     ) as client:
         client.embeddings.embed_documents(TEXTS[:3])
         assert dead not in members(tmp_path)
+    os.close(stopping)
 
 
 async def test_nothing_is_opened_without_a_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Several processes on one server and one virtual clock, which share a Fleet as a file would hand it from one to the other."""
+"""Several processes on one server and one virtual clock, which share a Fleet as a file would hand it on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from nimclient import RetryPolicy
 from nimclient.errors import RateLimitError
 from support.capacity import Fleet, Pacer, RateLimit, Route, Server, Ticket, fleet_of
 
-
 POLL = 0.1
 TRIP = 0.01
 SLACK = 0.1
@@ -24,7 +23,7 @@ SLACK = 0.1
 
 @define
 class Process:
-    """One that has work from `begins` to `ends`, and is killed at `dies`. It is late by some milliseconds whenever it waits."""
+    """One that has work from `begins` to `ends`, and is killed at `dies`. It is some milliseconds late whenever it waits."""
 
     begins: float = 0.0
     ends: float = inf

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nimclient._api.ranking import Form
-    from nimclient._engine.share import Share, SharedPacer
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
+    from nimclient._engine.share import Share, SharedPacer
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
