@@ -232,7 +232,7 @@ class SinkStore:
         except Exception as error:
             words = f"{type(error).__name__}: {str(error).partition(_LF)[0]}"
             raise JobStoreError(
-                f"{self._sink} cannot be {what}: {words}; what was committed is kept; run the same job again once that is fixed"
+                f"{self._sink} cannot be {what}: {words}; what was committed is kept; run the job again once that is fixed"
             ) from error
 
 
