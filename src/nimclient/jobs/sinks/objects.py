@@ -23,7 +23,7 @@ from nimclient.jobs.sinks.base import Slice, check_writers
 
 _RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
 _TAIL = 64 << 10  # bytes read for a footer
-_AT_ONCE = 16  # footers read side by side
+_AT_ONCE = 16  # footers read concurrently
 _PART, _NOTE = "part", "_record"  # readers of a folder of Parquet files skip names that begin with an underscore
 
 
