@@ -153,7 +153,7 @@ def test_texts_that_fail(run, docs):
 
 
 def test_embedding_into_a_store(run, docs):
-    """A URL as --out is a store; the first failure is told, and the next run finds what is done."""
+    """A URL as --out is a store; the first failure is reported, and the next run finds what is done."""
 
     def choosy(request):
         texts = request.json["input"]

@@ -1,4 +1,4 @@
-"""Sinks: whatever the store, a job leaves N rows in it, each once, and goes on where it was stopped."""
+"""Sinks: whatever the store, a job leaves N rows in it, each once, and resumes where it was stopped."""
 
 import json
 import sqlite3
@@ -16,7 +16,7 @@ import pytest
 
 from nimclient import AsyncClient, Progress
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
-from nimclient.jobs import EmbedJob, Sink, Slice
+from nimclient.jobs import EmbedJob, Sink, SinkSlice
 from support.jobs import SINK_URLS, Table, table_in, table_of
 from support.server import FaultServer, Request
 from support.wire import answer, embedded, error
@@ -74,7 +74,7 @@ class ListSink:
     def __init__(self) -> None:
         self.rows: dict[int, tuple[str, bytes]] = {}
         self.records: list[Any] = []
-        self.written: Slice | None = None
+        self.written: SinkSlice | None = None
         self.calls = 0
         self.fails: int | None = None
         self.after = False
@@ -82,7 +82,7 @@ class ListSink:
     def open(self, writer: str) -> None:
         self.written = None
 
-    def write(self, slice: Slice) -> None:
+    def write(self, slice: SinkSlice) -> None:
         with self:
             self.written = slice
 
@@ -181,7 +181,7 @@ async def test_a_job_that_is_stopped_goes_on(server: FaultServer, client: AsyncC
 
 
 async def test_another_job_is_a_mismatch(server: FaultServer, client: AsyncClient, make: Make, url: str) -> None:
-    """Another prefix, and another number of shards, are told from the job that the store holds."""
+    """Another prefix, and another number of shards, differ from the job that the store holds."""
     server.script(embed)
     await make(url).run(client)
     with pytest.raises(JobMismatchError, match=r"belongs to a job with parameters.prefix"):
@@ -265,7 +265,7 @@ async def test_rows_do_not_wait_longer_than_a_minute(
 
 
 async def test_a_record_that_no_job_writes_is_an_error(client: AsyncClient, make: Make) -> None:
-    """What is missing or of another kind in it is told before anything is sent."""
+    """What is missing or of another kind in it is an error before anything is sent."""
     good: Any = {"number": 0, "slice": None, "rows": [], "failed": [], "facts": {}}
     for bad in ({"rows": [[5, 3, None]]}, {"rows": 5}, {"failed": [{}]}, {"facts": 1}, {"number": None}):
         sink = ListSink()
@@ -292,7 +292,7 @@ def test_any_class_with_the_four_methods_is_a_sink(make: Make) -> None:
     ],
 )
 def test_an_output_that_cannot_be(make: Make, output: Any, words: str) -> None:
-    """It is told before anything is sent, and a password is not repeated."""
+    """It is an error before anything is sent, and a password is not repeated."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         make(output)
     assert "secret" not in str(caught.value)

@@ -17,7 +17,7 @@ from nimclient.errors import JobMismatchError, JobStoreError, NimError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan, is_count
 from nimclient.jobs.parts import FloatType
 from nimclient.jobs.shards import Shard
-from nimclient.jobs.sinks.base import Sink, Slice
+from nimclient.jobs.sinks.base import Sink, SinkSlice
 from nimclient.jobs.store import differences
 from nimclient.records.embeddings import Vectors
 
@@ -195,7 +195,7 @@ class SinkStore:
             with self._errors("written"):
                 if number is not None:
                     indexes = [self._shard.number(row) for row in rows]
-                    self._sink.write(Slice(number, indexes, [name for span in spans for name in span.ids], vectors))
+                    self._sink.write(SinkSlice(number, indexes, [name for span in spans for name in span.ids], vectors))
                 self._sink.commit(record)
         except JobStoreError as error:
             self._is_broken = True

@@ -3,8 +3,8 @@
 A sink knows its store and nothing of jobs: which rows are done, and what failed, is in the records that it keeps.
 """
 
-from nimclient.jobs.sinks.base import Sink, Slice
+from nimclient.jobs.sinks.base import Sink, SinkSlice
 from nimclient.jobs.sinks.objects import ObjectSink
 from nimclient.jobs.sinks.sqlite import SQLiteSink
 
-__all__ = ["ObjectSink", "SQLiteSink", "Sink", "Slice"]
+__all__ = ["ObjectSink", "SQLiteSink", "Sink", "SinkSlice"]

@@ -14,7 +14,7 @@ from nimclient.records.embeddings import Vectors
 
 
 @frozen
-class Slice:
+class SinkSlice:
     """Rows that are written together.
 
     `number` counts the slices of a writer from 0. `indexes` are the numbers of the rows in the source, which occur once in
@@ -44,7 +44,7 @@ class Sink(Protocol):
         """
         ...
 
-    def write(self, slice: Slice) -> None:
+    def write(self, slice: SinkSlice) -> None:
         """Take the rows of a slice. They count from its commit on; after a crash the same number may come with other rows."""
         ...
 

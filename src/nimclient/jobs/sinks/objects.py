@@ -19,7 +19,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs.parquet import arrow, write_parquet
 from nimclient.jobs.shards import shard_in
-from nimclient.jobs.sinks.base import Slice, check_writers
+from nimclient.jobs.sinks.base import SinkSlice, check_writers
 
 _RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
 _TAIL = 64 << 10  # bytes read for a footer
@@ -39,7 +39,7 @@ class ObjectSink:
         self._store = store
         self._name = name
         self._suffix = ""
-        self._written: Slice | None = None
+        self._written: SinkSlice | None = None
 
     def __str__(self) -> str:
         return self._name
@@ -49,7 +49,7 @@ class ObjectSink:
         self._suffix = f"-{writer}" if writer else ""
         self._written = None
 
-    def write(self, slice: Slice) -> None:
+    def write(self, slice: SinkSlice) -> None:
         """See Sink. Nothing is stored before the commit."""
         self._written = slice
 

@@ -11,7 +11,7 @@ from typing import Any
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import JobStoreError
-from nimclient.jobs.sinks.base import Slice, check_writers
+from nimclient.jobs.sinks.base import SinkSlice, check_writers
 
 _BUSY = 60.0  # seconds to wait for another shard's transaction
 
@@ -60,7 +60,7 @@ class SQLiteSink:
             "(writer TEXT, number INTEGER, record TEXT NOT NULL, PRIMARY KEY (writer, number)) WITHOUT ROWID"
         )
 
-    def write(self, slice: Slice) -> None:
+    def write(self, slice: SinkSlice) -> None:
         """See Sink."""
         self._db.execute("BEGIN IMMEDIATE")
         rows = zip(slice.indexes, slice.ids, (vector.buffer for vector in slice.vectors), strict=True)
