@@ -95,11 +95,19 @@ def servers(session: nox.Session) -> None:
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """Jobs that are killed with SIGKILL at 200 random moments; the slow tests do it 20 times."""
-    install(session, "test")
+    """Jobs that are killed with SIGKILL at 200 random moments, over each kind of store too; the slow tests do it 20 times."""
+    install(session, "test", "sinks")
     session.run(
         "pytest", "tests/jobs/test_kill.py", "-m", "", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"}
     )
+
+
+@nox.session
+def sinks(session: nox.Session) -> None:
+    """Jobs into LanceDB, Qdrant, PostgreSQL with pgvector, and an S3 double: 700 MB to install."""
+    install(session, "test", "sinks")
+    command = ("pytest", "tests/jobs/test_sinks.py", "tests/jobs/test_kill.py", "-k", "sink or store", "-m", "")
+    session.run(*command, *session.posargs)
 
 
 @nox.session(python="3.11")
