@@ -8,7 +8,7 @@ from nimclient._api.call import Call
 from nimclient._base.values import path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
-from nimclient._retry.faults import raise_plain_fault
+from nimclient._retry.faults import is_fault, raise_plain_fault
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
 from nimclient.errors import NimError
@@ -37,7 +37,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         if is_plain(data) or not data.strip():
             raise
         raise not_an_answer(meta, data, "JSON") from None
-    if isinstance(value, dict) and ("choices" not in value or "error" in value):
+    if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
