@@ -19,7 +19,7 @@ from nimclient._engine.replicas import (
     MAX_EJECTION,
     MAX_THROTTLE,
     Lease,
-    Load,
+    LoadReport,
     Replica,
     ReplicaRouting,
     Replicas,
@@ -339,7 +339,7 @@ def test_a_reported_load_counts() -> None:
     """A replica with nine requests of others is a tenth as good; of those in flight here none counts twice."""
     books = Books()
     own = [books.take(), books.take()]
-    books.replicas.report(books.members[0], Load(waiting=0, total=10))
+    books.replicas.report(books.members[0], LoadReport(waiting=0, total=10))
     assert [books.members[0].load(books.clock.now), books.members[1].load(books.clock.now)] == [9, 0]
     leases = [books.take() for _ in range(12)]
     assert [len(member.open) for member in books.members] == [1, 13]
@@ -349,10 +349,10 @@ def test_a_reported_load_counts() -> None:
 def test_those_that_wait_are_known_from_answers() -> None:
     """A report of those that wait leaves the number of the others as it was; the larger one counts."""
     books = Books()
-    books.replicas.report(books.members[0], Load(waiting=2, total=7))
-    books.replicas.report(books.members[0], Load(waiting=3))
+    books.replicas.report(books.members[0], LoadReport(waiting=2, total=7))
+    books.replicas.report(books.members[0], LoadReport(waiting=3))
     assert books.members[0].load(books.clock.now) == 7
-    books.replicas.report(books.members[0], Load(waiting=30))
+    books.replicas.report(books.members[0], LoadReport(waiting=30))
     assert books.members[0].load(books.clock.now) == 30
     books.replicas.report(books.members[0], None)
     assert books.members[0].load(books.clock.now) == 30
@@ -361,7 +361,7 @@ def test_those_that_wait_are_known_from_answers() -> None:
 def test_a_report_fades() -> None:
     """After two seconds half of a report counts, and a replica that comes back after an ejection starts over."""
     books = Books()
-    books.replicas.report(books.members[0], Load(waiting=8))
+    books.replicas.report(books.members[0], LoadReport(waiting=8))
     books.clock.now += 4
     assert books.members[0].load(books.clock.now) == 2
     books.at(0, REFUSED)
@@ -373,10 +373,10 @@ def test_bulk_is_held_where_all_replicas_queue() -> None:
     books = Books(3)
     now = books.clock.now
     for member in books.members[:2]:
-        books.replicas.report(member, Load(waiting=6, total=20))
+        books.replicas.report(member, LoadReport(waiting=6, total=20))
     assert not books.replicas.backlog.holds(1, now)
     books.at(2, REFUSED, seconds=0)
-    books.replicas.report(books.members[0], Load(waiting=8, total=20))
+    books.replicas.report(books.members[0], LoadReport(waiting=8, total=20))
     assert [books.replicas.backlog.holds(count, now) for count in (24, 25)] == [True, False]
     assert not books.replicas.backlog.holds(24, now + 3)
 
@@ -541,7 +541,7 @@ class World:
         def read(replicas: Replicas, member: Replica) -> None:
             place = replicas.members.index(member)
             queue = len(waiting[place])
-            replicas.report(member, Load(queue, len(serving[place]) + queue))
+            replicas.report(member, LoadReport(queue, len(serving[place]) + queue))
             member.read_after = clock.now
 
         def attempt(caller: int, way: ReplicaRouting, began: float, number: int) -> None:

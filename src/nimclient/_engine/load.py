@@ -11,7 +11,7 @@ from math import isfinite
 
 from nimclient._api.server_types import ServerType
 from nimclient._base import json as _json
-from nimclient._engine.replicas import Load
+from nimclient._engine.replicas import LoadReport
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty
 
@@ -40,14 +40,14 @@ _GAUGES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def load_of_header(value: str) -> Load | None:
+def load_of_header(value: str) -> LoadReport | None:
     """The load in a response header, in either of vLLM's forms."""
     found = _IN_HEADER.search(value)
     waiting = None if found is None else _number(found[1])
-    return None if waiting is None else Load(waiting)
+    return None if waiting is None else LoadReport(waiting)
 
 
-def load_of_body(path: str, data: bytes) -> Load | None:
+def load_of_body(path: str, data: bytes) -> LoadReport | None:
     """The load in the body of one of `LOAD_PATHS`; None if it reports none."""
     if path == "/load":
         try:
@@ -55,12 +55,12 @@ def load_of_body(path: str, data: bytes) -> Load | None:
         except DecodeError:
             return None
         # A vLLM that does not count says 0, always.
-        return Load(0.0, float(count)) if isinstance(count, (int, float)) and count > 0 else None
+        return LoadReport(0.0, float(count)) if isinstance(count, (int, float)) and count > 0 else None
     sums: dict[str, float] = {}
     for name, text in _GAUGE.findall(data.decode("utf-8", "replace")):
         for part in _GAUGES.get(name, ()):
             sums[part] = sums.get(part, 0.0) + (_number(text) or 0.0)
-    return Load(sums.get(_WAITING, 0.0), sums[_TOTAL]) if sums else None
+    return LoadReport(sums.get(_WAITING, 0.0), sums[_TOTAL]) if sums else None
 
 
 def _number(text: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Load balancing over several base URLs that serve the same models.
+"""LoadReport balancing over several base URLs that serve the same models.
 
 A request goes to the replica with the smallest outstanding requests × smoothed latency × reported load, over all replicas
 (docs/design.md explains why not over two random ones), or with a prefix to the one that `affinity` prefers. A failing
@@ -45,7 +45,7 @@ class Tier(IntEnum):
 
 
 @frozen
-class Load:
+class LoadReport:
     """The requests at a server, as it reports them: those that wait, and all (None: not reported)."""
 
     waiting: float
@@ -284,7 +284,7 @@ class Replicas:
             one.read_after = now + READING  # or until this one has ended
         return found
 
-    def report(self, replica: Replica, load: Load | None) -> None:
+    def report(self, replica: Replica, load: LoadReport | None) -> None:
         """Record what a replica has reported, if it could be read."""
         if load is None:
             return
