@@ -1,4 +1,4 @@
-"""LoadReport balancing over several base URLs that serve the same models.
+"""Load balancing over several base URLs that serve the same models.
 
 A request goes to the replica with the smallest outstanding requests × smoothed latency × reported load, over all replicas
 (docs/design.md explains why not over two random ones), or with a prefix to the one that `affinity` prefers. A failing
