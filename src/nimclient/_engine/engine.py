@@ -99,7 +99,7 @@ class Engine:
         of models, wants large media as assets, and its list does not tell what an account may call.
         """
         if url is None:
-            if self.is_hosted:
+            if self._requests.is_hosted:
                 return True
             return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
