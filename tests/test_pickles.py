@@ -39,14 +39,14 @@ LIVE = {
 }
 ELSEWHERE = {
     "AsyncClient",
-    "BatchJob",
     "Client",
     "Conversation",
+    "SyncConversation",
+    "BatchJob",
     "EmbedJob",
     "MapJob",
     "NimError",
     "Sink",
-    "SyncConversation",
 }
 
 
