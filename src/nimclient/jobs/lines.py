@@ -6,6 +6,7 @@ A line ends at LF only: the other characters that Python's `splitlines` splits a
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -17,6 +18,8 @@ from nimclient.errors import ConfigurationError
 from nimclient.jobs.objects import ObjectPath
 
 BOM = b"\xef\xbb\xbf"
+LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
+"""A number in JSON beyond 64 bits or a float; it may also be in a text."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ZSTD = (".zst", ".zstd")
 
