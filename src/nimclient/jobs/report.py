@@ -21,6 +21,7 @@ class JobReport:
     `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
     each failure, None without failures. `truncated`: the answers of a MapJob that the token limit cut off, over all runs.
     `cached` and `repeated`: texts of this run that were not sent, since the cache holds them, or they are equal to others.
+    `long`: the texts that were cut into pieces, over all runs; long.jsonl lists them.
     """
 
     status: Status
@@ -35,6 +36,7 @@ class JobReport:
     truncated: int = 0
     cached: int = 0
     repeated: int = 0
+    long: int = 0
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""
