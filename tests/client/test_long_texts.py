@@ -70,7 +70,7 @@ async def test_the_vectors_of_the_chunked_mode(is_unit: bool, changes: Any) -> N
 @settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(3, 80), min_size=1, max_size=12), st.integers(4, 40), st.booleans())
 def test_any_lengths(counts: list[int], limit: int, is_unit: bool) -> None:
-    """Whatever the lengths and the limit: each text has vLLM's vector, and those above the limit are told."""
+    """Whatever the lengths and the limit: each text has vLLM's vector, and those above the limit are reported."""
     texts = [words(count, 100 * at) for at, count in enumerate(counts)]
     with Client(
         "k", "http://fake", model="m", transport=FakeTransport(PoolingServer(limit, is_unit=is_unit))
@@ -159,7 +159,7 @@ async def test_many_pieces_go_in_several_requests() -> None:
 
 
 async def test_equal_texts_are_cut_once() -> None:
-    """Every position of a text that was cut is told, in a call and within the window of a stream."""
+    """Every position of a text that was cut is reported, in a call and within the window of a stream."""
     client, transport = connected(PoolingServer())
     texts = [words(40), "a", words(40), words(40, 500), words(40)]
     async with client:
@@ -245,7 +245,7 @@ async def test_a_server_without_usage() -> None:
 
 
 async def test_a_server_that_truncates_silently() -> None:
-    """infinity cuts texts off without a word, so that nothing can be told: an error that says so."""
+    """infinity cuts texts off without a word, so that nothing can be reported: an error that says so."""
     answer = PoolingServer(limit=10_000)
     owner = {"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "infinity", "stats": {}}]}
 
@@ -296,7 +296,7 @@ async def test_pieces_of_slices_and_copies() -> None:
 
 
 async def test_a_cache_tells_too(tmp_path: Path) -> None:
-    """What comes from the cache is told as well, and a call without the option is not given the mean of a cut text."""
+    """What comes from the cache is reported as well, and a call without the option is not given the mean of a cut text."""
     client, transport = connected(PoolingServer())
     texts = ["a", words(40)]
     async with client:
