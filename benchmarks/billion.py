@@ -114,7 +114,11 @@ def table(figures: Mapping[str, float]) -> str:
             f"{hours(BILLION / GPU_RATE)} of one GPU, {hours(BILLION / GPU_RATE / 64)} of 64",
         ),
         *(
-            (f"client, {name}", f"{us:.1f} µs a vector: {1e6 / us:,.0f} a second and core", f"{core_hours(us)} of a core")
+            (
+                f"client, {name}",
+                f"{us:.1f} µs a vector: {1e6 / us:,.0f} a second and core",
+                f"{core_hours(us)} of a core",
+            )
             for name, us in (
                 ("base64", figures["stream_base64"]),
                 ("raw bytes", figures["stream_bytes_only"]),
@@ -122,8 +126,18 @@ def table(figures: Mapping[str, float]) -> str:
                 ("the same with float16", figures["job_float16"]),
             )
         ),
+        (
+            "of that the rows, the checkpoint and the parts",
+            f"{figures['job_float32'] - figures['stream_bytes_only']:.1f} µs and {figures['checkpoint']:.1f} bytes a row",
+            f"{core_hours(figures['job_float32'] - figures['stream_bytes_only'])} of a core; "
+            f"{BILLION * figures['checkpoint'] / 1e9:.0f} GB in all shards",
+        ),
         *(
-            (f"the wire, {name}", f"{size:,.0f} bytes a vector", f"{terabytes(size)}: {hours(BILLION * size / LINK)} of 10 Gbit/s")
+            (
+                f"the wire, {name}",
+                f"{size:,.0f} bytes a vector",
+                f"{terabytes(size)}: {hours(BILLION * size / LINK)} of 10 Gbit/s",
+            )
             for name, size in (
                 ("base64", figures["wire_base64"]),
                 ("raw float32", figures["wire_float32"]),
@@ -131,13 +145,12 @@ def table(figures: Mapping[str, float]) -> str:
             )
         ),
         *(
-            (f"the disk, {name}", f"{size:,.0f} bytes a vector", f"{terabytes(size)}: {hours(BILLION * size / DISK)} at 500 MB/s")
+            (
+                f"the disk, {name}",
+                f"{size:,.0f} bytes a vector",
+                f"{terabytes(size)}: {hours(BILLION * size / DISK)} at 500 MB/s",
+            )
             for name, size in (("float32", figures["disk_float32"]), ("float16", figures["disk_float16"]))
-        ),
-        (
-            "the checkpoint",
-            f"{figures['checkpoint']:.1f} bytes a row; its time is in that of the job",
-            f"{BILLION * figures['checkpoint'] / 1e9:.1f} GB in all shards",
         ),
         (
             "rows of other shards",

@@ -1,9 +1,9 @@
 """Many shards of one job, some of them killed: `python -m benchmarks.shards [--shards 32] [--rows 6400] [--kills 8]`.
 
-Each shard is a process of `nimclient embed --shard i/n`, as a pod would be, and all write into one folder; `--at-once` run at the
-same time, against a simulated NIM with room for 64 requests. Some are killed with SIGKILL once they have something on the disk,
-and started again as a scheduler would. Afterwards `merge_shards` makes one manifest, and every row is looked up: once, with the
-vector of its text. Prints JSON.
+Each shard is a process of `nimclient embed --shard i/n`, as a pod would be, and all write into one folder; `--at-once` run at
+the same time, against a simulated NIM with room for 64 requests. Some are killed with SIGKILL once they have something on the
+disk, and started again as a scheduler would. Afterwards `merge_shards` makes one manifest, and every row is looked up: once,
+with the vector of its text. Prints JSON.
 """
 
 import argparse
@@ -39,7 +39,15 @@ class Pod:
         self.index = index
         self._spools = (folder / "vectors").glob
         self._pattern = f"open-{index:05d}-of-{count:05d}-*"
-        command = [sys.executable, "-m", "nimclient", "embed", str(folder / "docs.jsonl"), "--out", str(folder / "vectors")]
+        command = [
+            sys.executable,
+            "-m",
+            "nimclient",
+            "embed",
+            str(folder / "docs.jsonl"),
+            "--out",
+            str(folder / "vectors"),
+        ]
         options = ["--id", "id", "--format", "npy", "--shard", f"{index}/{count}", "--batch-size", str(BATCH), "--json"]
         self.process = subprocess.Popen(
             [*command, *options, "--base-url", url, "--model", MODEL], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

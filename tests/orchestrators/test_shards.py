@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -23,6 +23,7 @@ if not os.environ.get(SWITCH):
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 COUNT = 3
 ROWS = 100
+SECONDS = 500  # of a run: each starts a server of its own
 MODEL = "nvidia/nv-embedqa-e5-v5"
 
 
@@ -45,6 +46,7 @@ def source(tmp_path: Path) -> Path:
 def prefect(folder: Path) -> tuple[list[str], dict[str, str]]:
     """The arguments and the environment of the example."""
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": str(folder / "prefect")}
+    quiet["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "250"
     return [str(folder / "docs.jsonl"), str(folder / "vectors"), str(COUNT)], quiet
 
 
@@ -78,7 +80,7 @@ def listens(port: int) -> bool:
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3 * SECONDS)
 @pytest.mark.parametrize("recipe", [prefect, dagster, temporal])
 def test_shards(recipe: Callable[[Path], Any], simulator: Simulator, source: Path, tmp_path: Path) -> None:
     """Every row is embedded once, the manifest is of all shards, and running it again sends nothing."""
@@ -88,7 +90,9 @@ def test_shards(recipe: Callable[[Path], Any], simulator: Simulator, source: Pat
     with dev_server(tmp_path, port) if recipe is temporal else nullcontext():
         for _ in range(2):
             command = [sys.executable, str(EXAMPLES / f"{recipe.__name__}_shards.py"), *arguments]
-            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+            done = subprocess.run(
+                command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             assert "complete" in done.stdout
             sent = [text for request in simulator.requests if request.json for text in request.json.get("input", ())]
