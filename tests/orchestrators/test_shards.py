@@ -99,5 +99,9 @@ def test_shards(recipe: Callable[[Path], Any], simulator: Simulator, source: Pat
             assert len(sent) == len(set(sent)) == ROWS
     manifest = json.loads((tmp_path / "vectors" / "manifest.json").read_text())
     assert (manifest["status"], manifest["succeeded"], manifest["shards"]) == ("complete", ROWS, COUNT)
-    ids = [json.loads(line)["id"] for path in (tmp_path / "vectors").glob("*.ids.jsonl") for line in path.open()]
+    ids = [
+        json.loads(line)["id"]
+        for path in (tmp_path / "vectors").glob("*.ids.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     assert sorted(ids) == sorted(f"d{number}" for number in range(ROWS))
