@@ -81,7 +81,7 @@ def matrix(session: nox.Session) -> None:
 def vllm(session: nox.Session) -> None:
     """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
     install(session, "test")
-    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume")]
+    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume", "_long")]
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 

@@ -34,6 +34,12 @@ def vllm_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
 
 
 @pytest.fixture(scope="session")
+def vllm_chunked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """vLLM with the same embedding model, in its chunked mode."""
+    yield from _vllm(tmp_path_factory.mktemp("chunked"), "chunked")
+
+
+@pytest.fixture(scope="session")
 def vllm_ranker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """vLLM with the same weights as a cross-encoder."""
     yield from _vllm(tmp_path_factory.mktemp("ranker"), "rank")
