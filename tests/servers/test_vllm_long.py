@@ -18,7 +18,9 @@ SENTENCE = "The museum opens at nine and closes at six, but for {} days. "
 
 async def test_the_vectors_are_those_of_the_chunked_mode(vllm_chunked: Vllm) -> None:
     """A server that cuts texts itself gives the vectors that pieces of token ids give, pooled here."""
-    texts = ["".join(map(SENTENCE.format, range(start, start + count))) for start, count in ((0, 10), (7, 200), (90, 700))]
+    texts = [
+        "".join(map(SENTENCE.format, range(start, start + count))) for start, count in ((0, 10), (7, 200), (90, 700))
+    ]
     async with AsyncClient(KEY, vllm_chunked.base_url, model=MODEL, retry=ONCE, dialect="vllm") as client:
         tokens = [(await client.tokenize(text, model=MODEL)).count for text in texts]
         own = await client.embeddings.embed_documents(texts, prefix="")
