@@ -15,6 +15,7 @@ from nimclient import AsyncClient, Client, RetryPolicy
 from nimclient.cli import main
 from nimclient.errors import ConfigurationError, ContextLengthError
 from nimclient.jobs import EmbedJob, merge_shards
+from nimclient.jobs.sinks import SQLiteSink
 from nimclient.simulator import Simulator, SimulatorThread
 from nimclient.testing import FakeTransport
 from support.vllm_pooling import PoolingServer
@@ -190,6 +191,50 @@ async def test_a_failure_beside_it() -> None:
 # servers that cannot ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        401,
+        403,
+        405,
+        501,
+        (404, {}, b"404 page not found"),
+        (422, {}, {"error": "missing field `inputs`", "error_type": "Validation"}),  # TEI's own /tokenize
+        {"tokens": []},  # llama-server, which calls the text `content`
+        {"count": 3, "tokens": [1, 7, 2], "max_model_len": None},
+    ],
+)
+async def test_a_tokenizer_that_cannot_be_used(answer: Any) -> None:
+    """Whatever a server or a gateway answers to /tokenize: the texts are embedded, by what the embeddings accept."""
+    server = PoolingServer()
+    transport = FakeTransport(lambda request: answer if request.url.endswith("/tokenize") else server(request))
+    client, _ = connected(server, transport=transport)
+    async with client:
+        with pytest.warns(UserWarning, match="not by its tokens"):
+            vectors = await client.embeddings.embed_documents([words(9), words(40)], long="mean")
+    assert vectors.pieces.keys() == {1}
+    assert cosine(vectors[0], server.piece(server.ids_of(words(9)))) >= 0.999999
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_a_tokenizer_that_is_busy(status: int) -> None:
+    """A failure that passes is no answer to whether there is a tokenizer: the call waits for it, or ends with it."""
+    server = PoolingServer()
+    asked: list[int] = []
+
+    def busy(request: Any) -> Any:
+        if request.url.endswith("/tokenize") and not asked:
+            asked.append(status)
+            return status, {"Retry-After": "0"}, {"detail": "busy"}
+        return server(request)
+
+    client, _ = connected(server, transport=FakeTransport(busy), retry=RetryPolicy(attempts=2, first_delay=0))
+    async with client:
+        vectors = await client.embeddings.embed_documents([words(40)], long="mean")
+    assert asked
+    assert vectors.pieces == {0: 3}
+
+
 @pytest.mark.parametrize("lacks", ["tokenizes", "takes_ids"])
 async def test_a_server_without_tokens(lacks: str) -> None:
     """Such a text is halved until its parts are accepted, weighted by the tokens of their usage; one warning says so."""
@@ -257,7 +302,7 @@ async def test_a_server_that_truncates_silently() -> None:
     client, _ = connected(answer, transport=FakeTransport(infinity), model=None)
     async with client:
         with pytest.raises(ConfigurationError, match="without a word"):
-            await client.embeddings.embed_documents([words(40)], long="mean")
+            await client.embeddings.embed_documents([words(40)], long="mean", prefix="")
 
 
 @pytest.mark.parametrize(
@@ -326,6 +371,19 @@ async def test_a_job(tmp_path: Path) -> None:
     assert lines == [{"index": 1, "id": "1", "pieces": 3}, {"index": 3, "id": "3", "pieces": 2}]
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["long"] == 2
     assert not (tmp_path / "plain" / "long.jsonl").exists()
+
+
+async def test_a_job_with_a_sink(tmp_path: Path) -> None:
+    """The records of a sink have the rows that were cut; a later run knows them."""
+    source = tmp_path / "docs.txt"
+    source.write_text("\n".join([words(5), words(40), words(6)]))
+    client, _ = connected(PoolingServer())
+    async with client:
+        for _ in range(2):
+            job = EmbedJob(source, SQLiteSink(tmp_path / "vectors.db"), long="mean")
+            report = await job.run(client)
+            assert (report.status, report.long) == ("complete", 1)
+            assert report.long_rows == ({"index": 1, "id": "1", "pieces": 3},)
 
 
 async def test_shards_of_a_job(tmp_path: Path) -> None:

@@ -62,13 +62,13 @@ class LongRun(ReusingRun):
             self._limit = await self._limit_of_model()
 
     async def _limit_of_model(self) -> int | None:
-        """The tokens that the model takes; None if the server does not tokenize."""
+        """The tokens that the model takes; None if the server does not tokenize, or does not let us."""
         try:
             return (await self._tokenized("x")).max_model_len
         except DecodeError:
             return None
         except APIStatusError as error:
-            if is_no_route(error) or is_status(error, 400, 422):
+            if is_no_route(error) or is_status(error, 400, 401, 403, 422):
                 return None
             raise
 
@@ -206,7 +206,9 @@ class LongRun(ReusingRun):
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
         counted = {
-            text: bytes(row) + pieces.get(text, 1).to_bytes(_COUNT_BYTES, "little") for text, row in rows.items()
+            text: bytes(row) + pieces.get(text, 1).to_bytes(_COUNT_BYTES, "little")
+            for text, row in rows.items()
+            if any(row)
         }
         await super()._keep(counted, pieces)
 
