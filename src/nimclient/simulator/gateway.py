@@ -126,7 +126,7 @@ class Gateway:
         return asyncio.get_running_loop().call_later(max(2.0 * window, MIN_PATIENCE), self._drop, request_id)
 
     def _keep(self, request_id: str, job: _Job, window: int) -> None:
-        """Begin the time anew in which it must be asked for."""
+        """Restart the time in which it must be asked for again."""
         job.end.cancel()
         job.end = self._dropped_after(window, request_id)
 
