@@ -392,3 +392,29 @@ def test_models_is_a_list() -> None:
     """One string for `models` is a mistake, not a list of letters."""
     with pytest.raises(TypeError, match="list of ids"):
         Simulator(models="mine/own")
+
+
+async def test_vllm_reports_its_load(session: aiohttp.ClientSession) -> None:
+    """A plain chat or completion that asks for it has the header; a stream, an embedding and another server type have not.
+    Foreign requests count, at /load too, and take turns with those of clients.
+    """
+    async with Simulator(dialect="vllm", ttft=0.5, slots=2, foreign=5) as sim:
+        raw = RawClient(sim, session)
+        assert (await raw.get("/load")).body == {"server_load": 5}
+        asked = {"endpoint-load-metrics-format": "text"}
+        body = {"model": CHAT, "messages": MESSAGES, "max_tokens": 1}
+        with takes(1.5):  # three of the five came before it
+            answer = await raw.post("/v1/chat/completions", body, **asked)
+        assert answer.headers["endpoint-load-metrics"].startswith("TEXT named_metrics.num_requests_waiting=")
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/chat/completions", body)).headers
+        async with session.post(
+            f"{raw.root}/v1/chat/completions", json={**body, "stream": True}, headers=asked
+        ) as response:
+            assert "endpoint-load-metrics" not in response.headers
+        vector = {"model": EMBED, "input": "hello"}
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/embeddings", vector, **asked)).headers
+    async with Simulator() as sim:
+        raw = RawClient(sim, session)
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/chat/completions", body, **asked)).headers
+    with pytest.raises(ValueError, match="foreign"):
+        Simulator(foreign=-1)

@@ -191,8 +191,9 @@ def _decode(
 
 def check_batch(batch_size: int | None, concurrency: int | None) -> None:
     """Raise ConfigurationError unless both are None or whole numbers of at least 1."""
-    check_whole("batch_size", batch_size, 1)
-    check_whole("concurrency", concurrency, 1)
+    for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
+        if value is not None:
+            check_whole(name, value, 1)
 
 
 def check_query(text: object) -> str:

@@ -112,7 +112,9 @@ class EmbedRun:
             concurrency=concurrency,
         )
         check_batch(batch_size, concurrency)
-        check_word("on_error", on_error, ("raise", "collect"))
+        self._strict = on_error == "raise"
+        if not self._strict:
+            check_word("on_error", on_error, ("raise", "collect"))
         self._resource = resource
         self._engine = resource._engine
         self._method = method
@@ -123,7 +125,6 @@ class EmbedRun:
         self._encoding_format = encoding_format
         self._options = resource._with_defaults("embedding", options)
         self._ordered = ordered
-        self._strict = on_error == "raise"
         self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)

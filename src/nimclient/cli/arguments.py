@@ -325,6 +325,13 @@ def _add_simulate(commands: _Commands) -> None:
     simulate.add_argument(
         "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
     )
+    simulate.add_argument(
+        "--foreign",
+        type=_number(int, 0),
+        default=0,
+        metavar="N",
+        help="requests of other clients that are always there (default: none)",
+    )
     simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")
     simulate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the answers (default: 0)")
     simulate.add_argument(

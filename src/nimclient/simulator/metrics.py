@@ -23,7 +23,7 @@ VLLM_METRICS: Final[Mapping[str, str]] = {
 }
 DYNAMO_METRICS: Final[Mapping[str, str]] = {
     "label": "model",
-    "running": "dynamo_frontend_inflight_requests",
+    "inflight": "dynamo_frontend_inflight_requests",
     "waiting": "dynamo_frontend_queued_requests",
     "generated": "dynamo_frontend_output_tokens",
     "success": "dynamo_frontend_requests",
@@ -97,10 +97,12 @@ class Metrics:
     def _lines(self, model: str, running: int, waiting: int) -> Iterator[str]:
         for name, count, about in (
             ("running", running, "Number of requests in model execution batches."),
+            ("inflight", running + waiting, "Number of inflight requests."),
             ("waiting", waiting, "Number of requests waiting to be processed."),
         ):
-            yield from self._head(name, "gauge", about)
-            yield f"{self._names[name]}{{{self._label(model)}}} {count}"
+            if name in self._names:
+                yield from self._head(name, "gauge", about)
+                yield f"{self._names[name]}{{{self._label(model)}}} {count}"
         for name, about in _COUNTERS.items():
             if name in self._names:
                 yield from self._head(name, "counter", about)
