@@ -13,8 +13,18 @@ from servers.vllm import Vllm
 @pytest.fixture(scope="session")
 def dynamo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamo]:
     """Dynamo's frontend with one worker."""
+    yield from _dynamo(Dynamo(tmp_path_factory.mktemp("dynamo")))
+
+
+@pytest.fixture(scope="session")
+def slow_dynamo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamo]:
+    """The same with a worker that takes its time."""
+    yield from _dynamo(Dynamo(tmp_path_factory.mktemp("slow"), speedup=1))
+
+
+def _dynamo(server: Dynamo) -> Iterator[Dynamo]:
     try:
-        server = Dynamo(tmp_path_factory.mktemp("dynamo")).__enter__()
+        server.__enter__()
     except Unavailable as reason:
         pytest.skip(f"NVIDIA Dynamo is not to be had here: {reason}")
     yield server
