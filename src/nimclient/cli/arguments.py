@@ -161,6 +161,11 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
     )
+    embed.add_argument(
+        "--long",
+        choices=["mean"],
+        help="cut texts that are too long, and keep the mean of their pieces (default: they fail)",
+    )
     embed.add_argument("--prefix", metavar="TEXT", help="prefix of every text, for servers without input types")
     embed.add_argument(
         "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
