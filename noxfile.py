@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -100,6 +101,30 @@ def kill(session: nox.Session) -> None:
     session.run(
         "pytest", "tests/jobs/test_kill.py", "-m", "", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"}
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of each target for a minute; `nox -s fuzz -- stream rows --seconds 3600`."""
+    install(session, "test")
+    session.install("--quiet", "atheris>=2.3")
+    parser = ArgumentParser()
+    parser.add_argument(
+        "targets", nargs="*", default=sorted(path.stem for path in Path("tests/fuzz/corpus").glob("*.txt"))
+    )
+    parser.add_argument("--seconds", default="60")
+    given = parser.parse_args(session.posargs)
+    folder = Path(session.create_tmp()).resolve()
+    for target in given.targets:
+        session.run(
+            "python",
+            "tests/fuzz/run.py",
+            target,
+            f"--seconds={given.seconds}",
+            f"--corpus={folder / 'corpus'}",
+            f"--found={folder / 'found'}",
+            env={"PYTHONPATH": ""},
+        )
 
 
 @nox.session(python="3.11")
