@@ -127,6 +127,20 @@ def fuzz(session: nox.Session) -> None:
         )
 
 
+@nox.session
+def soak(session: nox.Session) -> None:
+    """100,000 calls and 10,000 streams on one client, then 30 minutes with faults: `nox -s soak -- --minutes 5`."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """One small change at a time in the pure core: which ones no test notices. `nox -s mutation -- sse --sample 40`."""
+    install(session, "test")
+    session.run("python", "tests/mutation/run.py", *session.posargs)
+
+
 @nox.session(python="3.11")
 def engines(session: nox.Session) -> None:
     """EmbedBatch in Ray Data with two actors, in Spark (wants Java 17), Dask and Daft: some 2 GB to install."""
