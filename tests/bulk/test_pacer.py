@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -343,3 +343,4 @@ class Pacing(RuleBasedStateMachine):
 
 
 TestPacing = Pacing.TestCase
+TestPacing.settings = settings(stateful_step_count=20)

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import anyio
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -602,3 +603,4 @@ def event(text: str | None, finish: str | None = None) -> dict[str, Any]:
 
 
 TestTalking = Talking.TestCase
+TestTalking.settings = settings(max_examples=max(settings().max_examples // 4, 10), stateful_step_count=15)

@@ -10,6 +10,7 @@ from math import inf
 from statistics import median
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -606,3 +607,4 @@ class Choosing(RuleBasedStateMachine):
 
 
 TestChoosing = Choosing.TestCase
+TestChoosing.settings = settings(stateful_step_count=20)

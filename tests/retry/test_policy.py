@@ -1,7 +1,7 @@
 """When an attempt is repeated and after how long: pure arithmetic with injected randomness."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -231,3 +231,4 @@ class Budget(RuleBasedStateMachine):
 
 
 TestBudget = Budget.TestCase
+TestBudget.settings = settings(stateful_step_count=20)

@@ -644,3 +644,4 @@ class Growing(RuleBasedStateMachine):
 
 
 TestGrowing = Growing.TestCase
+TestGrowing.settings = settings(stateful_step_count=20)
