@@ -569,7 +569,7 @@ class Talking(RuleBasedStateMachine):
 
     @rule()
     def full_disk(self) -> None:
-        """Where the store cannot take a turn, the caller is told, and the history is as it was."""
+        """Where the store cannot take a turn, its error is raised, and the history is as it was."""
         self.answers = [chat_body("unheard")]
         with patch.object(Recorder, "__setitem__", side_effect=OSError("full")), pytest.raises(OSError, match="full"):
             anyio.run(lambda: self.talk.send(self.text()))
@@ -582,7 +582,7 @@ class Talking(RuleBasedStateMachine):
 
     @rule(by_json=st.booleans())
     def crash(self, by_json: bool) -> None:
-        """Another process goes on with what is on disk, or with what was saved as JSON."""
+        """Another process continues with what is on disk, or with what was saved as JSON."""
         if by_json:
             text = self.talk.to_json()
             self.store = Recorder()
