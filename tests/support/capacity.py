@@ -16,7 +16,7 @@ from nimclient.errors import RateLimitError
 
 DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
 FORGOTTEN, HALF_LIFE = learned.FORGOTTEN, learned.HALF_LIFE
-Pacer, Ticket = pacer.Pacer, pacer.Ticket
+Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
 Cost, RateLimit, Users = rate.Cost, rate.RateLimit, rate.Users
 Learned, Memory = learned.Learned, learned.Memory
 Fleet, Route = fleet.Fleet, fleet.Route
@@ -27,6 +27,7 @@ __all__ = [
     "FORGOTTEN",
     "HALF_LIFE",
     "MIN_PAUSE",
+    "Backlog",
     "Bucket",
     "Cost",
     "Fleet",

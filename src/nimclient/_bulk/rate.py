@@ -73,7 +73,7 @@ class TokenEstimates:
         answer = seen.completion / seen.answers
         return seen.prompt / seen.bytes * cost.size + (answer if most is None else min(answer, most))
 
-    def learn(self, cost: Cost, prompt: int, completion: int) -> None:
+    def learn(self, cost: Cost, prompt: float, completion: float) -> None:
         """Record what a request took."""
         seen = self._seen.setdefault(cost.kind, _Seen())
         fade = 1.0 - 1.0 / REMEMBERED if seen.answers >= REMEMBERED else 1.0
@@ -96,6 +96,7 @@ class RateLimit:
         "_max_credit",
         "_next",
         "_next_by_tokens",
+        "_per_minute",
         "_slack",
         "_spacing",
         "_token_spacing",
@@ -110,6 +111,7 @@ class RateLimit:
         self._debt = 0.0  # tokens that were taken beyond those reserved
         self._slack = slack  # seconds that a request may be late without delaying the next one
         self._max_credit = (tokens_per_minute or 0.0) * CREDIT_SECONDS / 60.0
+        self._per_minute = tokens_per_minute or inf
         self._estimates = TokenEstimates()
 
     def state(self) -> JsonDict:
@@ -147,9 +149,11 @@ class RateLimit:
         return max(slot - now, 0.0)
 
     def settle(self, cost: Cost, prompt: int, completion: int) -> None:
-        """Record the tokens that a request took."""
-        self._estimates.learn(cost, prompt, completion)
-        self._debt = max(self._debt + prompt + completion - cost.expected, -self._max_credit)
+        """Record the tokens that a request took: at most those of a minute, else the server would have rejected it."""
+        most = self._per_minute
+        self._estimates.learn(cost, min(prompt, most), min(completion, most))
+        debt = min(self._debt + prompt + completion - cost.expected, most)
+        self._debt = max(debt, -self._max_credit)
 
 
 @define

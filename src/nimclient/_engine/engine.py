@@ -28,7 +28,7 @@ from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
-from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.replicas import LOAD_HEADER, Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
@@ -99,7 +99,7 @@ class Engine:
         of models, wants large media as assets, and its list does not tell what an account may call.
         """
         if url is None:
-            if self.is_hosted:
+            if self._requests.is_hosted:
                 return True
             return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
@@ -141,8 +141,12 @@ class Engine:
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
-        url = None if model is None else self.endpoint_of(model)
-        return self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+        known = self.known()
+        if ("any server type", model) not in known:
+            url = None if model is None else self.endpoint_of(model)
+            found = self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+            known["any server type", model] = found
+        return cast("ServerType | None", known["any server type", model])
 
     def per_replica(self) -> list[Engine]:
         """One engine per replica, for requests to each of them."""
@@ -167,15 +171,19 @@ class Engine:
         return self._requests.endpoint_of(model)
 
     def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float] = one) -> Gate:
-        """The gate shared by all slices of one call. What it learns, later ones of the same route begin with.
-
-        `work`: see Gate.
-        """
+        """The gate of all slices of a call, which begins with what earlier ones of the route have learned. `work`: see Gate."""
         core, retry = self.core, self.config.retry
         if core.share is not None:
             return Gate(core.shared_pacer(retry, concurrency, route), time.monotonic, random.random, work, self.sleep)
-        memory = core.memories[self.config.base_urls, route]
-        pacer = Pacer(retry, concurrency, rate=core.rate, users=core.users, memory=memory, now=time.monotonic())
+        pacer = Pacer(
+            retry,
+            concurrency,
+            rate=core.rate,
+            users=core.users,
+            backlog=core.replicas.backlog if len(self._bases) > 1 else None,
+            memory=core.memories[self.config.base_urls, route],
+            now=time.monotonic(),
+        )
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
@@ -372,6 +380,8 @@ class Engine:
         if not call.unauthenticated and len(call.body or b"") > 2**24 and self.is_platform(target.url):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
+        if isinstance(state.lease, Lease):
+            self._read_loads(transport)
         plain = state.sent if state.gate is None else None
         request = self._requests.make(call, target, state.headers, bearer, state.lease, plain)
         sent = time.monotonic()
@@ -397,6 +407,8 @@ class Engine:
             response, head = begun, begun.head
             if target.server.uninspected:
                 core.dialects.inspect_headers(target.server, head.headers)
+            if isinstance(state.lease, Lease) and (load := head.headers.find(LOAD_HEADER)) is not None:
+                self._note_load(state.lease, load)
             try:
                 if (deprecation := head.headers.find(b"deprecation")) is not None:
                     core.note_deprecation(call, deprecation)
@@ -417,6 +429,21 @@ class Engine:
             raise
         self._tell(state, request, sent, response, result)
         return result
+
+    def _note_load(self, lease: Lease, value: str) -> None:
+        """Record the load that a replica has reported with a response."""
+        from nimclient._engine.load import load_of_header
+
+        self.core.replicas.report(lease.replica, load_of_header(value))
+
+    def _read_loads(self, transport: Transport) -> None:
+        """Read the load of the replicas in the background if it is time to, but not through a custom transport."""
+        core = self.core
+        if self.config.transport is None and (due := core.replicas.due()):
+            from nimclient._engine.load_reader import LoadReader
+
+            reader = LoadReader(core.replicas, self._requests, transport, self.config.timeouts, time.monotonic)
+            core.run_in_background(reader.read(due))
 
     def _tell(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object

@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -22,7 +22,7 @@ from nimclient._bulk.learned import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Sleeper, running_loop
+from nimclient._http.tasks import Background, Sleeper, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
@@ -77,6 +77,7 @@ class SharedState:
         self.ready = cast("Transport | None", config.transport)
         """The transport, if there is one already."""
         self._sleeper = Sleeper()
+        self._background: Background | None = None
         self.rejected_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
         self.served: dict[tuple[str, str | None], str] = {}  # the model as answers name it, by URL and model
@@ -121,6 +122,8 @@ class SharedState:
         """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
+        if self._background is not None:
+            await self._background.stop()
         if self.share is not None:
             self.share.close()
         while self.caches:
@@ -134,6 +137,10 @@ class SharedState:
 
         assert self.share is not None
         return SharedPacer(retry, concurrency, share=self.share, route=route, rate=self.rate, users=self.users)
+
+    def run_in_background(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run what ends by itself soon, and at the latest with the client. One at a time."""
+        self._background = Background(main)
 
     async def sleep(self, seconds: float) -> None:
         """Wait. ClientClosedError as soon as the client is closed."""

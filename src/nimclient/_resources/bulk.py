@@ -14,6 +14,7 @@ from nimclient._api.embeddings import (
     EMBEDDING_OPTIONS,
     ENCODING_FORMATS,
     INPUT_TYPES,
+    LONGS,
     TRUNCATES,
     check_batch,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "EMBED_DTYPES",
     "ENCODING_FORMATS",
     "INPUT_TYPES",
+    "LONGS",
     "SLICE_TEXTS",
     "TRUNCATES",
     "Accumulator",
