@@ -55,7 +55,6 @@ PURE = (
     "errors.py",
     "_api/",
     "_bulk/fleet.py",
-    "_bulk/learned.py",
     "_bulk/pacer.py",
     "_bulk/progress.py",
     "_bulk/rate.py",

@@ -11,14 +11,15 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk import fleet, learned, pacer, rate
+from nimclient._bulk import fleet, pacer, rate
 from nimclient.errors import RateLimitError
 
 DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
-FORGOTTEN, HALF_LIFE = learned.FORGOTTEN, learned.HALF_LIFE
+FORGOTTEN, HALF_LIFE = pacer.FORGOTTEN, pacer.HALF_LIFE
 Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
-Cost, RateLimit, Users = rate.Cost, rate.RateLimit, rate.Users
-Learned, Memory = learned.Learned, learned.Memory
+Cost, LearnedRate, RateLimit, Users = rate.Cost, rate.LearnedRate, rate.RateLimit, rate.Users
+OVERDUE, SIGNS = rate.OVERDUE, rate.SIGNS
+Learned, Memory = pacer.Learned, pacer.Memory
 Fleet, Route = fleet.Fleet, fleet.Route
 fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 
@@ -27,11 +28,14 @@ __all__ = [
     "FORGOTTEN",
     "HALF_LIFE",
     "MIN_PAUSE",
+    "OVERDUE",
+    "SIGNS",
     "Backlog",
     "Bucket",
     "Cost",
     "Fleet",
     "Learned",
+    "LearnedRate",
     "Memory",
     "Pacer",
     "Queue",

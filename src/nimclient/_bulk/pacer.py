@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import inf, sqrt
 
-from attrs import define
+from attrs import define, evolve, frozen
 
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import JsonDict
-from nimclient._bulk.learned import Learned, Memory
 from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
-from nimclient._bulk.window import Window
+from nimclient._bulk.window import FIRST, Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
@@ -19,6 +18,8 @@ AT_ONCE = 4  # requests that may be sent without spacing at the start
 OUTAGE = 3  # consecutive throttles without a success
 REPORTED = 3.0  # seconds for which a reported backlog counts
 MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatever the policy
+HALF_LIFE = 300.0  # seconds: what was learned fades, a window towards that of a beginner, a rate towards none
+FORGOTTEN = 3600.0  # seconds
 
 _STATE = (
     "sent",
@@ -59,6 +60,51 @@ class Backlog:
     def holds(self, in_flight: int, now: float) -> bool:
         """Whether as many wait as half of those in flight: then more in flight would only wait, too."""
         return 2.0 * self.waiting >= in_flight and now - self.at < REPORTED
+
+
+@frozen
+class Learned:
+    """What a call has learned of an endpoint: a worse value counts half, what is old fades, and an outage is not recorded.
+
+    So does TCP with what it has measured of a destination.
+
+    `size`: requests in flight; `found`: whether growth had ended there; `limited`: by throttling, not by a queue.
+
+    `per_second`: a rate limit; `seconds`: latency; `at`: when this was known, in seconds of the caller's clock.
+    """
+
+    size: float
+    found: bool
+    limited: bool
+    per_second: float | None
+    seconds: float
+    at: float
+
+    def after(self, earlier: Learned | None) -> Learned:
+        """This, with half the weight where it is worse than what was known before."""
+        if earlier is None or not (self.found and earlier.found) or self.size >= earlier.size:
+            return self
+        return evolve(self, size=sqrt(self.size * earlier.size))
+
+    def aged(self, now: float) -> Learned | None:
+        """What is left of it; None after an hour. A rate is tried a little faster with every minute."""
+        age = max(now - self.at, 0.0)
+        if age >= FORGOTTEN:
+            return None
+        kept = 0.5 ** (age / HALF_LIFE)
+        rate = None if self.per_second is None else self.per_second / kept
+        return evolve(self, size=FIRST * (self.size / FIRST) ** kept, per_second=rate)
+
+
+@define
+class Memory:
+    """What the calls of a client have learned of one route of an endpoint."""
+
+    learned: Learned | None = None
+
+    def record(self, learned: Learned) -> None:
+        """Record what a call knows."""
+        self.learned = learned.after(None if self.learned is None else self.learned.aged(learned.at))
 
 
 class Pacer:
@@ -115,15 +161,13 @@ class Pacer:
         """How many may be in flight."""
         return self._window.size if self._fixed is None else self._fixed
 
+    width = limit
+    """How many workers are of use."""
+
     @property
     def requests_per_second(self) -> float | None:
         """The learned rate of a server that limits requests per time, else None."""
         return self._learned.per_second
-
-    @property
-    def width(self) -> int:
-        """How many workers are of use."""
-        return self.limit
 
     def schedule(self, ticket: Ticket) -> tuple[float, float]:
         """When the next request may be sent under a rate limit, and how many seconds after it the next; 0 without a limit."""

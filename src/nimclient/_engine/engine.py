@@ -171,7 +171,7 @@ class Engine:
         return self._requests.endpoint_of(model)
 
     def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float] = one) -> Gate:
-        """The gate of all slices of a call, which begins with what earlier ones of the route have learned. `work`: see Gate."""
+        """The gate of all slices of a call; it begins with what earlier ones of its route have learned. `work`: see Gate."""
         core, retry = self.core, self.config.retry
         if core.share is not None:
             return Gate(core.shared_pacer(retry, concurrency, route), time.monotonic, random.random, work, self.sleep)

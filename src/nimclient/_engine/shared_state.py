@@ -18,7 +18,7 @@ from nimclient._base.config import ClientConfig, RetryPolicy
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
-from nimclient._bulk.learned import Memory
+from nimclient._bulk.pacer import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
