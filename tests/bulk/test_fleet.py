@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimclient import RetryPolicy
-from support.capacity import Bucket, Fleet, Pacer, Queue, Route, Server, Service, Slots, fair_share, fleet_of
+from support.capacity import Bucket, Fleet, Pacer, Queue, Server, Service, SharedRoute, Slots, fair_share, fleet_of
 from support.fleets import FleetRun, Process, simulate_fleet
 from support.slow import mostly_slow
 
@@ -146,4 +146,4 @@ def test_what_the_division_leaves_goes_round(limit: int, waiting: int) -> None:
 def test_what_another_version_has_written_is_not_read(stored: Any) -> None:
     """It begins anew."""
     assert fleet_of(stored) == Fleet()
-    assert Route().in_flight() == 0
+    assert SharedRoute().in_flight() == 0

@@ -20,7 +20,7 @@ Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
 Cost, LearnedRate, RateLimit, Users = rate.Cost, rate.LearnedRate, rate.RateLimit, rate.Users
 OVERDUE, SIGNS = rate.OVERDUE, rate.SIGNS
 Learned, Memory = pacer.Learned, pacer.Memory
-Fleet, Route = fleet.Fleet, fleet.Route
+Fleet, SharedRoute = fleet.Fleet, fleet.SharedRoute
 fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 
 __all__ = [
@@ -40,10 +40,10 @@ __all__ = [
     "Pacer",
     "Queue",
     "RateLimit",
-    "Route",
     "Run",
     "Server",
     "Service",
+    "SharedRoute",
     "Slots",
     "Ticket",
     "TokenBucket",

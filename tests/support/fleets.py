@@ -14,7 +14,7 @@ from attrs import define, field
 
 from nimclient import RetryPolicy
 from nimclient.errors import RateLimitError
-from support.capacity import Fleet, Pacer, RateLimit, Route, Server, Ticket, fleet_of
+from support.capacity import Fleet, Pacer, RateLimit, Server, SharedRoute, Ticket, fleet_of
 
 POLL = 0.1
 TRIP = 0.01
@@ -127,7 +127,7 @@ def answer(
     leave(fleet, process, pacer, route, name)
 
 
-def join(fleet: Fleet, names: Mapping[str, Process], name: str, now: float) -> tuple[Pacer, Route]:
+def join(fleet: Fleet, names: Mapping[str, Process], name: str, now: float) -> tuple[Pacer, SharedRoute]:
     """As SharedPacer does."""
     fleet.now = max(fleet.now, now)
     for route in fleet.routes.values():
@@ -147,7 +147,7 @@ def join(fleet: Fleet, names: Mapping[str, Process], name: str, now: float) -> t
     return pacer, route
 
 
-def leave(fleet: Fleet, process: Process, pacer: Pacer, route: Route, name: str) -> None:
+def leave(fleet: Fleet, process: Process, pacer: Pacer, route: SharedRoute, name: str) -> None:
     process.held = route.members[name].held
     route.pace = pacer.state()
     if pacer._rate is not None:

@@ -38,7 +38,7 @@ class Member:
 
 
 @define
-class Route:
+class SharedRoute:
     """What the processes share of one route: the state of the pacer, None at the beginning, and the processes."""
 
     pace: JsonDict | None = None
@@ -106,15 +106,15 @@ class Fleet:
 
     now: float = 0.0
     wall: float = 0.0
-    routes: dict[str, Route] = field(factory=dict[str, Route])
+    routes: dict[str, SharedRoute] = field(factory=dict[str, SharedRoute])
     rate: JsonDict | None = None
 
-    def join(self, pacer: Pacer, route: str, name: str, wall: float) -> Route:
+    def join(self, pacer: Pacer, route: str, name: str, wall: float) -> SharedRoute:
         """Bring a pacer to the state of a route, and return it with the process among its members.
 
         The first process of all begins with what is left of what the last ones have learned.
         """
-        found = self.routes.setdefault(route, Route())
+        found = self.routes.setdefault(route, SharedRoute())
         if found.pace is not None:
             pacer.restore(found.pace)
             if not found.members:
@@ -146,7 +146,7 @@ def fleet_of(stored: Json) -> Fleet:
         stored["now"],
         stored["wall"],
         {
-            name: Route(route["pace"], {who: Member(*member) for who, member in route["members"].items()})
+            name: SharedRoute(route["pace"], {who: Member(*member) for who, member in route["members"].items()})
             for name, route in routes.items()
         },
         stored.get("rate"),

@@ -2,7 +2,7 @@
 
 The lock is flock's: the kernel releases that of a process that dies. Every process also holds the lock of a file of its own
 for as long as it lives; who can take that lock knows that its owner is dead, and frees its slots. A file that was torn or
-lost begins anew: each process states what it holds with its next request. If the folder fails while requests are sent, each
+lost starts from nothing: each process states what it holds with its next request. If the folder fails while requests are sent, each
 process goes on with a pace of its own.
 """
 
@@ -26,7 +26,7 @@ from nimclient._base import json
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import RetryPolicy
 from nimclient._base.warnings import warn_caller
-from nimclient._bulk.fleet import Fleet, Route, fleet_of
+from nimclient._bulk.fleet import Fleet, SharedRoute, fleet_of
 from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._bulk.rate import Cost, RateLimit, Users
 from nimclient.errors import ConfigurationError, DecodeError, NimError
@@ -328,7 +328,7 @@ class SharedPacer(Pacer):
         with self._share.transaction() as fleet:
             self._release(fleet, self._join(fleet))
 
-    def _join(self, fleet: Fleet) -> Route:
+    def _join(self, fleet: Fleet) -> SharedRoute:
         """Bring the common pacer to what the file says."""
         if self._hand_set is not None:
             self._hand_set.load(fleet)
@@ -337,11 +337,11 @@ class SharedPacer(Pacer):
         self._common.in_flight = route.in_flight()
         return route
 
-    def _release(self, fleet: Fleet, route: Route) -> None:
+    def _release(self, fleet: Fleet, route: SharedRoute) -> None:
         route.members[self._share.name].held -= 1
         self._leave(fleet, route)
 
-    def _leave(self, fleet: Fleet, route: Route) -> None:
+    def _leave(self, fleet: Fleet, route: SharedRoute) -> None:
         self._share.held[self._route] = max(route.members[self._share.name].held, 0)
         route.pace = self._common.state()
         if self._hand_set is not None:
