@@ -144,6 +144,6 @@ def test_what_the_division_leaves_goes_round(limit: int, waiting: int) -> None:
 
 @pytest.mark.parametrize("stored", [None, [], {}, {"version": 0, "routes": 5}, "text"])
 def test_what_another_version_has_written_is_not_read(stored: Any) -> None:
-    """It begins anew."""
+    """It starts from nothing."""
     assert fleet_of(stored) == Fleet()
     assert SharedRoute().in_flight() == 0

@@ -2,8 +2,8 @@
 
 The lock is flock's: the kernel releases that of a process that dies. Every process also holds the lock of a file of its own
 for as long as it lives; who can take that lock knows that its owner is dead, and frees its slots. A file that was torn or
-lost starts from nothing: each process states what it holds with its next request. If the folder fails while requests are sent, each
-process goes on with a pace of its own.
+lost starts from nothing: each process states what it holds with its next request. If the folder fails while requests are
+sent, each process continues with a pace of its own.
 """
 
 from __future__ import annotations
