@@ -68,7 +68,9 @@ def conditions(document: Mapping[str, Any]) -> str:
         else ""
     )
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['python']}, {', '.join(versions)}"
-    how = f"{options['runs']} runs of {options['seconds']:g} s, medians, ratios within each turn with least and greatest"
+    how = (
+        f"{options['runs']} runs of {options['seconds']:g} s, medians, ratios within each turn with least and greatest"
+    )
     return f"{where}; {options['started_at'][:10]}; {how}.{busy}"
 
 
