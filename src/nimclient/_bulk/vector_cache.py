@@ -14,6 +14,7 @@ from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 
+from nimclient._base.files import check_regular
 from nimclient.errors import ConfigurationError
 
 _BUSY_SECONDS = 60.0
@@ -31,6 +32,7 @@ class VectorCache:
         self._mutex = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            check_regular(*(folder / f"vectors.sqlite{end}" for end in ("", "-wal", "-shm", "-journal")))
             self._db = sqlite3.connect(
                 folder / "vectors.sqlite", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
             )
