@@ -24,10 +24,12 @@ from support.session import SessionTransport
 from support.virtual_time import jumping
 from support.wire import MODEL
 
-KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
+KEYS = ("NVIDIA_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
 
+
+pytest_plugins = ["support.canary", "support.contacts"]
 
 # A shell that starts the tests in the background has them, and the programs that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -47,7 +49,7 @@ if os.environ.get("NIMCLIENT_TEST_LOOP") == "uvloop":  # async tests run on it, 
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, canary: None) -> None:
     """No key, base URL or proxy of the machine reaches a test."""
     for name in (*KEYS, *PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.delenv(name, raising=False)
