@@ -5,9 +5,11 @@ import contextlib
 import faulthandler
 import gc
 import inspect
+import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -46,6 +48,11 @@ if os.environ.get("NIMCLIENT_TEST_LOOP") == "uvloop":  # async tests run on it, 
     import uvloop
 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+
+
+if os.environ.get("NIMCLIENT_TEST_CLOCK") == "jumps":  # the wall clock, by hours and years, at every look
+    _time, _jumps = time.time, itertools.cycle([0.0, 3600.0, -7200.0, 3e7, -3e7])
+    time.time = lambda: _time() + next(_jumps)
 
 
 @pytest.fixture(autouse=True)

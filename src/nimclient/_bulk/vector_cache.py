@@ -54,7 +54,8 @@ class VectorCache:
             try:
                 while some := list(islice(left, _AT_ONCE)):
                     marks = ",".join("?" * len(some))
-                    found.update(self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some))
+                    query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"  # nosec B608
+                    found.update(self._db.execute(query, some))
             except sqlite3.Error as error:
                 self.problem = f"cannot be read: {error}"
         return found
