@@ -24,6 +24,20 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 
 ServerType: TypeAlias = Dialect | ForeignType
 
+IGNORES_NIM_FIELDS: frozenset[ServerType] = frozenset(("vllm", "llama.cpp", "infinity", "sglang", "tei"))
+"""Servers that ignore `input_type`, `truncate` and `embedding_type` silently: their requests have no such fields."""
+
+_TRUNCATE_INSTEAD: Mapping[ServerType | None, str] = {
+    "llama.cpp": "it rejects a text that is too long, so send shorter ones or start it with a larger --ubatch-size",
+    "infinity": "it cuts every text at its end; to notice that, compare usage.prompt_tokens with the model's limit",
+    "sglang": "start it with --allow-auto-truncate",
+    "tei": "start it with --auto-truncate",
+}
+"""What to do where `truncate` is ignored; on vLLM, and on servers of unknown type, there is a field of another name."""
+
+TRUNCATES_ANYWAY: Mapping[ServerType | None, str] = {"llama.cpp": "NONE", "infinity": "END"}
+"""The one value of `truncate` that such a server fulfils, since it does nothing else."""
+
 _DIALECTS: Mapping[str, Dialect] = {name: name for name in DIALECTS}
 _INSPECTED_RESPONSES = 16
 _LITELLM_POLICY = "frame-ancestors 'none'"
@@ -124,6 +138,11 @@ class Dialects:
         """Inspect an error response, while the type is unknown."""
         if server.type is None:
             self.learn(server, type_of_error(error))
+
+
+def truncate_instead(server: ServerType | None) -> str:
+    """What to do where `truncate` is ignored."""
+    return _TRUNCATE_INSTEAD.get(server, "pass extra_body={'truncate_prompt_tokens': …} instead")
 
 
 def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:

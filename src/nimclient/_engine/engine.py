@@ -141,8 +141,12 @@ class Engine:
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
-        url = None if model is None else self.endpoint_of(model)
-        return self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+        known = self.known()
+        if ("any server type", model) not in known:
+            url = None if model is None else self.endpoint_of(model)
+            found = self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+            known["any server type", model] = found
+        return cast("ServerType | None", known["any server type", model])
 
     def per_replica(self) -> list[Engine]:
         """One engine per replica, for requests to each of them."""

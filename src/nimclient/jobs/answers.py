@@ -7,6 +7,7 @@ crash is dropped.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -96,7 +97,10 @@ def failure_line(request: Request, error: NimError) -> bytes:
 
 def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -> bytes:
     record = {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}
-    return _json.dumps(record) + b"\n"
+    try:
+        return _json.dumps(record) + b"\n"
+    except ConfigurationError:  # a custom_id with half a character stays the one it is
+        return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def failures_path_of(path: Path) -> Path:
@@ -247,7 +251,7 @@ class _LineFile:
 
     def _found(self, line: bytes, number: int) -> Found:
         try:
-            found = self._form.read(_json.loads(line))
+            found = self._form.read(_json.loads(line, keep_surrogates=True))
             if isinstance(cast(object, found.id), str) and isinstance(cast(object, found.key), str):
                 return evolve(found, line=line)
         except (DecodeError, LookupError, TypeError):

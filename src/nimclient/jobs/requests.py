@@ -164,10 +164,14 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     if not isinstance(custom_id, str) or not custom_id:
         raise ConfigurationError(f"line {number} has no custom_id (a text that names its answer)")
     url, body = record.get("url"), record.get("body")
-    key = _json.dumps([url, body, model])
-    name = f"batch_req_{blake2b(key, digest_size=12).hexdigest()}"
     route = ROUTES.get(url) if isinstance(url, str) else None
     problem = _problem(record, route)
+    try:
+        key = _json.dumps([url, body, model])
+    except ConfigurationError as error:  # half a character; the line fails, and another one of those is another request
+        key = repr([url, body, model]).encode("utf-8", "surrogatepass")
+        problem = problem or str(error).replace("body[1]", "body", 1)
+    name = f"batch_req_{blake2b(key, digest_size=12).hexdigest()}"
     fields: JsonDict = body if is_object(body) else {}
     text = _text_of_body(line) if _LONG_NUMBER.search(line) and problem is None else None
     failure = None if problem is None else ConfigurationError(problem)
@@ -177,7 +181,7 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
 def _loads(line: bytes, what: str) -> Any:
     """A line as JSON; a number beyond a float, which is sent unchanged, as a str."""
     try:
-        return _json.loads(line, what)
+        return _json.loads(line, what, keep_surrogates=True)
     except DecodeError:
         if not _LONG_NUMBER.search(line):
             raise
