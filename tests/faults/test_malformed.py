@@ -234,6 +234,8 @@ async def test_a_malformed_reply(listening: FaultServer, tmp_path: Path, reply: 
         await call(way, tmp_path / "out", base_url=listening.url)
     except NimError as error:
         check(error)
+    for path in (tmp_path / "out").glob("*"):
+        assert KEY.encode() not in path.read_bytes()
 
 
 @pytest.mark.parametrize("way", WAYS)
