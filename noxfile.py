@@ -101,7 +101,14 @@ ODD: dict[str, tuple[tuple[str, ...], dict[str, str | None], str]] = {
     "uvloop": ((), {"NIMCLIENT_TEST_LOOP": "uvloop"}, ":"),
 }
 QUIET = ("-W", "ignore::pytest.PytestConfigWarning")  # of assertions in other modules under -O
-ODD_TESTS = ("client/test_embeddings", "client/test_input", "client/test_parse", "streams", "sync/test_client", "jobs/test_map")
+ODD_TESTS = (
+    "client/test_embeddings",
+    "client/test_input",
+    "client/test_parse",
+    "streams",
+    "sync/test_client",
+    "jobs/test_map",
+)
 
 
 @nox.session
@@ -115,7 +122,9 @@ def odd(session: nox.Session, way: str) -> None:
     command = ["bash", "-ec", f'{before}; exec "$@"', "bash", *program]
     if way == "ipv6 only":  # in a network of its own, where it may make one; else IPv4 is only not used
         may = os.geteuid() == 0 and shutil.which("ip") and shutil.which("unshare")
-        command = ["unshare", "--net", "bash", "-ec", f"ip link set lo up; {command[2]}", *command[3:]] if may else program
+        command = (
+            ["unshare", "--net", "bash", "-ec", f"ip link set lo up; {command[2]}", *command[3:]] if may else program
+        )
     session.run(*command, env=environment, external=True)
 
 

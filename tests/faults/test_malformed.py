@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy, Timeouts
-from nimclient.errors import NimError
+from nimclient.errors import ConnectError, NimError, RequestTimeoutError
 from nimclient.jobs import EmbedJob
 from support.server import Close, Drip, FaultServer, Pause, Reset, ServerThread, Stall, Step
 from support.slow import mostly_slow
@@ -30,7 +30,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 JSON = b"Content-Type: application/json\r\n"
 BODY = b'{"data": [], "choices": []}'
 CHUNKED = OK + JSON + b"Transfer-Encoding: chunked\r\n\r\n"
-SOON = Timeouts(connect=5, headers=0.3, first_event=0.3, idle=0.3, total=5)
+SOON = Timeouts(connect=2, headers=0.3, first_event=0.3, idle=0.3, total=30)
 
 
 def zipped(data: bytes, coding: bytes = b"gzip") -> bytes:
@@ -162,9 +162,11 @@ PROXIES: dict[str, list[Step]] = {
     **{
         f"407 {name}": [b"HTTP/1.1 407 Proxy Authentication Required\r\n" + words + PAGE, Close()]
         for name, words in {
-            "plain": b"", "Basic": b'Proxy-Authenticate: Basic realm="x"\r\n', "Negotiate": b"Proxy-Authenticate: Negotiate\r\n",
+            "plain": b"", "Basic": b'Proxy-Authenticate: Basic realm="x"\r\n',
+            "Negotiate": b"Proxy-Authenticate: Negotiate\r\n",
             "Digest": b'Proxy-Authenticate: Digest realm="x", nonce="y", qop="auth"\r\n',
-            "two": b"Proxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=x\r\n", "broken": b"Proxy-Authenticate: \r\n",
+            "two": b"Proxy-Authenticate: NTLM\r\nProxy-Authenticate: Basic realm=x\r\n",
+            "broken": b"Proxy-Authenticate: \r\n",
             "with the password": f"Proxy-Authenticate: Basic realm={PASSWORD}\r\nX-Login: {LOGIN}\r\n".encode(),
         }.items()
     },
@@ -193,7 +195,13 @@ def listening() -> Iterator[FaultServer]:
 
 async def call(way: str, folder: Path, **settings: Any) -> None:
     """One call. Raises what it raises."""
-    settings = {"api_key": KEY, "model": MODEL, "retry": RetryPolicy(attempts=1, patience=0.0), "timeouts": SOON, **settings}
+    settings = {
+        "api_key": KEY,
+        "model": MODEL,
+        "retry": RetryPolicy(attempts=1, patience=0.0),
+        "timeouts": SOON,
+        **settings,
+    }
     if way == "blocking":
         with Client(**settings) as blocking:
             blocking.chat.create("hi")
@@ -248,6 +256,7 @@ async def test_a_proxy_that_does_not_tunnel(listening: FaultServer, tmp_path: Pa
     with pytest.raises(NimError) as caught:
         await call(way, tmp_path / "out", base_url="https://nim.invalid", proxy=proxy)
     check(caught.value)
+    assert isinstance(caught.value, (ConnectError, RequestTimeoutError))
     assert {request.method for request in listening.requests} == {"CONNECT"}
     assert KEY.encode() not in b"".join(request.raw_head for request in listening.requests)
 
