@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -93,7 +94,9 @@ def _look_at_frames(trace: TracebackType | None) -> None:
         code = trace.tb_frame.f_code
         if "/nimclient/" in code.co_filename:
             for name, value in trace.tb_frame.f_locals.items():
-                if KEY in repr(value):
+                with suppress(Exception):  # of an object that is not complete yet
+                    if KEY not in repr(value):
+                        continue
                     found.append(f"{KEY} in the variable {name} of {code.co_qualname}")
         trace = trace.tb_next
 

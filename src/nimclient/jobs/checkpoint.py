@@ -17,8 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
-from nimclient._base.files import check_regular
-from nimclient._resources.bulk import JsonDict, is_array, is_object
+from nimclient._resources.bulk import JsonDict, check_regular, is_array, is_object
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import DecodeError, JobStoreError
 from nimclient.jobs.files import store_errors
