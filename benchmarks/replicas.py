@@ -1,8 +1,9 @@
 """Replicas on real sockets: `python -m benchmarks.replicas [--requests 2000] [--concurrency 16]`.
 
-Four simulators in processes of their own, one 20 times slower; then four alike, one of which is killed in mid-run. Prints
-who got how many requests, p50 of the healthy ones, p99 of all, and how many calls failed. Exit code 1 when the 99th
-percentile is above twice that median, or a call failed.
+Four simulators in processes of their own, one 20 times slower; then four alike, one of which is killed in mid-run; then
+four alike, one with the load of other clients, that report their load or not. Prints who got how many requests, p50 of the
+healthy ones, p99 of all, and how many calls failed. Exit code 1 when the 99th percentile is above twice that median, or
+with reports above half of that without, or a call failed.
 """
 
 import argparse
@@ -22,17 +23,24 @@ from nimclient.errors import NimError
 
 TTFT = 0.05
 SLOWER = 20
+SLOTS, FOREIGN = 8, 32
+NO_REPORTS = {"endpoint-load-metrics-format": "none"}
 
 
 @contextmanager
 def simulators(
-    delays: Sequence[float], flags: Sequence[str] = ()
+    delays: Sequence[float], flags: Sequence[str] = (), last: Sequence[str] = ()
 ) -> Iterator[tuple[list[str], list[subprocess.Popen[str]]]]:
-    """Simulators that answer after so many seconds: their URLs, and their processes."""
+    """Simulators that answer after so many seconds: their URLs, and their processes. `last`: flags of the last one only."""
     command = [sys.executable, "-m", "nimclient", "simulate", "--port", "0", "--json", *flags, "--ttft"]
     started = [
-        subprocess.Popen([*command, str(delay)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for delay in delays
+        subprocess.Popen(
+            [*command, str(delay), *(last if number == len(delays) - 1 else ())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for number, delay in enumerate(delays)
     ]
     try:
         yield [orjson.loads(one.stdout.readline())["base_url"] for one in started if one.stdout], started
@@ -45,7 +53,12 @@ def simulators(
 
 
 async def measure(
-    urls: list[str], requests: int, concurrency: int, kill: tuple[int, subprocess.Popen[str]] | None = None
+    urls: list[str],
+    requests: int,
+    concurrency: int,
+    kill: tuple[int, subprocess.Popen[str]] | None = None,
+    *,
+    reports: bool = True,
 ) -> tuple[dict[str, list[float]], Counter[str], int]:
     """Seconds of each call by the replica that answered it, requests by replica, and the number of failed calls."""
     seconds: dict[str, list[float]] = {url: [] for url in urls}
@@ -72,8 +85,18 @@ async def measure(
                 seconds[reply.meta.url.removesuffix("/chat/completions")].append(time.perf_counter() - began)
 
     retry = RetryPolicy(attempts=3)
-    async with AsyncClient(base_url=urls, model="meta/llama-3.1-8b-instruct", retry=retry, on_attempt=count) as client:
+    async with AsyncClient(
+        base_url=urls,
+        model="meta/llama-3.1-8b-instruct",
+        retry=retry,
+        on_attempt=count,
+        dialect="vllm",
+        headers={} if reports else NO_REPORTS,
+    ) as client:
         await client._core.transport()
+        if not reports:
+            for replica in client._core.replicas.members:
+                replica.load_paths = []
         await asyncio.gather(*(caller(client) for _ in range(concurrency)))
     return seconds, attempts, failed
 
@@ -100,7 +123,22 @@ def main(arguments: Sequence[str]) -> int:
     print(f"one of four killed at call {kill[0]}")
     print(f"  answered by each: {[len(killed[url]) for url in urls]}, sent to each: {[attempts[url] for url in urls]}")
     print(f"  failed calls: {failed + lost} (wanted: 0)")
-    return int(p99 > 2 * p50 or failed + lost > 0)
+
+    p99s = []
+    for reports in (False, True):
+        with simulators([TTFT] * 4, ["--dialect", "vllm", "--slots", str(SLOTS)], ["--foreign", str(FOREIGN)]) as (
+            urls,
+            _,
+        ):
+            found = asyncio.run(measure(urls, options.requests, options.concurrency, reports=reports))
+        lost += found[2]
+        p99s.append(quantiles([one for part in found[0].values() for one in part], n=100)[98])
+        print(
+            f"one of four with {FOREIGN} foreign requests on its {SLOTS} slots, {'reported' if reports else 'hidden'}"
+        )
+        print(f"  answered by each: {[len(found[0][url]) for url in urls]}, p99 of all {p99s[-1] * 1000:.1f} ms")
+    print(f"  {p99s[1] / p99s[0]:.2f} × (wanted: ≤ 0.5)")
+    return int(p99 > 2 * p50 or failed + lost > 0 or p99s[1] > p99s[0] / 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nimclient import RetryPolicy
 from nimclient.errors import ConnectError, RateLimitError
-from support.capacity import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, RateLimit, Ticket
+from support.capacity import DEFAULT_PATIENCE, MIN_PAUSE, Backlog, Pacer, RateLimit, Ticket
 
 BUSY = ConnectError("x", kind="refused")
 
@@ -245,3 +245,26 @@ def test_a_slice_waits_for_its_place_under_the_rate():
     refuse(pacer, 0.5, limited(2))
     assert ask(pacer, 1.0) == 1.5
     assert [ask(pacer, 2.5), ask(pacer, 2.5)] == [0.0, 1.0]
+
+
+def test_a_reported_backlog_ends_the_growth():
+    """The window grows while the servers report fewer waiting than half of what is in flight, and not beyond that."""
+    backlog = Backlog()
+    pacer = Pacer(RetryPolicy(), backlog=backlog)
+    first = pacer.limit
+
+    def answers(count, now):
+        turns = [enter(pacer, now + number) for number in range(count)]
+        for turn in turns:
+            pacer.succeeded(now + count, turn, 1.0)
+
+    backlog.record(first, 100.0)
+    answers(first, 100.0 - first)
+    assert pacer.limit == first
+    backlog.record(1.0, 200.0)
+    answers(first, 200.0 - first)
+    assert pacer.limit > first
+    grown = pacer.limit
+    backlog.record(1000.0, 300.0)
+    answers(grown, 400.0)
+    assert pacer.limit > grown  # an old report

@@ -19,6 +19,7 @@ from nimclient._engine.replicas import (
     MAX_EJECTION,
     MAX_THROTTLE,
     Lease,
+    LoadReport,
     Replica,
     ReplicaRouting,
     Replicas,
@@ -33,6 +34,7 @@ from nimclient.errors import (
     ServiceUnavailableError,
 )
 from support.leaks import replicas
+from support.slow import mostly_slow
 
 REFUSED = ConnectError("refused", kind="refused")
 BROKEN = ServerError("broken", status=500)
@@ -55,7 +57,7 @@ class Books:
     def __init__(self, count: int = 2) -> None:
         self.clock = Time()
         self.replicas = Replicas(bases(count), self.clock, random.Random(1).random)
-        self.members: list[Replica] = self.replicas._members
+        self.members: list[Replica] = self.replicas.members
 
     def way(self, kind: str = "chat", *, stream: bool = False, may_probe: bool = True) -> ReplicaRouting:
         return self.replicas.routing(kind, stream=stream, may_probe=may_probe)
@@ -330,6 +332,87 @@ def test_a_replica_that_loads_is_not_probed_by_every_call() -> None:
     assert books.takers() == {0, 1}
 
 
+# what replicas report ------------------------------------------------------------------------------------------------
+
+
+def test_a_reported_load_counts() -> None:
+    """A replica with nine requests of others is a tenth as good; of those in flight here none counts twice."""
+    books = Books()
+    own = [books.take(), books.take()]
+    books.replicas.report(books.members[0], LoadReport(waiting=0, total=10))
+    assert [books.members[0].load(books.clock.now), books.members[1].load(books.clock.now)] == [9, 0]
+    leases = [books.take() for _ in range(12)]
+    assert [len(member.open) for member in books.members] == [1, 13]
+    del own, leases
+
+
+def test_those_that_wait_are_known_from_answers() -> None:
+    """A report of those that wait leaves the number of the others as it was; the larger one counts."""
+    books = Books()
+    books.replicas.report(books.members[0], LoadReport(waiting=2, total=7))
+    books.replicas.report(books.members[0], LoadReport(waiting=3))
+    assert books.members[0].load(books.clock.now) == 7
+    books.replicas.report(books.members[0], LoadReport(waiting=30))
+    assert books.members[0].load(books.clock.now) == 30
+    books.replicas.report(books.members[0], None)
+    assert books.members[0].load(books.clock.now) == 30
+
+
+def test_a_report_fades() -> None:
+    """After two seconds half of a report counts, and a replica that comes back after an ejection starts over."""
+    books = Books()
+    books.replicas.report(books.members[0], LoadReport(waiting=8))
+    books.clock.now += 4
+    assert books.members[0].load(books.clock.now) == 2
+    books.at(0, REFUSED)
+    assert books.members[0].load(books.clock.now) == 0
+
+
+def test_bulk_is_held_where_all_replicas_queue() -> None:
+    """As many wait, by the reports, as at the best of the healthy replicas at each."""
+    books = Books(3)
+    now = books.clock.now
+    for member in books.members[:2]:
+        books.replicas.report(member, LoadReport(waiting=6, total=20))
+    assert not books.replicas.backlog.holds(1, now)
+    books.at(2, REFUSED, seconds=0)
+    books.replicas.report(books.members[0], LoadReport(waiting=8, total=20))
+    assert [books.replicas.backlog.holds(count, now) for count in (24, 25)] == [True, False]
+    assert not books.replicas.backlog.holds(24, now + 3)
+
+
+def test_the_load_is_read_once_a_second() -> None:
+    """The first call starts the time; then about every second one call does, less often where reading takes long."""
+    books = Books()
+    one, two = books.members
+    one.load_paths, two.load_paths = ["/metrics"], ["/metrics"]
+    assert books.replicas.due() == []
+    readings = []
+    for _ in range(100):
+        books.clock.now += 0.1
+        if due := books.replicas.due():
+            assert due == [one, two]
+            readings.append(books.clock.now)
+            one.read_after = two.read_after = books.clock.now
+    assert 7 <= len(readings) <= 13
+
+
+def test_who_is_not_read() -> None:
+    """A replica whose reading is not over is left alone, as is one that is ejected and one that has no load to report."""
+    books = Books(3)
+    one, two, three = books.members
+    books.replicas.due()
+    books.clock.now += 2
+    assert books.replicas.due() == [one, two, three]
+    one.read_after = books.clock.now
+    books.clock.now += 2
+    assert books.replicas.due() == [one]
+    one.load_paths = []
+    books.clock.now += 4
+    books.at(2, REFUSED, seconds=0)
+    assert books.replicas.due() == [two]
+
+
 # one call ----------------------------------------------------------------------------------------------------------
 
 
@@ -397,12 +480,15 @@ def test_one_server_alone() -> None:
 class World:
     """Replicas with a service time and, if they queue, a number of slots; callers that send one request after the other.
 
-    `dies` is when the last replica begins to refuse connections, breaking what it has in flight.
+    `dies` is when the last replica begins to refuse connections, breaking what it has in flight. `foreign` requests of others
+    are always at the last one. With `reports` clients read the load of all once a second.
     """
 
     services: Sequence[Callable[[random.Random], float]]
     slots: int | None = None
     dies: float | None = None
+    foreign: int = 0
+    reports: bool = False
     seed: int = 0
     latencies: list[list[float]] = field(default_factory=list)
     failed: int = 0
@@ -429,15 +515,45 @@ class World:
                 left -= 1
                 attempt(caller, books[caller % clients].routing("chat", stream=False, may_probe=True), clock.now, 1)
 
+        def enter(place: int, serve: Callable[[], None]) -> None:
+            if self.slots is None or len(serving[place]) < self.slots:
+                serve()
+            else:
+                waiting[place].append(serve)
+
+        def leave(place: int, one: int) -> None:
+            serving[place].discard(one)
+            if waiting[place]:
+                waiting[place].pop(0)()
+
+        def others(number: int) -> None:
+            def serve() -> None:
+                serving[last].add(-number)
+                later(self.services[last](noise), finish)
+
+            def finish() -> None:
+                leave(last, -number)
+                if left:
+                    others(number)
+
+            enter(last, serve)
+
+        def read(replicas: Replicas, member: Replica) -> None:
+            place = replicas.members.index(member)
+            queue = len(waiting[place])
+            replicas.report(member, LoadReport(queue, len(serving[place]) + queue))
+            member.read_after = clock.now
+
         def attempt(caller: int, way: ReplicaRouting, began: float, number: int) -> None:
+            if self.reports:
+                for member in books[caller % clients].due():
+                    read(books[caller % clients], member)
             lease = way.acquire()
             place = urls.index(lease.base)
             is_dead = self.dies is not None and clock.now >= self.dies and place == last
 
             def finish() -> None:
-                serving[place].discard(id(lease))
-                if waiting[place]:
-                    waiting[place].pop(0)()
+                leave(place, id(lease))
                 dead_now = self.dies is not None and clock.now >= self.dies and place == last
                 if not dead_now:
                     self.latencies[place].append(clock.now - began)
@@ -458,11 +574,10 @@ class World:
                     seconds = min(seconds, max(self.dies - clock.now, 0.0))
                 later(seconds, finish)
 
-            if self.slots is None or len(serving[place]) < self.slots:
-                serve()
-            else:
-                waiting[place].append(serve)
+            enter(place, serve)
 
+        for number in range(1, self.foreign + 1):
+            others(number)
         for caller in range(callers):
             call(caller)
         while events:
@@ -524,3 +639,31 @@ def test_queues_are_kept_even(seed: int) -> None:
     shares = [len(part) / 6000 for part in world.latencies]
     assert shares[3] < 0.1
     assert min(shares[:3]) > 0.27
+
+
+@pytest.mark.parametrize("seed", mostly_slow(range(5), 0))
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_the_load_of_others(seed: int, seconds: float) -> None:
+    """With foreign requests four times its slots on one of four replicas, the 99th percentile with reports is at most half of
+    that without, and no less work is done.
+    """
+    ends = []
+    for reports in (False, True):
+        world = World([around(seconds)] * 4, slots=8, foreign=32, reports=reports, seed=seed)
+        world.run(16, 3000)
+        ends.append((world.percentile(0.99), len(world.latencies[3])))
+    (blind, there), (told, then) = ends
+    assert told <= blind / 2
+    assert then < there / 4
+
+
+@pytest.mark.parametrize("seed", mostly_slow(range(3), 0))
+@pytest.mark.parametrize(("each", "slots"), [(1, 16), pytest.param(4, 64, marks=pytest.mark.slow)])
+def test_reports_make_no_herd(seed: int, each: int, slots: int) -> None:
+    """Sixty-four clients that read the same load do not all go to the replica that had the least."""
+    ends = []
+    for reports in (False, True):
+        world = World([around(0.5)] * 4, slots=slots, reports=reports, seed=seed)
+        world.run(64 * each, 64 * each * 40, clients=64)
+        ends.append(world.percentile(0.99))
+    assert ends[1] <= 1.05 * ends[0]

@@ -90,3 +90,13 @@ async def test_the_pace_is_kept_from_the_start() -> None:
 async def test_no_delays_means_due_at_once() -> None:
     """With ttft and itl of zero every token is due."""
     assert TokenSchedule(0.0, 0.0).is_due(10_000)
+
+
+async def test_a_report_in_either_form() -> None:
+    """Who waits and how much is used, as vLLM says it; another form is no report."""
+    slots = GenerationSlots(2)
+    slots.running, slots.waiting = 1, 3
+    assert slots.report("text") == "TEXT named_metrics.num_requests_waiting=3.0, named_metrics.kv_cache_usage_perc=0.5"
+    json = 'JSON {"named_metrics": {"num_requests_waiting": 3.0, "kv_cache_usage_perc": 0.5}}'
+    assert slots.report("JSON") == json
+    assert slots.report("YAML") is slots.report("") is None

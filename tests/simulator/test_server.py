@@ -9,7 +9,7 @@ import pytest
 from nimclient.simulator import RequestRecord, Simulator, server
 from support.virtual_time import takes
 
-from .raw import CHAT, EMBED, PARIS, RANK, RawClient, slots
+from .raw import CHAT, EMBED, PARIS, RANK, RawClient
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -305,7 +305,12 @@ async def test_a_client_that_leaves_is_noticed(session: aiohttp.ClientSession, o
         response.close()
         await _until(lambda: sim.requests[0].disconnected)
         assert sim.requests[0].status == 200
-        assert slots(sim).running == 0
+        assert sim.running == 0
+        async with session.get(f"{sim.base_url.removesuffix('/v1')}/metrics") as answer:
+            text = await answer.text()
+        label = f'model_name="{CHAT}"'
+        assert f'vllm:request_success_total{{finished_reason="abort",{label}}} 1' in text
+        assert f"vllm:generation_tokens_total{{{label}}} {sim.requests[0].tokens}" in text
 
 
 async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.ClientSession) -> None:
@@ -313,9 +318,9 @@ async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.Client
     async with Simulator(slots=1, ttft=0.15) as sim:
         raw = RawClient(sim, session)
         first = asyncio.create_task(raw.embed("first"))
-        await _until(lambda: slots(sim).running == 1)
+        await _until(lambda: sim.running == 1)
         second = asyncio.create_task(raw.embed("second"))
-        await _until(lambda: slots(sim).waiting == 1)
+        await _until(lambda: sim.waiting == 1)
         second.cancel()
         await _until(lambda: len(sim.requests) == 2 and sim.requests[1].disconnected)
         assert (await first).status == 200
@@ -332,7 +337,7 @@ async def test_closing_breaks_open_streams_off(session: aiohttp.ClientSession) -
     await sim.aclose()
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()
-    assert slots(sim).running == 0
+    assert sim.running == 0
     assert not sim.requests[0].disconnected
 
 
@@ -387,3 +392,29 @@ def test_models_is_a_list() -> None:
     """One string for `models` is a mistake, not a list of letters."""
     with pytest.raises(TypeError, match="list of ids"):
         Simulator(models="mine/own")
+
+
+async def test_vllm_reports_its_load(session: aiohttp.ClientSession) -> None:
+    """A plain chat or completion that asks for it has the header; a stream, an embedding and another server type have not.
+    Foreign requests count, at /load too, and take turns with those of clients.
+    """
+    async with Simulator(dialect="vllm", ttft=0.5, slots=2, foreign=5) as sim:
+        raw = RawClient(sim, session)
+        assert (await raw.get("/load")).body == {"server_load": 5}
+        asked = {"endpoint-load-metrics-format": "text"}
+        body = {"model": CHAT, "messages": MESSAGES, "max_tokens": 1}
+        with takes(1.5):  # three of the five came before it
+            answer = await raw.post("/v1/chat/completions", body, **asked)
+        assert answer.headers["endpoint-load-metrics"].startswith("TEXT named_metrics.num_requests_waiting=")
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/chat/completions", body)).headers
+        async with session.post(
+            f"{raw.root}/v1/chat/completions", json={**body, "stream": True}, headers=asked
+        ) as response:
+            assert "endpoint-load-metrics" not in response.headers
+        vector = {"model": EMBED, "input": "hello"}
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/embeddings", vector, **asked)).headers
+    async with Simulator() as sim:
+        raw = RawClient(sim, session)
+        assert "endpoint-load-metrics" not in (await raw.post("/v1/chat/completions", body, **asked)).headers
+    with pytest.raises(ValueError, match="foreign"):
+        Simulator(foreign=-1)

@@ -11,13 +11,14 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Pacer, Ticket
+from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Backlog, Pacer, Ticket
 from nimclient._bulk.rate import Cost, RateLimit, Users
 from nimclient.errors import RateLimitError
 
 __all__ = [
     "DEFAULT_PATIENCE",
     "MIN_PAUSE",
+    "Backlog",
     "Bucket",
     "Pacer",
     "Queue",

@@ -33,7 +33,7 @@ def is_untouched(client: AsyncClient) -> bool:
 
 def replicas(client: AsyncClient | Client) -> Any:
     """What the client knows of each of its replicas."""
-    return shared_state(client).replicas._members
+    return shared_state(client).replicas.members
 
 
 def retry_tokens(client: AsyncClient) -> float:

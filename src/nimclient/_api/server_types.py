@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from attrs import define, field
 
@@ -180,20 +180,20 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
     """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, fingerprint of a completion."""
     if not isinstance(value, dict):
         return None
-    value = cast(JsonDict, value)
+    data: JsonDict = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
     if path.endswith("/completions"):
-        fingerprint = value.get("system_fingerprint")
+        fingerprint = data.get("system_fingerprint")
         return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
-        return "vllm" if _starts(value.get("id"), "embd-") else None
+        return "vllm" if _starts(data.get("id"), "embd-") else None
     if path == "/models":
-        return next((found for entry in objects(value.get("data")) if (found := _of_model(entry))), None)
+        return next((found for entry in objects(data.get("data")) if (found := _of_model(entry))), None)
     if path.startswith("/models/"):
-        return _of_model(value)
+        return _of_model(data)
     if path == "/metadata":
-        return "nim" if "modelInfo" in value or "licenseInfo" in value else None
+        return "nim" if "modelInfo" in data or "licenseInfo" in data else None
     if path == "/version":
-        return "nim" if "release" in value else "vllm" if "version" in value else None
+        return "nim" if "release" in data else "vllm" if "version" in data else None
     return None
 
 

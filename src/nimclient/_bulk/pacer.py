@@ -15,6 +15,7 @@ from nimclient.errors import NimError
 DEFAULT_PATIENCE = 120.0
 AT_ONCE = 4  # requests that may be sent without spacing at the start
 OUTAGE = 3  # consecutive throttles without a success
+REPORTED = 3.0  # seconds for which a reported backlog counts
 MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatever the policy
 
 
@@ -28,6 +29,22 @@ class Ticket:
     max_wait: float = 0.0  # seconds of the current wait that count against the patience
     waited: float = 0.0
     cost: Cost | None = None
+
+
+@define
+class Backlog:
+    """How many requests wait at the servers, as they have reported. `at` is in monotonic seconds."""
+
+    waiting: float = 0.0
+    at: float = -inf
+
+    def record(self, waiting: float, now: float) -> None:
+        """Record a report."""
+        self.waiting, self.at = waiting, now
+
+    def holds(self, in_flight: int, now: float) -> bool:
+        """Whether as many wait as half of those in flight: then more in flight would only wait, too."""
+        return 2.0 * self.waiting >= in_flight and now - self.at < REPORTED
 
 
 class Pacer:
@@ -48,6 +65,7 @@ class Pacer:
         patience: float = DEFAULT_PATIENCE,
         rate: RateLimit | None = None,
         users: Users | None = None,
+        backlog: Backlog | None = None,
     ) -> None:
         self.patience = patience if policy.patience is None else policy.patience
         self.in_flight = 0
@@ -59,6 +77,7 @@ class Pacer:
         self._learned = LearnedRate()
         self._rate = rate
         self._users = users
+        self._backlog = backlog
         self._opens_at = 0.0
         self._spread = 0  # requests after a wait that are sent with spacing
         self._next = 0.0
@@ -130,6 +149,8 @@ class Pacer:
             return
         self._unfilled += 1
         full = self._unfilled <= max(1, self.limit // 2)
+        if full and self._backlog is not None and self._backlog.waiting and self._backlog.holds(self.in_flight, now):
+            full = False  # the window does not grow
         self._window.succeeded(now, ticket.seq, seconds, work, full)
         if self._window.is_calm:
             self._learned.calmed()

@@ -40,6 +40,6 @@ def weight(prefix: bytes, replica: str) -> float:
     return int.from_bytes(digest, "big") / 2.0**48
 
 
-def room(outstanding: Sequence[int]) -> int:
-    """How many outstanding requests a replica may have, of these over all replicas, and the one that is to be placed."""
+def room(outstanding: Sequence[float]) -> int:
+    """How many requests a replica may have, of these over all replicas, and the one that is to be placed."""
     return max(ceil(OVERLOAD * (sum(outstanding) + 1) / len(outstanding)), SMALL)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from nimclient._api.call import Call
-from nimclient._base.types import JsonDict
 from nimclient._base.values import path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
@@ -38,7 +37,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         if is_plain(data) or not data.strip():
             raise
         raise not_an_answer(meta, data, "JSON") from None
-    if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(cast(JsonDict, value)):
+    if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw

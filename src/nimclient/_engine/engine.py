@@ -28,7 +28,7 @@ from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
-from nimclient._engine.replicas import Routing, SingleEndpoint
+from nimclient._engine.replicas import LOAD_HEADER, Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
@@ -99,7 +99,7 @@ class Engine:
         of models, wants large media as assets, and its list does not tell what an account may call.
         """
         if url is None:
-            if self.is_hosted:
+            if self._requests.is_hosted:
                 return True
             return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
@@ -175,7 +175,10 @@ class Engine:
     ) -> Gate:
         """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
         core = self.core
-        pacer = Pacer(self.config.retry, concurrency, patience=patience, rate=core.rate, users=core.users)
+        backlog = core.replicas.backlog if len(self._bases) > 1 else None
+        pacer = Pacer(
+            self.config.retry, concurrency, patience=patience, rate=core.rate, users=core.users, backlog=backlog
+        )
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 
     async def sleep(self, seconds: float) -> None:
@@ -372,6 +375,8 @@ class Engine:
         if not call.unauthenticated and len(call.body or b"") > 2**24 and self.is_platform(target.url):
             check_body_size(call.body)
         bearer = None if target.secret is None else await call_user(target.secret.bearer)
+        if isinstance(state.lease, Lease):
+            self._read_loads(transport)
         plain = state.sent if state.gate is None else None
         request = self._requests.make(call, target, state.headers, bearer, state.lease, plain)
         sent = time.monotonic()
@@ -397,6 +402,8 @@ class Engine:
             response, head = begun, begun.head
             if target.server.uninspected:
                 core.dialects.inspect_headers(target.server, head.headers)
+            if isinstance(state.lease, Lease) and (load := head.headers.find(LOAD_HEADER)) is not None:
+                self._note_load(state.lease, load)
             try:
                 if (deprecation := head.headers.find(b"deprecation")) is not None:
                     core.note_deprecation(call, deprecation)
@@ -417,6 +424,21 @@ class Engine:
             raise
         self._tell(state, request, sent, response, result)
         return result
+
+    def _note_load(self, lease: Lease, value: str) -> None:
+        """Record the load that a replica has reported with a response."""
+        from nimclient._engine.load import load_of_header
+
+        self.core.replicas.report(lease.replica, load_of_header(value))
+
+    def _read_loads(self, transport: Transport) -> None:
+        """Read the load of the replicas in the background if it is time to, but not through a custom transport."""
+        core = self.core
+        if self.config.transport is None and (due := core.replicas.due()):
+            from nimclient._engine.load_reader import LoadReader
+
+            reader = LoadReader(core.replicas, self._requests, transport, self.config.timeouts, time.monotonic)
+            core.run_in_background(reader.read(due))
 
     def _tell(
         self, state: CallState[Any], request: HttpRequest, sent: float, response: Response | None, result: object

@@ -1,9 +1,9 @@
 """Load balancing over several base URLs that serve the same models.
 
-A request goes to the replica with the smallest outstanding requests × smoothed latency, over all replicas (docs/design.md
-explains why not over two random ones), or with a prefix to the one that `affinity` prefers. A failing replica is ejected
-for a time that doubles, then probed with one request at a time (half-open); one that throttles is only avoided. If no
-other is left, all are used: a call always has a target.
+A request goes to the replica with the smallest outstanding requests × smoothed latency × reported load, over all replicas
+(docs/design.md explains why not over two random ones), or with a prefix to the one that `affinity` prefers. A failing
+replica is ejected for a time that doubles, then probed with one request at a time (half-open); one that throttles is only
+avoided. If no other is left, all are used: a call always has a target.
 
 No I/O: clock and randomness are passed in; `_retry.classify` decides what an error means.
 """
@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
+from nimclient._bulk.pacer import Backlog
 from nimclient._engine.affinity import prefix_of, room, weight
 from nimclient._retry.classify import HealthSignal, health_of
 
@@ -28,6 +30,10 @@ FORGETTING = 10.0  # seconds without a sample after which half of the difference
 FAILURES = 3  # consecutive failures before an ejection (a failed connection ejects at once)
 FIRST_EJECTION, MAX_EJECTION = 1.0, 60.0  # seconds
 FIRST_THROTTLE, MAX_THROTTLE = 0.25, 60.0  # seconds
+FADING = 2.0  # seconds after which half of a reported load counts
+READ_EVERY = 1.0  # seconds between two readings of the load, while calls are made
+LOAD_FORMAT_HEADER, LOAD_HEADER = "endpoint-load-metrics-format", b"endpoint-load-metrics"  # of requests, of responses
+READING = 5.0  # seconds: longer than one takes
 
 
 class Tier(IntEnum):
@@ -39,12 +45,33 @@ class Tier(IntEnum):
     EJECTED = 3
 
 
+@frozen
+class LoadReport:
+    """The requests at a server, as it reports them: those that wait, and all (None: not reported)."""
+
+    waiting: float
+    total: float | None = None
+
+
+@define
+class Fading:
+    """A reported number, of which half counts after a while. `at` is in monotonic seconds."""
+
+    number: float = 0.0
+    at: float = 0.0
+
+    def value(self, now: float) -> float:
+        """What is left of it."""
+        return self.number and self.number * 0.5 ** ((now - self.at) / FADING)
+
+
 @define(eq=False)
 class Replica:
-    """One base URL and its health and latency. Times are monotonic seconds.
+    """One base URL and its health, latency and load. Times are monotonic seconds.
 
     `open` holds the ids of its leases (adding and discarding is atomic); `probe` is the id of the lease that probes it after
-    an ejection.
+    an ejection. `others`: requests of other clients there; `waiting`: all that wait there. `load_paths`: the routes that may
+    report them, None until the server type is known; they are not read before `read_after`.
     """
 
     base: BaseURL
@@ -57,6 +84,14 @@ class Replica:
     probe: int | None = None
     throttles: int = 0
     throttled_until: float = 0.0
+    others: Fading = field(factory=Fading)
+    waiting: Fading = field(factory=Fading)
+    load_paths: list[str] | None = None
+    read_after: float = -inf
+
+    def load(self, now: float) -> float:
+        """How many requests beside those of this client it has to work on, as it has reported."""
+        return max(self.others.value(now), self.waiting.value(now))
 
     def tier(self, now: float) -> Tier:
         """The current preference."""
@@ -94,6 +129,7 @@ class Replica:
             self.ejections = min(self.ejections + 1, 60)
             self.failures = 0
             self.latencies.clear()  # it may return as a different server
+            self.others, self.waiting, self.load_paths = Fading(), Fading(), None
 
     def record_throttle(self, now: float, asked: float | None) -> None:
         """Avoid it for its Retry-After, else for a time that doubles. A burst of throttles counts once.
@@ -126,8 +162,13 @@ class Lease:
             replica.probe = id(self)
 
     @property
-    def base(self) -> BaseURL:
+    def replica(self) -> Replica:
         """Where the request goes."""
+        return self._replica
+
+    @property
+    def base(self) -> BaseURL:
+        """Its base URL."""
         return self._replica.base
 
     def __enter__(self) -> Self:
@@ -225,10 +266,35 @@ class Replicas:
         random: Callable[[], float],
         affinity: str | None = None,
     ) -> None:
-        self._members = [Replica(base) for base in bases]
+        self.members = [Replica(base) for base in bases]
+        self.backlog = Backlog()
         self._clock = clock
         self._random = random
         self._affinity = affinity
+        self._next_reading = -inf
+
+    def due(self) -> list[Replica]:
+        """The replicas whose load is to be read now: none until the next time. The first call only starts the time."""
+        now, due = self._clock(), self._next_reading
+        if now < due:
+            return []
+        self._next_reading = now + READ_EVERY * (0.75 + 0.5 * self._random())  # clients do not read in step
+        usable = (one for one in self.members if one.tier(now) in (Tier.OPEN, Tier.THROTTLED) and one.load_paths != [])
+        found = [] if due == -inf else [one for one in usable if now >= one.read_after]
+        for one in found:
+            one.read_after = now + READING  # or until this one has ended
+        return found
+
+    def report(self, replica: Replica, load: LoadReport | None) -> None:
+        """Record what a replica has reported, if it could be read."""
+        if load is None:
+            return
+        now = self._clock()
+        replica.waiting = Fading(load.waiting, now)
+        if load.total is not None:
+            replica.others = Fading(max(load.total - len(replica.open), 0.0), now)
+        waiting = [one.waiting.value(now) for one in self.members if one.tier(now) is Tier.OPEN]
+        self.backlog.record(len(waiting) * min(waiting, default=0.0), now)
 
     def routing(
         self, kind: str, *, stream: bool, may_probe: bool, fields: Mapping[str, Any] | None = None
@@ -238,7 +304,7 @@ class Replicas:
         `may_probe`: the call can be retried at another replica if the probe fails. `fields`: its body, for the affinity.
         """
         prefix = prefix_of(fields) if self._affinity else None
-        return ReplicaRouting(self._members, kind, self._clock, self._random, stream, may_probe, prefix)
+        return ReplicaRouting(self.members, kind, self._clock, self._random, stream, may_probe, prefix)
 
 
 class ReplicaRouting:
@@ -268,7 +334,7 @@ class ReplicaRouting:
     def acquire(self) -> Lease:
         """The best replica for the next attempt."""
         now = self._clock()
-        limit = 0 if self._prefix is None else room([len(replica.open) for replica in self._members])
+        limit = 0 if self._prefix is None else room([len(one.open) + one.load(now) for one in self._members])
         best = min(self._members, key=partial(self._rank, now, self._fastest(), limit))
         self._tried.append(best)
         return Lease(best, self._kind, self._clock, stream=self._stream, probe=best.tier(now) is Tier.HALF_OPEN)
@@ -285,8 +351,10 @@ class ReplicaRouting:
             tier = Tier.EJECTED
         tried = replica in self._tried
         if self._prefix is not None:
-            return tier, tried, float(len(replica.open) >= limit), -weight(self._prefix, replica.base.api)
-        return tier, tried, (len(replica.open) + 1) * replica.latency(self._kind, fastest, now), self._random()
+            is_full = len(replica.open) + replica.load(now) >= limit
+            return tier, tried, float(is_full), -weight(self._prefix, replica.base.api)
+        seconds = replica.latency(self._kind, fastest, now) * (1.0 + replica.load(now))
+        return tier, tried, (len(replica.open) + 1) * seconds, self._random()
 
     def has_another(self) -> bool:
         """See Routing."""

@@ -12,13 +12,13 @@ from attrs import field, frozen
 from nimclient import __version__
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
-from nimclient._api.server_types import ServerRecord
+from nimclient._api.server_types import ServerRecord, ServerType
 from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
 from nimclient._bulk.rate import Users
-from nimclient._engine.replicas import Lease, SingleEndpoint
+from nimclient._engine.replicas import LOAD_FORMAT_HEADER, Lease, SingleEndpoint
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
 
@@ -163,6 +163,9 @@ class Requests:
                 secret = None
             if call.body is not None:
                 headers["Content-Type"] = "application/json"
+            reports = call.path.endswith("/completions") and not call.stream and self.server_type(base) != "hosted"
+            if reports and len(self.bases) > 1:
+                headers[LOAD_FORMAT_HEADER] = "TEXT"
             if self._is_ours(origin):
                 headers.update(self._config.headers)
         made = Target(url, base_url, shown_url, self._server(url), MappingProxyType(headers), secret, origin)
@@ -195,6 +198,10 @@ class Requests:
     def unauthenticated(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> HttpRequest:
         """A request without credentials and headers of the client, for an address given by a server."""
         return HttpRequest(method, url, headers, body, self._proxy(origin_elsewhere(url)), unauthenticated=True)
+
+    def server_type(self, base: BaseURL) -> ServerType | None:
+        """The server type of a replica: as stated, else as detected."""
+        return self._config.dialect or ("hosted" if is_nvidia(base.origin) else self._server(base.api).type)
 
     def opening(self, base: BaseURL) -> HttpRequest:
         """A request that is never sent: it specifies the target of a connection."""

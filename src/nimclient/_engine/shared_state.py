@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -21,7 +22,7 @@ from nimclient._base.warnings import warn_caller
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Sleeper, running_loop
+from nimclient._http.tasks import Background, Sleeper, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
@@ -67,6 +68,7 @@ class SharedState:
         self.ready = cast("Transport | None", config.transport)
         """The transport, if there is one already."""
         self._sleeper = Sleeper()
+        self._background: Background | None = None
         self.rejected_forms: dict[tuple[str, str | None], set[str]] = {}  # of structured output, by URL and model
         self.sizes: dict[tuple[str, str | None], Sizes] = {}  # of slices, by URL and model
         self.served: dict[tuple[str, str | None], str] = {}  # the model as answers name it, by URL and model
@@ -109,10 +111,16 @@ class SharedState:
         """Close the pools. Calls in flight end with ClientClosedError."""
         self.closed = True
         self._sleeper.interrupt()
+        if self._background is not None:
+            await self._background.stop()
         while self.caches:
             self.caches.popitem()[1].close()
         if self.ready is not None:
             await self.ready.aclose()
+
+    def run_in_background(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run what ends by itself soon, and at the latest with the client. One at a time."""
+        self._background = Background(main)
 
     async def sleep(self, seconds: float) -> None:
         """Wait. ClientClosedError as soon as the client is closed."""

@@ -140,7 +140,9 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
-    embed.add_argument("--out", type=_text, required=True, metavar="DIR", help="the folder of the vectors")
+    embed.add_argument(
+        "--out", type=_text, required=True, metavar="DIR|URL", help="the folder of the vectors, or a store"
+    )
     embed.add_argument(
         "--text", type=_text, default="text", metavar="FIELD", help="field that holds the text (default: %(default)s)"
     )
@@ -158,6 +160,11 @@ def _add_embed(commands: _Commands) -> None:
     )
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
+    )
+    embed.add_argument(
+        "--long",
+        choices=["mean"],
+        help="cut texts that are too long, and keep the mean of their pieces (default: they fail)",
     )
     embed.add_argument("--prefix", metavar="TEXT", help="prefix of every text, for servers without input types")
     embed.add_argument(
@@ -324,6 +331,13 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument(
         "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
+    )
+    simulate.add_argument(
+        "--foreign",
+        type=_number(int, 0),
+        default=0,
+        metavar="N",
+        help="requests of other clients that are always there (default: none)",
     )
     simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")
     simulate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the answers (default: 0)")

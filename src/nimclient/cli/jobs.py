@@ -163,7 +163,8 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
     tokens = [] if report.tokens is None else [f"{report.tokens:,} tokens"]
     details = [f"{report.requests:,} requests", *tokens, clock(report.seconds)]
-    for count, words in ((report.cached, "from the cache"), (report.repeated, "repeated")):
+    counted = ((report.cached, "from the cache"), (report.repeated, "repeated"), (report.long, "cut into pieces"))
+    for count, words in counted:
         if count:
             details.insert(0, f"{count:,} {words}")
     if report.resumed:
@@ -172,6 +173,7 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     if report.truncated:
         text += f"; {report.truncated:,} cut off by the token limit (finish_reason length)"
     if report.failed:
-        text += f"; {report.failed:,} failed, see {report.failures_path}"
+        first = "".join(f"the first: {failure['id']}: {failure['error']}" for failure in report.failures[:1])
+        text += f"; {report.failed:,} failed, {first or f'see {report.failures_path}'}"
     board.message("report", text, report.to_dict())
     return STATUS_CODES[report.status]

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
             prefill_rate=args.prefill_rate,
             prefix_cache=args.prefix_cache,
             slots=args.slots,
+            foreign=args.foreign,
             rpm=args.rpm,
             seed=args.seed,
             faults=args.fault,

@@ -96,10 +96,14 @@ def failure_line(request: Request, error: NimError) -> bytes:
 
 
 def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -> bytes:
-    record = {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}
+    return line_of({"id": request.id, "custom_id": request.custom_id, "response": response, "error": error})
+
+
+def line_of(record: JsonDict) -> bytes:
+    """A line of JSON. Half a character in a custom_id and a number of many digits stay what they are."""
     try:
         return _json.dumps(record) + b"\n"
-    except ConfigurationError:  # a custom_id with half a character stays the one it is
+    except ConfigurationError:
         return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 

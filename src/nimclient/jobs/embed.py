@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import anyio
 from anyio import to_thread
@@ -17,6 +17,7 @@ from nimclient._resources.bulk import (
     EMBEDDING_OPTIONS,
     ENCODING_FORMATS,
     INPUT_TYPES,
+    LONGS,
     SLICE_TEXTS,
     TRUNCATES,
     BulkClient,
@@ -35,6 +36,9 @@ from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import FieldNames, check_field_name
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.shards import ShardOf, checked_shard
+from nimclient.jobs.sink_store import SinkStore
+from nimclient.jobs.sinks.base import Sink
+from nimclient.jobs.sinks.urls import sink_of
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.batch import EmbeddedBatch
@@ -57,16 +61,18 @@ class EmbedJob:
         source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
             input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a
             byte-order mark.
-        output: The folder, created if missing.
+        output: The folder, created if missing; or a Sink, or the URL of one ("s3://bucket/vectors", "sqlite:///vectors.db").
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.
         id: The field that holds the id; None: a row's id is its number, counted from 0.
-        format: The format of the parts: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
+        format: The format of the parts in a folder: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
         input_type: "passage" or "query", for models that distinguish them; None: not sent.
         truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
         dimensions: Shorter vectors, for models that support it.
         encoding_format: None: raw bytes from vLLM, whose answers then have no usage (`report.tokens` is None), and base64
             from others.
+        long: "mean": a text longer than the model takes is cut, and gets the mean of the vectors of its pieces, as in
+            `embeddings.embed_documents`; long.jsonl lists such rows. None: they fail.
         shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
             at the same time; `merge_shards` makes one manifest of theirs.
         cache: A folder of vectors by text, model and options, created if missing; jobs, calls and processes may share it.
@@ -83,7 +89,7 @@ class EmbedJob:
     def __init__(
         self,
         source: Source,
-        output: str | os.PathLike[str],
+        output: str | os.PathLike[str] | Sink,
         *,
         model: str | None = None,
         text: str = "text",
@@ -93,6 +99,7 @@ class EmbedJob:
         truncate: str | None = None,
         dimensions: int | None = None,
         encoding_format: str | None = None,
+        long: Literal["mean"] | None = None,
         shard: ShardOf = None,
         cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
@@ -102,13 +109,16 @@ class EmbedJob:
         check_field_name("text", text)
         if id is not None:
             check_field_name("id", id)
-        if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
-            raise ConfigurationError("output takes the path of a folder")
+        self.output = _checked_output(output)
         if format not in FORMATS:
             raise ConfigurationError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
+        is_folder = isinstance(self.output, Path)
+        if not is_folder and format != "parquet":
+            raise ConfigurationError("format is for folders: a store has a form of its own")
         check_word("input_type", input_type, INPUT_TYPES)
         check_word("truncate", truncate, TRUNCATES)
         check_word("encoding_format", encoding_format, ENCODING_FORMATS)
+        check_word("long", long, LONGS)
         check_word("embed_dtype", options.get("embed_dtype"), EMBED_DTYPES)
         check_whole("dimensions", dimensions, 1)
         check_batch(batch_size, concurrency)
@@ -116,15 +126,15 @@ class EmbedJob:
         _check_float(options)
         self.shard = checked_shard(shard)
         self._rows = RowSource(source, FieldNames(text, id), self.shard)
-        if format == "parquet" or self._rows.is_parquet:
+        if (is_folder and format == "parquet") or self._rows.is_parquet:
             arrow()
-        self.output = Path(output)
         self.model = model
         self.format: Format = format
         self.input_type = input_type
         self.truncate = truncate
         self.dimensions = dimensions
         self.encoding_format = encoding_format
+        self.long = long
         self.cache = cache
         self.batch_size = batch_size
         self.concurrency = concurrency
@@ -155,6 +165,7 @@ class EmbedJob:
             "input_type": self.input_type,
             "truncate": defaults.get("truncate") if self.truncate is None else self.truncate,
             "dimensions": defaults.get("dimensions") if self.dimensions is None else self.dimensions,
+            **({} if self.long is None else {"long": self.long}),
         }
         given = {**{name: value for name, value in defaults.items() if name in EMBEDDING_OPTIONS}, **self._options}
         options = {name: value for name, value in given.items() if value is not None and name not in _NO_MATTER}
@@ -167,6 +178,17 @@ class EmbedJob:
             "parameters": {"text": self.text, "id": self.id, "format": self.format, **named, **options},
             **({"shard": [self.shard.index, self.shard.count]} if self.shard.count > 1 else {}),
         }
+
+
+def _checked_output(output: object) -> Path | Sink:
+    """The folder or the sink of an output; ConfigurationError for anything else."""
+    if (sink := sink_of(output)) is not None:
+        return sink
+    if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
+        raise ConfigurationError(
+            "output takes the path of a folder, the URL of a store, or a Sink (see nimclient.jobs.Sink)"
+        )
+    return Path(output)
 
 
 def _check_float(options: Mapping[str, Any]) -> None:
@@ -187,7 +209,11 @@ class _EmbedRun:
         self._on_progress = on_progress
         self._worker = SerialWorker()
         dtype: FloatType = options.get("embed_dtype") or "float32"
-        self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
+        self._store: Store | SinkStore
+        if isinstance(job.output, Path):
+            self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
+        else:
+            self._store = SinkStore(job.output, shard=job.shard, dtype=dtype)
         self._resumed = 0
         self._earlier: list[str] = []  # models of the vectors of earlier runs
         self._total: int | None = None
@@ -218,8 +244,11 @@ class _EmbedRun:
             tokens=self._sent.tokens,
             seconds=anyio.current_time() - self._started,
             failures_path=store.failures_path if store.failed else None,
+            failures=store.failures if isinstance(store, SinkStore) else (),
             cached=self._sent.cached,
             repeated=self._sent.repeated,
+            long=store.long,
+            long_rows=tuple(store.long_rows) if isinstance(store, SinkStore) else (),
         )
 
     async def _begin(self, facts: JsonDict) -> str:
@@ -245,6 +274,7 @@ class _EmbedRun:
             "truncate": job.truncate,
             "dimensions": job.dimensions,
             "encoding_format": job.encoding_format,
+            "long": job.long,
             "cache": job.cache,
             "batch_size": job.batch_size,
             "concurrency": job.concurrency,
@@ -286,15 +316,16 @@ class _EmbedRun:
         finished = [feed.finished(batch) for batch in batches]
         spans = [span for spans, _ in finished for span in spans]
         lost = [row for _, rows in finished for row in rows]
+        long = [row for batch in batches for row in feed.cut(batch)]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         served = self._checked_models(batches)
         try:
             with anyio.CancelScope(shield=True):  # results are written before cancellation takes effect
-                await self._worker.do(self._store.keep, spans, lost, dimensions, served)
+                await self._worker.do(self._store.keep, spans, lost, dimensions, served, long)
         except JobError as error:
             rows = [row for span in spans for row in span.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
-            error.completed = tuple(zip(rows, vectors, strict=True))
+            error.completed = error.completed or tuple(zip(rows, vectors, strict=True))
             raise
         for batch in batches:
             feed.landed(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -46,6 +47,8 @@ class LineRun(ABC, Generic[Q]):
         self._gate = self._bulk.gate(concurrency, work)
         self._on_progress = on_progress
         self._worker = SerialWorker()
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._unwritten: list[Callable[[], None]] = []
         self._tally = Tally(None)
         self._started = anyio.current_time()
 
@@ -110,8 +113,19 @@ class LineRun(ABC, Generic[Q]):
         else:
             write, failed = self._files.answer, 0
         with anyio.CancelScope(shield=True):
-            await self._worker.do(write, request, line)
+            await self._write(partial(write, request, line))
         self._tally.finished(1, failed)
+
+    async def _write(self, write: Callable[[], None]) -> None:
+        """Write a line, together with those that arrived while others were being written: a thread is dear.
+
+        An error ends the job; whoever meets it raises it.
+        """
+        self._unwritten.append(write)
+        async with self._writing:
+            if write in self._unwritten:
+                lines, self._unwritten = self._unwritten, []
+                await self._worker.do(_call_all, lines)
 
     @contextmanager
     def _sending(self) -> Generator[None, None, None]:
@@ -129,3 +143,8 @@ class LineRun(ABC, Generic[Q]):
         if self._on_progress is not None:
             pacer = self._gate.pacer
             self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.throttles))
+
+
+def _call_all(writes: list[Callable[[], None]]) -> None:
+    for write in writes:
+        write()

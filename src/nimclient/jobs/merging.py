@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_array, is_object
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError, JobStoreError
-from nimclient.jobs.files import store_errors, write_whole
+from nimclient.jobs.checkpoint import is_count
+from nimclient.jobs.files import opened, store_errors, write_whole
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.shards import Shard, shard_in
 from nimclient.jobs.store import differences
@@ -53,18 +54,33 @@ def merge_shards(folder: str | os.PathLike[str]) -> JobReport:
         "failed": failed,
         "parts": [part for manifest in manifests.values() for part in manifest["parts"]],
     }
+    if long := sum(manifest.get("long", 0) for manifest in manifests.values()):
+        whole["long"] = long
     failures = path / "failures.jsonl"
-    if failed:
-        sources = [
-            path / f"failures{shard.suffix}.jsonl" for shard, manifest in manifests.items() if manifest["failed"]
-        ]
-        lines = merge(*map(_failures, sources), key=itemgetter("index"))
-        write_whole(failures, lambda file: file.writelines(_json.dumps(line) + b"\n" for line in lines))
-    else:
-        with store_errors(f"cannot remove {failures}"):
-            failures.unlink(missing_ok=True)
+    for name in ("failures", "long"):
+        counted = "failed" if name == "failures" else name
+        _merge_lines(path, name, [shard for shard, manifest in manifests.items() if manifest.get(counted)])
     write_whole(path / "manifest.json", lambda file: file.write(_json.dumps(whole)))
-    return JobReport(whole["status"], succeeded + failed, succeeded, failed, 0, 0, 0, 0.0, failures if failed else None)
+    return JobReport(
+        whole["status"],
+        succeeded + failed,
+        succeeded,
+        failed,
+        *(0, 0, 0, 0.0),
+        failures_path=failures if failed else None,
+        long=long,
+    )
+
+
+def _merge_lines(folder: Path, name: str, shards: Sequence[Shard]) -> None:
+    """One list of rows in the order of the source, of those of the shards that have one."""
+    whole = folder / f"{name}.jsonl"
+    if not shards:
+        with store_errors(f"cannot remove {whole}"):
+            whole.unlink(missing_ok=True)
+        return
+    lines = merge(*(_lines(folder / f"{name}{shard.suffix}.jsonl") for shard in shards), key=itemgetter("index"))
+    write_whole(whole, lambda file: file.writelines(_json.dumps(line) + b"\n" for line in lines))
 
 
 def _manifests(folder: Path) -> dict[Shard, JsonDict]:
@@ -88,15 +104,30 @@ def _manifests(folder: Path) -> dict[Shard, JsonDict]:
 
 
 def _manifest(path: Path) -> JsonDict:
-    with store_errors(f"cannot read {path}"):
-        content = path.read_bytes()
+    with store_errors(f"cannot read {path}"), opened(path) as file:
+        content = file.read()
     try:
         manifest = _json.loads(content)
     except DecodeError:
         manifest = None
-    if not is_object(manifest) or not {*_AGREED, "status", "succeeded", "failed", "total", "parts"} <= manifest.keys():
+    if not is_object(manifest) or not _is_whole(manifest):
         raise JobStoreError(f"{path} is damaged: run that shard again, which writes it again")
     return manifest
+
+
+def _is_whole(manifest: JsonDict) -> bool:
+    """Whether all is there that is read of it, in the form in which a job writes it."""
+    if not {*_AGREED, "status", "served_models", "total", "parts"} <= manifest.keys():
+        return False
+    parts, models = manifest["parts"], manifest["served_models"]
+    return (
+        all(is_count(manifest.get(name)) for name in ("succeeded", "failed"))
+        and (manifest["total"] is None or is_count(manifest["total"]))
+        and is_array(models)
+        and all(isinstance(model, str) for model in models)
+        and is_array(parts)
+        and all(is_object(part) and is_object(part.get("files")) for part in parts)
+    )
 
 
 def _check_same(folder: Path, manifests: Mapping[Shard, JsonDict]) -> None:
@@ -128,8 +159,14 @@ def _check_parts(folder: Path, shard: Shard, manifest: JsonDict) -> None:
                 raise JobMismatchError(f"{path} of {shard} {problem}: restore it, or run that shard in another folder")
 
 
-def _failures(path: Path) -> Iterator[Any]:
-    """The failures of a shard, by index."""
-    with store_errors(f"cannot read {path}"), path.open("rb") as file:
-        for line in file:
-            yield _json.loads(line, str(path))
+def _lines(path: Path) -> Iterator[Any]:
+    """The rows in a list of a shard, by index."""
+    with store_errors(f"cannot read {path}"), opened(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row: Any = _json.loads(line)
+            except DecodeError:
+                row = None
+            if not is_object(row) or not is_count(row.get("index")):
+                raise JobStoreError(f"{path} is damaged (line {number}): run that shard again, which writes it again")
+            yield row

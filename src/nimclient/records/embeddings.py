@@ -7,11 +7,14 @@ after the other. NumPy is imported only by `numpy()`.
 
 from __future__ import annotations
 
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
@@ -28,7 +31,7 @@ from nimclient.records._numbers import (
 )
 from nimclient.records._record import TopRecord
 from nimclient.records._search import best, read_query, scores, scores_numpy
-from nimclient.records.usage import Usage, decode_usage
+from nimclient.records.usage import Usage, decode_usage, total_of
 
 if TYPE_CHECKING:
     import numpy
@@ -45,6 +48,7 @@ _FORMATS: dict[DType, Literal["f", "H", "b", "B"]] = {
     "ubinary": "B",
 }
 _NUMBERS = frozenset({int, float})
+_NOT_CUT: Mapping[int, int] = MappingProxyType({})
 NUMBER_BYTES: dict[str, int] = {"float32": 4, "float16": 2}  # bytes a number, else 1
 _NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
@@ -119,10 +123,11 @@ class Vectors(Sequence[Vector]):
 
     `v[i]` is a Vector that shares the buffer, `v[a:b]` Vectors; `.numpy()` and `numpy.asarray(v)` a matrix of shape
     (len, dimensions) that also shares it. `.usage`, `.model` and `.meta` are those of the response (over many requests:
-    usage and attempts added up).
+    usage and attempts added up). `.pieces`: with `long="mean"`, the positions of the texts that were cut, and into how many
+    pieces.
     """
 
-    __slots__ = ("_buffer", "_row", "dimensions", "dtype", "meta", "model", "usage")
+    __slots__ = ("_buffer", "_row", "dimensions", "dtype", "meta", "model", "pieces", "usage")
 
     def __init__(
         self,
@@ -133,6 +138,7 @@ class Vectors(Sequence[Vector]):
         usage: Usage | None = None,
         model: str | None = None,
         meta: ResponseMeta | None = None,
+        pieces: Mapping[int, int] = _NOT_CUT,
     ) -> None:
         self._buffer = memoryview(buffer).toreadonly().cast("B")
         self._row = dimensions * NUMBER_BYTES.get(dtype, 1)
@@ -141,6 +147,7 @@ class Vectors(Sequence[Vector]):
         self.usage = usage
         self.model = model
         self.meta = meta
+        self.pieces = pieces
         if len(self._buffer) % max(self._row, 1):
             raise ValueError(f"{len(self._buffer)} bytes do not hold whole vectors of {dimensions} {dtype} numbers")
 
@@ -220,7 +227,11 @@ class Vectors(Sequence[Vector]):
                 rows: bytes | memoryview = self._buffer[start * self._row : max(start, stop) * self._row]
             else:
                 rows = b"".join(self._rows(range(start, stop, step)))
-            return Vectors(rows, self.dimensions, self.dtype, usage=self.usage, model=self.model, meta=self.meta)
+            some = Vectors(rows, self.dimensions, self.dtype, usage=self.usage, model=self.model, meta=self.meta)
+            if self.pieces:
+                places = range(start, stop, step)
+                some.pieces = {places.index(at): n for at, n in self.pieces.items() if at in places}
+            return some
         position = range(len(self))[index]  # negative indexes and IndexError as for a list
         return Vector(self._buffer[position * self._row : (position + 1) * self._row], self.dtype)
 
@@ -242,13 +253,19 @@ class Vectors(Sequence[Vector]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self._buffer.tobytes(), self.dimensions, self.dtype, self.usage, self.model, self.meta)
-        return _restore_vectors, state
+        return _restore_vectors, (*state, dict(self.pieces))
 
 
 def _restore_vectors(
-    buffer: bytes, dimensions: int, dtype: DType, usage: Usage | None, model: str | None, meta: ResponseMeta | None
+    buffer: bytes,
+    dimensions: int,
+    dtype: DType,
+    usage: Usage | None,
+    model: str | None,
+    meta: ResponseMeta | None,
+    pieces: Mapping[int, int] = _NOT_CUT,
 ) -> Vectors:
-    return Vectors(buffer, dimensions, dtype, usage=usage, model=model, meta=meta)
+    return Vectors(buffer, dimensions, dtype, usage=usage, model=model, meta=meta, pieces=pieces)
 
 
 def _as_array(values: NDArray[Any], dtype: DTypeLike | None, copy: bool | None) -> NDArray[Any]:
@@ -277,35 +294,39 @@ class Embeddings(TopRecord):
         return {**self.vectors.to_dict(), **self.extra}
 
 
+def joined_embeddings(answers: Sequence[Embeddings]) -> Embeddings:
+    """Several responses as one, in their order: usage and attempts are added up, the rest is that of the first."""
+    first, usage = answers[0], total_of(answer.usage for answer in answers)
+    meta = first.meta and evolve(first.meta, attempts=sum(answer.meta.attempts for answer in answers if answer.meta))
+    pieces: dict[int, int] = {}
+    place = 0
+    for answer in answers:
+        pieces.update((place + at, count) for at, count in answer.vectors.pieces.items())
+        place += len(answer.vectors)
+    like, buffer = first.vectors, b"".join(answer.vectors.buffer for answer in answers)
+    vectors = Vectors(buffer, like.dimensions, like.dtype, usage=usage, model=like.model, meta=meta, pieces=pieces)
+    return Embeddings(vectors, first.model, usage, extra=first.extra, meta=meta)
+
+
 _KEY = b'"embedding":"'
-_QUOTE = ord('"')
+_EMPTY = _KEY + b'"'
+_BEFORE_KEY = {b"{", b","}
 
 
 def loads_embeddings(data: bytes) -> Json:
     """The JSON of a response with its base64 vectors decoded: each `embedding` is bytes.
 
-    Nearly all of such a response is base64 text. It is decoded in place; only the rest is parsed as JSON, which saves a
-    str per vector. In valid JSON these bytes can only be the key (inside a string the quotes would be escaped); a response
+    Nearly all of such a response is base64 text of one length. It is cut out before the rest is parsed as JSON, which saves
+    a str per vector. In valid JSON these bytes can only be the key (inside a string the quotes would be escaped); a response
     of any other form is parsed as usual.
     """
-    encoded: list[memoryview] = []
-    rest: list[memoryview] = []
-    view = memoryview(data)
-    position = length = 0
     try:
-        while (at := data.find(_KEY, position)) >= 0 and data[at - 1] in b"{,":
-            start = at + len(_KEY)
-            end = start + length  # all vectors of a response have the same length: no need to search for the quote
-            if not length or data[end] != _QUOTE:
-                end = data.index(b'"', start)
-                length = end - start
-            encoded.append(view[start:end])
-            rest.append(view[position:start])
-            position = end
-        rest.append(view[position:])
-        if encoded:
+        start = data.index(_KEY) + len(_KEY)
+        parts = _vector_of(data.index(b'"', start) - start).split(data)
+        rest, encoded = parts[::2], parts[1::2]
+        if {part[-1:] for part in rest[:-1]} <= _BEFORE_KEY:
             rows = decode_rows(encoded)
-            value = _json.loads(b"".join(rest))
+            value = _json.loads(_EMPTY.join(rest))
             items: list[JsonDict] = value["data"]
             if [item["embedding"] for item in items] == [""] * len(rows):
                 for item, row in zip(items, rows, strict=True):
@@ -314,6 +335,12 @@ def loads_embeddings(data: bytes) -> Json:
     except (ValueError, LookupError, TypeError):  # another form: the ordinary parser reports what is wrong
         pass
     return _json.loads(data)
+
+
+@lru_cache(maxsize=16)
+def _vector_of(length: int) -> re.Pattern[bytes]:
+    """A key and its base64 text of this length; `.{n}` of anything takes no time of its own."""
+    return re.compile(_KEY + rb'(.{%d})"' % length, re.DOTALL)
 
 
 def decode_embeddings(

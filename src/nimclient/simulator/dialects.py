@@ -76,6 +76,8 @@ class NimDialect:
     raw_embeddings = False
     """Whether embeddings may be sent as bytes."""
     metric_names: ClassVar[Mapping[str, str]] = VLLM_METRICS
+    reports_load = False
+    """Whether plain chats and completions have the header `endpoint-load-metrics`, if it is asked for."""
     plain_list_rerank = False
     """Whether an answer of /v1/rerank is a list without an object around it."""
 
@@ -167,7 +169,9 @@ class VllmDialect(NimDialect):
         "/ping": "live",
         "/version": "version",
         "/metrics": "metrics",
+        "/load": "load",
     }
+    reports_load = True
     one_model = False
     input_types = False
     raw_embeddings = True

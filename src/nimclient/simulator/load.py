@@ -35,6 +35,7 @@ class GenerationSlots:
     """At most `count` requests generate concurrently (None: no limit); the others wait in FIFO order."""
 
     def __init__(self, count: int | None) -> None:
+        self._count = count
         self._gate = None if count is None else asyncio.Semaphore(count)
         self.running = 0
         self.waiting = 0
@@ -56,6 +57,19 @@ class GenerationSlots:
             if self._gate is not None:
                 self._gate.release()
 
+    def report(self, form: str) -> str | None:
+        """The value of vLLM's header `endpoint-load-metrics` in a form, TEXT or JSON; None for another one."""
+        used = 0.0 if self._count is None else min(self.running / self._count, 1.0)
+        waiting = float(self.waiting)
+        match form.upper():
+            case "TEXT":
+                return f"TEXT named_metrics.num_requests_waiting={waiting}, named_metrics.kv_cache_usage_perc={used}"
+            case "JSON":
+                named = f'{{"num_requests_waiting": {waiting}, "kv_cache_usage_perc": {used}}}'
+                return f'JSON {{"named_metrics": {named}}}'
+            case _:
+                return None
+
 
 class TokenSchedule:
     """When the tokens of one request are due, counted from when it got its slot.
@@ -72,6 +86,13 @@ class TokenSchedule:
     def is_due(self, step: int) -> bool:
         """Whether token number `step` (from 0) may be sent now."""
         return self._delay(step) <= 0.0
+
+    def due(self, tokens: int) -> int:
+        """How many of so many tokens may have been sent by now."""
+        late = -self._delay(0)
+        if late < 0.0:
+            return 0
+        return min(tokens, 1 + int(late / self._itl)) if self._itl else tokens
 
     async def until(self, step: int) -> None:
         """Wait until token number `step` (from 0) is due."""

@@ -34,6 +34,8 @@ _MAX_BODY: Final = 64 * 2**20
 _MAX_WRITE: Final = 64 * 2**10
 _SHUTDOWN_SECONDS: Final = 0.05
 _BEFORE_RESET: Final = 0.02
+_FOREIGN_TOKENS: Final = 64
+_SHORTEST: Final = 0.001
 _ENGINE_DIED: Final = Rejection(500, "EngineCore encountered an issue.", type="InternalServerError")
 
 
@@ -53,6 +55,7 @@ class Simulator:
         prefill_rate: Tokens of a prompt per second that are not in the prefix cache, before the first token. None: no time.
         prefix_cache: How many tokens the prefix cache holds.
         slots: Maximum requests that generate at once; the others wait in order. None: no limit.
+        foreign: Requests of other clients that are always in progress or waiting, each of an answer of 64 tokens.
         rpm: Requests per minute, beyond which the response is 429 (a bucket that refills evenly by `clock`).
         seed: Of all random choices.
         embedding_dimensions: Of the vectors.
@@ -78,6 +81,7 @@ class Simulator:
         prefill_rate: float | None = None,
         prefix_cache: int = 1_600_000,
         slots: int | None = None,
+        foreign: int = 0,
         rpm: float | None = None,
         seed: int = 0,
         embedding_dimensions: int = 1024,
@@ -97,6 +101,8 @@ class Simulator:
         ):
             if count is not None and count < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if foreign < 0:
+            raise ValueError("foreign is a number of requests and not negative")
         if prefix_cache < 0:
             raise ValueError("prefix_cache is a number of tokens and not negative")
         if isinstance(models, str):
@@ -123,6 +129,8 @@ class Simulator:
         self._prefill_rate = prefill_rate
         self._slot_count = slots
         self._slots = GenerationSlots(slots)
+        self._foreign = foreign
+        self._others: list[asyncio.Task[None]] = []
         self._bucket = None if rpm is None else MinuteBucket(rpm, clock)
         self._seed = seed
         self._requests: deque[RequestRecord] = deque(maxlen=keep_requests)
@@ -154,10 +162,15 @@ class Simulator:
         self._slots = GenerationSlots(self._slot_count)
         self._address = runner.addresses[0][:2]
         self._runner = runner
+        self._others = [asyncio.create_task(self._other_client()) for _ in range(self._foreign)]
 
     async def aclose(self) -> None:
         """Stop listening and drop all connections; open streams are interrupted. It may be started again."""
         runner, self._runner = self._runner, None
+        others, self._others = self._others, []
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         if self._gateway is not None:
             self._gateway.close()
         if runner is not None:
@@ -184,6 +197,16 @@ class Simulator:
     def requests(self) -> tuple[RequestRecord, ...]:
         """The requests received, oldest first: records with .method .path .headers .json .status .disconnected."""
         return tuple(self._requests)
+
+    @property
+    def running(self) -> int:
+        """How many requests generate now; each holds one of the `slots`."""
+        return self._slots.running
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot."""
+        return self._slots.waiting
 
     @property
     def assets(self) -> Mapping[str, StoredAsset]:
@@ -232,15 +255,15 @@ class Simulator:
             if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
             if isinstance(answer, BytesResponse):
-                await self._wait(answer, _model_of(body))
+                await self._wait(answer, record, _model_of(body))
                 return await self._send_raw(request, record, request_id, answer)
             if not generates:
                 return self._send_body(record, request_id, 200, answer.body)
             if self._gateway is None:
-                await self._wait(answer, _model_of(body))
-                return self._send_body(record, request_id, 200, answer.body)
+                await self._wait(answer, record, _model_of(body))
+                return self._send_body(record, request_id, 200, answer.body, self._load_header(route, record))
             raw = PlatformResponse(200, encoded(answer.body), headers=extra)
-            work = partial(self._wait, answer, _model_of(body))
+            work = partial(self._wait, answer, record, _model_of(body))
             return self._send(
                 record, request_id, await self._gateway.deliver(request_id, work, raw, record.headers, self._root)
             )
@@ -268,14 +291,33 @@ class Simulator:
                 raise
             return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainResponse | BytesResponse, model: str) -> None:
+    async def _wait(self, answer: PlainResponse | BytesResponse, record: RequestRecord, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
             pace = self._schedule(answer.usage)
-            await pace.until(0)
-            first = time.perf_counter() - arrived
-            await pace.until(answer.tokens)
+            try:
+                await pace.until(0)
+                first = time.perf_counter() - arrived
+                await pace.until(answer.tokens)
+            except asyncio.CancelledError:
+                record.tokens = pace.due(answer.tokens)
+                self._metrics.aborted(model, answer.usage, record.tokens)
+                raise
+        record.tokens = answer.tokens
         self._metrics.observe(model, answer.usage, first, time.perf_counter() - arrived)
+
+    def _load_header(self, route: str, record: RequestRecord) -> Mapping[str, str]:
+        """The load as vLLM reports it where it is asked to."""
+        if not self._dialect.reports_load or route not in ("chat", "completions"):
+            return NO_HEADERS
+        report = self._slots.report(record.headers.get("endpoint-load-metrics-format", ""))
+        return NO_HEADERS if report is None else {"endpoint-load-metrics": report}
+
+    async def _other_client(self) -> None:
+        """One request after the other that no client here has sent."""
+        while True:
+            async with self._slots.one():
+                await TokenSchedule(max(self._ttft, _SHORTEST), self._itl).until(_FOREIGN_TOKENS)
 
     def _schedule(self, usage: TokenCounts) -> TokenSchedule:
         """When tokens are due from now on: the first one after the prefill of what is not cached."""
@@ -300,22 +342,28 @@ class Simulator:
         broken = self._faults.take_break()
         frames = streamed.frames if broken is None else _up_to(broken.tokens, streamed.frames)
         await response.prepare(request)  # vLLM sends the head before the request is scheduled
+        model = _model_of(record.json)
         async with self._slots.one():
             pace = self._schedule(streamed.usage)
             due = bytearray()
-            for frame in frames:
-                if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
-                    await response.write(bytes(due))
-                    due.clear()
-                await pace.until(frame.step)
-                first = time.perf_counter() - arrived if first is None else first
-                due += frame.data
-            await response.write(bytes(due))
-            if broken is not None and broken.kind != "end":
-                await self._break_off(broken.kind, request, response)
+            try:
+                for frame in frames:
+                    if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
+                        await response.write(bytes(due))
+                        due.clear()
+                    await pace.until(frame.step)
+                    first = time.perf_counter() - arrived if first is None else first
+                    due += frame.data
+                    record.tokens += frame.tokens
+                await response.write(bytes(due))
+                if broken is not None and broken.kind != "end":
+                    await self._break_off(broken.kind, request, response)
+            except (asyncio.CancelledError, ConnectionError):
+                self._metrics.aborted(model, streamed.usage, record.tokens)
+                raise
         await response.write_eof()
         whole = time.perf_counter() - arrived
-        self._metrics.observe(_model_of(record.json), streamed.usage, whole if first is None else first, whole)
+        self._metrics.observe(model, streamed.usage, whole if first is None else first, whole)
         return response
 
     async def _break_off(self, kind: str, request: web.Request, response: web.StreamResponse) -> None:
@@ -340,6 +388,10 @@ class Simulator:
             if self._dialect.gets.get(record.path) == "metrics":
                 return self._send(
                     record, request_id, PlatformResponse(200, self._metrics_text().encode(), CONTENT_TYPE)
+                )
+            if self._dialect.gets.get(record.path) == "load":
+                return self._send_body(
+                    record, request_id, 200, {"server_load": self._slots.running + self._slots.waiting}
                 )
             return self._send_body(record, request_id, 200, document(record.path, self._dialect, self._endpoints))
         except Rejection as rejection:
