@@ -166,7 +166,7 @@ async def test_the_file_of_a_cache(
     """The call fails before anything is sent, and says which file it is."""
     server.script(embed)
     trap.put(tmp_path / "cache" / name)
-    with pytest.raises(NimError, match=rf"it is not a regular file: remove it: .*{name}'"):
+    with pytest.raises(NimError, match=rf"a symbolic link, a pipe or a folder is in its place: remove it: .*{name}'"):
         await client.embeddings.embed_documents(["text 1"], cache=tmp_path / "cache")
     assert server.requests == []
     assert trap.held()

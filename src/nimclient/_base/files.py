@@ -13,4 +13,4 @@ def check_regular(*paths: Path) -> None:
     for path in paths:
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(path.lstat().st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file: remove it", str(path))
+                raise OSError(errno.EINVAL, "a symbolic link, a pipe or a folder is in its place: remove it", str(path))
