@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient
-from nimclient.errors import JobStoreError, NimError
+from nimclient.errors import ConfigurationError, JobStoreError, NimError
 from nimclient.jobs import BatchJob, EmbedJob, JobReport, MapJob, merge_shards
 from support.jobs import write_documents
 from support.server import FaultServer, Request
@@ -45,11 +45,11 @@ def trap(tmp_path: Path, request: pytest.FixtureRequest) -> Trap:
     return Trap(tmp_path, request.param)
 
 
-async def done(job: Any, client: AsyncClient) -> JobReport | JobStoreError:
+async def done(job: Any, client: AsyncClient) -> JobReport | NimError:
     """The report of a job, or its error."""
     try:
         return await job.run(client)
-    except JobStoreError as error:
+    except (JobStoreError, ConfigurationError) as error:
         return error
 
 
@@ -110,7 +110,7 @@ async def test_the_folder_of_an_embed_job(
 async def test_the_files_of_a_merge(
     server: FaultServer, client: AsyncClient, tmp_path: Path, trap: Trap, name: str
 ) -> None:
-    """They are made anew."""
+    """They are made again."""
     server.script(embed)
     write_documents(tmp_path / "docs.jsonl", 6)
     for index in range(2):

@@ -149,8 +149,9 @@ class Checkpoint:
         """`has_locks`: whether the file system supports SQLite's locks; else the folder's lock must suffice."""
         self.path = path
         self._mutex = threading.RLock()
-        with store_errors(f"cannot open {path}"):
-            check_regular(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
+        for end in ("", "-wal", "-shm", "-journal"):
+            with store_errors(f"cannot open {path}{end}"):
+                check_regular(path.with_name(path.name + end))
         address = f"{path.absolute().as_uri()}?nolock={int(not has_locks)}"
         with self._errors("opened"):
             self._db = sqlite3.connect(address, isolation_level=None, check_same_thread=False, timeout=0.0, uri=True)
