@@ -1,4 +1,4 @@
-"""The examples of Prefect, Dagster and Temporal embed a file in shards, and resume it: `nox -s orchestrators`."""
+"""The examples of Airflow, Prefect, Dagster and Temporal embed a file in shards, and resume it: `nox -s orchestrators`."""
 
 import json
 import os
@@ -6,12 +6,11 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from attrs import frozen
 
 from nimclient.simulator import Simulator, SimulatorThread
 from servers.process import ServerProcess, free_port
@@ -23,8 +22,53 @@ if not os.environ.get(SWITCH):
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 COUNT = 3
 ROWS = 100
-SECONDS = 500  # of a run: each starts a server of its own
 MODEL = "nvidia/nv-embedqa-e5-v5"
+SECONDS = 300
+QUIET = {
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
+
+
+@frozen
+class Recipe:
+    """An example, the command of the orchestrator's own server, if it needs one, and the variable with its address.
+
+    `before`: commands that it needs first; `command`: the one that runs it, if it is not the example itself.
+    """
+
+    name: str
+    server: tuple[str, ...] = ()
+    variable: str = ""
+    address: str = ""
+    takes_arguments: bool = True
+    before: tuple[tuple[str, ...], ...] = ()
+    command: tuple[str, ...] = ()
+
+
+RECIPES = [
+    Recipe(
+        "airflow",
+        takes_arguments=False,
+        before=(("airflow", "db", "migrate"), ("airflow", "dags", "reserialize")),
+        command=("airflow", "dags", "test", "embed_corpus"),
+    ),
+    Recipe(
+        "prefect",
+        ("prefect", "server", "start", "--host", "127.0.0.1", "--port"),
+        "PREFECT_API_URL",
+        "http://127.0.0.1:{}/api",
+    ),
+    Recipe("dagster", takes_arguments=False),
+    Recipe(
+        "temporal",
+        ("temporal", "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port"),
+        "TEMPORAL_ADDRESS",
+        "127.0.0.1:{}",
+    ),
+]
 
 
 @pytest.fixture
@@ -43,35 +87,35 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def prefect(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The arguments and the environment of the example."""
-    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_HOME": str(folder / "prefect")}
-    quiet["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "250"
-    return [str(folder / "docs.jsonl"), str(folder / "vectors"), str(COUNT)], quiet
-
-
-def dagster(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The same."""
-    paths = {"EMBED_SOURCE": str(folder / "docs.jsonl"), "EMBED_OUTPUT": str(folder / "vectors")}
-    return [], {**paths, "EMBED_SHARDS": str(COUNT), "DAGSTER_DISABLE_TELEMETRY": "1"}
-
-
-def temporal(folder: Path) -> tuple[list[str], dict[str, str]]:
-    """The same; the address is that of `dev_server`."""
-    return [str(folder / "docs.jsonl"), str(folder / "vectors"), str(COUNT)], {}
-
-
-@contextmanager
-def dev_server(folder: Path, port: int) -> Iterator[None]:
-    """Temporal's own server for development."""
-    program = shutil.which("temporal") or str(Path(sys.executable).with_name("temporal"))
-    command = [program, "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(port)]
-    server = ServerProcess(command, {}, folder / "temporal.log")
+@pytest.fixture(params=RECIPES, ids=[recipe.name for recipe in RECIPES])
+def recipe(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recipe]:
+    """Each of them, with its server running."""
+    recipe: Recipe = request.param
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    folders = {"PREFECT_HOME": "prefect", "AIRFLOW_HOME": "airflow", "AIRFLOW__CORE__DAGS_FOLDER": dags.name}
+    for name, value in folders.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    shutil.copy(EXAMPLES / f"{recipe.name}_shards.py", dags)
+    if not recipe.server:
+        yield recipe
+        return
+    port = free_port()
+    program, *options = recipe.server
+    server = ServerProcess([program_of(program), *options, str(port)], {}, tmp_path / "server.log")
     try:
-        server.wait_until(lambda: listens(port), 120)
-        yield
+        server.wait_until(lambda: listens(port), SECONDS)
+        monkeypatch.setenv(recipe.variable, recipe.address.format(port))
+        yield recipe
     finally:
         server.stop()
+
+
+def program_of(name: str) -> str:
+    """A program of this environment."""
+    return str(Path(sys.executable).with_name(name))
 
 
 def listens(port: int) -> bool:
@@ -81,27 +125,28 @@ def listens(port: int) -> bool:
 
 
 @pytest.mark.timeout(3 * SECONDS)
-@pytest.mark.parametrize("recipe", [prefect, dagster, temporal])
-def test_shards(recipe: Callable[[Path], Any], simulator: Simulator, source: Path, tmp_path: Path) -> None:
+def test_shards(recipe: Recipe, simulator: Simulator, source: Path, tmp_path: Path) -> None:
     """Every row is embedded once, the manifest is of all shards, and running it again sends nothing."""
-    arguments, more = recipe(tmp_path)
-    port = free_port()
-    environment = {**os.environ, **more, "NVIDIA_BASE_URL": simulator.base_url, "TEMPORAL_ADDRESS": f"127.0.0.1:{port}"}
-    with dev_server(tmp_path, port) if recipe is temporal else nullcontext():
-        for _ in range(2):
-            command = [sys.executable, str(EXAMPLES / f"{recipe.__name__}_shards.py"), *arguments]
-            done = subprocess.run(
-                command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS
-            )
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "complete" in done.stdout
-            sent = [text for request in simulator.requests if request.json for text in request.json.get("input", ())]
-            assert len(sent) == len(set(sent)) == ROWS
-    manifest = json.loads((tmp_path / "vectors" / "manifest.json").read_text())
+    output = tmp_path / "vectors"
+    paths = {"EMBED_SOURCE": str(source), "EMBED_OUTPUT": str(output), "EMBED_SHARDS": str(COUNT)}
+    environment = {**os.environ, **paths, "NVIDIA_BASE_URL": simulator.base_url}
+    command = [sys.executable, str(EXAMPLES / f"{recipe.name}_shards.py")]
+    if recipe.command:
+        command = [program_of(recipe.command[0]), *recipe.command[1:]]
+    arguments = [str(source), str(output), str(COUNT)] if recipe.takes_arguments else []
+    for program, *options in recipe.before:
+        subprocess.run(
+            [program_of(program), *options], env=environment, capture_output=True, check=True, timeout=SECONDS
+        )
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "complete" in done.stdout
+        sent = [text for request in simulator.requests if request.json for text in request.json.get("input", ())]
+        assert len(sent) == len(set(sent)) == ROWS
+    manifest = json.loads((output / "manifest.json").read_text())
     assert (manifest["status"], manifest["succeeded"], manifest["shards"]) == ("complete", ROWS, COUNT)
-    ids = [
-        json.loads(line)["id"]
-        for path in (tmp_path / "vectors").glob("*.ids.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    assert sorted(ids) == sorted(f"d{number}" for number in range(ROWS))
+    lines = [line for path in output.glob("*.ids.jsonl") for line in path.read_text().splitlines()]
+    assert sorted(json.loads(line)["id"] for line in lines) == sorted(f"d{number}" for number in range(ROWS))

@@ -58,9 +58,10 @@ class EmbedJob:
     lines are skipped.
 
     Args:
-        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
-            input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a
-            byte-order mark.
+        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; the URL of such a
+            file in an object store, or of a table ("s3://bucket/docs.jsonl.gz", "sqlite:///docs.db?table=docs"); "-" for
+            standard input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without
+            a byte-order mark.
         output: The folder, created if missing; or a Sink, or the URL of one ("s3://bucket/vectors", "sqlite:///vectors.db").
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.
