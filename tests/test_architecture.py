@@ -54,6 +54,7 @@ LIBRARIES = {
 PURE = (
     "errors.py",
     "_api/",
+    "_bulk/fleet.py",
     "_bulk/pacer.py",
     "_bulk/progress.py",
     "_bulk/rate.py",

@@ -1,7 +1,8 @@
-"""The examples of Prefect, Dagster and Temporal embed a file in shards, and resume it: `nox -s orchestrators`."""
+"""The examples of Airflow, Prefect, Dagster and Temporal embed a file in shards, and resume it: `nox -s orchestrators`."""
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,21 +24,37 @@ COUNT = 3
 ROWS = 100
 MODEL = "nvidia/nv-embedqa-e5-v5"
 SECONDS = 300
-QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DAGSTER_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
+QUIET = {
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DAGSTER_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+}
 
 
 @frozen
 class Recipe:
-    """An example, the command of the orchestrator's own server, if it needs one, and the variable with its address."""
+    """An example, the command of the orchestrator's own server, if it needs one, and the variable with its address.
+
+    `before`: commands that it needs first; `command`: the one that runs it, if it is not the example itself.
+    """
 
     name: str
     server: tuple[str, ...] = ()
     variable: str = ""
     address: str = ""
     takes_arguments: bool = True
+    before: tuple[tuple[str, ...], ...] = ()
+    command: tuple[str, ...] = ()
 
 
 RECIPES = [
+    Recipe(
+        "airflow",
+        takes_arguments=False,
+        before=(("airflow", "db", "migrate"), ("airflow", "dags", "reserialize")),
+        command=("airflow", "dags", "test", "embed_corpus"),
+    ),
     Recipe(
         "prefect",
         ("prefect", "server", "start", "--host", "127.0.0.1", "--port"),
@@ -76,19 +93,29 @@ def recipe(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     recipe: Recipe = request.param
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    folders = {"PREFECT_HOME": "prefect", "AIRFLOW_HOME": "airflow", "AIRFLOW__CORE__DAGS_FOLDER": dags.name}
+    for name, value in folders.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
+    shutil.copy(EXAMPLES / f"{recipe.name}_shards.py", dags)
     if not recipe.server:
         yield recipe
         return
     port = free_port()
     program, *options = recipe.server
-    server = ServerProcess([Path(sys.executable).with_name(program), *options, str(port)], {}, tmp_path / "server.log")
+    server = ServerProcess([program_of(program), *options, str(port)], {}, tmp_path / "server.log")
     try:
         server.wait_until(lambda: listens(port), SECONDS)
         monkeypatch.setenv(recipe.variable, recipe.address.format(port))
         yield recipe
     finally:
         server.stop()
+
+
+def program_of(name: str) -> str:
+    """A program of this environment."""
+    return str(Path(sys.executable).with_name(name))
 
 
 def listens(port: int) -> bool:
@@ -104,7 +131,13 @@ def test_shards(recipe: Recipe, simulator: Simulator, source: Path, tmp_path: Pa
     paths = {"EMBED_SOURCE": str(source), "EMBED_OUTPUT": str(output), "EMBED_SHARDS": str(COUNT)}
     environment = {**os.environ, **paths, "NVIDIA_BASE_URL": simulator.base_url}
     command = [sys.executable, str(EXAMPLES / f"{recipe.name}_shards.py")]
+    if recipe.command:
+        command = [program_of(recipe.command[0]), *recipe.command[1:]]
     arguments = [str(source), str(output), str(COUNT)] if recipe.takes_arguments else []
+    for program, *options in recipe.before:
+        subprocess.run(
+            [program_of(program), *options], env=environment, capture_output=True, check=True, timeout=SECONDS
+        )
     for _ in range(2):
         done = subprocess.run(
             [*command, *arguments], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS

@@ -21,6 +21,7 @@ from nimclient._api.embeddings import (
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy
+from nimclient._base.files import check_regular
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._bulk.gate import Gate
@@ -68,6 +69,7 @@ __all__ = [
     "check_batch",
     "check_names",
     "check_no_format",
+    "check_regular",
     "check_whole",
     "check_word",
     "html_table",
@@ -129,9 +131,9 @@ class BulkClient:
         assert isinstance(run, ReusingRun)
         run.recent.max_bytes = max_bytes
 
-    def gate(self, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
+    def gate(self, route: str, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
         """The gate for all calls of one job. `work`: the amount of work of a result, in any unit."""
-        return self._engine.gate(concurrency, work=work)
+        return self._engine.gate(route, concurrency, work=work)
 
     async def model_of(self, kind: str, model: str | None) -> str:
         """The model of a call of this kind: that of the call or the client, else the first that the server lists."""

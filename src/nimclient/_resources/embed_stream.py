@@ -130,7 +130,7 @@ class EmbedRun:
         self._fields = frozenset(self._form.fields or ()) - {"input"}
         self._endpoint = (self._engine.url_of(self._form), self._known)
         self._sizes = self._engine.core.sizes.setdefault(self._endpoint, Sizes())
-        self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
+        self._gate = self._engine.gate("embedding", concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
         self._served: str | None = None  # the model named in the first response
         self._concurrency = concurrency

@@ -53,7 +53,7 @@ class LongRun(ReusingRun):
         super().__init__(resource, method, **settings)
         self._limit: int | None = None  # tokens that the model takes, where the server has a tokenizer
         self._fits = 0  # characters of the longest part of a text that was accepted, where the server has none
-        self._tokenizing = self._engine.gate(self._concurrency, work=len)
+        self._tokenizing = self._engine.gate("tokenize", self._concurrency, work=len)
         _check_whole_texts(self._truncate, self._options)
 
     async def _prepare(self) -> None:

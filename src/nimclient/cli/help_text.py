@@ -206,6 +206,7 @@ examples:
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
   nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
+  nimclient embed docs.jsonl --out vectors --shard 0/2 --share pace       both with one pace
   nimclient embed docs.jsonl --out sqlite:///vectors.db      a store in place of a folder
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import anyio
 
@@ -31,8 +31,10 @@ class JobRequests(AsyncIterator[Q]):
 class LineRun(ABC, Generic[Q]):
     """Answers every request that has no line yet. Subclasses say which requests there are, and how one is answered.
 
-    `work`: the amount of work of a result, for the window.
+    `work`: the amount of work of a result, for the window; `route`: of its requests, for what is learned of the server.
     """
+
+    route: ClassVar[str] = "chat"
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class LineRun(ABC, Generic[Q]):
     ) -> None:
         self._files = files
         self._bulk = BulkClient(client._engine)
-        self._gate = self._bulk.gate(concurrency, work)
+        self._gate = self._bulk.gate(self.route, concurrency, work)
         self._on_progress = on_progress
         self._worker = SerialWorker()
         self._writing = anyio.Lock(fast_acquire=True)

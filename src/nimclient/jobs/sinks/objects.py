@@ -73,7 +73,7 @@ class ObjectSink:
                 objects.put(self._store, name, content, mode="create")
                 return
             except objects.exceptions.AlreadyExistsError:
-                with suppress(objects.exceptions.NotFoundError):  # S3 says the same of a conflict that has passed (409)
+                with suppress(FileNotFoundError):  # S3 says the same of a conflict that has passed (409)
                     if bytes(objects.get(self._store, name).bytes()) == content:
                         return  # stored by an earlier try whose answer was lost
                     break
