@@ -398,8 +398,8 @@ class AsyncClient(AsyncClosing):
         """Open connections in advance, including TLS and proxy, spread over the replicas; returns how many are open.
 
         The first calls then need no handshake. A connection that is idle for four seconds is closed. Connections that cannot
-        be opened within `Timeouts.connect` are not counted and raise nothing. A custom transport is warmed if it has the
-        method `warm(requests, timeouts)`.
+        be opened within `Timeouts.connect` are not counted and raise nothing; ConfigurationError for what is no number of
+        connections. A custom transport is warmed if it has the method `warm(requests, timeouts)`.
         """
         return await self._engine.warm(connections)
 
