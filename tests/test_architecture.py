@@ -40,7 +40,7 @@ LIBRARIES = {
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
     "matplotlib": ("plot/",),
-    "sqlite3": ("_bulk/vector_cache.py", "jobs/checkpoint.py"),
+    "sqlite3": ("_bulk/vector_cache.py", "jobs/checkpoint.py", "jobs/sinks/sqlite.py"),
     "rich": ("cli/",),
     "requests": (),
     "httpx": ("integrations/httpx.py",),

@@ -37,7 +37,17 @@ LIVE = {
     "SyncEventStream",
     "SyncParseStream",
 }
-ELSEWHERE = {"AsyncClient", "Client", "Conversation", "SyncConversation", "BatchJob", "EmbedJob", "MapJob", "NimError"}
+ELSEWHERE = {
+    "AsyncClient",
+    "Client",
+    "Conversation",
+    "SyncConversation",
+    "BatchJob",
+    "EmbedJob",
+    "MapJob",
+    "NimError",
+    "Sink",
+}
 
 
 def packed(value: Any, way: Any) -> bytes:

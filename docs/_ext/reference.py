@@ -30,6 +30,7 @@ MODULES = {
     "errors": "Errors",
     "records": "More records and the options",
     "jobs": "Jobs",
+    "jobs.sinks": "Sinks",
     "simulator": "Simulator",
     "testing": "Testing",
     "plot": "Pictures",

@@ -1,8 +1,12 @@
 """Secrets do not come out in errors, however a server or a library writes them down."""
 
 import json
+import time
 import traceback
+from base64 import b64decode, b64encode, urlsafe_b64encode
+from html import escape
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -22,6 +26,18 @@ FORMS = {
     "code points": ESCAPED,
     "code points in lower case": ESCAPED.replace("\\u00", "\\U00").lower(),
     "some code points": KEY.replace("-", "\\u002d"),
+    "JSON within JSON": json.dumps(json.dumps(KEY))[1:-1].strip('\\"'),
+    "in a URL": quote(KEY, safe=""),
+    "in a URL, with its slashes": quote(KEY),
+    "in a URL within a URL": quote(quote(KEY, safe="")),
+    "every character in a URL": "".join(f"%{ord(c):02x}" for c in KEY),
+    "HTML": escape(KEY),
+    "HTML, encoded twice": escape(escape(KEY)),
+    "HTML, as numbers": "".join(f"&#{ord(c)};" for c in KEY),
+    "HTML, as numbers of hex digits": "".join(f"&#x{ord(c):X};" for c in KEY),
+    "Python's escapes": "".join(f"\\x{ord(c):02x}" for c in KEY),
+    "base64": b64encode(KEY.encode()).decode(),
+    "base64 for URLs": urlsafe_b64encode(KEY.encode()).decode(),
 }
 
 
@@ -35,6 +51,42 @@ def test_a_key_is_found_in_every_form(form: str) -> None:
     shown = f"{error} {vars(error)}"
     assert form not in shown
     assert shown.count("***") == 4
+
+
+@pytest.mark.parametrize("before", ["", "k", "ke", "key", "Bearer ", '{"headers": {"authorization": "Bearer '])
+@pytest.mark.parametrize("after", ["", "!", '"}}', " and more of a text"])
+def test_a_key_within_a_text_in_base64(before: str, after: str) -> None:
+    """Wherever in an encoded text the key lies, what of it depends on the key is hidden."""
+    encoded = b64encode(f"{before}{KEY}{after}".encode()).decode()
+    shown = hide(f"debug={encoded} status=401", [KEY])
+    assert shown.startswith("debug=")
+    assert shown.endswith("*** status=401")
+    left = shown.removeprefix("debug=").partition("***")[0]
+    assert KEY[1:4] not in b64decode(left + "A" * (-len(left) % 4)).decode("latin-1")
+
+
+def test_a_password_of_other_letters() -> None:
+    """Characters beyond ASCII are found as JSON and URLs write them."""
+    password = "pässwört-😀-0123"
+    for form in (password, json.dumps(password)[1:-1], quote(password)):
+        assert hide(f"no: {form}!", [password]) == "no: ***!"
+
+
+@pytest.mark.parametrize("size", [16, 20, len(KEY) - 1])
+def test_a_key_that_is_cut_within_a_text(size: int) -> None:
+    """Messages shorten what a server said and go on: the first part of a key that is left there is hidden."""
+    assert hide(f"bad key {KEY[:size]}; check it", [KEY]) == "bad key ***; check it"
+    assert hide("the model nvapi-ab is unknown", ["nvapi-ab-0123456789"]) == "the model nvapi-ab is unknown"
+
+
+def test_looking_for_a_key_takes_linear_work() -> None:
+    """No text of a server, however close it comes to the key again and again, takes more than some passes over it."""
+    near = [KEY[:15] + "!", "\\", "%25", "&amp;", "\\u006", b64encode(KEY.encode()).decode()[:15] + "!"]
+    for piece in near:
+        text = piece * (2**20 // len(piece))
+        began = time.process_time()
+        assert hide(text, [KEY]).startswith(piece[:3])
+        assert time.process_time() - began < 10  # 0.1 s; quadratic work would take an hour
 
 
 def test_a_partial_answer_is_redacted() -> None:
@@ -98,13 +150,15 @@ def test_the_secrets_of_a_request() -> None:
     found = secrets_of(headers, "http://user:p%40ssw0rd@proxy:3128")
     assert {"nvapi-12345678", "tok-12345678", "p%40ssw0rd", "p@ssw0rd", "dXNlcjpwQHNzdzByZA=="} == set(found)
     assert "nvapi" not in repr(found)
+    login = {"Authorization": "Basic dXNlcjpwQHNzdzByZA==", "Cookie": "theme=dark; session=s-0123456789"}
+    assert {"dXNlcjpwQHNzdzByZA==", "p@ssw0rd", login["Cookie"], "s-0123456789"} == set(secrets_of(login, None))
 
 
 @given(st.text('ab-\\u0/"', min_size=8, max_size=14), st.text(max_size=20), st.text(max_size=20))
 def test_nothing_of_the_key_is_left(key: str, before: str, after: str) -> None:
     """Whatever stands around it, the key is gone from the text, written as it is or as JSON."""
     key = key.replace(" ", "-")
-    for form in (key, json.dumps(key)[1:-1]):
+    for form in (key, json.dumps(key)[1:-1], quote(key, safe=""), escape(key)):
         assert form not in hide(before + form + after, [key]).replace("***", "\0")
 
 

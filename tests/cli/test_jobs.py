@@ -7,9 +7,11 @@ import os
 import pty
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,27 @@ def test_texts_that_fail(run, docs):
     assert "poison" in (Path("v") / "failures.jsonl").read_text()
 
 
+def test_embedding_into_a_store(run, docs):
+    """A URL as --out is a store; the first failure is reported, and the next run finds what is done."""
+
+    def choosy(request):
+        texts = request.json["input"]
+        return error(400, "poison") if "text 7" in texts else answer(embedded(["1"] * len(texts)))
+
+    argv = ("embed", docs, "--id", "id", "--out", "sqlite:///v.db?table=docs", "--model", "m")
+    with ServerThread() as server:
+        server.script(choosy)
+        ran = run(*argv, "--base-url", server.url)
+        assert ran.code == 1
+        assert "partial: 299 of 300 texts in sqlite:///v.db?table=docs" in ran.err
+        assert "1 failed, the first: d7: " in ran.err
+        assert "poison" in ran.err
+        ran = run(*argv, "--base-url", server.url, "--json")
+    assert (ran.code, json.loads(ran.out.splitlines()[-1])["failures"][0]["id"]) == (1, "d7")
+    with closing(sqlite3.connect("v.db")) as db:
+        assert db.execute("SELECT count(DISTINCT id) FROM docs").fetchone() == (299,)
+
+
 def test_standard_input(run, url, environment):
     """ "-" reads texts from standard input."""
     command = [sys.executable, "-m", "nimclient", "embed", "-", "--out", "v", "--format", "jsonl", "--base-url", url]
@@ -169,6 +192,8 @@ def test_standard_input(run, url, environment):
         (["docs.xml", "--out", "v"], "has a format that cannot be read"),
         (["docs.jsonl"], "--out"),
         (["docs.jsonl", "--out", "v", "--format", "csv"], "--format"),
+        (["docs.jsonl", "--out", "sqlite:///v.db", "--format", "npy"], "format is for folders"),
+        (["docs.jsonl", "--out", "sqlite://me:pw@/v.db"], "URL with a password would be seen"),
         (["docs.jsonl", "--out", "v", "--concurrency", "0"], "--concurrency"),
     ],
 )

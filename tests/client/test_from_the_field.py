@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from nimclient import AsyncClient, Client, RetryPolicy
+from nimclient import AsyncClient, Client, RetryPolicy, ToolCall
 from nimclient.errors import (
     BodyTooLargeError,
     ConfigurationError,
@@ -510,3 +510,24 @@ async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> N
     async with AsyncClient(KEY, "http://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:
         with pytest.raises(NimError, match=r"proxy wants credentials.*HTTPS_PROXY"):
             await client.chat.create("hi")
+
+
+LONG = 123456789012345678901234567890
+LONG_ANSWERS: list[tuple[str, Any, Any]] = [
+    (f'{{"n": {LONG}}}', dict[str, int], {"n": LONG}),
+    (f'{{"n": -{LONG}}}', dict[str, int], {"n": -LONG}),
+    (f'```json\n{{"n": [{LONG}, 1.5]}}\n```', dict[str, list[float]], {"n": [float(LONG), 1.5]}),
+    (f'{{"n": "{LONG}"}}', dict[str, str], {"n": str(LONG)}),
+]
+
+
+@pytest.mark.parametrize(("text", "form", "value"), LONG_ANSWERS)
+async def test_whole_numbers_beyond_64_bits(text: str, form: Any, value: Any) -> None:
+    """An output or an argument of a tool keeps all the digits that the model wrote, in parse, its stream and tools."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    client = AsyncClient("k", "http://host:1", model="m", transport=FakeTransport(lambda _: {"choices": [choice]}))
+    assert (await client.chat.parse("hi", form)).value == value
+    assert (await client.chat.parse_stream("hi", form).final()).value == value
+    if text[0] == "{":
+        assert ToolCall("1", "f", text).parse() == value

@@ -1,6 +1,7 @@
 """The API key: where it goes, where it does not, and that it never shows."""
 
 import asyncio
+import base64
 import copy
 import io
 import logging
@@ -46,6 +47,7 @@ async def test_an_explicit_key_goes_to_base_url_and_endpoints(
     assert second.requests[0].json["model"] == "far"
 
 
+@pytest.mark.no_key
 @pytest.mark.parametrize(
     ("variable", "from_environment", "sent", "sent_far"),
     [
@@ -113,6 +115,7 @@ async def test_a_key_of_the_callers_own_header(server: FaultServer, make_client:
     assert keys(server) == ["Basic abc", "Basic def"]
 
 
+@pytest.mark.no_key
 async def test_a_proxy_sees_the_key_of_plain_requests_only(server: FaultServer, make_client: MakeClient) -> None:
     """NVIDIA_API_KEY goes to no host of ours because a proxy stands between."""
     client = make_client("http://nim.test", proxy=f"http://127.0.0.1:{server.port}")
@@ -124,6 +127,7 @@ async def test_a_proxy_sees_the_key_of_plain_requests_only(server: FaultServer, 
 # the hosted catalog ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_key
 @pytest.mark.parametrize("base_url", [None, "https://integrate.api.nvidia.com/v1", "https://ai.api.nvidia.com"])
 def test_the_hosted_catalog_needs_a_key(base_url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client of NVIDIA's own hosts without a key is a ConfigurationError that says how to get one."""
@@ -168,7 +172,19 @@ def test_keys_that_cannot_be_sent(key: Any) -> None:
 
 # never shown -------------------------------------------------------------------------------------------------------
 
+ENCODED = {
+    "a URL": "".join(f"%{ord(letter):02X}" for letter in CANARY),
+    "HTML": "".join(f"&#{ord(letter)};" for letter in CANARY),
+    "base64": base64.b64encode(CANARY.encode()).decode().rstrip("="),
+    "JSON in JSON": "".join(f"\\\\u{ord(letter):04x}" for letter in CANARY),
+}
 FAULTS: dict[str, Any] = {
+    **{f"refused with the key as {form}": error(401, f"no: {key}", detail=[key]) for form, key in ENCODED.items()},
+    **{f"a page with the key as {form}": http(f"<p>{key}</p>".encode(), 403) for form, key in ENCODED.items()},
+    **{
+        f"cut off behind the key as {form}": [head() + chunk(token(f"<{key}>")), Close()]
+        for form, key in ENCODED.items()
+    },
     "refused with the key repeated": error(401, f"the key {CANARY} is unknown"),
     "plain text with the key": http(f"bad key: Bearer {CANARY}".encode(), 403, type="text/plain"),
     "server error": error(500, CANARY),
@@ -211,7 +227,7 @@ async def test_the_key_is_never_shown(
             print("".join(traceback.format_exception(caught)), file=shown)
     asyncio.get_running_loop().set_debug(False)
     print(repr(client), repr(settings_of(client)), repr(client._engine), repr(events), caplog.text, file=shown)
-    assert CANARY not in shown.getvalue()
+    assert [form for form in (CANARY, *ENCODED.values()) if form in shown.getvalue()] == []
     assert HEADER not in shown.getvalue()
     assert CANARY.encode() not in pickle.dumps(make_client(api_key=CANARY))
     assert keys(server)[0] == f"Bearer {CANARY}"
@@ -244,6 +260,7 @@ async def test_a_traceback_with_locals_does_not_show_the_key(server: FaultServer
 # pickles -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_key
 async def test_a_pickled_client_asks_its_environment(
     server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sqlite3
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,45 @@ async def test_a_cache_that_breaks_costs_requests_only(tmp_path: Path) -> None:
             vectors = await client.embeddings.embed_documents(["1", "2"], cache=tmp_path)
     assert vectors.tolist() == [[1, 1], [2, 1]]
     assert sent(transport) == ["1", "1", "2"]
+
+
+NO_VECTORS: list[Any] = ["abcdefgh", 5, b"", b"odd", struct.pack("<2f", float("nan"), 1)]
+
+
+@pytest.mark.parametrize("stored", NO_VECTORS, ids=["text", "number", "empty", "bytes", "nan"])
+async def test_what_is_no_vector_in_a_cache(tmp_path: Path, stored: Any) -> None:
+    """What another program or a damage has put there is as if it were not there: the text is sent, its vector kept."""
+    client, transport = fake()
+    async with client:
+        first = await client.embeddings.embed_documents(["1", "2"], cache=tmp_path)
+        with sqlite3.connect(tmp_path / "vectors.sqlite") as database:
+            database.execute("UPDATE vectors SET vector = ?", (stored,))
+        database.close()
+        for _ in range(2):
+            assert await client.embeddings.embed_documents(["1", "2"], cache=tmp_path) == first
+    assert sent(transport) == ["1", "2"] * 2
+
+
+async def test_a_vector_of_zeros_is_not_kept(tmp_path: Path) -> None:
+    """A server that has not read a text may do so the next time."""
+    zeros = {"data": [{"index": 0, "embedding": [0.0, 0.0]}], "model": "m"}
+    transport = FakeTransport([zeros, embedded(["1"])])
+    async with AsyncClient("k", "http://fake", model="m", transport=transport) as client:
+        with pytest.warns(UserWarning, match="zero throughout"):
+            await client.embeddings.embed_documents(["1"], cache=tmp_path)
+        assert (await client.embeddings.embed_documents(["1"], cache=tmp_path)).zeros == ()
+
+
+async def test_a_cache_that_is_a_link(tmp_path: Path) -> None:
+    """A symbolic link in the place of its file is not followed."""
+    precious = tmp_path / "precious"
+    precious.touch()
+    (tmp_path / "vectors.sqlite").symlink_to(precious)
+    client, _ = fake()
+    async with client:
+        with pytest.raises(ConfigurationError, match="symbolic link"):
+            await client.embeddings.embed_documents(["1"], cache=tmp_path)
+    assert precious.read_bytes() == b""
 
 
 async def test_calls_at_the_same_time_share_a_cache(tmp_path: Path) -> None:

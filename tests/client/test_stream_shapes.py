@@ -1,6 +1,7 @@
 """Streams in all the shapes that servers give them end as the plain answer, or as an error with what had arrived."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from nimclient import AsyncClient, ChatCompletion, ChatStream, Limits, RetryPoli
 from nimclient.errors import (
     BadRequestError,
     BodyTooLargeError,
+    ConnectionLostError,
     DecodeError,
     NimError,
     RateLimitError,
@@ -546,3 +548,75 @@ async def test_a_refusal_of_a_stream_is_no_stream(server: FaultServer, client: A
     server.script(http(DONE, 429, type="text/event-stream"))
     with pytest.raises(RateLimitError):
         await client.chat.create("hi")
+
+
+PLAIN_CALLS: dict[str, Callable[[AsyncClient], Any]] = {
+    "create": lambda client: client.chat.create("hi"),
+    "batch": lambda client: client.chat.batch(["hi"]),
+    "completions": lambda client: client.completions.create("hi"),
+}
+"""Calls that may be answered by events although they did not ask for them."""
+
+
+def events_of(name: str, text: str, finish: str | None = None) -> bytes:
+    """An event of the route of such a call, in a piece of a chunked body."""
+    if name != "completions":
+        return chunk(token(text, finish))
+    return chunk(sse({"object": "text_completion", "choices": [{"index": 0, "text": text, "finish_reason": finish}]}))
+
+
+@pytest.mark.parametrize("name", PLAIN_CALLS)
+async def test_events_for_a_plain_call_that_are_cut(server: FaultServer, make_client: MakeClient, name: str) -> None:
+    """A connection lost in mid-answer is tried again; the error of the last attempt has what had arrived."""
+    client = make_client(retry=RetryPolicy(attempts=2, first_delay=0))
+    begun = head() + events_of(name, "a")
+    server.script([begun, Close()], begun + events_of(name, "b", "stop") + END)
+    await PLAIN_CALLS[name](client)
+    assert len(server.requests) == 2
+    server.script([begun, Close()], [begun, Close()])
+    with pytest.raises(StreamInterruptedError) as caught:
+        await PLAIN_CALLS[name](client)
+    assert isinstance(caught.value.__cause__, ConnectionLostError)
+    assert [attempt.outcome for attempt in caught.value.history] == ["StreamInterruptedError"] * 2
+    assert getattr(caught.value.partial, "text", None) == "a"
+
+
+@pytest.mark.parametrize("name", PLAIN_CALLS)
+@pytest.mark.parametrize("end", [Close(), Stall(), b"0"], ids=["lost", "silent", "cut"])
+async def test_a_complete_answer_in_events_for_a_plain_call(
+    server: FaultServer, make_client: MakeClient, name: str, end: Any
+) -> None:
+    """What happens behind the last finish_reason takes nothing from the answer, and is not waited for."""
+    server.script([head() + events_of(name, "a", "stop"), end, Close()])
+    started = anyio.current_time()
+    await PLAIN_CALLS[name](make_client())
+    assert anyio.current_time() - started < 5
+    assert len(server.requests) == 1
+
+
+async def test_of_two_choices_one_is_not_the_answer(server: FaultServer, make_client: MakeClient) -> None:
+    """Events for `n=2` that are cut after the first choice are no complete answer."""
+    server.script([head() + chunk(token("a", "stop")), Close()])
+    with pytest.raises(StreamInterruptedError):
+        await make_client(retry=RetryPolicy(attempts=1)).chat.create("hi", n=2)
+
+
+async def test_a_flood_of_events_for_a_plain_call(server: FaultServer, make_client: MakeClient) -> None:
+    """They are no more than Limits.max_body, and are not asked for again."""
+    client = make_client(limits=Limits(max_body=100_000))
+    server.script(stream(*[token("a" * 1000)] * 200))
+    with pytest.raises(BodyTooLargeError, match="max_body"):
+        await client.chat.create("hi")
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["create", "stream"])
+async def test_a_stream_that_grows_by_decompression(
+    server: FaultServer, make_client: MakeClient, streamed: bool
+) -> None:
+    """Kilobytes of gzip that become megabytes of comments end the call, as they do for a body of JSON."""
+    bomb = gzip.compress((b": " + b" " * 60_000 + b"\n\n") * 500, 9)
+    server.script(http(bomb, 200, "Content-Encoding: gzip", type="text/event-stream"))
+    client = make_client(retry=RetryPolicy(attempts=1))
+    with pytest.raises(BodyTooLargeError, match="100 times its size"):
+        await (client.chat.stream("hi").final() if streamed else client.chat.create("hi"))

@@ -1,4 +1,4 @@
-"""What a server that is known to be vLLM ignores silently is said once, and rejected by a strict client."""
+"""What a server is known to ignore silently is said once, and rejected by a strict client."""
 
 import warnings
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient
-from nimclient.errors import ConfigurationError
+from nimclient.errors import ConfigurationError, EmbeddingMismatchError
 from nimclient.simulator import Simulator
 from nimclient.testing import FakeTransport
 from support.server import FaultServer
@@ -133,3 +133,75 @@ async def test_embedding_type(strict: bool) -> None:
     with pytest.warns(UserWarning, match="ignores embedding_type"):
         await client.embeddings.create(["a"], embedding_type="int8")
     await client.embeddings.create(["a"], embedding_type="float")  # in silence
+
+
+LLAMA = {"Server": "llama.cpp"}
+TEI = {"x-compute-type": "cpu", "x-inference-time": "1"}
+OWNERS = {"llama.cpp": "llamacpp", "infinity": "infinity", "sglang": "sglang"}
+IGNORED = [
+    ("llama.cpp", "END", "llama.cpp: it rejects a text"),
+    ("llama.cpp", "NONE", None),  # it does nothing else
+    ("infinity", "NONE", "it cuts every text"),
+    ("infinity", "START", "it cuts every text"),
+    ("infinity", "END", None),
+    ("sglang", "END", "--allow-auto-truncate"),
+]
+
+
+def of_owner(owner: str) -> FakeTransport:
+    models = {"data": [{"id": "m", "object": "model", "owned_by": owner, "capabilities": ["embed"]}]}
+    vectors = {"data": [{"index": 0, "embedding": [0.5, 1]}], "model": "m"}
+    return FakeTransport(lambda request: models if request.url.endswith("/models") else vectors)
+
+
+@pytest.mark.parametrize(("server", "truncate", "instead"), IGNORED)
+async def test_truncate_on_other_servers(server: str, truncate: Any, instead: str | None) -> None:
+    """Servers of other makers have no `truncate` either: said before any text is sent, unless they do so anyway."""
+    transport = of_owner(OWNERS[server])
+    client = AsyncClient("k", "http://host:1", strict=True, transport=transport)
+    calls = [
+        lambda: client.embeddings.create(["a"], truncate=truncate),
+        lambda: client.embeddings.embed_documents(["a"], truncate=truncate, prefix=""),
+        lambda: client.embeddings.embed_query("a", truncate=truncate, prefix=""),
+    ]
+    for call in calls:
+        if instead is None:
+            await call()
+            continue
+        with pytest.raises(ConfigurationError, match=f"ignores truncate.*{instead.rpartition(': ')[2]}"):
+            await call()
+        assert [request.url for request in transport.requests] == ["http://host:1/v1/models"]
+
+
+@pytest.mark.parametrize("headers", [LLAMA, TEI], ids=["llama.cpp", "tei"])
+async def test_the_headers_of_the_first_answer_tell(headers: dict[str, str]) -> None:
+    """Where no list was needed the first answer shows the server: a warning for each option, once."""
+    vectors = {"data": [{"index": 0, "embedding": [0.5, 1]}], "model": "m"}
+    client = AsyncClient("k", "http://host:1", model="m", transport=FakeTransport(lambda _: (200, headers, vectors)))
+    with pytest.warns(UserWarning, match="the server ignores") as caught:
+        await client.embeddings.create(["a"], input_type="query", truncate="END", embedding_type="float")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await client.embeddings.create(["a"], input_type="query", truncate="END")
+    assert [str(warning.message).split()[3] for warning in caught] == ["input_type,", "truncate,"]
+
+
+@pytest.mark.parametrize("owner", OWNERS.values())
+async def test_integers_of_other_servers(owner: str) -> None:
+    """int8 from a server that only has float32 is warned of before it is sent, and is no vector afterwards."""
+    client = AsyncClient("k", "http://host:1", transport=of_owner(owner))
+    with (
+        pytest.warns(UserWarning, match=r"ignores embedding_type.*always float32"),
+        pytest.raises(EmbeddingMismatchError),
+    ):
+        await client.embeddings.create(["a"], embedding_type="int8")
+
+
+async def test_rerank_on_other_servers() -> None:
+    """The advice is that of the server."""
+    models = {"data": [{"id": "m", "owned_by": "infinity", "capabilities": ["rerank"]}]}
+    ranks = {"results": [{"index": 0, "relevance_score": 0.5}]}
+    transport = FakeTransport(lambda request: models if request.url.endswith("/models") else ranks)
+    client = AsyncClient("k", "http://host:1", transport=transport)
+    with pytest.warns(UserWarning, match=r"ignores truncate.*it cuts every text"):
+        await client.rerank("q", ["a"], truncate="NONE")

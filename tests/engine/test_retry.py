@@ -341,6 +341,15 @@ async def test_many_calls_share_the_tokens_of_a_minute(server: FaultServer, make
         await client.embeddings.embed_documents([str(number) for number in range(8)], batch_size=1, concurrency=1)
 
 
+async def test_a_usage_that_cannot_be(server: FaultServer, make_client: MakeClient) -> None:
+    """A call that took more than the tokens of a minute would have been rejected: no count stops a client for longer."""
+    client = make_client(limits=Limits(tokens_per_minute=60_000))
+    server.script(chat(usage={"prompt_tokens": 10**15, "completion_tokens": 0, "total_tokens": 10**15}))
+    await client.chat.create("hi")
+    with takes(200.0, at_most=True):
+        await client.chat.create("hi")
+
+
 async def test_calls_to_no_model_take_no_tokens(server: FaultServer, make_client: MakeClient) -> None:
     """The list of models waits for its turn and takes none; a stream takes what was expected."""
     client = make_client(limits=Limits(tokens_per_minute=60, requests_per_minute=600))

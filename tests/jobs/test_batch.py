@@ -143,6 +143,23 @@ async def test_numbers_of_any_length_are_sent_as_they_are(
     assert server.requests[0].headers["content-type"] == "application/json"
 
 
+async def test_half_a_character(server: FaultServer, make_client: MakeClient, batch: Batch) -> None:
+    """A custom_id that has one comes back as it is, and resumes; a body that has one is a failure of its line alone."""
+    halves = ["a\ud83d", "a\ud83e", "\udc00"]
+    named = [line(name, model="m", messages=[{"role": "user", "content": "x"}]) for name in halves]
+    broken = line("broken", model="m", messages=[{"role": "user", "content": "x\ud83d"}])
+    batch.write(*named, broken, line("whole"))
+    server.script(*[echo] * 4)
+    report = await batch.job().run(make_client())
+    assert (report.status, report.succeeded, report.failed) == ("partial", 4, 1)
+    assert sorted(read(batch.output)) == sorted([*halves, "whole"])
+    error = read(batch.errors)["broken"]["error"]
+    assert error["code"] == "ConfigurationError"
+    assert error["message"].startswith("body.messages[0].content")
+    again = await batch.job().run(make_client())
+    assert (again.resumed, again.requests, len(server.requests)) == (5, 0, 4)
+
+
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"1E", b"01E400", b"1E400}"])
 async def test_what_is_no_number_is_refused_before_anything_is_sent(
     server: FaultServer, client: AsyncClient, batch: Batch, number: bytes

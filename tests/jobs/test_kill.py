@@ -17,11 +17,14 @@ from support.jobs import (
     BATCH_SIZE,
     CHAT,
     CONCURRENCY,
+    SINK_URLS,
     questions_by_run,
     run_batch_job,
     run_embed_job,
     run_map_job,
+    run_sink_job,
     start,
+    table_in,
     table_of,
     texts_by_run,
     write_documents,
@@ -29,6 +32,7 @@ from support.jobs import (
 
 KILLS = int(os.environ.get("NIMCLIENT_TEST_KILLS", "20"))
 DOCUMENTS = 1600
+SLICE = 80 + CONCURRENCY * BATCH_SIZE  # texts that wait in memory for their slice
 FORMATS = ("npy", "parquet", "jsonl")
 
 pytestmark = pytest.mark.timeout(300 + KILLS * 6)
@@ -175,3 +179,27 @@ def test_shards_survive_being_killed(simulator: Simulator, tmp_path: Path) -> No
     assert table_of(folder) == table_of(tmp_path / "unbroken")
     assert merge_shards(folder).total == DOCUMENTS
     print(f"{sum(killer.runs for killer in killers)} runs of 3 shards")
+
+
+@pytest.mark.parametrize("kind", SINK_URLS)
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
+def test_a_store_survives_its_job_being_killed(simulator: Simulator, tmp_path: Path, kind: str, kills: int) -> None:
+    """All rows are in the store, no id twice, with the vectors of an unbroken run."""
+    source = tmp_path / "docs.jsonl"
+    documents = write_documents(source, DOCUMENTS)
+    texts = {document["text"] for document in documents}
+    killer = Killer(simulator, 0)
+    killer.run(run_embed_job, source, tmp_path / "unbroken", "npy")
+    unbroken = table_of(tmp_path / "unbroken")
+    killer.left = kills
+    jobs = again = 0
+    while killer.left:
+        folder = tmp_path / f"killed-{jobs}"
+        folder.mkdir()
+        url = SINK_URLS[kind].format(folder=str(folder).removeprefix("/"))
+        runs = killer.run(run_sink_job, source, url)
+        jobs += 1
+        assert table_in(url) == unbroken
+        again += check_sent(runs, texts_by_run(simulator.requests), texts, CONCURRENCY * BATCH_SIZE + SLICE)
+    assert again > 0 or kills < 10, "no kill came while anything was under way"
+    print(f"{kind}: {kills} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")

@@ -291,6 +291,47 @@ async def test_reasoning_and_tool_calls_are_kept(server: FaultServer, client: As
 # resuming --------------------------------------------------------------------------------------------------------
 
 
+async def test_a_refusal_is_kept(server: FaultServer, client: AsyncClient, rows: Rows) -> None:
+    """The line of an answer without a text says what the model refused."""
+    message = {"role": "assistant", "content": None, "refusal": "I cannot."}
+    server.script(answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}))
+    await rows.job().run(client)
+    assert (by_index(rows.output)[0]["text"], by_index(rows.output)[0]["refusal"]) == ("", "I cannot.")
+
+
+async def test_an_answer_without_a_choice_is_a_failure(server: FaultServer, client: AsyncClient, rows: Rows) -> None:
+    """It is no empty text, and is asked for again."""
+    server.script(answer({"choices": []}))
+    report = await rows.job().run(client)
+    assert (report.status, report.failed) == ("failed", 10)
+    assert {line["type"] for line in lines(rows.errors)} == {"DecodeError"}
+    server.script(echo)
+    assert (await rows.job().run(client)).status == "complete"
+
+
+async def test_numbers_of_any_length(server: FaultServer, client: AsyncClient, rows: Rows) -> None:
+    """They are inserted with all their digits, and so are those of a value written down."""
+    number, fraction = "123456789012345678901234567890", "12345678901234567890.125"
+    rows.write(f'{{"id": 1, "text": {number}}}', f'{{"id": 2, "text": {fraction}}}', '{"id": 3, "text": 1.50}')
+    server.script(echo)
+    await rows.job("{text}").run(client)
+    assert [by_index(rows.output)[place]["text"] for place in range(3)] == [
+        f"about {n}" for n in (number, fraction, "1.5")
+    ]
+    rows.output.unlink()
+    server.script(chat(f'{{"n": {number}}}'))
+    await rows.job("{text}", schema={"type": "object", "properties": {"n": {"type": "integer"}}}).run(client)
+    assert by_index(rows.output)[0]["value"] == {"n": int(number)}
+
+
+@pytest.mark.parametrize("index", ["true", "-5", "1.5", "null", "9" * 5000, '"0"', "[0]"])
+async def test_a_line_without_the_number_of_a_row(client: AsyncClient, rows: Rows, index: str) -> None:
+    """It is not an answer of this job, and is named."""
+    rows.output.write_text(f'{{"index":{index},"digest":"x"}}\n')
+    with pytest.raises(JobStoreError, match="line 1"):
+        await rows.job().run(client)
+
+
 async def test_it_resumes(server: FaultServer, client: AsyncClient, rows: Rows) -> None:
     """What is answered is not sent again; rows may have been added at the end; a torn last line is sent again."""
     server.script(echo)

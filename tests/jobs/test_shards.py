@@ -197,6 +197,59 @@ async def test_what_does_not_belong_together_is_not_merged(
         merge_shards(folder.path)
 
 
+BROKEN: list[dict[str, Any]] = [
+    {"succeeded": "7"},
+    {"succeeded": True},
+    {"failed": None},
+    {"total": -1},
+    {"parts": 5},
+    {"parts": ["part-00000"]},
+    {"parts": [{"files": ["a"]}]},
+    {"served_models": None},
+    {"served_models": [5]},
+]
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=map(str, BROKEN))
+async def test_a_damaged_manifest_is_not_merged(
+    server: FaultServer, client: AsyncClient, folder: Folder, change: dict[str, Any]
+) -> None:
+    """Whatever is in it that no job writes, it is named and nothing is written."""
+    server.script(embed)
+    for index in range(2):
+        await folder.job(index, 2).run(client)
+    path = folder.path / "manifest-00001-of-00002.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(JobStoreError, match=r"manifest-00001-of-00002\.json is damaged"):
+        merge_shards(folder.path)
+    assert not (folder.path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("line", [b"[]\n", b"{}\n", b'{"index": "1"}\n', b"\xff\n", b'{"index": 1\n'])
+async def test_damaged_failures_are_not_merged(
+    server: FaultServer, client: AsyncClient, folder: Folder, line: bytes
+) -> None:
+    """A line that is no failure is named."""
+    server.script(lambda request: error(400))
+    for index in range(2):
+        await folder.job(index, 2).run(client)
+    (folder.path / "failures-00000-of-00002.jsonl").write_bytes(line)
+    with pytest.raises(JobStoreError, match=r"failures-00000-of-00002\.jsonl is damaged \(line 1\)"):
+        merge_shards(folder.path)
+
+
+@pytest.mark.parametrize("name", ["manifest-00001-of-00002.json", "failures-00001-of-00002.jsonl"])
+async def test_a_pipe_is_not_waited_for(server: FaultServer, client: AsyncClient, folder: Folder, name: str) -> None:
+    """Merging reads regular files only."""
+    server.script(lambda request: error(400))
+    for index in range(2):
+        await folder.job(index, 2).run(client)
+    (folder.path / name).unlink()
+    os.mkfifo(folder.path / name)
+    with pytest.raises(JobStoreError, match="not a regular file"):
+        merge_shards(folder.path)
+
+
 async def test_more_shards_than_rows(server: FaultServer, client: AsyncClient, folder: Folder) -> None:
     """A shard without rows is complete, and has no part."""
     server.script(embed)

@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,18 @@ def run_embed_job(
     with Client(base_url=url, model=MODEL, headers={"x-run": str(run)}) as client:
         options: dict[str, Any] = {"id": "id", "format": format, "shard": shard}
         job = EmbedJob(source, folder, batch_size=BATCH_SIZE, concurrency=CONCURRENCY, **options)
+        assert job.run_sync(client).status == "complete"
+
+
+def run_sink_job(url: str, run: int, source: Path, output: str) -> None:
+    """The life of a process that runs an EmbedJob into a store, a slice for 80 texts where it takes large ones."""
+    from nimclient import Client
+    from nimclient.jobs import EmbedJob
+
+    with Client(base_url=url, model=MODEL, headers={"x-run": str(run)}) as client:
+        job = EmbedJob(source, output, id="id", batch_size=BATCH_SIZE, concurrency=CONCURRENCY)
+        if hasattr(job.output, "slice_bytes"):
+            job.output.slice_bytes = PART_BYTES
         assert job.run_sync(client).status == "complete"
 
 
@@ -104,6 +118,28 @@ def _rows_of(path: Path) -> Iterator[tuple[int, str, bytes]]:
 
 def _lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def table_in(url: str) -> Table:
+    """(index, id, bytes of the vector) of all rows of a store, by index; each id occurs once."""
+    scheme, _, rest = url.partition("://")
+    path, _, _ = rest.partition("?")
+    rows = sorted(_READERS[scheme](path.removeprefix("/")))
+    assert len({name for _, name, _ in rows}) == len(rows)
+    return rows
+
+
+def _sqlite_table(path: str) -> Table:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute('SELECT "index", id, vector FROM vectors').fetchall()
+
+
+SINK_URLS = {"sqlite": "sqlite:////{folder}/vectors.db", "objects": "file:///{folder}/vectors"}
+"""A store of each kind in a folder, whose path goes in without its first slash."""
+_READERS: dict[str, Callable[[str], Table]] = {
+    "sqlite": _sqlite_table,
+    "file": lambda path: table_of(Path("/", path)),
+}
 
 
 def texts_by_run(requests: Sequence[Any]) -> dict[int, list[str]]:

@@ -12,6 +12,7 @@ MODULES = (
     "nimclient.errors",
     "nimclient.records",
     "nimclient.jobs",
+    "nimclient.jobs.sinks",
     "nimclient.simulator",
     "nimclient.testing",
     "nimclient.plot",

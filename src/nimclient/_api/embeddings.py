@@ -1,8 +1,8 @@
 """Embeddings: arguments → Call (POST /embeddings).
 
-`input_type` and `truncate` are NIM's; vLLM ignores them silently. Vectors are requested in base64, which takes less than
-half the bytes and a third of the work of JSON numbers; a server that rejects it is sent `float` from then on. vLLM also
-sends their raw bytes, which need no decoding, but come without usage.
+`input_type` and `truncate` are NIM's; vLLM and others ignore them silently. Vectors are requested in base64, which takes
+less than half the bytes and a third of the work of JSON numbers; a server that rejects it is sent `float` from then on.
+vLLM also sends their raw bytes, which need no decoding, but come without usage.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from nimclient._api.options import (
     merge_fields,
     names_of,
 )
+from nimclient._api.server_types import TRUNCATES_ANYWAY, ServerType, truncate_instead
 from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient.errors import ConfigurationError
@@ -154,8 +155,8 @@ def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> 
     )
 
 
-def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[str, str]]:
-    """The options of the call that vLLM ignores silently, each with what to use instead; the vectors would differ.
+def ignored_options(call: Call[Embeddings], prefix: str | None, server: ServerType | None) -> list[tuple[str, str]]:
+    """The options of the call that such a server (IGNORES_NIM_FIELDS) ignores silently, each with what to use instead.
 
     An `input_type` added by the client does not matter if the caller gives a prefix ("" if the model needs none) or the
     model treats queries and passages alike.
@@ -165,10 +166,11 @@ def ignored_by_vllm(call: Call[Embeddings], prefix: str | None) -> list[tuple[st
     handled = prefix is not None or (call.model is not None and is_symmetric(call.model))
     if "input_type" in fields and not ("input_type" in call.droppable_fields and handled):
         ignored.append(("input_type", 'pass prefix= as the model card says ("" if it needs none)'))
-    if "truncate" in fields:
-        ignored.append(("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead"))
+    if "truncate" in fields and fields["truncate"] != TRUNCATES_ANYWAY.get(server):
+        ignored.append(("truncate", truncate_instead(server)))
     if fields.get("embedding_type") not in (None, "float"):
-        ignored.append(("embedding_type", "pass embed_dtype= instead"))
+        instead = "pass embed_dtype= instead" if server == "vllm" else "its vectors are always float32"
+        ignored.append(("embedding_type", instead))
     return ignored
 
 
@@ -189,8 +191,9 @@ def _decode(
 
 def check_batch(batch_size: int | None, concurrency: int | None) -> None:
     """Raise ConfigurationError unless both are None or whole numbers of at least 1."""
-    check_whole("batch_size", batch_size, 1)
-    check_whole("concurrency", concurrency, 1)
+    for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
+        if value is not None:
+            check_whole(name, value, 1)
 
 
 def check_query(text: object) -> str:

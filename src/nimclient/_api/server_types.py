@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 from attrs import define, field
 
@@ -23,6 +23,20 @@ ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "
 """Server types that are detected, but have no value of `dialect=`."""
 
 ServerType: TypeAlias = Dialect | ForeignType
+
+IGNORES_NIM_FIELDS: frozenset[ServerType] = frozenset(("vllm", "llama.cpp", "infinity", "sglang", "tei"))
+"""Servers that ignore `input_type`, `truncate` and `embedding_type` silently: their requests have no such fields."""
+
+_TRUNCATE_INSTEAD: Mapping[ServerType | None, str] = {
+    "llama.cpp": "it rejects a text that is too long, so send shorter ones or start it with a larger --ubatch-size",
+    "infinity": "it cuts every text at its end; to notice that, compare usage.prompt_tokens with the model's limit",
+    "sglang": "start it with --allow-auto-truncate",
+    "tei": "start it with --auto-truncate",
+}
+"""What to do where `truncate` is ignored; on vLLM, and on servers of unknown type, there is a field of another name."""
+
+TRUNCATES_ANYWAY: Mapping[ServerType | None, str] = {"llama.cpp": "NONE", "infinity": "END"}
+"""The one value of `truncate` that such a server fulfils, since it does nothing else."""
 
 _DIALECTS: Mapping[str, Dialect] = {name: name for name in DIALECTS}
 _INSPECTED_RESPONSES = 16
@@ -126,6 +140,11 @@ class Dialects:
             self.learn(server, type_of_error(error))
 
 
+def truncate_instead(server: ServerType | None) -> str:
+    """What to do where `truncate` is ignored."""
+    return _TRUNCATE_INSTEAD.get(server, "pass extra_body={'truncate_prompt_tokens': …} instead")
+
+
 def type_of_headers(headers: Mapping[str, str]) -> ServerType | None:
     """NVCF marks nearly every response with its ids, LiteLLM and TEI mark theirs, Dynamo may; llama-server names itself."""
     names = frozenset(headers)
@@ -161,20 +180,20 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
     """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, fingerprint of a completion."""
     if not isinstance(value, dict):
         return None
-    value = cast(JsonDict, value)
+    data: JsonDict = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
     if path.endswith("/completions"):
-        fingerprint = value.get("system_fingerprint")
+        fingerprint = data.get("system_fingerprint")
         return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
-        return "vllm" if _starts(value.get("id"), "embd-") else None
+        return "vllm" if _starts(data.get("id"), "embd-") else None
     if path == "/models":
-        return next((found for entry in objects(value.get("data")) if (found := _of_model(entry))), None)
+        return next((found for entry in objects(data.get("data")) if (found := _of_model(entry))), None)
     if path.startswith("/models/"):
-        return _of_model(value)
+        return _of_model(data)
     if path == "/metadata":
-        return "nim" if "modelInfo" in value or "licenseInfo" in value else None
+        return "nim" if "modelInfo" in data or "licenseInfo" in data else None
     if path == "/version":
-        return "nim" if "release" in value else "vllm" if "version" in value else None
+        return "nim" if "release" in data else "vllm" if "version" in data else None
     return None
 
 

@@ -7,6 +7,7 @@ send. Both are handled here, on the slow path only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,7 @@ _MAX_DEPTH = 250  # orjson writes 254 levels
 _MAX_CONTAINERS = 2**22  # objects and lists: 300 MB of them; the largest answers with log probabilities have a tenth
 _MAX_VALUES = 2**25  # 1 GB of numbers
 _SMALL = 2**11  # bytes; orjson leaves 4 KiB of memory behind the smallest result, which each call in flight would hold
+_LONG_NUMBER = re.compile(rb"\d{19}")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -51,6 +53,17 @@ def loads(data: bytes | bytearray | memoryview, what: str = "the response", *, k
     if len(data) > 2 * _MAX_DEPTH and _may_be_deep(bytes(data)) and _is_deep(value):
         raise DecodeError(f"{what} is nested more than {_MAX_DEPTH} levels deep", excerpt=excerpt(data))
     return value
+
+
+def loads_text(text: str, what: str) -> Any:
+    """Decode JSON that a model wrote; whole numbers of any length stay what they are. Raises DecodeError as `loads` does."""
+    data = text.encode("utf-8", "surrogatepass")
+    value = loads(data, what)
+    if _LONG_NUMBER.search(data) is None:
+        return value
+    import json  # orjson makes floats of those beyond 64 bits
+
+    return _join_surrogates(json.loads(data.removeprefix(_BOM).decode("utf-8", "surrogatepass")))
 
 
 def loads_strings(insides: list[bytes]) -> list[str] | None:

@@ -63,7 +63,7 @@ class TokenEstimates:
         answer = seen.completion / seen.answers
         return seen.prompt / seen.bytes * cost.size + (answer if most is None else min(answer, most))
 
-    def learn(self, cost: Cost, prompt: int, completion: int) -> None:
+    def learn(self, cost: Cost, prompt: float, completion: float) -> None:
         """Record what a request took."""
         seen = self._seen.setdefault(cost.kind, _Seen())
         fade = 1.0 - 1.0 / REMEMBERED if seen.answers >= REMEMBERED else 1.0
@@ -80,7 +80,16 @@ class RateLimit:
     to a few seconds' worth, lets the next ones follow up to twice as fast.
     """
 
-    __slots__ = ("_debt", "_estimates", "_max_credit", "_next", "_next_by_tokens", "_spacing", "_token_spacing")
+    __slots__ = (
+        "_debt",
+        "_estimates",
+        "_max_credit",
+        "_next",
+        "_next_by_tokens",
+        "_per_minute",
+        "_spacing",
+        "_token_spacing",
+    )
 
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None = None) -> None:
         self._spacing = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
@@ -88,6 +97,7 @@ class RateLimit:
         self._next = self._next_by_tokens = 0.0
         self._debt = 0.0  # tokens that were taken beyond those reserved
         self._max_credit = (tokens_per_minute or 0.0) * CREDIT_SECONDS / 60.0
+        self._per_minute = tokens_per_minute or inf
         self._estimates = TokenEstimates()
 
     def pause(self, now: float) -> float:
@@ -106,9 +116,11 @@ class RateLimit:
         return slot - now
 
     def settle(self, cost: Cost, prompt: int, completion: int) -> None:
-        """Record the tokens that a request took."""
-        self._estimates.learn(cost, prompt, completion)
-        self._debt = max(self._debt + prompt + completion - cost.expected, -self._max_credit)
+        """Record the tokens that a request took: at most those of a minute, else the server would have rejected it."""
+        most = self._per_minute
+        self._estimates.learn(cost, min(prompt, most), min(completion, most))
+        debt = min(self._debt + prompt + completion - cost.expected, most)
+        self._debt = max(debt, -self._max_credit)
 
 
 @define

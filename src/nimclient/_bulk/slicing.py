@@ -249,7 +249,9 @@ class Bisection:
     @classmethod
     def of(cls, count: int, max_texts: int | None) -> Bisection:
         """The slice of `count` texts, in parts of at most `max_texts`."""
-        return cls([_Part(span) for span in reversed(_cut(range(count), max_texts or max(count, 1)))])
+        if max_texts is None or count <= max_texts:
+            return cls([_Part(range(count))] if count else [])
+        return cls([_Part(span) for span in reversed(_cut(range(count), max_texts))])
 
     @property
     def part(self) -> range | None:

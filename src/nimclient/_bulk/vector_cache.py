@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from nimclient.errors import ConfigurationError
 
@@ -29,11 +30,12 @@ class VectorCache:
         self.pid = os.getpid()
         self.problem: str | None = None
         self._mutex = threading.Lock()
+        path = folder / "vectors.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(
-                folder / "vectors.sqlite", isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS
-            )
+            if path.is_symlink():
+                raise ConfigurationError(f"the cache {path} is a symbolic link, which is not followed")
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
             try:
                 for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
                     self._db.execute(f"PRAGMA {pragma}").fetchone()
@@ -44,9 +46,9 @@ class VectorCache:
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(f"the cache {folder} cannot be opened: {error}") from error
 
-    def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The vectors that are there, by key."""
-        found: dict[bytes, bytes] = {}
+    def find(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """What is there, by key: vectors, unless another program wrote it."""
+        found: dict[bytes, Any] = {}
         left = iter(keys)
         with self._mutex:
             try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from nimclient._base.types import JsonDict
+from nimclient._api.call import Call
 from nimclient._base.values import path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
 from nimclient._retry.faults import is_fault, raise_plain_fault
-from nimclient._streams.accumulate import joined
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
 from nimclient.errors import NimError
@@ -22,9 +21,12 @@ _RAW = "application/octet-stream"
 async def read_answer(core: SharedState, state: CallState[T], response: Response) -> T:
     """The record of a JSON body, of the events that some servers send although not requested, or of raw bytes."""
     call = state.call
+    streams = call.accumulator
+    if streams is not None and (response.head.headers.find(b"content-type") or "").startswith("text/event-stream"):
+        return await _read_events(call, response)
     data = await response.body.read_all(response.limits.max_body)
-    if call.accumulator is not None and data[:1] != b"{" and is_streamed(data):
-        return call.decode(joined(data, call.accumulator()), response.meta())
+    if streams is not None and data[:1] != b"{" and is_streamed(data):  # whatever the header says
+        return await _read_events(call, response, data)
     meta = response.meta()
     if call.decode_raw is not None and is_raw(meta.headers.get("content-type")):
         core.learn_raw(state.target.url, call, is_raw=True)
@@ -35,12 +37,20 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         if is_plain(data) or not data.strip():
             raise
         raise not_an_answer(meta, data, "JSON") from None
-    if isinstance(value, dict) and is_fault(cast(JsonDict, value)):
+    if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
     return call.decode(value, meta)
+
+
+async def _read_events(call: Call[T], response: Response, data: bytes | None = None) -> T:
+    """The record of events; see `_streams.unasked`, which few programs need."""
+    from nimclient._streams.unasked import read_events
+
+    assert call.accumulator is not None
+    return call.decode(*await read_events(response, call.accumulator(), call.choices, data))
 
 
 def is_raw(content_type: str | None) -> bool:

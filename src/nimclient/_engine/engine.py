@@ -28,10 +28,8 @@ from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
-from nimclient._engine.load import HEADER, load_of_header
-from nimclient._engine.load_reader import LoadReader
 from nimclient._engine.rejection import rejection
-from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
+from nimclient._engine.replicas import LOAD_HEADER, Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
@@ -102,7 +100,7 @@ class Engine:
         of models, wants large media as assets, and its list does not tell what an account may call.
         """
         if url is None:
-            if self.is_hosted:
+            if self._requests.is_hosted:
                 return True
             return (self.config.dialect or self.core.dialects.of(self._bases)) == "hosted"
         return (self.config.dialect or self.core.dialects.get(url)) == "hosted" or self._requests.is_nvidias(url)
@@ -144,8 +142,12 @@ class Engine:
 
     def server_type_for(self, model: str | None = None) -> ServerType | None:
         """The same for all server types, including those without a value of `dialect=`."""
-        url = None if model is None else self.endpoint_of(model)
-        return self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+        known = self.known()
+        if ("any server type", model) not in known:
+            url = None if model is None else self.endpoint_of(model)
+            found = self.dialect_for(model) or self.core.dialects.type_of(url or self._bases[0].api)
+            known["any server type", model] = found
+        return cast("ServerType | None", known["any server type", model])
 
     def per_replica(self) -> list[Engine]:
         """One engine per replica, for requests to each of them."""
@@ -402,8 +404,8 @@ class Engine:
             response, head = begun, begun.head
             if target.server.uninspected:
                 core.dialects.inspect_headers(target.server, head.headers)
-            if isinstance(state.lease, Lease) and (said := head.headers.find(HEADER)) is not None:
-                core.replicas.report(state.lease.replica, load_of_header(said))
+            if isinstance(state.lease, Lease) and (load := head.headers.find(LOAD_HEADER)) is not None:
+                self._note_load(state.lease, load)
             try:
                 if (deprecation := head.headers.find(b"deprecation")) is not None:
                     core.note_deprecation(call, deprecation)
@@ -425,10 +427,18 @@ class Engine:
         self._tell(state, request, sent, response, result)
         return result
 
+    def _note_load(self, lease: Lease, value: str) -> None:
+        """Record the load that a replica has reported with a response."""
+        from nimclient._engine.load import load_of_header
+
+        self.core.replicas.report(lease.replica, load_of_header(value))
+
     def _read_loads(self, transport: Transport) -> None:
         """Read the load of the replicas in the background if it is time to, but not through a custom transport."""
         core = self.core
         if self.config.transport is None and (due := core.replicas.due()):
+            from nimclient._engine.load_reader import LoadReader
+
             reader = LoadReader(core.replicas, self._requests, transport, self.config.timeouts, time.monotonic)
             core.run_in_background(reader.read(due))
 

@@ -15,8 +15,6 @@ from nimclient._engine.replicas import LoadReport
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty
 
-ASKED = "endpoint-load-metrics-format"
-HEADER = b"endpoint-load-metrics"
 LOAD_PATHS: Mapping[ServerType, tuple[str, ...]] = {
     "vllm": ("/metrics", "/load"),
     "nim": ("/v1/metrics", "/metrics"),

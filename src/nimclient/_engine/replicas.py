@@ -32,6 +32,7 @@ FIRST_EJECTION, MAX_EJECTION = 1.0, 60.0  # seconds
 FIRST_THROTTLE, MAX_THROTTLE = 0.25, 60.0  # seconds
 FADING = 2.0  # seconds after which half of a reported load counts
 READ_EVERY = 1.0  # seconds between two readings of the load, while calls are made
+LOAD_FORMAT_HEADER, LOAD_HEADER = "endpoint-load-metrics-format", b"endpoint-load-metrics"  # of requests, of responses
 READING = 5.0  # seconds: longer than one takes
 
 

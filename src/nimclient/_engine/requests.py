@@ -18,8 +18,7 @@ from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
 from nimclient._bulk.rate import Users
-from nimclient._engine.load import ASKED
-from nimclient._engine.replicas import Lease, SingleEndpoint
+from nimclient._engine.replicas import LOAD_FORMAT_HEADER, Lease, SingleEndpoint
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url
 
@@ -166,7 +165,7 @@ class Requests:
                 headers["Content-Type"] = "application/json"
             reports = call.path.endswith("/completions") and not call.stream and self.server_type(base) != "hosted"
             if reports and len(self.bases) > 1:
-                headers[ASKED] = "TEXT"
+                headers[LOAD_FORMAT_HEADER] = "TEXT"
             if self._is_ours(origin):
                 headers.update(self._config.headers)
         made = Target(url, base_url, shown_url, self._server(url), MappingProxyType(headers), secret, origin)

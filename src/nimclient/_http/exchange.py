@@ -160,7 +160,17 @@ class Exchange:
         self.watchdog.rest()
         if not data:
             self.release()
+        elif self._content.total_bytes > RATIO_FROM:
+            self._check_ratio()
         return data
+
+    def _check_ratio(self) -> None:
+        """Raise BodyTooLargeError if the body was far smaller before it was decompressed."""
+        size, compressed = self._content.total_bytes, self._content.total_compressed_bytes
+        if compressed is not None and size > MAX_RATIO * compressed:
+            self.abort()
+            problem = f"the compressed answer grows to more than {MAX_RATIO} times its size"
+            raise BodyTooLargeError(problem, limit=MAX_RATIO * compressed)
 
     async def read_all(self, max_bytes: int | None) -> bytes:
         """See Body."""
@@ -178,10 +188,6 @@ class Exchange:
             if max_bytes is not None and size > max_bytes:
                 self.abort()
                 raise BodyTooLargeError(f"the response exceeds {max_bytes} bytes (Limits.max_body)", limit=max_bytes)
-            if size > RATIO_FROM and size > MAX_RATIO * (content.total_compressed_bytes or size):
-                self.abort()
-                problem = f"the compressed answer grows to more than {MAX_RATIO} times its size"
-                raise BodyTooLargeError(problem, limit=MAX_RATIO * (content.total_compressed_bytes or 0))
         self.release()
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 

@@ -15,8 +15,9 @@ from typing import Any, Self, TypeAlias, cast
 from attrs import evolve
 
 from nimclient._api.call import RAW_BYTES, Call
-from nimclient._api.embeddings import check_batch, embeddings_call, ignored_by_vllm, with_texts
+from nimclient._api.embeddings import check_batch, embeddings_call, ignored_options, with_texts
 from nimclient._api.options import check_text, check_word
+from nimclient._api.server_types import IGNORES_NIM_FIELDS
 from nimclient._base.callbacks import run_callback
 from nimclient._base.types import AsyncClosing, is_items, unpicklable
 from nimclient._bulk.gate import Gate
@@ -64,10 +65,10 @@ async def send_embedding(
     engine = resource._engine
     dialects = engine.core.dialects
     changes = dialects.changes
-    if engine.dialect_for(call.model) == "vllm":
+    if engine.server_type_for(call.model) in IGNORES_NIM_FIELDS:
         _warn_of_ignored(resource, call, options)
     answer = await resource._send(call, options, gate)
-    if dialects.changes != changes and engine.dialect_for(call.model) == "vllm":  # the response has shown it
+    if dialects.changes != changes and engine.server_type_for(call.model) in IGNORES_NIM_FIELDS:  # now it is known
         _warn_of_ignored(resource, call, options)
     if answer.vectors.zeros:
         engine.core.warn_once(_ZEROS)
@@ -75,7 +76,8 @@ async def send_embedding(
 
 
 def _warn_of_ignored(resource: Resource, call: Call[Embeddings], options: Mapping[str, Any]) -> None:
-    for option, instead in ignored_by_vllm(call, options.get("prefix")):
+    server = resource._engine.server_type_for(call.model)
+    for option, instead in ignored_options(call, options.get("prefix"), server):
         resource._warn_ignored(option, instead)
 
 
@@ -110,7 +112,9 @@ class EmbedRun:
             concurrency=concurrency,
         )
         check_batch(batch_size, concurrency)
-        check_word("on_error", on_error, ("raise", "collect"))
+        self._strict = on_error == "raise"
+        if not self._strict:
+            check_word("on_error", on_error, ("raise", "collect"))
         self._resource = resource
         self._engine = resource._engine
         self._method = method
@@ -121,7 +125,6 @@ class EmbedRun:
         self._encoding_format = encoding_format
         self._options = resource._with_defaults("embedding", options)
         self._ordered = ordered
-        self._strict = on_error == "raise"
         self._on_progress = on_progress
         self._batch_size = batch_size
         self._known = resource._known_model("embedding", model)

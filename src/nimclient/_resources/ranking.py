@@ -21,6 +21,7 @@ from nimclient._api.ranking import (
     ranking_call,
     slices,
 )
+from nimclient._api.server_types import truncate_instead
 from nimclient._base import observers
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.slicing import Sizes
@@ -126,7 +127,8 @@ class _Run:
         if self.model is not None and any(passage.image is not None for passage in chosen):
             self.resource._engine.catalog.check_images(self.model)
         if self.truncate is not None and not form.takes_truncate:
-            self.resource._warn_ignored("truncate", "pass extra_body={'truncate_prompt_tokens': …} instead")
+            server = self.resource._engine.server_type_for(self.model)
+            self.resource._warn_ignored("truncate", truncate_instead(server))
         return ranking_call(
             form, self.query, chosen, self.model, top_n=self.top_n, truncate=self.truncate, options=self.options
         )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from copy import copy
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 from anyio import to_thread
@@ -25,8 +25,9 @@ from nimclient._bulk.slicing import Slice, failure_of
 from nimclient._resources.base import Resource
 from nimclient._resources.embed_stream import EmbedRun
 from nimclient.errors import ConfigurationError, EmbeddingMismatchError
+from nimclient.records._numbers import first_not_finite
 from nimclient.records.batch import EmbeddedBatch, Failure
-from nimclient.records.embeddings import NUMBER_BYTES, Vectors
+from nimclient.records.embeddings import NUMBER_BYTES, DType, Vectors
 from nimclient.records.usage import Usage, total_of
 
 if TYPE_CHECKING:
@@ -257,10 +258,12 @@ class ReusingRun(EmbedRun):
         keys = self._keys(texts)
         found = await to_thread.run_sync(self._cache.find, list(keys.values()))
         self._warn_of_cache(self._cache)
-        return {text: found[key] for text, key in keys.items() if key in found}
+        dtype = dtype_of(self._options)
+        return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: dict[str, memoryview]) -> None:
-        """Add new vectors to the cache."""
+        """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
+        rows = {text: row for text, row in rows.items() if any(row)}
         if self._cache is not None and rows:
             keys = self._keys(rows)
             await to_thread.run_sync(self._cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
@@ -279,6 +282,12 @@ class ReusingRun(EmbedRun):
     def _warn_of_cache(self, cache: VectorCache) -> None:
         if cache.problem is not None:
             self._engine.core.warn_once(f"the cache {cache.folder} {cache.problem}; texts are sent without it")
+
+
+def is_vector(row: object, dtype: DType) -> bool:
+    """Whether what a cache has is a vector: another program, or a damage, may have put anything there."""
+    whole = isinstance(row, bytes) and len(row) > 0 and not len(row) % NUMBER_BYTES.get(dtype, 1)
+    return whole and first_not_finite(cast(bytes, row), dtype) is None
 
 
 def _range_of(indexes: list[int]) -> Sequence[int]:

@@ -298,14 +298,12 @@ def is_fault_event(data: JsonDict) -> bool:
     )
 
 
-def is_fault(data: JsonDict) -> bool:
+def is_fault(value: Json) -> bool:
     """Whether the body of a 200, or an event of it, is an error object (hosted gateways)."""
-    return (
-        bool(data)
-        and ("choices" not in data or "error" in data)
-        and not _ANSWERS & data.keys()
-        and is_fault_event(data)
-    )
+    if not isinstance(value, dict) or not value:
+        return False
+    data: JsonDict = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
+    return ("choices" not in data or "error" in data) and not _ANSWERS & data.keys() and is_fault_event(data)
 
 
 def raise_plain_fault(value: Json, meta: ResponseMeta, where: str) -> None:

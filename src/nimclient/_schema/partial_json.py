@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from nimclient._base.json import loads
+from nimclient._base.json import loads_text
 from nimclient._base.types import Json
 from nimclient.errors import DecodeError
 
@@ -272,6 +272,6 @@ def _scalar(word: str) -> Json:
     if word in _WORDS:
         return _WORDS[word]
     try:
-        return loads(word.encode())
+        return loads_text(word, "a number")
     except DecodeError:
         raise NotJsonError(f"{word[:40]!r} is not a number") from None

@@ -230,7 +230,7 @@ def answer_json(text: str) -> Json:
 
 
 def _decoded(text: str) -> Json:
-    return _json.loads(text.encode("utf-8", "surrogatepass"), "the output")
+    return _json.loads_text(text, "the output")
 
 
 def _distinct(pieces: Iterable[str]) -> list[Json]:

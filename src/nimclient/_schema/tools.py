@@ -177,7 +177,7 @@ def _encoded_once(shape: Shape, value: Json) -> Json:
         and not _takes(shape, value)
     ):
         try:
-            decoded = _json.loads(value.encode("utf-8", "surrogatepass"))
+            decoded = _json.loads_text(value, "the argument")
         except DecodeError:
             return value
         return decoded if _takes(shape, decoded) else value

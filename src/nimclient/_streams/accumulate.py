@@ -14,12 +14,10 @@ from typing import Any, Generic, TypeVar, cast
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
-from nimclient._streams.events import chunks_of, decode_events
+from nimclient._streams.events import chunks_of
 from nimclient._streams.reasoning import TagSplitter
-from nimclient._streams.sse import EventBuffer
-from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient._streams.tool_calls import ToolCallAccumulator
-from nimclient.errors import DecodeError, NimError, StreamInterruptedError
+from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records._templates import EventTemplate
@@ -439,38 +437,6 @@ class CompletionAccumulator(Accumulator[Completion]):
 
     def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> Completion:
         return decode_completion(answer, meta)
-
-
-def joined(data: bytes, accumulator: Accumulator[Any]) -> JsonDict:
-    """The plain answer equivalent to a complete stream.
-
-    Raises StreamFaultError, DecodeError, or StreamInterruptedError if it ends before the answer is complete; each
-    carries the partial answer.
-    """
-    buffer, joiner = EventBuffer(), SurrogateJoiner()
-    try:
-        done = False
-        for block in (buffer.feed(data), buffer.flush()):
-            try:
-                done = done or _add_all(decode_events(block, joiner), accumulator)
-            except DecodeError:
-                if not accumulator.finished:
-                    raise
-        answer = accumulator.answer()
-        if answer is None or not (done or accumulator.finished):
-            raise StreamInterruptedError("the response was a stream that ended before the answer was complete")
-    except NimError as error:
-        error.partial = accumulator.completion()
-        raise
-    return answer
-
-
-def _add_all(events: Iterable[JsonDict | None], accumulator: Accumulator[Any]) -> bool:
-    for event in events:
-        if event is None:
-            return True
-        accumulator.add(event)
-    return False
 
 
 def _reasoning(text: str) -> JsonDict:

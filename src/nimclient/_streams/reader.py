@@ -225,7 +225,7 @@ class Reader(Generic[C]):
         """Nothing more can be read: the end of a complete answer, else raise what it means."""
         if self.is_complete and not self._closed:
             self._stop()
-        elif isinstance(error, RequestTimeoutError):
+        elif isinstance(error, (RequestTimeoutError, BodyTooLargeError)):
             raise error
         else:
             raise self._interrupted(error) from error

@@ -140,7 +140,9 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
-    embed.add_argument("--out", type=_text, required=True, metavar="DIR", help="the folder of the vectors")
+    embed.add_argument(
+        "--out", type=_text, required=True, metavar="DIR|URL", help="the folder of the vectors, or a store"
+    )
     embed.add_argument(
         "--text", type=_text, default="text", metavar="FIELD", help="field that holds the text (default: %(default)s)"
     )

@@ -56,9 +56,10 @@ def bash(commands: Parsers) -> str:
 
 
 def fish(commands: Parsers) -> Iterator[str]:
-    """For fish: lines with a word of help for each option."""
-    yield f"complete -c nimclient -n __fish_use_subcommand -a {shlex.quote(' '.join(commands))}"
+    """For fish: lines with a word of help for each command and option."""
     for name, parser in commands.items():
+        summary = (parser.description or "").partition("\n")[0]
+        yield f"complete -c nimclient -n __fish_use_subcommand -f -a {name} -d {shlex.quote(summary)}"
         for action in options_of(parser):
             words = [f"complete -c nimclient -n '__fish_seen_subcommand_from {name}'"]
             words += [f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}" for flag in action.option_strings]

@@ -1,4 +1,4 @@
-"""`nimclient embed`: embeds the texts of a file into a folder of vectors; run again, it resumes."""
+"""`nimclient embed`: embeds the texts of a file into a folder of vectors, or a store; run again, it resumes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nimclient.jobs import EmbedJob
 
 def run(args: argparse.Namespace) -> int:
     """Embed, show progress, report the result."""
-    format = args.format or default_format()
+    format = args.format or ("parquet" if "://" in args.out else default_format())
     shard = shard_of(args)
 
     def make() -> EmbedJob:

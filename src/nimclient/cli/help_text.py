@@ -188,7 +188,7 @@ examples:
 )
 
 EMBED = """\
-Embed the texts of a file into a folder, however many there are. After an interruption (Ctrl-C, a crash,
+Embed the texts of a file into a folder or a store, however many there are. After an interruption (Ctrl-C, a crash,
 a failed server) the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
@@ -204,6 +204,7 @@ examples:
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
   nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
+  nimclient embed docs.jsonl --out sqlite:///vectors.db      a store in place of a folder
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 
 files: DIR/part-00000.parquet … (index, id, vector), or part-00000.npy beside part-00000.ids.jsonl,

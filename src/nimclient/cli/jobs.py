@@ -172,6 +172,7 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     if report.truncated:
         text += f"; {report.truncated:,} cut off by the token limit (finish_reason length)"
     if report.failed:
-        text += f"; {report.failed:,} failed, see {report.failures_path}"
+        first = "".join(f"the first: {failure['id']}: {failure['error']}" for failure in report.failures[:1])
+        text += f"; {report.failed:,} failed, {first or f'see {report.failures_path}'}"
     board.message("report", text, report.to_dict())
     return STATUS_CODES[report.status]

@@ -8,5 +8,6 @@ from nimclient.jobs.embed import EmbedJob
 from nimclient.jobs.map import MapJob
 from nimclient.jobs.merging import merge_shards
 from nimclient.jobs.report import JobReport
+from nimclient.jobs.sinks.base import Sink, SinkSlice
 
-__all__ = ["BatchJob", "EmbedJob", "JobReport", "MapJob", "merge_shards"]
+__all__ = ["BatchJob", "EmbedJob", "JobReport", "MapJob", "Sink", "SinkSlice", "merge_shards"]

@@ -7,6 +7,7 @@ crash is dropped.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -95,8 +96,15 @@ def failure_line(request: Request, error: NimError) -> bytes:
 
 
 def _line(request: Request, response: JsonDict | None, error: JsonDict | None) -> bytes:
-    record = {"id": request.id, "custom_id": request.custom_id, "response": response, "error": error}
-    return _json.dumps(record) + b"\n"
+    return line_of({"id": request.id, "custom_id": request.custom_id, "response": response, "error": error})
+
+
+def line_of(record: JsonDict) -> bytes:
+    """A line of JSON. Half a character in a custom_id and a number of many digits stay what they are."""
+    try:
+        return _json.dumps(record) + b"\n"
+    except ConfigurationError:
+        return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def failures_path_of(path: Path) -> Path:
@@ -247,7 +255,7 @@ class _LineFile:
 
     def _found(self, line: bytes, number: int) -> Found:
         try:
-            found = self._form.read(_json.loads(line))
+            found = self._form.read(_json.loads(line, keep_surrogates=True))
             if isinstance(cast(object, found.id), str) and isinstance(cast(object, found.key), str):
                 return evolve(found, line=line)
         except (DecodeError, LookupError, TypeError):

@@ -35,6 +35,9 @@ from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.rows import FieldNames, check_field_name
 from nimclient.jobs.running import OnProgress, SerialWorker, patient, run_blocking
 from nimclient.jobs.shards import ShardOf, checked_shard
+from nimclient.jobs.sink_store import SinkStore
+from nimclient.jobs.sinks.base import Sink
+from nimclient.jobs.sinks.urls import sink_of
 from nimclient.jobs.sources import Content, RowSource, Source, content_of
 from nimclient.jobs.store import VERSION, Store
 from nimclient.records.batch import EmbeddedBatch
@@ -57,11 +60,11 @@ class EmbedJob:
         source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
             input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a
             byte-order mark.
-        output: The folder, created if missing.
+        output: The folder, created if missing; or a Sink, or the URL of one ("s3://bucket/vectors", "sqlite:///vectors.db").
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.
         id: The field that holds the id; None: a row's id is its number, counted from 0.
-        format: The format of the parts: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
+        format: The format of the parts in a folder: "parquet" (needs nimclient[arrow]), "npy" or "jsonl".
         input_type: "passage" or "query", for models that distinguish them; None: not sent.
         truncate: "NONE", "START" or "END": what the server does with texts that are too long; None: not sent.
         dimensions: Shorter vectors, for models that support it.
@@ -83,7 +86,7 @@ class EmbedJob:
     def __init__(
         self,
         source: Source,
-        output: str | os.PathLike[str],
+        output: str | os.PathLike[str] | Sink,
         *,
         model: str | None = None,
         text: str = "text",
@@ -102,10 +105,12 @@ class EmbedJob:
         check_field_name("text", text)
         if id is not None:
             check_field_name("id", id)
-        if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
-            raise ConfigurationError("output takes the path of a folder")
+        self.output = _checked_output(output)
         if format not in FORMATS:
             raise ConfigurationError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
+        is_folder = isinstance(self.output, Path)
+        if not is_folder and format != "parquet":
+            raise ConfigurationError("format is for folders: a store has a form of its own")
         check_word("input_type", input_type, INPUT_TYPES)
         check_word("truncate", truncate, TRUNCATES)
         check_word("encoding_format", encoding_format, ENCODING_FORMATS)
@@ -116,9 +121,8 @@ class EmbedJob:
         _check_float(options)
         self.shard = checked_shard(shard)
         self._rows = RowSource(source, FieldNames(text, id), self.shard)
-        if format == "parquet" or self._rows.is_parquet:
+        if (is_folder and format == "parquet") or self._rows.is_parquet:
             arrow()
-        self.output = Path(output)
         self.model = model
         self.format: Format = format
         self.input_type = input_type
@@ -169,6 +173,17 @@ class EmbedJob:
         }
 
 
+def _checked_output(output: object) -> Path | Sink:
+    """The folder or the sink of an output; ConfigurationError for anything else."""
+    if (sink := sink_of(output)) is not None:
+        return sink
+    if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
+        raise ConfigurationError(
+            "output takes the path of a folder, the URL of a store, or a Sink (see nimclient.jobs.Sink)"
+        )
+    return Path(output)
+
+
 def _check_float(options: Mapping[str, Any]) -> None:
     if options.get("embedding_type") not in (None, "float"):
         raise ConfigurationError("a job keeps float vectors: embedding_type can be nothing but float")
@@ -187,7 +202,11 @@ class _EmbedRun:
         self._on_progress = on_progress
         self._worker = SerialWorker()
         dtype: FloatType = options.get("embed_dtype") or "float32"
-        self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
+        self._store: Store | SinkStore
+        if isinstance(job.output, Path):
+            self._store = Store(job.output, job.format, shard=job.shard, dtype=dtype)
+        else:
+            self._store = SinkStore(job.output, shard=job.shard, dtype=dtype)
         self._resumed = 0
         self._earlier: list[str] = []  # models of the vectors of earlier runs
         self._total: int | None = None
@@ -218,6 +237,7 @@ class _EmbedRun:
             tokens=self._sent.tokens,
             seconds=anyio.current_time() - self._started,
             failures_path=store.failures_path if store.failed else None,
+            failures=store.failures if isinstance(store, SinkStore) else (),
             cached=self._sent.cached,
             repeated=self._sent.repeated,
         )
@@ -294,7 +314,7 @@ class _EmbedRun:
         except JobError as error:
             rows = [row for span in spans for row in span.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]
-            error.completed = tuple(zip(rows, vectors, strict=True))
+            error.completed = error.completed or tuple(zip(rows, vectors, strict=True))
             raise
         for batch in batches:
             feed.landed(batch)

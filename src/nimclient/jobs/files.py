@@ -88,6 +88,15 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
+def opened(path: Path) -> IO[bytes]:
+    """A job's file, opened for reading. Raises OSError as `open_regular` does, but follows a symbolic link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def sync(descriptor: int) -> None:
     """Sync a file, or the names in a folder, to disk, if the file system supports it.
 

@@ -6,6 +6,7 @@ A line ends at LF only: the other characters that Python's `splitlines` splits a
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -16,6 +17,8 @@ from typing import IO, Any, cast
 from nimclient.errors import ConfigurationError
 
 BOM = b"\xef\xbb\xbf"
+LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
+"""A number in JSON beyond 64 bits or a float; it may also be in a text."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ZSTD = (".zst", ".zstd")
 

@@ -19,6 +19,7 @@ from nimclient._resources.bulk import (
 from nimclient.errors import (
     BatchError,
     ConfigurationError,
+    DecodeError,
     GoneError,
     JobMismatchError,
     NimError,
@@ -149,6 +150,8 @@ class _MapRun(LineRun[RowRequest]):
             with self._sending():
                 if job.schema is None:
                     completion = await bulk.ask(request.messages, self._model, self._options, self._gate)
+                    if not completion.choices:
+                        raise DecodeError("the answer has no choice", path="choices", status=200)
                     output = {"text": completion.text}
                 else:
                     parsed = await bulk.ask_json(

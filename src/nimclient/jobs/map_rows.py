@@ -16,7 +16,8 @@ from nimclient import Message
 from nimclient._resources.bulk import Json, JsonDict, chat_fields
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import APIStatusError, ConfigurationError, NimError, OutputError
-from nimclient.jobs.answers import FINAL_STATUSES, Found, LineForm
+from nimclient.jobs.answers import FINAL_STATUSES, Found, LineForm, line_of
+from nimclient.jobs.checkpoint import is_count
 from nimclient.jobs.rows import Row, TemplateFields
 from nimclient.prompts import ChatPrompt
 from nimclient.records.batch import Failure
@@ -104,12 +105,14 @@ def row_line(request: RowRequest, completion: ChatCompletion, output: JsonDict) 
     record: JsonDict = {"index": request.index, "id": request.name, **output}
     if completion.reasoning:
         record["reasoning"] = completion.reasoning
+    if refusal := completion.choices[0].message.refusal:
+        record["refusal"] = refusal
     if completion.tool_calls:
         record["tool_calls"] = [call.to_dict() for call in completion.tool_calls]
     record["finish_reason"] = completion.finish_reason
     record["model"] = completion.model
     record["usage"] = None if completion.usage is None else completion.usage.to_dict()
-    return _json.dumps({**record, "digest": request.id}) + b"\n"
+    return line_of({**record, "digest": request.id})
 
 
 def row_failure(request: RowRequest, error: NimError) -> bytes:
@@ -125,8 +128,8 @@ def row_failure(request: RowRequest, error: NimError) -> bytes:
 
 def _map_line(record: Any) -> Found:
     index, digest = record["index"], record["digest"]
-    if not isinstance(index, int):
-        raise TypeError("index is no number")
+    if not is_count(index):
+        raise TypeError("index is no number of a row")
     is_final = record.get("status") in FINAL_STATUSES or record.get("type") == ConfigurationError.__name__
     return Found(str(index), digest, is_final, is_truncated=record.get("finish_reason") == "length")
 

@@ -10,10 +10,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from nimclient._resources.bulk import JsonDict, is_object
+from nimclient._resources.bulk import JsonDict, is_array, is_object
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError, JobStoreError
-from nimclient.jobs.files import store_errors, write_whole
+from nimclient.jobs.checkpoint import is_count
+from nimclient.jobs.files import opened, store_errors, write_whole
 from nimclient.jobs.report import JobReport, status_of
 from nimclient.jobs.shards import Shard, shard_in
 from nimclient.jobs.store import differences
@@ -88,15 +89,30 @@ def _manifests(folder: Path) -> dict[Shard, JsonDict]:
 
 
 def _manifest(path: Path) -> JsonDict:
-    with store_errors(f"cannot read {path}"):
-        content = path.read_bytes()
+    with store_errors(f"cannot read {path}"), opened(path) as file:
+        content = file.read()
     try:
         manifest = _json.loads(content)
     except DecodeError:
         manifest = None
-    if not is_object(manifest) or not {*_AGREED, "status", "succeeded", "failed", "total", "parts"} <= manifest.keys():
+    if not is_object(manifest) or not _is_whole(manifest):
         raise JobStoreError(f"{path} is damaged: run that shard again, which writes it again")
     return manifest
+
+
+def _is_whole(manifest: JsonDict) -> bool:
+    """Whether all is there that is read of it, in the form in which a job writes it."""
+    if not {*_AGREED, "status", "served_models", "total", "parts"} <= manifest.keys():
+        return False
+    parts, models = manifest["parts"], manifest["served_models"]
+    return (
+        all(is_count(manifest.get(name)) for name in ("succeeded", "failed"))
+        and (manifest["total"] is None or is_count(manifest["total"]))
+        and is_array(models)
+        and all(isinstance(model, str) for model in models)
+        and is_array(parts)
+        and all(is_object(part) and is_object(part.get("files")) for part in parts)
+    )
 
 
 def _check_same(folder: Path, manifests: Mapping[Shard, JsonDict]) -> None:
@@ -130,6 +146,12 @@ def _check_parts(folder: Path, shard: Shard, manifest: JsonDict) -> None:
 
 def _failures(path: Path) -> Iterator[Any]:
     """The failures of a shard, by index."""
-    with store_errors(f"cannot read {path}"), path.open("rb") as file:
-        for line in file:
-            yield _json.loads(line, str(path))
+    with store_errors(f"cannot read {path}"), opened(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                failure: Any = _json.loads(line)
+            except DecodeError:
+                failure = None
+            if not is_object(failure) or not is_count(failure.get("index")):
+                raise JobStoreError(f"{path} is damaged (line {number}): run that shard again, which writes it again")
+            yield failure

@@ -5,7 +5,7 @@ Vectors are written without a copy: Arrow's array shares their buffer, and no nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -83,9 +83,21 @@ def _opened(path: Path) -> Any:
 
 
 def write_parquet(
-    file: IO[bytes], groups: Iterable[tuple[Sequence[int], Sequence[str], bytes]], dimensions: int, dtype: str
+    file: IO[bytes],
+    groups: Iterable[tuple[Sequence[int], Sequence[str], bytes]],
+    dimensions: int,
+    dtype: str,
+    metadata: Mapping[bytes, bytes] | None = None,
 ) -> None:
-    """Write groups of (indexes, ids, vectors) as row groups: index int64, id string, vector float32[n] or float16[n]."""
+    """Write groups of rows as row groups: index int64, id string, vector float32[n] or float16[n].
+
+    Args:
+        file: Where to.
+        groups: Indexes, ids, and vectors as consecutive numbers.
+        dimensions: Of each vector.
+        dtype: Of its numbers.
+        metadata: What the footer carries besides.
+    """
     pa = arrow()
     number = pa.float16() if dtype == "float16" else pa.float32()
     vector = pa.list_(number, dimensions)
@@ -94,7 +106,8 @@ def write_parquet(
             pa.field("index", pa.int64(), nullable=False),
             pa.field("id", pa.string(), nullable=False),
             pa.field("vector", vector, nullable=False),
-        ]
+        ],
+        metadata,
     )
     # numbers of embeddings hardly repeat: a dictionary or compression costs time and saves nothing
     writer = arrow("pyarrow.parquet").ParquetWriter(

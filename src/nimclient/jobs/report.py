@@ -19,8 +19,9 @@ class JobReport:
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
     count the rows of the whole job, over all runs; `resumed` those that earlier runs finished. `requests`, `tokens` and
     `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
-    each failure, None without failures. `truncated`: the answers of a MapJob that the token limit cut off, over all runs.
-    `cached` and `repeated`: texts of this run that were not sent, since the cache holds them, or they are equal to others.
+    each failure, None without failures; `failures`: these lines, for an output that is a sink. `truncated`: the answers of
+    a MapJob that the token limit cut off, over all runs. `cached` and `repeated`: texts of this run that were not sent,
+    since the cache holds them, or they are equal to others.
     """
 
     status: Status
@@ -35,6 +36,7 @@ class JobReport:
     truncated: int = 0
     cached: int = 0
     repeated: int = 0
+    failures: tuple[JsonDict, ...] = ()
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""

@@ -6,7 +6,6 @@ anything is sent. A line that cannot be sent for another reason becomes a failur
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -34,12 +33,11 @@ from nimclient._resources.bulk import (
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError, JobMismatchError
 from nimclient.jobs.files import store_errors
-from nimclient.jobs.lines import numbered, open_lines
+from nimclient.jobs.lines import LONG_NUMBER, numbered, open_lines
 from nimclient.records.usage import Usage, decode_usage
 
 _MAX_NAMED = 3  # lines named by an error
 _MAX_DIGITS = 19  # of 64 bits
-_LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")  # beyond 64 bits or a float
 _DECODER = JSONDecoder(parse_int=str, parse_float=str)  # only to find the end of a value
 
 
@@ -164,12 +162,16 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     if not isinstance(custom_id, str) or not custom_id:
         raise ConfigurationError(f"line {number} has no custom_id (a text that names its answer)")
     url, body = record.get("url"), record.get("body")
-    key = _json.dumps([url, body, model])
-    name = f"batch_req_{blake2b(key, digest_size=12).hexdigest()}"
     route = ROUTES.get(url) if isinstance(url, str) else None
     problem = _problem(record, route)
+    try:
+        key = _json.dumps([url, body, model])
+    except ConfigurationError as error:  # half a character; the line fails, and another one of those is another request
+        key = repr([url, body, model]).encode("utf-8", "surrogatepass")
+        problem = problem or str(error).replace("body[1]", "body", 1)
+    name = f"batch_req_{blake2b(key, digest_size=12).hexdigest()}"
     fields: JsonDict = body if is_object(body) else {}
-    text = _text_of_body(line) if _LONG_NUMBER.search(line) and problem is None else None
+    text = _text_of_body(line) if LONG_NUMBER.search(line) and problem is None else None
     failure = None if problem is None else ConfigurationError(problem)
     return Request(number, custom_id, name, route, fields, failure, text)
 
@@ -177,9 +179,9 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
 def _loads(line: bytes, what: str) -> Any:
     """A line as JSON; a number beyond a float, which is sent unchanged, as a str."""
     try:
-        return _json.loads(line, what)
+        return _json.loads(line, what, keep_surrogates=True)
     except DecodeError:
-        if not _LONG_NUMBER.search(line):
+        if not LONG_NUMBER.search(line):
             raise
         try:
             return loads(line, parse_int=_number, parse_float=_number, parse_constant=_no_number)

@@ -6,9 +6,11 @@ would block the exit of the process. An iterable is advanced only when its next 
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -23,7 +25,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors
-from nimclient.jobs.lines import BOM, check_encoding, numbered, open_lines, suffix_of
+from nimclient.jobs.lines import BOM, LONG_NUMBER, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
 from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, text_row
 from nimclient.jobs.shards import WHOLE, Shard
@@ -34,6 +36,7 @@ Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
 _ROWS_AT_ONCE = 256
 _READ_SIZE = 1 << 20
 _PARQUET = ".parquet"
+_EXACT_DIGITS = 16
 _TURN = 64  # rows of an iterable before yielding to other tasks
 
 Reader: TypeAlias = Callable[[Path, RowFields, Shard], Iterator[Row]]
@@ -160,11 +163,17 @@ def json_row(line: bytes, fields: RowFields, number: int | None) -> Row:
     """The row of a line of JSON."""
     try:
         record = _json.loads(line, "the line", keep_surrogates=True)  # an id or text that has one fails its row
+        if LONG_NUMBER.search(line):  # with all their digits, as a template inserts them
+            record = json.loads(line.removeprefix(BOM), parse_float=_exact)
     except DecodeError as error:
         return Row(None, None, number, error)
     if not is_object(record):
         return Row(None, None, number, ConfigurationError("the line is not a JSON object"))
     return fields.row(record, number)
+
+
+def _exact(number: str) -> float | Decimal:
+    return float(number) if len(number) < _EXACT_DIGITS else Decimal(number)
 
 
 def _text_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:

@@ -6,6 +6,7 @@ standard library, which takes about twenty times as long as pybase64 and twice a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import struct
@@ -15,9 +16,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
-_fast_decode: (
-    Callable[[str | memoryview, None, bool], bytes] | None
-)  # text, alphabet, strict: keywords cost a third more
+_fast_decode: Callable[[str | bytes, None, bool], bytes] | None  # text, alphabet, strict: keywords cost a third more
 try:
     from pybase64 import b64decode as _fast_decode
 except ImportError:
@@ -37,14 +36,14 @@ _FINITE_FLOAT16 = bytes(top for top in range(256) if top & 0x7C != 0x7C)
 _AT_ONCE = 2**18  # characters: larger blocks do not fit in the cache
 
 
-def b64decode(text: str | memoryview) -> bytes:
+def b64decode(text: str | bytes) -> bytes:
     """The bytes of one row. Raises ValueError for anything that is not base64, including stray characters."""
     if _fast_decode is not None:
         return _fast_decode(text, None, True)
     return a2b_base64(text, strict_mode=True)
 
 
-def decode_rows(texts: Sequence[memoryview]) -> list[bytes]:
+def decode_rows(texts: Sequence[bytes]) -> list[bytes]:
     """The bytes of many rows. Raises ValueError as `b64decode` does."""
     if _fast_decode is not None:
         decode = _fast_decode
@@ -58,13 +57,13 @@ def decode_rows(texts: Sequence[memoryview]) -> list[bytes]:
     return list(chain.from_iterable(parts))
 
 
-def _decode_alike(numpy: Any, texts: Sequence[memoryview]) -> list[bytes]:
+def _decode_alike(numpy: Any, texts: Sequence[bytes]) -> list[bytes]:
     """Decode rows of equal length together: four characters of 6 bits are one number of 24."""
     width = len(texts[0])
-    padding = bytes(texts[0][-2:]).count(b"=")
+    padding = texts[0][-2:].count(b"=")
     zeros = b"A" * padding
     values = (zeros.join([text[: width - padding] for text in texts]) + zeros).translate(_VALUES)
-    if _WRONG in values or any(bytes(text[width - padding :]) != b"=" * padding for text in texts):
+    if _WRONG in values or any(text[width - padding :] != b"=" * padding for text in texts):
         raise ValueError("not base64 text")
     pairs = numpy.frombuffer(values, "<u2")
     twelves = pairs << 6  # bits of two characters, first times 64; bits above 12 are masked or unused
@@ -158,4 +157,8 @@ def zeroed_buffer(size: int) -> memoryview:
     """
     if size < _LARGE or not hasattr(mmap, "MAP_ANONYMOUS"):
         return memoryview(bytearray(size))
-    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(pages)

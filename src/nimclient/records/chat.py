@@ -271,7 +271,7 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
         raise wrong("it is missing", f"choices[{position}].message", meta)
     index = pop_number(data, "index")
     finish_reason = text if isinstance(text := pop("finish_reason", None), str) else None
-    decoded = decode_message(cast(JsonDict, message))
+    decoded = decode_message(message)  # pyright: ignore[reportUnknownArgumentType]  # a cast costs a call
     if finish_reason == "length":
         decoded = evolve(decoded, tool_calls=last_cut_off(decoded.tool_calls))
     return Choice(

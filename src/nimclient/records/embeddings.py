@@ -7,8 +7,10 @@ after the other. NumPy is imported only by `numpy()`.
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from attrs import frozen
@@ -278,34 +280,24 @@ class Embeddings(TopRecord):
 
 
 _KEY = b'"embedding":"'
-_QUOTE = ord('"')
+_EMPTY = _KEY + b'"'
+_BEFORE_KEY = {b"{", b","}
 
 
 def loads_embeddings(data: bytes) -> Json:
     """The JSON of a response with its base64 vectors decoded: each `embedding` is bytes.
 
-    Nearly all of such a response is base64 text. It is decoded in place; only the rest is parsed as JSON, which saves a
-    str per vector. In valid JSON these bytes can only be the key (inside a string the quotes would be escaped); a response
+    Nearly all of such a response is base64 text of one length. It is cut out before the rest is parsed as JSON, which saves
+    a str per vector. In valid JSON these bytes can only be the key (inside a string the quotes would be escaped); a response
     of any other form is parsed as usual.
     """
-    encoded: list[memoryview] = []
-    rest: list[memoryview] = []
-    view = memoryview(data)
-    position = length = 0
     try:
-        while (at := data.find(_KEY, position)) >= 0 and data[at - 1] in b"{,":
-            start = at + len(_KEY)
-            end = start + length  # all vectors of a response have the same length: no need to search for the quote
-            if not length or data[end] != _QUOTE:
-                end = data.index(b'"', start)
-                length = end - start
-            encoded.append(view[start:end])
-            rest.append(view[position:start])
-            position = end
-        rest.append(view[position:])
-        if encoded:
+        start = data.index(_KEY) + len(_KEY)
+        parts = _vector_of(data.index(b'"', start) - start).split(data)
+        rest, encoded = parts[::2], parts[1::2]
+        if {part[-1:] for part in rest[:-1]} <= _BEFORE_KEY:
             rows = decode_rows(encoded)
-            value = _json.loads(b"".join(rest))
+            value = _json.loads(_EMPTY.join(rest))
             items: list[JsonDict] = value["data"]
             if [item["embedding"] for item in items] == [""] * len(rows):
                 for item, row in zip(items, rows, strict=True):
@@ -314,6 +306,12 @@ def loads_embeddings(data: bytes) -> Json:
     except (ValueError, LookupError, TypeError):  # another form: the ordinary parser reports what is wrong
         pass
     return _json.loads(data)
+
+
+@lru_cache(maxsize=16)
+def _vector_of(length: int) -> re.Pattern[bytes]:
+    """A key and its base64 text of this length; `.{n}` of anything takes no time of its own."""
+    return re.compile(_KEY + rb'(.{%d})"' % length, re.DOTALL)
 
 
 def decode_embeddings(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import cast
 
 from attrs import frozen
 
@@ -56,7 +55,7 @@ def decode_usage(value: Json) -> Usage | None:
     """
     if not isinstance(value, dict):
         return None
-    data = dict(cast(JsonDict, value))
+    data: JsonDict = {**value}  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
     if "prompt_tokens" not in data and "input_tokens" in data:
         data.update({name: data.pop(other) for other, name in _OTHER_NAMES.items() if other in data})
     prompt, completion, total = pop_counts(data, _COUNTS)

@@ -1,0 +1,10 @@
+"""Sinks: where the vectors of an EmbedJob go, other than a folder. A new kind of store is one class of four methods.
+
+A sink knows its store and nothing of jobs: which rows are done, and what failed, is in the records that it keeps.
+"""
+
+from nimclient.jobs.sinks.base import Sink, SinkSlice
+from nimclient.jobs.sinks.objects import ObjectSink
+from nimclient.jobs.sinks.sqlite import SQLiteSink
+
+__all__ = ["ObjectSink", "SQLiteSink", "Sink", "SinkSlice"]

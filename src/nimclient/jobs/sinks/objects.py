@@ -1,0 +1,169 @@
+"""Parts in an object store (S3, Google Cloud Storage, Azure, a local folder, memory) through obstore.
+
+A part is one Parquet object that carries its record in its footer, and is created or not: rows and record are there
+together, without a transaction. A name is taken only once, so that of two processes on one job the second stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from io import BufferedReader, BytesIO, RawIOBase
+from typing import Any
+
+from nimclient._resources.bulk import JsonDict
+from nimclient._resources.bulk import json as _json
+from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.jobs.parquet import arrow, write_parquet
+from nimclient.jobs.shards import shard_in
+from nimclient.jobs.sinks.base import SinkSlice, check_writers
+
+_RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
+_TAIL = 64 << 10  # bytes read for a footer
+_AT_ONCE = 16  # footers read concurrently
+_PART, _NOTE = "part", "_record"  # readers of a folder of Parquet files skip names that begin with an underscore
+
+
+class ObjectSink:
+    """Vectors as `part-00000.parquet` … below a prefix of an object store: `EmbedJob(source, "s3://bucket/vectors")`.
+
+    `store`: a store of obstore's. The parts are those of a folder: index, id, vector.
+    """
+
+    slice_bytes = 64 << 20
+
+    def __init__(self, store: Any, name: str = "the object store") -> None:
+        self._store = store
+        self._name = name
+        self._suffix = ""
+        self._written: SinkSlice | None = None
+
+    def __str__(self) -> str:
+        return self._name
+
+    def open(self, writer: str) -> None:
+        """See Sink."""
+        self._suffix = f"-{writer}" if writer else ""
+        self._written = None
+
+    def write(self, slice: SinkSlice) -> None:
+        """See Sink. Nothing is stored before the commit."""
+        self._written = slice
+
+    def commit(self, ids: JsonDict) -> None:
+        """See Sink. Raises JobStoreError if another process has the name."""
+        record, slice = _json.dumps(ids), self._written
+        if ids["slice"] is None or slice is None:
+            name, content = f"{_NOTE}{self._suffix}-{ids['number']:05d}.json", record
+        else:
+            name, file = f"{_PART}{self._suffix}-{slice.number:05d}.parquet", BytesIO()
+            group = (slice.indexes, slice.ids, bytes(slice.vectors.buffer))
+            write_parquet(file, [group], slice.vectors.dimensions, slice.vectors.dtype, {_RECORD: record})
+            content = file.getvalue()
+        self._create(name, content)
+        self._written = None
+
+    def _create(self, name: str, content: bytes) -> None:
+        objects = obstore()
+        try:
+            objects.put(self._store, name, content, mode="create")
+        except objects.exceptions.AlreadyExistsError:
+            # the answer to an earlier try may have been lost: then it is ours
+            if bytes(objects.get(self._store, name).bytes()) != content:
+                raise JobStoreError(
+                    f"{self}: {name} is there already: another process runs this job; wait for its end, and run it again"
+                ) from None
+
+    def committed(self) -> Iterable[JsonDict]:
+        """See Sink."""
+        found = [item for batch in obstore().list(self._store) for item in batch if "/" not in item["path"]]
+        ours = [item for item in found if item["path"].startswith((f"{_PART}-", f"{_NOTE}-"))]
+        writers = {item["path"]: shard_in(item["path"]).suffix for item in ours}
+        check_writers(self, self._suffix, writers.values())
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            yield from pool.map(self._record, [item for item in ours if writers[item["path"]] == self._suffix])
+
+    def _record(self, item: Any) -> JsonDict:
+        name = item["path"]
+        if name.startswith(_NOTE):
+            return _object(bytes(obstore().get(self._store, name).bytes()))
+        tail = self._tail(item, _TAIL)
+        if (needed := int.from_bytes(tail[-8:-4], "little") + 8) > len(tail):
+            tail = self._tail(item, needed)
+        metadata: dict[bytes, bytes] = arrow("pyarrow.parquet").read_metadata(BytesIO(tail)).metadata or {}
+        if _RECORD not in metadata:
+            raise JobStoreError(f"{self}: {name} is not of a job: choose another output")
+        return _object(metadata[_RECORD])
+
+    def _tail(self, item: Any, length: int) -> bytes:
+        length = min(length, item["size"])
+        return bytes(obstore().get_range(self._store, item["path"], start=item["size"] - length, length=length))
+
+
+def _object(data: bytes) -> JsonDict:
+    record: JsonDict = _json.loads(data)
+    return record
+
+
+class _ObjectFile(RawIOBase):
+    """An object as a file: obstore's reader, with what Python's own files have besides."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        position: int = self._reader.seek(offset, whence)
+        return position
+
+    def tell(self) -> int:
+        position: int = self._reader.tell()
+        return position
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = memoryview(self._reader.read(len(buffer)))
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def open_object(url: str) -> BufferedReader:
+    """The object of a URL, to be read as a file. Raises ConfigurationError if there is none."""
+    folder, _, name = url.rpartition("/")
+    objects = obstore()
+    try:
+        return BufferedReader(_ObjectFile(objects.open_reader(store_of(folder), name)), 1 << 20)
+    except (objects.exceptions.NotFoundError, FileNotFoundError):
+        raise ConfigurationError(f"source {url} does not exist") from None
+
+
+def store_of(url: str) -> Any:
+    """The store of a URL, with what the environment says of keys and regions. memory:// is one for the process each."""
+    if url.startswith("memory:"):
+        return _memory(url)
+    options: JsonDict = {"mkdir": True} if url.startswith("file:") else {}
+    objects = obstore()
+    try:
+        return objects.store.from_url(url, **options)
+    except objects.exceptions.BaseError as error:
+        raise ConfigurationError(f"{url} cannot be used: {str(error).partition(chr(10))[0]}") from None
+
+
+@cache
+def _memory(url: str) -> Any:
+    return obstore().store.MemoryStore()
+
+
+def obstore() -> Any:
+    """The module; ConfigurationError if it is not installed."""
+    with suppress(ImportError):
+        import_module("obstore.store")
+        return import_module("obstore")
+    raise ConfigurationError("object stores need obstore and pyarrow: install nimclient[objects]")

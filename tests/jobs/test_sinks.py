@@ -1,0 +1,394 @@
+"""Sinks: whatever the store, a job leaves N rows in it, each once, and resumes where it was stopped."""
+
+import json
+import sqlite3
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import obstore
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from nimclient import AsyncClient, Progress
+from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
+from nimclient.jobs import EmbedJob, Sink, SinkSlice
+from support.jobs import SINK_URLS, Table, table_in, table_of
+from support.server import FaultServer, Request
+from support.wire import answer, embedded, error
+
+COUNT = 100
+TEXTS = [str(number) for number in range(COUNT)]
+
+Make = Callable[..., EmbedJob]
+
+
+def embed(request: Request) -> bytes:
+    return answer(embedded(request.json["input"]))
+
+
+def expected(count: int = COUNT) -> list[tuple[int, str, int]]:
+    """(index, id, first number of the vector) as they should be."""
+    return [(number, str(number), number) for number in range(count)]
+
+
+def firsts(table: Table) -> list[tuple[int, str, int]]:
+    return [(index, name, int(struct.unpack_from("<f", vector)[0])) for index, name, vector in table]
+
+
+def float32_of(vector: bytes) -> bytes:
+    """The same numbers in float32."""
+    count = len(vector) // 2
+    return struct.pack(f"<{count}f", *struct.unpack(f"<{count}e", vector))
+
+
+@pytest.fixture(params=list(SINK_URLS))
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return SINK_URLS[request.param].format(folder=str(tmp_path).removeprefix("/"))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "docs.txt"
+    path.write_text("\n".join(TEXTS))
+    return path
+
+
+@pytest.fixture
+def make(source: Path) -> Make:
+    """A job over a hundred texts that are numbers, ten to a request."""
+
+    def make(output: Any, given: Any = source, **options: Any) -> EmbedJob:
+        return EmbedJob(given, output, **{"batch_size": 10, "concurrency": 2, **options})
+
+    return make
+
+
+class ListSink:
+    """A store in memory, in the fewest lines; it fails at the call with the number `fails`, before or after its work."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, tuple[str, bytes]] = {}
+        self.records: list[Any] = []
+        self.written: SinkSlice | None = None
+        self.calls = 0
+        self.fails: int | None = None
+        self.after = False
+
+    def open(self, writer: str) -> None:
+        self.written = None
+
+    def write(self, slice: SinkSlice) -> None:
+        with self:
+            self.written = slice
+
+    def commit(self, ids: Any) -> None:
+        with self:
+            if ids["slice"] is not None:
+                assert self.written is not None
+                for index, name, vector in zip(
+                    self.written.indexes, self.written.ids, self.written.vectors, strict=True
+                ):
+                    assert index not in self.rows
+                    self.rows[index] = (name, bytes(vector.buffer))
+            self.records.append(json.loads(json.dumps(ids)))
+
+    def committed(self) -> Iterable[Any]:
+        return reversed(self.records)
+
+    def __enter__(self) -> None:
+        self.calls += 1
+        if self.calls == self.fails and not self.after:
+            raise OSError("the store is gone")
+
+    def __exit__(self, *_: object) -> None:
+        if self.calls == self.fails and self.after:
+            raise OSError("the answer is gone")
+
+    def table(self) -> Table:
+        return sorted((index, name, vector) for index, (name, vector) in self.rows.items())
+
+
+async def test_a_job_fills_a_store(
+    server: FaultServer, client: AsyncClient, make: Make, url: str, tmp_path: Path
+) -> None:
+    """Its rows are those of a folder, bit by bit, and running it again sends nothing and changes nothing."""
+    server.script(embed)
+    await make(tmp_path / "folder", format="npy").run(client)
+    report = await make(url).run(client)
+    assert (report.status, report.total, report.succeeded, report.resumed) == ("complete", COUNT, COUNT, 0)
+    assert (report.failures_path, report.failures) == (None, ())
+    assert table_in(url) == table_of(tmp_path / "folder")
+    before = len(server.requests)
+    again = await make(url).run(client)
+    assert (again.status, again.succeeded, again.resumed, again.requests) == ("complete", COUNT, COUNT, 0)
+    assert len(server.requests) == before
+    assert table_in(url) == table_of(tmp_path / "folder")
+
+
+async def test_float16_is_kept_as_it_is(
+    server: FaultServer, client: AsyncClient, make: Make, url: str, tmp_path: Path
+) -> None:
+    """Vectors of float16 have the bytes that a folder has, where the store has that type."""
+    server.script(embed)
+    await make(tmp_path / "folder", format="npy", embed_dtype="float16").run(client)
+    await make(url, embed_dtype="float16").run(client)
+    exact = table_of(tmp_path / "folder")
+    widened = [(index, name, float32_of(vector)) for index, name, vector in exact]
+    assert table_in(url) in (exact, widened)
+
+
+async def test_failures_are_in_the_report_and_tried_again(
+    server: FaultServer, client: AsyncClient, make: Make, url: str
+) -> None:
+    """What the server rejected stays failed; what failed for a reason that may pass is sent again, and then counts."""
+
+    def script(request: Request) -> bytes:
+        if "7" in request.json["input"]:
+            return error(400, "bad text")
+        return error(500, "no luck") if "9" in request.json["input"] else embed(request)
+
+    server.script(script)
+    report = await make(url, batch_size=1).run(client)
+    assert (report.status, report.succeeded, report.failed) == ("partial", COUNT - 2, 2)
+    assert [(failure["index"], failure["id"]) for failure in report.failures] == [(7, "7"), (9, "9")]
+    server.script(embed)
+    report = await make(url, batch_size=1).run(client)
+    assert (report.succeeded, report.failed, report.resumed, report.requests) == (COUNT - 1, 1, COUNT - 1, 1)
+    assert firsts(table_in(url)) == [row for row in expected() if row[0] != 7]
+    assert (await make(url, batch_size=1).run(client)).requests == 0
+
+
+async def test_a_job_that_is_stopped_goes_on(server: FaultServer, client: AsyncClient, make: Make, url: str) -> None:
+    """What had come when it was cancelled is in the store, and only the rest is sent."""
+    server.script(embed)
+
+    def stop(progress: Progress) -> None:
+        if progress.done >= 50 or progress.requests >= 5:
+            scope.cancel()
+
+    with anyio.CancelScope() as scope:
+        await make(url).run(client, on_progress=stop)
+    assert scope.cancelled_caught
+    report = await make(url).run(client)
+    assert report.resumed >= 40
+    assert report.requests == (COUNT - report.resumed) // 10
+    assert firsts(table_in(url)) == expected()
+
+
+async def test_another_job_is_a_mismatch(server: FaultServer, client: AsyncClient, make: Make, url: str) -> None:
+    """Another prefix, and another number of shards, differ from the job that the store holds."""
+    server.script(embed)
+    await make(url).run(client)
+    with pytest.raises(JobMismatchError, match=r"belongs to a job with parameters.prefix"):
+        await make(url, prefix="x").run(client)
+    with pytest.raises(JobMismatchError, match="belongs to a job of 1 shards"):
+        await make(url, shard=(0, 2)).run(client)
+    assert firsts(table_in(url)) == expected()
+
+
+async def test_an_iterable_is_compared_while_it_is_skipped(
+    server: FaultServer, client: AsyncClient, make: Make, url: str
+) -> None:
+    """Rows of another text than the store has vectors of end the job."""
+    server.script(embed)
+    await make(url, TEXTS).run(client)
+    assert (await make(url, TEXTS).run(client)).resumed == COUNT
+    with pytest.raises(JobMismatchError, match="the source has changed"):
+        await make(url, [*TEXTS[:50], "fifty", *TEXTS[51:]]).run(client)
+
+
+async def test_shards_share_a_store(server: FaultServer, client: AsyncClient, make: Make, url: str) -> None:
+    """Each has records of its own; together the rows are those of one job."""
+    server.script(embed)
+    reports = [await make(url, shard=(index, 3)).run(client) for index in range(3)]
+    assert [report.succeeded for report in reports] == [34, 33, 33]
+    assert firsts(table_in(url)) == expected()
+    assert (await make(url, shard=(1, 3)).run(client)).resumed == 33
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_store_that_fails_at_any_call(
+    server: FaultServer, client: AsyncClient, make: Make, after: bool
+) -> None:
+    """The error hands over what the store did not take; the next run leaves every row once."""
+    server.script(embed)
+    for number in range(1, 22):
+        sink = ListSink()
+        sink.fails, sink.after = number, after
+        with pytest.raises(JobStoreError, match=r"ListSink.* cannot be written: OSError: the .* is gone") as caught:
+            await make(sink).run(client)
+        assert sink.calls == number
+        assert all(vector[0] == row for row, vector in caught.value.completed)
+        sink.fails = None
+        report = await make(sink).run(client)
+        assert report.status == "complete"
+        assert firsts(sink.table()) == expected()
+
+
+async def test_rows_come_together_in_slices(server: FaultServer, client: AsyncClient, make: Make) -> None:
+    """A sink that wants large slices gets them; progress counts what is committed; numbers follow one another."""
+    server.script(embed)
+
+    class LargeSink(ListSink):
+        slice_bytes = 30 * 8  # thirty vectors of two numbers
+
+    sink, told = LargeSink(), []
+    report = await make(sink).run(client, on_progress=lambda progress: told.append(progress.done))
+    assert report.status == "complete"
+    assert sink.calls == 8
+    assert [record["number"] for record in sink.records] == [0, 1, 2, 3]
+    assert [record["slice"] for record in sink.records] == [0, 1, 2, 3]
+    assert set(told) <= {0, 30, 60, 90, 100}
+    assert sum(stop - start for record in sink.records for start, stop, _ in record["rows"]) == COUNT
+    assert firsts(sink.table()) == expected()
+
+
+async def test_rows_do_not_wait_longer_than_a_minute(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice is written before it is full once its first row has waited: here at once."""
+    server.script(embed)
+    monkeypatch.setattr("nimclient.jobs.sink_store.SLICE_SECONDS", 0.0)
+
+    class LargeSink(ListSink):
+        slice_bytes = 1 << 30
+
+    sink = LargeSink()
+    await make(sink, concurrency=1).run(client)
+    assert len(sink.records) >= 9
+    assert firsts(sink.table()) == expected()
+
+
+async def test_a_record_that_no_job_writes_is_an_error(client: AsyncClient, make: Make) -> None:
+    """What is missing or of another kind in it is an error before anything is sent."""
+    good: Any = {"number": 0, "slice": None, "rows": [], "failed": [], "facts": {}}
+    for bad in ({"rows": [[5, 3, None]]}, {"rows": 5}, {"failed": [{}]}, {"facts": 1}, {"number": None}):
+        sink = ListSink()
+        sink.records = [{**good, **bad}]
+        with pytest.raises(JobStoreError, match="a record that no job writes"):
+            await make(sink).run(client)
+
+
+def test_any_class_with_the_four_methods_is_a_sink(make: Make) -> None:
+    """Nothing has to be inherited."""
+    assert isinstance(ListSink(), Sink)
+    sink = ListSink()
+    assert make(sink).output is sink
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("ftp://host/vectors", "ftp:// is unknown here; choose one of .*sqlite://"),
+        ("sqlite://", "takes a path"),
+        ("sqlite:///x.db?tables=y", "has no parameter 'tables'; it has table"),
+        ("sqlite://me:secret@/x.db", "a sqlite:// URL with a password would be seen by others"),
+        (5, "the URL of a store, or a Sink"),
+    ],
+)
+def test_an_output_that_cannot_be(make: Make, output: Any, words: str) -> None:
+    """It is an error before anything is sent, and a password is not repeated."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        make(output)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_has_a_form_of_its_own(make: Make) -> None:
+    """A format of parts is for folders."""
+    with pytest.raises(ConfigurationError, match="format is for folders"):
+        make("sqlite:///x.db", format="npy")
+
+
+# SQLite ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_table_of_others_is_left_alone(client: AsyncClient, make: Make, tmp_path: Path) -> None:
+    """A table that no job has made is an error; another name is not."""
+    with closing(sqlite3.connect(tmp_path / "x.db")) as db:
+        db.execute("CREATE TABLE vectors (a)")
+    with pytest.raises(JobStoreError, match=r"table vectors of .*x.db is not of a job"):
+        await make(f"sqlite:///{tmp_path}/x.db").run(client)
+
+
+async def test_two_processes_on_one_table(server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path) -> None:
+    """The one that comes second to a row stops with an error; no row is there twice."""
+    server.script(embed)
+    path = tmp_path / "x.db"
+
+    def meddle(progress: Progress) -> None:
+        if progress.done == 50:
+            with closing(sqlite3.connect(path)) as db, db:
+                db.executemany(
+                    "INSERT OR IGNORE INTO vectors VALUES (?, ?, x'00')", [(n, str(n)) for n in range(COUNT)]
+                )
+
+    with pytest.raises(JobStoreError, match="UNIQUE constraint failed") as caught:
+        await make(f"sqlite:///{path}").run(client, on_progress=meddle)
+    assert len(caught.value.completed) >= 10
+
+
+# object stores ---------------------------------------------------------------------------------------------------
+
+
+async def test_memory_is_one_store_for_the_process(server: FaultServer, client: AsyncClient, make: Make) -> None:
+    """What a job put there under a URL, the next one finds; another URL is another store."""
+    server.script(embed)
+    assert (await make("memory://one/x").run(client)).resumed == 0
+    assert (await make("memory://one/x").run(client)).resumed == COUNT
+    assert (await make("memory://two/x").run(client)).resumed == 0
+
+
+async def test_a_part_of_another_process_stops_the_job(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path
+) -> None:
+    """The process that comes second to a part ends; the vectors that it could not store are on the error."""
+    server.script(embed)
+    folder = tmp_path / "v"
+
+    def meddle(progress: Progress) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "part-00000.parquet").write_bytes(b"of another")
+
+    with pytest.raises(JobStoreError, match=r"part-00000.parquet is there already: another process") as caught:
+        await make(f"file://{folder}").run(client, on_progress=meddle)
+    assert len(caught.value.completed) == COUNT
+    assert (folder / "part-00000.parquet").read_bytes() == b"of another"
+
+
+async def test_a_part_whose_answer_was_lost_is_ours(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that has the object already, byte by byte, has it from the try before."""
+    server.script(embed)
+    put = obstore.put
+
+    def put_twice(store: Any, name: str, content: bytes, **options: Any) -> None:
+        put(store, name, content, **options)
+        put(store, name, content, **options)
+
+    monkeypatch.setattr(obstore, "put", put_twice)
+    assert (await make("memory://lost").run(client)).status == "complete"
+
+
+async def test_parts_are_read_as_one_table(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pyarrow reads the folder of a job with failures as it is: what are no parts, it skips by their names."""
+    server.script(lambda request: error(400, "no") if "99" in request.json["input"] else embed(request))
+    monkeypatch.setattr("nimclient.jobs.sinks.objects.ObjectSink.slice_bytes", 400)
+    await make(f"file://{tmp_path}/v").run(client)
+    assert len(list((tmp_path / "v").glob("part-*.parquet"))) > 1
+    assert pq.read_table(tmp_path / "v")["index"].to_pylist() != []
+    assert sorted(pq.read_table(tmp_path / "v")["index"].to_pylist()) == list(range(COUNT - 1))
+
+
+async def test_a_part_of_others_is_left_alone(client: AsyncClient, make: Make, tmp_path: Path) -> None:
+    """Parquet without a record is no job's."""
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "part-00000.parquet")
+    with pytest.raises(JobStoreError, match=r"part-00000.parquet is not of a job"):
+        await make(f"file://{tmp_path}").run(client)
