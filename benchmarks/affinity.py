@@ -150,9 +150,9 @@ def picture(figures: Mapping[str, Any]) -> str:
             x, height = LABELS + place * step, share / highest * (ROW - 34)
             y = bottom - height
             lines.append(f'<rect{kind} x="{x:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
-        at, top = LABELS + run["ttft_p50"] / longest * (WIDTH - LABELS - 20), bottom - ROW + 30
+        at, top = LABELS + run["ttft_p50"] / longest * (WIDTH - LABELS - 20), bottom - ROW + 18
         lines.append(f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{bottom}"/>')
-        lines.append(text(f"median {run['ttft_p50'] * 1000:.0f} ms", at + 5, top + 10))
+        lines.append(text(f"median {run['ttft_p50'] * 1000:.0f} ms", at + 5, top + 8))
     bottom = TOP + 2 * ROW
     lines += [text("0 ms", LABELS, bottom), text(f"{longest * 1000:.0f} ms", WIDTH - 20, bottom, right=True)]
     settings = f"{figures['conversations']} conversations of {figures['turns']} turns, four simulated replicas, "
