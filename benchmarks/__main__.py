@@ -1,4 +1,5 @@
-"""The command: `python -m benchmarks [--scenario NAME]... [--peer NAME]... [--runs 5] [--seconds 1.0] [--quick]`."""
+"""The command: `python -m benchmarks [--scenario NAME]... [--peer NAME]... [--runs 5] [--seconds 1.0] [--quick]`, and
+`python -m benchmarks --markdown RESULTS.json`."""
 
 import argparse
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from benchmarks import machine, report
+from benchmarks import machine, page, report
 from benchmarks.harness import run_all
 from benchmarks.runners import MODULES
 from benchmarks.runs import Run
@@ -27,6 +28,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="the least wall time of a run (default 1.0)")
     parser.add_argument("--json", type=Path, help="where the results go (default benchmarks/results/<timestamp>.json)")
     parser.add_argument("--quick", action="store_true", help="see that it works: two runs of 0.2 s, too short to trust")
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="RESULTS",
+        help="measure nothing: write the tables of docs/benchmarks.md from the JSON of a run",
+    )
     options = parser.parse_args(arguments)
     if options.quick:
         options.runs, options.seconds = QUICK_RUNS, QUICK_SECONDS
@@ -54,6 +61,9 @@ def measure(options: argparse.Namespace) -> list[Run]:
 def main(arguments: Sequence[str]) -> None:
     """Measure, print the table, write the JSON."""
     options = parse_arguments(arguments)
+    if options.markdown is not None:
+        page.renew(orjson.loads(options.markdown.read_bytes()))
+        return
     now = datetime.now(UTC)
     described = machine.describe()
     runs = measure(options)

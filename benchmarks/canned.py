@@ -5,6 +5,7 @@ Shapes and sizes follow vLLM, those of embeddings NIM. Nothing here does I/O.
 
 import base64
 import random
+import struct
 from array import array
 from functools import lru_cache
 from typing import Any
@@ -179,14 +180,15 @@ def paced_writes(model: str, tokens: int) -> tuple[bytes, ...]:
 
 
 @lru_cache
-def embeddings_response(model: str, count: int, encoding: str) -> bytes:
+def embeddings_response(model: str, count: int, encoding: str, dtype: str = "float32") -> bytes:
     """Embeddings of `count` texts, as a NIM sends them: base64 of float32 where asked for, else lists of numbers.
 
-    Raw bytes as vLLM sends them: in chunks, without their length.
+    Raw bytes as vLLM sends them: in chunks, without their length, of float16 where asked for.
     """
     vectors = map(vector, range(count))
     if encoding == "bytes_only":
-        return RAW_HEAD + http_chunk(b"".join(numbers.tobytes() for numbers in vectors)) + LAST_HTTP_CHUNK
+        form = f"<{DIMENSIONS}{'e' if dtype == 'float16' else 'f'}"
+        return RAW_HEAD + http_chunk(b"".join(struct.pack(form, *numbers) for numbers in vectors)) + LAST_HTTP_CHUNK
     values = [
         base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
         for numbers in vectors

@@ -74,7 +74,8 @@ def embeddings(body: dict[str, Any]) -> bytes:
     """The answer to POST /v1/embeddings."""
     texts = body["input"]
     count = 1 if isinstance(texts, str) else len(texts)
-    return canned.embeddings_response(body["model"], count, body.get("encoding_format", "float"))
+    encoding, dtype = body.get("encoding_format", "float"), body.get("embed_dtype", "float32")
+    return canned.embeddings_response(body["model"], count, encoding, dtype)
 
 
 def writes(request: Request) -> tuple[bytes, ...]:

@@ -1,28 +1,33 @@
 """A FastAPI service that relays chat answers to browsers as they are written.
 
 One client serves the application. Each answer is a dependency that lives as long as its response: whether the browser reads
-to the end or closes the tab, the stream is closed, and the server stops generating.
+to the end or closes the tab, the stream is closed, and the server stops generating. A web server notices that a browser has
+gone only while it sends a stream: `unless_gone` does so while the first token, or a plain answer, is waited for.
 
     NVIDIA_BASE_URL=http://localhost:8000 uvicorn fastapi_relay:app
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-from nimclient import AsyncClient, ChatStream, NimError
+from nimclient import AsyncClient, ChatStream, Client, NimError, SyncChatStream
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """One client for as long as the application runs."""
+    """One client for as long as the application runs, and one for routes that block."""
     async with AsyncClient() as client:
-        app.state.client = client
+        app.state.client, app.state.blocking = client, Client()
         yield
+        app.state.blocking.close()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -34,10 +39,31 @@ async def refused(request: Request, error: NimError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=502)
 
 
+async def unless_gone(request: Request, call: Awaitable[T]) -> T:
+    """The result of a call, which is cancelled when the browser goes away."""
+    task = asyncio.ensure_future(call)
+    watch = asyncio.ensure_future(gone(request))
+    watch.add_done_callback(lambda _: task.cancel())
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if watch.done():
+            raise HTTPException(499, "the caller has gone") from None
+        raise
+    finally:
+        watch.cancel()
+
+
+async def gone(request: Request) -> None:
+    """Wait until the browser has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
 async def opened(request: Request, question: str) -> AsyncIterator[ChatStream]:
     """The answer, its first token there, until the response has been sent or the browser is gone."""
     client: AsyncClient = request.app.state.client
-    async with client.chat.stream(question) as stream:
+    async with await unless_gone(request, client.chat.stream(question)) as stream:
         yield stream
 
 
@@ -51,6 +77,27 @@ async def chat(answer: Annotated[ChatStream, Depends(opened)]) -> StreamingRespo
         yield "event: done\ndata: null\n\n"
 
     return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+@app.get("/answer")
+async def answer(request: Request, question: str) -> dict[str, str]:
+    """The whole answer in one piece."""
+    client: AsyncClient = request.app.state.client
+    reply = await unless_gone(request, client.chat.create(question))
+    return {"answer": reply.text}
+
+
+def opened_in_a_thread(request: Request, question: str) -> Iterator[SyncChatStream]:
+    """The same for a route that blocks: a generator of its own would not be closed when the browser goes away."""
+    client: Client = request.app.state.blocking
+    with client.chat.stream(question) as stream:
+        yield stream
+
+
+@app.get("/blocking")
+def blocking(answer: Annotated[SyncChatStream, Depends(opened_in_a_thread)]) -> StreamingResponse:
+    """The answer as plain text. Each chunk is handed on, also one without text: between two a thread cannot be left."""
+    return StreamingResponse((chunk.text for chunk in answer), media_type="text/plain")
 
 
 @app.get("/")

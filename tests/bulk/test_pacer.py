@@ -3,8 +3,9 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nimclient import RetryPolicy
 from nimclient.errors import ConnectError, RateLimitError
@@ -268,3 +269,101 @@ def test_a_reported_backlog_ends_the_growth():
     backlog.record(1000.0, 300.0)
     answers(grown, 400.0)
     assert pacer.limit > grown  # an old report
+
+
+# slices in any order ---------------------------------------------------------------------------------------------------
+
+
+class Pacing(RuleBasedStateMachine):
+    """Slices enter, succeed, are throttled and leave in any order and at any time; `open` is the model: who has a slot."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 100.0
+        self.open = []
+        self.waiting = []
+        self.opens_at = 0.0
+        self.throttled_count = self.entered = 0
+
+    @initialize(concurrency=st.none() | st.integers(1, 40), rate=st.none() | st.floats(30, 6000))
+    def make(self, concurrency, rate):
+        limit = None if rate is None else RateLimit(rate)
+        self.concurrency = concurrency
+        self.pacer = Pacer(RetryPolicy(), concurrency, rate=limit)
+
+    @rule(count=st.integers(1, 20))
+    def enter(self, count):
+        for _ in range(count):
+            turn = self.waiting.pop() if self.waiting else Ticket()
+            before = self.pacer.limit
+            pause = self.pacer.enter(self.now, turn)
+            assert pause >= 0.0
+            assert (pause == inf) == (len(self.open) >= before)
+            if pause:
+                self.waiting.append(turn)
+                return
+            assert self.now >= self.opens_at - 1e-6
+            self.open.append(turn)
+            self.entered += 1
+
+    @precondition(lambda self: self.open)
+    @rule(first=st.integers(0, 20), seconds=st.floats(0.001, 3), count=st.integers(1, 20), work=st.floats(0.1, 100))
+    def succeed(self, first, seconds, count, work):
+        self.now += seconds
+        for _ in range(min(count, len(self.open))):
+            self.pacer.succeeded(self.now, self.open.pop(first % len(self.open)), work)
+
+    @precondition(lambda self: self.open)
+    @rule(
+        first=st.integers(0, 20), seconds=st.floats(0, 2), count=st.integers(1, 20), after=st.none() | st.floats(0, 200)
+    )
+    def throttle(self, first, seconds, count, after):
+        self.now += seconds
+        for _ in range(min(count, len(self.open))):
+            turn = self.open.pop(first % len(self.open))
+            pause = self.pacer.throttled(self.now, turn, limited(after), lambda: 0.5)
+            self.throttled_count += 1
+            if pause is None:  # the slice's own failure
+                assert after is not None or self.now - 100.0 + 8.0 > self.pacer.patience
+                continue
+            assert 0.0 <= pause <= self.pacer.patience
+            self.opens_at = max(self.opens_at, self.now + pause)
+            self.waiting.append(turn)
+
+    @precondition(lambda self: self.open)
+    @rule()
+    def leave(self):
+        self.open.pop()
+        self.pacer.left()
+
+    @rule(seconds=st.floats(0, 300))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule()
+    def everybody_gets_a_slot_in_the_end(self):
+        while self.open:
+            self.leave()
+        for _ in range(5):
+            pause = self.pacer.enter(self.now, turn := Ticket())
+            if not pause:
+                break
+            assert pause < 201.0 + 8.0
+            self.now += pause + 1e-6
+        assert not pause
+        self.open.append(turn)
+        self.entered += 1
+
+    @invariant()
+    def the_books_are_right(self):
+        if not hasattr(self, "pacer"):
+            return
+        assert self.pacer.in_flight == len(self.open)
+        assert self.pacer.sent == self.entered
+        assert self.pacer.throttles == self.throttled_count
+        assert 1 <= self.pacer.limit <= 512
+        assert self.concurrency is None or self.pacer.limit == self.concurrency
+
+
+TestPacing = Pacing.TestCase
+TestPacing.settings = settings(stateful_step_count=20)

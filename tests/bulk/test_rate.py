@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nimclient._bulk.rate import OVERDUE, SIGNS, Cost, LearnedRate, RateLimit
+from support.capacity import OVERDUE, SIGNS, Cost, LearnedRate, RateLimit
 
 
 @pytest.mark.parametrize(("rate", "spacing"), [(60, 1.0), (40, 1.5), (6000, 0.01), (0.5, 120.0)])

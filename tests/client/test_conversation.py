@@ -1,18 +1,26 @@
 """chat.conversation: history per session in a mapping, of completed turns only."""
 
 import asyncio
+import contextlib
 import gc
 import json
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
+from unittest.mock import patch
 
+import anyio
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from nimclient import AsyncClient, Conversation, Message
+from nimclient import AsyncClient, Conversation, Message, RetryPolicy
 from nimclient.errors import (
     BadRequestError,
     ConfigurationError,
+    ConnectionLostError,
     DecodeError,
+    NimError,
     StreamFaultError,
     StreamInterruptedError,
 )
@@ -484,3 +492,115 @@ async def test_unusable_arguments_do_not_end_a_conversation(arguments: str, sent
     await client.chat.create([("user", "hi"), first.message, result])
     for request in transport.requests[1:]:
         assert request.json["messages"][1]["tool_calls"][0]["function"]["arguments"] == sent
+
+
+# in any order --------------------------------------------------------------------------------
+
+
+class Talking(RuleBasedStateMachine):
+    """Turns that succeed, fail, break and are cancelled, trims and crashes, in any order; `model` is what was completed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[Any] = []
+        transport = FakeTransport(lambda request: self.answers.pop(0))
+        retry = RetryPolicy(attempts=1)
+        self.client = AsyncClient(base_url="http://fake", model="m", transport=transport, retry=retry)
+        self.transport = transport
+        self.store = Recorder()
+        self.model: list[tuple[str, Any]] = []
+        self.turns = 0
+
+    @initialize(system=st.none() | st.just("be brief"))
+    def begin(self, system: str | None) -> None:
+        self.system = system
+        self.talk = self.client.chat.conversation(system, self.store, "x")
+        self.model = [("system", system)] if system else []
+
+    def text(self) -> str:
+        self.turns += 1
+        return f"{self.turns}"
+
+    def completed(self, text: str) -> None:
+        self.model += [("user", text), ("assistant", f"re {text}")]
+
+    @rule(streaming=st.booleans())
+    def turn(self, streaming: bool) -> None:
+        text = self.text()
+        events = [event(part) for part in ("re ", text)]
+        self.answers = [[*events, event(None, "stop")] if streaming else chat_body(f"re {text}")]
+        reply = self.talk.stream(text).final() if streaming else self.talk.send(text)
+        anyio.run(lambda: reply)
+        sent = self.transport.requests[-1].json
+        assert said(sent["messages"]) == [*self.model, ("user", text)]
+        self.completed(text)
+
+    @rule(how=st.sampled_from([400, 500, ConnectionLostError("gone", phase="body")]), streaming=st.booleans())
+    def failing_turn(self, how: Any, streaming: bool) -> None:
+        self.answers = [how]
+        text = self.text()
+        reply = self.talk.stream(text).final() if streaming else self.talk.send(text)
+        with pytest.raises(NimError):
+            anyio.run(lambda: reply)
+
+    @rule(read=st.integers(0, 3))
+    def broken_stream(self, read: int) -> None:
+        """A stream that breaks, or that its reader leaves, after so many chunks."""
+        self.answers = [[event("a"), event("b"), event("c"), ConnectionLostError("gone", phase="body")]]
+
+        async def leave() -> None:
+            async with self.talk.stream(self.text()) as stream:
+                for _ in range(read):
+                    await anext(stream)
+                if read == 3:
+                    await stream.final()
+
+        with contextlib.nullcontext() if read < 3 else pytest.raises(StreamInterruptedError):
+            anyio.run(leave)
+
+    @rule()
+    def cancelled_turn(self) -> None:
+        async def give_up() -> None:
+            with anyio.move_on_after(0):
+                await self.talk.send(self.text())
+
+        self.answers = [anyio.sleep_forever()]
+        anyio.run(give_up)
+
+    @rule()
+    def full_disk(self) -> None:
+        """Where the store cannot take a turn, its error is raised, and the history is as it was."""
+        self.answers = [chat_body("unheard")]
+        with patch.object(Recorder, "__setitem__", side_effect=OSError("full")), pytest.raises(OSError, match="full"):
+            anyio.run(lambda: self.talk.send(self.text()))
+
+    @rule(count=st.integers(0, 6))
+    def trim(self, count: int) -> None:
+        self.talk.trim(count)
+        head = 1 if self.system else 0
+        self.model = self.model[:head] + self.model[max(head, len(self.model) - count) :]
+
+    @rule(by_json=st.booleans())
+    def crash(self, by_json: bool) -> None:
+        """Another process continues with what is on disk, or with what was saved as JSON."""
+        if by_json:
+            text = self.talk.to_json()
+            self.store = Recorder()
+            self.talk = Conversation.from_json(text, self.client, store=self.store)
+        else:
+            self.talk = self.client.chat.conversation(self.system, self.store, "x")
+
+    @invariant()
+    def the_history_is_the_model(self) -> None:
+        if hasattr(self, "talk"):
+            assert said(self.talk.messages) == self.model
+            assert said(self.store.get("x", [])) in (self.model, [])
+
+
+def event(text: str | None, finish: str | None = None) -> dict[str, Any]:
+    delta = {} if text is None else {"content": text}
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+TestTalking = Talking.TestCase
+TestTalking.settings = settings(max_examples=max(settings().max_examples // 4, 10), stateful_step_count=15)

@@ -22,10 +22,10 @@ from nimclient.errors import (
     StreamFaultError,
     StreamInterruptedError,
 )
-from nimclient.records import Headers
 from nimclient.records.chat import decode_chat
-from nimclient.testing import FakeTransport, HttpHead, HttpRequest
+from nimclient.testing import FakeTransport
 from support.cutting import cut_into_chunks, cut_into_reads, plain_answers, written
+from support.reads import streamed
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import (
     DONE,
@@ -51,42 +51,6 @@ MakeClient = Callable[..., AsyncClient]
 
 
 # the property: however an answer is cut, final() is the plain answer ------------------------------------------------
-
-
-class Reads:
-    """A body that is delivered in these reads."""
-
-    def __init__(self, reads: list[bytes]) -> None:
-        self._reads = list(reads)
-
-    async def read(self, phase: str, deadline: float | None) -> bytes:
-        return self._reads.pop(0) if self._reads else b""
-
-    async def finish(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        pass
-
-
-class Reading:
-    """A transport that answers with these reads."""
-
-    def __init__(self, reads: list[bytes]) -> None:
-        self._reads = reads
-
-    async def open(self, request: HttpRequest, timeouts: Any, total: float | None) -> tuple[HttpHead, Any]:
-        return HttpHead(200, Headers(), 0.0, None, False), Reads(self._reads)
-
-    async def aclose(self) -> None:
-        pass
-
-
-def streamed(reads: list[bytes]) -> ChatStream:
-    """A stream of these reads, without a network."""
-    transport: Any = Reading(reads)
-    client = AsyncClient(base_url="http://x", model="m", limits=Limits(max_event=None), transport=transport)
-    return client.chat.stream("hi")
 
 
 @st.composite

@@ -6,9 +6,13 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nimclient import AsyncClient
 from nimclient._engine.replicas import (
@@ -24,6 +28,7 @@ from nimclient._engine.replicas import (
     ReplicaRouting,
     Replicas,
     SingleEndpoint,
+    Tier,
 )
 from nimclient.errors import (
     ConnectError,
@@ -667,3 +672,82 @@ def test_reports_make_no_herd(seed: int, each: int, slots: int) -> None:
         world.run(64 * each, 64 * each * 40, clients=64)
         ends.append(world.percentile(0.99))
     assert ends[1] <= 1.05 * ends[0]
+
+
+# in any order ----------------------------------------------------------------------------------------------------------
+
+
+NOT_FOUND = NotFoundError("no", status=404)
+GAVE_UP = KeyboardInterrupt()
+
+
+class Choosing(RuleBasedStateMachine):
+    """Requests begin and end in any order and at any time; the model knows which are open, and who has just failed."""
+
+    @initialize(count=st.integers(1, 5))
+    def make(self, count: int) -> None:
+        self.books = Books(count)
+        self.open: list[tuple[int, Lease, bool]] = []  # place, lease, whether it is a probe
+        self.failed: dict[int, int] = dict.fromkeys(range(count), 0)  # in a row
+        self.ejected: dict[int, float] = dict.fromkeys(range(count), 0.0)
+
+    @rule(stream=st.booleans(), may_probe=st.booleans(), tries=st.integers(1, 4))
+    def begin(self, stream: bool, may_probe: bool, tries: int) -> None:
+        """A call that fails over visits who has not been tried as long as there is a working one."""
+        way = self.books.way(stream=stream, may_probe=may_probe)
+        tried: list[int] = []
+        for _ in range(tries):
+            healthy = [
+                place for place, member in enumerate(self.books.members) if member.tier(self.books.clock()) is Tier.OPEN
+            ]
+            probing = may_probe and any(m.tier(self.books.clock()) is Tier.HALF_OPEN for m in self.books.members)
+            assert way.has_another() == any(place not in tried for place in healthy)
+            lease = way.acquire()
+            place = self.books.place(lease)
+            member = self.books.members[place]
+            if healthy and not probing:
+                assert place in healthy, "one that fails or throttles is taken, though another works"
+            assert place not in tried or set(healthy) <= set(tried)
+            tried.append(place)
+            self.open.append((place, lease, member.probe == id(lease)))
+
+    @precondition(lambda self: self.open)
+    @rule(
+        data=st.data(), seconds=st.floats(0, 5), how=st.sampled_from([None, BROKEN, BUSY, REFUSED, NOT_FOUND, GAVE_UP])
+    )
+    def end(self, data: st.DataObject, seconds: float, how: BaseException | None) -> None:
+        self.books.clock.now += seconds
+        place, lease, _ = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+        end(lease, how)
+        lease.end()
+        member = self.books.members[place]
+        if how in (None, NOT_FOUND):
+            assert member.ejected_until is None
+        if how is REFUSED:
+            assert member.ejected_until is not None
+            assert member.ejected_until - self.books.clock.now <= MAX_EJECTION
+
+    @rule(seconds=st.floats(0, 100))
+    def wait(self, seconds: float) -> None:
+        self.books.clock.now += seconds
+
+    @rule()
+    def after_a_minute_all_are_tried_again(self) -> None:
+        """No replica is left alone for ever: a minute later, who was ejected gets the next requests, one each."""
+        self.books.clock.now += MAX_EJECTION + 1
+        for _ in self.books.members:
+            end(self.books.take())
+        for member in self.books.members:
+            assert member.ejected_until is None or member.probe is not None
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        for place, member in enumerate(self.books.members):
+            of_this = [lease for there, lease, _ in self.open if there == place]
+            assert len(member.open) == len(of_this)
+            assert member.probe is None or member.probe in {id(lease) for lease in of_this}
+            assert all(0 <= seconds < inf for seconds in member.latencies.values())
+
+
+TestChoosing = Choosing.TestCase
+TestChoosing.settings = settings(stateful_step_count=20)

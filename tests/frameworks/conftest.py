@@ -59,7 +59,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
 def announced(process: ServerProcess, words: str) -> str:
     """The URL that a service says after these words, once it listens."""
     pattern = re.compile(re.escape(words) + r" (http://[\d.:]+)")
-    process.wait_until(lambda: pattern.search(process.log.read_text()) is not None, 30)
+    process.wait_until(lambda: pattern.search(process.log.read_text()) is not None, 150)
     found = pattern.search(process.log.read_text())
     assert found is not None
     return found[1] + "/"

@@ -34,11 +34,20 @@ FLAGS = [
 ]
 
 
+SERVERS = {
+    "uvicorn": (["--port", "0"], "running on"),
+    "uvicorn with h11": (["--port", "0", "--http", "h11"], "running on"),
+    "hypercorn": (["--bind", "127.0.0.1:0"], "Running on"),
+}
+
+
 @pytest.fixture
-def service(start: Start) -> str:
-    """The URL of the relay."""
-    process = start(sys.executable, "-m", "uvicorn", "fastapi_relay:app", "--port", "0")
-    url = announced(process, "running on")
+def service(start: Start, request: pytest.FixtureRequest) -> str:
+    """The URL of the relay, under uvicorn unless the test names another server."""
+    name: str = getattr(request, "param", "uvicorn")
+    options, words = SERVERS[name]
+    process = start(sys.executable, "-m", name.split()[0], "fastapi_relay:app", *options)
+    url = announced(process, words)
     assert says(url, "Ask something")
     return url
 
@@ -129,20 +138,22 @@ def events(url: str) -> Iterator[str]:
                 yield piece
 
 
+@pytest.mark.parametrize("service", SERVERS, indirect=True)
 def test_a_caller_who_hangs_up(service: str, simulator: Simulator) -> None:
-    """A socket that is closed, at once or in the middle of the answer, ends the generation; the others get theirs."""
+    """Who hangs up, before the first token or in the middle, frees the slot, whatever the route; others get their answers."""
     host = urllib.parse.urlsplit(service).netloc
     name, port = host.split(":")
-    path = "/chat?" + urllib.parse.urlencode({"question": QUESTION})
-    for read in (0, 300):
-        with socket.create_connection((name, int(port))) as caller:
-            caller.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            if read:
-                while len(caller.recv(read)) < read // 2:
-                    pass
-            else:
-                assert until(lambda: bool(chats(simulator)))
-        assert until(lambda: chats(simulator)[-1].disconnected), read
+    for route in ("chat", "answer", "blocking"):
+        for tokens in (0, 5):
+            before = len(chats(simulator))
+            path = f"/{route}?" + urllib.parse.urlencode({"question": f"{QUESTION} " * 20})
+            with socket.create_connection((name, int(port))) as caller:
+                caller.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                assert until(lambda: simulator.running == 1)
+                if tokens and route != "answer":
+                    assert caller.recv(100)
+            assert until(lambda: simulator.running == 0), (route, tokens)
+            assert chats(simulator)[before].disconnected, (route, tokens)
     assert "".join(events(service)) == whole_answer(simulator)
 
 

@@ -17,13 +17,14 @@ from support.jobs import (
     BATCH_SIZE,
     CHAT,
     CONCURRENCY,
-    SINK_URLS,
+    STORES,
     questions_by_run,
     run_batch_job,
     run_embed_job,
     run_map_job,
     run_sink_job,
     start,
+    store_in,
     table_in,
     table_of,
     texts_by_run,
@@ -181,7 +182,7 @@ def test_shards_survive_being_killed(simulator: Simulator, tmp_path: Path) -> No
     print(f"{sum(killer.runs for killer in killers)} runs of 3 shards")
 
 
-@pytest.mark.parametrize("kind", SINK_URLS)
+@pytest.mark.parametrize("kind", STORES)
 @pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_a_store_survives_its_job_being_killed(simulator: Simulator, tmp_path: Path, kind: str, kills: int) -> None:
     """All rows are in the store, no id twice, with the vectors of an unbroken run."""
@@ -196,7 +197,7 @@ def test_a_store_survives_its_job_being_killed(simulator: Simulator, tmp_path: P
     while killer.left:
         folder = tmp_path / f"killed-{jobs}"
         folder.mkdir()
-        url = SINK_URLS[kind].format(folder=str(folder).removeprefix("/"))
+        url = store_in(folder, kind)
         runs = killer.run(run_sink_job, source, url)
         jobs += 1
         assert table_in(url) == unbroken

@@ -1,10 +1,12 @@
 """Sinks: whatever the store, a job leaves N rows in it, each once, and resumes where it was stopped."""
 
+import gzip
 import json
 import sqlite3
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ import obstore
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from nimclient import AsyncClient, Progress
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs import EmbedJob, Sink, SinkSlice
-from support.jobs import SINK_URLS, Table, table_in, table_of
+from support.jobs import STORES, Table, store_in, table_in, table_of
 from support.server import FaultServer, Request
 from support.wire import answer, embedded, error
 
@@ -46,9 +49,9 @@ def float32_of(vector: bytes) -> bytes:
     return struct.pack(f"<{count}f", *struct.unpack(f"<{count}e", vector))
 
 
-@pytest.fixture(params=list(SINK_URLS))
+@pytest.fixture(params=STORES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return SINK_URLS[request.param].format(folder=str(tmp_path).removeprefix("/"))
+    return store_in(tmp_path, request.param)
 
 
 @pytest.fixture
@@ -392,3 +395,110 @@ async def test_a_part_of_others_is_left_alone(client: AsyncClient, make: Make, t
     pq.write_table(pa.table({"a": [1]}), tmp_path / "part-00000.parquet")
     with pytest.raises(JobStoreError, match=r"part-00000.parquet is not of a job"):
         await make(f"file://{tmp_path}").run(client)
+
+
+@pytest.mark.skipif(find_spec("moto") is None, reason="nox -s sinks installs an S3 double")
+async def test_s3_by_its_url(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys and endpoint are those of the environment; parts of more than 5 MB are one object; running it again resumes."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    service = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    service.start()
+    try:
+        host, port = service.get_host_and_port()
+        names = {"ENDPOINT_URL": f"http://{host}:{port}", "ACCESS_KEY_ID": "k", "SECRET_ACCESS_KEY": "s"}
+        for name, value in {
+            **names,
+            "REGION": "us-east-1",
+            "DEFAULT_REGION": "us-east-1",
+            "ALLOW_HTTP": "true",
+        }.items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        s3 = boto3.client("s3", endpoint_url=names["ENDPOINT_URL"])
+        s3.create_bucket(Bucket="bucket")
+        server.script(lambda request: answer(embedded(request.json["input"], 16384)))
+        report = await make("s3://bucket/some/vectors").run(client)
+        assert (report.status, report.succeeded) == ("complete", COUNT)
+        assert (await make("s3://bucket/some/vectors").run(client)).requests == 0
+        listed = s3.list_objects_v2(Bucket="bucket")["Contents"]
+        (part,) = [item for item in listed if item["Key"] == "some/vectors/part-00000.parquet"]
+        assert part["Size"] > 5 << 20
+        with pytest.raises(JobStoreError, match="cannot be opened"):
+            await make("s3://another/vectors").run(client)
+    finally:
+        service.stop()
+
+
+# sources of the same stores --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["docs.jsonl", "docs.jsonl.gz", "docs.jsonl.zst", "docs.csv", "docs.parquet", "docs.txt.gz"]
+)
+async def test_objects_are_sources(
+    server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path, name: str
+) -> None:
+    """A file in an object store gives the rows that it gives on the disk, compressed or not."""
+    server.script(embed)
+    lines = {
+        "jsonl": "".join(json.dumps({"id": f"d{text}", "text": text}) + "\n" for text in TEXTS),
+        "csv": "id,text\n" + "".join(f"d{text},{text}\n" for text in TEXTS),
+        "txt": "\n".join(TEXTS),
+    }
+    _, kind, *compressed = name.split(".")
+    if kind == "parquet":
+        pq.write_table(pa.table({"id": [f"d{text}" for text in TEXTS], "text": TEXTS}), tmp_path / name)
+    else:
+        pack = {"gz": gzip.compress, "zst": zstandard.compress}.get("".join(compressed), bytes)
+        (tmp_path / name).write_bytes(pack(lines[kind].encode()))
+    url = store_in(tmp_path, "sqlite")
+    job = make(url, f"file://{tmp_path}/{name}", id=None if kind == "txt" else "id")
+    assert (await job.run(client)).status == "complete"
+    names = [text if kind == "txt" else f"d{text}" for text in TEXTS]
+    assert firsts(table_in(url)) == [(number, names[number], number) for number in range(COUNT)]
+    assert (await job.run(client)).requests == 0
+
+
+async def test_tables_are_sources(
+    server: FaultServer, client: AsyncClient, make: Make, url: str, tmp_path: Path
+) -> None:
+    """The ids of a store that a job has filled are texts of the next job, each once, and it resumes."""
+    server.script(embed)
+    await make(url).run(client)
+    for shard in (None, (1, 3)):
+        job = make(f"file://{tmp_path}/again{bool(shard)}", sources_of(url, tmp_path), text="id", id="id", shard=shard)
+        report = await job.run(client)
+        assert (report.status, report.total) == ("complete", 33 if shard else COUNT)
+        assert (await job.run(client)).requests == 0
+    assert sorted(name for _, name, _ in table_of(tmp_path / "againFalse")) == sorted(TEXTS)
+
+
+def sources_of(url: str, folder: Path) -> str:
+    """The URL of the rows in a store: that of the store, or of the one object in it."""
+    return f"{url}/part-00000.parquet" if url.startswith("file:") else url
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("file:///no/such/docs.jsonl", "docs.jsonl does not exist"),
+        ("memory://x/docs.xml", "has a format that cannot be read"),
+        ("http://host/docs.jsonl", "http:// is unknown here"),
+        ("sqlite:////no/such.db", "table vectors of /no/such.db cannot be read: OperationalError"),
+    ],
+)
+async def test_a_source_that_cannot_be(client: AsyncClient, make: Make, source: str, words: str) -> None:
+    """What is not there, or of no known kind, is an error that names it."""
+    with pytest.raises((ConfigurationError, JobStoreError), match=words):
+        await make("memory://sources", source).run(client)
+
+
+async def test_a_column_that_is_not_there(client: AsyncClient, make: Make, tmp_path: Path) -> None:
+    """SQLite would take its name for a text; it is an error that lists the columns."""
+    with closing(sqlite3.connect(tmp_path / "x.db")) as db:
+        db.execute("CREATE TABLE docs (body, id)")
+    with pytest.raises(ConfigurationError, match="has no column 'text'; it has 'body', 'id'"):
+        await make("memory://columns", f"sqlite:///{tmp_path}/x.db?table=docs").run(client)

@@ -640,6 +640,11 @@ def test_bodies_that_are_no_objects_are_shown(value):
         (400, "PromptTuning: Prompt length (5000) exceeds maximum input length (4096)."),  # Triton
         (400, "Input length 5000 is larger than session_len 4096"),  # LMDeploy
         (400, "This model's maximum prompt length is 131072 but the request contains 200000 tokens."),  # xAI
+        (
+            400,
+            "This model's maximum embedding input length is 1000 tokens. However, you requested 1451 tokens.",
+        ),  # vLLM 0.11
+        (400, "the input token count is 109362 but the model supports up to 20000."),  # Vertex
         (500, "the input length exceeds the context length"),  # Ollama
         (500, "input prompt is too big compared to KV size, please increase KV size"),  # llama-box
     ],

@@ -1,8 +1,9 @@
 """When an attempt is repeated and after how long: pure arithmetic with injected randomness."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from nimclient import RetryPolicy, errors
 from nimclient._retry.policy import BUDGET, RETRY_COST, THROTTLE_COST, Replay, RetryBudget, RetryState
@@ -170,3 +171,64 @@ def test_the_budget_refuses_what_it_has_not():
     assert budget.spend(BUDGET)
     assert not budget.spend(1)
     assert budget.tokens == 0
+
+
+# the budget, whatever calls do one beside the other --------------------------------------------------------------------
+
+
+class Budget(RuleBasedStateMachine):
+    """Calls that share a budget begin, fail, fail over and succeed in any order; `tokens` is the model of the budget."""
+
+    def __init__(self):
+        super().__init__()
+        self.budget = RetryBudget()
+        self.tokens = BUDGET
+        self.calls = []  # its state, its policy and replay, what its last retry cost, retries, replays
+
+    @initialize(spent=st.integers(0, BUDGET))
+    def begin_somewhere(self, spent):
+        assert self.budget.spend(spent)
+        self.tokens -= spent
+
+    @rule(most=st.integers(1, 5), replay=st.sampled_from(Replay))
+    def begin(self, most, replay):
+        state = attempts(RetryPolicy(attempts=most), replay, self.budget)
+        self.calls.append({"state": state, "most": most, "replay": replay, "cost": 1, "retries": 0, "replays": 0})
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data(), kind=st.sampled_from([REJECTED, UNREACHABLE, THROTTLED, INTERRUPTED, MALFORMED]))
+    def fail(self, data, kind):
+        call = data.draw(st.sampled_from(self.calls))
+        cost = THROTTLE_COST if kind is THROTTLED else RETRY_COST
+        if call["state"].delay_after(LOST, kind) is None:
+            self.calls.remove(call)
+            return
+        self.tokens -= cost
+        call["cost"] = cost
+        call["retries"] += 1
+        call["replays"] += kind in (INTERRUPTED, MALFORMED)
+        assert kind is not REJECTED
+        assert call["retries"] < call["most"]
+        assert call["replays"] <= {Replay.SAFE: 5, Replay.ONCE: 1, Replay.NEVER: 0}[call["replay"]]
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def succeed(self, data):
+        call = data.draw(st.sampled_from(self.calls))
+        call["state"].succeeded()
+        self.calls.remove(call)
+        self.tokens = min(BUDGET, self.tokens + call["cost"])
+
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data(), kind=st.sampled_from([REJECTED, UNREACHABLE, THROTTLED, INTERRUPTED]))
+    def fail_over(self, data, kind):
+        data.draw(st.sampled_from(self.calls))["state"].may_fail_over(kind)
+
+    @invariant()
+    def tokens_are_those_of_the_model(self):
+        assert self.budget.tokens == self.tokens
+        assert 0 <= self.tokens <= BUDGET
+
+
+TestBudget = Budget.TestCase
+TestBudget.settings = settings(stateful_step_count=20)

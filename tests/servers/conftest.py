@@ -13,8 +13,18 @@ from servers.vllm import Vllm
 @pytest.fixture(scope="session")
 def dynamo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamo]:
     """Dynamo's frontend with one worker."""
+    yield from _dynamo(Dynamo(tmp_path_factory.mktemp("dynamo")))
+
+
+@pytest.fixture(scope="session")
+def slow_dynamo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dynamo]:
+    """The same with a worker that takes its time."""
+    yield from _dynamo(Dynamo(tmp_path_factory.mktemp("slow"), speedup=1))
+
+
+def _dynamo(server: Dynamo) -> Iterator[Dynamo]:
     try:
-        server = Dynamo(tmp_path_factory.mktemp("dynamo")).__enter__()
+        server.__enter__()
     except Unavailable as reason:
         pytest.skip(f"NVIDIA Dynamo is not to be had here: {reason}")
     yield server
@@ -31,6 +41,12 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
 def vllm_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """vLLM with the same weights as an embedding model."""
     yield from _vllm(tmp_path_factory.mktemp("embedder"), "embed")
+
+
+@pytest.fixture(scope="session")
+def vllm_chunked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """vLLM with the same embedding model, in its chunked mode."""
+    yield from _vllm(tmp_path_factory.mktemp("chunked"), "chunked")
 
 
 @pytest.fixture(scope="session")

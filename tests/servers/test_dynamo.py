@@ -22,6 +22,7 @@ from nimclient.errors import (
 )
 from nimclient.records import ChatOptions, CompletionOptions
 from nimclient.simulator import Simulator
+from servers import leaving
 from servers.dynamo import MODEL, Dynamo
 from servers.same import CHAT, HELLO, both, shape
 from support.leaks import assert_idle, assert_no_strays
@@ -288,12 +289,12 @@ async def test_many_at_once(client: AsyncClient) -> None:
     assert await asyncio.gather(*map(one, range(50))) == [5] * 50
 
 
-async def test_leaving_early_frees_the_server(client: AsyncClient) -> None:
-    """A stream that is left after its first event leaves a server that answers the next call at once."""
-    async with client.chat.stream("hello", max_tokens=1500) as stream:
-        await anext(stream)
-    async with asyncio.timeout(5):
-        assert (await client.chat.create("hello", max_tokens=2)).text
+@pytest.mark.parametrize("way", ["cancel", "aclose"])
+@pytest.mark.parametrize("call", leaving.CALLS.values(), ids=leaving.CALLS)
+async def test_leaving_early_frees_the_server(slow_dynamo: Dynamo, call: leaving.Call, way: str) -> None:
+    """Whoever leaves frees the worker: nothing is in flight any more, and no more tokens are generated."""
+    async with AsyncClient(base_url=slow_dynamo.base_url, model=MODEL) as watcher:
+        await leaving.leave(AsyncClient(base_url=slow_dynamo.base_url, model=MODEL), watcher, call, way)
 
 
 SAME: dict[str, tuple[str, Any]] = {

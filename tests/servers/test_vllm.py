@@ -19,7 +19,7 @@ from nimclient.errors import (
     StreamFaultError,
 )
 from nimclient.simulator import Simulator
-from servers import features
+from servers import features, leaving
 from servers.same import CHAT, HELLO, both, shape
 from servers.vllm import CONTEXT, KEY, MODEL, SWITCH, VERSION, Vllm
 from support.leaks import assert_idle, assert_no_strays
@@ -307,6 +307,14 @@ async def test_health(client: AsyncClient) -> None:
     """It has no health routes of a NIM; /health below the root answers for them."""
     assert await client.health.ready()
     assert await client.health.live()
+
+
+@pytest.mark.parametrize("way", ["cancel", "aclose"])
+@pytest.mark.parametrize("call", leaving.CALLS.values(), ids=leaving.CALLS)
+async def test_leaving_early_frees_the_server(vllm: Vllm, call: leaving.Call, way: str) -> None:
+    """Whoever leaves frees the engine: nothing is in flight any more, and no more tokens are generated."""
+    async with AsyncClient(KEY, vllm.base_url, model=MODEL, retry=ONCE) as watcher:
+        await leaving.leave(AsyncClient(KEY, vllm.base_url, model=MODEL, retry=ONCE), watcher, call, way)
 
 
 async def test_leaving_early(client: AsyncClient) -> None:

@@ -34,6 +34,7 @@ _JSON = ("--structured-outputs-config", '{"disable_any_whitespace": true, "backe
 _TASKS = {
     "chat": (*_PARSERS, *_JSON),
     "embed": ("--runner", "pooling", "--convert", "embed"),
+    "chunked": ("--runner", "pooling", "--convert", "embed", "--pooler-config", '{"enable_chunked_processing": true}'),
     "rank": (
         "--runner",
         "pooling",
@@ -63,7 +64,8 @@ def _install(folder: Path) -> None:
 class Vllm:
     """A server of MODEL that asks for KEY, running inside `with`. Unavailable when it will not start.
 
-    `task`: "chat"; "embed" and "rank" make an embedding model and a cross-encoder of the same random weights.
+    `task`: "chat"; "embed" and "rank" make an embedding model and a cross-encoder of the same random weights, "chunked" an
+    embedding model that cuts texts which are too long.
     """
 
     def __init__(self, state: Path, task: str = "chat") -> None:

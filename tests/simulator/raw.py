@@ -68,8 +68,3 @@ class RawClient:
     async def stream_chat(self, content: Any = PARIS, **options: Any) -> list[Any]:
         messages = [{"role": "user", "content": content}]
         return await self.stream("/v1/chat/completions", {"model": CHAT, "messages": messages, **options})
-
-
-def slots(simulator: Simulator) -> Any:
-    """The simulator's slots: how many are `running`, how many requests are `waiting`."""
-    return simulator._slots

@@ -12,9 +12,8 @@ import pytest
 
 from nimclient.simulator import Simulator
 from nimclient.simulator.faults import NAMES, Faults
-from nimclient.simulator.gateway import Gateway, PlatformResponse
 
-from .raw import CHAT, PARIS, slots
+from .raw import CHAT, PARIS
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -88,30 +87,30 @@ async def test_a_poll_waits_as_long_as_it_says(platform: Open) -> None:
         assert (await hosted.ask("POST", PATH, BODY, headers={**KEY, "NVCF-POLL-SECONDS": wrong}))[0] == 400
 
 
-async def test_work_that_nobody_asks_for_is_dropped() -> None:
-    """After twice the seconds of a poll, ten at least."""
-    now = 0.0
-    gateway = Gateway(Faults(["stuck"]), clock=lambda: now)
-
-    async def work() -> None:
-        pass
-
-    assert (await gateway.deliver("r", work, PlatformResponse(200), {}, "")).status == 202
-    now = 601.0
-    assert (await gateway.answer("GET", "/v1/status/r", {}, {"authorization": "Bearer nvapi-x"}, b"", "")).status == 404
-    await asyncio.sleep(0)
-    assert len(asyncio.all_tasks()) == 1
+@pytest.mark.parametrize(("asked", "kept"), [(None, 600), ("1", 10), ("30", 60)])
+async def test_work_that_nobody_asks_for_is_dropped(platform: Open, asked: str | None, kept: int) -> None:
+    """The slot is held for twice the seconds of the last poll, ten at least, since no route of the platform cancels."""
+    hosted = await platform("stuck", slots=1, itl=100.0)
+    _, headers, _ = await hosted.ask("POST", PATH, BODY)
+    path = f"/v1/status/{headers['NVCF-REQID']}"
+    if asked is not None:
+        assert (await hosted.ask("GET", path, headers={**KEY, "NVCF-POLL-SECONDS": asked}))[0] == 202
+    await asyncio.sleep(kept - 0.5)
+    assert hosted.simulator.running == 1
+    await asyncio.sleep(1)
+    assert hosted.simulator.running == 0
+    assert (await hosted.ask("GET", path))[0] == 404
 
 
 async def test_a_caller_who_leaves_ends_the_work(platform: Open) -> None:
     """Within the window of the call; later it is kept for whoever asks."""
     hosted = await platform(ttft=30, slots=1)
     task = asyncio.ensure_future(hosted.ask("POST", PATH, BODY))
-    while not slots(hosted.simulator).running:
+    while not hosted.simulator.running:
         await asyncio.sleep(0.005)
     task.cancel()
     await asyncio.wait([task])
-    while slots(hosted.simulator).running:
+    while hosted.simulator.running:
         await asyncio.sleep(0.005)
 
 

@@ -9,7 +9,7 @@ import pytest
 from nimclient.simulator import RequestRecord, Simulator, server
 from support.virtual_time import takes
 
-from .raw import CHAT, EMBED, PARIS, RANK, RawClient, slots
+from .raw import CHAT, EMBED, PARIS, RANK, RawClient
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -305,7 +305,12 @@ async def test_a_client_that_leaves_is_noticed(session: aiohttp.ClientSession, o
         response.close()
         await _until(lambda: sim.requests[0].disconnected)
         assert sim.requests[0].status == 200
-        assert slots(sim).running == 0
+        assert sim.running == 0
+        async with session.get(f"{sim.base_url.removesuffix('/v1')}/metrics") as answer:
+            text = await answer.text()
+        label = f'model_name="{CHAT}"'
+        assert f'vllm:request_success_total{{finished_reason="abort",{label}}} 1' in text
+        assert f"vllm:generation_tokens_total{{{label}}} {sim.requests[0].tokens}" in text
 
 
 async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.ClientSession) -> None:
@@ -313,9 +318,9 @@ async def test_a_client_that_leaves_the_queue_is_noticed(session: aiohttp.Client
     async with Simulator(slots=1, ttft=0.15) as sim:
         raw = RawClient(sim, session)
         first = asyncio.create_task(raw.embed("first"))
-        await _until(lambda: slots(sim).running == 1)
+        await _until(lambda: sim.running == 1)
         second = asyncio.create_task(raw.embed("second"))
-        await _until(lambda: slots(sim).waiting == 1)
+        await _until(lambda: sim.waiting == 1)
         second.cancel()
         await _until(lambda: len(sim.requests) == 2 and sim.requests[1].disconnected)
         assert (await first).status == 200
@@ -332,7 +337,7 @@ async def test_closing_breaks_open_streams_off(session: aiohttp.ClientSession) -
     await sim.aclose()
     with pytest.raises(aiohttp.ClientPayloadError):
         await response.read()
-    assert slots(sim).running == 0
+    assert sim.running == 0
     assert not sim.requests[0].disconnected
 
 

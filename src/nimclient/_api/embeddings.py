@@ -38,6 +38,7 @@ from nimclient.records.params import EmbeddingOptions
 EMBEDDING_OPTIONS = names_of(EmbeddingOptions)
 INPUT_TYPES = ("query", "passage")
 TRUNCATES = ("NONE", "START", "END")
+LONGS = ("mean",)
 ENCODING_FORMATS = ("float", "base64", RAW_BYTES)
 EMBED_DTYPES = ("float32", "float16")
 EMBEDDING_TYPES = ("float", "int8", "uint8", "binary", "ubinary")
@@ -138,10 +139,13 @@ def dtype_of(options: Mapping[str, Any]) -> DType:
     return cast(DType, packed)
 
 
-def with_texts(call: Call[Embeddings], texts: list[str], prefix: str | None) -> Call[Embeddings]:
-    """The call for other texts, which are known to be valid; all else was checked when `call` was created."""
+def with_texts(call: Call[Embeddings], texts: Sequence[str | list[int]], prefix: str | None) -> Call[Embeddings]:
+    """The call for other texts, which are known to be valid; all else was checked when `call` was created.
+
+    A text may be its token ids, which have the prefix in them.
+    """
     if prefix:
-        texts = [prefix + text for text in texts]
+        texts = [prefix + text if isinstance(text, str) else text for text in texts]
     return Call(
         call.method,
         call.path,

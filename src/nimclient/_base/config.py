@@ -40,6 +40,14 @@ def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
         raise ConfigurationError(f"{type(instance).__name__}({attribute.name}=…) takes a whole number, not {value}")
 
 
+def _folder(instance: object, attribute: Attribute[Any], value: object) -> None:
+    name = f"{type(instance).__name__}({attribute.name}=…)"
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        raise ConfigurationError(f"{name} takes the path of a folder, not {type(value).__name__}")
+    if value == "":
+        raise ConfigurationError(f"{name} takes the path of a folder, and it is empty")
+
+
 @frozen(kw_only=True)
 class Timeouts:
     """Time limits in seconds; None disables one. Exceeding one raises RequestTimeoutError.
@@ -83,6 +91,9 @@ class Limits:
     `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
     decompression; `max_event` bytes of one event of a stream; `requests_per_minute` and `tokens_per_minute` at most, evenly
     spaced. Tokens are those of prompts and answers: expected when a request is sent, corrected by the usage in its answer.
+
+    `share` is a folder: all clients that name it, in any process and on any machine that mounts it, have these two limits
+    together, and calls over many items have one pace: what a server takes is found out once, and divided fairly.
     """
 
     concurrency: int | None = field(default=1000, validator=_whole, metadata={"minimum": 1})
@@ -90,6 +101,7 @@ class Limits:
     max_event: int | None = field(default=16 * 2**20, validator=_whole, metadata={"minimum": 1})
     requests_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
     tokens_per_minute: float | None = field(default=None, validator=_not_negative, metadata={"minimum": 0.001})
+    share: str | os.PathLike[str] | None = field(default=None, validator=_folder)
 
 
 def resolve_timeouts(base: Timeouts, timeout: float | Timeouts | None) -> Timeouts:

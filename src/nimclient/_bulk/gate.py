@@ -44,7 +44,7 @@ class Gate:
 
     def width(self) -> int:
         """Maximum slices in flight now, and so the useful number of workers."""
-        return self.pacer.limit
+        return self.pacer.width
 
     async def acquire(self, ticket: Ticket, deadline: float | None) -> float:
         """Wait for a slot and take it: returns 0, or the seconds it would take if that exceeds the deadline.
@@ -59,7 +59,8 @@ class Gate:
         try:
             while True:
                 now = self._clock()
-                delay = self.pacer.enter(now, ticket) if self._head() is mine else inf
+                leads = self._head() is mine
+                delay = self.pacer.enter(now, ticket) if leads else inf
                 if not delay:
                     return 0.0
                 left = inf if deadline is None else deadline - now
@@ -68,7 +69,8 @@ class Gate:
                 if delay < inf:
                     await self._sleep(delay)  # it ends when the client is closed
                 else:
-                    with anyio.move_on_after(left):  # as do the slices that hold the slots
+                    limit = min(left, self.pacer.poll) if leads else left
+                    with anyio.move_on_after(limit):  # the slices that hold the slots end when the client is closed
                         await mine.wait()
                 if mine.is_set():
                     queue[queue.index(mine)] = mine = anyio.Event()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
+from math import inf, sqrt
 
-from attrs import define
+from attrs import define, evolve, frozen
 
 from nimclient._base.config import RetryPolicy
+from nimclient._base.types import JsonDict
 from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
-from nimclient._bulk.window import Window
+from nimclient._bulk.window import FIRST, Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
@@ -17,6 +18,20 @@ AT_ONCE = 4  # requests that may be sent without spacing at the start
 OUTAGE = 3  # consecutive throttles without a success
 REPORTED = 3.0  # seconds for which a reported backlog counts
 MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatever the policy
+HALF_LIFE = 300.0  # seconds: what was learned fades, a window towards that of a beginner, a rate towards none
+FORGOTTEN = 3600.0  # seconds
+
+_STATE = (
+    "sent",
+    "_opens_at",
+    "_spread",
+    "_next",
+    "_seconds",
+    "_unfilled",
+    "_streak",
+    "_counted",
+    "_down_since",
+)
 
 
 @define
@@ -47,6 +62,51 @@ class Backlog:
         return 2.0 * self.waiting >= in_flight and now - self.at < REPORTED
 
 
+@frozen
+class Learned:
+    """What a call has learned of an endpoint: a worse value counts half, what is old fades, and an outage is not recorded.
+
+    So does TCP with what it has measured of a destination.
+
+    `size`: requests in flight; `found`: whether growth had ended there; `limited`: by throttling, not by a queue.
+
+    `per_second`: a rate limit; `seconds`: latency; `at`: when this was known, in seconds of the caller's clock.
+    """
+
+    size: float
+    found: bool
+    limited: bool
+    per_second: float | None
+    seconds: float
+    at: float
+
+    def after(self, earlier: Learned | None) -> Learned:
+        """This, with half the weight where it is worse than what was known before."""
+        if earlier is None or not (self.found and earlier.found) or self.size >= earlier.size:
+            return self
+        return evolve(self, size=sqrt(self.size * earlier.size))
+
+    def aged(self, now: float) -> Learned | None:
+        """What is left of it; None after an hour. A rate is tried a little faster with every minute."""
+        age = max(now - self.at, 0.0)
+        if age >= FORGOTTEN:
+            return None
+        kept = 0.5 ** (age / HALF_LIFE)
+        rate = None if self.per_second is None else self.per_second / kept
+        return evolve(self, size=FIRST * (self.size / FIRST) ** kept, per_second=rate)
+
+
+@define
+class Memory:
+    """What the calls of a client have learned of one route of an endpoint."""
+
+    learned: Learned | None = None
+
+    def record(self, learned: Learned) -> None:
+        """Record what a call knows."""
+        self.learned = learned.after(None if self.learned is None else self.learned.aged(learned.at))
+
+
 class Pacer:
     """Shared by all slices of one call: decides how many may be in flight, and the delay before the next one.
 
@@ -55,7 +115,11 @@ class Pacer:
     many requests, and how many per second, the server accepts; a number is fixed, and throttling makes all slices wait.
 
     `limit`, `in_flight`, `sent`, `throttles` and `requests_per_second` may be read at any time. Times are monotonic seconds.
+    `memory`: where to record what it has learned, and what an earlier one has.
     """
+
+    poll = inf
+    """Seconds after which a slot may be free although none was released here."""
 
     def __init__(
         self,
@@ -65,6 +129,8 @@ class Pacer:
         patience: float = DEFAULT_PATIENCE,
         rate: RateLimit | None = None,
         users: Users | None = None,
+        memory: Memory | None = None,
+        now: float = 0.0,
         backlog: Backlog | None = None,
     ) -> None:
         self.patience = patience if policy.patience is None else policy.patience
@@ -86,16 +152,56 @@ class Pacer:
         self._streak = 0  # consecutive throttles without a success; those of one burst count once
         self._counted = 0  # requests sent before the last counted throttle
         self._down_since: float | None = None
+        self._memory = memory
+        if memory is not None and memory.learned is not None and (learned := memory.learned.aged(now)) is not None:
+            self.resume(learned)
 
     @property
     def limit(self) -> int:
         """How many may be in flight."""
         return self._window.size if self._fixed is None else self._fixed
 
+    width = limit
+    """How many workers are of use."""
+
     @property
     def requests_per_second(self) -> float | None:
         """The learned rate of a server that limits requests per time, else None."""
         return self._learned.per_second
+
+    def schedule(self, ticket: Ticket) -> tuple[float, float]:
+        """When the next request may be sent under a rate limit, and how many seconds after it the next; 0 without a limit."""
+        due, spacing = (0.0, 0.0) if self._rate is None else self._rate.schedule(ticket.cost)
+        if (rate := self._learned.per_second) is None:
+            return due, spacing
+        return max(due, self._learned.next_at), max(spacing, 1.0 / rate)
+
+    def resume(self, learned: Learned) -> None:
+        """Begin with what an earlier one has learned."""
+        self._window.resume(learned.size, found=learned.found, limited=learned.limited)
+        self._learned.resume(learned.per_second)
+        self._seconds = learned.seconds
+        self._spread = self.limit if learned.found else 0  # no burst
+
+    def learned(self, now: float) -> Learned | None:
+        """What it knows, for a later one; None in an outage, which shows nothing."""
+        window, rate = self._window, self._learned.per_second
+        if self._streak >= OUTAGE or (rate is None and window.starved_cuts > 1):
+            return None
+        limited = window.is_limited
+        return Learned(window.settled, not window.is_new, limited, rate, self._seconds, now)
+
+    def state(self) -> JsonDict:
+        """All that it knows except what is in flight, for `restore`."""
+        own = {name: value for name in _STATE if (value := getattr(self, name)) is not None}
+        return {**own, "window": self._window.state(), "rate": self._learned.state()}
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from the state of another one."""
+        for name in _STATE:
+            setattr(self, name, state.get(name))
+        self._window.restore(state["window"])
+        self._learned.restore(state["rate"])
 
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
@@ -154,6 +260,8 @@ class Pacer:
         self._window.succeeded(now, ticket.seq, seconds, work, full)
         if self._window.is_calm:
             self._learned.calmed()
+        if not self.in_flight and self._memory is not None and self.sent > AT_ONCE:
+            self._record(now)
 
     def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
         """Record throttling.
@@ -185,6 +293,10 @@ class Pacer:
     def left(self) -> None:
         """Record an end that shows nothing about capacity."""
         self.in_flight -= 1
+
+    def _record(self, now: float) -> None:
+        if self._memory is not None and (learned := self.learned(now)) is not None:
+            self._memory.record(learned)
 
     def _pause(self, asked: float | None) -> float:
         """0 if a slice in flight will free a slot, or the learned rate decides when to send the next."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from math import inf
 
-from attrs import define, field
+from attrs import astuple, define, field
+
+from nimclient._base.types import JsonDict
 
 SIGNS = 4  # evidence against a limit on requests in flight before a rate limit is assumed
 MIN_SAMPLE = 8  # requests between two throttles for an estimate
@@ -53,6 +55,14 @@ class TokenEstimates:
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
 
+    def state(self) -> JsonDict:
+        """All that was seen, for `restore`."""
+        return {kind: astuple(seen) for kind, seen in self._seen.items()}
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from what another one has seen."""
+        self._seen = {kind: _Seen(*seen) for kind, seen in state.items()}
+
     def of(self, cost: Cost) -> float:
         """The expected tokens."""
         seen = self._seen.get(cost.kind)
@@ -87,18 +97,41 @@ class RateLimit:
         "_next",
         "_next_by_tokens",
         "_per_minute",
+        "_slack",
         "_spacing",
         "_token_spacing",
     )
 
-    def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None = None) -> None:
+    def __init__(
+        self, requests_per_minute: float | None, tokens_per_minute: float | None = None, *, slack: float = 0.0
+    ) -> None:
         self._spacing = 0.0 if requests_per_minute is None else 60.0 / requests_per_minute
         self._token_spacing = 0.0 if tokens_per_minute is None else 60.0 / tokens_per_minute
         self._next = self._next_by_tokens = 0.0
         self._debt = 0.0  # tokens that were taken beyond those reserved
+        self._slack = slack  # seconds that a request may be late without delaying the next one
         self._max_credit = (tokens_per_minute or 0.0) * CREDIT_SECONDS / 60.0
         self._per_minute = tokens_per_minute or inf
         self._estimates = TokenEstimates()
+
+    def state(self) -> JsonDict:
+        """All that changes, for `restore`."""
+        return {
+            "next": self._next,
+            "by_tokens": self._next_by_tokens,
+            "debt": self._debt,
+            "seen": self._estimates.state(),
+        }
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from the state of another one."""
+        self._next, self._next_by_tokens, self._debt = state["next"], state["by_tokens"], state["debt"]
+        self._estimates.restore(state["seen"])
+
+    def schedule(self, cost: Cost | None) -> tuple[float, float]:
+        """When the next slot is that nobody has reserved, and how many seconds after it the next one."""
+        tokens = 0.0 if cost is None or not self._token_spacing else self._estimates.of(cost) * self._token_spacing
+        return max(self._next, self._next_by_tokens), max(self._spacing, tokens)
 
     def pause(self, now: float) -> float:
         """Seconds until the next slot that nobody has reserved."""
@@ -106,14 +139,14 @@ class RateLimit:
 
     def reserve(self, now: float, cost: Cost | None = None) -> float:
         """Reserve the next slot; returns the seconds until it."""
-        slot = max(self._next, self._next_by_tokens, now)
+        slot = max(self._next, self._next_by_tokens, now - self._slack)
         self._next = slot + self._spacing
         if self._token_spacing and cost is not None:
             cost.expected = self._estimates.of(cost)
             tokens = max(cost.expected + self._debt, cost.expected / 2.0)
             self._debt += cost.expected - tokens
             self._next_by_tokens = slot + tokens * self._token_spacing
-        return slot - now
+        return max(slot - now, 0.0)
 
     def settle(self, cost: Cost, prompt: int, completion: int) -> None:
         """Record the tokens that a request took: at most those of a minute, else the server would have rejected it."""
@@ -146,13 +179,32 @@ class LearnedRate:
     def __init__(self) -> None:
         self.per_second: float | None = None
         self._signs = 0
-        self._since = 0.0  # time of a throttle, and the number of the last request sent before it
+        self._since = 0.0  # time of a throttle (-1: of none yet), and the number of the last request sent before it
         self._since_seq = 0
         self._accepted = 0  # requests sent since then and accepted
         self._since_throttle = 0  # sent since the last throttle
         self._since_wait = 0  # sent since one last had to wait
         self._excess = EXCESS
         self._next = 0.0
+
+    def state(self) -> JsonDict:
+        """All that it knows, for `restore`. What is None is left out."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from the state of another one."""
+        for name in vars(self):
+            setattr(self, name, state.get(name))
+
+    def resume(self, per_second: float | None) -> None:
+        """Begin with the rate that an earlier one has learned: the server may have saved up quota since."""
+        self.per_second = per_second
+        self._since = 0.0 if per_second is None else -1.0
+
+    @property
+    def next_at(self) -> float:
+        """When the next request may be sent."""
+        return self._next
 
     def pause(self, now: float) -> float:
         """Seconds until the next request may be sent."""
@@ -185,6 +237,9 @@ class LearnedRate:
         self._excess = EXCESS
         seconds = now - self._since
         if self.per_second is not None:
+            if self._since < 0.0:  # what was accepted until now includes what the server had saved up
+                self._restart(now, sent)
+                return
             if self._accepted >= MIN_SAMPLE and seconds > 0.0:
                 self.per_second = self._accepted / seconds
             if self._accepted >= ENOUGH:

@@ -9,9 +9,10 @@ alone decides nothing: that of a chat depends on the length of the answer.
 from __future__ import annotations
 
 from enum import Enum
-from math import inf
 
-from attrs import define
+from attrs import astuple, define
+
+from nimclient._base.types import JsonDict
 
 FIRST = 16
 MAX_SIZE = 512
@@ -34,6 +35,8 @@ DEEP = 0.75  # a fall below this share is not caused by a trial
 LARGE = 8  # minimum window for evidence of a rate limit
 PROBE_SHARE = 0.02  # throttles that trials may cost per success
 MAX_PROBE_COST = 8.0
+
+NOT_BEGUN = -1.0  # the time of a round without a response
 
 
 class State(Enum):
@@ -61,7 +64,7 @@ class Round:
             self.skipped -= 1
             self.began = now
             return False
-        if self.began == -inf:  # the first response of all
+        if self.began == NOT_BEGUN:  # the first response of all
             self.began = now - seconds
         self.answers += 1
         self.work += work
@@ -82,11 +85,11 @@ class Window:
         self._best = 0.0  # best throughput since growth began, and its window
         self._best_size = self._size
         self._throughput = 0.0  # while resting; 0: not known
-        self._round = Round(max(first, MIN_ROUND), 0, -inf)
+        self._round = Round(max(first, MIN_ROUND), 0, NOT_BEGUN)
         self._filled = 0  # responses of the round that came while the window was what kept more from being sent
         self._lowered_from = self._size
         self._up_next = False
-        self._knee = inf  # the capacity of the server, as far as trials have shown it
+        self._knee = float(MAX_SIZE)  # the capacity of the server, as far as trials have shown it
         self._rest = MIN_REST
         self._resting = 0  # rounds until the next trial
         self._limited = False  # the last growth ended with throttling
@@ -101,6 +104,40 @@ class Window:
         self._trial = False  # the cuts began with a trial, of this cost:
         self._probe_cost = 0.0
         self._credit = 0.0
+
+    def state(self) -> JsonDict:
+        """All that it knows, for `restore`."""
+        return {**vars(self), "_state": self._state.value, "_round": astuple(self._round)}
+
+    def restore(self, state: JsonDict) -> None:
+        """Continue from the state of another one."""
+        for name in vars(self):
+            setattr(self, name, state[name])
+        self._state = State(state["_state"])
+        self._round = Round(*state["_round"])
+
+    def resume(self, size: float, *, found: bool, limited: bool) -> None:
+        """Begin with what an earlier one has learned: see `settled`, `is_new` and `is_limited`."""
+        self._size = self._best_size = self._lowered_from = min(max(size, 1.0), float(MAX_SIZE))
+        if found:
+            self._limited = limited
+            self._proven = self._size if limited else 0.0
+            self._up_next = True
+            self._pause(0)
+
+    @property
+    def settled(self) -> float:
+        """The size that has proved right: without a trial that runs, and with what an outage took."""
+        if self._state is State.LOWERING:
+            return self._lowered_from
+        if self._state is State.RESTING:
+            return max(self._size, self._return_to)
+        return min(self._best_size, self._size)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the server throttled where growth ended, rather than queued."""
+        return self._limited
 
     @property
     def size(self) -> int:
@@ -193,7 +230,7 @@ class Window:
         price = max(1.0, min(self._probe_cost, max(MAX_PROBE_COST, self._size / 4.0)))
         return self._served >= self._size and self._credit >= price
 
-    def _begin(self, now: float = -inf, skipped: int = 0, minimum: int = MIN_ROUND) -> None:
+    def _begin(self, now: float = NOT_BEGUN, skipped: int = 0, minimum: int = MIN_ROUND) -> None:
         self._round = Round(max(self.size, minimum), skipped, now)
         self._filled = 0
 
@@ -236,6 +273,7 @@ class Window:
     def _judge_rest(self, now: float, throughput: float, minimum: float) -> None:
         self._begin(now)
         self._resting -= 1
+        self._throughput = self._throughput or throughput
         if throughput > self._throughput * CHANGED:
             self._throughput = throughput
             self._resting, self._up_next = 0, True

@@ -25,7 +25,7 @@ from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.values import HttpRequest
 from nimclient._bulk.gate import Gate, one, too_long
-from nimclient._bulk.pacer import DEFAULT_PATIENCE, Pacer, Ticket
+from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.rejection import rejection
@@ -172,14 +172,19 @@ class Engine:
         """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         return self._requests.endpoint_of(model)
 
-    def gate(
-        self, concurrency: int | None, *, patience: float = DEFAULT_PATIENCE, work: Callable[[Any], float] = one
-    ) -> Gate:
-        """The gate shared by all slices of one call. `patience`: the default for a policy without one. `work`: see Gate."""
-        core = self.core
-        backlog = core.replicas.backlog if len(self._bases) > 1 else None
+    def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float] = one) -> Gate:
+        """The gate of all slices of a call; it begins with what earlier ones of its route have learned. `work`: see Gate."""
+        core, retry = self.core, self.config.retry
+        if core.share is not None:
+            return Gate(core.shared_pacer(retry, concurrency, route), time.monotonic, random.random, work, self.sleep)
         pacer = Pacer(
-            self.config.retry, concurrency, patience=patience, rate=core.rate, users=core.users, backlog=backlog
+            retry,
+            concurrency,
+            rate=core.rate,
+            users=core.users,
+            backlog=core.replicas.backlog if len(self._bases) > 1 else None,
+            memory=core.memories[self.config.base_urls, route],
+            now=time.monotonic(),
         )
         return Gate(pacer, time.monotonic, random.random, work, self.sleep)
 

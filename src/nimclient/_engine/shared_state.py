@@ -6,19 +6,19 @@ import os
 import random
 import sys
 import time
-from collections.abc import Coroutine
+from collections import defaultdict
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
-from nimclient._base.config import (
-    ClientConfig,
-)
+from nimclient._base.config import ClientConfig, RetryPolicy
 from nimclient._base.init_lock import importing, init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
+from nimclient._bulk.pacer import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nimclient._api.ranking import Form
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
+    from nimclient._engine.share import Share, SharedPacer
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -52,8 +53,16 @@ class SharedState:
     def __init__(self, config: ClientConfig) -> None:
         self.settings = TransportSettings(config.limits, config.verify, config.cert)
         self.budget = RetryBudget()
+        self.share: Share | None = None
+        self.rate: RateLimit | None = None
         per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
-        self.rate = None if per_minute == (None, None) else RateLimit(*per_minute)
+        if config.limits.share is not None:
+            from nimclient._engine.share import Share, SharedRate
+
+            self.share = Share(config.limits.share, config.base_urls)
+            self.rate = None if per_minute == (None, None) else SharedRate(self.share, *per_minute)
+        elif per_minute != (None, None):
+            self.rate = RateLimit(*per_minute)
         self.users = Users()
         self.closed = False
         self._bases = tuple(map(parse_base_url, config.base_urls))
@@ -76,6 +85,8 @@ class SharedState:
         self._sends_raw: set[tuple[str, str | None]] = set()  # URL and model of vectors that came as raw bytes
         self.proxies: dict[str, str | None] = {}
         self.caches: dict[Path, VectorCache] = {}
+        self.memories = defaultdict[tuple[Sequence[str], str], Memory](Memory)
+        """What calls have learned of how much a server takes, by its URLs and the route."""
 
     async def transport(self) -> Transport:
         """The transport; the first call imports aiohttp in a worker thread, since that takes a tenth of a second."""
@@ -113,10 +124,19 @@ class SharedState:
         self._sleeper.interrupt()
         if self._background is not None:
             await self._background.stop()
+        if self.share is not None:
+            self.share.close()
         while self.caches:
             self.caches.popitem()[1].close()
         if self.ready is not None:
             await self.ready.aclose()
+
+    def shared_pacer(self, retry: RetryPolicy, concurrency: int | None, route: str) -> SharedPacer:
+        """The pacer of a call of a client with a share. ConfigurationError if its folder cannot be used."""
+        from nimclient._engine.share import SharedPacer
+
+        assert self.share is not None
+        return SharedPacer(retry, concurrency, share=self.share, route=route, rate=self.rate, users=self.users)
 
     def run_in_background(self, main: Coroutine[Any, Any, None]) -> None:
         """Run what ends by itself soon, and at the latest with the client. One at a time."""

@@ -50,7 +50,7 @@ def as_completed(
         raise TypeError(f"{method} takes a list of conversations, or another iterable of them, not {kind}")
     if isinstance(source, (list, tuple)):
         source = [materialized(item) for item in source]
-    gate = chat._engine.gate(concurrency, work=_tokens)
+    gate = chat._engine.gate("chat", concurrency, work=_tokens)
     batch = _Batch(chat, method, on_error, model, options, gate)
     prepare = partial(batch.prepare, source, chat._known_model("chat", model))
     return AsCompleted(source, batch.answer, gate.width, prepare)

@@ -14,6 +14,7 @@ from nimclient._api.embeddings import (
     EMBEDDING_OPTIONS,
     ENCODING_FORMATS,
     INPUT_TYPES,
+    LONGS,
     TRUNCATES,
     check_batch,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "EMBED_DTYPES",
     "ENCODING_FORMATS",
     "INPUT_TYPES",
+    "LONGS",
     "SLICE_TEXTS",
     "TRUNCATES",
     "Accumulator",
@@ -127,9 +129,9 @@ class BulkClient:
         assert isinstance(run, ReusingRun)
         run.recent.max_bytes = max_bytes
 
-    def gate(self, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
+    def gate(self, route: str, concurrency: int | None, work: Callable[[Any], float]) -> Gate:
         """The gate for all calls of one job. `work`: the amount of work of a result, in any unit."""
-        return self._engine.gate(concurrency, work=work)
+        return self._engine.gate(route, concurrency, work=work)
 
     async def model_of(self, kind: str, model: str | None) -> str:
         """The model of a call of this kind: that of the call or the client, else the first that the server lists."""

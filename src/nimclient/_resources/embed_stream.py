@@ -12,8 +12,6 @@ from copy import copy
 from functools import partial
 from typing import Any, Self, TypeAlias, cast
 
-from attrs import evolve
-
 from nimclient._api.call import RAW_BYTES, Call
 from nimclient._api.embeddings import check_batch, embeddings_call, ignored_options, with_texts
 from nimclient._api.options import check_text, check_word
@@ -39,9 +37,8 @@ from nimclient._resources.base import Resource
 from nimclient._retry.classify import FailureScope, max_texts, scope_of
 from nimclient.errors import BatchError, ConfigurationError, EmbeddingMismatchError, NimError
 from nimclient.records.batch import EmbeddedBatch, Failure
-from nimclient.records.embeddings import Embeddings, Vectors
+from nimclient.records.embeddings import Embeddings, Vectors, joined_embeddings
 from nimclient.records.progress import Progress
-from nimclient.records.usage import total_of
 
 WINDOW_BYTES = 32 * 2**20  # vectors in flight or waiting to be read
 WINDOW_SLICES = 64  # slices in flight allowed without a given concurrency, however large their vectors are
@@ -133,10 +130,10 @@ class EmbedRun:
         self._fields = frozenset(self._form.fields or ()) - {"input"}
         self._endpoint = (self._engine.url_of(self._form), self._known)
         self._sizes = self._engine.core.sizes.setdefault(self._endpoint, Sizes())
-        self._gate = self._engine.gate(concurrency, work=lambda answer: len(answer.vectors))
+        self._gate = self._engine.gate("embedding", concurrency, work=lambda answer: len(answer.vectors))
         self._first: Vectors | None = None
         self._served: str | None = None  # the model named in the first response
-        self._fixed = concurrency is not None
+        self._concurrency = concurrency
         self._bytes = 0  # vectors of the largest batch
         self._fatal = 0  # texts that failed since the last success
         self._repeats = repeats  # how often texts that are sent once occur beyond that
@@ -210,7 +207,7 @@ class EmbedRun:
         A concurrency given by the caller is never reduced.
         """
         width = self._gate.width()
-        minimum = width if self._fixed else min(width, WINDOW_SLICES)
+        minimum = min(width, WINDOW_SLICES) if self._concurrency is None else width
         return min(2 * width, max(WINDOW_BYTES // max(self._bytes, 1), minimum))
 
     def progress(self) -> Progress:
@@ -275,7 +272,7 @@ class EmbedRun:
         tally.cached += cached
         tally.repeated += items - cached + repeated
 
-    async def _send(self, texts: list[str]) -> Embeddings:
+    async def _send(self, texts: Sequence[str | list[int]]) -> Embeddings:
         tally = self.tally
         try:
             answer = await send_embedding(self._resource, self._call(texts), self._options, self._gate)
@@ -287,7 +284,7 @@ class EmbedRun:
         tally.answered(meta.attempts, None if usage is None else usage.prompt_tokens, meta.timings.total or 0.0)
         return answer
 
-    def _call(self, texts: list[str]) -> Call[Embeddings]:
+    def _call(self, texts: Sequence[str | list[int]]) -> Call[Embeddings]:
         """The call for a slice: everything but the texts is checked and kept, until more is known of the server."""
         name = self._resource._known_model("embedding", self._model)
         if name != self._form.model or self._changes != self._dialects.changes:
@@ -375,13 +372,10 @@ class EmbedRun:
         if not answers:
             empty = Vectors(b"", 0) if self._first is None else Vectors(b"", self._first.dimensions, self._first.dtype)
             return EmbeddedBatch((), empty, tuple(failures))
-        first = answers[0][1]
-        usage = total_of(answer.usage for _, answer in answers)
-        meta = first.meta and evolve(first.meta, attempts=sum(a.meta.attempts for _, a in answers if a.meta))
-        buffer = b"".join(answer.vectors.buffer for _, answer in answers)
-        vectors = first.vectors
-        vectors = Vectors(buffer, vectors.dimensions, vectors.dtype, usage=usage, model=vectors.model, meta=meta)
-        return EmbeddedBatch(_joined(spans), vectors, tuple(failures), usage, extra=first.extra, meta=meta)
+        whole = joined_embeddings([answer for _, answer in answers])
+        return EmbeddedBatch(
+            _joined(spans), whole.vectors, tuple(failures), whole.usage, extra=whole.extra, meta=whole.meta
+        )
 
 
 class _AsyncCut(AsyncIterator[Slice]):

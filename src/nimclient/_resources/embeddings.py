@@ -11,8 +11,8 @@ from typing import Any, Literal, Unpack
 
 from attrs import evolve
 
-from nimclient._api.embeddings import check_query, embeddings_call
-from nimclient._api.options import check_texts
+from nimclient._api.embeddings import LONGS, check_query, embeddings_call
+from nimclient._api.options import check_texts, check_word
 from nimclient._base import observers
 from nimclient._base.types import NOT_GIVEN
 from nimclient._base.values import ResponseMeta
@@ -120,6 +120,7 @@ class AsyncEmbeddings(Resource):
         encoding_format: str | None = NOT_GIVEN,
         batch_size: int | None = NOT_GIVEN,
         concurrency: int | None = NOT_GIVEN,
+        long: Literal["mean"] | None = None,
         cache: str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
@@ -137,6 +138,8 @@ class AsyncEmbeddings(Resource):
             encoding_format: None: raw bytes from vLLM, whose answers then have no usage, and base64 from others.
             batch_size: Texts per request; None: 64 texts or 256 kB, whichever comes first.
             concurrency: Requests in flight; None: adapted to the server.
+            long: "mean": a text longer than the model takes is cut by the server's tokens, and gets the mean of the vectors
+                of its pieces, weighted by tokens, as in vLLM's chunked mode; `.pieces` says which. None: it is rejected.
             cache: A folder of vectors by text, model and options, created if missing; calls and processes may share it.
             on_progress: Called with a Progress after every slice; its errors end the call.
             **options: See EmbeddingOptions.
@@ -162,10 +165,10 @@ class AsyncEmbeddings(Resource):
             "options": options,
         }
         name = "embeddings.embed_documents"
-        if cache is None:
+        if cache is None and long is None:
             run = EmbedRun(self, name, **settings)
         else:
-            run = ReusingRun(self, name, cache=cache, recent_bytes=0, **settings)
+            run = _reusing(long)(self, name, cache=cache, recent_bytes=0, **settings)
         collected = Collected(len(checked), None if positions is None else checked)
         with collected.observed(self._whole("embedding", model)) if observers.installed else collected.on_errors():
             await run.run(different, collected.add, positions)
@@ -184,6 +187,7 @@ class AsyncEmbeddings(Resource):
         concurrency: int | None = NOT_GIVEN,
         ordered: bool = True,
         on_error: Literal["raise", "collect"] = "raise",
+        long: Literal["mean"] | None = None,
         cache: str | os.PathLike[str] | None = None,
         on_progress: Callable[[Progress], object] | None = None,
         **options: Unpack[EmbeddingOptions],
@@ -208,6 +212,8 @@ class AsyncEmbeddings(Resource):
             concurrency: Requests in flight; None: adapted to the server.
             ordered: False yields batches as they finish.
             on_error: "raise" raises the first error; "collect" adds a Failure to its batch and continues.
+            long: "mean": a text longer than the model takes is cut by the server's tokens, and gets the mean of the vectors
+                of its pieces, weighted by tokens, as in vLLM's chunked mode; `.pieces` says which. None: it is rejected.
             cache: A folder of vectors by text, model and options, created if missing; calls and processes may share it.
             on_progress: Called with a Progress after each slice; its errors end the stream and are raised unchanged.
             **options: See EmbeddingOptions.
@@ -223,7 +229,7 @@ class AsyncEmbeddings(Resource):
         Raises TypeError for a str or an unknown option, ConfigurationError for other invalid input; an error of the
         source is raised with its position as `.index`, after requests in flight have finished.
         """
-        run = ReusingRun(
+        run = _reusing(long)(
             self,
             "embeddings.embed_stream",
             cache=cache,
@@ -255,6 +261,7 @@ class Collected:
         self._meta: ResponseMeta | None = None  # of the first response
         self._finished: list[range] = []
         self._usage: Usage | None = Usage()
+        self._pieces: dict[int, int] = {}
 
     def add(self, _: int, batch: EmbeddedBatch) -> None:
         """Copy the vectors to their positions."""
@@ -274,6 +281,8 @@ class Collected:
                 self._buffer[start * row : (start + len(some)) * row] = some.buffer
                 self._finished.append(range(start, start + len(some)))
         self._usage = None if self._usage is None or batch.usage is None else self._usage + batch.usage
+        if vectors.pieces:
+            self._pieces.update(batch.pieces)
 
     def _repeat(self, texts: list[str]) -> None:
         """Copy the vectors that are here to the positions of equal texts."""
@@ -282,10 +291,13 @@ class Collected:
         rows: dict[str, memoryview] = {}
         for place in chain.from_iterable(self._finished):
             rows[texts[place]] = buffer[place * row : (place + 1) * row]
+        cut = {texts[place]: count for place, count in self._pieces.items()}
         missing = set(range(self._total)).difference(chain.from_iterable(self._finished))
         for place in sorted(missing):
             if (found := rows.get(texts[place])) is not None:
                 buffer[place * row : (place + 1) * row] = found
+                if texts[place] in cut:
+                    self._pieces[place] = cut[texts[place]]
                 self._finished.append(range(place, place + 1))
 
     @contextmanager
@@ -320,8 +332,20 @@ class Collected:
         if self._texts is not None:
             self._repeat(self._texts)
             self._texts = None
-        first = self._first.vectors
-        return Vectors(self._buffer, first.dimensions, first.dtype, usage=self._usage, model=first.model, meta=meta)
+        like, pieces = self._first.vectors, dict(sorted(self._pieces.items()))
+        return Vectors(
+            self._buffer, like.dimensions, like.dtype, usage=self._usage, model=like.model, meta=meta, pieces=pieces
+        )
+
+
+def _reusing(long: str | None) -> type[ReusingRun]:
+    """The class of calls that send no text twice; with `long` they also cut texts that are too long."""
+    if long is None:
+        return ReusingRun
+    check_word("long", long, LONGS)
+    from nimclient._resources.long_texts import LongRun
+
+    return LongRun
 
 
 def _first_of_each(texts: list[str]) -> tuple[list[str], list[int], dict[str, int]]:

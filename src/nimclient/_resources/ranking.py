@@ -56,7 +56,7 @@ async def rerank(
     )
     passages = check_ranking(query, documents, top_n, truncate, options)
     check_batch(batch_size, concurrency)
-    gate = resource._engine.gate(concurrency, work=_documents)
+    gate = resource._engine.gate("ranking", concurrency, work=_documents)
     run = _Run(resource, query, passages, top_n, truncate, options, gate)
     run.model = resource._known_model("ranking", model)
     spans = list(slices(passages, batch_size))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from operator import itemgetter
 from pathlib import Path
@@ -64,14 +64,16 @@ class SentSlice:
         if self._awaited is not None:
             self._awaited.set()
 
-    def row(self, text: str) -> memoryview | None:
-        """The vector of a text, if there is one."""
+    def take(self, text: str, rows: dict[str, bytes | memoryview], pieces: dict[str, int]) -> None:
+        """Put the vector of a text, if there is one, into `rows`, and how often it was cut into `pieces`."""
         if self.vectors is None:
-            return None
+            return
         if self._places is None:
             self._places = {text: place for place, text in enumerate(self.texts)}
-        place = self._places.get(text)
-        return None if place is None else self.vectors[place].buffer
+        if (place := self._places.get(text)) is not None:
+            rows[text] = self.vectors[place].buffer
+            if place in self.vectors.pieces:
+                pieces[text] = self.vectors.pieces[place]
 
 
 class RecentTexts:
@@ -122,6 +124,9 @@ class RecentTexts:
 class ReusingRun(EmbedRun):
     """A call over many texts that sends none of them twice. `cache`: a folder; `recent_bytes`: see RecentTexts."""
 
+    _variant: tuple[str, ...] = ()
+    """What changes the vectors besides the options and the server."""
+
     def __init__(
         self,
         resource: Resource,
@@ -171,7 +176,8 @@ class ReusingRun(EmbedRun):
         places: dict[str, int] = {}
         for index, text in zip(piece.indexes, piece.texts, strict=True):
             places.setdefault(text, index)
-        rows = await self._cached([text for text in places if text not in self.recent.slices])
+        pieces: dict[str, int] = {}
+        rows = await self._cached([text for text in places if text not in self.recent.slices], pieces)
         cached = frozenset(rows)
         batches: list[EmbeddedBatch] = []
         failures = piece.failures
@@ -189,14 +195,21 @@ class ReusingRun(EmbedRun):
                 texts = {places[text]: text for text in new}
                 fresh = {texts[i]: vector.buffer for i, vector in zip(batch.indexes, batch.vectors, strict=True)}
                 rows.update(fresh)
-                await self._keep(fresh)
+                pieces.update((texts[index], count) for index, count in batch.pieces.items())
+                await self._keep(fresh, pieces)
                 left = [text for text in left if places[text] not in texts]
                 failures = ()
             for earlier in flying:
                 await earlier.wait()
-                rows.update((text, row) for text in left if (row := earlier.row(text)) is not None)
+                for text in left:
+                    earlier.take(text, rows, pieces)
             left = [text for text in left if text not in rows]  # of slices that failed: sent by this one
-        return self._assembled(piece, places, rows, cached, batches)
+        whole = self._assembled(piece, places, rows, cached, batches)
+        if pieces:
+            texts = dict(zip(piece.indexes, piece.texts, strict=True))
+            cut = {at: pieces[texts[index]] for at, index in enumerate(whole.indexes) if texts[index] in pieces}
+            whole.vectors.pieces = cut
+        return whole
 
     def _assembled(
         self,
@@ -251,8 +264,8 @@ class ReusingRun(EmbedRun):
 
     # the cache ------------------------------------------------------------------------------------------------------
 
-    async def _cached(self, texts: list[str]) -> dict[str, bytes | memoryview]:
-        """The vectors of texts that the cache holds."""
+    async def _cached(self, texts: list[str], pieces: dict[str, int]) -> dict[str, bytes | memoryview]:
+        """The vectors of texts that the cache holds; into how many `pieces` those were cut that were."""
         if self._cache is None or not texts:
             return {}
         keys = self._keys(texts)
@@ -261,7 +274,7 @@ class ReusingRun(EmbedRun):
         dtype = dtype_of(self._options)
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
-    async def _keep(self, rows: dict[str, memoryview]) -> None:
+    async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
         """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
         if self._cache is not None and rows:
@@ -276,7 +289,7 @@ class ReusingRun(EmbedRun):
             options, fields = self._options, self._call(["x"]).fields or {}
             sent = {name: value for name, value in fields.items() if name not in _NO_MATTER}
             same = [fields.get("model"), options.get("prefix") or "", dtype_of(options), options.get("extra_body")]
-            self._space = space_of(_json.dumps([*same, sorted(sent.items(), key=itemgetter(0))]))
+            self._space = space_of(_json.dumps([*same, *self._variant, sorted(sent.items(), key=itemgetter(0))]))
         return {text: key_of(self._space, text) for text in texts}
 
     def _warn_of_cache(self, cache: VectorCache) -> None:

@@ -12,11 +12,12 @@ TOO_LONG = re.compile(
     r"|context[ _](?:length|window|size|limit)s?[ _](?:is |has been )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM
     r"|exceeds?\b.{0,40}\bcontext (?:size|window|length|limit)"  # llama-server, llama-cpp-python, Anthropic
     r"|greater than the context length|context length of only|tokens but the model context window"  # LM Studio, rkllama
-    r"|maximum (?:prompt|input) length|exceed max_num_tokens|default_max_tokens \(-"  # xAI, Triton, TensorRT-LLM
+    r"|maximum (?:prompt|(?:embedding )?input) length|exceed max_num_tokens|default_max_tokens \(-"  # xAI, TensorRT-LLM
     r"|larger than session_len|too big compared to KV size|cannot exceed the total tokens limit"  # LMDeploy, llama-box, IBM
     r"|longer than the model's context length"  # SGLang
     r"|`inputs`.{0,40}must (?:have less than|be <=)"  # TGI, TEI
     r"|tokens?\b.{0,40}\bexceeds? the (?:maximum number of tokens|configured limit)"  # Gemini, Azure
+    r"|input token count is .{1,40} the model supports up to"  # Vertex
     r"|is too large to process\. increase the physical batch size",  # llama-server's embeddings
     re.I | re.S,
 )

@@ -161,6 +161,11 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--truncate", choices=["NONE", "START", "END"], help="what to do with texts that are too long (NIM)"
     )
+    embed.add_argument(
+        "--long",
+        choices=["mean"],
+        help="cut texts that are too long, and keep the mean of their pieces (default: they fail)",
+    )
     embed.add_argument("--prefix", metavar="TEXT", help="prefix of every text, for servers without input types")
     embed.add_argument(
         "--dimensions", type=_number(int, 1), metavar="N", help="shorter vectors, for models that support it"
@@ -176,6 +181,7 @@ def _add_embed(commands: _Commands) -> None:
         "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
     )
     _add_shard(embed)
+    _add_share(embed)
     _add_concurrency(embed)
     _add_server_options(embed, "embedding model (default: the server's first)", _EVENTS)
 
@@ -186,6 +192,7 @@ def _add_batch(commands: _Commands) -> None:
     )
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
     batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
+    _add_share(batch)
     _add_concurrency(batch)
     _add_server_options(batch, "model of requests without one (default: the server's first)", _EVENTS)
 
@@ -210,6 +217,7 @@ def _add_map(commands: _Commands) -> None:
         help="times that an answer which does not fit --schema is sent back (default: 0)",
     )
     _add_shard(map)
+    _add_share(map)
     _add_concurrency(map)
     _add_server_options(map, "chat model (default: the server's first)", _EVENTS)
 
@@ -224,6 +232,11 @@ def _add_merge(commands: _Commands) -> None:
 def _add_shard(parser: argparse.ArgumentParser) -> None:
     words = "only every N-th row, from row I on; auto: JOB_COMPLETION_INDEX of JOB_COMPLETIONS"
     parser.add_argument("--shard", type=_text, metavar="I/N", help=words)
+
+
+def _add_share(parser: argparse.ArgumentParser) -> None:
+    words = "a folder: processes that name the same one share what the server takes, without one of them in charge"
+    parser.add_argument("--share", type=_text, metavar="DIR", help=words)
 
 
 def _add_concurrency(parser: argparse.ArgumentParser) -> None:

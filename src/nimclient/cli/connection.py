@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from nimclient import AsyncClient, AttemptEvent, RetryPolicy
+from nimclient import AsyncClient, AttemptEvent, Limits, RetryPolicy
 from nimclient._api.urls import parse_base_urls
 from nimclient._base.config import HOSTED_BASE_URL, Credentials, environment_base_url
 from nimclient.cli.failures import UsageError, in_options
@@ -60,11 +60,11 @@ def client_settings(args: argparse.Namespace) -> tuple[str | None, str | Sequenc
     for url in [args.base_url] if isinstance(args.base_url, str) else args.base_url or []:
         if _HOST.fullmatch(url):
             raise UsageError(f"--base-url {url} has no scheme; did you mean http://{url}?")
-    return (
-        key,
-        args.base_url,
-        {"timeouts": args.timeout, "on_attempt": _say_attempt if getattr(args, "verbose", False) else None},
-    )
+    settings: dict[str, Any] = {"timeouts": args.timeout}
+    settings["on_attempt"] = _say_attempt if getattr(args, "verbose", False) else None
+    if (share := getattr(args, "share", None)) is not None:
+        settings["limits"] = Limits(share=share)
+    return key, args.base_url, settings
 
 
 def _say_attempt(event: AttemptEvent) -> None:

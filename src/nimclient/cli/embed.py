@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
             dimensions=args.dimensions,
             encoding_format=args.encoding_format,
             embed_dtype=args.dtype,
+            long=args.long,
             cache=args.cache,
             shard=shard,
             batch_size=args.batch_size,

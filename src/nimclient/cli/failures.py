@@ -26,6 +26,8 @@ _IN_OPTIONS = {
     "pass api_key= or set NVIDIA_NIM_API_KEY": "set NVIDIA_NIM_API_KEY",
     "neither api_key= nor": "neither --api-key-file nor",
     "that of api_key ": "that of --api-key-file ",
+    "Limits(share=…)": "--share",
+    "the share ": "--share ",
     "shard takes": "--shard takes",
     "shard auto takes": "--shard auto takes",
 }

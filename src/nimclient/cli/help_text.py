@@ -192,9 +192,11 @@ Embed the texts of a file into a folder or a store, however many there are. Afte
 a failed server) the same command resumes it, and sends only what is missing.
 
 SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, each but Parquet also as .gz or .zst, or "-" for such lines (JSON objects or texts) on standard
-input. A text that the server rejects is written to failures.jsonl with the server's message; the others
-are embedded.
+a text a line, each but Parquet also as .gz or .zst, the URL of such a file in an object store or of a
+table, or "-" for such lines (JSON objects or texts) on standard input. DIR may be the URL of a store:
+s3://bucket/prefix, gs://, az://, sqlite:///file, lancedb:///folder, qdrant://host:6333,
+postgresql://user@host/database. A text that the server rejects is written to failures.jsonl with the
+server's message; the others are embedded.
 """
 
 EMBED_EPILOG = (
@@ -204,6 +206,7 @@ examples:
   nimclient embed docs.csv --out vectors --text body --id url --format npy
   nimclient embed docs.jsonl --out vectors --base-url http://localhost:8000 --concurrency 32
   nimclient embed docs.jsonl --out vectors --shard 0/2       one of two processes; see `nimclient merge`
+  nimclient embed docs.jsonl --out vectors --shard 0/2 --share pace       both with one pace
   nimclient embed docs.jsonl --out sqlite:///vectors.db      a store in place of a folder
   zstdcat docs.jsonl.zst | nimclient embed - --out vectors --json
 

@@ -163,7 +163,8 @@ def _report(report: JobReport, board: Board, wording: Wording) -> int:
     counts = f"{report.succeeded:,} of {report.total:,} {wording.unit} in {wording.output}"
     tokens = [] if report.tokens is None else [f"{report.tokens:,} tokens"]
     details = [f"{report.requests:,} requests", *tokens, clock(report.seconds)]
-    for count, words in ((report.cached, "from the cache"), (report.repeated, "repeated")):
+    counted = ((report.cached, "from the cache"), (report.repeated, "repeated"), (report.long, "cut into pieces"))
+    for count, words in counted:
         if count:
             details.insert(0, f"{count:,} {words}")
     if report.resumed:

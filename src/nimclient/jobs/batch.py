@@ -85,6 +85,8 @@ class BatchJob:
 class _BatchRun(LineRun[Request]):
     """One run of a job."""
 
+    route = "batch"
+
     def __init__(self, job: BatchJob, client: AsyncClient, on_progress: OnProgress | None) -> None:
         files = AnswerFiles(job.output, BATCH_LINES)
         super().__init__(files, client, job.concurrency, _tokens, on_progress)

@@ -34,6 +34,7 @@ CREATE INDEX held ON runs (part, start) WHERE ids IS NOT NULL;
 CREATE TABLE failures (row INTEGER PRIMARY KEY, final INTEGER NOT NULL, digest BLOB, record BLOB NOT NULL);
 CREATE TABLE parts (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, files TEXT NOT NULL);
 """
+_LONG = "CREATE TABLE IF NOT EXISTS long (row INTEGER PRIMARY KEY, record BLOB NOT NULL)"
 _AT_ONCE = 1000  # spans of rows in memory
 
 
@@ -65,6 +66,14 @@ class FailedRow:
     record: JsonDict
     final: bool
     digest: bytes | None = None
+
+
+@frozen
+class LongRow:
+    """A row whose text was cut into pieces; `record` is its line in long.jsonl."""
+
+    row: int
+    record: JsonDict
 
 
 @frozen
@@ -165,6 +174,7 @@ class Checkpoint:
             self._db.execute(f"PRAGMA {pragma}").fetchone()
         if not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        self._db.execute(_LONG)  # folders of earlier versions have none
 
     # facts ------------------------------------------------------------------------------------------------------
 
@@ -186,7 +196,14 @@ class Checkpoint:
 
     # rows -------------------------------------------------------------------------------------------------------
 
-    def record(self, part: int, runs: Iterable[SpooledSpan], lost: Iterable[FailedRow], facts: JsonDict) -> None:
+    def record(
+        self,
+        part: int,
+        runs: Iterable[SpooledSpan],
+        lost: Iterable[FailedRow],
+        facts: JsonDict,
+        long: Iterable[LongRow] = (),
+    ) -> None:
         """Record results in one transaction. The vectors will go into the part with this number."""
         with self._transaction():
             for run in runs:
@@ -198,6 +215,9 @@ class Checkpoint:
             self._db.executemany(
                 "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)",
                 [(item.row, item.final, item.digest, _json.dumps(item.record)) for item in lost],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO long VALUES (?, ?)", [(item.row, _json.dumps(item.record)) for item in long]
             )
             self._put(facts)
 
@@ -230,6 +250,18 @@ class Checkpoint:
         with self._errors("read"):
             for (record,) in self._db.execute("SELECT record FROM failures ORDER BY row"):
                 yield _json.loads(record)
+
+    def long(self) -> Iterator[JsonDict]:
+        """The lines of long.jsonl, in the order of the rows."""
+        with self._errors("read"):
+            for (record,) in self._db.execute("SELECT record FROM long ORDER BY row"):
+                yield _json.loads(record)
+
+    def long_count(self) -> int:
+        """How many rows have a text that was cut into pieces."""
+        with self._errors("read"):
+            count: int = self._db.execute("SELECT count(*) FROM long").fetchone()[0]
+        return count
 
     # parts ------------------------------------------------------------------------------------------------------
 

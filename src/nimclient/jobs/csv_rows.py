@@ -16,6 +16,7 @@ from attrs import define, field
 
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.lines import open_lines
+from nimclient.jobs.objects import ObjectPath
 from nimclient.jobs.rows import Row, RowFields, checked_id
 
 MAX_RECORD = 64 << 20
@@ -71,7 +72,9 @@ class _Malformed(Exception):
 
 
 def csv_rows(
-    path: Path, fields: RowFields, check_columns: Callable[[Path, Iterable[str], RowFields], None]
+    path: Path | ObjectPath,
+    fields: RowFields,
+    check_columns: Callable[[Path | ObjectPath, Iterable[str], RowFields], None],
 ) -> Iterator[Row]:
     """The rows of a file with a header. A `line` is the last one of the record; of one that is malformed, the first."""
     with open_lines(path) as file:
@@ -97,7 +100,7 @@ def csv_rows(
                 yield fields.row(_named(header, record), lines.number)
 
 
-def _header(path: Path, lines: _RecordLines) -> list[str]:
+def _header(path: Path | ObjectPath, lines: _RecordLines) -> list[str]:
     first = lines.first()
     try:
         return [] if first is None or not first.strip() else _record(first, lines)

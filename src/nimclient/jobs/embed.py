@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import anyio
 from anyio import to_thread
@@ -17,6 +17,7 @@ from nimclient._resources.bulk import (
     EMBEDDING_OPTIONS,
     ENCODING_FORMATS,
     INPUT_TYPES,
+    LONGS,
     SLICE_TEXTS,
     TRUNCATES,
     BulkClient,
@@ -57,9 +58,10 @@ class EmbedJob:
     lines are skipped.
 
     Args:
-        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; "-" for standard
-            input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without a
-            byte-order mark.
+        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; the URL of such a
+            file in an object store, or of a table ("s3://bucket/docs.jsonl.gz", "sqlite:///docs.db?table=docs"); "-" for
+            standard input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without
+            a byte-order mark.
         output: The folder, created if missing; or a Sink, or the URL of one ("s3://bucket/vectors", "sqlite:///vectors.db").
         model: The embedding model; None: the client's, else the first that the server lists.
         text: The field of a record that holds the text.
@@ -70,6 +72,8 @@ class EmbedJob:
         dimensions: Shorter vectors, for models that support it.
         encoding_format: None: raw bytes from vLLM, whose answers then have no usage (`report.tokens` is None), and base64
             from others.
+        long: "mean": a text longer than the model takes is cut, and gets the mean of the vectors of its pieces, as in
+            `embeddings.embed_documents`; long.jsonl lists such rows. None: they fail.
         shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
             at the same time; `merge_shards` makes one manifest of theirs.
         cache: A folder of vectors by text, model and options, created if missing; jobs, calls and processes may share it.
@@ -96,6 +100,7 @@ class EmbedJob:
         truncate: str | None = None,
         dimensions: int | None = None,
         encoding_format: str | None = None,
+        long: Literal["mean"] | None = None,
         shard: ShardOf = None,
         cache: str | os.PathLike[str] | None = None,
         batch_size: int | None = None,
@@ -114,6 +119,7 @@ class EmbedJob:
         check_word("input_type", input_type, INPUT_TYPES)
         check_word("truncate", truncate, TRUNCATES)
         check_word("encoding_format", encoding_format, ENCODING_FORMATS)
+        check_word("long", long, LONGS)
         check_word("embed_dtype", options.get("embed_dtype"), EMBED_DTYPES)
         check_whole("dimensions", dimensions, 1)
         check_batch(batch_size, concurrency)
@@ -129,6 +135,7 @@ class EmbedJob:
         self.truncate = truncate
         self.dimensions = dimensions
         self.encoding_format = encoding_format
+        self.long = long
         self.cache = cache
         self.batch_size = batch_size
         self.concurrency = concurrency
@@ -159,6 +166,7 @@ class EmbedJob:
             "input_type": self.input_type,
             "truncate": defaults.get("truncate") if self.truncate is None else self.truncate,
             "dimensions": defaults.get("dimensions") if self.dimensions is None else self.dimensions,
+            **({} if self.long is None else {"long": self.long}),
         }
         given = {**{name: value for name, value in defaults.items() if name in EMBEDDING_OPTIONS}, **self._options}
         options = {name: value for name, value in given.items() if value is not None and name not in _NO_MATTER}
@@ -240,6 +248,8 @@ class _EmbedRun:
             failures=store.failures if isinstance(store, SinkStore) else (),
             cached=self._sent.cached,
             repeated=self._sent.repeated,
+            long=store.long,
+            long_rows=tuple(store.long_rows) if isinstance(store, SinkStore) else (),
         )
 
     async def _begin(self, facts: JsonDict) -> str:
@@ -265,6 +275,7 @@ class _EmbedRun:
             "truncate": job.truncate,
             "dimensions": job.dimensions,
             "encoding_format": job.encoding_format,
+            "long": job.long,
             "cache": job.cache,
             "batch_size": job.batch_size,
             "concurrency": job.concurrency,
@@ -306,11 +317,12 @@ class _EmbedRun:
         finished = [feed.finished(batch) for batch in batches]
         spans = [span for spans, _ in finished for span in spans]
         lost = [row for _, rows in finished for row in rows]
+        long = [row for batch in batches for row in feed.cut(batch)]
         dimensions = next((batch.vectors.dimensions for batch in batches if len(batch)), None)
         served = self._checked_models(batches)
         try:
             with anyio.CancelScope(shield=True):  # results are written before cancellation takes effect
-                await self._worker.do(self._store.keep, spans, lost, dimensions, served)
+                await self._worker.do(self._store.keep, spans, lost, dimensions, served, long)
         except JobError as error:
             rows = [row for span in spans for row in span.rows]
             vectors = [vector for batch in batches for vector in batch.vectors]

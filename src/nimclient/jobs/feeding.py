@@ -17,7 +17,7 @@ from nimclient.errors import (
     RequestTooLargeError,
     UnprocessableEntityError,
 )
-from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
 from nimclient.jobs.shards import WHOLE, Shard
 from nimclient.records.batch import EmbeddedBatch, Failure
@@ -173,6 +173,11 @@ class TextFeed(AsyncIterator[str]):
             final = isinstance(failure.error, _FINAL)
             lost.append(_lost(row, failure.error, failure.text, final=final))
         return list(_runs(sent, batch.vectors)), lost
+
+    def cut(self, batch: EmbeddedBatch) -> list[LongRow]:
+        """The rows of a batch whose texts were cut into pieces."""
+        sent = [(self._flying[index], count) for index, count in batch.pieces.items()]
+        return [LongRow(row.row, {"index": row.index, "id": row.id, "pieces": count}) for row, count in sent]
 
     def landed(self, batch: EmbeddedBatch) -> None:
         """Record that the batch is on disk."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Generic, TypeVar
 
 import anyio
 
@@ -30,8 +31,10 @@ class JobRequests(AsyncIterator[Q]):
 class LineRun(ABC, Generic[Q]):
     """Answers every request that has no line yet. Subclasses say which requests there are, and how one is answered.
 
-    `work`: the amount of work of a result, for the window.
+    `work`: the amount of work of a result, for the window; `route`: of its requests, for what is learned of the server.
     """
+
+    route: ClassVar[str] = "chat"
 
     def __init__(
         self,
@@ -43,9 +46,11 @@ class LineRun(ABC, Generic[Q]):
     ) -> None:
         self._files = files
         self._bulk = BulkClient(client._engine)
-        self._gate = self._bulk.gate(concurrency, work)
+        self._gate = self._bulk.gate(self.route, concurrency, work)
         self._on_progress = on_progress
         self._worker = SerialWorker()
+        self._writing = anyio.Lock(fast_acquire=True)
+        self._unwritten: list[Callable[[], None]] = []
         self._tally = Tally(None)
         self._started = anyio.current_time()
 
@@ -110,8 +115,19 @@ class LineRun(ABC, Generic[Q]):
         else:
             write, failed = self._files.answer, 0
         with anyio.CancelScope(shield=True):
-            await self._worker.do(write, request, line)
+            await self._write(partial(write, request, line))
         self._tally.finished(1, failed)
+
+    async def _write(self, write: Callable[[], None]) -> None:
+        """Write a line, together with those that arrived while others were being written: a thread is dear.
+
+        An error ends the job; whoever meets it raises it.
+        """
+        self._unwritten.append(write)
+        async with self._writing:
+            if write in self._unwritten:
+                lines, self._unwritten = self._unwritten, []
+                await self._worker.do(_call_all, lines)
 
     @contextmanager
     def _sending(self) -> Generator[None, None, None]:
@@ -129,3 +145,8 @@ class LineRun(ABC, Generic[Q]):
         if self._on_progress is not None:
             pacer = self._gate.pacer
             self._on_progress(self._tally.progress(anyio.current_time(), pacer.limit, pacer.throttles))
+
+
+def _call_all(writes: list[Callable[[], None]]) -> None:
+    for write in writes:
+        write()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.objects import ObjectPath
 
 BOM = b"\xef\xbb\xbf"
 LONG_NUMBER = re.compile(rb"\d[\d.]{15}|\d[eE][+-]?\d{3}")
@@ -23,7 +24,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _ZSTD = (".zst", ".zstd")
 
 
-def open_lines(path: Path) -> IO[bytes]:
+def open_lines(path: Path | ObjectPath) -> IO[bytes]:
     """Open a text file after its byte-order mark; one whose name ends in .gz or .zst is decompressed.
 
     Raises ConfigurationError for UTF-16, and for zstd where nothing installed reads it; OSError as `open` does.
@@ -40,19 +41,19 @@ def open_lines(path: Path) -> IO[bytes]:
     return cast(IO[bytes], file)
 
 
-def _decompressed(path: Path) -> BufferedReader | gzip.GzipFile:
+def _decompressed(path: Path | ObjectPath) -> BufferedReader | gzip.GzipFile:
     suffix = path.suffix.lower()
     if suffix == ".gz":
-        return gzip.GzipFile(path)
+        return gzip.GzipFile(path) if isinstance(path, Path) else gzip.GzipFile(fileobj=path.open())
     if suffix not in _ZSTD:
         return path.open("rb")
     module = zstd_reader(path)
     if module.__name__ == "pyarrow":
-        return BufferedReader(module.input_stream(str(path), compression="zstd"))
-    return BufferedReader(module.open(path, "rb"))
+        return BufferedReader(module.input_stream(path.open("rb"), compression="zstd"))
+    return BufferedReader(module.open(path if isinstance(path, Path) else path.open(), "rb"))
 
 
-def zstd_reader(path: Path) -> Any:
+def zstd_reader(path: Path | ObjectPath) -> Any:
     """The module that reads zstd: Python's own (3.14), else one that is installed. ConfigurationError where there is none."""
     for name in ("compression.zstd", "zstandard", "pyarrow"):
         with suppress(ImportError):
@@ -84,7 +85,7 @@ def text_lines(data: bytes, what: str) -> list[str]:
     return [line.removesuffix("\r") for line in text.split("\n")]
 
 
-def suffix_of(path: Path) -> str:
+def suffix_of(path: Path | ObjectPath) -> str:
     """The suffix that shows the format of a file, in lower case and without .gz or .zst.
 
     Raises ConfigurationError for zstd where nothing installed reads it.

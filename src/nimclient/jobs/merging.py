@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -54,18 +54,33 @@ def merge_shards(folder: str | os.PathLike[str]) -> JobReport:
         "failed": failed,
         "parts": [part for manifest in manifests.values() for part in manifest["parts"]],
     }
+    if long := sum(manifest.get("long", 0) for manifest in manifests.values()):
+        whole["long"] = long
     failures = path / "failures.jsonl"
-    if failed:
-        sources = [
-            path / f"failures{shard.suffix}.jsonl" for shard, manifest in manifests.items() if manifest["failed"]
-        ]
-        lines = merge(*map(_failures, sources), key=itemgetter("index"))
-        write_whole(failures, lambda file: file.writelines(_json.dumps(line) + b"\n" for line in lines))
-    else:
-        with store_errors(f"cannot remove {failures}"):
-            failures.unlink(missing_ok=True)
+    for name in ("failures", "long"):
+        counted = "failed" if name == "failures" else name
+        _merge_lines(path, name, [shard for shard, manifest in manifests.items() if manifest.get(counted)])
     write_whole(path / "manifest.json", lambda file: file.write(_json.dumps(whole)))
-    return JobReport(whole["status"], succeeded + failed, succeeded, failed, 0, 0, 0, 0.0, failures if failed else None)
+    return JobReport(
+        whole["status"],
+        succeeded + failed,
+        succeeded,
+        failed,
+        *(0, 0, 0, 0.0),
+        failures_path=failures if failed else None,
+        long=long,
+    )
+
+
+def _merge_lines(folder: Path, name: str, shards: Sequence[Shard]) -> None:
+    """One list of rows in the order of the source, of those of the shards that have one."""
+    whole = folder / f"{name}.jsonl"
+    if not shards:
+        with store_errors(f"cannot remove {whole}"):
+            whole.unlink(missing_ok=True)
+        return
+    lines = merge(*(_lines(folder / f"{name}{shard.suffix}.jsonl") for shard in shards), key=itemgetter("index"))
+    write_whole(whole, lambda file: file.writelines(_json.dumps(line) + b"\n" for line in lines))
 
 
 def _manifests(folder: Path) -> dict[Shard, JsonDict]:
@@ -144,14 +159,14 @@ def _check_parts(folder: Path, shard: Shard, manifest: JsonDict) -> None:
                 raise JobMismatchError(f"{path} of {shard} {problem}: restore it, or run that shard in another folder")
 
 
-def _failures(path: Path) -> Iterator[Any]:
-    """The failures of a shard, by index."""
+def _lines(path: Path) -> Iterator[Any]:
+    """The rows in a list of a shard, by index."""
     with store_errors(f"cannot read {path}"), opened(path) as file:
         for number, line in enumerate(file, 1):
             try:
-                failure: Any = _json.loads(line)
+                row: Any = _json.loads(line)
             except DecodeError:
-                failure = None
-            if not is_object(failure) or not is_count(failure.get("index")):
+                row = None
+            if not is_object(row) or not is_count(row.get("index")):
                 raise JobStoreError(f"{path} is damaged (line {number}): run that shard again, which writes it again")
-            yield failure
+            yield row

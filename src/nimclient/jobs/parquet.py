@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.objects import ObjectPath
 from nimclient.jobs.rows import Row, RowFields
 
 _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
@@ -27,9 +28,9 @@ def arrow(name: str = "pyarrow") -> Any:
 
 
 def parquet_rows(
-    path: Path,
+    path: Path | ObjectPath,
     fields: RowFields,
-    check_columns: Callable[[Path, Iterable[str], RowFields], None],
+    check_columns: Callable[[Path | ObjectPath, Iterable[str], RowFields], None],
     rows_at_once: int,
 ) -> Iterator[Row]:
     """The rows of a file, a batch at a time. A `line` is the row's number, from 1."""
@@ -44,7 +45,7 @@ def parquet_rows(
                 yield fields.row(dict(zip(columns, values, strict=True)), line)
 
 
-def _next_batch(path: Path, batches: Iterator[Any]) -> Any:
+def _next_batch(path: Path | ObjectPath, batches: Iterator[Any]) -> Any:
     try:
         return next(batches, None)
     except arrow().ArrowException as error:
@@ -67,17 +68,17 @@ def _value(scalar: Any) -> Any:
         return _NOT_UTF_8
 
 
-def rows_of_parquet(path: Path) -> int:
+def rows_of_parquet(path: Path | ObjectPath) -> int:
     """The number of rows of a file, from its footer."""
     with _opened(path) as file:
         count: int = file.metadata.num_rows
     return count
 
 
-def _opened(path: Path) -> Any:
+def _opened(path: Path | ObjectPath) -> Any:
     parquet = arrow("pyarrow.parquet")
     try:
-        return parquet.ParquetFile(path)
+        return parquet.ParquetFile(path if isinstance(path, Path) else path.open())
     except arrow().ArrowInvalid as error:
         raise ConfigurationError(f"{path} cannot be read as Parquet: {error}") from None
 
@@ -99,8 +100,7 @@ def write_parquet(
         metadata: What the footer carries besides.
     """
     pa = arrow()
-    number = pa.float16() if dtype == "float16" else pa.float32()
-    vector = pa.list_(number, dimensions)
+    vector = vector_type(dimensions, dtype)
     schema = pa.schema(
         [
             pa.field("index", pa.int64(), nullable=False),
@@ -115,7 +115,21 @@ def write_parquet(
     )
     with writer:
         for indexes, ids, vectors in groups:
-            numbers = pa.Array.from_buffers(number, len(indexes) * dimensions, [None, pa.py_buffer(vectors)])
-            rows = pa.FixedSizeListArray.from_arrays(numbers, type=vector)
+            rows = vector_array(vectors, dimensions, dtype)
             columns = [pa.array(indexes, pa.int64()), pa.array(ids, pa.string()), rows]
             writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def vector_type(dimensions: int, dtype: str) -> Any:
+    """Arrow's type of a vector."""
+    pa = arrow()
+    return pa.list_(pa.float16() if dtype == "float16" else pa.float32(), dimensions)
+
+
+def vector_array(numbers: bytes, dimensions: int, dtype: str) -> Any:
+    """An array of vectors that shares the memory of consecutive numbers."""
+    pa = arrow()
+    kind = vector_type(dimensions, dtype)
+    count = len(numbers) // (kind.value_type.bit_width // 8)
+    flat = pa.Array.from_buffers(kind.value_type, count, [None, pa.py_buffer(numbers)])
+    return pa.FixedSizeListArray.from_arrays(flat, type=kind)

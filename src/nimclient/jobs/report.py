@@ -21,7 +21,8 @@ class JobReport:
     `seconds` are of this run; `tokens` is None if an answer did not say them. `failures_path`: the file with a line for
     each failure, None without failures; `failures`: these lines, for an output that is a sink. `truncated`: the answers of
     a MapJob that the token limit cut off, over all runs. `cached` and `repeated`: texts of this run that were not sent,
-    since the cache holds them, or they are equal to others.
+    since the cache holds them, or they are equal to others. `long`: the texts that were cut into pieces, over all runs;
+    long.jsonl lists them, for an output that is a sink `long_rows`.
     """
 
     status: Status
@@ -37,6 +38,8 @@ class JobReport:
     cached: int = 0
     repeated: int = 0
     failures: tuple[JsonDict, ...] = ()
+    long: int = 0
+    long_rows: tuple[JsonDict, ...] = ()
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from nimclient._resources.bulk import JsonDict, is_object
 from nimclient.errors import JobMismatchError, JobStoreError, NimError
-from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan, is_count
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan, is_count
 from nimclient.jobs.parts import FloatType
 from nimclient.jobs.shards import Shard
 from nimclient.jobs.sinks.base import Sink, SinkSlice
@@ -43,10 +43,13 @@ class SinkStore:
         self._failures: dict[int, FailedRow] = {}
         self._spans: list[RowSpan] = []  # what waits for its slice
         self._lost: list[FailedRow] = []
+        self._long: list[LongRow] = []
         self._bytes = 0
         self._since: float | None = None
         self._has_begun = self._is_broken = False
         self.succeeded = 0
+        self.long_rows: list[JsonDict] = []
+        """The records of the rows whose texts were cut into pieces, in the order in which they came."""
 
     # what is there ----------------------------------------------------------------------------------------------
 
@@ -77,6 +80,7 @@ class SinkStore:
         failed = [_failed_row(item) for item in record["failed"]]
         assert is_object(record["facts"])
         self._note(spans, failed, record["facts"])
+        self.long_rows += record.get("long", ())
         self._done += spans
         self._records = record["number"] + 1
         if record["slice"] is not None:
@@ -136,6 +140,11 @@ class SinkStore:
 
     failures_path = None
 
+    @property
+    def long(self) -> int:
+        """How many rows have a text that was cut into pieces."""
+        return len(self.long_rows)
+
     # what comes -------------------------------------------------------------------------------------------------
 
     def learn(self, facts: JsonDict) -> None:
@@ -153,6 +162,7 @@ class SinkStore:
         lost: Sequence[FailedRow],
         dimensions: int | None,
         served: Sequence[str] = (),
+        long: Sequence[LongRow] = (),
     ) -> None:
         """Take the results of a request; they are written once there are enough for a slice.
 
@@ -168,6 +178,7 @@ class SinkStore:
         )
         self._spans += runs
         self._lost += lost
+        self._long += long
         self._bytes += sum(len(run.vectors) for run in runs)
         now = time.monotonic()
         if self._since is None and (runs or lost):
@@ -189,6 +200,8 @@ class SinkStore:
             "failed": [_failure(item) for item in failed],
             "facts": facts,
         }
+        if long := [row.record for row in self._long]:
+            record["long"] = long
         vectors = Vectors(b"".join(span.vectors for span in spans), self._facts.get("dimensions") or 0, self._dtype)
         rows = [row for span in spans for row in span.rows]
         try:
@@ -204,7 +217,8 @@ class SinkStore:
         self._records += 1
         self._slices += number is not None
         self._note(_joined(spans), failed, facts)
-        self._spans, self._lost, self._news, self._bytes, self._since = [], [], {}, 0, None
+        self.long_rows += long
+        self._spans, self._lost, self._long, self._news, self._bytes, self._since = [], [], [], {}, 0, None
 
     def finish(self) -> None:
         """Write what waits: the job is finished."""

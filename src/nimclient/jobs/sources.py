@@ -26,12 +26,15 @@ from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.jobs.csv_rows import csv_rows, repeated
 from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import BOM, LONG_NUMBER, check_encoding, numbered, open_lines, suffix_of
+from nimclient.jobs.objects import SCHEMES, ObjectPath, obstore
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
 from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, text_row
 from nimclient.jobs.shards import WHOLE, Shard
+from nimclient.jobs.sinks.urls import SINKS, is_url, sink_of, split_url
+from nimclient.jobs.tables import table_rows
 
 Source: TypeAlias = str | os.PathLike[str] | Iterable[Any] | AsyncIterable[Any]
-"""A path, "-" for standard input, or an iterable of texts, of pairs (id, text), or of mappings with those fields."""
+"""A path, a URL, "-" for standard input, or an iterable of texts, of pairs (id, text), or of mappings with those fields."""
 
 _ROWS_AT_ONCE = 256
 _READ_SIZE = 1 << 20
@@ -39,7 +42,7 @@ _PARQUET = ".parquet"
 _EXACT_DIGITS = 16
 _TURN = 64  # rows of an iterable before yielding to other tasks
 
-Reader: TypeAlias = Callable[[Path, RowFields, Shard], Iterator[Row]]
+Reader: TypeAlias = Callable[[Path | ObjectPath, RowFields, Shard], Iterator[Row]]
 
 
 class RowSource:
@@ -61,6 +64,10 @@ class RowSource:
         return self._path is not None and suffix_of(self._path) == _PARQUET
 
     def __aiter__(self) -> AsyncIterator[Row]:
+        if isinstance(self._source, ObjectPath):
+            return FileRows(READERS[suffix_of(self._source)](self._source, self._fields, self._shard), self._source)
+        if is_url(self._source):
+            return FileRows(self._shard.of(table_rows(self._source, self._fields, check_columns)), self._source)
         if self._path is not None:
             return FileRows(READERS[suffix_of(self._path)](self._path, self._fields, self._shard), self._path)
         is_stdin = isinstance(self._source, str)  # "-"
@@ -71,15 +78,17 @@ class RowSource:
 def checked_source(source: Source) -> tuple[Path | None, Any]:
     """The path of a source, or the source itself. TypeError or ConfigurationError for an invalid one."""
     given: Any = source
+    if is_url(given):
+        if split_url(given, SINKS).scheme not in SCHEMES:
+            sink_of(given)  # raises for what is missing
+            return None, given
+        given = ObjectPath(given)
+        _check_format(given)
+        obstore()
+        return None, given
     if isinstance(given, os.PathLike) or (isinstance(given, str) and given != "-"):
         path = Path(cast(str, given))
-        suffix = suffix_of(path)
-        if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
-            known = ", ".join(sorted(READERS))
-            raise ConfigurationError(
-                f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz or .zst; "
-                f"or - for standard input)"
-            )
+        _check_format(path)
         if not path.is_file():
             raise ConfigurationError(f"source {path} {'is no file' if path.exists() else 'does not exist'}")
         return path, None
@@ -87,6 +96,16 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
         kind = type(cast(object, given)).__name__
         raise TypeError(f"source takes a path, - for standard input, or an iterable of texts, not {kind}")
     return None, cast(Any, given)
+
+
+def _check_format(path: Path | ObjectPath) -> None:
+    suffix = suffix_of(path)
+    if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
+        known = ", ".join(sorted(READERS))
+        raise ConfigurationError(
+            f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz or .zst; "
+            f"or - for standard input)"
+        )
 
 
 # files ----------------------------------------------------------------------------------------------------------
@@ -130,7 +149,7 @@ def content_of(path: Path, known: Mapping[str, Any] | None = None) -> Content:
 class FileRows(AsyncIterator[Row]):
     """The rows of a file, read one block ahead."""
 
-    def __init__(self, rows: Iterator[Row], path: Path) -> None:
+    def __init__(self, rows: Iterator[Row], path: object) -> None:
         self._all = rows
         self._path = path
         self._block: Iterator[Row] = iter(())
@@ -153,7 +172,7 @@ class FileRows(AsyncIterator[Row]):
             return list(islice(self._all, _ROWS_AT_ONCE))
 
 
-def _json_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+def _json_lines(path: Path | ObjectPath, fields: RowFields, shard: Shard) -> Iterator[Row]:
     with open_lines(path) as file:
         for number, line in shard.of(numbered(file)):
             yield json_row(line, fields, number)
@@ -176,7 +195,7 @@ def _exact(number: str) -> float | Decimal:
     return float(number) if len(number) < _EXACT_DIGITS else Decimal(number)
 
 
-def _text_lines(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+def _text_lines(path: Path | ObjectPath, fields: RowFields, shard: Shard) -> Iterator[Row]:
     with open_lines(path) as file:
         for number, line in shard.of(numbered(file)):
             yield plain_row(line, number)
@@ -190,11 +209,11 @@ def plain_row(line: bytes, number: int | None) -> Row:
         return Row(None, None, number, ConfigurationError(f"the line is not valid UTF-8 ({error.reason})"))
 
 
-def _csv_rows(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+def _csv_rows(path: Path | ObjectPath, fields: RowFields, shard: Shard) -> Iterator[Row]:
     return shard.of(csv_rows(path, fields, check_columns))
 
 
-def check_columns(path: Path, names: Iterable[str], fields: RowFields) -> None:
+def check_columns(path: object, names: Iterable[str], fields: RowFields) -> None:
     """Raise ConfigurationError unless each named column exists exactly once."""
     known = list(names)
     for wanted in fields.columns:
@@ -204,7 +223,7 @@ def check_columns(path: Path, names: Iterable[str], fields: RowFields) -> None:
             raise ConfigurationError(f"{path} has more than one column {wanted!r}: rename all but one of them")
 
 
-def _parquet_rows(path: Path, fields: RowFields, shard: Shard) -> Iterator[Row]:
+def _parquet_rows(path: Path | ObjectPath, fields: RowFields, shard: Shard) -> Iterator[Row]:
     return shard.of(parquet_rows(path, fields, check_columns, _ROWS_AT_ONCE))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from nimclient._resources.bulk import JsonDict, is_object
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
-from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, Part, RowSpan, SpooledSpan
+from nimclient.jobs.checkpoint import Checkpoint, DoneSpan, FailedRow, LongRow, Part, RowSpan, SpooledSpan
 from nimclient.jobs.files import FolderLock, store_errors, write_whole
 from nimclient.jobs.parts import FloatType, Format, Group, names_of_part, write_part
 from nimclient.jobs.report import status_of
@@ -63,7 +63,7 @@ class Store:
         self._spools: dict[int, Spool] = {}
         self._writer = ThreadPoolExecutor(1, "nimclient-parts")
         self._writing: deque[Future[None]] = deque()
-        self.succeeded = self.failed = 0
+        self.succeeded = self.failed = self.long = 0
 
     def open(self) -> JsonDict:
         """Create or open the folder; returns the facts about its job, {} for a new one.
@@ -139,6 +139,7 @@ class Store:
         self._checkpoint.clear_transient()
         self._mend()
         self.succeeded, self.failed = self._checkpoint.counts()
+        self.long = self._checkpoint.long_count()
         self._part = len(self._checkpoint.parts())
         self._has_begun = True
         self._describe("running")
@@ -210,6 +211,7 @@ class Store:
         lost: Sequence[FailedRow],
         dimensions: int | None,
         served: Sequence[str] = (),
+        long: Sequence[LongRow] = (),
     ) -> None:
         """Record the results of a slice; `served`: the models of the vectors.
 
@@ -228,11 +230,12 @@ class Store:
         kept = [
             SpooledSpan(run.rows, run.ids, spool.append(run.vectors), run.digest) for run in runs if spool is not None
         ]
-        self._checkpoint.record(self._part, kept, lost, facts)
+        self._checkpoint.record(self._part, kept, lost, facts, long)
         self._facts = {**self._facts, **facts}
         rows = sum(len(run.rows) for run in runs)
         self.succeeded += rows
         self.failed += len(lost)
+        self.long += len(long)
         size = sum(run.place.size for run in kept)
         self._rows += rows
         self._bytes += size
@@ -305,7 +308,7 @@ class Store:
         if self._rows:
             self._close_part()
         self._wait()
-        self._list_failures()
+        self._list_rows()
         self._describe(status_of(self.succeeded, self.failed))
         self._checkpoint.sync()
 
@@ -318,7 +321,7 @@ class Store:
                 for spool in self._spools.values():
                     spool.sync()
                 self._checkpoint.sync()
-                self._list_failures()
+                self._list_rows()
                 self._describe("stopped")
 
     @property
@@ -326,13 +329,17 @@ class Store:
         """The list of failures, which exists if there are any."""
         return self.folder / f"failures{self._shard.suffix}.jsonl"
 
-    def _list_failures(self) -> None:
+    def _list_rows(self) -> None:
         if self.failed:
             lines = (_json.dumps(record) + b"\n" for record in self._checkpoint.failures())
             write_whole(self.failures_path, lambda file: file.writelines(lines))
         else:
             with store_errors(f"cannot remove {self.failures_path}"):
                 self.failures_path.unlink(missing_ok=True)
+
+        if self.long:
+            rows = (_json.dumps(record) + b"\n" for record in self._checkpoint.long())
+            write_whole(self.folder / f"long{self._shard.suffix}.jsonl", lambda file: file.writelines(rows))
 
     def _describe(self, status: str) -> None:
         identity: JsonDict = self._facts.get("job") or {}
@@ -346,6 +353,7 @@ class Store:
             "total": self._facts.get("total"),
             "succeeded": self.succeeded,
             "failed": self.failed,
+            **({"long": self.long} if self.long else {}),
             "parts": [{"rows": part.rows, "files": part.files} for part in self._checkpoint.parts()],
         }
         write_whole(self._manifest, lambda file: file.write(_json.dumps(manifest)))

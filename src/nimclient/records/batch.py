@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -44,6 +44,11 @@ class EmbeddedBatch(TopRecord):
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def pieces(self) -> Mapping[int, int]:
+        """With `long="mean"`: the positions in the source of the texts that were cut, and into how many pieces."""
+        return {self.indexes[place]: count for place, count in self.vectors.pieces.items()}
 
     def to_dict(self) -> JsonDict:
         """The batch as a JSON object: the vectors as the `data` of a response, each with its position as `index`."""

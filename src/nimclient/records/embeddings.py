@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
@@ -30,7 +31,7 @@ from nimclient.records._numbers import (
 )
 from nimclient.records._record import TopRecord
 from nimclient.records._search import best, read_query, scores, scores_numpy
-from nimclient.records.usage import Usage, decode_usage
+from nimclient.records.usage import Usage, decode_usage, total_of
 
 if TYPE_CHECKING:
     import numpy
@@ -47,6 +48,7 @@ _FORMATS: dict[DType, Literal["f", "H", "b", "B"]] = {
     "ubinary": "B",
 }
 _NUMBERS = frozenset({int, float})
+_NOT_CUT: Mapping[int, int] = MappingProxyType({})
 NUMBER_BYTES: dict[str, int] = {"float32": 4, "float16": 2}  # bytes a number, else 1
 _NUMPY = {"float32": "<f4", "float16": "<f2", "int8": "i1", "uint8": "u1", "binary": "i1", "ubinary": "u1"}
 
@@ -121,10 +123,11 @@ class Vectors(Sequence[Vector]):
 
     `v[i]` is a Vector that shares the buffer, `v[a:b]` Vectors; `.numpy()` and `numpy.asarray(v)` a matrix of shape
     (len, dimensions) that also shares it. `.usage`, `.model` and `.meta` are those of the response (over many requests:
-    usage and attempts added up).
+    usage and attempts added up). `.pieces`: with `long="mean"`, the positions of the texts that were cut, and into how many
+    pieces.
     """
 
-    __slots__ = ("_buffer", "_row", "dimensions", "dtype", "meta", "model", "usage")
+    __slots__ = ("_buffer", "_row", "dimensions", "dtype", "meta", "model", "pieces", "usage")
 
     def __init__(
         self,
@@ -135,6 +138,7 @@ class Vectors(Sequence[Vector]):
         usage: Usage | None = None,
         model: str | None = None,
         meta: ResponseMeta | None = None,
+        pieces: Mapping[int, int] = _NOT_CUT,
     ) -> None:
         self._buffer = memoryview(buffer).toreadonly().cast("B")
         self._row = dimensions * NUMBER_BYTES.get(dtype, 1)
@@ -143,6 +147,7 @@ class Vectors(Sequence[Vector]):
         self.usage = usage
         self.model = model
         self.meta = meta
+        self.pieces = pieces
         if len(self._buffer) % max(self._row, 1):
             raise ValueError(f"{len(self._buffer)} bytes do not hold whole vectors of {dimensions} {dtype} numbers")
 
@@ -222,7 +227,11 @@ class Vectors(Sequence[Vector]):
                 rows: bytes | memoryview = self._buffer[start * self._row : max(start, stop) * self._row]
             else:
                 rows = b"".join(self._rows(range(start, stop, step)))
-            return Vectors(rows, self.dimensions, self.dtype, usage=self.usage, model=self.model, meta=self.meta)
+            some = Vectors(rows, self.dimensions, self.dtype, usage=self.usage, model=self.model, meta=self.meta)
+            if self.pieces:
+                places = range(start, stop, step)
+                some.pieces = {places.index(at): n for at, n in self.pieces.items() if at in places}
+            return some
         position = range(len(self))[index]  # negative indexes and IndexError as for a list
         return Vector(self._buffer[position * self._row : (position + 1) * self._row], self.dtype)
 
@@ -244,13 +253,19 @@ class Vectors(Sequence[Vector]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = (self._buffer.tobytes(), self.dimensions, self.dtype, self.usage, self.model, self.meta)
-        return _restore_vectors, state
+        return _restore_vectors, (*state, dict(self.pieces))
 
 
 def _restore_vectors(
-    buffer: bytes, dimensions: int, dtype: DType, usage: Usage | None, model: str | None, meta: ResponseMeta | None
+    buffer: bytes,
+    dimensions: int,
+    dtype: DType,
+    usage: Usage | None,
+    model: str | None,
+    meta: ResponseMeta | None,
+    pieces: Mapping[int, int] = _NOT_CUT,
 ) -> Vectors:
-    return Vectors(buffer, dimensions, dtype, usage=usage, model=model, meta=meta)
+    return Vectors(buffer, dimensions, dtype, usage=usage, model=model, meta=meta, pieces=pieces)
 
 
 def _as_array(values: NDArray[Any], dtype: DTypeLike | None, copy: bool | None) -> NDArray[Any]:
@@ -277,6 +292,20 @@ class Embeddings(TopRecord):
     def to_dict(self) -> JsonDict:
         """The response as a JSON object, numbers as lists."""
         return {**self.vectors.to_dict(), **self.extra}
+
+
+def joined_embeddings(answers: Sequence[Embeddings]) -> Embeddings:
+    """Several responses as one, in their order: usage and attempts are added up, the rest is that of the first."""
+    first, usage = answers[0], total_of(answer.usage for answer in answers)
+    meta = first.meta and evolve(first.meta, attempts=sum(answer.meta.attempts for answer in answers if answer.meta))
+    pieces: dict[int, int] = {}
+    place = 0
+    for answer in answers:
+        pieces.update((place + at, count) for at, count in answer.vectors.pieces.items())
+        place += len(answer.vectors)
+    like, buffer = first.vectors, b"".join(answer.vectors.buffer for answer in answers)
+    vectors = Vectors(buffer, like.dimensions, like.dtype, usage=usage, model=like.model, meta=meta, pieces=pieces)
+    return Embeddings(vectors, first.model, usage, extra=first.extra, meta=meta)
 
 
 _KEY = b'"embedding":"'

@@ -56,6 +56,11 @@ class Endpoints:
         """The longest input of a model, in tokens."""
         return model.token_limit if model.kind in _RETRIEVER_KINDS else self._max_model_len
 
+    def _context_of(self, fields: Fields) -> int:
+        """The longest input of the model that these fields name, if they do."""
+        model, _ = find_model(self.models, fields.text("model") or "")
+        return self._max_model_len if model is None else self.max_model_len(model)
+
     def respond(self, route: str, body: dict[str, Any], request_id: str) -> Response:
         """The response of one POST route to a body."""
         fields = Fields(body)
@@ -79,7 +84,7 @@ class Endpoints:
             case "boltz2":
                 return structures(fields)
             case "tokenize":
-                return PlainResponse(tokenize(fields, self._vocabulary, self._max_model_len))
+                return PlainResponse(tokenize(fields, self._vocabulary, self._context_of(fields)))
             case _:
                 return PlainResponse(detokenize(fields, self._vocabulary))
 

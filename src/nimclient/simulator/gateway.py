@@ -7,7 +7,6 @@ It holds pending requests and uploads, and knows no models. Everything is at the
 import asyncio
 import io
 import re
-import time
 import zipfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -46,12 +45,11 @@ class PlatformResponse:
 
 @dataclass(slots=True)
 class _Job:
-    """An accepted request."""
+    """An accepted request. `end` is when it is dropped unless somebody asks for it: no route of the platform cancels it."""
 
     task: "asyncio.Future[None]"
     response: PlatformResponse
-    asked: float
-    patience: float
+    end: asyncio.TimerHandle
 
 
 def problem(status: int, title: str, detail: str) -> PlatformResponse:
@@ -61,15 +59,12 @@ def problem(status: int, title: str, detail: str) -> PlatformResponse:
 
 
 class Gateway:
-    """State and responses of the platform. `functions` is its list of functions; `clock` gives seconds."""
+    """State and responses of the platform. `functions` is its list of functions."""
 
-    def __init__(
-        self, faults: Faults, functions: dict[str, Any] | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, faults: Faults, functions: dict[str, Any] | None = None) -> None:
         self.assets: dict[str, StoredAsset] = {}
         self._faults = faults
         self._functions = functions or {"functions": []}
-        self._clock = clock
         self._jobs: dict[str, _Job] = {}
         self._results: dict[str, PlatformResponse] = {}
         self._made = 0
@@ -102,9 +97,8 @@ class Gateway:
 
     def close(self) -> None:
         """Cancel all pending requests."""
-        for job in self._jobs.values():
-            job.task.cancel()
-        self._jobs.clear()
+        for request_id in list(self._jobs):
+            self._drop(request_id)
 
     # requests ---------------------------------------------------------------------------------------------------------
 
@@ -125,8 +119,21 @@ class Gateway:
         task = asyncio.ensure_future(_run(work, for_ever=stuck))
         if not deferred and await _done(task, window):
             return self._finished(request_id, response, root)
-        self._jobs[request_id] = _Job(task, response, self._clock(), max(2.0 * window, MIN_PATIENCE))
+        self._jobs[request_id] = _Job(task, response, self._dropped_after(window, request_id))
         return _accepted()
+
+    def _dropped_after(self, window: int, request_id: str) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(max(2.0 * window, MIN_PATIENCE), self._drop, request_id)
+
+    def _keep(self, request_id: str, job: _Job, window: int) -> None:
+        """Restart the time in which it must be asked for again."""
+        job.end.cancel()
+        job.end = self._dropped_after(window, request_id)
+
+    def _drop(self, request_id: str) -> None:
+        job = self._jobs.pop(request_id)
+        job.end.cancel()
+        job.task.cancel()
 
     async def _poll(self, request_id: str, headers: Mapping[str, str], root: str) -> PlatformResponse:
         try:
@@ -134,19 +141,16 @@ class Gateway:
         except Rejection as rejection:
             return problem(rejection.status, "Bad Request", rejection.message)
         job = self._jobs.get(request_id)
-        if job is not None and self._clock() - job.asked > job.patience:
-            self._jobs.pop(request_id).task.cancel()
-            job = None
         if job is None:
             return problem(404, "Not Found", f"Invocation request {request_id} is not known, or its result was read")
         if self._faults.take("shaky"):
             return problem(502, "Bad Gateway", "Upstream request failed.")
-        job.patience = max(2.0 * seconds, MIN_PATIENCE)
-        done = await _done(job.task, seconds, keep=True)
-        job.asked = self._clock()
-        if not done:
+        self._keep(request_id, job, seconds)
+        if not await _done(job.task, seconds, keep=True):
+            self._keep(request_id, job, seconds)
             return _accepted()
-        self._jobs.pop(request_id, None)
+        if request_id in self._jobs:
+            self._drop(request_id)
         return self._finished(request_id, job.response, root)
 
     def _finished(self, request_id: str, response: PlatformResponse, root: str) -> PlatformResponse:

@@ -87,6 +87,13 @@ class TokenSchedule:
         """Whether token number `step` (from 0) may be sent now."""
         return self._delay(step) <= 0.0
 
+    def due(self, tokens: int) -> int:
+        """How many of so many tokens may have been sent by now."""
+        late = -self._delay(0)
+        if late < 0.0:
+            return 0
+        return min(tokens, 1 + int(late / self._itl)) if self._itl else tokens
+
     async def until(self, step: int) -> None:
         """Wait until token number `step` (from 0) is due."""
         if (delay := self._delay(step)) > 0.0:

@@ -66,13 +66,7 @@ class Metrics:
 
     def observe(self, model: str, usage: TokenCounts, first: float, whole: float) -> None:
         """Count one answered request; `first` and `whole` are the seconds to its first and its last token."""
-        for name, count in (
-            ("prompt", usage.prompt_tokens),
-            ("generated", usage.completion_tokens),
-            ("queries", usage.prompt_tokens),
-            ("hits", usage.cached_tokens),
-        ):
-            self._counters[name, model] += count
+        self._count(model, usage, usage.completion_tokens)
         for reason in usage.finish_reasons or ("stop",):
             self._finished[model, "length" if reason == "length" else "stop"] += 1
         self._histograms["e2e", model].observe(whole)
@@ -81,6 +75,20 @@ class Metrics:
         if usage.completion_tokens > 1:
             gaps = usage.completion_tokens - 1
             self._histograms["itl", model].observe((whole - first) / gaps, gaps)
+
+    def aborted(self, model: str, usage: TokenCounts, tokens: int) -> None:
+        """Count a request whose client left after so many tokens."""
+        self._count(model, usage, tokens)
+        self._finished[model, "abort"] += 1
+
+    def _count(self, model: str, usage: TokenCounts, generated: int) -> None:
+        for name, count in (
+            ("prompt", usage.prompt_tokens),
+            ("generated", generated),
+            ("queries", usage.prompt_tokens),
+            ("hits", usage.cached_tokens),
+        ):
+            self._counters[name, model] += count
 
     def text(self, model: str, running: int, waiting: int) -> str:
         """The metrics as Prometheus text. `model` is the label of requests in flight."""

@@ -10,7 +10,8 @@ class RequestRecord:
 
     `path` is without the query; `headers` has lower-case names and the values as received, keys included, which is
     why the repr leaves headers and body out; `json` is the decoded body, or None. `status` is None until a response
-    began. `disconnected` is True if the client disconnected before the response was complete.
+    began. `disconnected` is True if the client disconnected before the response was complete. `tokens` is how many tokens
+    were generated, so far or until the client left; of several choices those of the longest.
     """
 
     method: str
@@ -19,6 +20,7 @@ class RequestRecord:
     json: Any = None
     status: int | None = None
     disconnected: bool = False
+    tokens: int = 0
 
     def __repr__(self) -> str:
         left = " disconnected" if self.disconnected else ""

@@ -199,6 +199,16 @@ class Simulator:
         return tuple(self._requests)
 
     @property
+    def running(self) -> int:
+        """How many requests generate now; each holds one of the `slots`."""
+        return self._slots.running
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a slot."""
+        return self._slots.waiting
+
+    @property
     def assets(self) -> Mapping[str, StoredAsset]:
         """The current assets, by id (dialect "hosted"): .id .content_type .description .data."""
         return {} if self._gateway is None else dict(self._gateway.assets)
@@ -245,15 +255,15 @@ class Simulator:
             if isinstance(answer, StreamedResponse):
                 return await self._stream(request, record, request_id, answer, extra)
             if isinstance(answer, BytesResponse):
-                await self._wait(answer, _model_of(body))
+                await self._wait(answer, record, _model_of(body))
                 return await self._send_raw(request, record, request_id, answer)
             if not generates:
                 return self._send_body(record, request_id, 200, answer.body)
             if self._gateway is None:
-                await self._wait(answer, _model_of(body))
+                await self._wait(answer, record, _model_of(body))
                 return self._send_body(record, request_id, 200, answer.body, self._load_header(route, record))
             raw = PlatformResponse(200, encoded(answer.body), headers=extra)
-            work = partial(self._wait, answer, _model_of(body))
+            work = partial(self._wait, answer, record, _model_of(body))
             return self._send(
                 record, request_id, await self._gateway.deliver(request_id, work, raw, record.headers, self._root)
             )
@@ -281,13 +291,19 @@ class Simulator:
                 raise
             return StreamedResponse(iter([Frame(0, self._dialect.stream_error(rejection))]))
 
-    async def _wait(self, answer: PlainResponse | BytesResponse, model: str) -> None:
+    async def _wait(self, answer: PlainResponse | BytesResponse, record: RequestRecord, model: str) -> None:
         arrived = time.perf_counter()
         async with self._slots.one():
             pace = self._schedule(answer.usage)
-            await pace.until(0)
-            first = time.perf_counter() - arrived
-            await pace.until(answer.tokens)
+            try:
+                await pace.until(0)
+                first = time.perf_counter() - arrived
+                await pace.until(answer.tokens)
+            except asyncio.CancelledError:
+                record.tokens = pace.due(answer.tokens)
+                self._metrics.aborted(model, answer.usage, record.tokens)
+                raise
+        record.tokens = answer.tokens
         self._metrics.observe(model, answer.usage, first, time.perf_counter() - arrived)
 
     def _load_header(self, route: str, record: RequestRecord) -> Mapping[str, str]:
@@ -326,22 +342,28 @@ class Simulator:
         broken = self._faults.take_break()
         frames = streamed.frames if broken is None else _up_to(broken.tokens, streamed.frames)
         await response.prepare(request)  # vLLM sends the head before the request is scheduled
+        model = _model_of(record.json)
         async with self._slots.one():
             pace = self._schedule(streamed.usage)
             due = bytearray()
-            for frame in frames:
-                if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
-                    await response.write(bytes(due))
-                    due.clear()
-                await pace.until(frame.step)
-                first = time.perf_counter() - arrived if first is None else first
-                due += frame.data
-            await response.write(bytes(due))
-            if broken is not None and broken.kind != "end":
-                await self._break_off(broken.kind, request, response)
+            try:
+                for frame in frames:
+                    if due and (len(due) > _MAX_WRITE or not pace.is_due(frame.step)):
+                        await response.write(bytes(due))
+                        due.clear()
+                    await pace.until(frame.step)
+                    first = time.perf_counter() - arrived if first is None else first
+                    due += frame.data
+                    record.tokens += frame.tokens
+                await response.write(bytes(due))
+                if broken is not None and broken.kind != "end":
+                    await self._break_off(broken.kind, request, response)
+            except (asyncio.CancelledError, ConnectionError):
+                self._metrics.aborted(model, streamed.usage, record.tokens)
+                raise
         await response.write_eof()
         whole = time.perf_counter() - arrived
-        self._metrics.observe(_model_of(record.json), streamed.usage, whole if first is None else first, whole)
+        self._metrics.observe(model, streamed.usage, whole if first is None else first, whole)
         return response
 
     async def _break_off(self, kind: str, request: web.Request, response: web.StreamResponse) -> None:

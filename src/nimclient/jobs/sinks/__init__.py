@@ -4,7 +4,10 @@ A sink knows its store and nothing of jobs: which rows are done, and what failed
 """
 
 from nimclient.jobs.sinks.base import Sink, SinkSlice
+from nimclient.jobs.sinks.lance import LanceSink
 from nimclient.jobs.sinks.objects import ObjectSink
+from nimclient.jobs.sinks.postgres import PostgresSink
+from nimclient.jobs.sinks.qdrant import QdrantSink
 from nimclient.jobs.sinks.sqlite import SQLiteSink
 
-__all__ = ["ObjectSink", "SQLiteSink", "Sink", "SinkSlice"]
+__all__ = ["LanceSink", "ObjectSink", "PostgresSink", "QdrantSink", "SQLiteSink", "Sink", "SinkSlice"]

@@ -67,3 +67,13 @@ def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
     if other := counts - {writer.rpartition("-")[2]}:
         shards = int(max(other) or 1)
         raise JobMismatchError(f"{sink} belongs to a job of {shards} shards: run that one, or choose another output")
+
+
+def slice_key(writer: str, number: int) -> str:
+    """What marks the rows of a slice, in a store without transactions."""
+    return f"{writer}/{number}"
+
+
+def next_slice(records: Iterable[JsonDict]) -> int:
+    """The number of the slice after those that these records commit."""
+    return max((record["slice"] + 1 for record in records if record["slice"] is not None), default=0)

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from functools import cache
-from importlib import import_module
-from io import BufferedReader, BytesIO, RawIOBase
+from io import BytesIO
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
-from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.errors import JobStoreError
+from nimclient.jobs.objects import obstore
 from nimclient.jobs.parquet import arrow, write_parquet
 from nimclient.jobs.shards import shard_in
 from nimclient.jobs.sinks.base import SinkSlice, check_writers
@@ -106,64 +104,3 @@ class ObjectSink:
 def _object(data: bytes) -> JsonDict:
     record: JsonDict = _json.loads(data)
     return record
-
-
-class _ObjectFile(RawIOBase):
-    """An object as a file: obstore's reader, with what Python's own files have besides."""
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        position: int = self._reader.seek(offset, whence)
-        return position
-
-    def tell(self) -> int:
-        position: int = self._reader.tell()
-        return position
-
-    def readinto(self, buffer: Any, /) -> int:
-        piece = memoryview(self._reader.read(len(buffer)))
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
-def open_object(url: str) -> BufferedReader:
-    """The object of a URL, to be read as a file. Raises ConfigurationError if there is none."""
-    folder, _, name = url.rpartition("/")
-    objects = obstore()
-    try:
-        return BufferedReader(_ObjectFile(objects.open_reader(store_of(folder), name)), 1 << 20)
-    except (objects.exceptions.NotFoundError, FileNotFoundError):
-        raise ConfigurationError(f"source {url} does not exist") from None
-
-
-def store_of(url: str) -> Any:
-    """The store of a URL, with what the environment says of keys and regions. memory:// is one for the process each."""
-    if url.startswith("memory:"):
-        return _memory(url)
-    options: JsonDict = {"mkdir": True} if url.startswith("file:") else {}
-    objects = obstore()
-    try:
-        return objects.store.from_url(url, **options)
-    except objects.exceptions.BaseError as error:
-        raise ConfigurationError(f"{url} cannot be used: {str(error).partition(chr(10))[0]}") from None
-
-
-@cache
-def _memory(url: str) -> Any:
-    return obstore().store.MemoryStore()
-
-
-def obstore() -> Any:
-    """The module; ConfigurationError if it is not installed."""
-    with suppress(ImportError):
-        import_module("obstore.store")
-        return import_module("obstore")
-    raise ConfigurationError("object stores need obstore and pyarrow: install nimclient[objects]")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
-from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
@@ -85,12 +84,3 @@ def quoted(name: str) -> str:
     """A name of SQL in quotes."""
     doubled = name.replace('"', '""')
     return f'"{doubled}"'
-
-
-def sqlite_rows(path: str, table: str, columns: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a table as mappings, in the order in which they were inserted."""
-    names = list(columns)
-    selected = ", ".join(map(quoted, names))
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)) as db:
-        for values in db.execute(f"SELECT {selected} FROM {quoted(table)} ORDER BY rowid"):
-            yield dict(zip(names, values, strict=True))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from typing import cast
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.objects import SCHEMES, store_of
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.sinks.base import Sink
-from nimclient.jobs.sinks.objects import ObjectSink, store_of
+from nimclient.jobs.sinks.lance import LanceSink
+from nimclient.jobs.sinks.objects import ObjectSink
+from nimclient.jobs.sinks.postgres import PostgresSink
+from nimclient.jobs.sinks.qdrant import QdrantSink
 from nimclient.jobs.sinks.sqlite import SQLiteSink
 
 
@@ -39,7 +43,7 @@ def split_url(text: str, known: Mapping[str, object]) -> SplitResult:
         raise ConfigurationError(
             f"{url.scheme}:// is unknown here; choose one of {', '.join(f'{name}://' for name in known)}"
         )
-    if url.password is not None:
+    if url.password:
         raise ConfigurationError(
             f"a {url.scheme}:// URL with a password would be seen by others: leave it out, and set it where the store's own "
             f"tools look for it (PGPASSWORD or ~/.pgpass for PostgreSQL)"
@@ -75,7 +79,33 @@ def _objects(url: SplitResult) -> ObjectSink:
     return ObjectSink(store_of(url.geturl()), url.geturl())
 
 
-OBJECTS = ("s3", "gs", "az", "file", "memory")
+def _lance(url: SplitResult) -> LanceSink:
+    return LanceSink(path_of(url), **query_of(url, table="vectors"))
 
-SINKS: Mapping[str, Callable[[SplitResult], Sink]] = {**dict.fromkeys(OBJECTS, _objects), "sqlite": _sqlite}
+
+def _qdrant(url: SplitResult) -> QdrantSink:
+    if url.netloc:
+        return QdrantSink(
+            **query_of(url, collection="vectors", distance="Cosine"), url=f"http://{url.netloc}{url.path}"
+        )
+    return QdrantSink(
+        **query_of(url, collection="vectors", distance="Cosine"),
+        path=path_of(url),
+        force_disable_check_same_thread=True,
+    )
+
+
+def _postgres(url: SplitResult) -> PostgresSink:
+    given = dict(parse_qsl(url.query))
+    table = given.pop("table", "vectors")
+    return PostgresSink(url._replace(query=urlencode(given)).geturl(), table)
+
+
+SINKS: Mapping[str, Callable[[SplitResult], Sink]] = {
+    **dict.fromkeys(SCHEMES, _objects),
+    "sqlite": _sqlite,
+    "lancedb": _lance,
+    "qdrant": _qdrant,
+    "postgresql": _postgres,
+}
 """The sink of a URL, by scheme."""

@@ -1,0 +1,153 @@
+"""One pace for several processes: what they share of an endpoint, and who of them may send next. Pure: times are passed in.
+
+All processes run the same pacer, one after the other, on one state: its window counts what all of them have in flight, and
+its rate what all of them send. A process takes a slot while it holds less than its fair share: max-min over the processes
+that want more than they have. What the division leaves goes round, a second each. Under a rate limit the process that has
+waited longest comes first.
+
+A process states how many slots it holds as a number of its own, never as an addition: a state that is lost, and a process
+that was taken for dead, come right with the next request.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+from attrs import astuple, define, field
+
+from nimclient._base.config import RetryPolicy
+from nimclient._base.types import Json, JsonDict, is_object
+from nimclient._bulk.pacer import Pacer, Ticket
+
+VERSION = 1
+MAX_DELAY = 1.0  # seconds after which a process that waits asks again
+KEEP_HUNGER = 2.0  # seconds for which it counts as one that waits
+SILENT = 0.5  # seconds after which one may have died
+ROTATION = 1.0  # seconds for which a process has a slot that the division has left
+
+
+@define
+class Member:
+    """A process: slots that it holds, until when it counts as waiting, when it last sent, and when it last showed itself."""
+
+    held: int = 0
+    hungry: float = 0.0
+    last: float = 0.0
+    at: float = 0.0
+
+
+@define
+class SharedRoute:
+    """What the processes share of one route: the state of the pacer, None at the beginning, and the processes."""
+
+    pace: JsonDict | None = None
+    members: dict[str, Member] = field(factory=dict[str, Member])
+
+    def in_flight(self) -> int:
+        """Requests of all processes."""
+        return sum(member.held for member in self.members.values())
+
+    def enter(self, pacer: Pacer, name: str, now: float, ticket: Ticket, room: int = 0) -> float:
+        """Pacer.enter for a process; `room`: slots of its share that it leaves to its plain calls."""
+        me = self.members[name]
+        me.at, me.hungry = now, now + KEEP_HUNGER
+        share = self.share(pacer.limit, name, now)
+        if me.held >= (max(share - room, (share + 1) // 2) if room else share):
+            return inf
+        pacer.in_flight = self.in_flight()
+        due, spacing = pacer.schedule(ticket)
+        turn = due + spacing * self._before(me, now) - now if spacing else 0.0
+        if now >= due and turn > 0.0:  # it is the turn of one that has waited longer
+            return min(turn, MAX_DELAY)
+        if delay := pacer.enter(now, ticket):
+            return min(max(delay, turn), MAX_DELAY) if delay < inf else inf
+        me.held += 1
+        me.last = now
+        return 0.0
+
+    def share(self, limit: int, name: str, now: float) -> int:
+        """How many slots a process may hold that wants more than it has."""
+        names = sorted(self.members)
+        waiting = [other for other in names if other == name or self.members[other].hungry > now]
+        content = sorted(member.held for other, member in self.members.items() if other not in waiting)
+        return fair_share(limit, content, waiting.index(name), len(waiting), int(now / ROTATION))
+
+    def _before(self, me: Member, now: float) -> int:
+        """How many processes wait for longer."""
+        return sum(1 for other in self.members.values() if other.hungry > now and other.last < me.last)
+
+    def silent(self, now: float) -> list[str]:
+        """The processes that have not shown themselves for a while."""
+        return [name for name, member in self.members.items() if now - member.at > SILENT]
+
+
+def fair_share(limit: int, content: list[int], position: int, waiting: int, turn: int) -> int:
+    """The max-min fair share of the process at `position` of so many that want more; `content`: what others hold, ascending.
+
+    Those that hold less than an equal share keep it. `turn` says whose are the slots that the division leaves.
+    """
+    left, people = limit, waiting + len(content)
+    for held in content:
+        if held * people > left:
+            break
+        left, people = left - held, people - 1
+    level, over = divmod(left, people)
+    return level + ((position - turn) % people < over)
+
+
+@define
+class Fleet:
+    """All that is shared: the routes, the rate limit set by hand, and the time, in seconds of a clock of its own.
+
+    That clock never goes back: it is the fastest of the processes' monotonic clocks. `wall` is the time of day at which this
+    was written, for what has become old while nobody was there.
+    """
+
+    now: float = 0.0
+    wall: float = 0.0
+    routes: dict[str, SharedRoute] = field(factory=dict[str, SharedRoute])
+    rate: JsonDict | None = None
+
+    def join(self, pacer: Pacer, route: str, name: str, wall: float) -> SharedRoute:
+        """Bring a pacer to the state of a route, and return it with the process among its members.
+
+        The first process of all begins with what is left of what the last ones have learned.
+        """
+        found = self.routes.setdefault(route, SharedRoute())
+        if found.pace is not None:
+            pacer.restore(found.pace)
+            if not found.members:
+                learned = pacer.learned(self.now - max(wall - self.wall, 0.0))
+                pacer.restore(Pacer(RetryPolicy()).state())
+                if learned is not None and (left := learned.aged(self.now)) is not None:
+                    pacer.resume(left)
+        if name not in found.members:
+            found.members[name] = Member(at=self.now, last=self.now)
+        return found
+
+    def to_dict(self) -> JsonDict:
+        """As JSON; `fleet_of` reads it."""
+        routes = {
+            name: {"pace": route.pace, "members": {who: astuple(member) for who, member in route.members.items()}}
+            for name, route in self.routes.items()
+            if route.pace is not None
+        }
+        rate = {} if self.rate is None else {"rate": self.rate}
+        return {"version": VERSION, "now": self.now, "wall": self.wall, "routes": routes, **rate}
+
+
+def fleet_of(stored: Json) -> Fleet:
+    """What `to_dict` has written; an empty one for what another version has."""
+    if not is_object(stored) or stored.get("version") != VERSION:
+        return Fleet()
+    routes: dict[str, Any] = stored["routes"]
+    return Fleet(
+        stored["now"],
+        stored["wall"],
+        {
+            name: SharedRoute(route["pace"], {who: Member(*member) for who, member in route["members"].items()})
+            for name, route in routes.items()
+        },
+        stored.get("rate"),
+    )

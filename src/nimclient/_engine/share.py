@@ -1,0 +1,427 @@
+"""The folder in which processes share the pace of an endpoint: one small file, locked for some 0.1 ms per request.
+
+The lock is flock's: the kernel releases that of a process that dies. Every process also holds the lock of a file of its own
+for as long as it lives; who can take that lock knows that its owner is dead, and frees its slots. A file that was torn or
+lost starts from nothing: each process states what it holds with its next request. If the folder fails while requests are
+sent, each process continues with a pace of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from math import inf
+from pathlib import Path
+from urllib.parse import urlsplit
+from zlib import crc32
+
+from nimclient._base import json
+from nimclient._base.callbacks import run_callback
+from nimclient._base.config import RetryPolicy
+from nimclient._base.warnings import warn_caller
+from nimclient._bulk.fleet import Fleet, SharedRoute, fleet_of
+from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.rate import Cost, RateLimit, Users
+from nimclient.errors import ConfigurationError, DecodeError, NimError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+POLL = 0.1  # seconds between two questions for a slot that others hold
+SLACK = 0.1  # seconds that a request may be late without delaying those after it
+MAX_BYTES = 2**20
+LOCK_SECONDS = 2.0  # for a lock that is held for 0.1 ms: longer if its owner is stopped
+ALONE_SECONDS = 30.0  # after a failure, until the folder is tried again
+_NAME = re.compile("[0-9a-f]{16}")
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_BUSY = (errno.EAGAIN, errno.EACCES)
+
+
+class Share:
+    """The part of one client in the folder `folder`, for the endpoint with these URLs. Thread-safe.
+
+    Nothing is opened before `open` or the first transaction.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], urls: Sequence[str]) -> None:
+        self.folder = Path(folder)
+        where = urlsplit(urls[0])
+        digest = blake2b("\n".join(sorted(urls)).encode(), digest_size=6).hexdigest()
+        self.path = self.folder / f"{where.hostname}-{where.port or where.scheme}-{digest}.pace"
+        self.name = ""
+        self.held: dict[str, int] = {}  # slots of this client, by route
+        self._pid = 0
+        self._files: tuple[int, int] | None = None  # the shared one, and that of this process
+        self._mutex = threading.RLock()
+        self._offset = 0.0
+        self._alone_until = -inf
+        self._closed = False
+        self._known = Fleet()
+        _shares.add(self)
+
+    def open(self) -> None:
+        """Open the files. ConfigurationError where there is no folder to write to, or no locks."""
+        with self._mutex:
+            if self._files is None or self._pid != os.getpid():
+                self._open()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Fleet]:
+        """The state, for this process alone; what is changed in it is kept."""
+        with self._mutex:
+            if not self._closed:
+                self.open()
+            locked = self._lock()
+            try:
+                fleet = self._read() if locked else self._known
+                fleet.now = max(time.monotonic() + self._offset, fleet.now)
+                self._offset = fleet.now - time.monotonic()
+                self._bury(fleet, locked)
+                yield fleet
+                fleet.wall = time.time()
+                self._known = fleet
+                if locked:
+                    self._write(fleet)
+            finally:
+                if locked:
+                    self._unlock()
+
+    def close(self) -> None:
+        """Leave: what it holds is free at once. Idempotent."""
+        with self._mutex:
+            if self._files is not None and self._pid == os.getpid():
+                with self.transaction() as fleet:
+                    for route in fleet.routes.values():
+                        route.members.pop(self.name, None)
+                self._close_files()
+            self._closed = True
+
+    def inherited(self) -> None:
+        """Close the files of the parent in a forked child, which must not keep its lock."""
+        self._mutex = threading.RLock()
+        self._close_files()
+
+    def __del__(self) -> None:
+        self._close_files()  # others find its lock free, as that of a process that was killed
+
+    @property
+    def _own(self) -> Path:
+        return self.folder / f"{self.name}.member"
+
+    def _open(self) -> None:
+        self._close_files()
+        if fcntl is None:
+            raise ConfigurationError("Limits(share=…) takes file locks of POSIX, which this system does not have")
+        self._pid, self.name, self.held, self._offset = os.getpid(), os.urandom(8).hex(), {}, -inf
+        opened: list[int] = []
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            opened.append(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
+            fcntl.flock(opened[0], fcntl.LOCK_EX)
+            try:
+                self._sweep()
+                opened.append(os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
+                fcntl.flock(opened[1], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                fcntl.flock(opened[0], fcntl.LOCK_UN)
+        except OSError as error:
+            for file in opened:
+                os.close(file)
+            raise ConfigurationError(f"the share {self.folder} cannot be used: {_reason(error)}") from error
+        self._files = (opened[0], opened[1])
+        with contextlib.suppress(OSError):
+            mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+            if (mount := unshared_mount(mounts, str(self.folder.resolve()))) is not None:
+                text = (
+                    f"the share {self.folder} is on {mount}, and its mount options keep locks to this machine: others "
+                    "do not share this pace (mount it without nolock and local_lock)"
+                )
+                run_callback(warn_caller, text, UserWarning)
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, None
+        if files is None:
+            return
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self._own.unlink(missing_ok=True)
+        for file in files:
+            with contextlib.suppress(OSError):
+                os.close(file)
+
+    def _lock(self) -> bool:
+        """Take the lock of the shared file; False after a failure."""
+        if self._files is None or time.monotonic() < self._alone_until:
+            return False
+        end, wait = time.monotonic() + LOCK_SECONDS, 0.0002
+        while True:
+            try:
+                fcntl.flock(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _BUSY:
+                    return self._go_alone(_reason(error))
+                if time.monotonic() > end:
+                    return self._go_alone(f"another process has held its lock for {LOCK_SECONDS:g} s")
+                time.sleep(wait)
+                wait = min(2 * wait, 0.005)
+            else:
+                return True
+
+    def _unlock(self) -> None:
+        if self._files is not None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._files[0], fcntl.LOCK_UN)
+
+    def _go_alone(self, reason: str) -> bool:
+        if self._alone_until == -inf:
+            text = f"the share {self.folder} fails, so this process paces itself: {reason}"
+            run_callback(warn_caller, text, UserWarning)
+        self._alone_until = time.monotonic() + ALONE_SECONDS
+        return False
+
+    def _read(self) -> Fleet:
+        """What is in the file; a new state if it is empty or torn."""
+        assert self._files is not None
+        try:
+            check, _, data = os.pread(self._files[0], MAX_BYTES, 0).partition(b"\n")[0].partition(b" ")
+            if int(check or b"0", 16) == crc32(data):
+                return fleet_of(json.loads(data)) if data else Fleet()
+        except OSError as error:
+            self._go_alone(_reason(error))
+        except (ValueError, TypeError, KeyError, AttributeError, DecodeError):
+            pass
+        return Fleet()
+
+    def _write(self, fleet: Fleet) -> None:
+        assert self._files is not None
+        data = json.dumps(fleet.to_dict())
+        try:
+            os.pwrite(self._files[0], b"%08x %b\n" % (crc32(data), data), 0)
+        except OSError as error:
+            self._go_alone(_reason(error))
+
+    def _bury(self, fleet: Fleet, locked: bool) -> None:
+        """Remove the processes that are dead; alone, all others."""
+        for route in fleet.routes.values():
+            joins = self.name not in route.members
+            for name in list(route.members) if joins or not locked else route.silent(fleet.now):
+                if name == self.name:
+                    continue
+                if not locked or self._is_dead(name):
+                    del route.members[name]
+                else:
+                    route.members[name].at = fleet.now
+
+    def _is_dead(self, name: str) -> bool:
+        """Whether nobody holds the lock of a process's file; it is then removed."""
+        if not _NAME.fullmatch(name):
+            return True
+        path = self.folder / f"{name}.member"
+        try:
+            file = os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink(missing_ok=True)
+        except OSError:
+            return False
+        finally:
+            os.close(file)
+        return True
+
+    def _sweep(self) -> None:
+        """Remove the files of processes that died before they had registered."""
+        for path in self.folder.glob("*.member"):
+            self._is_dead(path.stem)
+
+
+class SharedPacer(Pacer):
+    """The pacer of one call in a fleet: `in_flight`, `sent` and `throttles` are its own; all else is that of the fleet.
+
+    `concurrency` limits this call alone. `limit` is its share when it last asked.
+    """
+
+    poll = POLL
+
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        concurrency: int | None,
+        *,
+        share: Share,
+        route: str,
+        rate: RateLimit | None,
+        users: Users,
+    ) -> None:
+        super().__init__(policy, concurrency)
+        share.open()
+        self._share = share
+        self._route = route
+        self._plain = users
+        self._hand_set = rate if isinstance(rate, SharedRate) else None
+        self._common = Pacer(policy, rate=None if self._hand_set is None else self._hand_set.common)
+        self._limit = 1
+
+    @property
+    def limit(self) -> int:
+        """How many this call may have in flight."""
+        return self._limit if self._fixed is None else min(self._limit, self._fixed)
+
+    @property
+    def width(self) -> int:
+        """One more worker than slots: one that waits shows that more would be used."""
+        return self._limit + 1 if self._fixed is None else min(self._limit + 1, self._fixed)
+
+    @property
+    def requests_per_second(self) -> float | None:
+        """The learned rate of all processes together."""
+        return self._common.requests_per_second
+
+    def enter(self, now: float, ticket: Ticket) -> float:
+        """See Pacer.enter."""
+        if self._fixed is not None and self.in_flight >= self._fixed:
+            return inf
+        with self._share.transaction() as fleet:
+            route = self._join(fleet)
+            name = self._share.name
+            delay = route.enter(self._common, name, fleet.now, ticket, self._plain.room(now))
+            self._limit = max(route.share(self._common.limit, name, fleet.now), 1)
+            self._leave(fleet, route)
+        if not delay:
+            self.in_flight += 1
+            self.sent += 1
+        return delay
+
+    def succeeded(self, now: float, ticket: Ticket, work: float) -> None:
+        """See Pacer.succeeded."""
+        self.in_flight -= 1
+        with self._share.transaction() as fleet:
+            route = self._join(fleet)
+            self._common.succeeded(fleet.now, ticket, work)
+            self._release(fleet, route)
+
+    def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
+        """See Pacer.throttled."""
+        self.in_flight -= 1
+        self.throttles += 1
+        with self._share.transaction() as fleet:
+            route = self._join(fleet)
+            pause = self._common.throttled(fleet.now, ticket, error, random)
+            self._release(fleet, route)
+        return pause
+
+    def left(self) -> None:
+        """See Pacer.left."""
+        self.in_flight -= 1
+        with self._share.transaction() as fleet:
+            self._release(fleet, self._join(fleet))
+
+    def _join(self, fleet: Fleet) -> SharedRoute:
+        """Bring the common pacer to what the file says."""
+        if self._hand_set is not None:
+            self._hand_set.load(fleet)
+        route = fleet.join(self._common, self._route, self._share.name, time.time())
+        route.members[self._share.name].held = self._share.held.get(self._route, 0)
+        self._common.in_flight = route.in_flight()
+        return route
+
+    def _release(self, fleet: Fleet, route: SharedRoute) -> None:
+        route.members[self._share.name].held -= 1
+        self._leave(fleet, route)
+
+    def _leave(self, fleet: Fleet, route: SharedRoute) -> None:
+        self._share.held[self._route] = max(route.members[self._share.name].held, 0)
+        route.pace = self._common.state()
+        if self._hand_set is not None:
+            self._hand_set.keep(fleet)
+
+
+class SharedRate(RateLimit):
+    """A limit of requests, or of tokens, per minute that all clients of a share have together."""
+
+    __slots__ = ("_share", "common")
+
+    def __init__(self, share: Share, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        super().__init__(requests_per_minute, tokens_per_minute)
+        self.common = RateLimit(requests_per_minute, tokens_per_minute, slack=SLACK)
+        self._share = share
+
+    def load(self, fleet: Fleet) -> None:
+        """Continue from the shared state."""
+        if fleet.rate is not None:
+            self.common.restore(fleet.rate)
+
+    def keep(self, fleet: Fleet) -> None:
+        """Put the state back."""
+        fleet.rate = self.common.state()
+
+    def reserve(self, now: float, cost: Cost | None = None) -> float:
+        """See RateLimit.reserve."""
+        with self._share.transaction() as fleet:
+            self.load(fleet)
+            wait = self.common.reserve(fleet.now, cost)
+            self.keep(fleet)
+        return wait
+
+    def settle(self, cost: Cost, prompt: int, completion: int) -> None:
+        """See RateLimit.settle."""
+        if not self._token_spacing:
+            return
+        with self._share.transaction() as fleet:
+            self.load(fleet)
+            self.common.settle(cost, prompt, completion)
+            self.keep(fleet)
+
+
+def unshared_mount(mounts: str, path: str) -> str | None:
+    """The network mount of a path if its locks do not reach other machines; `mounts` as in /proc/self/mountinfo."""
+    best, found = "", None
+    for line in mounts.splitlines():
+        head, _, tail = line.partition(" - ")
+        fields, rest = head.split(" "), tail.split(" ")
+        if len(fields) < 5 or len(rest) < 3:
+            continue
+        point = re.sub(r"\\([0-7]{3})", _octal, fields[4])
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            options = set(rest[2].split(","))
+            local = rest[0].startswith("nfs") and bool(options & {"nolock", "local_lock=all", "local_lock=flock"})
+            best, found = point, f"{rest[0]} ({point})" if local else None
+    return found
+
+
+def _octal(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))
+
+
+def _reason(error: OSError) -> str:
+    """What is wrong with the folder, and what to do."""
+    if error.errno in _NO_LOCKS:
+        return (
+            f"its file system has no locks that work ({error.strerror}); NFS takes version 4, or lockd and statd and "
+            "no `nolock`; a folder on the machine's own disk serves all its processes"
+        )
+    return str(error.strerror or error)
+
+
+_shares: weakref.WeakSet[Share] = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for share in list(_shares):
+        share.inherited()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)

@@ -1,0 +1,107 @@
+"""A table of PostgreSQL with pgvector: `"index"`, `id`, `vector`."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
+
+from nimclient._resources.bulk import JsonDict
+from nimclient._resources.bulk import json as _json
+from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.jobs.sinks.base import SinkSlice, check_writers
+from nimclient.jobs.sinks.sqlite import quoted
+
+_WAIT = "30s"  # for the server to end what a killed process was doing
+
+
+class PostgresSink:
+    """Vectors in a table of PostgreSQL: `EmbedJob(source, "postgresql://user@host/database?table=museum")`.
+
+    A slice and its record are one transaction. float16 becomes a column of type halfvec, which needs pgvector 0.7.
+
+    Args:
+        conninfo: A connection string of libpq's. A password is better left to PGPASSWORD or ~/.pgpass.
+        table: Its name; made by the job.
+    """
+
+    slice_bytes = 1 << 20
+
+    def __init__(self, conninfo: str = "", table: str = "vectors") -> None:
+        self.table = table
+        self._conninfo = conninfo
+        self._psycopg = _psycopg()
+        self._writer = ""
+        self._db: Any = None
+
+    def __str__(self) -> str:
+        return f"table {self.table} of PostgreSQL"
+
+    @contextmanager
+    def open(self, writer: str) -> Generator[None, None, None]:
+        """See Sink. PostgreSQL rolls back an unfinished transaction."""
+        self._writer = writer
+        with self.connect() as self._db:
+            self._lock()
+            commits = f"{self.table}_commits"
+            there = {name for name in (self.table, commits) if self._one("SELECT to_regclass(%s)", quoted(name))}
+            if there == {self.table}:
+                raise JobStoreError(f"{self} is not of a job: choose another table")
+            if not self._one("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"):
+                self._db.execute("CREATE EXTENSION vector")
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS {quoted(commits)} "
+                "(writer text, number int, record text NOT NULL, PRIMARY KEY (writer, number))"
+            )
+            self._db.commit()
+            writers = self._db.execute(f"SELECT DISTINCT writer FROM {quoted(commits)}").fetchall()
+            check_writers(self, writer, (name for (name,) in writers))
+            yield
+
+    def connect(self) -> Any:
+        """A connection."""
+        return self._psycopg.connect(self._conninfo)
+
+    def _lock(self) -> None:
+        """Wait until no other connection writes for this writer; let no two create tables at the same time."""
+        self._db.execute(f"SET lock_timeout = '{_WAIT}'")
+        try:
+            self._db.execute("SELECT pg_advisory_lock(hashtext(%s), hashtext(%s))", (self.table, self._writer))
+        except self._psycopg.errors.LockNotAvailable:
+            raise JobStoreError(f"{self} belongs to a job that is running; wait for its end") from None
+        self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
+
+    def _one(self, query: str, *values: str) -> Any:
+        return self._db.execute(query, values).fetchone()[0]
+
+    def write(self, slice: SinkSlice) -> None:
+        """See Sink."""
+        vectors = slice.vectors
+        if slice.number == 0:
+            kind = "halfvec" if vectors.dtype == "float16" else "vector"
+            self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
+            self._db.execute(
+                f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} "
+                f'("index" bigint PRIMARY KEY, id text NOT NULL, vector {kind}({vectors.dimensions}) NOT NULL)'
+            )
+        with self._db.cursor().copy(f"COPY {quoted(self.table)} FROM STDIN") as copy:
+            for index, name, vector in zip(slice.indexes, slice.ids, vectors, strict=True):
+                copy.write_row((index, name, _json.dumps(vector.tolist()).decode()))
+
+    def commit(self, ids: JsonDict) -> None:
+        """See Sink."""
+        record = (self._writer, ids["number"], _json.dumps(ids).decode())
+        self._db.execute(f"INSERT INTO {quoted(f'{self.table}_commits')} VALUES (%s, %s, %s)", record)
+        self._db.commit()
+
+    def committed(self) -> Iterable[JsonDict]:
+        """See Sink."""
+        query = f"SELECT record FROM {quoted(f'{self.table}_commits')} WHERE writer = %s"
+        return [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
+
+
+def _psycopg() -> Any:
+    with suppress(ImportError):
+        return import_module("psycopg")
+    raise ConfigurationError("postgresql:// needs psycopg: install nimclient[pgvector]")

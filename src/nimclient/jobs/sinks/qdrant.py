@@ -1,0 +1,111 @@
+"""Points in a collection of Qdrant: the number of a row is the id of its point, the payload has its id and slice."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
+
+from nimclient._resources.bulk import JsonDict
+from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
+
+_RECORDS_AT_ONCE = 1000
+
+
+class QdrantSink:
+    """Vectors in a collection of Qdrant: `EmbedJob(source, "qdrant://localhost:6333?collection=museum")`.
+
+    Qdrant has no transactions: the points of a slice are stored, then its record; `open` deletes the points of a slice that
+    has none. A point that is stored twice is one point.
+
+    Args:
+        collection: Its name; made by the job.
+        distance: "Cosine", for which Qdrant stores vectors of length one, "Dot", "Euclid" or "Manhattan".
+        **settings: What QdrantClient takes: `path="museum.qdrant"` for its local mode, or `url=`, `api_key=`, ….
+    """
+
+    slice_bytes = 2 << 20  # sent as JSON, of which a server takes 32 MB
+
+    def __init__(self, collection: str = "vectors", distance: str = "Cosine", **settings: Any) -> None:
+        self.collection = collection
+        self.distance = distance
+        self._settings = settings
+        self._qdrant = _qdrant()
+        self._writer = ""
+        self._records: list[JsonDict] = []
+        self._client: Any = None
+
+    def __str__(self) -> str:
+        return f"collection {self.collection} of {self._settings.get('path') or self._settings.get('url', 'Qdrant')}"
+
+    @contextmanager
+    def open(self, writer: str) -> Generator[None, None, None]:
+        """See Sink."""
+        models = self._qdrant.models
+        self._writer = writer
+        self._client = self._qdrant.QdrantClient(**self._settings)
+        try:
+            commits = f"{self.collection}_commits"
+            if not self._client.collection_exists(commits):
+                if self._client.collection_exists(self.collection):
+                    raise JobStoreError(f"{self} is not of a job: choose another collection")
+                self._client.create_collection(commits, vectors_config={})
+            found = list(self._payloads(commits))
+            check_writers(self, writer, (payload["writer"] for payload in found))
+            self._records = [payload["record"] for payload in found if payload["writer"] == writer]
+            if self._client.collection_exists(self.collection):
+                value = models.MatchValue(value=slice_key(writer, next_slice(self._records)))
+                unfinished = models.Filter(must=[models.FieldCondition(key="slice", match=value)])
+                self._client.delete(self.collection, points_selector=models.FilterSelector(filter=unfinished))
+            yield
+        finally:
+            self._client.close()
+
+    def payloads(self) -> Iterable[JsonDict]:
+        """The payloads of all points, by the ids of the points."""
+        self._client = self._qdrant.QdrantClient(**self._settings)
+        try:
+            yield from self._payloads(self.collection)
+        finally:
+            self._client.close()
+
+    def _payloads(self, collection: str) -> Iterable[JsonDict]:
+        offset: Any = None
+        while True:
+            points, offset = self._client.scroll(collection, limit=_RECORDS_AT_ONCE, offset=offset)
+            for point in points:
+                yield point.payload
+            if offset is None:
+                return
+
+    def write(self, slice: SinkSlice) -> None:
+        """See Sink."""
+        models, vectors = self._qdrant.models, slice.vectors
+        if not self._client.collection_exists(self.collection):
+            half = models.Datatype.FLOAT16 if vectors.dtype == "float16" else None
+            size = models.VectorParams(size=vectors.dimensions, distance=models.Distance(self.distance), datatype=half)
+            self._client.create_collection(self.collection, vectors_config=size)
+        key = slice_key(self._writer, slice.number)
+        payloads = [{"id": name, "slice": key} for name in slice.ids]
+        points = models.Batch(ids=list(slice.indexes), vectors=vectors.tolist(), payloads=payloads)
+        self._client.upsert(self.collection, points=points)
+
+    def commit(self, ids: JsonDict) -> None:
+        """See Sink."""
+        models, commits = self._qdrant.models, f"{self.collection}_commits"
+        shard, _, count = self._writer.partition("-of-")
+        number = ids["number"] * int(count or 1) + int(shard or 0)
+        payload = {"writer": self._writer, "record": ids}
+        self._client.upsert(commits, points=[models.PointStruct(id=number, vector={}, payload=payload)])
+
+    def committed(self) -> Iterable[JsonDict]:
+        """See Sink."""
+        return self._records
+
+
+def _qdrant() -> Any:
+    with suppress(ImportError):
+        return import_module("qdrant_client")
+    raise ConfigurationError("qdrant:// needs Qdrant's client: install nimclient[qdrant]")

@@ -1,0 +1,80 @@
+"""Rows of tables in databases, by URL: sqlite://, lancedb://, qdrant:// and postgresql://, as for sinks.
+
+A table is read a block at a time, and in the same order by each run, which compares the rows that are done.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, TypeAlias
+
+from nimclient.errors import JobStoreError, NimError
+from nimclient.jobs.parquet import arrow
+from nimclient.jobs.rows import Row, RowFields
+from nimclient.jobs.sinks.lance import LanceSink
+from nimclient.jobs.sinks.postgres import PostgresSink
+from nimclient.jobs.sinks.qdrant import QdrantSink
+from nimclient.jobs.sinks.sqlite import SQLiteSink, quoted
+from nimclient.jobs.sinks.urls import sink_of
+
+_ROWS_AT_ONCE = 256
+CheckColumns: TypeAlias = Callable[[Any, Iterable[str], RowFields], None]
+"""Raises ConfigurationError if a table lacks a column: its name, those that there are, and the fields wanted."""
+
+
+def table_rows(url: str, fields: RowFields, check: CheckColumns) -> Iterator[Row]:
+    """The rows of the table that a URL names. Raises JobStoreError for what the database denies."""
+    table = sink_of(url)
+    records: Iterable[Mapping[str, Any]]
+    try:
+        match table:
+            case SQLiteSink():
+                records = _sqlite(table, fields, check)
+            case LanceSink():
+                records = _lance(table, fields, check)
+            case QdrantSink():
+                records = table.payloads()
+            case PostgresSink():
+                records = _postgres(table, fields, check)
+            case _:
+                raise AssertionError(url)
+        for record in records:
+            yield fields.row(record, None)
+    except NimError:
+        raise
+    except Exception as error:
+        words = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise JobStoreError(f"{table} cannot be read: {words}; what was finished is kept") from error
+
+
+def _selected(fields: RowFields) -> str:
+    return ", ".join(map(quoted, fields.columns))
+
+
+def _sqlite(table: SQLiteSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
+    with closing(sqlite3.connect(f"file:{table.path}?mode=ro", uri=True, check_same_thread=False)) as db:
+        name = quoted(table.table)
+        check(table, [column for _, column, *_ in db.execute(f"PRAGMA table_info({name})")], fields)
+        for values in db.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY rowid"):
+            yield dict(zip(fields.columns, values, strict=True))
+
+
+def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
+    with table.connect() as db:
+        name = quoted(table.table)
+        columns = db.execute(f"SELECT * FROM {name} LIMIT 0").description
+        check(table, [column.name for column in columns], fields)
+        order = "ctid" if fields.id is None else quoted(fields.id)
+        with db.cursor("rows") as cursor:
+            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):
+                yield dict(zip(fields.columns, values, strict=True))
+
+
+def _lance(table: LanceSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
+    arrow()
+    rows = table.opened()
+    check(table, rows.schema.names, fields)
+    for batch in rows.search().select(list(fields.columns)).to_batches(_ROWS_AT_ONCE):
+        yield from batch.to_pylist()

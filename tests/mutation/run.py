@@ -1,0 +1,236 @@
+"""Mutation testing of the pure core: one small change at a time, and the tests that should notice it.
+
+    python tests/mutation/run.py sse policy --sample 40
+
+The tests are collected once. Each mutant lives in a forked child, which puts the changed code into the functions that are
+already imported, and runs the tests until one fails. What no test notices is printed with its place.
+"""
+
+import argparse
+import ast
+import contextlib
+import copy
+import importlib
+import inspect
+import os
+import random
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Core(NamedTuple):
+    """Modules of one name, and the files of their tests."""
+
+    modules: tuple[str, ...]
+    tests: tuple[str, ...]
+
+
+CORES = {
+    "sse": Core(("_streams.sse",), ("streams/test_sse.py",)),
+    "accumulate": Core(("_streams.accumulate", "_streams.tool_calls"), ("streams/test_accumulate.py",)),
+    "classify": Core(("_retry.classify",), ("retry/test_classify.py",)),
+    "policy": Core(("_retry.policy",), ("retry/test_policy.py",)),
+    "window": Core(("_bulk.window",), ("bulk/test_window.py", "bulk/test_pacer.py")),
+    "rate": Core(("_bulk.rate",), ("bulk/test_rate.py", "bulk/test_pacer.py")),
+    "bisection": Core(("_bulk.slicing",), ("bulk/test_slicing.py",)),
+    "store": Core(("jobs.store", "jobs.checkpoint", "jobs.spool"), ("jobs/test_store.py", "jobs/test_store_states.py")),
+}
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Add,
+}  # fmt: skip
+OTHER_NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
+
+
+class Mutant(NamedTuple):
+    """A changed module and where it is changed."""
+
+    module: str
+    line: int
+    change: str
+    tree: ast.Module
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """The mutants of one node, each with its description."""
+    match node:
+        case ast.Compare(ops=[operator]) if type(operator) in SWAPS:
+            other = copy.deepcopy(node)
+            other.ops = [SWAPS[type(operator)]()]  # type: ignore[list-item]
+            yield f"{type(operator).__name__} → {type(other.ops[0]).__name__}", other
+        case ast.BoolOp(op=operator) | ast.BinOp(op=operator) | ast.AugAssign(op=operator) if type(operator) in SWAPS:
+            other = copy.deepcopy(node)
+            other.op = SWAPS[type(operator)]()
+            yield f"{type(operator).__name__} → {type(other.op).__name__}", other
+        case ast.UnaryOp(op=ast.Not()):
+            yield "not x → x", node.operand
+        case ast.If() | ast.While() | ast.IfExp():
+            other = copy.deepcopy(node)
+            other.test = ast.UnaryOp(ast.Not(), other.test)
+            yield "if x → if not x", other
+        case ast.Constant(value=bool() as value):
+            yield f"{value} → {not value}", ast.Constant(not value)
+        case ast.Constant(value=int() | float() as value):
+            yield f"{value} → {value + 1}", ast.Constant(value + 1)
+        case ast.Name(id=name, ctx=ast.Load()) if name in OTHER_NAMES:
+            yield f"{name} → {OTHER_NAMES[name]}", ast.Name(OTHER_NAMES[name], ast.Load())
+        case ast.Return(value=ast.AST() as value) if not (isinstance(value, ast.Constant) and value.value is None):
+            yield "return x → return None", ast.Return(ast.Constant(None))
+        case ast.Expr(value=ast.Call()) | ast.AugAssign() | ast.Raise():
+            yield "statement left out", ast.Pass()
+        case ast.Continue():
+            yield "continue → break", ast.Break()
+        case ast.Break():
+            yield "break → continue", ast.Continue()
+        case _:
+            pass
+
+
+def mutants(name: str) -> list[Mutant]:
+    """All mutants of a module: of its functions and its numbers, not of annotations, messages and what checkers read."""
+    source = Path(str(importlib.import_module(f"nimclient.{name}").__file__)).read_text()
+    tree = ast.parse(source)
+    places: list[tuple[ast.AST, str, int | None, ast.AST]] = []
+
+    def visit(node: ast.AST) -> None:
+        for field, value in ast.iter_fields(node):
+            if field in ("annotation", "returns", "decorator_list", "bases") or isinstance(node, ast.JoinedStr):
+                continue
+            for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if isinstance(child, ast.AST):
+                    places.append((node, field, index, child))
+                    visit(child)
+
+    visit(tree)
+    found: list[Mutant] = []
+    for parent, field, index, child in places:
+        for change, other in changes(child):
+            put(parent, field, index, ast.copy_location(other, child))
+            found.append(
+                Mutant(name, getattr(child, "lineno", 0), change, ast.fix_missing_locations(copy.deepcopy(tree)))
+            )
+            put(parent, field, index, child)
+    return found
+
+
+def put(parent: ast.AST, field: str, index: int | None, child: ast.AST) -> None:
+    if index is None:
+        setattr(parent, field, child)
+    else:
+        getattr(parent, field)[index] = child
+
+
+def install(mutant: Mutant) -> None:
+    """Give the functions and constants of the imported module what the changed source gives them."""
+    module = importlib.import_module(f"nimclient.{mutant.module}")
+    other = ModuleType(module.__name__)
+    other.__file__ = module.__file__
+    sys.modules["changed"] = other
+    code = compile(mutant.tree, str(module.__file__), "exec")
+    exec(code, other.__dict__)
+    transplant(module, other, module.__name__)
+
+
+def transplant(old: Any, new: Any, module: str) -> None:
+    """Change the members of a module or class in place: whoever has imported them sees it."""
+    for name, value in [*vars(new).items()]:
+        mine, theirs = inner(vars(old).get(name)), inner(value)
+        if isinstance(mine, FunctionType) and isinstance(theirs, FunctionType):
+            if mine.__module__ == module and mine.__code__.co_freevars == theirs.__code__.co_freevars:
+                mine.__code__, mine.__defaults__ = theirs.__code__, theirs.__defaults__
+                mine.__kwdefaults__ = theirs.__kwdefaults__
+        elif isinstance(mine, type) and isinstance(theirs, type):
+            if mine.__module__ == module:
+                transplant(mine, theirs, module)
+        elif isinstance(mine, int | float | tuple) and type(mine) is type(theirs) and mine != theirs:
+            with contextlib.suppress(AttributeError, TypeError):
+                setattr(old, name, theirs)
+
+
+def inner(value: Any) -> Any:
+    """The function in a property, a method of a class or a decorator."""
+    if isinstance(value, property):
+        return value.fget
+    return inspect.unwrap(value) if callable(value) else getattr(value, "__func__", value)
+
+
+class Mutation:
+    """A plugin of pytest that runs the collected tests once for each mutant."""
+
+    def __init__(self, core: Core, sample: int | None, seed: int) -> None:
+        self._core = core
+        self._sample = sample
+        self._seed = seed
+        self.total = self.killed = 0
+        self.survivors: list[Mutant] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if self._run(session, None, 0.0):
+            raise pytest.UsageError("the tests fail without any change")
+        limit = 10 + 5 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        everything = [mutant for module in self._core.modules for mutant in mutants(module)]
+        self.total = len(everything)
+        chosen = everything
+        if self._sample is not None and self._sample < len(everything):
+            chosen = random.Random(self._seed).sample(everything, self._sample)
+        for mutant in chosen:
+            if self._run(session, mutant, limit):
+                self.killed += 1
+            else:
+                self.survivors.append(mutant)
+                print(f"    survived: {mutant.module}:{mutant.line}: {mutant.change}", flush=True)
+        return True
+
+    def _run(self, session: pytest.Session, mutant: Mutant | None, limit: float) -> bool:
+        """Whether a test fails, in a child of `limit` seconds of work."""
+        sys.stdout.flush()
+        child = os.fork()
+        if child:
+            return os.waitpid(child, 0)[1] != 0
+        try:
+            session.config.pluginmanager.unregister(name="terminalreporter")
+            if mutant is not None:
+                resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
+                install(mutant)
+            for place, item in enumerate(session.items):
+                following = session.items[place + 1] if place + 1 < len(session.items) else None
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if session.testsfailed:
+                    os._exit(1)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python tests/mutation/run.py", description=__doc__)
+    parser.add_argument("cores", nargs="*", metavar="core", help=f"of {', '.join(CORES)}; all of them")
+    parser.add_argument("--sample", type=int, help="so many mutants of each, chosen by chance; all of them")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    os.chdir(ROOT)
+    for name in given.cores or CORES:
+        core = CORES[name]
+        plugin = Mutation(core, given.sample, given.seed)
+        tests = [f"tests/{path}" for path in core.tests]
+        status = pytest.main(["-q", "-q", "--no-summary", "-p", "no:xdist", "--timeout=0", *tests], plugins=[plugin])
+        tried = plugin.killed + len(plugin.survivors)
+        assert tried, status
+        print(
+            f"{name}: {plugin.killed} of {tried} killed ({plugin.killed / tried:.1%}), of {plugin.total} mutants",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
