@@ -246,6 +246,21 @@ def test_an_event_of_six_megabytes_takes_linear_work(monkeypatch):
     assert six < 2.1 * three
 
 
+def test_two_hundred_thousand_reads_of_one_byte_take_linear_work(monkeypatch):
+    """So do reads of a single byte: none looks at what has come before it."""
+    work = Work(monkeypatch)
+    half, whole = work.of(100_000, step=1), work.of(200_000, step=1)
+    assert whole < 2.1 * half
+    assert whole < 10 * 200_000
+
+
+def test_a_blank_line_that_comes_alone_completes_the_event():
+    """The event is handed out by that read, not by the next one."""
+    buffer = EventBuffer()
+    assert buffer.feed(b"data: a") == b""
+    assert buffer.feed(b"\n\n") == b"data: a"
+
+
 def test_many_events_in_one_read_all_come_out():
     """Twenty thousand events that one read brings are all handed out by it."""
     stream = b"".join(b"data: %d\n\n" % i for i in range(20_000))
