@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, overload
 
 from attrs import evolve
 
+from nimclient._api.options import check_whole
 from nimclient._api.urls import parse_base_urls
 from nimclient._base.cached import cached_property
 from nimclient._base.config import (
@@ -401,6 +402,7 @@ class AsyncClient(AsyncClosing):
         be opened within `Timeouts.connect` are not counted and raise nothing; ConfigurationError for what is no number of
         connections. A custom transport is warmed if it has the method `warm(requests, timeouts)`.
         """
+        check_whole("connections", connections, 0)
         return await self._engine.warm(connections)
 
     async def aclose(self) -> None:

@@ -15,7 +15,6 @@ from attrs import evolve
 
 from nimclient._api.call import Call
 from nimclient._api.catalog import Catalog
-from nimclient._api.options import check_whole
 from nimclient._api.server_types import ServerType
 from nimclient._base import observers
 from nimclient._base.callbacks import call_user, run_callback
@@ -161,7 +160,6 @@ class Engine:
 
     async def warm(self, connections: int) -> int:
         """Open connections, spread over the replicas; returns how many are open."""
-        check_whole("connections", connections, 0)
         warm = getattr(await self.core.transport(), "warm", None)
         if self.core.closed:
             raise ClientClosedError("the client is closed")
