@@ -474,11 +474,24 @@ async def test_a_proxy_whose_tunnel_hangs(server: FaultServer, make_client: Make
     await server.until(lambda: server.open == 0)
 
 
+@pytest.mark.parametrize(
+    "established",
+    [
+        b"HTTP/1.1 200 Connected",
+        b"HTTP/1.0 200 Connection established\r\nProxy-Agent: x",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked",
+        b"HTTP/1.1 200 OK\r\nConnection: close",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK",
+    ],
+    ids=["200", "HTTP/1.0", "no length", "a length", "chunks", "close", "100 before"],
+)
 async def test_a_tunnel_through_a_proxy(
-    server: FaultServer, tls_server: FaultServer, make_client: MakeClient, ca_file: str
+    server: FaultServer, tls_server: FaultServer, make_client: MakeClient, ca_file: str, established: bytes
 ) -> None:
-    """An https request goes through a proxy's tunnel."""
-    async with tunnel(tls_server.port) as (port, _):
+    """An https request goes through a proxy's tunnel; framing of the proxy's answer means nothing (RFC 9110, 9.3.6)."""
+    async with tunnel(tls_server.port, established) as (port, _):
         client = make_client(tls_server.url, proxy=f"http://127.0.0.1:{port}", verify=ca_file)
         assert (await client.chat.create("hi")).text == "Hello"
         await client.aclose()

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 
 
 @asynccontextmanager
-async def tunnel(port: int) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Its own port, and the methods of the requests that it got, one for each connection."""
+async def tunnel(port: int, established: bytes = b"HTTP/1.1 200 Connected") -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Its own port, and the method of each request that it got. `established`: the head of its answer."""
     methods: list[bytes] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         methods.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
         inner = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        writer.write(established + b"\r\n\r\n")
         await asyncio.gather(_pump(reader, inner[1]), _pump(inner[0], writer))
 
     proxy = await asyncio.start_server(connected, "127.0.0.1", 0)
