@@ -43,11 +43,21 @@ def run_all_tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """ruff: style, order of imports, what may import what; and that the bill of materials is up to date."""
+    """ruff: style, order of imports, what may import what; bandit; that the bill of materials is up to date."""
     session.install("--quiet", *nox.project.dependency_groups(PROJECT, "lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("bandit", "-q", "-r", "src", "-c", "pyproject.toml")
     session.run("python", "docs/_ext/materials.py", "--check")
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known holes in what a new installation gets with all extras. It asks a database: where it is out of reach, it fails."""
+    session.install("--quiet", "pip-audit", "uv")
+    resolved = Path(session.create_tmp(), "resolved.txt")
+    session.run("uv", "pip", "compile", "--quiet", "pyproject.toml", "--all-extras", f"--output-file={resolved}")
+    session.run("pip-audit", "--strict", "--no-deps", "--disable-pip", "-r", str(resolved))
 
 
 @nox.session
@@ -76,6 +86,52 @@ def slow(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """The same on every supported Python that is installed."""
     run_all_tests(session)
+
+
+# How Python is started, its environment, and what the shell does before.
+ODD: dict[str, tuple[tuple[str, ...], dict[str, str | None], str]] = {
+    "warnings and asyncio debug": (("-X", "dev", "-W", "error"), {}, ":"),
+    "without assertions": (("-O",), {}, ":"),  # but those of test modules, which pytest keeps
+    "any hash seed": ((), {"PYTHONHASHSEED": "random"}, ":"),
+    "ipv6 only": ((), {"NIMCLIENT_TEST_HOST": "::1"}, "ip address delete 127.0.0.1/8 dev lo"),
+    "read-only home": ((), {"HOME": "/proc"}, ":"),
+    "no home": ((), {"HOME": None, "XDG_STATE_HOME": None, "XDG_CONFIG_HOME": None}, ":"),
+    "a clock that jumps": ((), {"NIMCLIENT_TEST_CLOCK": "jumps"}, ":"),
+    "64 descriptors": ((), {}, "ulimit -n 64"),
+    "1.5 GB of addresses": ((), {"MALLOC_ARENA_MAX": "2"}, "ulimit -v 1500000"),
+    "uvloop": ((), {"NIMCLIENT_TEST_LOOP": "uvloop"}, ":"),
+}
+QUIET = ("-W", "ignore::pytest.PytestConfigWarning")  # of assertions in other modules under -O
+ODD_TESTS = (
+    "client/test_embeddings",
+    "client/test_input",
+    "client/test_parse",
+    "streams",
+    "sync/test_client",
+    "jobs/test_map",
+)
+
+IPV6_TESTS = ("client/test_embeddings", "client/test_input", "client/test_server_forms")  # others listen on 127.0.0.1
+
+
+@nox.session
+@nox.parametrize("way", list(ODD))
+def odd(session: nox.Session, way: str) -> None:
+    """Calls, streams, the blocking client and a job on odd machines: IPv6 only, no home, few descriptors, little memory …"""
+    install(session, "test")
+    flags, environment, before = ODD[way]
+    tests = [
+        f"tests/{name}" if "/" not in name else f"tests/{name}.py"
+        for name in (IPV6_TESTS if way == "ipv6 only" else ODD_TESTS)
+    ]
+    program = [str(Path(session.bin, "python")), *flags, "-m", "pytest", "-n", "0", *QUIET, *(session.posargs or tests)]
+    command = ["bash", "-ec", f'{before}; exec "$@"', "bash", *program]
+    if way == "ipv6 only":  # in a network of its own, where it may make one; else IPv4 is only not used
+        may = os.geteuid() == 0 and shutil.which("ip") and shutil.which("unshare")
+        command = (
+            ["unshare", "--net", "bash", "-ec", f"ip link set lo up; {command[2]}", *command[3:]] if may else program
+        )
+    session.run(*command, env=environment, external=True)
 
 
 @nox.session(python="3.11")

@@ -96,11 +96,12 @@ def run_all(url: str, folder: Path, shards: int, doomed: set[int], at_once: int)
             if pod.process.poll() is None:
                 continue
             running.remove(pod)
+            _, words = pod.process.communicate()
             if pod.process.returncode == -signal.SIGKILL:
                 killed += 1
                 waiting.append(pod.index)
             elif pod.process.returncode != 0:
-                raise RuntimeError(f"shard {pod.index}: {(pod.process.stderr or sys.stdin).read()!r}")
+                raise RuntimeError(f"shard {pod.index}: {words!r}")
         time.sleep(POLL_SECONDS)
     return killed
 

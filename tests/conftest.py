@@ -5,9 +5,11 @@ import contextlib
 import faulthandler
 import gc
 import inspect
+import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -24,10 +26,12 @@ from support.session import SessionTransport
 from support.virtual_time import jumping
 from support.wire import MODEL
 
-KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY", "NVIDIA_BASE_URL")
+KEYS = ("NVIDIA_API_KEY", "NVIDIA_BASE_URL")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 FAST = RetryPolicy(first_delay=0.01, max_delay=0.02)
 
+
+pytest_plugins = ["support.canary", "support.contacts"]
 
 # A shell that starts the tests in the background has them, and the programs that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,8 +50,13 @@ if os.environ.get("NIMCLIENT_TEST_LOOP") == "uvloop":  # async tests run on it, 
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
+if os.environ.get("NIMCLIENT_TEST_CLOCK") == "jumps":  # the wall clock, by hours and years, at every look
+    _time, _jumps = time.time, itertools.cycle([0.0, 3600.0, -7200.0, 3e7, -3e7])
+    time.time = lambda: _time() + next(_jumps)
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, canary: None) -> None:
     """No key, base URL or proxy of the machine reaches a test."""
     for name in (*KEYS, *PROXIES, *map(str.upper, PROXIES)):
         monkeypatch.delenv(name, raising=False)

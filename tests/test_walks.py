@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 import nimclient
 from nimclient import AsyncClient
 from nimclient.testing import FakeRequest, FakeTransport
@@ -22,6 +24,9 @@ CHAT = {
     "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }
+
+
+pytestmark = pytest.mark.usefixtures("unread_log")
 
 
 def answer(request: FakeRequest) -> Any:

@@ -14,6 +14,7 @@ from support.fleets import FleetRun, Process, simulate_fleet
 from support.slow import mostly_slow
 
 SEEDS = mostly_slow(range(20), 3)
+SLOW = mostly_slow(range(20))
 KILLED = (1, 3, 5)
 SECONDS = 100.0
 
@@ -46,7 +47,7 @@ def test_eight_processes_against_64_slots(seed: int) -> None:
     assert len(run.fleet.routes["embedding"].members) == 5
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SLOW)
 @pytest.mark.parametrize("tells", [True, False])
 def test_eight_processes_against_600_a_minute(seed: int, tells: bool) -> None:
     """The same where the server counts requests, which all of them learn as one; after what it has saved up is used."""
@@ -67,7 +68,7 @@ def test_a_rate_set_by_hand_is_that_of_all_together(seed: int) -> None:
     assert run.share_refused <= 0.01
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SLOW)
 def test_a_queue_is_shared_as_well(seed: int) -> None:
     """A server that never throttles gets enough to be busy, from each process as much."""
     run = fleet(Queue(64, Service(Random(seed), 0.5, 0.3)), seed)
@@ -75,7 +76,7 @@ def test_a_queue_is_shared_as_well(seed: int) -> None:
     assert run.share_refused == 0.0
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SLOW)
 def test_one_that_joins_gets_its_share_soon(seed: int) -> None:
     """Ten seconds after seven more have begun the first one has an eighth; when they have ended it has all."""
     service = Service(Random(seed), 0.5, 0.3)
@@ -86,7 +87,7 @@ def test_one_that_joins_gets_its_share_soon(seed: int) -> None:
     assert run.share_refused <= 0.05
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SLOW)
 def test_what_nobody_uses_is_for_the_others(seed: int) -> None:
     """With fewer slots than processes each gets its turn; no slot is idle."""
     run = fleet(Slots(lambda now: 5, Service(Random(seed), 0.3, 0.3)), seed)

@@ -56,7 +56,8 @@ def url(sim: Simulator) -> str:
 @pytest.fixture
 def environment() -> dict[str, str]:
     """The environment of a process that finds the same nimclient as this one."""
-    return {**os.environ, "PYTHONPATH": str(Path(nimclient.__file__).parents[1])}
+    paths = [str(Path(nimclient.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @pytest.fixture

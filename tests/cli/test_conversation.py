@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -152,3 +153,36 @@ def test_an_error_ends_the_turn_and_not_the_program(open_chat, url: str) -> None
     terminal.ask("/model meta/llama-3.1-8b-instruct")
     assert "llama-3.1" in terminal.ask(FACT)
     assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_links_and_pipes_in_the_place_of_what_is_kept(open_chat, sim: Simulator, tmp_path: Path, kind: str) -> None:
+    """The lines and the last conversation are kept in files of their own: no link is followed, no pipe is waited for."""
+    precious = tmp_path / "precious"
+    precious.write_text("12345")
+    folder = tmp_path / "nimclient"
+    folder.mkdir()
+    for name in ("chat_history", "conversation.json"):
+        (folder / name).symlink_to(precious) if kind == "link" else os.mkfifo(folder / name)
+    terminal = open_chat(sim.base_url)
+    terminal.ask(FACT)
+    assert terminal.end() == 0
+    assert precious.read_text() == "12345"
+    for name in ("chat_history", "conversation.json"):
+        assert stat.S_ISREG((folder / name).lstat().st_mode)
+        assert FACT in (folder / name).read_text()
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+    assert sorted(os.listdir(folder)) == ["chat_history", "conversation.json"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_no_conversation_is_read_through_a_link_or_a_pipe(
+    run, url: str, tmp_path: Path, monkeypatch, kind: str
+) -> None:
+    """--continue says that the file cannot be read."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    (tmp_path / "nimclient").mkdir()
+    path = tmp_path / "nimclient" / "conversation.json"
+    path.symlink_to(tmp_path / "other") if kind == "link" else os.mkfifo(path)
+    ran = run("chat", "and then?", "--continue", "--base-url", url)
+    assert (ran.code, "cannot be read" in ran.err) == (2, True)

@@ -56,6 +56,7 @@ def delta(index: int = 0, finish: str | None = None, **fields: Any) -> bytes:
     return sse({"choices": [{"index": index, "delta": fields, "finish_reason": finish}]})
 
 
+@pytest.mark.no_key
 async def test_d1_without_a_key_no_authorization_is_sent(hello: FaultServer, ask: Ask) -> None:
     """The incumbent sends "Bearer **********"."""
     await ask()

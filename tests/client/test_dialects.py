@@ -259,6 +259,7 @@ async def test_ranking(client: AsyncClient, simulator: Simulator) -> None:
     assert ranking.measure == {"vllm": "relevance_score", "dynamo": "score"}.get(dialect(simulator), "logit")
 
 
+@pytest.mark.no_key
 async def test_the_hosted_catalog_wants_a_key() -> None:
     """Without a key it is AuthenticationError in the gateway's own words."""
     async with Simulator(dialect="hosted") as sim, AsyncClient(base_url=sim.base_url, model=MODEL) as client:

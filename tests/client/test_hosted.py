@@ -228,6 +228,7 @@ async def test_a_batch_waits_for_a_busy_platform(hosted: Opened) -> None:
     assert all(reply.text for reply in await client.chat.batch(["a", "b", "c"], concurrency=2))
 
 
+@pytest.mark.no_key
 async def test_a_missing_key(hosted: Opened) -> None:
     """401 in the words of the gateway."""
     _, client = await hosted(api_key=None)

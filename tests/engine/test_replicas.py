@@ -238,6 +238,7 @@ async def test_cancelled_calls_are_not_outstanding(
     assert [len(replica.open) for replica in members(client)] == [0, 0]
 
 
+@pytest.mark.no_key
 async def test_the_key_goes_to_every_replica(
     pair: tuple[FaultServer, FaultServer], make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -193,6 +193,7 @@ async def test_cookies_are_ignored(server: FaultServer, client: AsyncClient) -> 
     assert server.connections == 1
 
 
+@pytest.mark.no_key
 async def test_a_request_says_who_sends_it(server: FaultServer, client: AsyncClient) -> None:
     """A request carries our User-Agent, accepts compressed JSON and has no Authorization without a key."""
     server.script(chat())

@@ -96,7 +96,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def mutants(name: str) -> list[Mutant]:
-    """All mutants of a module: of its functions and its numbers, not of annotations, messages and what checkers read."""
+    """All mutants of a module: of its functions and its numbers, not of tables, annotations and messages."""
     source = Path(str(importlib.import_module(f"nimclient.{name}").__file__)).read_text()
     tree = ast.parse(source)
     places: list[tuple[ast.AST, str, int | None, ast.AST]] = []
@@ -106,7 +106,7 @@ def mutants(name: str) -> list[Mutant]:
             if field in ("annotation", "returns", "decorator_list", "bases") or isinstance(node, ast.JoinedStr):
                 continue
             for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.AST):
+                if isinstance(child, ast.AST) and not (isinstance(node, ast.Module | ast.ClassDef) and is_table(child)):
                     places.append((node, field, index, child))
                     visit(child)
 
@@ -120,6 +120,16 @@ def mutants(name: str) -> list[Mutant]:
             )
             put(parent, field, index, child)
     return found
+
+
+def is_table(statement: ast.AST) -> bool:
+    """Whether a statement of a module or class makes anything but a function, a class or a number.
+
+    Such values are objects that others have imported: they cannot be changed in place.
+    """
+    value = getattr(statement, "value", None)
+    number = isinstance(value, ast.Constant) and isinstance(value.value, int | float)
+    return not (number or isinstance(statement, ast.FunctionDef | ast.ClassDef))
 
 
 def put(parent: ast.AST, field: str, index: int | None, child: ast.AST) -> None:

@@ -32,6 +32,7 @@ from nimclient._retry.classify import (
     classify,
     classify_status,
     health_of,
+    is_no_route,
     max_texts,
     rejects_field,
     rejects_form,
@@ -251,3 +252,12 @@ def test_the_number_that_a_rejection_names(words: str, number: int | None) -> No
 def test_only_a_400_or_422_that_names_the_field_rejects_a_form(error: APIStatusError, via: Via, rejected: bool) -> None:
     """Not a complaint about the schema in it, nor one about something else."""
     assert rejects_form(error, FORM_NAMES[via]) is rejected
+
+
+@pytest.mark.parametrize(
+    ("status", "says"), [(404, True), (405, True), (501, True), (400, False), (500, False), (502, False)]
+)
+def test_what_shows_that_there_is_no_such_route(status, says):
+    """404, 405 and 501 without a word about the model; a model that is not there is on a route that is."""
+    assert is_no_route(APIStatusError("no", status=status)) is says
+    assert not is_no_route(ModelNotFoundError("no", status=status))

@@ -128,6 +128,7 @@ def test_every_cut_position_gives_the_same_events(place):
         (b"id: 1\nretry: 3\nevent\ndata: a\n\n", [(b"a", "", "")]),
         (b"event: error\n: no worker is free\n: try later\n\n", [(b"", "error", "no worker is free\ntry later")]),
         (b"event: a\nevent: b\ndata: x\n\n", [(b"x", "b", "")]),
+        (b"event: error\nid: 7\nretry: 1\nx\n: no worker\n\n", [(b"", "error", "no worker")]),
         (b"\n\n\n\n\ndata: a\n\n\n", [(b"a", "", "")]),
         (b"data: [DONE]\n\ndata: [DONE]\n\n", [(b"[DONE]", "", ""), (b"[DONE]", "", "")]),
         (b"DATA: a\n\n data: b\n\n", []),
@@ -244,6 +245,21 @@ def test_an_event_of_six_megabytes_takes_linear_work(monkeypatch):
     three, six = work.of(3_000_000), work.of(6_000_000)
     assert 6_000_000 < six < 10 * 6_000_000
     assert six < 2.1 * three
+
+
+def test_two_hundred_thousand_reads_of_one_byte_take_linear_work(monkeypatch):
+    """So do reads of a single byte: none looks at what has come before it."""
+    work = Work(monkeypatch)
+    half, whole = work.of(100_000, step=1), work.of(200_000, step=1)
+    assert whole < 2.1 * half
+    assert whole < 10 * 200_000
+
+
+def test_a_blank_line_that_comes_alone_completes_the_event():
+    """The event is handed out by that read, not by the next one."""
+    buffer = EventBuffer()
+    assert buffer.feed(b"data: a") == b""
+    assert buffer.feed(b"\n\n") == b"data: a"
 
 
 def test_many_events_in_one_read_all_come_out():

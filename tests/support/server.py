@@ -8,6 +8,7 @@ it.
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import threading
@@ -19,6 +20,8 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from support.until import tell
+
+HOST = os.environ.get("NIMCLIENT_TEST_HOST", "127.0.0.1")
 
 
 @dataclass
@@ -104,6 +107,7 @@ class FaultServer:
     """See the module. `connections` and `requests` count what came; `open` how many connections are open now."""
 
     ssl: SSLContext | None = None
+    host: str = HOST
     on_accept: Sequence[Step] = ()
     connections: int = 0
     requests: list[Request] = field(default_factory=list)
@@ -123,7 +127,8 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.ssl else 'http'}://127.0.0.1:{self.port}/v1"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.ssl else 'http'}://{host}:{self.port}/v1"
 
     @property
     def open(self) -> int:
@@ -134,10 +139,10 @@ class FaultServer:
         return sum(request.path == path for request in self.requests)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self.ssl, limit=2**20)
+        self._server = await asyncio.start_server(self._connected, self.host, 0, ssl=self.ssl, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def listen(self, port: int, host: str = "127.0.0.1") -> asyncio.Server:
+    async def listen(self, port: int, host: str = HOST) -> asyncio.Server:
         """Take connections at another address as well, until the server that is returned is closed."""
         return await asyncio.start_server(self._connected, host, port)
 
@@ -274,8 +279,8 @@ class ServerThread:
     Scripts are set before the first request; what it saw may be read from any thread.
     """
 
-    def __init__(self, ssl: SSLContext | None = None) -> None:
-        self.server = FaultServer(ssl=ssl)
+    def __init__(self, ssl: SSLContext | None = None, host: str = HOST) -> None:
+        self.server = FaultServer(ssl=ssl, host=host)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault server")
 

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from nimclient._base.files import check_regular
 from nimclient.errors import ConfigurationError
 
 _BUSY_SECONDS = 60.0
@@ -33,8 +34,7 @@ class VectorCache:
         path = folder / "vectors.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if path.is_symlink():
-                raise ConfigurationError(f"the cache {path} is a symbolic link, which is not followed")
+            check_regular(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
             try:
                 for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
@@ -54,7 +54,8 @@ class VectorCache:
             try:
                 while some := list(islice(left, _AT_ONCE)):
                     marks = ",".join("?" * len(some))
-                    found.update(self._db.execute(f"SELECT key, vector FROM vectors WHERE key IN ({marks})", some))
+                    query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"  # nosec B608
+                    found.update(self._db.execute(query, some))
             except sqlite3.Error as error:
                 self.problem = f"cannot be read: {error}"
         return found

@@ -106,10 +106,11 @@ def log_call(state: CallState[Any], now: float, result: object, error: NimError 
     """One DEBUG line per call: request and outcome, without content and secrets."""
     call, meta, usage = state.call, getattr(result, "meta", None), getattr(result, "usage", None)
     failed = None if error is None or not state.history else state.history[-1].outcome
+    target: Target | None = getattr(state, "target", None)  # a call may end before it has one
     log.debug(
         "%s %s model=%s status=%s seconds=%.3f tokens=%s attempts=%d request_id=%s",
         call.method,
-        path_of(state.target.url),
+        call.path if target is None else path_of(target.url),
         call.model,
         getattr(meta, "status", failed),
         now - state.started,

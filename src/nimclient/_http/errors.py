@@ -35,6 +35,8 @@ def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException
             return ConnectError(f"TLS with {error.host!r} failed: {_reason(error)}", kind="tls")
         case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
             return _connect_error(f"{host}:{port}", cause)
+        case HttpProcessingError() | aiohttp.ClientError() | OSError() if phase == "connect":  # before any request
+            return ConnectError(f"the proxy made no tunnel: {_reason(error)}", kind="proxy")
         case HttpProcessingError():
             return ProtocolError(f"the response is not HTTP: {_reason(error)}", phase=phase)
         case aiohttp.ClientPayloadError() if _is_malformed(error):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 from attrs import define, field
 
+from nimclient._base.files import check_regular
 from nimclient.cli.failures import UsageError
 
 
@@ -38,6 +41,7 @@ def load_last() -> Saved:
     """The last conversation. UsageError without a readable one."""
     path = state_folder() / "conversation.json"
     try:
+        check_regular(path)
         record = json.loads(path.read_bytes())
         messages, session_id = record["messages"], record["session_id"]
     except FileNotFoundError:
@@ -51,14 +55,24 @@ def load_last() -> Saved:
 
 def save_last(saved: Saved) -> None:
     """Save a conversation in place of the last one; errors of the disk are only reported."""
-    folder = state_folder()
-    temporary = folder / f"conversation.{os.getpid()}.tmp"
+    with suppress(OSError), replaced(state_folder() / "conversation.json") as path:
+        record = {"session_id": saved.session_id, "messages": saved.messages}
+        path.write_text(json.dumps(record), encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def replaced(path: Path) -> Generator[Path]:
+    """A new file that only its owner can read, to be written under this other name; it then takes the place of what is there.
+
+    A link or a pipe in its place is neither followed nor waited for.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-            json.dump({"session_id": saved.session_id, "messages": saved.messages}, file)
-        temporary.replace(folder / "conversation.json")
-    except OSError:
-        return
+        raise

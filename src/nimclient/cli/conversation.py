@@ -16,9 +16,10 @@ from typing import Any, Self
 from attrs import define, field
 
 from nimclient import ChatCompletion, Client, NimError
+from nimclient._base.files import check_regular
 from nimclient.cli.chat_answer import CUT_OFF, Shown, described
 from nimclient.cli.chat_question import content_of, options_of, schema_of
-from nimclient.cli.chat_store import Saved, load_last, save_last, state_folder
+from nimclient.cli.chat_store import Saved, load_last, replaced, save_last, state_folder
 from nimclient.cli.connection import client_settings
 from nimclient.cli.failures import CommandError, UsageError, explain
 from nimclient.cli.show import answer_writer, writer_for
@@ -225,12 +226,11 @@ def _line_editor() -> Generator[None]:
         return
     path = state_folder() / "chat_history"
     with suppress(OSError):
+        check_regular(path)
         readline.read_history_file(path)
     readline.set_history_length(HISTORY_LINES)
     try:
         yield
     finally:
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            readline.write_history_file(path)
+        with suppress(OSError), replaced(path) as new:
+            readline.write_history_file(new)

@@ -8,17 +8,16 @@ where their vectors are; the vectors themselves are in a spool until they are in
 from __future__ import annotations
 
 import sqlite3
-import stat
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from attrs import frozen
 
-from nimclient._resources.bulk import JsonDict, is_array, is_object
+from nimclient._resources.bulk import JsonDict, check_regular, is_array, is_object
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import DecodeError, JobStoreError
 from nimclient.jobs.files import store_errors
@@ -143,13 +142,6 @@ def _part(number: Any, rows: Any, files: Any) -> Part:
     return Part(number, rows, files)
 
 
-def _check_regular(path: Path) -> None:
-    """Raise JobStoreError for what SQLite would follow or block on: a symbolic link, a pipe."""
-    with store_errors(f"cannot look at {path}"), suppress(FileNotFoundError):
-        if not stat.S_ISREG(path.lstat().st_mode):
-            raise JobStoreError(f"{path} is not a regular file: remove it, or choose another output")
-
-
 class Checkpoint:
     """The open file. Thread-safe. Every method may raise JobStoreError."""
 
@@ -157,8 +149,9 @@ class Checkpoint:
         """`has_locks`: whether the file system supports SQLite's locks; else the folder's lock must suffice."""
         self.path = path
         self._mutex = threading.RLock()
-        for name in (path.name, f"{path.name}-wal", f"{path.name}-journal"):
-            _check_regular(path.with_name(name))
+        for end in ("", "-wal", "-shm", "-journal"):
+            with store_errors(f"cannot open {path}{end}"):
+                check_regular(path.with_name(path.name + end))
         address = f"{path.absolute().as_uri()}?nolock={int(not has_locks)}"
         with self._errors("opened"):
             self._db = sqlite3.connect(address, isolation_level=None, check_same_thread=False, timeout=0.0, uri=True)

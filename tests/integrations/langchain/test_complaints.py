@@ -272,6 +272,7 @@ def test_fewer_vectors_than_texts_raise() -> None:
         model.embed_documents(["a", "b"])
 
 
+@pytest.mark.no_key
 def test_no_key_no_header(canned_chat: Any) -> None:
     """C12: without a key there is no Authorization header."""
     chat, transport = canned_chat(reply())

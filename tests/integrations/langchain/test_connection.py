@@ -83,6 +83,7 @@ def test_urls_that_are_none_are_value_errors(kind: Any, url: str) -> None:
     assert "secret-key" not in str(error.value)
 
 
+@pytest.mark.no_key
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_catalog_without_a_key_warns_and_fails_at_the_call(kind: Any) -> None:
     """Constructing one without a key warns as LangChain's users know it; the first call says what to do."""
@@ -107,6 +108,7 @@ def test_the_key_is_a_secret(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None
         assert expected not in repr(made)
 
 
+@pytest.mark.no_key
 def test_a_key_of_the_environment_goes_to_no_other_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """NVIDIA_API_KEY is not sent to a base URL that was written in the program, even after the object was rebuilt."""
     monkeypatch.setenv("NVIDIA_API_KEY", "of-environment")
@@ -124,6 +126,7 @@ def test_a_key_of_the_environment_goes_to_no_other_server(monkeypatch: pytest.Mo
     assert authorization(transport) == "Bearer of-environment"
 
 
+@pytest.mark.no_key
 def test_a_base_url_of_the_environment_gets_the_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """NVIDIA_BASE_URL and NVIDIA_API_KEY belong together."""
     monkeypatch.setenv("NVIDIA_BASE_URL", URL)
