@@ -128,6 +128,7 @@ def test_every_cut_position_gives_the_same_events(place):
         (b"id: 1\nretry: 3\nevent\ndata: a\n\n", [(b"a", "", "")]),
         (b"event: error\n: no worker is free\n: try later\n\n", [(b"", "error", "no worker is free\ntry later")]),
         (b"event: a\nevent: b\ndata: x\n\n", [(b"x", "b", "")]),
+        (b"event: error\nid: 7\nretry: 1\nx\n: no worker\n\n", [(b"", "error", "no worker")]),
         (b"\n\n\n\n\ndata: a\n\n\n", [(b"a", "", "")]),
         (b"data: [DONE]\n\ndata: [DONE]\n\n", [(b"[DONE]", "", ""), (b"[DONE]", "", "")]),
         (b"DATA: a\n\n data: b\n\n", []),

@@ -184,6 +184,7 @@ class LearnedRate:
         self._accepted = 0  # requests sent since then and accepted
         self._since_throttle = 0  # sent since the last throttle
         self._since_wait = 0  # sent since one last had to wait
+        self._sample = ENOUGH  # requests that the estimate is made of
         self._excess = EXCESS
         self._next = 0.0
 
@@ -224,7 +225,7 @@ class LearnedRate:
             self.per_second = None
             self._signs = 0
             return
-        if self._since_throttle > OVERDUE:
+        if self._since_throttle > min(OVERDUE, max(2 * self._sample, MIN_SAMPLE)):  # that of few is doubted sooner
             self._since_throttle = 0
             self._excess *= 2.0
         spacing = 1.0 / self.per_second
@@ -242,6 +243,7 @@ class LearnedRate:
                 return
             if self._accepted >= MIN_SAMPLE and seconds > 0.0:
                 self.per_second = self._accepted / seconds
+                self._sample = self._accepted
             if self._accepted >= ENOUGH:
                 self._restart(now, sent)
             return
@@ -250,6 +252,7 @@ class LearnedRate:
             self._restart(now, sent)
         elif self._signs >= SIGNS and self._accepted > 0 and seconds > 0.0:
             self.per_second = self._accepted / seconds
+            self._sample = self._accepted
             self._next = now + 1.0 / self.per_second
             self._since_wait = 0
 
