@@ -142,7 +142,7 @@ class FaultServer:
         self._server = await asyncio.start_server(self._connected, self.host, 0, ssl=self.ssl, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def listen(self, port: int, host: str = "127.0.0.1") -> asyncio.Server:
+    async def listen(self, port: int, host: str = HOST) -> asyncio.Server:
         """Take connections at another address as well, until the server that is returned is closed."""
         return await asyncio.start_server(self._connected, host, port)
 
