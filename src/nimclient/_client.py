@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, overload
 
 from attrs import evolve
 
+from nimclient._api.options import check_whole
 from nimclient._api.urls import parse_base_urls
 from nimclient._base.cached import cached_property
 from nimclient._base.config import (
@@ -398,9 +399,10 @@ class AsyncClient(AsyncClosing):
         """Open connections in advance, including TLS and proxy, spread over the replicas; returns how many are open.
 
         The first calls then need no handshake. A connection that is idle for four seconds is closed. Connections that cannot
-        be opened within `Timeouts.connect` are not counted and raise nothing. A custom transport is warmed if it has the
-        method `warm(requests, timeouts)`.
+        be opened within `Timeouts.connect` are not counted and raise nothing; ConfigurationError for what is no number of
+        connections. A custom transport is warmed if it has the method `warm(requests, timeouts)`.
         """
+        check_whole("connections", connections, 0)
         return await self._engine.warm(connections)
 
     async def aclose(self) -> None:

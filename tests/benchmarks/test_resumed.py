@@ -2,6 +2,8 @@
 
 from xml.etree import ElementTree
 
+import orjson
+
 from benchmarks import resumed
 
 
@@ -15,3 +17,9 @@ def test_every_token_is_drawn_twice() -> None:
     assert "a gap of 400 ms" in [element.text for element in drawn.iter()]
     kept = list(ElementTree.parse(resumed.PICTURE).iter("{http://www.w3.org/2000/svg}circle"))
     assert len(kept) == 2 * sum("class" in dot.attrib for dot in kept) > 16
+
+
+def test_the_picture_is_that_of_the_figures() -> None:
+    """What the guide shows is drawn from the figures that are kept."""
+    figures = orjson.loads(resumed.RESULTS.read_bytes())
+    assert resumed.PICTURE.read_text(encoding="utf-8") == resumed.picture(*figures)

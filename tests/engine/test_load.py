@@ -39,6 +39,7 @@ FORMS: list[tuple[str, str, bytes, float]] = [
         6,
     ),
     ("sglang", "/metrics", b'sglang:num_running_reqs{tp_rank="0"} 2.0\nsglang:num_queue_reqs{tp_rank="0"} 8.0\n', 10),
+    ("vllm", "/metrics", b'vllm_num_requests_running{pod="a"} 3\n', 3),  # as collectors write it, who take no colon
     ("llamacpp", "/metrics", b"llamacpp:requests_processing 1\nllamacpp:requests_deferred 2\n", 3),
 ]
 

@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from nimclient.errors import (
 )
 from support.leaks import open_files, pools
 from support.server import Close, FaultServer, Reset, Stall
+from support.tunnel import tunnel
 from support.virtual_time import takes
 from support.wire import chat, chunk, head, http, token
 
@@ -203,15 +204,6 @@ def test_other_exceptions(error: BaseException, meaning: type) -> None:
 
 
 # TLS ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def tls_server(authority: trustme.CA) -> AsyncIterator[FaultServer]:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    async with FaultServer(ssl=context) as server:
-        server.script(chat())
-        yield server
 
 
 async def test_a_broken_off_answer_under_tls(authority: trustme.CA, make_client: MakeClient, ca_file: str) -> None:
@@ -499,24 +491,7 @@ async def test_a_tunnel_through_a_proxy(
     server: FaultServer, tls_server: FaultServer, make_client: MakeClient, ca_file: str, established: bytes
 ) -> None:
     """An https request goes through a proxy's tunnel; framing of the proxy's answer means nothing (RFC 9110, 9.3.6)."""
-
-    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        inner = await asyncio.open_connection("127.0.0.1", tls_server.port)
-        writer.write(established + b"\r\n\r\n")
-        await asyncio.gather(_pump(reader, inner[1]), _pump(inner[0], writer))
-
-    proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
-    port = proxy.sockets[0].getsockname()[1]
-    client = make_client(tls_server.url, proxy=f"http://127.0.0.1:{port}", verify=ca_file)
-    assert (await client.chat.create("hi")).text == "Hello"
-    await client.aclose()
-    proxy.close()
-    await asyncio.sleep(0.02)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(2**16):
-            writer.write(data)
-    writer.close()
+    async with tunnel(tls_server.port, established) as (port, _):
+        client = make_client(tls_server.url, proxy=f"http://127.0.0.1:{port}", verify=ca_file)
+        assert (await client.chat.create("hi")).text == "Hello"
+        await client.aclose()

@@ -378,6 +378,24 @@ async def test_a_part_whose_answer_was_lost_is_ours(
     assert (await make("memory://lost").run(client)).status == "complete"
 
 
+async def test_a_conflict_that_passes_is_tried_again(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3's 409 for a name that is being deleted comes as "already exists" of an object that is not there."""
+    server.script(embed)
+    put, conflicts = obstore.put, [1, 1]
+
+    def put_later(store: Any, name: str, content: bytes, **options: Any) -> None:
+        if conflicts:
+            conflicts.pop()
+            raise obstore.exceptions.AlreadyExistsError("409")
+        put(store, name, content, **options)
+
+    monkeypatch.setattr(obstore, "put", put_later)
+    assert (await make("memory://conflict").run(client)).status == "complete"
+    assert conflicts == []
+
+
 async def test_parts_are_read_as_one_table(
     server: FaultServer, client: AsyncClient, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,33 +11,41 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from math import ceil
 from typing import Any
+from zlib import crc32
 
 from nimclient._base.json import dumps
 
 PROMPT = 1024  # characters of a completion's prompt
 OVERLOAD = 1.25  # of the mean of outstanding requests
 SMALL = 4  # outstanding requests that are no load worth moving a conversation for
+_MASK = 2**64 - 1
 
 
-def prefix_of(fields: Mapping[str, Any] | None) -> bytes | None:
-    """A digest of what all turns of a conversation begin with: the messages up to the first one of the user.
+def prefix_of(fields: Mapping[str, Any] | None) -> int | None:
+    """A checksum of what all turns of a conversation begin with: the messages up to the first one of the user.
 
-    Of a completion the beginning of its prompt; None for other calls.
+    Of a completion the beginning of its prompt; None for other calls. Equal ones of two conversations only have them meet.
     """
     match fields:
         case {"messages": [*messages]}:
             users = (i for i, message in enumerate(messages) if message.get("role") == "user")
-            return blake2b(dumps(messages[: next(users, 0) + 1]), digest_size=8).digest()
+            return crc32(dumps(messages[: next(users, 0) + 1]))
         case {"prompt": str(prompt)}:
-            return blake2b(prompt[:PROMPT].encode(errors="replace"), digest_size=8).digest()
+            return crc32(prompt[:PROMPT].encode(errors="replace"))
         case _:
             return None
 
 
-def weight(prefix: bytes, replica: str) -> float:
-    """The weight of a replica for this prefix, from 0 to 1."""
-    digest = blake2b(replica.encode(), key=prefix, digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2.0**48
+def seed_of(replica: str) -> int:
+    """What makes the weights of a replica its own, of 64 bits."""
+    return int.from_bytes(blake2b(replica.encode(), digest_size=8).digest(), "big")
+
+
+def weight(prefix: int, seed: int) -> int:
+    """The weight of a replica for this prefix: both mixed by multiplication and shifts, as in SplitMix64."""
+    mixed = (prefix ^ seed) * 0x9E3779B97F4A7C15 & _MASK
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+    return mixed ^ mixed >> 31
 
 
 def room(outstanding: Sequence[float]) -> int:

@@ -25,7 +25,7 @@ LOAD_PATHS: Mapping[ServerType, tuple[str, ...]] = {
 
 _NUMBER = r"([0-9][0-9.eE+-]*)"
 _IN_HEADER = re.compile(rf'\bnum_requests_waiting"?\s*[=:]\s*{_NUMBER}')
-_GAUGE = re.compile(rf"^(?:vllm:|sglang:|llamacpp:)?([a-z_]+)(?:\{{.*\}})? {_NUMBER}\s*$", re.MULTILINE)
+_GAUGE = re.compile(rf"^(?:(?:vllm|sglang|llamacpp)[:_])?([a-z_]+)(?:\{{.*\}})? {_NUMBER}\s*$", re.MULTILINE)
 _TOTAL, _WAITING = "total", "waiting"
 _GAUGES: Mapping[str, tuple[str, ...]] = {
     "num_requests_running": (_TOTAL,),  # vLLM, NIM

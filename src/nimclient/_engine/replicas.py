@@ -22,7 +22,7 @@ from attrs import define, field, frozen
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
 from nimclient._bulk.pacer import Backlog
-from nimclient._engine.affinity import prefix_of, room, weight
+from nimclient._engine.affinity import prefix_of, room, seed_of, weight
 from nimclient._retry.classify import HealthSignal, health_of
 
 SMOOTHING = 0.2  # the weight of a new sample of latency
@@ -75,6 +75,7 @@ class Replica:
     """
 
     base: BaseURL
+    seed: int
     open: set[int] = field(factory=set[int])
     latencies: dict[str, float] = field(factory=dict[str, float])
     measured: float = 0.0
@@ -266,7 +267,7 @@ class Replicas:
         random: Callable[[], float],
         affinity: str | None = None,
     ) -> None:
-        self.members = [Replica(base) for base in bases]
+        self.members = [Replica(base, seed_of(base.api)) for base in bases]
         self.backlog = Backlog()
         self._clock = clock
         self._random = random
@@ -320,7 +321,7 @@ class ReplicaRouting:
         random: Callable[[], float],
         stream: bool,
         may_probe: bool,
-        prefix: bytes | None,
+        prefix: int | None,
     ) -> None:
         self._members = members
         self._kind = kind
@@ -352,7 +353,7 @@ class ReplicaRouting:
         tried = replica in self._tried
         if self._prefix is not None:
             is_full = len(replica.open) + replica.load(now) >= limit
-            return tier, tried, float(is_full), -weight(self._prefix, replica.base.api)
+            return tier, tried, float(is_full), -weight(self._prefix, replica.seed)
         seconds = replica.latency(self._kind, fastest, now) * (1.0 + replica.load(now))
         return tier, tried, (len(replica.open) + 1) * seconds, self._random()
 

@@ -15,10 +15,12 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from hashlib import blake2b
+from importlib import import_module
 from math import inf
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 from zlib import crc32
 
@@ -31,10 +33,9 @@ from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._bulk.rate import Cost, RateLimit, Users
 from nimclient.errors import ConfigurationError, DecodeError, NimError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+fcntl: Any = None  # Windows has none
+with contextlib.suppress(ImportError):
+    fcntl = import_module("fcntl")
 
 POLL = 0.1  # seconds between two questions for a slot that others hold
 SLACK = 0.1  # seconds that a request may be late without delaying those after it
@@ -75,7 +76,7 @@ class Share:
                 self._open()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Fleet]:
+    def transaction(self) -> Generator[Fleet]:
         """The state, for this process alone; what is changed in it is kept."""
         with self._mutex:
             if not self._closed:

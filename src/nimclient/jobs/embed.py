@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, cast
 
 import anyio
 from anyio import to_thread
@@ -185,11 +185,12 @@ def _checked_output(output: object) -> Path | Sink:
     """The folder or the sink of an output; ConfigurationError for anything else."""
     if (sink := sink_of(output)) is not None:
         return sink
-    if not isinstance(output, (str, os.PathLike)) or not os.fspath(output):
+    path = os.fspath(cast("os.PathLike[str]", output)) if isinstance(output, (str, os.PathLike)) else ""
+    if not path:
         raise ConfigurationError(
             "output takes the path of a folder, the URL of a store, or a Sink (see nimclient.jobs.Sink)"
         )
-    return Path(output)
+    return Path(path)
 
 
 def _check_float(options: Mapping[str, Any]) -> None:

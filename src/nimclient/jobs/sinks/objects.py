@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 
@@ -21,6 +22,7 @@ from nimclient.jobs.sinks.base import SinkSlice, check_writers
 
 _RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
 _TAIL = 64 << 10  # bytes read for a footer
+_TRIES = 3
 _AT_ONCE = 16  # footers read concurrently
 _PART, _NOTE = "part", "_record"  # readers of a folder of Parquet files skip names that begin with an underscore
 
@@ -66,14 +68,18 @@ class ObjectSink:
 
     def _create(self, name: str, content: bytes) -> None:
         objects = obstore()
-        try:
-            objects.put(self._store, name, content, mode="create")
-        except objects.exceptions.AlreadyExistsError:
-            # the answer to an earlier try may have been lost: then it is ours
-            if bytes(objects.get(self._store, name).bytes()) != content:
-                raise JobStoreError(
-                    f"{self}: {name} is there already: another process runs this job; wait for its end, and run it again"
-                ) from None
+        for _ in range(_TRIES):
+            try:
+                objects.put(self._store, name, content, mode="create")
+                return
+            except objects.exceptions.AlreadyExistsError:
+                with suppress(FileNotFoundError):  # S3 says the same of a conflict that has passed (409)
+                    if bytes(objects.get(self._store, name).bytes()) == content:
+                        return  # stored by an earlier try whose answer was lost
+                    break
+        raise JobStoreError(
+            f"{self}: {name} is there already: another process runs this job; wait for its end, and run it again"
+        )
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
