@@ -82,8 +82,7 @@ class FakeTransport:
         """See Transport."""
         if self.closed:
             raise ClientClosedError("the client is closed")
-        headers = Headers([(name.encode(), str(value).encode()) for name, value in request.headers.items()])
-        seen = FakeRequest(request.method, request.url, headers, request.body)
+        seen = FakeRequest(request.method, request.url, _headers_of(request), request.body)
         self.requests.append(seen)
         try:
             status, fields, pieces = _response(await self._answer(seen))
@@ -158,6 +157,11 @@ class _FakeBody:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
+
+
+def _headers_of(request: HttpRequest) -> Headers:
+    """The headers with the key: in no variable of a frame that an exception passes."""
+    return Headers([(name.encode(), str(value).encode()) for name, value in request.headers.items()])
 
 
 def _response(answer: FakeAnswer) -> tuple[int, Mapping[str, str], list[bytes | BaseException]]:

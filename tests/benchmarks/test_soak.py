@@ -10,11 +10,11 @@ from benchmarks.soak_server import Server, running_server
 
 def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Both parts run, and print what they have counted."""
-    main(["--calls", "200", "--streams", "100", "--minutes", "0.01"])
+    main(["--calls", "400", "--streams", "400", "--minutes", "0.01"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in lines] == [
-        "200 calls of chat",
-        "100 calls of stream",
+        "400 calls of chat",
+        "400 calls of stream",
         "0.01 minutes with faults",
         "the server",
     ]

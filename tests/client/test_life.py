@@ -34,6 +34,7 @@ async def test_a_block_closes_the_client(server: FaultServer) -> None:
         await client.chat.create("hi")
 
 
+@pytest.mark.no_key
 @pytest.mark.parametrize("protocol", range(2, 6))
 @pytest.mark.parametrize("used", [False, True])
 async def test_a_pickled_client_works_like_the_first(

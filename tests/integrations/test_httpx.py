@@ -112,6 +112,7 @@ async def test_what_is_left_of_the_retries_is_openais_rate_limit_error(server: F
     assert len(server.requests) == 3
 
 
+@pytest.mark.no_key
 @pytest.mark.parametrize(("key", "sent"), [("nvapi-0123456789", "Bearer nvapi-0123456789"), (None, "Bearer theirs")])
 async def test_the_clients_key_goes_before_the_librarys(server: FaultServer, key: str | None, sent: str) -> None:
     """Where the client has a key for the origin it is the one that is sent; else the other client's own is."""
