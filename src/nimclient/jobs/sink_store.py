@@ -63,7 +63,7 @@ class SinkStore:
         try:
             for record in sorted(records, key=_number):
                 self._replay(record)
-        except (AssertionError, LookupError, TypeError, ValueError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise JobStoreError(
                 f"{self._sink} has a record that no job writes ({error!r:.80}): restore it, or choose another output"
             ) from error
@@ -74,11 +74,11 @@ class SinkStore:
             DoneSpan(start, stop, None if digest is None else bytes.fromhex(digest))
             for start, stop, digest in record["rows"]
         ]
-        for span in spans:
-            assert is_count(span.start)
-            assert span.stop > span.start
+        if not all(is_count(span.start) and span.stop > span.start for span in spans):
+            raise ValueError("rows")
         failed = [_failed_row(item) for item in record["failed"]]
-        assert is_object(record["facts"])
+        if not is_object(record["facts"]):
+            raise TypeError("facts")
         self._note(spans, failed, record["facts"])
         self.long_rows += record.get("long", ())
         self._done += spans
@@ -276,5 +276,6 @@ def _failure(item: FailedRow) -> JsonDict:
 
 def _failed_row(item: JsonDict) -> FailedRow:
     digest = item["digest"]
-    assert is_count(item["row"])
+    if not is_count(item["row"]):
+        raise ValueError("row")
     return FailedRow(item["row"], item["record"], item["final"], None if digest is None else bytes.fromhex(digest))

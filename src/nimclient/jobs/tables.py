@@ -57,18 +57,18 @@ def _sqlite(table: SQLiteSink, fields: RowFields, check: CheckColumns) -> Iterat
     with closing(sqlite3.connect(f"file:{table.path}?mode=ro", uri=True, check_same_thread=False)) as db:
         name = quoted(table.table)
         check(table, [column for _, column, *_ in db.execute(f"PRAGMA table_info({name})")], fields)
-        for values in db.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY rowid"):
+        for values in db.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY rowid"):  # nosec B608
             yield dict(zip(fields.columns, values, strict=True))
 
 
 def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
     with table.connect() as db:
         name = quoted(table.table)
-        columns = db.execute(f"SELECT * FROM {name} LIMIT 0").description
+        columns = db.execute(f"SELECT * FROM {name} LIMIT 0").description  # nosec B608
         check(table, [column.name for column in columns], fields)
         order = "ctid" if fields.id is None else quoted(fields.id)
         with db.cursor("rows") as cursor:
-            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):
+            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):  # nosec B608
                 yield dict(zip(fields.columns, values, strict=True))
 
 

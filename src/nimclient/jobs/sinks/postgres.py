@@ -55,7 +55,7 @@ class PostgresSink:
                 "(writer text, number int, record text NOT NULL, PRIMARY KEY (writer, number))"
             )
             self._db.commit()
-            writers = self._db.execute(f"SELECT DISTINCT writer FROM {quoted(commits)}").fetchall()
+            writers = self._db.execute(f"SELECT DISTINCT writer FROM {quoted(commits)}").fetchall()  # nosec B608
             check_writers(self, writer, (name for (name,) in writers))
             yield
 
@@ -92,12 +92,12 @@ class PostgresSink:
     def commit(self, ids: JsonDict) -> None:
         """See Sink."""
         record = (self._writer, ids["number"], _json.dumps(ids).decode())
-        self._db.execute(f"INSERT INTO {quoted(f'{self.table}_commits')} VALUES (%s, %s, %s)", record)
+        self._db.execute(f"INSERT INTO {quoted(f'{self.table}_commits')} VALUES (%s, %s, %s)", record)  # nosec B608
         self._db.commit()
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
-        query = f"SELECT record FROM {quoted(f'{self.table}_commits')} WHERE writer = %s"
+        query = f"SELECT record FROM {quoted(f'{self.table}_commits')} WHERE writer = %s"  # nosec B608
         return [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
 
 
