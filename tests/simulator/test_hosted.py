@@ -87,7 +87,10 @@ async def test_a_poll_waits_as_long_as_it_says(platform: Open) -> None:
         assert (await hosted.ask("POST", PATH, BODY, headers={**KEY, "NVCF-POLL-SECONDS": wrong}))[0] == 400
 
 
-@pytest.mark.parametrize(("asked", "kept"), [(None, 600), ("1", 10), ("30", 60)])
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [("1", 10), pytest.param(None, 600, marks=pytest.mark.slow), pytest.param("30", 60, marks=pytest.mark.slow)],
+)
 async def test_work_that_nobody_asks_for_is_dropped(platform: Open, asked: str | None, kept: int) -> None:
     """The slot is held for twice the seconds of the last poll, ten at least, since no route of the platform cancels."""
     hosted = await platform("stuck", slots=1, itl=100.0)
