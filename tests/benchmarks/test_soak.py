@@ -8,6 +8,7 @@ from benchmarks.soak import Books, compare, main, mixed
 from benchmarks.soak_server import Server, running_server
 
 
+@pytest.mark.slow
 def test_a_short_soak(capsys: pytest.CaptureFixture[str]) -> None:
     """Both parts run, and print what they have counted."""
     main(["--calls", "400", "--streams", "400", "--minutes", "0.01"])

@@ -221,7 +221,9 @@ async def test_while_it_waits_for_a_slot(simulator: Simulator, client: AsyncClie
     await asyncio.wait([*first, fifth])
 
 
-@pytest.mark.parametrize("way", ["cancel", "deadline", "close"])
+@pytest.mark.parametrize(
+    "way", ["cancel", *(pytest.param(way, marks=pytest.mark.slow) for way in ("deadline", "close"))]
+)
 async def test_an_accepted_request(way: str) -> None:
     """A call that polls stops polling at once; the platform, which no request can tell, drops the work by itself.
 

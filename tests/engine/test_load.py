@@ -114,6 +114,7 @@ async def test_what_reports_nothing_is_not_read_again(make_client: MakeClient, b
         assert loads(client) == [0, 0]
 
 
+@pytest.mark.slow
 async def test_a_server_that_fails_is_read_again(make_client: MakeClient) -> None:
     """A 500, a 429 or no response at all says nothing of the route, nor of the replica."""
     async with FaultServer() as one, FaultServer() as two:

@@ -464,6 +464,7 @@ async def test_a_result_elsewhere_is_capped(server: FaultServer, far: FaultServe
 # the rest of the platform -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_body_that_the_gateway_would_refuse(server: FaultServer, make_client: MakeClient) -> None:
     """26,214,400 bytes are the most for every kind of call; larger ones are not sent. Other servers are not asked."""
     from nimclient.errors import ConfigurationError

@@ -37,6 +37,9 @@ class ServerProcess:
 
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path) -> None:
         inherited = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        inherited.pop(
+            "NIMCLIENT_TEST_CONTACTS", None
+        )  # a server of others contacts whom it likes: see support/contacts.py
         self.log = log
         with log.open("w") as words:
             self._process = subprocess.Popen(
