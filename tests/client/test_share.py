@@ -172,7 +172,7 @@ def test_a_forked_child_does_not_keep_its_parents_lock(tmp_path: Path) -> None:
         os.close(stopping)
         client = Client("k", "http://fake", model="m", transport=FakeTransport(vectors), limits=Limits(share=tmp_path))
         client.embeddings.embed_documents(TEXTS[:3])
-        if os.fork():
+        if not os.fork():  # the child, once it has begun anew
             os.write(writer, b".")
         os.read(stop, 1)  # until the test has ended
         os._exit(0)

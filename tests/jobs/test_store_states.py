@@ -30,6 +30,15 @@ def vector(row: int) -> list[float]:
     return [float(row), 1.0]
 
 
+def copied(folder: Path, after: Path) -> bool:
+    """Whether all files were copied as they are at one moment: a part may be finished and renamed meanwhile."""
+    try:
+        shutil.copytree(folder, after, ignore=shutil.ignore_patterns("*.tmp"))
+    except shutil.Error:
+        return False
+    return True
+
+
 class Storing(RuleBasedStateMachine):
     """One job over many runs. `done` and `failed` are the model: what every later run has to find."""
 
@@ -86,7 +95,8 @@ class Storing(RuleBasedStateMachine):
         """All files as they are at this moment: what a killed process leaves. The next run takes them."""
         self.runs += 1
         after = self.root / f"job-{self.runs}"
-        shutil.copytree(self.folder, after, ignore=shutil.ignore_patterns("*.tmp"))
+        while not copied(self.folder, after):
+            shutil.rmtree(after)
         self.store.close()
         shutil.rmtree(self.folder)
         self.folder = after

@@ -332,6 +332,8 @@ class Checkpoint:
                 yield
             except sqlite3.Error as error:
                 raise self._store_error(what, error) from error
+            except UnicodeDecodeError as error:  # SQLite's own message quotes what is there
+                raise self._broken("its text is not UTF-8") from error
             except (_Tampered, DecodeError, LookupError, TypeError, AttributeError) as error:
                 if what != "read":
                     raise
