@@ -32,11 +32,12 @@ def vector(row: int) -> list[float]:
 
 def copied(folder: Path, after: Path) -> bool:
     """Whether all files were copied as they are at one moment: a part may be finished and renamed meanwhile."""
+    before = sorted(os.listdir(folder))
     try:
         shutil.copytree(folder, after, ignore=shutil.ignore_patterns("*.tmp"))
     except shutil.Error:
         return False
-    return True
+    return sorted(os.listdir(folder)) == before
 
 
 class Storing(RuleBasedStateMachine):

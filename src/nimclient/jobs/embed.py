@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal, Unpack, cast
 
@@ -291,7 +292,7 @@ class _EmbedRun:
             **job._options,
         )
         self._bulk.remember(stream, RECENT_BYTES)
-        async with stream:
+        async with aclosing(feed), stream:
             feed.allow(self._window(stream.progress))
             try:
                 async for batch in stream:

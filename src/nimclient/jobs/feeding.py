@@ -20,6 +20,7 @@ from nimclient.errors import (
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan
 from nimclient.jobs.rows import DIGEST, Row
 from nimclient.jobs.shards import WHOLE, Shard
+from nimclient.jobs.sources import FileRows
 from nimclient.records.batch import EmbeddedBatch, Failure
 from nimclient.records.embeddings import Vectors
 
@@ -110,6 +111,11 @@ class TextFeed(AsyncIterator[str]):
             self._flying[self._handed_out] = sent
             self._handed_out += 1
             return row.text
+
+    async def aclose(self) -> None:
+        """Close the source, if it is a file."""
+        if isinstance(self._rows, FileRows):
+            self._rows.close()
 
     async def _is_done(self, number: int, row: Row) -> bool:
         done = self._last

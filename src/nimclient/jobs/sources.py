@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from hashlib import blake2b
 from itertools import islice
@@ -164,8 +165,11 @@ class FileRows(AsyncIterator[Row]):
         return next(self._block)
 
     def close(self) -> None:
-        """Close the file, if its end was not reached."""
-        self._all = iter(())
+        """Close the file, if its end was not reached; a reader that another thread is still in closes it at its end."""
+        rows, self._all = self._all, iter(())
+        if isinstance(rows, Generator):
+            with suppress(ValueError):
+                rows.close()
 
     def _read(self) -> list[Row]:
         with store_errors(f"cannot read {self._path}"):
