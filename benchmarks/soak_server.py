@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from benchmarks.server import BACKLOG, ROOT, Request, take_request
+from benchmarks.server import BACKLOG, ROOT, CannedProtocol, Request
 
 FAULTS = ("500", "429", "closed", "no_json", "cut", "event", "silent")
 """A rejection, throttling, no response, HTML with status 200, half a body, an error event in a stream, no end."""
@@ -52,26 +52,15 @@ def answer(path: str, body: dict[str, Any]) -> tuple[bytes, str]:
     return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n", EVENTS
 
 
-class SoakProtocol(asyncio.Protocol):
+class SoakProtocol(CannedProtocol):
     """One connection. A fault ends it where HTTP has no other way."""
 
     def __init__(self, chance: random.Random, share: float, books: Counter[str], answered: set[int]) -> None:
-        self._buffer = bytearray()
+        super().__init__()
         self._chance = chance
         self._share = share
         self._books = books
         self._answered = answered
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport to write to."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer every request that is complete."""
-        self._buffer += data
-        while (request := take_request(self._buffer)) is not None:
-            self._answer(request)
 
     def _answer(self, request: Request) -> None:
         fields = orjson.loads(request.body)

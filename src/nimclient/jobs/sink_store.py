@@ -18,7 +18,7 @@ from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan, is_
 from nimclient.jobs.parts import FloatType
 from nimclient.jobs.shards import Shard
 from nimclient.jobs.sinks.base import Sink, SinkSlice
-from nimclient.jobs.store import differences
+from nimclient.jobs.store import check_dimensions, differences
 from nimclient.records.embeddings import Vectors
 
 SLICE_SECONDS = 60.0
@@ -169,10 +169,7 @@ class SinkStore:
         `served`: the models of the vectors. Raises JobStoreError, and JobMismatchError for vectors of other dimensions.
         """
         known = self._facts.get("dimensions")
-        if dimensions is not None and known not in (None, dimensions):
-            raise JobMismatchError(
-                f"the vectors have {dimensions} dimensions now; those that {self._sink} holds have {known}"
-            )
+        check_dimensions(dimensions, known, self._sink)
         self.learn(
             {"dimensions": known or dimensions, "served_models": list(dict.fromkeys((*self.served_models, *served)))}
         )

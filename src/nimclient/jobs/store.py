@@ -218,10 +218,7 @@ class Store:
         Raises JobStoreError, and JobMismatchError for vectors of other dimensions.
         """
         known = self.dimensions
-        if dimensions is not None and known not in (None, dimensions):
-            raise JobMismatchError(
-                f"the vectors have {dimensions} dimensions now; those that {self.folder} holds have {known}"
-            )
+        check_dimensions(dimensions, known, self.folder)
         facts: JsonDict = {"dimensions": dimensions} if dimensions is not None and known is None else {}
         models = self.served_models
         if not set(models).issuperset(served):
@@ -367,6 +364,12 @@ class Store:
             self._opened.close()
         if self._lock is not None:
             self._lock.close()
+
+
+def check_dimensions(now: int | None, known: int | None, place: object) -> None:
+    """Raise JobMismatchError if vectors have other dimensions than those that a folder or sink holds; None: not known."""
+    if now is not None and known not in (None, now):
+        raise JobMismatchError(f"the vectors have {now} dimensions now; those that {place} holds have {known}")
 
 
 def differences(known: Any, now: Any, where: str = "") -> list[str]:
