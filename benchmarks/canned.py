@@ -16,6 +16,7 @@ DIMENSIONS = 1024
 MODEL = "canned"
 PACED_MODEL = "canned-paced"
 CALM_MODEL = "canned-calm"
+BRISK_MODEL = "canned-brisk"
 SLOW_MODEL = "canned-slow"
 SLOW_SECONDS = 0.05
 HTTP_CHUNK_BYTES = 16 * 1024

@@ -18,7 +18,7 @@ import orjson
 from benchmarks import canned
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS_BETWEEN_TOKENS = {canned.PACED_MODEL: 0.002, canned.CALM_MODEL: 0.25}
+SECONDS_BETWEEN_TOKENS = {canned.PACED_MODEL: 0.002, canned.CALM_MODEL: 0.25, canned.BRISK_MODEL: 0.05}
 DEFAULT_TOKENS = 16
 BACKLOG = 4096
 """Connections that may wait to be accepted: thousands of streams open theirs at once."""
@@ -117,8 +117,8 @@ class CannedProtocol(asyncio.Protocol):
         if canned.SLOW_MODEL.encode() in request.body:
             asyncio.get_running_loop().call_later(canned.SLOW_SECONDS, self._send, iter(writes(request)), 0.0)
         else:
-            model = canned.CALM_MODEL if canned.CALM_MODEL.encode() in request.body else canned.PACED_MODEL
-            self._send(iter(writes(request)), SECONDS_BETWEEN_TOKENS[model])
+            paces = (pace for model, pace in SECONDS_BETWEEN_TOKENS.items() if b'"%b"' % model.encode() in request.body)
+            self._send(iter(writes(request)), next(paces, SECONDS_BETWEEN_TOKENS[canned.PACED_MODEL]))
 
     def _send(self, remaining: Iterator[bytes], pace: float) -> None:
         data = next(remaining, None)

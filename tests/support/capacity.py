@@ -134,11 +134,15 @@ class Queue:
     free: list[float] = field(factory=list)
 
     def arrive(self, now: float, turn: Ticket) -> float | None:
+        return self.take(now, None)
+
+    def take(self, now: float, seconds: float | None) -> float:
+        """When a request that takes so long will be done; None: as long as one of bulk does."""
         if len(self.free) < self.slots:
             start = now
         else:
             start = max(now, heapq.heappop(self.free))
-        done = start + self.service() * self.slow(start)
+        done = start + (self.service() if seconds is None else seconds) * self.slow(start)
         heapq.heappush(self.free, done)
         return done
 

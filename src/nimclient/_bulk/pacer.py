@@ -9,7 +9,8 @@ from attrs import define, evolve, frozen
 
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import JsonDict
-from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
+from nimclient._bulk.ceiling import MAX_SIZE, Ceiling
+from nimclient._bulk.rate import Cost, LearnedRate, RateLimit, Users
 from nimclient._bulk.window import FIRST, Window
 from nimclient.errors import NimError
 
@@ -101,6 +102,7 @@ class Memory:
     """What the calls of a client have learned of one route of an endpoint."""
 
     learned: Learned | None = None
+    beside: int = 0  # what may be in flight beside plain calls; 0: not known
 
     def record(self, learned: Learned) -> None:
         """Record what a call knows."""
@@ -143,6 +145,9 @@ class Pacer:
         self._learned = LearnedRate()
         self._rate = rate
         self._users = users
+        self._ceiling = Ceiling()
+        if memory is not None and memory.beside:
+            self._ceiling.start(memory.beside)
         self._backlog = backlog
         self._opens_at = 0.0
         self._spread = 0  # requests after a wait that are sent with spacing
@@ -161,8 +166,10 @@ class Pacer:
         """How many may be in flight."""
         return self._window.size if self._fixed is None else self._fixed
 
-    width = limit
-    """How many workers are of use."""
+    @property
+    def width(self) -> int:
+        """How many workers are of use."""
+        return max(self._window.size, self._ceiling.size) if self._fixed is None else self._fixed
 
     @property
     def requests_per_second(self) -> float | None:
@@ -206,7 +213,7 @@ class Pacer:
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
         limit, users = self.limit, self._users
-        if users is not None and (users.open or now - users.last < KEEP):
+        if users is not None and users.expected(now):
             limit = self._beside(users.room(now))
         if self.in_flight >= limit:
             return inf
@@ -235,10 +242,13 @@ class Pacer:
         return 0.0
 
     def _beside(self, users: int) -> int:
-        """How many may be in flight beside so many plain calls: what the server works on at once without them, at least half
-        of the limit."""
-        limit = self._window.capacity if self._fixed is None else self._fixed
-        return max(limit - users, (limit + 1) // 2)
+        """How many may be in flight beside so many plain calls: what the server works on at once without them."""
+        ceiling, window = self._ceiling, self._window
+        if ceiling.is_new and window.capacity < window.size:
+            ceiling.start(window.capacity)
+        most = self._fixed or (window.size if window.is_limited else MAX_SIZE)
+        size = min(ceiling.size, most)
+        return max(size - users, (size + 1) // 2)
 
     def succeeded(self, now: float, ticket: Ticket, work: float) -> None:
         """Record a response; `work` is its amount of work, in any unit."""
@@ -247,13 +257,12 @@ class Pacer:
         self._down_since = None
         seconds = now - ticket.sent
         self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
+        self._unfilled += 1
+        if self._users is not None and self._users.expected(now):
+            self._succeeded_beside(ticket, seconds, work)
+            return
         if self._fixed is not None:
             return
-        users = self._users
-        if users is not None and (users.open or now - users.last < KEEP) and self._window.capacity < self.limit:
-            self._window.interrupted()  # less is in flight than it allows, which shows nothing about it
-            return
-        self._unfilled += 1
         full = self._unfilled <= max(1, self.limit // 2)
         if full and self._backlog is not None and self._backlog.waiting and self._backlog.holds(self.in_flight, now):
             full = False  # the window does not grow
@@ -262,6 +271,15 @@ class Pacer:
             self._learned.calmed()
         if not self.in_flight and self._memory is not None and self.sent > AT_ONCE:
             self._record(now)
+
+    def _succeeded_beside(self, ticket: Ticket, seconds: float, work: float) -> None:
+        """Record a response beside plain calls: less is in flight then than the window allows, which shows nothing of it."""
+        if self._unfilled <= max(1, self._ceiling.size // 2):
+            self._ceiling.succeeded(ticket.seq, self.sent, seconds, work)
+        if self._fixed is None:
+            self._window.interrupted()
+        if not self.in_flight and self._memory is not None and not self._ceiling.is_new:
+            self._memory.beside = self._ceiling.size
 
     def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
         """Record throttling.
