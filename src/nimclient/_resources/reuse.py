@@ -140,6 +140,7 @@ class ReusingRun(EmbedRun):
         self.recent = RecentTexts(recent_bytes)
         self._cache = None if cache is None else self._opened(cache)
         self._space = b""
+        self._is_checked = False
         self._reuses = not is_items(self._options.get("modality"))  # one modality for each text: its place matters
 
     def _opened(self, folder: Folder) -> VectorCache:
@@ -279,8 +280,31 @@ class ReusingRun(EmbedRun):
         rows = {text: row for text, row in rows.items() if any(row)}
         if self._cache is not None and rows:
             keys = self._keys(rows)
+            if not await self._is_of_one_model(self._cache):
+                return
             await to_thread.run_sync(self._cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
             self._warn_of_cache(self._cache)
+
+    async def _is_of_one_model(self, cache: VectorCache) -> bool:
+        """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is told.
+
+        A strict client raises EmbeddingMismatchError. A server may serve another model under the same name or alias.
+        """
+        if self._served is None or self._is_checked:
+            return True
+        self._is_checked = True
+        first = await to_thread.run_sync(cache.model_of, self._space, self._served)
+        if first == self._served:
+            return True
+        problem = (
+            f"the cache {cache.folder} has vectors of model {first!r}, but the server answers with {self._served!r}: they "
+            "are not comparable; use another cache"
+        )
+        if self._engine.config.strict:
+            raise EmbeddingMismatchError(problem)
+        self._engine.core.warn_once(problem)
+        self._cache = None
+        return False
 
     def _keys(self, texts: Iterable[str]) -> dict[str, bytes]:
         from nimclient._bulk.vector_cache import key_of, space_of
