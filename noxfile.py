@@ -318,7 +318,7 @@ def lowest(session: nox.Session) -> None:
     session.install("--quiet", "uv")
     pins = Path(session.create_tmp(), "lowest.txt")
     extras = [f"--extra={name}" for name in PROJECT["project"]["optional-dependencies"] if name != "ray"]
-    lowest = ("--resolution=lowest-direct", "--no-header", "--no-annotate", "--quiet", f"--output-file={pins}")
+    lowest = ("--resolution=lowest", "--no-deps", "--no-header", "--no-annotate", "--quiet", f"--output-file={pins}")
     session.run(
         "uv", "pip", "compile", "pyproject.toml", *extras, *lowest, env={"VIRTUAL_ENV": session.virtualenv.location}
     )

@@ -1,4 +1,4 @@
-"""The pace of an endpoint that processes share: the pacer and the hand-set rate of one of them, over the state in the folder."""
+"""The pace of an endpoint that processes share: the pacer and the hand-set rate of one of them. `share` is their file."""
 
 from __future__ import annotations
 
