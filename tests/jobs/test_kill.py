@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ class Killer:
             process = start(target, self._simulator.base_url, self.runs, *args)
             if self.left:
                 if self._chance.random() < 0.75:
-                    arrived = len(self._simulator.requests)
-                    until(lambda: len(self._simulator.requests) > arrived or not process.is_alive())
+                    self._wait_for_a_request(process)
                 process.join(self._chance.uniform(0.0, 0.1))
                 self.left -= process.is_alive()
                 process.kill()
@@ -75,6 +75,10 @@ class Killer:
             if process.exitcode == 0:
                 return range(first, self.runs)
             assert process.exitcode == -9, "it failed of its own"
+
+    def _wait_for_a_request(self, process: BaseProcess) -> None:
+        arrived = len(self._simulator.requests)
+        until(lambda: len(self._simulator.requests) > arrived or not process.is_alive())
 
 
 def check_sent(runs: range, sent: dict[int, list[str]], everything: set[str], window: int) -> int:
