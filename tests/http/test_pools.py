@@ -111,7 +111,7 @@ async def test_a_closed_connection_in_the_pool_goes_unnoticed(server: FaultServe
 async def test_connections_leave_descriptors_for_files(
     server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `ulimit -n` of 34 two calls are under way at once, whatever `Limits` says; the others wait for their turn."""
+    """With `ulimit -n` of 34 two calls are in flight at once, whatever `Limits` says; the others wait for their turn."""
     monkeypatch.setattr("resource.getrlimit", lambda what: (34, 34))
     server.script([Pause(0.01), chat()])
     client = make_client()

@@ -59,7 +59,7 @@ def _connect_error(where: str, cause: OSError) -> ConnectError:
 
 def out_of_resources(number: int) -> ConnectError:
     """The error where this machine has no descriptor, port or memory left for a connection."""
-    remedy = "raise ulimit -n, or have less under way at once: Limits(concurrency=…)"
+    remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
     return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
 
 
