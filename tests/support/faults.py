@@ -164,7 +164,7 @@ BODIES = [
          errors.NimError, 2),
     Case("F047", "six encodings, one over the other",
          [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6))], errors.NimError, 2),
-    Case("F050", "the server ends its side and goes on reading", [[OK + b"\r\n" + BODY, HalfClose()]], "Hello"),
+    Case("F050", "the server ends its side and continues to read", [[OK + b"\r\n" + BODY, HalfClose()]], "Hello"),
     Case("F051", "a second answer behind the first", [chat("a") + chat("smuggled")], "a"),
     *(Case("F052", f"a body of {body.decode() or 'nothing'}", [http(body)], errors.DecodeError, 2)
       for body in (b"", b"null", b"[]", b'"ok"', b"7")),
