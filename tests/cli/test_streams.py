@@ -76,7 +76,6 @@ WAYS = {
     "full error": (">/dev/null 2>/dev/full", (0, 1)),
     "closed input": (">/dev/null <&-", (0,)),
     "nothing open": (">&- 2>&- <&-", (1,)),
-    "an input that is a folder": (">/dev/null </", (0,)),
 }
 
 

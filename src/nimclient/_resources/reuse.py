@@ -267,23 +267,25 @@ class ReusingRun(EmbedRun):
 
     async def _cached(self, texts: list[str], pieces: dict[str, int]) -> dict[str, bytes | memoryview]:
         """The vectors of texts that the cache holds; into how many `pieces` those were cut that were."""
-        if self._cache is None or not texts:
+        cache = self._cache
+        if cache is None or not texts:
             return {}
         keys = self._keys(texts)
-        found = await to_thread.run_sync(self._cache.find, list(keys.values()))
-        self._warn_of_cache(self._cache)
+        found = await to_thread.run_sync(cache.find, list(keys.values()))
+        self._warn_of_cache(cache)
         dtype = dtype_of(self._options)
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
         """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
-        if self._cache is not None and rows:
-            keys = self._keys(rows)
-            if not await self._is_of_one_model(self._cache):
-                return
-            await to_thread.run_sync(self._cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
-            self._warn_of_cache(self._cache)
+        cache = self._cache
+        if cache is None or not rows:
+            return
+        keys = self._keys(rows)
+        if await self._is_of_one_model(cache):
+            await to_thread.run_sync(cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
+            self._warn_of_cache(cache)
 
     async def _is_of_one_model(self, cache: VectorCache) -> bool:
         """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is told.
@@ -292,9 +294,9 @@ class ReusingRun(EmbedRun):
         """
         if self._served is None or self._is_checked:
             return True
-        self._is_checked = True
         first = await to_thread.run_sync(cache.model_of, self._space, self._served)
-        if first == self._served:
+        self._is_checked = first == self._served
+        if self._is_checked:
             return True
         problem = (
             f"the cache {cache.folder} has vectors of model {first!r}, but the server answers with {self._served!r}: they "

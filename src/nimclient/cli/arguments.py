@@ -295,13 +295,20 @@ def _add_bench(commands: _Commands) -> None:
     count = _number(int, 1)
     bench.add_argument("--requests", type=count, metavar="N", help="a level (default: 4 a place, at least 20)")
     bench.add_argument(
-        "--input-tokens", type=count, default=128, metavar="N", help="of a question or text, about (default: 128)"
+        "--input-tokens",
+        type=_number(int, 1, 10_000_000),
+        default=128,
+        metavar="N",
+        help="of a question or text, about (default: 128)",
     )
     bench.add_argument(
         "--output-tokens", type=count, default=128, metavar="N", help="of an answer at most (default: 128)"
     )
     bench.add_argument(
-        "--batch-size", type=count, metavar="N", help="texts or documents a request (default: 1; rerank: 10)"
+        "--batch-size",
+        type=_number(int, 1, 100_000),
+        metavar="N",
+        help="texts or documents a request (default: 1; rerank: 10)",
     )
     _add_option(bench, "ignore_eos=true")
     bench.add_argument("--plot", type=_text, metavar="FILE", help="draw it: a .png, .svg or .pdf")
