@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from io import BufferedReader, RawIOBase
 from pathlib import PurePosixPath
 from typing import Any
@@ -92,7 +90,6 @@ def _memory(url: str) -> Any:
 
 def obstore() -> Any:
     """The module; ConfigurationError if it is not installed."""
-    with suppress(ImportError):
-        import_module("obstore.store")
-        return import_module("obstore")
-    raise ConfigurationError("object stores need obstore and pyarrow: install nimclient[objects]")
+    missing = "object stores need obstore and pyarrow: install nimclient[objects]"
+    module_of_extra("obstore.store", missing)
+    return module_of_extra("obstore", missing)
