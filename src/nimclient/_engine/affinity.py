@@ -24,7 +24,7 @@ _MASK = 2**64 - 1
 def prefix_of(fields: Mapping[str, Any] | None) -> int | None:
     """A checksum of what all turns of a conversation begin with: the messages up to the first one of the user.
 
-    For a completion, of the beginning of its prompt; None for other calls. If two conversations collide, they share a replica.
+    For a completion, of the beginning of its prompt; None for other calls. Conversations that collide share a replica.
     """
     match fields:
         case {"messages": [*messages]}:

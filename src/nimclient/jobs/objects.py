@@ -11,6 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.extras import module_of_extra
 
 SCHEMES = ("s3", "gs", "az", "file", "memory")
 _READ_SIZE = 1 << 20

@@ -44,7 +44,9 @@ class JobReport(Record):
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""
         optional = {one.name for one in fields(type(self)) if one.default is not NOTHING}
-        rows = [(name, value) for name, value in self.to_dict().items() if value or name not in optional]
+        rows = [
+            (name, value) for name, value in self.to_dict().items() if value or (value == 0 and name not in optional)
+        ]
         return html_table((), rows, f"Job: {self.status}")
 
     def to_dict(self) -> JsonDict:

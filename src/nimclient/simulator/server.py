@@ -42,8 +42,8 @@ _ENGINE_DIED: Final = Rejection(500, "EngineCore encountered an issue.", type="I
 class Simulator:
     """A NIM-like server on this machine, for tests, demonstrations and capacity questions.
 
-    It serves the models in `models`, else every model of the catalog. Answers are deterministic: embeddings are hashed n-grams,
-    chat answers are quoted from the messages.
+    It serves the models in `models`, else every model of the catalog. Answers are deterministic: embeddings are hashed
+    n-grams, chat answers are quoted from the messages.
 
     Args:
         host: The address to listen on.
