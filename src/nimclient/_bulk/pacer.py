@@ -223,7 +223,7 @@ class Pacer:
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
             self._spread = max(self._spread - 1, 0)
-        self._learned.sent(now, limit)
+        self._learned.sent(now, limit, self._is_full)
         self.in_flight += 1
         self.sent += 1
         ticket.seq, ticket.sent = self.sent, now
@@ -233,6 +233,11 @@ class Pacer:
         if self.in_flight >= limit:
             self._unfilled = 0
         return 0.0
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether the window has been full not long ago, so that it is what keeps more from being sent."""
+        return self._unfilled <= max(1, self.limit // 2)
 
     def _beside(self, users: int) -> int:
         """How many may be in flight beside so many plain calls: what the server works on at once without them, at least half
@@ -254,7 +259,7 @@ class Pacer:
             self._window.interrupted()  # less is in flight than it allows, which shows nothing about it
             return
         self._unfilled += 1
-        full = self._unfilled <= max(1, self.limit // 2)
+        full = self._is_full
         if full and self._backlog is not None and self._backlog.waiting and self._backlog.holds(self.in_flight, now):
             full = False  # the window does not grow
         self._window.succeeded(now, ticket.seq, seconds, work, full)
@@ -280,6 +285,8 @@ class Pacer:
             counted = self._learned.per_second is not None
             signs = 0 if counted else self._window.throttled(ticket.seq, self.sent, self.in_flight)
             self._learned.throttled(now, ticket.seq, self.sent, signs)
+            if not counted and self._learned.per_second is not None:
+                self._window.cleared()
         if ticket.seq > self._counted:
             self._counted = self.sent
             self._streak += 1
