@@ -47,6 +47,12 @@ def everything_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr([(link, vars(link)) for link in chain if link is not None])
 
 
+def variables_of(error: BaseException) -> str:
+    """The local variables of our frames."""
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return repr([frame.locals for frame in frames if "/nimclient/" in frame.filename])
+
+
 # rankings ------------------------------------------------------------------------------------------------------------
 
 
@@ -371,6 +377,7 @@ async def test_a_proxy_that_cannot_be_one_is_named_without_its_password(place: s
         ) as client:
             await client.chat.create("hi")
     assert PASSWORD not in everything_of(caught.value)
+    assert PASSWORD not in variables_of(caught.value)
 
 
 @pytest.mark.parametrize(

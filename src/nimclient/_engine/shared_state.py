@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from nimclient._api.ranking import Form
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
-    from nimclient._engine.share import Share, SharedPacer
+    from nimclient._engine.share import Share
+    from nimclient._engine.shared_pace import SharedPacer
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -57,7 +58,8 @@ class SharedState:
         self.rate: RateLimit | None = None
         per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
         if config.limits.share is not None:
-            from nimclient._engine.share import Share, SharedRate
+            from nimclient._engine.share import Share
+            from nimclient._engine.shared_pace import SharedRate
 
             self.share = Share(config.limits.share, config.base_urls)
             self.rate = None if per_minute == (None, None) else SharedRate(self.share, *per_minute)
@@ -133,7 +135,7 @@ class SharedState:
 
     def shared_pacer(self, retry: RetryPolicy, concurrency: int | None, route: str) -> SharedPacer:
         """The pacer of a call of a client with a share. ConfigurationError if its folder cannot be used."""
-        from nimclient._engine.share import SharedPacer
+        from nimclient._engine.shared_pace import SharedPacer
 
         assert self.share is not None
         return SharedPacer(retry, concurrency, share=self.share, route=route, rate=self.rate, users=self.users)
