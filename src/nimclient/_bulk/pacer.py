@@ -223,7 +223,7 @@ class Pacer:
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
             self._spread = max(self._spread - 1, 0)
-        self._learned.sent(now, limit, self._is_full)
+        self._learned.sent(now, limit, self._unfilled <= max(1, limit // 2))
         self.in_flight += 1
         self.sent += 1
         ticket.seq, ticket.sent = self.sent, now
@@ -233,11 +233,6 @@ class Pacer:
         if self.in_flight >= limit:
             self._unfilled = 0
         return 0.0
-
-    @property
-    def _is_full(self) -> bool:
-        """Whether the window has been full not long ago, so that it is what keeps more from being sent."""
-        return self._unfilled <= max(1, self.limit // 2)
 
     def _beside(self, users: int) -> int:
         """How many may be in flight beside so many plain calls: what the server works on at once without them, at least half
@@ -259,7 +254,7 @@ class Pacer:
             self._window.interrupted()  # less is in flight than it allows, which shows nothing about it
             return
         self._unfilled += 1
-        full = self._is_full
+        full = self._unfilled <= max(1, self.limit // 2)
         if full and self._backlog is not None and self._backlog.waiting and self._backlog.holds(self.in_flight, now):
             full = False  # the window does not grow
         self._window.succeeded(now, ticket.seq, seconds, work, full)
