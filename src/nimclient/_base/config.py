@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
+from attrs.converters import optional
 
 from nimclient._base.values import RedactedStr
 from nimclient.errors import ConfigurationError
@@ -88,9 +89,10 @@ class RetryPolicy:
 class Limits:
     """Limits on concurrency, sizes and request rate; None disables one.
 
-    `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
-    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` and `tokens_per_minute` at most, evenly
-    spaced. Tokens are those of prompts and answers: expected when a request is sent, corrected by the usage in its answer.
+    `concurrency` requests in flight in one event loop (an open stream counts as one), never more than `ulimit -n` less 32;
+    `max_body` bytes of one response after decompression; `max_event` bytes of one event of a stream; `requests_per_minute`
+    and `tokens_per_minute` at most, evenly spaced. Tokens are those of prompts and answers: expected when a request is sent,
+    corrected by the usage in its answer.
 
     `share` is a folder: all clients that name it, in any process and on any machine that mounts it, have these two limits
     together, and calls over many items have one pace: what a server takes is found out once, and divided fairly.
@@ -281,7 +283,7 @@ def proxy_for(url: str) -> str | None:
             f"the environment names a {scheme[:10]} proxy for {parts.scheme}://{parts.hostname}, and only HTTP proxies are "
             "supported, no SOCKS: set https_proxy to one, add the host to no_proxy, or pass trust_env=False"
         )
-    return proxy if mark else f"http://{proxy}"
+    return RedactedStr(proxy if mark else f"http://{proxy}")
 
 
 _SEPARATORS = dict.fromkeys(map(ord, ",\"'"), " ")
@@ -323,7 +325,7 @@ class ClientConfig:
     headers: Mapping[str, str] = field(repr=False)
     verify: Any
     cert: Any
-    proxy: str | None = field(repr=False)
+    proxy: str | None = field(repr=False, converter=optional(RedactedStr))
     trust_env: bool
     catalog: Mapping[str, object]
     strict: bool

@@ -275,7 +275,7 @@ class ReusingRun(EmbedRun):
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
-        """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
+        """Add new vectors to the cache, except those of zeros: their texts may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
         if self._cache is not None and rows:
             keys = self._keys(rows)

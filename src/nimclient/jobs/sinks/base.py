@@ -62,7 +62,7 @@ class Sink(Protocol):
 
 
 def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
-    """Raise JobMismatchError if a store is of a job of another number of shards."""
+    """Raise JobMismatchError if a store belongs to a job with another number of shards."""
     counts = {name.rpartition("-")[2] for name in there}
     if other := counts - {writer.rpartition("-")[2]}:
         shards = int(max(other) or 1)
@@ -70,7 +70,7 @@ def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
 
 
 def slice_key(writer: str, number: int) -> str:
-    """What marks the rows of a slice, in a store without transactions."""
+    """The mark of the rows of a slice, in a store without transactions."""
     return f"{writer}/{number}"
 
 
