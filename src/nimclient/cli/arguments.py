@@ -21,6 +21,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser, commands = _build()
     given = sys.argv[1:] if argv is None else list(argv)
+    if cut := next((text for text in given if re.fullmatch(r"--?[a-z-]+=--", text)), None):
+        parser.error(f"{cut.removesuffix('=--')} cannot be '--'")  # argparse would make a list of it
     args, unknown = parser.parse_known_args(given)
     args.argv = given
     if urls := getattr(args, "base_url", None):
