@@ -288,7 +288,7 @@ class ReusingRun(EmbedRun):
             self._warn_of_cache(cache)
 
     async def _is_of_one_model(self, cache: VectorCache) -> bool:
-        """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is told.
+        """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is reported.
 
         A strict client raises EmbeddingMismatchError. A server may serve another model under the same name or alias.
         """
