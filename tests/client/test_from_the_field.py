@@ -515,7 +515,7 @@ async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> N
     server.script(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
     proxy = f"http://127.0.0.1:{server.port}"
     async with AsyncClient(KEY, "http://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:
-        with pytest.raises(NimError, match=r"proxy wants credentials.*HTTPS_PROXY"):
+        with pytest.raises(NimError, match=r"proxy requires credentials.*HTTPS_PROXY"):
             await client.chat.create("hi")
 
 

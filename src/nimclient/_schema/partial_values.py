@@ -23,7 +23,7 @@ from nimclient._schema.shapes import SCALARS, AnyShape, Choices, Misfit, Shape, 
 
 _STR = SCALARS[str]
 Empty: TypeAlias = "Callable[[], Any] | None"
-"""Makes the value from which every value of a type grows; None if there is none."""
+"""Creates the initial value of a type; None if it has none."""
 
 
 @frozen

@@ -32,15 +32,15 @@ class Sink(Protocol):
     """A store of vectors: any class with these four methods can be the output of an EmbedJob.
 
     They are called in a worker thread, one at a time: `open` and `committed` once, then `write` and `commit` in turn, or
-    `commit` alone. What they raise ends the job with a JobStoreError. A sink with an attribute `slice_bytes` is given
-    slices of about so many bytes of vectors, or what a minute has brought; without it slices come as the server answers.
+    `commit` alone. What they raise ends the job with a JobStoreError. A sink with an attribute `slice_bytes` gets
+    slices of about that many bytes of vectors, or what arrived within a minute; without it one slice per response.
     """
 
     def open(self, writer: str) -> AbstractContextManager[object] | None:
         """Create or open the store, and remove what this writer wrote without a commit.
 
-        `writer`: "", or the shard ("00003-of-00008"), which has slices and records of its own. A context manager that is
-        returned is left when the run ends.
+        `writer`: "", or the shard ("00003-of-00008"), which has its own slices and records. If a context manager is
+        returned, it is exited when the run ends.
         """
         ...
 
