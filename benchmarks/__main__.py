@@ -2,6 +2,7 @@
 `python -m benchmarks --markdown RESULTS.json`."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,11 +47,11 @@ def default_path(now: datetime) -> Path:
 
 
 def measure(options: argparse.Namespace) -> list[Run]:
-    """All runs, with a line on standard error for each."""
+    """All runs, with a line on standard error for each; those that there are when Ctrl-C ends it."""
     chosen = [scenario for scenario in ALL if scenario.name in (options.scenario or BY_NAME)]
     peers = options.peer or list(MODULES)
     runs: list[Run] = []
-    with running_servers() as servers:
+    with contextlib.suppress(KeyboardInterrupt), running_servers() as servers:
         for run in run_all(chosen, peers, servers=servers, turns=options.runs, seconds=options.seconds):
             outcome = run.failure or f"{run.cpu_seconds:.2f} s CPU in {run.wall_seconds:.2f} s"
             print(f"{run.scenario} {run.turn + 1}/{options.runs} {run.peer}: {outcome}", file=sys.stderr)

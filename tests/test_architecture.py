@@ -56,10 +56,13 @@ PURE = (
     "_api/",
     "_bulk/fleet.py",
     "_bulk/pacer.py",
+    "_bulk/pooling.py",
     "_bulk/progress.py",
     "_bulk/rate.py",
     "_bulk/slicing.py",
     "_bulk/window.py",
+    "_engine/affinity.py",
+    "_engine/load.py",
     "_nvcf/media.py",
     "_nvcf/platform.py",
     "_retry/",
@@ -69,6 +72,7 @@ PURE = (
     "_streams/tool_calls.py",
     "_streams/events.py",
     "_streams/reasoning.py",
+    "_streams/seam.py",
     "_streams/sse.py",
 )
 """What does no I/O, reads no clock and waits for nobody."""

@@ -56,6 +56,14 @@ def test_variable_of_a_frame():
     with pytest.raises(NimError):
         scope["f"](KEY)
 
+def test_container_in_a_frame():
+    from nimclient._base.values import RedactedStr
+    scope = {"RedactedStr": RedactedStr, "NimError": NimError}
+    words = "def f(key):\\n kept = {'a': (RedactedStr(key),)}\\n del key\\n raise NimError('m')"
+    exec(compile(words, "/x/nimclient/f.py", "exec"), scope)
+    with pytest.raises(NimError):
+        scope["f"](KEY)
+
 def test_warning():
     with pytest.warns(UserWarning):
         warnings.warn(KEY)

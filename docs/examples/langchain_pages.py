@@ -1,4 +1,5 @@
-"""What LangChain's pages for ChatNVIDIA, NVIDIAEmbeddings and ChatOpenAI on vLLM show, with the import line changed.
+"""What LangChain's pages for ChatNVIDIA, ChatNVIDIADynamo, NVIDIAEmbeddings, NVIDIA and ChatOpenAI on vLLM show, with the
+import line changed.
 
 NVIDIA_BASE_URL=http://localhost:8000 python langchain_pages.py
 """
@@ -6,6 +7,7 @@ NVIDIA_BASE_URL=http://localhost:8000 python langchain_pages.py
 import asyncio
 import base64
 import getpass
+import json
 import os
 import sys
 import warnings
@@ -18,8 +20,15 @@ from langchain_core.prompts.chat import HumanMessagePromptTemplate, SystemMessag
 from langchain_core.tools import tool
 from pydantic import BaseModel, Field
 
-from nimclient.integrations.langchain import NVIDIA, ChatNVIDIA, NVIDIAEmbeddings
+from nimclient.integrations.langchain import (
+    NVIDIA,
+    ChatNVIDIA,
+    ChatNVIDIADynamo,
+    NVIDIAEmbeddings,
+    inference_priority,
+)
 
+SERVER = os.environ.get("NVIDIA_BASE_URL", "http://localhost:8000/v1")
 EYES = "nvidia/nemotron-3.5-super-vl-120b-a12b"
 PIXEL = base64.b64encode(
     base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -34,11 +43,10 @@ def key() -> None:
 
 def models() -> None:
     """Instantiate, at the catalog or at a NIM of one's own; which models there are, and which call tools."""
-    ChatNVIDIA(
-        base_url=os.environ.get("NVIDIA_BASE_URL", "http://localhost:8000/v1"), model="meta/llama-3.1-8b-instruct"
-    )
+    ChatNVIDIA(base_url=SERVER, model="meta/llama-3.1-8b-instruct")
     available = ChatNVIDIA.get_available_models()
     print(len(available), "models,", sum(bool(model.supports_tools) for model in available), "call tools")
+    print(sum(bool(model.supports_thinking) for model in available), "can think or not")
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         for old in ("playground_mixtral_8x7b", "ai-mixtral-8x7b-instruct"):
@@ -67,7 +75,13 @@ async def calls() -> None:
 
 def on_vllm() -> None:
     """The page of ChatOpenAI on vLLM: messages, and a chain of templates."""
-    chat = ChatNVIDIA(model="meta/llama-3.1-8b-instruct", temperature=0, max_completion_tokens=100)
+    chat = ChatNVIDIA(
+        model="meta/llama-3.1-8b-instruct",
+        openai_api_key="EMPTY",
+        openai_api_base=SERVER,
+        max_completion_tokens=100,
+        temperature=0,
+    )
     messages = [
         SystemMessage("You translate English to Italian."),
         HumanMessage("Translate: I love programming."),
@@ -115,7 +129,19 @@ def tools_and_types() -> None:
     print(answer.tool_calls)
     print(repr(llm.with_structured_output(Person).invoke("Who is Michael Jeffrey Jordan?")))
     print(repr(llm.with_structured_output(Choices).invoke("What does 1+1 equal? Option A: 3, Option B: 2")))
-    print(llm.with_thinking_mode(enabled=True).invoke("Why is the sky blue?").additional_kwargs["reasoning_content"])
+    for thinker in (llm.with_thinking_mode(enabled=True), llm.bind(thinking_mode=True)):
+        print(thinker.invoke("Why is the sky blue?").additional_kwargs["reasoning_content"])
+
+
+def dynamo() -> None:
+    """Hints for Dynamo's router: of the model, of one call, of a block; and the body that is sent."""
+    hints = {"osl": 20, "priority": 10, "latency_sensitivity": 1.0}
+    llm = ChatNVIDIADynamo(base_url=SERVER, model="meta/llama-3.1-8b-instruct", **hints)
+    print(llm.invoke("Classify this as positive or negative: 'I love this product!'", osl=10, iat=100).content)
+    with inference_priority(3):
+        print("|".join(str(chunk.content) for chunk in llm.stream("Give a one-sentence summary of GPU computing.")))
+    payload = llm._get_payload(inputs=[{"role": "user", "content": "Hello!"}], stop=None)
+    print(json.dumps(payload["nvext"], indent=2))
 
 
 async def vectors() -> None:
@@ -150,5 +176,6 @@ if __name__ == "__main__":
     on_vllm()
     images()
     tools_and_types()
+    dynamo()
     asyncio.run(vectors())
     completions()

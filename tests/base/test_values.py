@@ -95,5 +95,6 @@ def test_secrets_do_not_show():
     request = HttpRequest("POST", "http://host", {"Authorization": secret}, b"S3CRET", "http://u:S3CRET@proxy")
     assert secret == "Bearer S3CRET"
     assert secret.encode() == b"Bearer S3CRET"
-    assert repr(secret) == "'***'"
+    assert repr(secret) == repr(secret[7:]) == repr(secret[0]) == "'***'"
+    assert secret[7:] == "S3CRET"
     assert "S3CRET" not in f"{request!r} {request} {[secret]} { ({'a': secret}) }"

@@ -47,6 +47,12 @@ def everything_of(error: BaseException) -> str:
     return "".join(traceback.format_exception(error)) + repr([(link, vars(link)) for link in chain if link is not None])
 
 
+def variables_of(error: BaseException) -> str:
+    """The local variables of our frames."""
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return repr([frame.locals for frame in frames if "/nimclient/" in frame.filename])
+
+
 # rankings ------------------------------------------------------------------------------------------------------------
 
 
@@ -141,9 +147,9 @@ async def test_a_server_that_sends_other_floats(form: str) -> None:
 
 
 async def test_vectors_of_zeros_are_told_once() -> None:
-    """A vector that is zero throughout comes with one warning a client; `zeros` says which it is."""
+    """A vector of zeros causes one warning a client; `zeros` says which it is."""
     client = client_of(*[embeddings([0.5, 1.0], [0.0, 0.0])] * 3)
-    with pytest.warns(UserWarning, match="zero throughout") as caught:
+    with pytest.warns(UserWarning, match="vectors of zeros") as caught:
         vectors = await client.embeddings.embed_documents(["a", "b"])
     assert vectors.zeros == (1,)
     assert (await client.embeddings.create(["a", "b"])).vectors.zeros == (1,)
@@ -371,6 +377,7 @@ async def test_a_proxy_that_cannot_be_one_is_named_without_its_password(place: s
         ) as client:
             await client.chat.create("hi")
     assert PASSWORD not in everything_of(caught.value)
+    assert PASSWORD not in variables_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -508,7 +515,7 @@ async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> N
     server.script(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
     proxy = f"http://127.0.0.1:{server.port}"
     async with AsyncClient(KEY, "http://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:
-        with pytest.raises(NimError, match=r"proxy wants credentials.*HTTPS_PROXY"):
+        with pytest.raises(NimError, match=r"proxy requires credentials.*HTTPS_PROXY"):
             await client.chat.create("hi")
 
 

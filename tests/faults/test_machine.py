@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from nimclient import AsyncClient, Timeouts
 from nimclient.errors import RequestTimeoutError
+from nimclient.simulator import Simulator, SimulatorThread
 from support.server import FaultServer, Pause, ServerThread
 from support.wire import chat
 
@@ -107,33 +110,70 @@ def run(program: str, *arguments: str, flags: tuple[str, ...] = (), **environmen
 NO_DESCRIPTORS = """
 import asyncio, os, resource, sys
 from nimclient import AsyncClient, RetryPolicy, errors
+PLAIN, OTHER = sys.argv[1:]
+ONCE = {"model": "m", "retry": RetryPolicy(attempts=1)}
+taken = []
+def take():
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+def free():
+    while taken:
+        os.close(taken.pop())
 async def main():
-    async with AsyncClient(base_url=sys.argv[1], model="m", retry=RetryPolicy(attempts=1)) as client:
+    async with AsyncClient(base_url=PLAIN, **ONCE) as client:
         await client.chat.create("hi")
-    async with AsyncClient(base_url=sys.argv[1], model="m", retry=RetryPolicy(attempts=1)) as client:
+    async with AsyncClient(base_url=OTHER, **ONCE) as client:
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-        taken = []
-        try:
-            while True:
-                taken.append(os.open("/dev/null", os.O_RDONLY))
-        except OSError:
-            pass
+        take()
         try:
             await client.chat.create("hi")
         except errors.ConnectError as error:
-            print(error.kind)
-        for number in taken:
-            os.close(number)
+            print(error.kind, "ulimit" in str(error))
+        free()
         print((await client.chat.create("hi")).text)
 asyncio.run(main())
 """
 
 
-def test_no_descriptors_left() -> None:
-    """F009: it is ConnectError of kind resources; when there are some again the client works."""
-    with ServerThread() as server:
+@pytest.mark.parametrize("way", ["plain", "name", "tls"])
+def test_no_descriptors_left(way: str, authority: trustme.CA, ca_file: str) -> None:
+    """F009: it is ConnectError of kind resources, for a name and under TLS too; when there are some again the client works.
+
+    Without a descriptor OpenSSL loads no authority and says nothing; a resolver finds no name.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ServerThread() as server, ServerThread(ssl=context) as secure:
         server.script(chat())
-        assert run(NO_DESCRIPTORS, server.url).split() == ["resources", "Hello"]
+        secure.script(chat())
+        urls = {"plain": server.url, "name": server.url.replace("127.0.0.1", "localhost")}
+        url = urls.get(way, secure.url.replace("127.0.0.1", "localhost"))
+        assert run(NO_DESCRIPTORS, server.url, url, SSL_CERT_FILE=ca_file).split() == ["resources", "True", "Hello"]
+
+
+FEW_DESCRIPTORS = """
+import asyncio, resource, sys
+from nimclient import AsyncClient
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+texts = [str(number) for number in range(1000)]
+async def main():
+    async with AsyncClient(base_url=sys.argv[1], model="nvidia/nv-embedqa-e5-v5") as client:
+        for concurrency in (None, 200):
+            print(len(await client.embeddings.embed_documents(texts, batch_size=1, concurrency=concurrency)))
+        replies = await asyncio.gather(*(client.chat.create("hi", model="meta/llama-3.1-8b-instruct") for _ in range(200)))
+        print(len(replies))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_more_at_once_than_there_are_descriptors() -> None:
+    """F116: with 64 descriptors and 200 requests at once each waits until one that is in flight is done."""
+    with SimulatorThread(Simulator(embedding_dimensions=4, ttft=0.02)) as url:
+        assert run(FEW_DESCRIPTORS, url).split() == ["1000", "1000", "200"]
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])

@@ -108,6 +108,18 @@ async def test_a_closed_connection_in_the_pool_goes_unnoticed(server: FaultServe
 # slots -----------------------------------------------------------------------------------------------------------
 
 
+async def test_connections_leave_descriptors_for_files(
+    server: FaultServer, make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `ulimit -n` of 34 two calls are in flight at once, whatever `Limits` says; the others wait for their turn."""
+    monkeypatch.setattr("resource.getrlimit", lambda what: (34, 34))
+    server.script([Pause(0.01), chat()])
+    client = make_client()
+    replies = await asyncio.gather(*(client.chat.create("hi") for _ in range(6)))
+    assert [reply.text for reply in replies] == ["Hello"] * 6
+    assert server.connections == 2
+
+
 async def test_the_pool_limit(server: FaultServer, make_client: MakeClient) -> None:
     """When all slots are taken for longer than the pool limit: RequestTimeoutError with phase pool, and no request."""
     client = make_client(limits=Limits(concurrency=1), timeouts=Timeouts(pool=0.1))

@@ -129,9 +129,9 @@ def test_a_server_is_judged_by_what_it_did() -> None:
 
 
 def test_what_is_not_sent_is_safe_to_repeat() -> None:
-    """Throttling and a refused connection are the rows that a repeat, later, carries out exactly once."""
+    """Throttling, a refused connection and no descriptor for one are the rows that a repeat, later, carries out once."""
     rows = {kind for _, kind in ROWS if kind.is_throttled}
-    assert rows == {THROTTLED, CONNECTION_REFUSED}
+    assert rows == {THROTTLED, CONNECTION_REFUSED, OUT_OF_RESOURCES}
     assert all(kind.retryable and kind.state is RequestState.NOT_SENT for kind in rows)
 
 

@@ -95,10 +95,24 @@ def _look_at_frames(trace: TracebackType | None) -> None:
         if "/nimclient/" in code.co_filename:
             for name, value in trace.tb_frame.f_locals.items():
                 with suppress(Exception):  # of an object that is not complete yet
-                    if KEY not in (value if isinstance(value, str) else repr(value)):
-                        continue
-                    found.append(f"{KEY} in the variable {name} of {code.co_qualname}")
+                    if any(KEY in text for text in _texts_of(value)):
+                        found.append(f"{KEY} in the variable {name} of {code.co_qualname}")
         trace = trace.tb_next
+
+
+def _texts_of(value: Any) -> Iterator[str]:
+    """The texts in a variable, those in containers too whatever their repr says: some trackers walk through them."""
+    match value:
+        case str():
+            yield value
+        case dict():
+            for pair in value.items():
+                yield from _texts_of(pair)
+        case tuple() | list() | set() | frozenset():
+            for item in value:
+                yield from _texts_of(item)
+        case _:
+            yield repr(value)
 
 
 class _WatchedRaises(pytest.RaisesExc[BaseException]):

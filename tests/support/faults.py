@@ -164,7 +164,7 @@ BODIES = [
          errors.NimError, 2),
     Case("F047", "six encodings, one over the other",
          [http(gzip.compress(BODY), 200, "Content-Encoding: " + ", ".join(["gzip"] * 6))], errors.NimError, 2),
-    Case("F050", "the server ends its side and goes on reading", [[OK + b"\r\n" + BODY, HalfClose()]], "Hello"),
+    Case("F050", "the server ends its side and continues to read", [[OK + b"\r\n" + BODY, HalfClose()]], "Hello"),
     Case("F051", "a second answer behind the first", [chat("a") + chat("smuggled")], "a"),
     *(Case("F052", f"a body of {body.decode() or 'nothing'}", [http(body)], errors.DecodeError, 2)
       for body in (b"", b"null", b"[]", b'"ok"', b"7")),
@@ -440,6 +440,7 @@ ELSEWHERE = {
     "F115": ["client/test_embed_stream.py::test_a_slow_slice_holds_up_no_more_than_the_window",
              "client/test_embed_stream.py::test_a_reader_that_raises_ends_what_is_under_way"],
     "F116": ["client/test_embed_stream.py::test_extreme_settings",
+             "faults/test_machine.py::test_more_at_once_than_there_are_descriptors",
              "client/test_embed_stream.py::test_a_batch_size_is_learned_once"],
     "F117": ["jobs/test_embed.py::test_cancellation_at_every_suspension_point",
              "jobs/test_batch.py::test_cancellation_at_every_suspension_point"],

@@ -14,19 +14,19 @@ from nimclient.simulator import Simulator, SimulatorThread
 from support.until import until
 
 LONG: dict[str, Any] = {"max_tokens": 100, "extra_body": {"ignore_eos": True}}
-TEXTS = ["one", "two", "three", "four"]
+TEXTS = ["one", "two"]
 CALLS: dict[str, tuple[int, Callable[[Client], object]]] = {
     "create": (1, lambda client: client.chat.create("hi", **LONG)),
     "stream": (1, lambda client: client.chat.stream("hi", **LONG).final()),
-    "batch": (4, lambda client: client.chat.batch(TEXTS, **LONG)),
-    "as_completed": (4, lambda client: list(client.chat.as_completed(TEXTS, **LONG))),
+    "batch": (2, lambda client: client.chat.batch(TEXTS, **LONG)),
+    "as_completed": (2, lambda client: list(client.chat.as_completed(TEXTS, **LONG))),
 }
 
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    """A server of four slots whose answers have one token at once."""
-    simulator = Simulator(slots=4, itl=3600.0, models=["m"])
+    """A server of two slots whose answers have one token at once."""
+    simulator = Simulator(slots=2, itl=3600.0, models=["m"])
     with SimulatorThread(simulator):
         yield simulator
 
@@ -62,7 +62,7 @@ def interrupt(simulator: Simulator, slots: int) -> None:
 def test_a_deadline(simulator: Simulator, client: Client, slots: int, call: Callable[[Client], object]) -> None:
     """A time limit frees them, too."""
     with pytest.raises(RequestTimeoutError):
-        call(client.with_options(timeouts=Timeouts(total=0.5)))
+        call(client.with_options(timeouts=Timeouts(total=0.2)))
     assert is_free(simulator)
 
 
@@ -73,7 +73,7 @@ def test_closed_by_another_thread(simulator: Simulator, client: Client, kind: st
     caught: list[BaseException] = []
     reader = threading.Thread(target=read, args=(opened, caught))
     reader.start()
-    assert until(lambda: simulator.running == (1 if kind == "stream" else 4))
+    assert until(lambda: simulator.running == (1 if kind == "stream" else 2))
     opened.close()
     assert is_free(simulator)
     reader.join()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from attrs import Attribute, evolve, field, frozen
+from attrs.converters import optional
 
 from nimclient._base.values import RedactedStr
 from nimclient.errors import ConfigurationError
@@ -88,9 +89,10 @@ class RetryPolicy:
 class Limits:
     """Limits on concurrency, sizes and request rate; None disables one.
 
-    `concurrency` requests in flight in one event loop (an open stream counts as one); `max_body` bytes of one response after
-    decompression; `max_event` bytes of one event of a stream; `requests_per_minute` and `tokens_per_minute` at most, evenly
-    spaced. Tokens are those of prompts and answers: expected when a request is sent, corrected by the usage in its answer.
+    `concurrency` requests in flight in one event loop (an open stream counts as one), never more than `ulimit -n` less 32;
+    `max_body` bytes of one response after decompression; `max_event` bytes of one event of a stream; `requests_per_minute`
+    and `tokens_per_minute` at most, evenly spaced. Tokens are those of prompts and answers: expected when a request is sent,
+    corrected by the usage in its answer.
 
     `share` is a folder: all clients that name it, in any process and on any machine that mounts it, have these two limits
     together, and calls over many items have one pace: what a server takes is found out once, and divided fairly.
@@ -165,7 +167,7 @@ def check_key(key: object, where: str = "api_key") -> str:
     if key[0] in "\ufeff\ufffe" or key.startswith("\u00ef\u00bb\u00bf"):
         raise ConfigurationError(f"{where} begins with a byte-order mark; save the file it comes from without one")
     if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigurationError(f"{where} has quotes around it; take them away (env files of containers keep them)")
+        raise ConfigurationError(f"{where} has quotes around it; remove them (env files of containers keep them)")
     if key.lower().startswith("bearer "):
         raise ConfigurationError(f'{where} begins with "Bearer "; pass the key alone')
     if not all("!" <= c <= "~" for c in key):
@@ -186,7 +188,7 @@ def environment_base_url() -> str | None:
     value = os.environ.get("NVIDIA_BASE_URL", "").strip().removeprefix("\ufeff")
     if value and (value[0] in _QUOTES or value[-1] in _QUOTES):
         raise ConfigurationError(
-            "NVIDIA_BASE_URL has quotes around it; take them away (env files of containers keep them)"
+            "NVIDIA_BASE_URL has quotes around it; remove them (env files of containers keep them)"
         )
     return value or None
 
@@ -281,7 +283,7 @@ def proxy_for(url: str) -> str | None:
             f"the environment names a {scheme[:10]} proxy for {parts.scheme}://{parts.hostname}, and only HTTP proxies are "
             "supported, no SOCKS: set https_proxy to one, add the host to no_proxy, or pass trust_env=False"
         )
-    return proxy if mark else f"http://{proxy}"
+    return RedactedStr(proxy if mark else f"http://{proxy}")
 
 
 _SEPARATORS = dict.fromkeys(map(ord, ",\"'"), " ")
@@ -323,7 +325,7 @@ class ClientConfig:
     headers: Mapping[str, str] = field(repr=False)
     verify: Any
     cert: Any
-    proxy: str | None = field(repr=False)
+    proxy: str | None = field(repr=False, converter=optional(RedactedStr))
     trust_env: bool
     catalog: Mapping[str, object]
     strict: bool

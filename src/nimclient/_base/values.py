@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 from attrs import define, field, frozen
 
@@ -179,9 +179,12 @@ BodyPhase = Literal["first_event", "idle", "body"]
 
 
 class RedactedStr(str):
-    """A str with a redacted repr, for header values that are secrets."""
+    """A str with a redacted repr, its parts too: for header values that are secrets, and proxies that may have a password."""
 
     __slots__ = ()
+
+    def __getitem__(self, place: SupportsIndex | slice) -> RedactedStr:
+        return RedactedStr(super().__getitem__(place))
 
     def __repr__(self) -> str:
         return "'***'"

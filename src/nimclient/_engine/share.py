@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from hashlib import blake2b
 from importlib import import_module
 from math import inf
@@ -26,21 +26,17 @@ from zlib import crc32
 
 from nimclient._base import json
 from nimclient._base.callbacks import run_callback
-from nimclient._base.config import RetryPolicy
 from nimclient._base.warnings import warn_caller
-from nimclient._bulk.fleet import Fleet, SharedRoute, fleet_of
-from nimclient._bulk.pacer import Pacer, Ticket
-from nimclient._bulk.rate import Cost, RateLimit, Users
-from nimclient.errors import ConfigurationError, DecodeError, NimError
+from nimclient._bulk.fleet import Fleet, fleet_of
+from nimclient.errors import ConfigurationError, DecodeError
 
 fcntl: Any = None  # Windows has none
 with contextlib.suppress(ImportError):
     fcntl = import_module("fcntl")
 
-POLL = 0.1  # seconds between two questions for a slot that others hold
-SLACK = 0.1  # seconds that a request may be late without delaying those after it
 MAX_BYTES = 2**20
 LOCK_SECONDS = 2.0  # for a lock that is held for 0.1 ms: longer if its owner is stopped
+OPEN_SECONDS = 20.0  # when many processes begin at once
 ALONE_SECONDS = 30.0  # after a failure, until the folder is tried again
 _NAME = re.compile("[0-9a-f]{16}")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -126,8 +122,9 @@ class Share:
         opened: list[int] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            opened.append(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
-            fcntl.flock(opened[0], fcntl.LOCK_EX)
+            opened.append(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+            if not lock_within(opened[0], OPEN_SECONDS):
+                raise OSError(errno.EAGAIN, f"another process has held its lock for {OPEN_SECONDS:g} s")
             try:
                 self._sweep()
                 opened.append(os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
@@ -163,19 +160,11 @@ class Share:
         """Take the lock of the shared file; False after a failure."""
         if self._files is None or time.monotonic() < self._alone_until:
             return False
-        end, wait = time.monotonic() + LOCK_SECONDS, 0.0002
-        while True:
-            try:
-                fcntl.flock(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in _BUSY:
-                    return self._go_alone(_reason(error))
-                if time.monotonic() > end:
-                    return self._go_alone(f"another process has held its lock for {LOCK_SECONDS:g} s")
-                time.sleep(wait)
-                wait = min(2 * wait, 0.005)
-            else:
-                return True
+        try:
+            is_ours = lock_within(self._files[0], LOCK_SECONDS)
+        except OSError as error:
+            return self._go_alone(_reason(error))
+        return is_ours or self._go_alone(f"another process has held its lock for {LOCK_SECONDS:g} s")
 
     def _unlock(self) -> None:
         if self._files is not None:
@@ -228,7 +217,7 @@ class Share:
             return True
         path = self.folder / f"{name}.member"
         try:
-            file = os.open(path, os.O_RDWR)
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             return True
         except OSError:
@@ -248,142 +237,21 @@ class Share:
             self._is_dead(path.stem)
 
 
-class SharedPacer(Pacer):
-    """The pacer of one call in a fleet: `in_flight`, `sent` and `throttles` are its own; all else is that of the fleet.
-
-    `concurrency` limits this call alone. `limit` is its share when it last asked.
-    """
-
-    poll = POLL
-
-    def __init__(
-        self,
-        policy: RetryPolicy,
-        concurrency: int | None,
-        *,
-        share: Share,
-        route: str,
-        rate: RateLimit | None,
-        users: Users,
-    ) -> None:
-        super().__init__(policy, concurrency)
-        share.open()
-        self._share = share
-        self._route = route
-        self._plain = users
-        self._hand_set = rate if isinstance(rate, SharedRate) else None
-        self._common = Pacer(policy, rate=None if self._hand_set is None else self._hand_set.common)
-        self._limit = 1
-
-    @property
-    def limit(self) -> int:
-        """How many this call may have in flight."""
-        return self._limit if self._fixed is None else min(self._limit, self._fixed)
-
-    @property
-    def width(self) -> int:
-        """One more worker than slots: one that waits shows that more would be used."""
-        return self._limit + 1 if self._fixed is None else min(self._limit + 1, self._fixed)
-
-    @property
-    def requests_per_second(self) -> float | None:
-        """The learned rate of all processes together."""
-        return self._common.requests_per_second
-
-    def enter(self, now: float, ticket: Ticket) -> float:
-        """See Pacer.enter."""
-        if self._fixed is not None and self.in_flight >= self._fixed:
-            return inf
-        with self._share.transaction() as fleet:
-            route = self._join(fleet)
-            name = self._share.name
-            delay = route.enter(self._common, name, fleet.now, ticket, self._plain.room(now))
-            self._limit = max(route.share(self._common.limit, name, fleet.now), 1)
-            self._leave(fleet, route)
-        if not delay:
-            self.in_flight += 1
-            self.sent += 1
-        return delay
-
-    def succeeded(self, now: float, ticket: Ticket, work: float) -> None:
-        """See Pacer.succeeded."""
-        self.in_flight -= 1
-        with self._share.transaction() as fleet:
-            route = self._join(fleet)
-            self._common.succeeded(fleet.now, ticket, work)
-            self._release(fleet, route)
-
-    def throttled(self, now: float, ticket: Ticket, error: NimError, random: Callable[[], float]) -> float | None:
-        """See Pacer.throttled."""
-        self.in_flight -= 1
-        self.throttles += 1
-        with self._share.transaction() as fleet:
-            route = self._join(fleet)
-            pause = self._common.throttled(fleet.now, ticket, error, random)
-            self._release(fleet, route)
-        return pause
-
-    def left(self) -> None:
-        """See Pacer.left."""
-        self.in_flight -= 1
-        with self._share.transaction() as fleet:
-            self._release(fleet, self._join(fleet))
-
-    def _join(self, fleet: Fleet) -> SharedRoute:
-        """Bring the common pacer to what the file says."""
-        if self._hand_set is not None:
-            self._hand_set.load(fleet)
-        route = fleet.join(self._common, self._route, self._share.name, time.time())
-        route.members[self._share.name].held = self._share.held.get(self._route, 0)
-        self._common.in_flight = route.in_flight()
-        return route
-
-    def _release(self, fleet: Fleet, route: SharedRoute) -> None:
-        route.members[self._share.name].held -= 1
-        self._leave(fleet, route)
-
-    def _leave(self, fleet: Fleet, route: SharedRoute) -> None:
-        self._share.held[self._route] = max(route.members[self._share.name].held, 0)
-        route.pace = self._common.state()
-        if self._hand_set is not None:
-            self._hand_set.keep(fleet)
-
-
-class SharedRate(RateLimit):
-    """A limit of requests, or of tokens, per minute that all clients of a share have together."""
-
-    __slots__ = ("_share", "common")
-
-    def __init__(self, share: Share, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
-        super().__init__(requests_per_minute, tokens_per_minute)
-        self.common = RateLimit(requests_per_minute, tokens_per_minute, slack=SLACK)
-        self._share = share
-
-    def load(self, fleet: Fleet) -> None:
-        """Continue from the shared state."""
-        if fleet.rate is not None:
-            self.common.restore(fleet.rate)
-
-    def keep(self, fleet: Fleet) -> None:
-        """Put the state back."""
-        fleet.rate = self.common.state()
-
-    def reserve(self, now: float, cost: Cost | None = None) -> float:
-        """See RateLimit.reserve."""
-        with self._share.transaction() as fleet:
-            self.load(fleet)
-            wait = self.common.reserve(fleet.now, cost)
-            self.keep(fleet)
-        return wait
-
-    def settle(self, cost: Cost, prompt: int, completion: int) -> None:
-        """See RateLimit.settle."""
-        if not self._token_spacing:
-            return
-        with self._share.transaction() as fleet:
-            self.load(fleet)
-            self.common.settle(cost, prompt, completion)
-            self.keep(fleet)
+def lock_within(file: int, seconds: float) -> bool:
+    """Take the lock of a file; False if others keep it that long. Raises OSError where there are no locks."""
+    end, wait = time.monotonic() + seconds, 0.0002
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+        else:
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(wait)
+        wait = min(2 * wait, 0.005)
 
 
 def unshared_mount(mounts: str, path: str) -> str | None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -15,14 +16,14 @@ from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, RetryPolicy
-from nimclient._base.init_lock import importing, init_lock, load
+from nimclient._base.init_lock import init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.pacer import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Background, Sleeper, running_loop
+from nimclient._http.tasks import Background, Sleeper, in_thread, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from nimclient._api.ranking import Form
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
-    from nimclient._engine.share import Share, SharedPacer
+    from nimclient._engine.share import Share
+    from nimclient._engine.shared_pace import SharedPacer
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -57,7 +59,8 @@ class SharedState:
         self.rate: RateLimit | None = None
         per_minute = (config.limits.requests_per_minute, config.limits.tokens_per_minute)
         if config.limits.share is not None:
-            from nimclient._engine.share import Share, SharedRate
+            from nimclient._engine.share import Share
+            from nimclient._engine.shared_pace import SharedRate
 
             self.share = Share(config.limits.share, config.base_urls)
             self.rate = None if per_minute == (None, None) else SharedRate(self.share, *per_minute)
@@ -93,11 +96,7 @@ class SharedState:
         if self.ready is None:
             running_loop()  # says what to do without one
             if _TRANSPORT not in sys.modules:
-                with importing():
-                    from anyio import get_current_task, to_thread
-
-                    get_current_task()  # loads anyio's backend, which is imported when it is first used
-                await to_thread.run_sync(load, _TRANSPORT)
+                await in_thread(partial(load, _TRANSPORT))
             if self.closed:  # while aiohttp was being imported
                 raise ClientClosedError("the client is closed")
             from nimclient._http.aiohttp import AiohttpTransport
@@ -133,7 +132,7 @@ class SharedState:
 
     def shared_pacer(self, retry: RetryPolicy, concurrency: int | None, route: str) -> SharedPacer:
         """The pacer of a call of a client with a share. ConfigurationError if its folder cannot be used."""
-        from nimclient._engine.share import SharedPacer
+        from nimclient._engine.shared_pace import SharedPacer
 
         assert self.share is not None
         return SharedPacer(retry, concurrency, share=self.share, route=route, rate=self.rate, users=self.users)

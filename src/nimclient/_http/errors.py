@@ -25,6 +25,8 @@ def translate(error: BaseException, phase: Phase, reused: bool) -> BaseException
     match error:
         case TransportError():
             return error
+        case OSError(errno=number) if number in _RESOURCES and phase in ("pool", "connect"):
+            return out_of_resources(number)
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             return ConnectError("no connection through the proxy", kind="proxy")
         case aiohttp.ClientConnectorDNSError():
@@ -52,9 +54,13 @@ def _connect_error(where: str, cause: OSError) -> ConnectError:
     number = cause.errno
     if number == errno.ECONNREFUSED:
         return ConnectError(f"{where} refused the connection; is the server running?", kind="refused")
-    if number in _RESOURCES:
-        return ConnectError(f"no socket for {where}: {os.strerror(number)} (ulimit -n)", kind="resources")
     return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
+
+
+def out_of_resources(number: int) -> ConnectError:
+    """The error where this machine has no descriptor, port or memory left for a connection."""
+    remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
+    return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
 
 
 def _is_malformed(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from asyncio import AbstractEventLoop
 from collections.abc import Mapping
+from contextlib import suppress
 from ssl import SSLContext
 
 import aiohttp
@@ -56,7 +57,10 @@ class Heads:
         if found is None:
             if len(self._prepared) >= MAX_KEPT:
                 self._prepared.clear()
-            found = self._prepared[key] = self._prepare(request)
+            try:
+                found = self._prepared[key] = self._prepare(request)
+            finally:
+                del key  # it has the headers: trackers of errors may walk through the variables of a frame that raises
         return found
 
     def _prepare(self, request: HttpRequest) -> Prepared:
@@ -64,12 +68,10 @@ class Heads:
         destination = self.destination(url, request.proxy, unauthenticated=request.unauthenticated)
         host = url.host_port_subcomponent or ""
         target = url.raw_path_qs
-        headers: Mapping[str, str] = request.headers
         if request.proxy is not None and url.scheme == "http":
             target = f"http://{host}{target}"
-            headers = {**headers, **_proxy_authorization(request.proxy)}
-        has_length = request.method not in _WITHOUT_LENGTH
-        return Prepared(destination, request_head(request.method, target, host, headers), has_length)
+        head = request_head(request.method, target, host, _sent_headers(request, url))
+        return Prepared(destination, head, request.method not in _WITHOUT_LENGTH)
 
     def destination(self, url: URL, proxy: str | None, *, unauthenticated: bool) -> aiohttp.ClientRequest:
         """A request that is never sent, which aiohttp's connector needs as its target."""
@@ -77,11 +79,11 @@ class Heads:
         if key not in self._destinations:
             if len(self._destinations) >= MAX_KEPT:
                 self._destinations.clear()
+            is_plain = url.scheme == "http" and (proxy is None or _proxy_url(proxy).scheme == "http")
+            ssl = True if is_plain else context_of(self._unauthenticated_ssl if unauthenticated else self._ssl)
             through = None if proxy is None else _proxy_url(proxy)
-            is_plain = url.scheme == "http" and (through is None or through.scheme == "http")
-            setting = self._unauthenticated_ssl if unauthenticated else self._ssl
             self._destinations[key] = aiohttp.ClientRequest(
-                "GET", url.origin(), loop=self._loop, proxy=through, ssl=True if is_plain else context_of(setting)
+                "GET", url.origin(), loop=self._loop, proxy=through, ssl=ssl
             )
         return self._destinations[key]
 
@@ -92,13 +94,21 @@ def request_head(method: str, target: str, host: str, headers: Mapping[str, str]
     The last of several headers with the same name (ignoring case) is used. Raises ConfigurationError for control characters,
     which could inject headers or requests.
     """
-    texts = (method, target, host, *headers, *headers.values())
-    if any(map(_CONTROL.search, texts)) or " " in method or " " in target:
+    bad = any(map(_CONTROL.search, (method, target, host, *headers, *headers.values())))
+    if bad or " " in method or " " in target:
+        del headers
         raise ConfigurationError(
             "the method, URL or a header of the request has a line break or control character in it"
         )
     last = {name.lower(): f"{name}: {value}\r\n" for name, value in {"Host": host, **headers}.items()}
     return f"{method} {target} HTTP/1.1\r\n{''.join(last.values())}".encode()
+
+
+def _sent_headers(request: HttpRequest, url: URL) -> Mapping[str, str]:
+    """Those of the request, and for a proxy that reads them the credentials of its URL."""
+    if request.proxy is None or url.scheme != "http":
+        return request.headers
+    return {**request.headers, **_proxy_authorization(request.proxy)}
 
 
 def _proxy_authorization(proxy: str) -> dict[str, str]:
@@ -111,15 +121,15 @@ def _proxy_authorization(proxy: str) -> dict[str, str]:
 def _proxy_url(text: str) -> URL:
     url = _checked(text, "the proxy", encoded=False)
     if ":" in (url.user or ""):
+        del url  # its repr has the password
         raise ConfigurationError("the user name of the proxy has a colon in it")
     return url
 
 
 def _checked(text: str, what: str, *, encoded: bool) -> URL:
-    try:
+    with suppress(ValueError):
         url = URL(text, encoded=encoded)
         if url.scheme in ("http", "https") and url.raw_host and url.port is not None:
             return url
-    except ValueError:
-        pass
+        del url
     raise ConfigurationError(f"{what} cannot be used: it needs http:// or https://, a host, and a port that exists")

@@ -13,10 +13,15 @@ R = TypeVar("R")
 
 
 class LoopThread:
-    """Runs until `stop`; the interpreter does not wait for it at exit."""
+    """Runs until `stop`; the interpreter does not wait for it at exit. ConnectError where no descriptors are left for one."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+        try:
+            self._loop = asyncio.new_event_loop()
+        except OSError as error:
+            from nimclient._http.errors import out_of_resources
+
+            raise out_of_resources(error.errno or 0) from None
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.stopping = False

@@ -23,6 +23,7 @@ from nimclient._http.tls import unauthenticated_setting
 from nimclient._http.watchdog import Alarm, Watchdog
 
 UNBOUNDED = 2**31
+SPARE = 32  # descriptors of `ulimit -n` that connections leave to files, imports and name look-ups
 
 Forget: TypeAlias = WeakMethod[Callable[[asyncio.AbstractEventLoop], None]]
 """Called when the pool of a loop is closed."""
@@ -83,6 +84,16 @@ class Slots:
                 turn.set_result(None)
 
 
+def affordable(concurrency: int) -> int:
+    """So many at once at most that their connections leave this process some descriptors for its files."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
+    except ImportError:  # Windows
+        return concurrency
+    most, _ = getrlimit(RLIMIT_NOFILE)
+    return concurrency if most == RLIM_INFINITY else min(concurrency, max(most - SPARE, 1))
+
+
 def reserve(concurrency: int) -> int:
     """The slots that bulk leaves free: one of sixteen, at least one where there are two."""
     return max(concurrency // 16, 1) if concurrency > 1 else 0
@@ -95,7 +106,7 @@ class Pool:
         self.loop = asyncio.get_running_loop()
         self.connector = Connector(self.loop)
         self.heads = Heads(self.loop, ssl, unauthenticated_setting(settings.verify, settings.cert, ssl))
-        concurrency = settings.limits.concurrency or UNBOUNDED
+        concurrency = affordable(settings.limits.concurrency or UNBOUNDED)
         self.slots = Slots(concurrency, reserve(concurrency))
         self.alarm = Alarm(self.loop)
         self.exchanges: set[InFlight] = set()

@@ -6,6 +6,7 @@ wait for them forever in its own first handshake, so a fork waits for the end of
 
 from __future__ import annotations
 
+import os
 import ssl
 from functools import lru_cache
 from pathlib import Path
@@ -60,6 +61,9 @@ def _context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
 
 
 def _new_context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
+    os.close(
+        os.open(os.devnull, os.O_RDONLY)
+    )  # with no descriptor left OpenSSL would go without its authorities, for good
     context = ssl.create_default_context()
     context.sslobject_class = _Handshake
     context.set_alpn_protocols(["http/1.1"])

@@ -39,10 +39,12 @@ from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
 from nimclient._schema.schema import schema_of
 from nimclient._schema.structured import check_no_format
-from nimclient._streams.accumulate import Accumulator, ChatAccumulator, CompletionAccumulator
+from nimclient._streams.accumulate import Accumulator, ChatAccumulator
+from nimclient._streams.completions import CompletionAccumulator
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
 from nimclient.records._decode import object_or_empty, wrong
 from nimclient.records._html import html_table
+from nimclient.records._record import Record
 from nimclient.records.answers import Parsed
 from nimclient.records.chat import ChatCompletion, Message
 
@@ -62,6 +64,7 @@ __all__ = [
     "CompletionAccumulator",
     "Json",
     "JsonDict",
+    "Record",
     "Replay",
     "ResponseMeta",
     "Tally",

@@ -1,7 +1,7 @@
 """Equal texts are sent once: those of a slice, those of slices in flight or sent lately, and those that a cache holds.
 
-`ReusingRun` is an EmbedRun that sends of each slice only what has no vector yet. A slice that is new as a whole is sent as it
-is, at the price of a look at a set for each text.
+`ReusingRun` is an EmbedRun that sends of each slice only what has no vector yet. A slice of new texts only
+is sent as it is, which costs one set lookup per text.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SentSlice:
             self._awaited.set()
 
     def take(self, text: str, rows: dict[str, bytes | memoryview], pieces: dict[str, int]) -> None:
-        """Put the vector of a text, if there is one, into `rows`, and how often it was cut into `pieces`."""
+        """Put the vector of a text, if there is one, into `rows`, and its number of pieces into `pieces`."""
         if self.vectors is None:
             return
         if self._places is None:
@@ -140,6 +140,7 @@ class ReusingRun(EmbedRun):
         self.recent = RecentTexts(recent_bytes)
         self._cache = None if cache is None else self._opened(cache)
         self._space = b""
+        self._is_checked = False
         self._reuses = not is_items(self._options.get("modality"))  # one modality for each text: its place matters
 
     def _opened(self, folder: Folder) -> VectorCache:
@@ -265,22 +266,47 @@ class ReusingRun(EmbedRun):
     # the cache ------------------------------------------------------------------------------------------------------
 
     async def _cached(self, texts: list[str], pieces: dict[str, int]) -> dict[str, bytes | memoryview]:
-        """The vectors of texts that the cache holds; into how many `pieces` those were cut that were."""
-        if self._cache is None or not texts:
+        """The vectors of texts that the cache holds; adds to `pieces` the number of pieces of those that were cut."""
+        cache = self._cache
+        if cache is None or not texts:
             return {}
         keys = self._keys(texts)
-        found = await to_thread.run_sync(self._cache.find, list(keys.values()))
-        self._warn_of_cache(self._cache)
+        found = await to_thread.run_sync(cache.find, list(keys.values()))
+        self._warn_of_cache(cache)
         dtype = dtype_of(self._options)
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
-        """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
+        """Add new vectors to the cache, except those of zeros: their texts may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
-        if self._cache is not None and rows:
-            keys = self._keys(rows)
-            await to_thread.run_sync(self._cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
-            self._warn_of_cache(self._cache)
+        cache = self._cache
+        if cache is None or not rows:
+            return
+        keys = self._keys(rows)
+        if await self._is_of_one_model(cache):
+            await to_thread.run_sync(cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
+            self._warn_of_cache(cache)
+
+    async def _is_of_one_model(self, cache: VectorCache) -> bool:
+        """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is reported.
+
+        A strict client raises EmbeddingMismatchError. A server may serve another model under the same name or alias.
+        """
+        if self._served is None or self._is_checked:
+            return True
+        first = await to_thread.run_sync(cache.model_of, self._space, self._served)
+        self._is_checked = first == self._served
+        if self._is_checked:
+            return True
+        problem = (
+            f"the cache {cache.folder} has vectors of model {first!r}, but the server answers with {self._served!r}: they "
+            "are not comparable; use another cache"
+        )
+        if self._engine.config.strict:
+            raise EmbeddingMismatchError(problem)
+        self._engine.core.warn_once(problem)
+        self._cache = None
+        return False
 
     def _keys(self, texts: Iterable[str]) -> dict[str, bytes]:
         from nimclient._bulk.vector_cache import key_of, space_of
@@ -298,7 +324,7 @@ class ReusingRun(EmbedRun):
 
 
 def is_vector(row: object, dtype: DType) -> bool:
-    """Whether what a cache has is a vector: another program, or a damage, may have put anything there."""
+    """Whether a row of a cache is a vector: another program, or damage, may have put anything there."""
     whole = isinstance(row, bytes) and len(row) > 0 and not len(row) % NUMBER_BYTES.get(dtype, 1)
     return whole and first_not_finite(cast(bytes, row), dtype) is None
 

@@ -151,7 +151,7 @@ def _turn(talk: _Talk, text: str, interrupts: _Interrupts) -> None:
         stream.close()
         shown.end()
     if completion is None:
-        words.line("nimclient: stopped; this turn is not kept")
+        words.line("\nnimclient: stopped; this turn is not kept")
         return
     talk.images.clear()
     saved.messages = store[saved.session_id]
@@ -229,6 +229,7 @@ def _line_editor() -> Generator[None]:
         check_regular(path)
         readline.read_history_file(path)
     readline.set_history_length(HISTORY_LINES)
+    readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one question
     try:
         yield
     finally:

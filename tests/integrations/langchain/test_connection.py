@@ -48,6 +48,16 @@ def test_urls_are_normalized(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
+def test_the_names_of_langchain_openai(kind: Any) -> None:
+    """Its server and key are ours, and no option of a request; those of nvidia win."""
+    model = kind(openai_api_base="http://vllm:8000", openai_api_key="EMPTY", model="m")
+    assert (model.base_url, model.api_key.get_secret_value()) == ("http://vllm:8000/v1", "EMPTY")
+    assert not getattr(model, "model_kwargs", None)
+    both = kind(openai_api_base="http://vllm:8000", nvidia_base_url="http://nim", nvidia_api_key="k", model="m")
+    assert (both.base_url, both.api_key.get_secret_value()) == ("http://nim/v1", "k")
+
+
+@pytest.mark.parametrize("kind", CLASSES)
 @pytest.mark.parametrize("key", [None, "", "k"])
 def test_a_field_may_be_assigned_with_and_without_a_key(
     kind: Any, key: str | None, monkeypatch: pytest.MonkeyPatch

@@ -18,7 +18,10 @@ EXAMPLES = Path(__file__).parents[3] / "docs" / "examples"
     [
         ("langchain_agents", ["['human', 'ai', 'tool', 'ai']", "Sum(a=2, b=3)", "Based on the text given: 9"]),
         ("langchain_chains", ["3 answers with await", "on_chat_model_stream", "My name is Ann.", "4 messages kept"]),
-        ("langchain_pages", ["call tools", "is deprecated. Using", "Person(", "ContextLengthError", "'Boston'"]),
+        (
+            "langchain_pages",
+            ["call tools", "is deprecated. Using", "Person(", "ContextLengthError", "'Boston'", "agent_hints"],
+        ),
         ("langchain_retrieval", ["FAISS Komodo", "InMemoryVectorStore Komodo", "A white dwarf", "Kensho"]),
     ],
 )

@@ -13,17 +13,19 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.language_models.model_profile import ModelProfile
 from langchain_core.load.serializable import SerializedConstructor, SerializedNotImplemented
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, MessageLikeRepresentation, convert_to_messages
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableBinding
 from pydantic import Field, model_validator
 
 from nimclient import ChatStream, SyncChatStream
+from nimclient._api.chat import chat_call
+from nimclient._base.types import JsonDict
 from nimclient.errors import NimError
 from nimclient.integrations.langchain import catalog, structured
 from nimclient.integrations.langchain import models as registry
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import SerializableConnection, versions
+from nimclient.integrations.langchain.connection import ALIASES, SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.replies import ChunkReader, chat_result
 from nimclient.integrations.langchain.requests import ChatArguments, chat_request
@@ -78,9 +80,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                 "Please use 'max_completion_tokens' instead.",
                 DeprecationWarning,
             )
-        extra = {
-            name: given.pop(name) for name in list(given) if name not in {*names, "nvidia_api_key", "nvidia_base_url"}
-        }
+        extra = {name: given.pop(name) for name in list(given) if name not in {*names, *ALIASES}}
         if extra:
             warn(
                 f"{sorted(extra)} are not parameters of {cls.__name__}; they are sent with each request (model_kwargs). "
@@ -266,6 +266,14 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
         """The client's call for the current fields."""
         fields = {"model": self.model, **{name: getattr(self, name) for name in _FIELDS}}
         return chat_request(messages, stop, fields, self.model_kwargs, self._call_kwargs(kwargs))
+
+    def _get_payload(
+        self, inputs: Sequence[MessageLikeRepresentation], stop: list[str] | None = None, **kwargs: Any
+    ) -> JsonDict:
+        """The body of a call, as LangChain's page about Dynamo prints it."""
+        request = self._request(convert_to_messages(inputs), stop, kwargs)
+        options = request.forms({}).options(stream=False)
+        return chat_call("create", request.messages, request.model, options, stream=False).fields or {}
 
     def _call_kwargs(self, kwargs: builtins.dict[str, Any]) -> builtins.dict[str, Any]:
         """The keywords of a call; a subclass may add to them."""

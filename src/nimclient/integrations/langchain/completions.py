@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, model_validator
 from nimclient import Completion, CompletionChunk, Usage
 from nimclient._base.types import JsonDict
 from nimclient.integrations.langchain.caller import warn
-from nimclient.integrations.langchain.connection import SerializableConnection, versions
+from nimclient.integrations.langchain.connection import ALIASES, SerializableConnection, versions
 from nimclient.integrations.langchain.errors import langchain_errors
 from nimclient.integrations.langchain.requests import COMPLETION_OPTIONS, as_options
 
@@ -43,7 +43,7 @@ class NVIDIA(SerializableConnection, BaseLLM):
         """Move the options of requests into `model_kwargs`."""
         if not isinstance(values, Mapping):
             return values
-        names = {*cls.model_fields, "nvidia_api_key", "nvidia_base_url"}
+        names = {*cls.model_fields, *ALIASES}
         given = dict(cast(Mapping[str, Any], values))
         extra = {name: given.pop(name) for name in list(given) if name not in names}
         if options := _recognized(extra):

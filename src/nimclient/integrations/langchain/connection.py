@@ -26,6 +26,12 @@ from nimclient.integrations.langchain.caller import warn
 HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
 _KEYS = ("NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY")
+ALIASES = {  # langchain-openai's first: nvidia_… win
+    "openai_api_key": "api_key",
+    "openai_api_base": "base_url",
+    "nvidia_api_key": "api_key",
+    "nvidia_base_url": "base_url",
+}
 _MAX_LINKS = 8
 _OLD_COMPLETIONS = "nvidia/mistral-nemo-minitron-8b-base"  # the client has no default for it
 _KIND_OF = {"ChatNVIDIA": "chat", "NVIDIAEmbeddings": "embedding", "NVIDIARerank": "ranking", "NVIDIA": "completions"}
@@ -184,11 +190,11 @@ class Connection(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_aliases(cls, values: Any) -> Any:
-        """`nvidia_api_key` and `nvidia_base_url` win over the short names."""
+        """The names of langchain-nvidia-ai-endpoints and langchain-openai win over the short ones."""
         if not isinstance(values, Mapping):
             return values
         given = dict(cast(Mapping[str, Any], values))
-        for alias, name in (("nvidia_api_key", "api_key"), ("nvidia_base_url", "base_url")):
+        for alias, name in ALIASES.items():
             value = given.pop(alias, None)
             if value is not None:
                 given[name] = value
