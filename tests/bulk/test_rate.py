@@ -434,6 +434,26 @@ def test_a_rate_from_before_is_kept_over_the_first_throttle():
     assert rate.per_second == 8 / 2.0
 
 
+def test_a_rate_from_before_begins_at_once():
+    """The first request has its place now; after 64 without a throttle it is doubted, or forgotten if none had to wait."""
+    rate = LearnedRate()
+    rate.resume(2.0)
+    assert rate.pause(0.0) == 0.0
+    steps = []
+    for _ in range(OVERDUE + 1):
+        now = rate.next_at
+        assert rate.pause(now - 0.25) == 0.25
+        rate.sent(now, 1)
+        steps.append(rate.next_at - now)
+    assert steps == pytest.approx([0.5 / 1.02] * OVERDUE + [0.5 / 1.04])
+    rate = LearnedRate()
+    rate.resume(2.0)
+    send(rate, OVERDUE, 1000.0)
+    assert rate.per_second == 2.0
+    send(rate, 1, 1000.0)
+    assert rate.per_second is None
+
+
 def test_no_rate_from_before_is_a_new_beginning():
     """As if nothing had been resumed."""
     rate = LearnedRate()
