@@ -38,7 +38,7 @@ CORES = {
     "accumulate": Core(("_streams.accumulate", "_streams.tool_calls"), ("streams/test_accumulate.py",)),
     "classify": Core(("_retry.classify",), ("retry/test_classify.py",)),
     "policy": Core(("_retry.policy",), ("retry/test_policy.py",)),
-    "window": Core(("_bulk.window",), ("bulk/test_window.py", "bulk/test_pacer.py")),
+    "window": Core(("_bulk.window",), ("bulk/test_window.py",)),
     "rate": Core(("_bulk.rate",), ("bulk/test_rate.py",)),
     "bisection": Core(("_bulk.slicing",), ("bulk/test_slicing.py",)),
     "store": Core(("jobs.store", "jobs.checkpoint", "jobs.spool"), ("jobs/test_store.py", "jobs/test_store_states.py")),
