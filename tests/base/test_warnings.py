@@ -51,7 +51,7 @@ def test_what_is_deprecated_says_so_at_the_callers_line() -> None:
     ours: dict[str, Any] = {"__name__": "nimclient.old", "deprecated": deprecated}
     exec("def old():\n    deprecated('old()', until='2.0', instead='new()')\n    return 1", ours)
     with pytest.warns(
-        DeprecationWarning, match=r"^old\(\) is deprecated and goes away in nimclient 2\.0; use new\(\)$"
+        DeprecationWarning, match=r"^old\(\) is deprecated and will be removed in nimclient 2\.0; use new\(\)$"
     ) as said:
         assert ours["old"]() == 1
     assert said[0].filename == __file__

@@ -112,4 +112,4 @@ def test_a_picture(run, url: str, tmp_path: Path) -> None:
         "bench", "--base-url", url, "--concurrency", "1", "--requests", "1", "--output-tokens", "3", "--plot", "a.png"
     )
     assert (ran.code, (tmp_path / "a.png").read_bytes()[:4]) == (0, b"\x89PNG")
-    assert "the picture is in a.png" in ran.err
+    assert "plot saved to a.png" in ran.err

@@ -92,7 +92,7 @@ def test_the_hosted_catalog(run, monkeypatch):
         facts = found(run("doctor", "--base-url", url, "--json"))
     assert ran.code == 0
     assert ran.out.endswith("everything works\n")
-    assert (facts["key"]["text"], facts["key"]["valid"]) == ("the one of NVIDIA_NIM_API_KEY is valid", True)
+    assert (facts["key"]["text"], facts["key"]["valid"]) == ("the one from NVIDIA_NIM_API_KEY is valid", True)
     assert {facts[name]["state"] for name in ("chat", "embeddings", "reranking")} == {"ok"}
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_key(run, server, tmp_path):
     ran = run("doctor", "--base-url", server.url, "--api-key-file", "key")
     assert ran.code == 1
     assert KEY not in ran.out + ran.err
-    assert "the one of --api-key-file is rejected" in ran.out
+    assert "the one from --api-key-file is rejected" in ran.out
     assert len(server.requests) == 1
     assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
@@ -151,7 +151,7 @@ def test_a_key_of_the_base_urls_own(run, url, monkeypatch):
     ran = run("doctor")
     assert ran.code == 0
     assert f"{url} (from NVIDIA_BASE_URL)" in ran.out
-    assert "the one of NVIDIA_API_KEY was sent" in ran.out
+    assert "the one from NVIDIA_API_KEY was sent" in ran.out
 
 
 def test_nobody_listens(run):
@@ -373,7 +373,7 @@ def test_a_wrong_key_that_only_inference_finds_out(run, server, monkeypatch, sta
         server.script(error(status, words), path=path)
     ran = run("doctor", "--base-url", server.url)
     assert ran.code == 1
-    assert "the one of NVIDIA_NIM_API_KEY is rejected" in ran.out
+    assert "the one from NVIDIA_NIM_API_KEY is rejected" in ran.out
     assert ran.out.endswith("one problem found\n")
 
 

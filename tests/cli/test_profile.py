@@ -46,7 +46,7 @@ def test_settings_outside_of_profiles_hold_without_one(run, sim, config: Path, m
 @pytest.mark.parametrize(
     ("text", "argv", "words"),
     [
-        (f'[profiles.a]\napi_key = "{KEY}"\n', [], "keys do not belong into this file"),
+        (f'[profiles.a]\napi_key = "{KEY}"\n', [], "keys do not belong in this file"),
         (f'NVIDIA_API_KEY = "{KEY}"\n', [], "NVIDIA_NIM_API_KEY, or name a file with api_key_file"),
         ("[profiles.a]\n", ["--profile", "b"], "there is no profile 'b' in "),
         ("", ["--profile", "b"], "write it: [profiles.b]"),

@@ -147,9 +147,9 @@ async def test_a_server_that_sends_other_floats(form: str) -> None:
 
 
 async def test_vectors_of_zeros_are_told_once() -> None:
-    """A vector that is zero throughout comes with one warning a client; `zeros` says which it is."""
+    """A vector of zeros causes one warning a client; `zeros` says which it is."""
     client = client_of(*[embeddings([0.5, 1.0], [0.0, 0.0])] * 3)
-    with pytest.warns(UserWarning, match="zero throughout") as caught:
+    with pytest.warns(UserWarning, match="vectors of zeros") as caught:
         vectors = await client.embeddings.embed_documents(["a", "b"])
     assert vectors.zeros == (1,)
     assert (await client.embeddings.create(["a", "b"])).vectors.zeros == (1,)
@@ -515,7 +515,7 @@ async def test_a_proxy_that_wants_credentials_is_named(server: FaultServer) -> N
     server.script(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
     proxy = f"http://127.0.0.1:{server.port}"
     async with AsyncClient(KEY, "http://nim.invalid/v1", model="m", retry=ONCE, proxy=proxy) as client:
-        with pytest.raises(NimError, match=r"proxy wants credentials.*HTTPS_PROXY"):
+        with pytest.raises(NimError, match=r"proxy requires credentials.*HTTPS_PROXY"):
             await client.chat.create("hi")
 
 

@@ -277,7 +277,7 @@ async def test_a_vector_of_zeros_is_not_kept(tmp_path: Path) -> None:
     zeros = {"data": [{"index": 0, "embedding": [0.0, 0.0]}], "model": "m"}
     transport = FakeTransport([zeros, embedded(["1"])])
     async with AsyncClient("k", "http://fake", model="m", transport=transport) as client:
-        with pytest.warns(UserWarning, match="zero throughout"):
+        with pytest.warns(UserWarning, match="vectors of zeros"):
             await client.embeddings.embed_documents(["1"], cache=tmp_path)
         assert (await client.embeddings.embed_documents(["1"], cache=tmp_path)).zeros == ()
 

@@ -690,7 +690,7 @@ def test_arguments_that_cannot_work(batch: Batch, tmp_path: Path) -> None:
     """They are found when the job is made."""
     for source, output, words in (
         (tmp_path / "missing.jsonl", "out.jsonl", "does not exist"),
-        (tmp_path, "out.jsonl", "is no file"),
+        (tmp_path, "out.jsonl", "is not a file"),
         ("", "out.jsonl", "source takes the path of a file"),
         (batch.source, "", "output takes the path of a file"),
         (batch.source, batch.source, "is the source"),

@@ -152,7 +152,7 @@ def test_links_in_the_place_of_our_files_are_not_followed(tmp_path: Path) -> Non
 def test_a_lock_file_that_is_not_ours_is_kept(tmp_path: Path) -> None:
     """Its content is no number of a process."""
     (tmp_path / "job.lock").write_text("precious")
-    with pytest.raises(JobStoreError, match=r"job\.lock is not a job's"):
+    with pytest.raises(JobStoreError, match=r"job\.lock does not belong to a job"):
         FolderLock(tmp_path)
     assert (tmp_path / "job.lock").read_text() == "precious"
 

@@ -336,7 +336,7 @@ async def test_a_table_of_others_is_left_alone(client: AsyncClient, make: Make, 
     """A table that no job has made is an error; another name is not."""
     with closing(sqlite3.connect(tmp_path / "x.db")) as db:
         db.execute("CREATE TABLE vectors (a)")
-    with pytest.raises(JobStoreError, match=r"table vectors of .*x.db is not of a job"):
+    with pytest.raises(JobStoreError, match=r"table vectors of .*x.db was not created by a job"):
         await make(f"sqlite:///{tmp_path}/x.db").run(client)
 
 
@@ -379,7 +379,7 @@ async def test_a_part_of_another_process_stops_the_job(
         folder.mkdir(exist_ok=True)
         (folder / "part-00000.parquet").write_bytes(b"of another")
 
-    with pytest.raises(JobStoreError, match=r"part-00000.parquet is there already: another process") as caught:
+    with pytest.raises(JobStoreError, match=r"part-00000.parquet already exists: another process") as caught:
         await make(f"file://{folder}").run(client, on_progress=meddle)
     assert len(caught.value.completed) == COUNT
     assert (folder / "part-00000.parquet").read_bytes() == b"of another"
@@ -433,7 +433,7 @@ async def test_parts_are_read_as_one_table(
 async def test_a_part_of_others_is_left_alone(client: AsyncClient, make: Make, tmp_path: Path) -> None:
     """Parquet without a record is no job's."""
     pq.write_table(pa.table({"a": [1]}), tmp_path / "part-00000.parquet")
-    with pytest.raises(JobStoreError, match=r"part-00000.parquet is not of a job"):
+    with pytest.raises(JobStoreError, match=r"part-00000.parquet was not written by a job"):
         await make(f"file://{tmp_path}").run(client)
 
 

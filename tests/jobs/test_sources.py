@@ -294,7 +294,7 @@ def test_the_digest_is_of_all_of_the_content(tmp_path: Path) -> None:
     [
         ("missing.jsonl", "does not exist"),
         ("notes.pdf", "has a format that cannot be read"),
-        ("folder.txt", "is no file"),
+        ("folder.txt", "is not a file"),
     ],
 )
 def test_a_path_that_cannot_be_a_source(tmp_path: Path, source: str, words: str) -> None:

@@ -74,7 +74,7 @@ def test_a_vector_that_is_not_finite_is_never_found(search: Search) -> None:
 @pytest.mark.parametrize(
     ("query", "error", "words"),
     [
-        ([0.0, 0.0], ConfigurationError, "zero throughout"),
+        ([0.0, 0.0], ConfigurationError, "only zeros"),
         ([1.0], ConfigurationError, "query has 1 numbers, and the vectors have 2"),
         ([], ConfigurationError, "query has 0 numbers"),
         ([float("nan"), 1.0], ConfigurationError, "NaN or infinity"),

@@ -39,6 +39,15 @@ def test_a_ranking_in_a_notebook() -> None:
     assert "Ranking of 12 documents (the first 10)" in shown
 
 
+def test_a_report_prints_short() -> None:
+    """What has no value, or a count of zero that a job need not have, is left out."""
+    report = JobReport("complete", 10, 10, 0, 0, 2, 70, 1.5)
+    assert repr(report) == (
+        "JobReport(status='complete', total=10, succeeded=10, failed=0, resumed=0, requests=2, tokens=70, seconds=1.5)"
+    )
+    assert report._repr_html_().count("<tr>") == 8
+
+
 def test_usage_and_a_report_in_a_notebook() -> None:
     """Each field with its value."""
     assert "<td>7</td><td>3</td><td>10</td>" in Usage(7, 3, 10)._repr_html_()

@@ -14,7 +14,8 @@ def _watch() -> Path:
     """Watch this process, and those that it starts; the file in which they write down what they should not have done."""
     descriptor, name = tempfile.mkstemp(prefix="contacts-")
     os.close(descriptor)
-    os.environ["NIMCLIENT_TEST_CONTACTS"] = name
+    if "NIMCLIENT_TEST_ENGINES" not in os.environ:  # Ray and Spark look for this machine's outer address, and use it
+        os.environ["NIMCLIENT_TEST_CONTACTS"] = name
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in ("", str(GUARD))]
     os.environ["PYTHONPATH"] = os.pathsep.join([str(GUARD), *paths])
     import support.guard.sitecustomize  # noqa: F401 - installs its hook

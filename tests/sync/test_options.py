@@ -20,7 +20,7 @@ for client in (nimclient.Client(base_url="http://x/v1"), nimclient.AsyncClient(b
 print(json.dumps(found))
 """
 AN_OPTION = {
-    "chat.create": ("temperature", "    temperature: How random the tokens are: 0 takes the likeliest.\n"),
+    "chat.create": ("temperature", "    temperature: How random the tokens are; 0 takes the most likely one.\n"),
     "chat.stream": ("session_id", "    session_id: The conversation that the call belongs to"),
     "completions.create": ("best_of", "    best_of: Generate this many and return the best `n`"),
     "embeddings.embed_documents": ("prefix", "    prefix: Put before every text"),

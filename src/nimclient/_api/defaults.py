@@ -73,7 +73,7 @@ def check_defaults(defaults: object) -> dict[str, dict[str, Any]]:
 
 def _checked_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
     if "model" in options:
-        raise TypeError(f"the default model is a setting of its own: pass model={{{kind!r}: …}} instead")
+        raise TypeError(f"the default model has its own setting: pass model={{{kind!r}: …}} instead")
     method, known = _KINDS[kind]
     check_names(method, options, known)
     check_numbers(options)

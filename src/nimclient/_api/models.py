@@ -47,11 +47,11 @@ _HEALTH_ROUTES: Mapping[str, Mapping[ServerType | None, tuple[str, ...]]] = {
         "dynamo": ("/live",),
     },
 }
-"""Health routes below the root by server type, the likeliest first; for other servers /health, then NIM's."""
+"""Health routes below the root by server type, the most likely first; for other servers /health, then NIM's."""
 
 
 def health_calls(what: str, server_type: ServerType | None, found: str | None = None) -> tuple[Call[None], ...]:
-    """The calls that check whether a server is "ready" or "live", the likeliest route first. The last one lists its models.
+    """The calls that check whether a server is "ready" or "live", the most likely route first. The last one lists its models.
 
     `found` is the route that has worked for this server. `/health` is avoided for servers on which it is expensive:
     LiteLLM calls every model behind it, SGLang generates a token.

@@ -50,9 +50,7 @@ def check_names(method: str, options: Mapping[str, Any], known: frozenset[str]) 
     if not options.keys() <= known:
         unknown = sorted(options.keys() - known)[0]
         if unknown == "stream" and method in ("chat.create", "completions.create"):
-            raise UnknownOptionError(
-                f"{method}() gives whole answers; for one that is streamed use {method[:-6]}stream(…)"
-            )
+            raise UnknownOptionError(f"{method}() returns complete answers; to stream one use {method[:-6]}stream(…)")
         hint = _nearest(unknown, known)
         raise UnknownOptionError(
             f"{method}() got an unexpected option {unknown!r}{hint}; send it with extra_body= if it is new"

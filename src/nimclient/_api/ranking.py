@@ -75,7 +75,7 @@ class Passage:
 
 
 def forms(told: Dialect | None, known: ServerType | None, endpoint: str | None = None) -> tuple[Form, ...]:
-    """The forms to try, the likeliest first.
+    """The forms to try, the most likely first.
 
     The end of a model's own URL shows its form, and a certain server type (`told`: given by the caller, or NVIDIA's own
     host) allows only one form; a detected type (`known`) only decides which is tried first.

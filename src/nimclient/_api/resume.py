@@ -1,4 +1,4 @@
-"""How a chat answer whose stream was interrupted is continued: by which request, or why by none.
+"""Builds the request that continues an interrupted chat answer, or says why there is none.
 
 Two requests continue an answer (vLLM, and NIM on vLLM): a text completion whose prompt is the token ids of the prompt and of
 the answer so far, which is exact; and the chat with the answer so far as its last message, and two fields that say to
@@ -27,7 +27,7 @@ _OF_CHAT = frozenset(
     | {"continue_final_message", "return_prompt_text", "reasoning_effort", "include_reasoning", "thinking_token_budget"}
     | {"mm_processor_kwargs", "media_io_kwargs", "add_special_tokens", "truncate_prompt_tokens", "truncation_side"}
 )
-"""Fields that have been used up by the prompt, or mean nothing or something else in a text completion."""
+"""Fields that are already part of the prompt, or that a text completion does not have or understands differently."""
 
 
 @frozen
@@ -64,7 +64,7 @@ class Resumption:
 
 
 def never_resumed(fields: Mapping[str, Any]) -> str | None:
-    """Why no answer to this request can be continued so that it equals an unbroken one, or None."""
+    """Why no answer to this request can be continued so that it equals an uninterrupted one, or None."""
     if (whole_number(fields.get("n")) or 1) > 1:
         return "several choices are asked for (n)"
     if fields.get("logprobs") or fields.get("prompt_logprobs") is not None:
@@ -82,7 +82,7 @@ def never_resumed(fields: Mapping[str, Any]) -> str | None:
 
 
 def is_open(message: Mapping[str, Any]) -> str | None:
-    """What of a partial message no server can continue, or None."""
+    """The reason why no server can continue a partial message, or None."""
     if message.get("tool_calls") or message.get("function_call"):
         return "a tool call is open"
     if message.get("refusal") or message.get("audio") or is_array(message.get("content")):

@@ -167,7 +167,7 @@ def check_key(key: object, where: str = "api_key") -> str:
     if key[0] in "\ufeff\ufffe" or key.startswith("\u00ef\u00bb\u00bf"):
         raise ConfigurationError(f"{where} begins with a byte-order mark; save the file it comes from without one")
     if key[0] in _QUOTES or key[-1] in _QUOTES:
-        raise ConfigurationError(f"{where} has quotes around it; take them away (env files of containers keep them)")
+        raise ConfigurationError(f"{where} has quotes around it; remove them (env files of containers keep them)")
     if key.lower().startswith("bearer "):
         raise ConfigurationError(f'{where} begins with "Bearer "; pass the key alone')
     if not all("!" <= c <= "~" for c in key):
@@ -188,7 +188,7 @@ def environment_base_url() -> str | None:
     value = os.environ.get("NVIDIA_BASE_URL", "").strip().removeprefix("\ufeff")
     if value and (value[0] in _QUOTES or value[-1] in _QUOTES):
         raise ConfigurationError(
-            "NVIDIA_BASE_URL has quotes around it; take them away (env files of containers keep them)"
+            "NVIDIA_BASE_URL has quotes around it; remove them (env files of containers keep them)"
         )
     return value or None
 

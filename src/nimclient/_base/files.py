@@ -1,4 +1,4 @@
-"""What is not opened in the place of a file of ours: a link would be followed, a pipe waited for."""
+"""Checks what is at the path of one of our files before it is opened: a link would be followed, a pipe would block."""
 
 from __future__ import annotations
 

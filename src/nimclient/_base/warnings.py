@@ -23,4 +23,4 @@ def deprecated(name: str, *, until: str, instead: str) -> None:
 
     `until` is the version that takes it away; a test fails once that version is reached. The policy is docs/versioning.md.
     """
-    warn_caller(f"{name} is deprecated and goes away in nimclient {until}; use {instead}", DeprecationWarning)
+    warn_caller(f"{name} is deprecated and will be removed in nimclient {until}; use {instead}", DeprecationWarning)

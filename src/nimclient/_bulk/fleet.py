@@ -1,12 +1,13 @@
-"""One pace for several processes: what they share of an endpoint, and who of them may send next. Pure: times are passed in.
+"""One pace for several processes: the state that they share of an endpoint, and which of them may send next. Pure: times
+are passed in.
 
 All processes run the same pacer, one after the other, on one state: its window counts what all of them have in flight, and
 its rate what all of them send. A process takes a slot while it holds less than its fair share: max-min over the processes
-that want more than they have. What the division leaves goes round, a second each. Under a rate limit the process that has
-waited longest comes first.
+that want more than they have. The remainder of the division rotates, a second each. Under a rate limit the process that
+has waited longest comes first.
 
-A process states how many slots it holds as a number of its own, never as an addition: a state that is lost, and a process
-that was taken for dead, come right with the next request.
+A process states how many slots it holds as an absolute number, never as an increment, so that a lost state, or a process
+that was wrongly taken for dead, is corrected by the next request.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._bulk.pacer import Pacer, Ticket
 
 VERSION = 1
-MAX_DELAY = 1.0  # seconds after which a process that waits asks again
-KEEP_HUNGER = 2.0  # seconds for which it counts as one that waits
-SILENT = 0.5  # seconds after which one may have died
-ROTATION = 1.0  # seconds for which a process has a slot that the division has left
+MAX_DELAY = 1.0  # seconds after which a waiting process asks again
+KEEP_WAITING = 2.0  # seconds for which it counts as waiting
+SILENT = 0.5  # seconds without a request after which a process may have died
+ROTATION = 1.0  # seconds for which a process keeps a slot of the remainder
 
 
 @define
 class Member:
-    """A process: slots that it holds, until when it counts as waiting, when it last sent, and when it last showed itself."""
+    """A process: slots that it holds, until when it counts as waiting, when it last sent, and when it was last seen alive."""
 
     held: int = 0
-    hungry: float = 0.0
+    waiting_until: float = 0.0
     last: float = 0.0
     at: float = 0.0
 
@@ -51,14 +52,14 @@ class SharedRoute:
     def enter(self, pacer: Pacer, name: str, now: float, ticket: Ticket, room: int = 0) -> float:
         """Pacer.enter for a process; `room`: slots of its share that it leaves to its plain calls."""
         me = self.members[name]
-        me.at, me.hungry = now, now + KEEP_HUNGER
+        me.at, me.waiting_until = now, now + KEEP_WAITING
         share = self.share(pacer.limit, name, now)
         if me.held >= (max(share - room, (share + 1) // 2) if room else share):
             return inf
         pacer.in_flight = self.in_flight()
         due, spacing = pacer.schedule(ticket)
         turn = due + spacing * self._before(me, now) - now if spacing else 0.0
-        if now >= due and turn > 0.0:  # it is the turn of one that has waited longer
+        if now >= due and turn > 0.0:  # another one has waited longer
             return min(turn, MAX_DELAY)
         if delay := pacer.enter(now, ticket):
             return min(max(delay, turn), MAX_DELAY) if delay < inf else inf
@@ -67,33 +68,33 @@ class SharedRoute:
         return 0.0
 
     def share(self, limit: int, name: str, now: float) -> int:
-        """How many slots a process may hold that wants more than it has."""
+        """The number of slots that a process may hold if it wants more than it has."""
         names = sorted(self.members)
-        waiting = [other for other in names if other == name or self.members[other].hungry > now]
-        content = sorted(member.held for other, member in self.members.items() if other not in waiting)
-        return fair_share(limit, content, waiting.index(name), len(waiting), int(now / ROTATION))
+        waiting = [other for other in names if other == name or self.members[other].waiting_until > now]
+        satisfied = sorted(member.held for other, member in self.members.items() if other not in waiting)
+        return fair_share(limit, satisfied, waiting.index(name), len(waiting), int(now / ROTATION))
 
     def _before(self, me: Member, now: float) -> int:
-        """How many processes wait for longer."""
-        return sum(1 for other in self.members.values() if other.hungry > now and other.last < me.last)
+        """How many processes have waited longer."""
+        return sum(1 for other in self.members.values() if other.waiting_until > now and other.last < me.last)
 
     def silent(self, now: float) -> list[str]:
-        """The processes that have not shown themselves for a while."""
+        """The processes that have not been seen for a while."""
         return [name for name, member in self.members.items() if now - member.at > SILENT]
 
 
-def fair_share(limit: int, content: list[int], position: int, waiting: int, turn: int) -> int:
-    """The max-min fair share of the process at `position` of so many that want more; `content`: what others hold, ascending.
+def fair_share(limit: int, satisfied: list[int], position: int, waiting: int, turn: int) -> int:
+    """The max-min fair share of the process at `position` among the `waiting` ones, which want more.
 
-    Those that hold less than an equal share keep it. `turn` says whose are the slots that the division leaves.
+    `satisfied`: what the others hold, ascending; those below an equal share keep it. `turn` rotates the remainder.
     """
-    left, people = limit, waiting + len(content)
-    for held in content:
-        if held * people > left:
+    left, sharers = limit, waiting + len(satisfied)
+    for held in satisfied:
+        if held * sharers > left:
             break
-        left, people = left - held, people - 1
-    level, over = divmod(left, people)
-    return level + ((position - turn) % people < over)
+        left, sharers = left - held, sharers - 1
+    level, remainder = divmod(left, sharers)
+    return level + ((position - turn) % sharers < remainder)
 
 
 @define
@@ -101,7 +102,7 @@ class Fleet:
     """All that is shared: the routes, the rate limit set by hand, and the time, in seconds of a clock of its own.
 
     That clock never goes back: it is the fastest of the processes' monotonic clocks. `wall` is the time of day at which this
-    was written, for what has become old while nobody was there.
+    was written, to age the state after a time without any process.
     """
 
     now: float = 0.0
@@ -110,9 +111,9 @@ class Fleet:
     rate: JsonDict | None = None
 
     def join(self, pacer: Pacer, route: str, name: str, wall: float) -> SharedRoute:
-        """Bring a pacer to the state of a route, and return it with the process among its members.
+        """Restore a pacer to the state of a route, and return the route, the process among its members.
 
-        The first process of all begins with what is left of what the last ones have learned.
+        The first process of a run starts with what is left of what the last run had learned.
         """
         found = self.routes.setdefault(route, SharedRoute())
         if found.pace is not None:
@@ -138,7 +139,7 @@ class Fleet:
 
 
 def fleet_of(stored: Json) -> Fleet:
-    """What `to_dict` has written; an empty one for what another version has."""
+    """Read what `to_dict` has written; an empty one if another version has written it."""
     if not is_object(stored) or stored.get("version") != VERSION:
         return Fleet()
     routes: dict[str, Any] = stored["routes"]

@@ -1,4 +1,4 @@
-"""A text that is longer than the model takes: its pieces, and one vector of theirs.
+"""A text that is longer than the model takes: its pieces, and one vector for all of them.
 
 The arithmetic is that of vLLM's chunked mode (`enable_chunked_processing`, entrypoints/pooling/embed/io_processor.py): the
 ids of the tokens are cut into pieces of `max_model_len`, and the vectors of the pieces are added up, each as many times as it
@@ -32,7 +32,7 @@ def pieces_of(ids: Sequence[int], limit: int) -> list[list[int]]:
 
 
 def parts_of(text: str, count: int) -> list[str]:
-    """A text in `count` parts of about equal length, cut behind white space where there is some near. Joined they are it.
+    """A text in `count` parts of about equal length, cut after nearby white space if there is some. Joined they are the text.
 
     `count`: at least 2, at most its length.
     """

@@ -1,8 +1,8 @@
 """Prefix affinity: which replica has probably cached the beginning of a conversation.
 
 Rendezvous hashing: each pair of prefix and replica has a pseudo-random weight, and the largest wins. All processes agree
-on it without talking; without a replica, only its share moves. Bounded load (`room`): who is over it is passed over, so a
-popular prefix spills to the replica with the next weight.
+on it without communicating; if a replica is lost, only its share moves. Bounded load (`room`): a replica above it is
+skipped, so a popular prefix spills to the replica with the next weight.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from nimclient._base.json import dumps
 
 PROMPT = 1024  # characters of a completion's prompt
 OVERLOAD = 1.25  # of the mean of outstanding requests
-SMALL = 4  # outstanding requests that are no load worth moving a conversation for
+SMALL = 4  # outstanding requests: too few to move a conversation for
 _MASK = 2**64 - 1
 
 
 def prefix_of(fields: Mapping[str, Any] | None) -> int | None:
     """A checksum of what all turns of a conversation begin with: the messages up to the first one of the user.
 
-    Of a completion the beginning of its prompt; None for other calls. Equal ones of two conversations only have them meet.
+    For a completion, of the beginning of its prompt; None for other calls. Conversations that collide share a replica.
     """
     match fields:
         case {"messages": [*messages]}:
@@ -37,7 +37,7 @@ def prefix_of(fields: Mapping[str, Any] | None) -> int | None:
 
 
 def seed_of(replica: str) -> int:
-    """What makes the weights of a replica its own, of 64 bits."""
+    """The seed of a replica's weights, 64 bits."""
     return int.from_bytes(blake2b(replica.encode(), digest_size=8).digest(), "big")
 
 
@@ -49,5 +49,5 @@ def weight(prefix: int, seed: int) -> int:
 
 
 def room(outstanding: Sequence[float]) -> int:
-    """How many requests a replica may have, of these over all replicas, and the one that is to be placed."""
+    """How many requests one replica may have, given those outstanding at each and one more to place."""
     return max(ceil(OVERLOAD * (sum(outstanding) + 1) / len(outstanding)), SMALL)

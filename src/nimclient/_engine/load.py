@@ -52,7 +52,7 @@ def load_of_body(path: str, data: bytes) -> LoadReport | None:
             count = object_or_empty(_json.loads(data)).get("server_load")
         except DecodeError:
             return None
-        # A vLLM that does not count says 0, always.
+        # A vLLM that does not count always says 0.
         return LoadReport(0.0, float(count)) if isinstance(count, (int, float)) and count > 0 else None
     sums: dict[str, float] = {}
     for name, text in _GAUGE.findall(data.decode("utf-8", "replace")):

@@ -19,7 +19,7 @@ from nimclient._engine.requests import Requests
 from nimclient._http.base import Transport
 from nimclient.errors import NimError
 
-LIMIT = 2.0  # seconds for one response: later it would be outdated
+LIMIT = 2.0  # seconds for one response: a later one would be outdated
 MAX_BODY = 2**22
 SHARE = 0.02  # of the time, at most, is spent on reading from one replica
 MAX_PAUSE = 60.0  # seconds
@@ -27,7 +27,7 @@ MAX_PAUSE = 60.0  # seconds
 
 @frozen
 class LoadReader:
-    """Reads the load of replicas whose server type reports one, each with one GET that takes no attempt of any call."""
+    """Reads the load of replicas whose server type reports one, each with one GET that counts as no attempt of any call."""
 
     replicas: Replicas
     requests: Requests
@@ -42,7 +42,7 @@ class LoadReader:
                 group.start_soon(self._read, replica)
 
     async def _read(self, replica: Replica) -> None:
-        """Read the load of one. A route that has none is never asked for again."""
+        """Read the load of one. A route that reports none is not read again."""
         if replica.load_paths is None:
             kind = self.requests.server_type(replica.base)
             replica.load_paths = None if kind is None else list(LOAD_PATHS.get(kind, ()))

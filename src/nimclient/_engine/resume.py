@@ -1,6 +1,6 @@
-"""Reads a chat stream that is resumed where it was interrupted: another request brings the rest, its user sees one stream.
+"""Reads a chat stream that is resumed where it was interrupted: another request brings the rest, the caller sees one stream.
 
-`_api/resume.py` says which request that is, `_streams/seam.py` fits its events to the answer.
+`_api/resume.py` builds that request, `_streams/seam.py` fits its events to the answer.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from nimclient.records.chat import ChatChunk, ChatCompletion, as_parts
 
 _HEAD = ("id", "object", "created", "model")
 _TORN = 4
-"""The most tokens that one character takes."""
+"""Maximum number of tokens of one character."""
 
 
 class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
     """Reads a chat stream; one that is interrupted after content is continued up to `resumes` times.
 
-    Where that cannot be, the error comes as it would have, and its message says why. What is kept of a stream is all of its
-    whole events: text ends where a token does.
+    Where that is not possible, the error is raised as without it, and its message says why. All complete events of a stream
+    are kept, so text ends where a token does.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._call = state.call
         self._latest = response
         self._left = resumes
-        self._first: JsonDict = {}  # the fields that are alike in all events
+        self._first: JsonDict = {}  # the fields that are the same in all events
         self._prompt_ids: list[int] = []
         self._ids = 0  # how many token ids came, …
         self._whole_ids = 0  # … up to the last text, …
@@ -222,7 +222,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
                 if rejected.status not in (400, 404, 405, 422):
                     raise
         if self._engine.server_type_for(self._call.model) is None:
-            raise NimError("the server's type is not known; tell it with dialect=")
+            raise NimError("the server's type is not known; set it with dialect=")
         found = by_text(self._call, got)
         if isinstance(found, str):
             raise NimError(found)
@@ -244,7 +244,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         return Received("".join(pieces), tokens, tokens - spaces, prompt_tokens=prompt, has_reasoning=reasons)
 
     async def _exact(self, got: Received) -> Resumption | None:
-        """The continuation by token ids, if the server gives them and is asked nothing that it does not know."""
+        """The continuation by token ids, if the server sends them and supports everything else that is needed."""
         call, engine = self._call, self._engine
         if (
             self._is_torn
@@ -262,7 +262,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
                 whole = (await engine.send(detokenize_call(ids[:count], call.model, {}), self._options())).text
                 if not whole.endswith("\ufffd"):  # a character that is not complete
                     if not whole.startswith(got.text):
-                        raise NimError("the text of its token ids is another one")
+                        raise NimError("its token ids decode to a different text")
                     kept = evolve(got, tokens=count, ids=ids[:count])
                     return by_ids(call, kept, context, held=whole[len(got.text) :])
         except (APIStatusError, DecodeError) as error:
@@ -296,7 +296,7 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
         self._failure, self.ended = None, True
 
     def _begin_seam(self, plan: Resumption) -> None:
-        """Keep what the plan keeps, which an attempt before may have added to."""
+        """Cut the answer back to what the plan keeps: an earlier attempt may have added to it."""
         got, state = self._received(), self._accumulator.choices[0]
         self._seam = Seam(
             self._first,

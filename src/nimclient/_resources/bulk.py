@@ -43,6 +43,7 @@ from nimclient._streams.accumulate import Accumulator, ChatAccumulator, Completi
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
 from nimclient.records._decode import object_or_empty, wrong
 from nimclient.records._html import html_table
+from nimclient.records._record import Record
 from nimclient.records.answers import Parsed
 from nimclient.records.chat import ChatCompletion, Message
 
@@ -62,6 +63,7 @@ __all__ = [
     "CompletionAccumulator",
     "Json",
     "JsonDict",
+    "Record",
     "Replay",
     "ResponseMeta",
     "Tally",

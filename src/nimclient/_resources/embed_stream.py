@@ -45,7 +45,7 @@ WINDOW_SLICES = 64  # slices in flight allowed without a given concurrency, howe
 FATAL_SLICES = 3  # texts of so many consecutive slices fail without a success: the texts are not the cause
 FATAL_TEXTS = 100  # but never fewer than these
 _ZEROS = (
-    "the server sent vectors that are zero throughout (Vectors.zeros says which): no search finds them; "
+    "the server sent vectors of zeros (Vectors.zeros lists them): no search finds them; "
     "it may not have read those texts"
 )
 

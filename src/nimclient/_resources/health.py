@@ -111,7 +111,7 @@ class AsyncHealth(Resource):
         return failure
 
     def _next_call(self, what: str, tried: Container[str]) -> Call[None] | None:
-        """The likeliest route that was not tried; earlier responses may have shown the server type."""
+        """The most likely route that was not tried; earlier responses may have shown the server type."""
         engine = self._engine
         (first, *_) = health_calls(what, None)
         server = engine.core.dialects.server(engine.url_of(first))

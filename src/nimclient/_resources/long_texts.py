@@ -3,7 +3,7 @@
 A server with a tokenizer (vLLM, SGLang, NIM 2.x) says how many tokens a text has and the model takes; the pieces are sent as
 the ids of its tokens. Texts of so few bytes that they probably fit are sent as they are, and tokenized if they are rejected.
 Without a tokenizer the server's rejections say what is too long: such a text is halved until its parts are accepted, and
-each part weighs the tokens that the usage of its answer says. That is said in a warning.
+each part is weighted by the tokens in the usage of its response. A warning says so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nimclient.records.embeddings import Embeddings, Vector, Vectors, joined_emb
 from nimclient.records.server import Tokenization
 
 _LIKELY = 3
-"""Bytes a token from which on a text is tokenized before it is sent. Prose has 3 to 5; with fewer its rejection says so."""
+"""Bytes per token above which a text is tokenized before it is sent. Prose has 3 to 5; with fewer it is rejected first."""
 _REQUEST_TOKENS = 65_536  # ids in a request, some 400 kB of JSON; at least one piece
 _TRUNCATES_SILENTLY = ("infinity",)
 _COUNT_BYTES = 4  # of the number of pieces, behind a vector in a cache
@@ -155,7 +155,7 @@ class LongRun(ReusingRun):
 
     async def _mean_of_parts(self, text: str) -> Embeddings:
         problem = (
-            "the server has no /tokenize, or takes no token ids: texts that are too long are cut at white space into parts "
+            "the server has no /tokenize, or accepts no token ids: texts that are too long are cut at white space into parts "
             "that it accepts, not by its tokens, and the parts are weighted by the tokens of its usage"
         )
         if self._engine.config.strict:
@@ -176,8 +176,8 @@ class LongRun(ReusingRun):
         tokens = [0 if answer.usage is None else answer.usage.prompt_tokens for answer in answers]
         if 0 in tokens:
             raise ConfigurationError(
-                'long="mean" weighs the parts of a text by their tokens, and the server does not tell them: it has no '
-                '/tokenize, and its answers no usage; encoding_format="base64" may bring it'
+                'long="mean" weighs the parts of a text by their tokens, and the server does not report them: it has '
+                'no /tokenize, and its responses have no usage; encoding_format="base64" may help'
             )
         row = _pooled_row([answer.vectors[0] for answer in answers], tokens)
         return _with_rows(answers, [row], {0: len(answers)})
@@ -191,7 +191,7 @@ class LongRun(ReusingRun):
         found = self._engine.server_type_for(self._resource._known_model("embedding", self._model))
         if found in _TRUNCATES_SILENTLY:
             raise ConfigurationError(
-                f'{found} cuts texts that are too long off without a word: long="mean" cannot see which. Split them before'
+                f'{found} silently cuts off texts that are too long: long="mean" cannot tell which. Split them first'
             )
 
     # the cache ------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def _check_whole_texts(truncate: str | None, options: Mapping[str, Any]) -> None
     if "truncate_prompt_tokens" in (options.get("extra_body") or ()):
         raise ConfigurationError('truncate_prompt_tokens and long="mean" exclude each other')
     if options.get("embedding_type") not in (None, "float"):
-        raise ConfigurationError('long="mean" takes the mean of float vectors: embedding_type can be nothing but float')
+        raise ConfigurationError('long="mean" takes the mean of float vectors: embedding_type must be float')
 
 
 def _pooled_row(vectors: Sequence[Vector], tokens: Sequence[int]) -> bytes:

@@ -121,7 +121,7 @@ class _Run:
         return (worked, *(form for form in found if form != evolve(worked, asks_all=False)))
 
     def call(self, span: range, form: Form | None = None) -> Call[Ranking]:
-        """The call for a slice, in the likeliest form unless another is given."""
+        """The call for a slice, in the most likely form unless another is given."""
         form = form or self.forms()[0]
         chosen = self.passages[span.start : span.stop]
         if self.model is not None and any(passage.image is not None for passage in chosen):

@@ -1,7 +1,7 @@
 """Equal texts are sent once: those of a slice, those of slices in flight or sent lately, and those that a cache holds.
 
-`ReusingRun` is an EmbedRun that sends of each slice only what has no vector yet. A slice that is new as a whole is sent as it
-is, at the price of a look at a set for each text.
+`ReusingRun` is an EmbedRun that sends of each slice only what has no vector yet. A slice of new texts only
+is sent as it is, which costs one set lookup per text.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class SentSlice:
             self._awaited.set()
 
     def take(self, text: str, rows: dict[str, bytes | memoryview], pieces: dict[str, int]) -> None:
-        """Put the vector of a text, if there is one, into `rows`, and how often it was cut into `pieces`."""
+        """Put the vector of a text, if there is one, into `rows`, and its number of pieces into `pieces`."""
         if self.vectors is None:
             return
         if self._places is None:
@@ -265,7 +265,7 @@ class ReusingRun(EmbedRun):
     # the cache ------------------------------------------------------------------------------------------------------
 
     async def _cached(self, texts: list[str], pieces: dict[str, int]) -> dict[str, bytes | memoryview]:
-        """The vectors of texts that the cache holds; into how many `pieces` those were cut that were."""
+        """The vectors of texts that the cache holds; adds to `pieces` the number of pieces of those that were cut."""
         if self._cache is None or not texts:
             return {}
         keys = self._keys(texts)
@@ -275,7 +275,7 @@ class ReusingRun(EmbedRun):
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
-        """Add new vectors to the cache, but none that is zero throughout: its text may not have been read."""
+        """Add new vectors to the cache, except those of zeros: their texts may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
         if self._cache is not None and rows:
             keys = self._keys(rows)
@@ -298,7 +298,7 @@ class ReusingRun(EmbedRun):
 
 
 def is_vector(row: object, dtype: DType) -> bool:
-    """Whether what a cache has is a vector: another program, or a damage, may have put anything there."""
+    """Whether a row of a cache is a vector: another program, or damage, may have put anything there."""
     whole = isinstance(row, bytes) and len(row) > 0 and not len(row) % NUMBER_BYTES.get(dtype, 1)
     return whole and first_not_finite(cast(bytes, row), dtype) is None
 

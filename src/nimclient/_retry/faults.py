@@ -81,7 +81,7 @@ _MAX_CODE_LENGTH = 200
 _HINTS = {
     401: "check the API key",
     403: "on the hosted catalog this also means a bad or unscoped API key",
-    407: "a proxy wants credentials: give them in proxy=, or in HTTP_PROXY or HTTPS_PROXY of the environment",
+    407: "a proxy requires credentials: pass them in proxy=, or set them in HTTP_PROXY or HTTPS_PROXY",
 }
 
 

@@ -260,7 +260,7 @@ class PartialJson:
         return end
 
     def _hold(self, text: str, place: int, half: int | None = None) -> int:
-        """Keep an escape that the text ends in for the next piece; `half` is where the second one of a pair begins."""
+        """Keep an escape at the end of the text for the next piece; `half` is where the second one of a pair begins."""
         if half is None and _HALF.fullmatch(text, place) is None:
             raise NotJsonError("an unknown escape in a string")
         self._held = text[place:]

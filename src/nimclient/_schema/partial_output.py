@@ -18,7 +18,7 @@ T = TypeVar("T")
 _BEGINNING = re.compile(r"\s*(?:(?:```|~~~)[\w-]*\s*)?(?=([{\[]))")
 """What may precede the JSON: white space, and a code fence with its language."""
 _MAY_BEGIN = re.compile(r"\s*(?:`{1,2}|~{1,2}|(?:```|~~~)[\w-]*\s*)?")
-"""A text that such a beginning may follow in."""
+"""A text that may still begin like this."""
 
 
 class PartialOutput(Generic[T]):
@@ -96,7 +96,7 @@ class PartialOutput(Generic[T]):
 
 
 class _Wrapper(OpenValue):
-    """The object around a value that is none itself."""
+    """The object around a value that is not an object itself."""
 
     def __init__(self, growth: Growth, shape: Shape) -> None:
         super().__init__(is_object=True)

@@ -82,7 +82,7 @@ class OpenModel(OpenSchema):
 
 
 def _empty(schema: Json, root: JsonDict) -> Any:
-    """The JSON value from which every value of the schema grows, UNKNOWN if there is none; None where null is allowed."""
+    """The initial JSON value of a schema, UNKNOWN if it has none; None where null is allowed."""
     kinds = [kind for kind in ("null", "string", "array", "object") if _may_be(schema, root, kind)]
     if "null" in kinds:
         return None

@@ -23,7 +23,7 @@ from nimclient._schema.shapes import SCALARS, AnyShape, Choices, Misfit, Shape, 
 
 _STR = SCALARS[str]
 Empty: TypeAlias = "Callable[[], Any] | None"
-"""Makes the value from which every value of a type grows; None if there is none."""
+"""Creates the initial value of a type; None if it has none."""
 
 
 @frozen
@@ -35,7 +35,7 @@ class RecordFields:
 
 
 class Growth:
-    """What values of the types of one output begin with; all of a type is found once."""
+    """The initial values of the types of one output; each type is examined once."""
 
     def __init__(self) -> None:
         self._texts: dict[Shape, bool] = {}
@@ -259,7 +259,7 @@ class OpenItems(OpenValue):
 
 
 class OpenTuple(OpenValue):
-    """A tuple with a type for each place."""
+    """A tuple with a type for each position."""
 
     def __init__(self, growth: Growth, shape: FixedTuple) -> None:
         super().__init__(is_object=False)

@@ -175,10 +175,10 @@ def _add_embed(commands: _Commands) -> None:
     embed.add_argument(
         "--encoding-format",
         choices=["float", "base64", "bytes_only"],
-        help="how vectors are sent; base64 keeps the count of tokens, which raw bytes (the default on vLLM) do not tell",
+        help="how vectors are sent; base64 keeps the token count, which raw bytes (the default on vLLM) lack",
     )
     embed.add_argument(
-        "--batch-size", type=_number(int, 1), metavar="N", help="texts a request (default: 64, or 256 kB)"
+        "--batch-size", type=_number(int, 1), metavar="N", help="texts per request (default: 64, or 256 kB)"
     )
     _add_shard(embed)
     _add_share(embed)
@@ -214,7 +214,7 @@ def _add_map(commands: _Commands) -> None:
         type=_number(int, 0),
         default=0,
         metavar="N",
-        help="times that an answer which does not fit --schema is sent back (default: 0)",
+        help="how often an answer that does not fit --schema is sent back (default: 0)",
     )
     _add_shard(map)
     _add_share(map)
@@ -235,7 +235,7 @@ def _add_shard(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_share(parser: argparse.ArgumentParser) -> None:
-    words = "a folder: processes that name the same one share what the server takes, without one of them in charge"
+    words = "a folder: processes that name the same one share the server's capacity, without a coordinator"
     parser.add_argument("--share", type=_text, metavar="DIR", help=words)
 
 
@@ -260,7 +260,7 @@ def _add_rerank(commands: _Commands) -> None:
     rerank.add_argument("--file", type=_text, metavar="FILE", help="use the lines of this file as documents")
     rerank.add_argument("--top", type=_number(int, 1), metavar="N", help="print the best N only")
     rerank.add_argument("--truncate", choices=["NONE", "END"], help="what to do with pairs that are too long (NIM)")
-    rerank.add_argument("--batch-size", type=_number(int, 1), metavar="N", help="documents a request (default: all)")
+    rerank.add_argument("--batch-size", type=_number(int, 1), metavar="N", help="documents per request (default: all)")
     _add_server_options(rerank, "reranker (default: the server's first)", "print the ranking as JSON")
 
 
@@ -283,7 +283,7 @@ def _add_bench(commands: _Commands) -> None:
     summary = "measure how fast a server answers"
     bench = _command(commands, "bench", summary, help_text.BENCH, help_text.BENCH_EPILOG)
     bench.add_argument(
-        "--kind", choices=["chat", "embed", "rerank"], default="chat", help="what is asked (default: %(default)s)"
+        "--kind", choices=["chat", "embed", "rerank"], default="chat", help="what to measure (default: %(default)s)"
     )
     bench.add_argument(
         "--concurrency",
@@ -293,18 +293,20 @@ def _add_bench(commands: _Commands) -> None:
         help="requests at once, one level after the other (default: 1,4,16)",
     )
     count = _number(int, 1)
-    bench.add_argument("--requests", type=count, metavar="N", help="a level (default: 4 a place, at least 20)")
     bench.add_argument(
-        "--input-tokens", type=count, default=128, metavar="N", help="of a question or text, about (default: 128)"
+        "--requests", type=count, metavar="N", help="requests per level (default: 4 × concurrency, at least 20)"
     )
     bench.add_argument(
-        "--output-tokens", type=count, default=128, metavar="N", help="of an answer at most (default: 128)"
+        "--input-tokens", type=count, default=128, metavar="N", help="approximate length of a text (default: 128)"
     )
     bench.add_argument(
-        "--batch-size", type=count, metavar="N", help="texts or documents a request (default: 1; rerank: 10)"
+        "--output-tokens", type=count, default=128, metavar="N", help="maximum length of an answer (default: 128)"
+    )
+    bench.add_argument(
+        "--batch-size", type=count, metavar="N", help="texts or documents per request (default: 1; rerank: 10)"
     )
     _add_option(bench, "ignore_eos=true")
-    bench.add_argument("--plot", type=_text, metavar="FILE", help="draw it: a .png, .svg or .pdf")
+    bench.add_argument("--plot", type=_text, metavar="FILE", help="plot the results: a .png, .svg or .pdf")
     _add_server_options(bench, "model (default: the server's first of the kind)", "print one JSON object instead")
 
 
@@ -318,7 +320,12 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument("--host", default="127.0.0.1", type=_text, help="address to listen on (default: %(default)s)")
     simulate.add_argument(
-        "--model", type=_text, action="append", default=[], metavar="ID", help="serve this model too; may be repeated"
+        "--model",
+        type=_text,
+        action="append",
+        default=[],
+        metavar="ID",
+        help="serve only this model (default: the catalog); may be repeated",
     )
     simulate.add_argument(
         "--ttft", type=seconds, default=0.0, metavar="S", help="seconds to the first token (default: 0)"
@@ -328,14 +335,14 @@ def _add_simulate(commands: _Commands) -> None:
         "--prefill-rate",
         type=count,
         metavar="N",
-        help="tokens of a prompt a second that are not cached (default: no time)",
+        help="uncached prompt tokens processed per second (default: no limit)",
     )
     simulate.add_argument(
         "--prefix-cache",
         type=_number(int, 0),
         default=1_600_000,
         metavar="N",
-        help="tokens it holds (default: %(default)s)",
+        help="tokens that the prefix cache holds (default: %(default)s)",
     )
     simulate.add_argument(
         "--slots", type=count, metavar="N", help="requests that generate concurrently (default: no limit)"
@@ -345,7 +352,7 @@ def _add_simulate(commands: _Commands) -> None:
         type=_number(int, 0),
         default=0,
         metavar="N",
-        help="requests of other clients that are always there (default: none)",
+        help="constant number of requests of other clients (default: 0)",
     )
     simulate.add_argument("--rpm", type=count, metavar="N", help="requests per minute before a 429 (default: no limit)")
     simulate.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the answers (default: 0)")

@@ -1,4 +1,4 @@
-"""`nimclient bench`: how fast a server answers with so many requests at once, in the terms of NVIDIA's AIPerf."""
+"""`nimclient bench`: how fast a server answers with a number of requests at once, in the terms of NVIDIA's AIPerf."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         from nimclient import plot
 
         plot.benchmark(result, path=args.plot)
-        writer_for(sys.stderr).line(f"nimclient: the picture is in {args.plot}")
+        writer_for(sys.stderr).line(f"nimclient: plot saved to {args.plot}")
     return int(any(run["error_request_count"]["avg"] for run in runs))
 
 
@@ -77,7 +77,7 @@ async def _bench(args: argparse.Namespace) -> dict[str, Any]:
 
 
 async def _warm_up(load: Load) -> str | None:
-    """One request that is not counted: it finds the model, which is given, and whether anything works."""
+    """Send one request that is not counted, which shows whether anything works; returns the model that answered."""
     try:
         return (await load.send()).model
     except TypeError as error:  # an option that there is not
@@ -85,7 +85,7 @@ async def _warm_up(load: Load) -> str | None:
 
 
 def _show(args: argparse.Namespace, run: Mapping[str, Any], level: Level, busy: float) -> None:
-    """A level, unless it is wanted as JSON, and what is to be said of it."""
+    """Print the figures of a level, unless JSON is wanted, its errors, and a note if the client itself was the limit."""
     data, words = writer_for(sys.stdout), writer_for(sys.stderr)
     if not args.json:
         data.heading(sentence(run))
@@ -95,6 +95,6 @@ def _show(args: argparse.Namespace, run: Mapping[str, Any], level: Level, busy: 
         words.line(f"nimclient: {count:,} failed: {text}")
     if busy > BUSY:
         words.line(
-            f"nimclient: the benchmark itself used {busy:.0%} of a core: these are figures of this machine as well; "
-            "for more load run several of it"
+            f"nimclient: the benchmark itself used {busy:.0%} of a core, so this machine limits these figures, too; "
+            "for more load run several in parallel"
         )

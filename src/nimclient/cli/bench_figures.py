@@ -25,7 +25,7 @@ STATISTICS = ("avg", "min", "max", "p50", "p90", "p99")
 
 @frozen
 class Sample:
-    """One request that succeeded: seconds to the first token (None: it was no stream) and in all, tokens, model."""
+    """One request that succeeded: seconds in total and to the first token (None: not a stream), tokens, model."""
 
     latency: float
     ttft: float | None = None
@@ -42,13 +42,13 @@ class Sample:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """How fast the answer is written once it has begun."""
+        """The rate of tokens after the first one."""
         return 1 / self.itl if self.itl else None
 
 
 @frozen
 class Metric:
-    """A figure of each request: its name and unit, how people call it, and what it is of a sample (None: it has none)."""
+    """A figure of each request: its name, unit and title, and its value for a sample (None: not applicable)."""
 
     name: str
     unit: str

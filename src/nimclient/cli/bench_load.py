@@ -1,4 +1,4 @@
-"""The load of a benchmark: requests of one kind, so many at once, and how long each took by the client's own clock."""
+"""The load of a benchmark: concurrent requests of one kind, and how long each took by the client's own clock."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ChatLoad:
 
 @frozen
 class EmbedLoad:
-    """So many texts in one request."""
+    """A batch of texts in one request."""
 
     client: AsyncClient
     input_tokens: int
@@ -81,7 +81,7 @@ class EmbedLoad:
 
 @frozen
 class RerankLoad:
-    """A query and so many documents."""
+    """A query and a number of documents."""
 
     client: AsyncClient
     input_tokens: int
@@ -116,7 +116,7 @@ def _whole(meta: ResponseMeta | None, usage: Usage | None, model: str | None) ->
 
 @define
 class Level:
-    """What came of so many requests at once."""
+    """The results of one level of concurrency."""
 
     samples: list[Sample] = field(factory=list[Sample])
     errors: Counter[str] = field(factory=Counter[str])

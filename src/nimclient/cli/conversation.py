@@ -151,7 +151,7 @@ def _turn(talk: _Talk, text: str, interrupts: _Interrupts) -> None:
         stream.close()
         shown.end()
     if completion is None:
-        words.line("nimclient: stopped; this turn is not kept")
+        words.line("\nnimclient: stopped; this turn is not kept")
         return
     talk.images.clear()
     saved.messages = store[saved.session_id]

@@ -216,9 +216,7 @@ class Diagnosis:
             self._chatted if self._chatted in told else self._model if self._model in told else next(iter(told), None)
         )
         if chosen is None:
-            return Finding(
-                "context", "note", "the server does not say how long an input may be", facts={"tokens": None}
-            )
+            return Finding("context", "note", "the server does not state its context length", facts={"tokens": None})
         length = told[chosen]
         return Finding("context", "ok", f"{length:,} tokens ({chosen})", facts={"tokens": length, "model": chosen})
 
@@ -346,23 +344,23 @@ class Diagnosis:
         if self._rejected_key:
             facts["valid"] = False
             if key.sent:
-                return Finding("key", "failed", f"the one of {key.source} is rejected", key.remedy, facts)
+                return Finding("key", "failed", f"the one from {key.source} is rejected", key.remedy, facts)
             return Finding(
                 "key", "failed", f"none was sent, and the server wants one{key.held_back}", key.remedy, facts
             )
         if not key.sent and not self.worked:
-            text = f"none was sent; nothing has shown whether one is needed{key.held_back}"
+            text = f"none was sent; whether one is needed is not known{key.held_back}"
             return Finding("key", "note", text, facts=facts)
         if not key.sent:
             return Finding("key", "ok", f"none was sent, and none is needed{key.held_back}", facts=facts)
         if not self.worked:
             return Finding(
-                "key", "note", f"the one of {key.source} was sent; nothing has shown whether it is valid", facts=facts
+                "key", "note", f"the one from {key.source} was sent; whether it is valid is not known", facts=facts
             )
         if is_hosted(self.client.base_url):
             facts["valid"] = True
-            return Finding("key", "ok", f"the one of {key.source} is valid", facts=facts)
-        return Finding("key", "ok", f"the one of {key.source} was sent and not rejected", facts=facts)
+            return Finding("key", "ok", f"the one from {key.source} is valid", facts=facts)
+        return Finding("key", "ok", f"the one from {key.source} was sent and not rejected", facts=facts)
 
 
 def _names(event: AttemptEvent, field: str) -> bool:

@@ -58,14 +58,14 @@ _CONNECTING = {
     "dns": "check the host name in --base-url; the name server does not know it",
     "refused": "nothing listens there: start the server, or correct the host and port in --base-url",
     "unreachable": "check the host in --base-url, and the network or firewall on the way to it",
-    "proxy": "check the proxy (https_proxy, http_proxy), or except the host from it with no_proxy",
+    "proxy": "check the proxy (https_proxy, http_proxy), or exclude the host with no_proxy",
     "resources": "this machine is out of sockets or files; raise the limit with ulimit -n",
 }
 
 _REMEDIES: tuple[tuple[type[NimError], str], ...] = (
     (
         PermissionDeniedError,
-        "the key is wrong, or may not do this: check it; keys are made at https://build.nvidia.com",
+        "the key is wrong, or may not do this: check it, or get one at https://build.nvidia.com",
     ),
     (AuthenticationError, "the key is wrong or missing: check it, or pass another with --api-key-file"),
     (ModelNotFoundError, "name a model that this server and this key may use with --model"),

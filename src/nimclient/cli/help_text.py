@@ -4,7 +4,7 @@ from __future__ import annotations
 
 KEYS = """\
 settings: ~/.config/nimclient.toml may hold base_url, model, timeout and api_key_file, also under a name:
-[profiles.gpu], chosen with --profile gpu. Options go before it. A key does not belong into it.
+[profiles.gpu], chosen with --profile gpu. Options take precedence. A key does not belong in it.
 keys: NVIDIA_API_KEY goes to NVIDIA's own hosts only, NVIDIA_NIM_API_KEY to any server you name, the key in
 --api-key-file as well. A key is never an argument: arguments are visible to every user of the machine.
 exit codes: 0 complete, 1 failed or partial, 2 usage, 130 interrupted.
@@ -31,8 +31,8 @@ examples:
 )
 
 DEMO = """\
-Take the docstrings of this Python's standard library (several thousand real texts, no download), embed them,
-search them by cosine, rerank what was found, and stream an answer that cites it.
+Take the docstrings of Python's standard library (several thousand real texts, no download), embed them,
+search them by cosine, rerank the results, and stream an answer that cites them.
 
 The server is the one of --base-url (or NVIDIA_BASE_URL); else the hosted catalog when NVIDIA_API_KEY is set or
 --api-key-file is given; else a simulator that is started for the demo. A server that has only embedding or only
@@ -54,12 +54,12 @@ DIR/meta.json (model, dimensions, count). They are written again by every run.
 )
 
 BENCH = """\
-Measure how fast a server answers with so many requests at once: time to first token, inter token
+Measure how fast a server answers with a number of requests at once: time to first token, inter token
 latency, request latency and throughput, by the definitions of NVIDIA's AIPerf and under its names.
 
-Every request is another text of random words, so that no cache answers it. One request goes ahead
-uncounted. Nothing is repeated: a request that fails is counted as failed. Models end an answer where
-they like; most self-hosted servers write exactly --output-tokens with -o ignore_eos=true.
+Every request is a different text of random words, so that no cache answers it. A first request is not
+counted. Nothing is retried: a request that fails is counted as failed. Models decide where an answer
+ends; most self-hosted servers generate exactly --output-tokens with -o ignore_eos=true.
 """
 
 BENCH_EPILOG = (
@@ -70,7 +70,7 @@ examples:
   nimclient bench --kind embed --batch-size 16 --input-tokens 256 --requests 200
   nimclient bench --kind rerank --json > bench.json
 
-It runs in one process: where it needs most of a core itself, it says so.
+It runs in one process, and says so if it uses most of a core itself.
 """
     + KEYS
 )
@@ -107,7 +107,7 @@ exit codes: 0 ended by SIGTERM, 1 failed, 2 usage, 130 interrupted by Ctrl-C.
 """
 
 CHAT = """\
-Ask one question and print the answer as it is written; or, on a terminal without a question, chat with a
+Ask one question and print the answer as it is generated; or, on a terminal without a question, chat with a
 model: /help lists the commands, Ctrl-C stops an answer, Ctrl-D ends the conversation.
 
 Standard input is sent below the question. On a terminal reasoning is dimmed and, with
@@ -122,7 +122,7 @@ examples:
   nimclient chat --base-url http://localhost:8000 --system "Answer in one sentence." "What is a NIM?"
   git diff | nimclient chat "Review this change."
   nimclient chat "What is in this picture?" --image photo.jpg --model meta/llama-3.2-11b-vision-instruct
-  nimclient chat "Name three colours" --json | python -m json.tool
+  nimclient chat "Name three colors" --json | python -m json.tool
 
 An answer that the token limit cut off ends with exit code 1.
 """

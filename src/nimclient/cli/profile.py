@@ -98,7 +98,7 @@ def _check(table: object, where: str, path: Path) -> None:
             continue
         if "key" in name.lower() and name != "api_key_file":
             raise UsageError(
-                f"{place} has a {name}: keys do not belong into this file; remove it (and take a new key where others could "
+                f"{place} contains {name}: keys do not belong in this file; remove it (and get a new key if others could "
                 "read it), then set NVIDIA_API_KEY or NVIDIA_NIM_API_KEY, or name a file with api_key_file"
             )
         if name not in _SETTINGS:

@@ -10,6 +10,7 @@ from typing import Self, TextIO
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -188,7 +189,7 @@ class MarkdownWriter(Rich):
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=8, vertical_overflow="visible")
             self._live.start()
-        self._live.update(Markdown(block))
+        self._live.update(Constrain(Markdown(block), self._console.width - 2))  # room for the ^C that a terminal echoes
 
     def _finish(self, block: str) -> None:
         self._draw(block)

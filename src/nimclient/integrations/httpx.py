@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 else:
     INSTALLED = [import_module(name) for name in ("httpx", "httpx2") if find_spec(name)]
     if not INSTALLED:
-        raise ImportError("nimclient.integrations.httpx wants httpx or httpx2: pip install httpx")
+        raise ImportError("nimclient.integrations.httpx needs httpx or httpx2: pip install httpx")
 
     class AsyncBaseTransport(*(library.AsyncBaseTransport for library in INSTALLED)):
         """The base class for clients of every installed library."""

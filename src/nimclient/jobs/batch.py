@@ -58,7 +58,7 @@ class BatchJob:
     ) -> None:
         self.source = checked_path("source", source)
         if not self.source.is_file():
-            problem = "is no file" if self.source.exists() else "does not exist"
+            problem = "is not a file" if self.source.exists() else "does not exist"
             raise ConfigurationError(f"source {self.source} {problem}")
         self.output = checked_output(output, self.source)
         self.model = model

@@ -20,7 +20,7 @@ from nimclient.jobs.objects import ObjectPath
 from nimclient.jobs.rows import Row, RowFields, checked_id
 
 MAX_RECORD = 64 << 20
-"""Bytes of one record: longer than any text a model takes, short enough to fit into memory."""
+"""Bytes of one record: longer than any text a model accepts, short enough to fit into memory."""
 
 
 @define

@@ -47,7 +47,7 @@ from nimclient.records.params import EmbeddingOptions
 from nimclient.records.progress import Progress
 
 RECENT_BYTES = 64 * 2**20
-"""Vectors and texts whose equals are not sent again; all of the run with a cache."""
+"""How many bytes of vectors and texts are remembered, so as not to send equal texts again; with a cache all of the run."""
 _NO_MATTER = frozenset({"timeout", "extra_headers"})  # options that do not change the vectors
 
 
@@ -76,10 +76,10 @@ class EmbedJob:
         long: "mean": a text longer than the model takes is cut, and gets the mean of the vectors of its pieces, as in
             `embeddings.embed_documents`; long.jsonl lists such rows. None: they fail.
         shard: (i, n): only the rows i, i + n, i + 2n, … of the source. n jobs, one for each i, may write into one folder
-            at the same time; `merge_shards` makes one manifest of theirs.
+            at the same time; `merge_shards` merges their manifests.
         cache: A folder of vectors by text, model and options, created if missing; jobs, calls and processes may share it.
             What it holds is not sent.
-        batch_size: Texts a request; None: 64, or 256 kB.
+        batch_size: Texts per request; None: 64, or 256 kB.
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `embeddings.embed_documents`.
 
@@ -116,7 +116,7 @@ class EmbedJob:
             raise ConfigurationError(f"format is {format!r}; choose one of {', '.join(FORMATS)}")
         is_folder = isinstance(self.output, Path)
         if not is_folder and format != "parquet":
-            raise ConfigurationError("format is for folders: a store has a form of its own")
+            raise ConfigurationError("format is for folders only: a store has its own format")
         check_word("input_type", input_type, INPUT_TYPES)
         check_word("truncate", truncate, TRUNCATES)
         check_word("encoding_format", encoding_format, ENCODING_FORMATS)
@@ -196,7 +196,7 @@ def _checked_output(output: object) -> Path | Sink:
 
 def _check_float(options: Mapping[str, Any]) -> None:
     if options.get("embedding_type") not in (None, "float"):
-        raise ConfigurationError("a job keeps float vectors: embedding_type can be nothing but float")
+        raise ConfigurationError("a job stores float vectors: embedding_type must be float")
 
 
 class _EmbedRun:
@@ -345,7 +345,7 @@ class _EmbedRun:
         if other:
             problem = (
                 f"vectors of the model {other[0]!r}, where those that {self._job.output} holds are of "
-                f"{', '.join(map(repr, self._earlier))}: they do not compare"
+                f"{', '.join(map(repr, self._earlier))}: they are not comparable"
             )
             if self._bulk.is_strict:
                 raise JobMismatchError(problem)

@@ -160,7 +160,7 @@ class FolderLock:
                 lock(self._descriptor, str(folder))
                 self.has_byte_locks = has_byte_locks(self._descriptor)
                 if (content := os.pread(self._descriptor, 20, 0)) and not content.isdigit():
-                    raise JobStoreError(f"{path} is not a job's: remove it, or choose another output")
+                    raise JobStoreError(f"{path} does not belong to a job: remove it, or choose another output")
                 os.ftruncate(self._descriptor, 0)
                 with suppress(OSError):  # on a full disk the lock works without the process id
                     os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)

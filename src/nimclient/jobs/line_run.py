@@ -119,7 +119,7 @@ class LineRun(ABC, Generic[Q]):
         self._tally.finished(1, failed)
 
     async def _write(self, write: Callable[[], None]) -> None:
-        """Write a line, together with those that arrived while others were being written: a thread is dear.
+        """Write a line, together with those that arrived while others were being written: a change of threads is expensive.
 
         An error ends the job; whoever meets it raises it.
         """

@@ -60,7 +60,7 @@ class MapJob:
         id: The field that holds the id; None: a row's id is its number, counted from 0.
         schema: A JSON Schema, or a type as in `chat.parse`: every answer is JSON of that form.
         retries: How often an answer that does not fit the schema is sent back to the model with the error.
-        shard: (i, n): only the rows i, i + n, i + 2n, … of the source, with the answers in a file of their own
+        shard: (i, n): only the rows i, i + n, i + 2n, … of the source, with the answers in a separate file
             (answers-00000-of-00008.jsonl for answers.jsonl).
         concurrency: Requests in flight; None: adapted to the server.
         **options: As in `chat.create`.

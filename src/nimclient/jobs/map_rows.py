@@ -129,7 +129,7 @@ def row_failure(request: RowRequest, error: NimError) -> bytes:
 def _map_line(record: Any) -> Found:
     index, digest = record["index"], record["digest"]
     if not is_count(index):
-        raise TypeError("index is no number of a row")
+        raise TypeError("index is not a row number")
     is_final = record.get("status") in FINAL_STATUSES or record.get("type") == ConfigurationError.__name__
     return Found(str(index), digest, is_final, is_truncated=record.get("finish_reason") == "length")
 

@@ -33,7 +33,7 @@ def merge_shards(folder: str | os.PathLike[str]) -> JobReport:
     """
     path = Path(folder)
     if not path.is_dir():
-        raise ConfigurationError(f"{path} {'is no folder' if path.exists() else 'does not exist'}")
+        raise ConfigurationError(f"{path} {'is not a folder' if path.exists() else 'does not exist'}")
     manifests = _manifests(path)
     _check_same(path, manifests)
     for shard, manifest in manifests.items():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
-from importlib import import_module
 from io import BufferedReader, RawIOBase
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from attrs import frozen
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.extras import module_of_extra
 
 SCHEMES = ("s3", "gs", "az", "file", "memory")
 _READ_SIZE = 1 << 20
@@ -92,7 +91,6 @@ def _memory(url: str) -> Any:
 
 def obstore() -> Any:
     """The module; ConfigurationError if it is not installed."""
-    with suppress(ImportError):
-        import_module("obstore.store")
-        return import_module("obstore")
-    raise ConfigurationError("object stores need obstore and pyarrow: install nimclient[objects]")
+    missing = "object stores need obstore and pyarrow: install nimclient[objects]"
+    module_of_extra("obstore.store", missing)
+    return module_of_extra("obstore", missing)

@@ -6,11 +6,11 @@ Vectors are written without a copy: Arrow's array shares their buffer, and no nu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
 from nimclient.errors import ConfigurationError
+from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.objects import ObjectPath
 from nimclient.jobs.rows import Row, RowFields
 
@@ -19,12 +19,8 @@ _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogatees
 
 def arrow(name: str = "pyarrow") -> Any:
     """A module of pyarrow; ConfigurationError if it is not installed."""
-    try:
-        return import_module(name)
-    except ImportError:
-        raise ConfigurationError(
-            "Parquet needs pyarrow: install nimclient[arrow], or choose format='npy' or 'jsonl'"
-        ) from None
+    missing = "Parquet needs pyarrow: install nimclient[arrow], or choose format='npy' or 'jsonl'"
+    return module_of_extra(name, missing)
 
 
 def parquet_rows(

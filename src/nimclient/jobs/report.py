@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from attrs import asdict, frozen
+from attrs import NOTHING, asdict, fields, frozen
 
-from nimclient._resources.bulk import JsonDict, html_table
+from nimclient._resources.bulk import JsonDict, Record, html_table
 
 Status: TypeAlias = Literal["complete", "partial", "failed"]
 
 
-@frozen
-class JobReport:
+@frozen(repr=False)
+class JobReport(Record):
     """How a job ended.
 
     `status`: "complete", all rows succeeded; "partial", some failed; "failed", all did. `total`, `succeeded` and `failed`
@@ -43,7 +43,10 @@ class JobReport:
 
     def _repr_html_(self) -> str:
         """The report as a table, for notebooks."""
-        rows = [(name, value) for name, value in self.to_dict().items() if value is not None]
+        optional = {one.name for one in fields(type(self)) if one.default is not NOTHING}
+        rows = [
+            (name, value) for name, value in self.to_dict().items() if value or (value == 0 and name not in optional)
+        ]
         return html_table((), rows, f"Job: {self.status}")
 
     def to_dict(self) -> JsonDict:

@@ -33,7 +33,7 @@ class Shard:
 
     @property
     def suffix(self) -> str:
-        """What the names of its files have: "-00003-of-00008", "" for the whole source."""
+        """The suffix of its file names: "-00003-of-00008", "" for the whole source."""
         return f"-{self.index:05d}-of-{self.count:05d}" if self.count > 1 else ""
 
     def number(self, row: int) -> int:
@@ -41,7 +41,7 @@ class Shard:
         return row * self.count + self.index
 
     def share(self, rows: int) -> int:
-        """How many of the rows of a source it has."""
+        """How many rows of a source belong to it."""
         return len(range(self.index, rows, self.count))
 
     def of(self, items: Iterable[T]) -> Iterator[T]:

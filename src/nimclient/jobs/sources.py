@@ -91,7 +91,7 @@ def checked_source(source: Source) -> tuple[Path | None, Any]:
         path = Path(cast(str, given))
         _check_format(path)
         if not path.is_file():
-            raise ConfigurationError(f"source {path} {'is no file' if path.exists() else 'does not exist'}")
+            raise ConfigurationError(f"source {path} {'is not a file' if path.exists() else 'does not exist'}")
         return path, None
     if isinstance(given, (bytes, bytearray, Mapping)) or not isinstance(given, (str, AsyncIterable, Iterable)):
         kind = type(cast(object, given)).__name__

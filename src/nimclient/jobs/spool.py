@@ -27,7 +27,7 @@ class SpoolSpan:
 
 
 def spool_path(folder: Path, part: int, suffix: str = "", bits: int = 32) -> Path:
-    """The spool of this part, with numbers of so many bits; `suffix`: that of a shard."""
+    """The spool of this part, with numbers of this many bits; `suffix`: that of a shard."""
     return folder / f"open{suffix}-{part:05d}.f{bits}"
 
 

@@ -25,7 +25,7 @@ CheckColumns: TypeAlias = Callable[[Any, Iterable[str], RowFields], None]
 
 
 def table_rows(url: str, fields: RowFields, check: CheckColumns) -> Iterator[Row]:
-    """The rows of the table that a URL names. Raises JobStoreError for what the database denies."""
+    """The rows of the table that a URL names. Raises JobStoreError for errors of the database."""
     table = sink_of(url)
     records: Iterable[Mapping[str, Any]]
     try:

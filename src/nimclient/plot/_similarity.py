@@ -92,7 +92,7 @@ def similarity_table(
 def _compared(
     queries: VectorsLike, documents: VectorsLike, rows: Sequence[str] | None, columns: Sequence[str] | None
 ) -> tuple[list[list[float]], list[str], list[str]]:
-    """The cosines, NaN for a document that is zero throughout, and the labels of rows and columns."""
+    """The cosines, NaN for a document of zeros, and the labels of rows and columns."""
     asked, found = _vectors(queries), _vectors(documents)
     if not len(asked) or not len(found):
         raise ConfigurationError("a picture of similarity needs at least one query and one document")

@@ -32,7 +32,7 @@ def read_query(query: object, dimensions: int, dtype: str) -> list[float]:
     if not math.isfinite(largest) or not all(map(math.isfinite, numbers)):
         raise ConfigurationError("query has NaN or infinity in it")
     if not largest:
-        raise ConfigurationError("query is zero throughout: its cosine with anything is not defined")
+        raise ConfigurationError("query has only zeros: its cosine with anything is undefined")
     numbers = [number / largest for number in numbers]
     length = math.hypot(*numbers)
     return [number / length for number in numbers]

@@ -194,7 +194,7 @@ class Vectors(Sequence[Vector]):
         about a second with NumPy, which is used where it is installed, and some forty times as long without.
 
         Raises TypeError for a text or several vectors; ConfigurationError for a query of other dimensions, one that is
-        zero throughout or not finite, and a `k` below 1.
+        all zeros or not finite, and a `k` below 1.
         """
         if isinstance(k, bool) or not isinstance(k, int) or k < 1:
             raise ConfigurationError(f"k takes a whole number of at least 1, not {k!r:.40}")

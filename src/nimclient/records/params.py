@@ -15,7 +15,7 @@ class CallOptions(TypedDict, total=False):
     """Options of every call: `extra_body` (merged last), `extra_headers`, `timeout` (seconds or Timeouts)."""
 
     extra_body: Mapping[str, Json] | None
-    """Fields that are merged into the body last: for what is newer than this package."""
+    """Fields that are merged into the body last, for options that this package does not know yet."""
     extra_headers: Mapping[str, str] | None
     """Headers of this call, beside those of the client."""
     timeout: float | Timeouts | None
@@ -26,11 +26,11 @@ class SamplingOptions(CallOptions, total=False):
     """Options shared by chat and text completions. The second part are extensions of vLLM and NIM 2.x (top level)."""
 
     temperature: float | None
-    """How random the tokens are: 0 takes the likeliest."""
+    """How random the tokens are; 0 takes the most likely one."""
     top_p: float | None
-    """Sample from the likeliest tokens that together have this probability."""
+    """Sample from the most likely tokens that together have this probability."""
     max_tokens: int | None
-    """The most tokens to generate; then `finish_reason` is "length"."""
+    """Maximum number of tokens to generate; when it is reached `finish_reason` is "length"."""
     stop: str | Sequence[str] | None
     """Texts that end the answer; they are not part of it."""
     seed: int | None
@@ -42,26 +42,26 @@ class SamplingOptions(CallOptions, total=False):
     presence_penalty: float | None
     """From -2 to 2: above 0 a token that has occurred is less likely."""
     logit_bias: Mapping[str, float] | None
-    """What is added to the score of a token, by its id, -100 to 100."""
+    """Added to the score of a token, by its id: -100 to 100."""
     user: str | None
     """An id of your user, for the server's own records."""
     stream_usage: bool | None
     """Whether a stream ends with the usage; False leaves out `stream_options`. Default: True."""
 
     top_k: int | None
-    """Sample from this many of the likeliest tokens; -1 or 0: from all."""
+    """Sample from this many of the most likely tokens; -1 or 0: from all."""
     min_p: float | None
-    """Leave out tokens less likely than this share of the likeliest."""
+    """Exclude tokens whose probability is below this fraction of the most likely one's."""
     repetition_penalty: float | None
-    """Above 1 tokens of the prompt and the answer are less likely."""
+    """Above 1: tokens that occur in the prompt or the answer are less likely."""
     length_penalty: float | None
-    """Above 1 beam search prefers longer answers."""
+    """Above 1: beam search prefers longer answers."""
     use_beam_search: bool | None
     """Search with `n` beams in place of sampling."""
     min_tokens: int | None
-    """No end of the answer before this many tokens."""
+    """Minimum number of tokens to generate."""
     ignore_eos: bool | None
-    """Go on after the model's end token, up to `max_tokens`: for benchmarks."""
+    """Continue after the model's end token, up to `max_tokens`: for benchmarks."""
     stop_token_ids: Sequence[int] | None
     """Token ids that end the answer."""
     include_stop_str_in_output: bool | None
@@ -77,7 +77,7 @@ class SamplingOptions(CallOptions, total=False):
     truncate_prompt_tokens: int | None
     """Keep this many tokens of the prompt; -1: as many as the model takes."""
     truncation_side: str | None
-    """Which side of a long prompt is cut: "left" or "right"."""
+    """Which end of a long prompt is cut off: "left" or "right"."""
     prompt_logprobs: int | None
     """Log probabilities of this many tokens at each position of the prompt."""
     logprob_token_ids: Sequence[int] | None
@@ -95,7 +95,7 @@ class SamplingOptions(CallOptions, total=False):
     guided_regex: str | None
     """The same by the older name: a regular expression."""
     guided_choice: Sequence[str] | None
-    """The same by the older name: the answers there are."""
+    """The same by the older name: the possible answers."""
     guided_grammar: str | None
     """The same by the older name: an EBNF grammar."""
     guided_decoding_backend: str | None
@@ -105,10 +105,10 @@ class SamplingOptions(CallOptions, total=False):
     response_format: Mapping[str, Json] | None
     """{"type": "json_object"}, or "json_schema" with the schema; `chat.parse` builds it for a type."""
     priority: int | Literal["high", "normal", "low"] | None
-    """Which requests the server takes first, where it schedules by priority. A word is sent with the sign of the server type
+    """Which requests the server runs first, if it schedules by priority. A word is sent with the sign of the server type
     (vLLM: lower first; Dynamo and SGLang: higher first), and to none that has no priorities; a number unchanged."""
     request_id: str | None
-    """The id that the server shall give this request."""
+    """The id that the server uses for this request."""
     cache_salt: str | None
     """Prompts share their cached prefixes only with those of the same salt."""
     kv_transfer_params: Mapping[str, Json] | None
@@ -129,7 +129,7 @@ class TurnOptions(SamplingOptions, total=False):
     logprobs: bool | None
     """Return the log probability of each token."""
     top_logprobs: int | None
-    """And of this many likeliest tokens at each position."""
+    """And of this many of the most likely tokens at each position."""
     tool_choice: str | bool | Mapping[str, Json] | None
     """"auto", "none", "required" (also "any" and True), False, the name of a tool, or a spec."""
     parallel_tool_calls: bool | None
@@ -152,19 +152,19 @@ class TurnOptions(SamplingOptions, total=False):
     continue_final_message: bool | None
     """Continue the last message in place of answering it."""
     echo: bool | None
-    """Put the last message before the answer."""
+    """Repeat the last message before the answer."""
     documents: Sequence[Mapping[str, Json]] | None
     """Documents for templates that take them, for RAG."""
     include_reasoning: bool | None
     """Whether reasoning is in the response."""
     thinking_token_budget: int | None
-    """The most tokens of reasoning (vLLM)."""
+    """Maximum number of reasoning tokens (vLLM)."""
     reasoning_budget: int | None
-    """The most tokens of reasoning (NIM)."""
+    """Maximum number of reasoning tokens (NIM)."""
     return_prompt_text: bool | None
-    """Return the prompt as the template has written it."""
+    """Return the prompt as rendered by the template."""
     mm_processor_kwargs: Mapping[str, Json] | None
-    """Arguments of the processor of images, audio and video."""
+    """Arguments for the processor of images, audio and video."""
     media_io_kwargs: Mapping[str, Json] | None
     """Arguments of the loading of media, by their kind."""
 
@@ -200,7 +200,7 @@ class CompletionOptions(SamplingOptions, total=False):
     echo: bool | None
     """Put the prompt before the answer."""
     logprobs: int | None
-    """Log probabilities of this many likeliest tokens; -1: of all (vLLM). With `echo` of the prompt's, too."""
+    """Log probabilities of this many of the most likely tokens; -1: of all (vLLM). With `echo` also of the prompt's."""
     best_of: int | None
     """Generate this many and return the best `n`; removed in vLLM 0.12."""
     prompt_embeds: str | Sequence[str] | None

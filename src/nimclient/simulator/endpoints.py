@@ -32,7 +32,7 @@ _RETRIEVER_KINDS: Final = ("embedding", "ranking")
 
 
 class Endpoints:
-    """The inference routes; `models` are served in addition to the catalog, vectors have `dimensions` floats at most."""
+    """The inference routes; `models` are served, else the catalog; vectors have `dimensions` floats at most."""
 
     def __init__(
         self,

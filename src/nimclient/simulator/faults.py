@@ -20,7 +20,7 @@ MODIFIERS: Final = {
     "accepted": "202 at once, the answer when it is asked for",
     "stuck": "202 forever",
     "unnamed": "202 without the id to ask for",
-    "shaky": "a poll, in place of its answer, meets a 502",
+    "shaky": "a poll gets a 502 instead of its answer",
     "moved": "302 to the answer",
     "zipped": "302 to a zip archive that holds the answer",
     "deprecated": "a Deprecation header beside the answer",

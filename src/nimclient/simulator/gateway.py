@@ -45,7 +45,7 @@ class PlatformResponse:
 
 @dataclass(slots=True)
 class _Job:
-    """An accepted request. `end` is when it is dropped unless somebody asks for it: no route of the platform cancels it."""
+    """An accepted request. `end` is when it is dropped unless it is polled: no route of the platform cancels it."""
 
     task: "asyncio.Future[None]"
     response: PlatformResponse

@@ -15,7 +15,7 @@ def logprob_of(token: str, position: int) -> float:
 
 
 def likeliest(token: str, position: int, count: int) -> list[tuple[str, float]]:
-    """The `count` likeliest tokens at a position, best first; the token itself is always the best."""
+    """The `count` most likely tokens at a position, best first; the token itself is always the best."""
     own = logprob_of(token, position)
     shift = zlib.crc32(token.encode()) % len(_OTHERS)
     others = [other for other in (*_OTHERS[shift:], *_OTHERS[:shift]) if other != token]

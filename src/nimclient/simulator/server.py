@@ -42,17 +42,17 @@ _ENGINE_DIED: Final = Rejection(500, "EngineCore encountered an issue.", type="I
 class Simulator:
     """A NIM-like server on this machine, for tests, demonstrations and capacity questions.
 
-    It serves every model id of the catalog and those in `models`. Answers are deterministic: embeddings are hashed n-grams,
-    chat answers are quoted from the messages.
+    It serves the models in `models`, else every model of the catalog. Answers are deterministic: embeddings are hashed
+    n-grams, chat answers are quoted from the messages.
 
     Args:
         host: The address to listen on.
         port: 0: a free one.
         dialect: The server type that it simulates: "nim", "vllm", "dynamo" or "hosted".
-        models: Additional model ids.
+        models: The ids of its models; none: those of the catalog.
         ttft: Seconds before the first token; also the time of an embedding or ranking.
         itl: Seconds between tokens; a plain answer takes `ttft` + tokens × `itl`.
-        prefill_rate: Tokens of a prompt per second that are not in the prefix cache, before the first token. None: no time.
+        prefill_rate: Prompt tokens processed per second before the first token, without cached ones. None: no limit.
         prefix_cache: How many tokens the prefix cache holds.
         slots: Maximum requests that generate at once; the others wait in order. None: no limit.
         foreign: Requests of other clients that are always in progress or waiting, each of an answer of 64 tokens.

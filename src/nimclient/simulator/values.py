@@ -106,7 +106,7 @@ class Values:
         return any(self._nearness(at, field) for at in self._numbers)
 
     def texts(self, field: str) -> list[str]:
-        """The unused texts that may fill a field, the likeliest first."""
+        """The unused texts that may fill a field, the most likely first."""
         found = [*self._labelled(field), *self._by_pattern(field), *sorted(self._unused(), key=self._rank(field))]
         return list(dict.fromkeys([item.text for item in found if item.start not in self._used] + [self.fallback]))
 

@@ -1,11 +1,13 @@
 """nimclient's errors with LangChain's error classes as additional bases, so that fallbacks, summarization and traces of
-agents work as with every provider. Class names, messages and attributes are nimclient's.
+agents work as with every provider. Class names and attributes are nimclient's; the message of a rejected request begins with
+"[401] Unauthorized", as programs written for langchain-nvidia-ai-endpoints expect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from attrs import frozen
@@ -130,12 +132,17 @@ _KINDS: dict[type[NimError], type[NimError]] = {
 }
 
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
+
+
 def as_langchain(error: NimError) -> NimError:
     """The error with LangChain's base class; unchanged if LangChain has none."""
     kind = _KINDS.get(type(error))
     if kind is None:
         return error
     rebuild, (_, message, state) = error.__reduce__()
+    if isinstance(error, errors.APIStatusError):
+        message = f"[{error.status}] {_PHRASES.get(error.status, 'Error')}: {message}"
     both: NimError = rebuild(kind, message, state)
     both.__cause__, both.__suppress_context__ = error.__cause__, True
     return both.with_traceback(error.__traceback__)

@@ -32,15 +32,15 @@ class Sink(Protocol):
     """A store of vectors: any class with these four methods can be the output of an EmbedJob.
 
     They are called in a worker thread, one at a time: `open` and `committed` once, then `write` and `commit` in turn, or
-    `commit` alone. What they raise ends the job with a JobStoreError. A sink with an attribute `slice_bytes` is given
-    slices of about so many bytes of vectors, or what a minute has brought; without it slices come as the server answers.
+    `commit` alone. What they raise ends the job with a JobStoreError. A sink with an attribute `slice_bytes` gets
+    slices of about that many bytes of vectors, or what arrived within a minute; without it one slice per response.
     """
 
     def open(self, writer: str) -> AbstractContextManager[object] | None:
         """Create or open the store, and remove what this writer wrote without a commit.
 
-        `writer`: "", or the shard ("00003-of-00008"), which has slices and records of its own. A context manager that is
-        returned is left when the run ends.
+        `writer`: "", or the shard ("00003-of-00008"), which has its own slices and records. If a context manager is
+        returned, it is exited when the run ends.
         """
         ...
 
@@ -62,7 +62,7 @@ class Sink(Protocol):
 
 
 def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
-    """Raise JobMismatchError if a store is of a job of another number of shards."""
+    """Raise JobMismatchError if a store belongs to a job with another number of shards."""
     counts = {name.rpartition("-")[2] for name in there}
     if other := counts - {writer.rpartition("-")[2]}:
         shards = int(max(other) or 1)
@@ -70,7 +70,7 @@ def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
 
 
 def slice_key(writer: str, number: int) -> str:
-    """What marks the rows of a slice, in a store without transactions."""
+    """The mark of the rows of a slice, in a store without transactions."""
     return f"{writer}/{number}"
 
 

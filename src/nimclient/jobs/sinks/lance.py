@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
-from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.errors import JobStoreError
+from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.parquet import arrow, vector_array
 from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
 
@@ -26,7 +25,7 @@ class LanceSink:
     def __init__(self, uri: str, table: str = "vectors") -> None:
         self.uri = uri
         self.table = table
-        self._lancedb = _lancedb()
+        self._lancedb = module_of_extra("lancedb", "lancedb:// needs LanceDB: install nimclient[lancedb]")
         self._writer = ""
         self._records: list[JsonDict] = []
         self._db: Any = None
@@ -44,7 +43,7 @@ class LanceSink:
         self._rows, self._commits = self._opened(self.table), self._opened(f"{self.table}_commits")
         if self._commits is None:
             if self._rows is not None:
-                raise JobStoreError(f"{self} is not of a job: choose another table")
+                raise JobStoreError(f"{self} was not created by a job: choose another table")
             schema = pa.schema({"writer": pa.string(), "record": pa.string()})
             self._commits = self._db.create_table(f"{self.table}_commits", schema=schema, exist_ok=True)
         found = self._commits.to_arrow().to_pylist()
@@ -56,7 +55,7 @@ class LanceSink:
                 self._rows.delete(unfinished)
 
     def opened(self) -> Any:
-        """The table, which must be there."""
+        """The table, which must exist."""
         return self._lancedb.connect(self.uri).open_table(self.table)
 
     def _opened(self, name: str) -> Any:
@@ -85,9 +84,3 @@ class LanceSink:
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
         return self._records
-
-
-def _lancedb() -> Any:
-    with suppress(ImportError):
-        return import_module("lancedb")
-    raise ConfigurationError("lancedb:// needs LanceDB: install nimclient[lancedb]")

@@ -54,7 +54,7 @@ class ObjectSink:
         self._written = slice
 
     def commit(self, ids: JsonDict) -> None:
-        """See Sink. Raises JobStoreError if another process has the name."""
+        """See Sink. Raises JobStoreError if another process has used the name."""
         record, slice = _json.dumps(ids), self._written
         if ids["slice"] is None or slice is None:
             name, content = f"{_NOTE}{self._suffix}-{ids['number']:05d}.json", record
@@ -78,7 +78,7 @@ class ObjectSink:
                         return  # stored by an earlier try whose answer was lost
                     break
         raise JobStoreError(
-            f"{self}: {name} is there already: another process runs this job; wait for its end, and run it again"
+            f"{self}: {name} already exists: another process is running this job; wait for its end, and run it again"
         )
 
     def committed(self) -> Iterable[JsonDict]:
@@ -99,7 +99,7 @@ class ObjectSink:
             tail = self._tail(item, needed)
         metadata: dict[bytes, bytes] = arrow("pyarrow.parquet").read_metadata(BytesIO(tail)).metadata or {}
         if _RECORD not in metadata:
-            raise JobStoreError(f"{self}: {name} is not of a job: choose another output")
+            raise JobStoreError(f"{self}: {name} was not written by a job: choose another output")
         return _object(metadata[_RECORD])
 
     def _tail(self, item: Any, length: int) -> bytes:

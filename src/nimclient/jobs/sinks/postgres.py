@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
-from importlib import import_module
+from contextlib import contextmanager
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
-from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.errors import JobStoreError
+from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.sinks.base import SinkSlice, check_writers
 from nimclient.jobs.sinks.sqlite import quoted
 
@@ -31,7 +31,7 @@ class PostgresSink:
     def __init__(self, conninfo: str = "", table: str = "vectors") -> None:
         self.table = table
         self._conninfo = conninfo
-        self._psycopg = _psycopg()
+        self._psycopg = module_of_extra("psycopg", "postgresql:// needs psycopg: install nimclient[pgvector]")
         self._writer = ""
         self._db: Any = None
 
@@ -47,7 +47,7 @@ class PostgresSink:
             commits = f"{self.table}_commits"
             there = {name for name in (self.table, commits) if self._one("SELECT to_regclass(%s)", quoted(name))}
             if there == {self.table}:
-                raise JobStoreError(f"{self} is not of a job: choose another table")
+                raise JobStoreError(f"{self} was not created by a job: choose another table")
             if not self._one("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"):
                 self._db.execute("CREATE EXTENSION vector")
             self._db.execute(
@@ -99,9 +99,3 @@ class PostgresSink:
         """See Sink."""
         query = f"SELECT record FROM {quoted(f'{self.table}_commits')} WHERE writer = %s"  # nosec B608
         return [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
-
-
-def _psycopg() -> Any:
-    with suppress(ImportError):
-        return import_module("psycopg")
-    raise ConfigurationError("postgresql:// needs psycopg: install nimclient[pgvector]")

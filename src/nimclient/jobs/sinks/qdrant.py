@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager, suppress
-from importlib import import_module
+from contextlib import contextmanager
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
-from nimclient.errors import ConfigurationError, JobStoreError
+from nimclient.errors import JobStoreError
+from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
 
 _RECORDS_AT_ONCE = 1000
@@ -32,7 +32,7 @@ class QdrantSink:
         self.collection = collection
         self.distance = distance
         self._settings = settings
-        self._qdrant = _qdrant()
+        self._qdrant = module_of_extra("qdrant_client", "qdrant:// needs Qdrant's client: install nimclient[qdrant]")
         self._writer = ""
         self._records: list[JsonDict] = []
         self._client: Any = None
@@ -50,7 +50,7 @@ class QdrantSink:
             commits = f"{self.collection}_commits"
             if not self._client.collection_exists(commits):
                 if self._client.collection_exists(self.collection):
-                    raise JobStoreError(f"{self} is not of a job: choose another collection")
+                    raise JobStoreError(f"{self} was not created by a job: choose another collection")
                 self._client.create_collection(commits, vectors_config={})
             found = list(self._payloads(commits))
             check_writers(self, writer, (payload["writer"] for payload in found))
@@ -103,9 +103,3 @@ class QdrantSink:
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
         return self._records
-
-
-def _qdrant() -> Any:
-    with suppress(ImportError):
-        return import_module("qdrant_client")
-    raise ConfigurationError("qdrant:// needs Qdrant's client: install nimclient[qdrant]")

@@ -49,7 +49,7 @@ class SQLiteSink:
         commits = f"{self.table}_commits"
         query = "SELECT name FROM sqlite_master WHERE name IN (?, ?)"
         if self._db.execute(query, (self.table, commits)).fetchall() == [(self.table,)]:
-            raise JobStoreError(f"{self} is not of a job: choose another table")
+            raise JobStoreError(f"{self} was not created by a job: choose another table")
         self._db.execute(
             f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} "
             '("index" INTEGER PRIMARY KEY, id TEXT NOT NULL, vector BLOB NOT NULL)'

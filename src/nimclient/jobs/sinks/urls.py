@@ -1,4 +1,4 @@
-"""Which sink, and which rows, a URL stands for. A URL holds no password: it would be shown where commands and errors are."""
+"""Which sink, and which rows, a URL stands for. A URL must not hold a password: it would show in process lists and errors."""
 
 from __future__ import annotations
 
