@@ -19,6 +19,7 @@ nox.options.reuse_existing_virtualenvs = True
 # Images of containers often set it. Hundreds of tests start a Python, and each would compile all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each Python that a test starts compiles all that it imports
 PYTHONS = ["3.11", "3.12", "3.13"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 

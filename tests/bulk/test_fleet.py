@@ -15,6 +15,7 @@ from support.slow import mostly_slow
 
 SEEDS = mostly_slow(range(20), 3)
 SLOW = mostly_slow(range(20))
+FEW = mostly_slow(range(6))
 KILLED = (1, 3, 5)
 SECONDS = 100.0
 
@@ -53,6 +54,20 @@ def test_eight_processes_against_600_a_minute(seed: int, tells: bool) -> None:
     """The same where the server counts requests, which all of them learn as one; after what it has saved up is used."""
     run = fleet(Bucket(600, Service(Random(seed), 0.5, 0.3), tells), seed, seconds=240.0, killed=100.0)
     compare(run, 10.0, 150, 238, 0.95, 0.1)
+    assert run.share_refused <= 0.05
+    assert not any(process.lost for process in run.processes)
+
+
+@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize("late", [0.005, 0.05])
+def test_a_rate_is_learned_soon_and_kept(seed: int, late: float) -> None:
+    """With little saved up, half a minute after the first request; all requests count; on a busy machine as well."""
+    server = Bucket(600, Service(Random(seed), 0.5, 0.3), tells=False)
+    server.level = 30.0
+    processes = [Process(dies=60.0 + number if number in KILLED else inf) for number in range(8)]
+    run = simulate_fleet(server, processes, 120.0, Random(seed), late=late)
+    compare(run, 10.0, 36, 60, 0.95, 0.1)
+    compare(run, 10.0, 72, 118, 0.95, 0.1)
     assert run.share_refused <= 0.05
     assert not any(process.lost for process in run.processes)
 

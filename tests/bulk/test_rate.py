@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.capacity import OVERDUE, SIGNS, Cost, LearnedRate, RateLimit, Users
+from support.capacity import CUSHION, OVERDUE, SIGNS, Cost, LearnedRate, RateLimit, Users
 
 
 @pytest.mark.parametrize(("rate", "spacing"), [(60, 1.0), (40, 1.5), (6000, 0.01), (0.5, 120.0)])
@@ -168,6 +168,37 @@ def test_a_rate_that_holds_nothing_up_is_forgotten():
     assert rate.per_second is None
 
 
+def test_a_client_that_is_late_keeps_the_rate():
+    """On a busy machine requests leave later than the rate allows: only a full window shows that the rate is no news."""
+    server = Bucket()
+    server.run(2.0, 100.0)
+    rate = server.rate
+    for number in range(OVERDUE + 1):
+        rate.sent(1000.0 + number * 10, 4, full=False)
+    assert rate.per_second == pytest.approx(2.0, rel=0.05)
+
+
+def test_some_requests_are_saved_up_after_a_throttle():
+    """The next one comes some spacings later, however many of a burst are throttled: what is late has room then."""
+    rate = LearnedRate()
+    rate.resume(2.0)
+    for number in range(1, 41):
+        rate.sent(number / 2, 8)
+    for number in (38, 39, 40):
+        rate.throttled(20.0, number, 40, 0)
+    assert rate.pause(20.0) == pytest.approx(CUSHION / 2.0, rel=0.2)
+
+
+def test_nothing_is_saved_up_where_that_does_not_help():
+    """A throttle that comes soon after another one holds back one request, not more."""
+    rate = LearnedRate()
+    rate.resume(2.0)
+    for number in range(1, 8):
+        rate.sent(number / 2, 8)
+    rate.throttled(3.5, 7, 7, 0)
+    assert rate.pause(3.5) <= 1.0 / 2.0
+
+
 # tokens ---------------------------------------------------------------------------------------------------------------
 
 
@@ -310,7 +341,7 @@ def send(rate, times, now=0.0):
 
 
 def test_the_fourth_sign_teaches_the_rate():
-    """It is what was accepted since the last throttle without a sign, by the time; the next request waits for its place."""
+    """It is what was accepted since the last throttle without a sign, by the time; then some are held back."""
     rate = LearnedRate()
     send(rate, 5)
     rate.throttled(2.0, 5, 5, SIGNS - 1)
@@ -318,7 +349,7 @@ def test_the_fourth_sign_teaches_the_rate():
     send(rate, 1)
     rate.throttled(2.0, 6, 6, 1)
     assert rate.per_second == 2.0
-    assert (rate.next_at, rate.pause(2.0), rate.pause(2.5)) == (2.5, 0.5, 0.0)
+    assert (rate.next_at, rate.pause(2.0), rate.pause(4.0)) == (2.0 + CUSHION / 2.0, 2.0, 0.0)
 
 
 @pytest.mark.parametrize(("seq", "per_second"), [(9, 1.5), (6, 1.5), (5, 2.0)])
@@ -344,8 +375,8 @@ def test_nothing_accepted_or_no_time_is_no_rate(accepted, now):
 def test_a_known_rate_spaces_requests():
     """Two percent closer than the server takes them; one that is late is followed by one place at most."""
     rate = learned(4, 2.0)
-    rate.sent(2.5, 1)
-    assert rate.next_at == pytest.approx(2.5 + 0.5 / 1.02)
+    rate.sent(rate.next_at, 1)
+    assert rate.next_at == pytest.approx(2.0 + CUSHION / 2.0 + 0.5 / 1.02)
     rate.sent(10.0, 1)
     assert rate.next_at == pytest.approx(9.5 + 0.5 / 1.02)
 

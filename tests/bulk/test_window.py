@@ -317,3 +317,17 @@ def test_a_restored_window_continues(answers: int, slots: float) -> None:
     paths = [turns(each, 1500, lambda size: min(size, 40), slots) for each in (window, other)]
     assert paths[0] == paths[1]
     assert window.state() == other.state()
+
+
+def test_cuts_that_a_rate_explains_are_taken_back():
+    """Once throttles are known to count requests per time, the window is what it was before them, and not their limit."""
+    played = Played()
+    played.succeed(40)
+    before = played.window.size
+    for others in (30, 10, 4):
+        played.refuse(others)
+    assert played.window.size <= 4
+    played.window.cleared()
+    assert played.window.size == before
+    assert not played.window.is_limited
+    assert not played.window.is_new

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import readline
 import select
 import signal
 import stat
@@ -105,7 +106,10 @@ def open_chat(environment, tmp_path: Path, terminals: list[Terminal]):
 
 
 def test_turns_follow_each_other(open_chat, sim: Simulator, tmp_path: Path) -> None:
-    """Each turn knows the ones before it; the model that has answered is named; Ctrl-D ends it with 0."""
+    """Each turn knows the ones before it; the model that has answered is named; Ctrl-D ends it with 0.
+
+    A paste of several lines is one question (simonw/llm #267, gemini-cli #6980), and the arrow key brings it back.
+    """
     terminal = open_chat(sim.base_url, "--system", "Be brief.")
     assert "/clear" in terminal.ask("/help")
     shown = terminal.ask(FACT)
@@ -126,6 +130,11 @@ def test_turns_follow_each_other(open_chat, sim: Simulator, tmp_path: Path) -> N
     again.ask("/clear")
     again.ask("hello")
     assert len(sim.requests[-1].json["messages"]) == 1
+    if "libedit" not in (readline.__doc__ or ""):  # which knows no pastes
+        pasted = "def f():\n    return 1"
+        for keys in (f"\x1b[200~{pasted}\x1b[201~", "\x1b[A"):
+            again.ask(keys)
+            assert sim.requests[-1].json["messages"][-1]["content"] == pasted
     assert again.end() == 0
 
 

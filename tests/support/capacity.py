@@ -18,12 +18,13 @@ DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
 FORGOTTEN, HALF_LIFE = pacer.FORGOTTEN, pacer.HALF_LIFE
 Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
 Cost, LearnedRate, RateLimit, Users = rate.Cost, rate.LearnedRate, rate.RateLimit, rate.Users
-OVERDUE, SIGNS = rate.OVERDUE, rate.SIGNS
+CUSHION, OVERDUE, SIGNS = rate.CUSHION, rate.OVERDUE, rate.SIGNS
 Learned, Memory = pacer.Learned, pacer.Memory
 Fleet, SharedRoute = fleet.Fleet, fleet.SharedRoute
 fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 
 __all__ = [
+    "CUSHION",
     "DEFAULT_PATIENCE",
     "FORGOTTEN",
     "HALF_LIFE",

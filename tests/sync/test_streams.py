@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -178,23 +178,30 @@ def test_final_after_some_chunks(client: Client, server: FaultServer) -> None:
         next(stream)
 
 
+class Reader(threading.Thread):
+    """Reads a stream in a thread of its own: `outcome` has what came, then the StreamInterruptedError if there is one."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        super().__init__()
+        self.items = items
+        self.outcome: list[Any] = []
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.outcome.extend(self.items)
+        except StreamInterruptedError as error:
+            self.outcome.append(error)
+
+
 def test_closing_wakes_a_reader_in_another_thread(client: Client, server: FaultServer) -> None:
     """A thread that waits for the next token ends with StreamInterruptedError, and keeps what there is."""
     stream = client.chat.stream("hi")
-    outcome: list[Any] = []
-
-    def read() -> None:
-        try:
-            outcome.extend(stream)
-        except StreamInterruptedError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    assert until(lambda: len(outcome) == 2)
+    thread = Reader(stream)
+    assert until(lambda: len(thread.outcome) == 2)
     stream.close()
     thread.join(60)
-    assert outcome[2].partial.text == "ab"
+    assert thread.outcome[2].partial.text == "ab"
     assert until(lambda: server.open == 0)
 
 
@@ -202,21 +209,12 @@ def test_closing_while_it_opens(client: Client, server: FaultServer) -> None:
     """A stream whose first event does not come can be closed from another thread."""
     server.script([head(), Stall()])
     stream = client.chat.stream("hi")
-    outcome: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            next(stream)
-        except StreamInterruptedError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
+    thread = Reader(stream)
     assert until(lambda: len(server.requests) == 1)
     time.sleep(0.02)
     stream.close()
     thread.join(60)
-    assert "opened" in str(outcome[0])
+    assert "opened" in str(thread.outcome[0])
     assert until(lambda: server.open == 0)
 
 
@@ -224,22 +222,13 @@ def test_two_threads_cannot_wait_for_the_same_stream(client: Client) -> None:
     """The second one gets an error; the first continues waiting."""
     stream = client.chat.stream("hi")
     assert [next(stream).text, next(stream).text] == ["a", "b"]
-    outcome: list[BaseException] = []
-
-    def read() -> None:
-        try:
-            next(stream)
-        except StreamInterruptedError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
+    thread = Reader(stream)
     time.sleep(0.05)
     with pytest.raises(RuntimeError, match="being read"):
         next(stream)
     stream.close()
     thread.join(60)
-    assert len(outcome) == 1
+    assert len(thread.outcome) == 1
 
 
 def test_an_error_in_the_stream_comes_after_its_chunks(client: Client, server: FaultServer) -> None:
@@ -345,22 +334,13 @@ def test_closing_wakes_who_reads_one_of_many(client: Client, server: FaultServer
     """A thread that waits for the next of many ends with StreamInterruptedError when another closes the iterator."""
     server.script(one_of_many)
     items = MANY[kind](client)
-    outcome: list[Any] = []
-
-    def read() -> None:
-        try:
-            outcome.extend(items)
-        except StreamInterruptedError as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    assert until(lambda: len(outcome) == 1)
+    thread = Reader(items)
+    assert until(lambda: len(thread.outcome) == 1)
     time.sleep(0.02)
     items.close()
     thread.join(60)
     assert not thread.is_alive()
-    assert isinstance(outcome[1], StreamInterruptedError)
+    assert isinstance(thread.outcome[1], StreamInterruptedError)
     assert_idle(client)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import define, evolve, field
 
@@ -16,7 +16,9 @@ from nimclient._base.values import ResponseMeta
 from nimclient._retry.policy import Replay
 from nimclient._streams.accumulate import Accumulator
 from nimclient.records._decode import whole_number
-from nimclient.records.media import Image
+
+if TYPE_CHECKING:
+    from nimclient.records.media import Image
 
 T = TypeVar("T")
 

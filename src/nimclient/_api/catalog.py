@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
-from typing import Any, cast
+from pkgutil import get_data
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import evolve
 
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
-from nimclient._base.init_lock import importing
 from nimclient._base.types import is_array, is_object
 from nimclient.errors import ConfigurationError
-from nimclient.records.models import Model, ModelList
+
+if TYPE_CHECKING:
+    from nimclient.records.models import Model, ModelList
 
 KINDS = ("chat", "vlm", "embedding", "ranking", "completions", "unknown")
 
@@ -75,10 +76,13 @@ _NAMES = (
 
 @cache
 def _table() -> dict[str, Any]:
-    with importing():  # it imports what reads it
-        data = files("nimclient._api").joinpath("catalog.json").read_bytes()
-    table: dict[str, Any] = _json.loads(data, "catalog")
+    table: dict[str, Any] = _json.loads(get_data("nimclient._api", "catalog.json") or b"", "catalog")
     return table
+
+
+@cache
+def _kinds() -> dict[str, str]:
+    return {entry["id"]: entry["kind"] for entry in _table()["models"]}
 
 
 @cache
@@ -90,7 +94,7 @@ def catalog() -> dict[str, Model]:
 @cache
 def aliases() -> dict[str, str]:
     """The ids of the table by the old names of its models."""
-    return {alias: model.id for model in catalog().values() for alias in model.aliases}
+    return {alias: entry["id"] for entry in _table()["models"] for alias in entry.get("aliases", ())}
 
 
 def lookup(name: str) -> Model | None:
@@ -146,7 +150,7 @@ class Catalog:
     """The model table with the caller's entries, which add to it or replace its own."""
 
     def __init__(self, own: Mapping[str, object] | None = None) -> None:
-        self.own = {name: model for name, model in (own or {}).items() if isinstance(model, Model)}
+        self.own = cast("dict[str, Model]", dict(own or {}))
         self._aliases = {alias: model.id for model in self.own.values() for alias in model.aliases}
 
     def get(self, name: str) -> Model | None:
@@ -159,9 +163,9 @@ class Catalog:
 
     def check_kind(self, name: str, wanted: str) -> None:
         """Raise ConfigurationError for a model known to be of another kind than the call needs."""
-        known = self.get(name)
-        if known is not None and known.kind not in ("unknown", *_SERVES[wanted]):
-            raise ConfigurationError(f"model {name!r} is of kind {known.kind}; this call needs one of kind {wanted}")
+        kind = self.own[name].kind if name in self.own else _kinds().get(name, "unknown")
+        if kind not in ("unknown", *_SERVES[wanted]):
+            raise ConfigurationError(f"model {name!r} is of kind {kind}; this call needs one of kind {wanted}")
 
     def check_images(self, name: str) -> None:
         """Raise ConfigurationError for a model known to accept text only."""
@@ -179,6 +183,8 @@ class Catalog:
         listed means callable. Models with their own URL that the server does not list follow: the caller's, and in the
         `hosted` catalog those of the table, mainly rerankers.
         """
+        from nimclient.records.models import ModelList
+
         called = called or {}
         models = [self._describe(model, called.get(model.id, True if believed else None)) for model in listed]
         elsewhere = [*self.own.values(), *(catalog().values() if hosted else ())]
@@ -262,6 +268,8 @@ def read_endpoints(endpoints: object) -> dict[str, Model]:
     """
     if not isinstance(endpoints, Mapping):
         raise ConfigurationError(f"endpoints takes a mapping of models to URLs, not {type(endpoints).__name__}")
+    from nimclient.records.models import Model
+
     own: dict[str, Model] = {}
     for name, given in cast(Mapping[Any, Any], endpoints).items():
         where = f"endpoints[{name!r}]"
@@ -291,6 +299,8 @@ def _check_entry(model: Model, name: str, where: str) -> None:
 
 
 def _model(entry: dict[str, Any]) -> Model:
+    from nimclient.records.models import Model
+
     return Model(
         id=entry["id"],
         kind=entry["kind"],

@@ -14,7 +14,6 @@ from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import Message, ToolCall
-from nimclient.records.media import MEDIA
 
 MessageLike: TypeAlias = Message | Mapping[str, Json] | tuple[str, Any]
 Messages: TypeAlias = str | Sequence[MessageLike]
@@ -148,13 +147,23 @@ def _content(content: Any) -> Any:
     """The content with str items, Image, Audio and Video converted to parts; everything else unchanged."""
     if is_array(content):
         return [_part(part) for part in content]
-    return [content.to_dict()] if isinstance(content, MEDIA) else content
+    part = _media(content)
+    return content if part is content else [part]
 
 
 def _part(part: Any) -> Any:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    return part.to_dict() if isinstance(part, MEDIA) else part
+    return _media(part)
+
+
+def _media(content: Any) -> Any:
+    """Image, Audio and Video as a part; everything else unchanged."""
+    if content is None or isinstance(content, (str, dict)):
+        return content
+    from nimclient.records.media import MEDIA
+
+    return content.to_dict() if isinstance(content, MEDIA) else content
 
 
 def sendable_arguments(call: ToolCall) -> str:

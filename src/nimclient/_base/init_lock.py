@@ -24,11 +24,6 @@ def init_lock() -> threading.Lock:
     return _lock
 
 
-def importing() -> threading.RLock:
-    """`with importing(): ...` around imports that other threads may fork during: a fork waits for its end."""
-    return _importing
-
-
 def handshaking() -> threading.RLock:
     """`with handshaking(): ...` around what holds locks of OpenSSL without the GIL; for a millisecond, not for a wait."""
     return _handshaking

@@ -223,7 +223,7 @@ class Pacer:
             spacing = self._seconds / (2 * limit)
             self._next = max(self._next, now if self._spread else now - AT_ONCE * spacing) + spacing
             self._spread = max(self._spread - 1, 0)
-        self._learned.sent(now, limit)
+        self._learned.sent(now, limit, self._unfilled <= max(1, limit // 2))
         self.in_flight += 1
         self.sent += 1
         ticket.seq, ticket.sent = self.sent, now
@@ -280,6 +280,8 @@ class Pacer:
             counted = self._learned.per_second is not None
             signs = 0 if counted else self._window.throttled(ticket.seq, self.sent, self.in_flight)
             self._learned.throttled(now, ticket.seq, self.sent, signs)
+            if not counted and self._learned.per_second is not None:
+                self._window.cleared()
         if ticket.seq > self._counted:
             self._counted = self.sent
             self._streak += 1

@@ -17,6 +17,7 @@ MIN_SAMPLE = 8  # requests between two throttles for an estimate
 ENOUGH = 48  # requests for a good estimate, after which the next one begins
 EXCESS = 0.02  # share sent beyond the estimate
 OVERDUE = 64  # requests without throttling after which the excess doubles
+CUSHION = 4  # requests held back after a throttle: what is late then makes no further one, and the excess spends them
 CREDIT_SECONDS = 6.0  # of tokens that were reserved and not taken
 PER_BYTE = 0.25  # tokens of a body, before the first answer
 ANSWER = 256.0  # tokens of an answer, before the first one, where the request sets no maximum
@@ -183,7 +184,7 @@ class LearnedRate:
         self._since_seq = 0
         self._accepted = 0  # requests sent since then and accepted
         self._since_throttle = 0  # sent since the last throttle
-        self._since_wait = 0  # sent since one last had to wait
+        self._since_wait = 0  # sent since one last had to wait, or found room in the window
         self._sample = ENOUGH  # requests that the estimate is made of
         self._excess = EXCESS
         self._next = 0.0
@@ -214,13 +215,13 @@ class LearnedRate:
         self._since_wait = 0
         return self._next - now
 
-    def sent(self, now: float, window: int) -> None:
-        """Record a sent request, with the current window size."""
+    def sent(self, now: float, window: int, full: bool = True) -> None:
+        """Record a sent request, with the current window size; `full`: whether that is what limits."""
         self._accepted += 1
         if self.per_second is None:
             return
         self._since_throttle += 1
-        self._since_wait += 1
+        self._since_wait = self._since_wait + 1 if full else 0
         if self._since_wait > max(2 * window, OVERDUE):  # the window is the limit
             self.per_second = None
             self._signs = 0
@@ -234,17 +235,17 @@ class LearnedRate:
     def throttled(self, now: float, seq: int, sent: int, signs: int) -> None:
         """Record the throttling of request number `seq` of `sent`; `signs`: see Window.throttled."""
         self._accepted -= seq > self._since_seq
+        held_back = CUSHION if self._since_throttle >= 2 * MIN_SAMPLE else 1  # some servers let nothing be saved up
         self._since_throttle = 0
         self._excess = EXCESS
         seconds = now - self._since
         if self.per_second is not None:
-            if self._since < 0.0:  # what was accepted until now includes what the server had saved up
-                self._restart(now, sent)
-                return
-            if self._accepted >= MIN_SAMPLE and seconds > 0.0:
+            counts = self._since >= 0.0  # else what was accepted until now includes what the server had saved up
+            if counts and self._accepted >= MIN_SAMPLE and seconds > 0.0:
                 self.per_second = self._accepted / seconds
                 self._sample = self._accepted
-            if self._accepted >= ENOUGH:
+            self._next = max(self._next, now + held_back / self.per_second)
+            if self._accepted >= ENOUGH or not counts:
                 self._restart(now, sent)
             return
         self._signs += signs
@@ -253,7 +254,7 @@ class LearnedRate:
         elif self._signs >= SIGNS and self._accepted > 0 and seconds > 0.0:
             self.per_second = self._accepted / seconds
             self._sample = self._accepted
-            self._next = now + 1.0 / self.per_second
+            self._next = now + CUSHION / self.per_second
             self._since_wait = 0
 
     def calmed(self) -> None:

@@ -217,6 +217,13 @@ class Window:
             return 0
         return 2 if not others else int(self._top >= LARGE and self._size <= self._top * DEEP)
 
+    def cleared(self) -> None:
+        """Return to the size before the last cuts: a limit on requests per time has explained them."""
+        self._size = max(self._size, self._top)
+        self._limited, self._proven, self._return_to = False, 0.0, 0.0
+        self._cuts = self.starved_cuts = 0
+        self._rest_longer()
+
     def paused(self, seconds: float) -> None:
         """Add the time lost by throttling, in requests, to the cost of a trial."""
         self._probe_cost += self._trial * seconds * self._throughput

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import define, field
 
@@ -12,7 +12,6 @@ from nimclient._base.config import Timeouts
 from nimclient._base.log import log
 from nimclient._base.observers import Observation
 from nimclient._base.values import HttpRequest, path_of
-from nimclient._bulk.gate import Gate
 from nimclient._bulk.pacer import Ticket
 from nimclient._bulk.rate import Cost, RateLimit
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
@@ -21,6 +20,9 @@ from nimclient._retry.policy import RetryState
 from nimclient._streams.response import Response
 from nimclient.errors import Attempt, NimError
 from nimclient.records.attempt import AttemptEvent
+
+if TYPE_CHECKING:
+    from nimclient._bulk.gate import Gate
 
 T = TypeVar("T")
 

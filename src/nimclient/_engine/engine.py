@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from attrs import evolve
 
@@ -23,17 +23,14 @@ from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.values import HttpRequest
-from nimclient._bulk.gate import Gate, one, too_long
 from nimclient._bulk.pacer import Pacer, Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
-from nimclient._engine.rejection import rejection
 from nimclient._engine.replicas import LOAD_HEADER, Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Requests
 from nimclient._engine.shared_state import SharedState
 from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
-from nimclient._nvcf.polling import Delivery
 from nimclient._retry.classify import classify
 from nimclient._retry.policy import BUDGET, Replay, RetryState
 from nimclient._streams.reader import Reader
@@ -49,6 +46,7 @@ from nimclient.errors import (
 )
 
 if TYPE_CHECKING:
+    from nimclient._bulk.gate import Gate
     from nimclient._http.base import Transport
 
 T = TypeVar("T")
@@ -170,8 +168,10 @@ class Engine:
         """The model's own URL: from `endpoints=`, or in the hosted catalog from the model table."""
         return self._requests.endpoint_of(model)
 
-    def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float] = one) -> Gate:
+    def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float]) -> Gate:
         """The gate of all slices of a call; it begins with what earlier ones of its route have learned. `work`: see Gate."""
+        from nimclient._bulk.gate import Gate
+
         core, retry = self.core, self.config.retry
         if core.share is not None:
             return Gate(core.shared_pacer(retry, concurrency, route), time.monotonic, random.random, work, self.sleep)
@@ -238,14 +238,8 @@ class Engine:
     async def _observed(self, state: CallState[Any], read: Read[Any] | None) -> Any:
         """`_run` with observers. A stream has only begun then: its reader reports the end."""
         call = state.call
-        facts = CallFacts(
-            kind=call.kind,
-            scope="call" if state.gate is None else "item",
-            model=call.model,
-            url=self.url_of(call),
-            stream=call.stream,
-            fields=call.fields,
-        )
+        scope: Literal["call", "item"] = "call" if state.gate is None else "item"
+        facts = CallFacts(call.kind, scope, call.model, self.url_of(call), call.stream, call.fields)
         seen = state.observations = observers.begin(facts)
         own = (self.config.headers, call.headers, state.headers)
         state.headers = {**observers.headers_of(seen, *own), **state.headers}
@@ -363,6 +357,8 @@ class Engine:
         if wait and gate is None and state.in_time(time.monotonic() + wait):
             await self.sleep(wait)
         elif wait:
+            from nimclient._bulk.gate import too_long
+
             raise self._final(state, too_long(wait, state.timeouts.total))
         if core.closed:
             if gate is not None:
@@ -408,11 +404,15 @@ class Engine:
             if target.server.uninspected:
                 core.dialects.inspect_headers(target.server, head.headers)
             if isinstance(state.lease, Lease) and (load := head.headers.find(LOAD_HEADER)) is not None:
-                self._note_load(state.lease, load)
+                from nimclient._engine.load import load_of_header
+
+                core.replicas.report(state.lease.replica, load_of_header(load))
             try:
                 if (deprecation := head.headers.find(b"deprecation")) is not None:
                     core.note_deprecation(call, deprecation)
                 if not 200 <= head.status < 300:
+                    from nimclient._engine.rejection import rejection
+
                     raise await rejection(call, response, self._requests.key_note(request, state.headers))
                 result = await (read_answer(core, state, response) if read is None else read(response))
             except BaseException:
@@ -429,12 +429,6 @@ class Engine:
             raise
         self._tell(state, request, sent, response, result)
         return result
-
-    def _note_load(self, lease: Lease, value: str) -> None:
-        """Record the load that a replica has reported with a response."""
-        from nimclient._engine.load import load_of_header
-
-        self.core.replicas.report(lease.replica, load_of_header(value))
 
     def _read_loads(self, transport: Transport) -> None:
         """Read the load of the replicas in the background if it is time to, but not through a custom transport."""
@@ -466,6 +460,8 @@ class Engine:
         call, head, request = state.call, response.head, response.request
         if head.status == 202 and call.allow_plain_202 and not accepted_id(head.headers):
             return
+        from nimclient._nvcf.polling import Delivery
+
         delivery = Delivery(
             transport=transport,
             request=request,

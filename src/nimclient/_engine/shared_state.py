@@ -8,6 +8,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -15,14 +16,14 @@ from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, RetryPolicy
-from nimclient._base.init_lock import importing, init_lock, load
+from nimclient._base.init_lock import init_lock, load
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.pacer import Memory
 from nimclient._bulk.rate import RateLimit, Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
-from nimclient._http.tasks import Background, Sleeper, running_loop
+from nimclient._http.tasks import Background, Sleeper, in_thread, running_loop
 from nimclient._nvcf.platform import deprecation
 from nimclient._retry.classify import rejects_field
 from nimclient._retry.policy import RetryBudget
@@ -95,11 +96,7 @@ class SharedState:
         if self.ready is None:
             running_loop()  # says what to do without one
             if _TRANSPORT not in sys.modules:
-                with importing():
-                    from anyio import get_current_task, to_thread
-
-                    get_current_task()  # loads anyio's backend, which is imported when it is first used
-                await to_thread.run_sync(load, _TRANSPORT)
+                await in_thread(partial(load, _TRANSPORT))
             if self.closed:  # while aiohttp was being imported
                 raise ClientClosedError("the client is closed")
             from nimclient._http.aiohttp import AiohttpTransport

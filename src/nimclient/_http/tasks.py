@@ -9,8 +9,6 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from anyio import CancelScope
-
 from nimclient.errors import ConfigurationError
 
 
@@ -23,6 +21,16 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "nimclient runs on asyncio loops, and none is running here: await this in what asyncio.run(...) runs, "
             "or use the blocking Client; under trio use the sync Client in a thread"
         ) from None
+
+
+async def in_thread(call: Callable[[], object]) -> None:
+    """Run a call in a worker thread, or at interpreter exit here; it continues if the wait is cancelled."""
+    try:
+        done = running_loop().run_in_executor(None, call)
+    except RuntimeError:  # no thread can be started any more
+        call()
+    else:
+        await done
 
 
 class LoopRef:
@@ -70,6 +78,8 @@ class Background:
             return
         self._task.cancel()
         if not self._task.done():
+            from anyio import CancelScope
+
             with CancelScope(shield=True):
                 await asyncio.wait([self._task])
 

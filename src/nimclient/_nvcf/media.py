@@ -12,7 +12,6 @@ from typing import Any, cast
 
 from nimclient._base.types import is_array, is_items
 from nimclient.errors import ConfigurationError
-from nimclient.records.files import Asset
 
 GATEWAY_LIMIT = 26_214_400
 """Maximum bytes of a request body for the hosted catalog's gateway (25 MiB)."""
@@ -47,6 +46,8 @@ def named_assets(assets: object, extra: Mapping[str, str] | None = None) -> dict
 
 def asset_id(asset: object, where: str = "asset") -> str:
     """The id of an asset, given as its record or as the id."""
+    from nimclient.records.files import Asset
+
     found = asset.id if isinstance(asset, Asset) else asset
     if not isinstance(found, str):
         raise ConfigurationError(f"{where} must be an Asset or its id, not {type(found).__name__}")

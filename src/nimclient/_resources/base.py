@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
-from nimclient._api.models import list_call
 from nimclient._api.options import ARGUMENTS
 from nimclient._base import observers
 from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN
-from nimclient._bulk.gate import Gate
 from nimclient._engine.engine import Engine
 from nimclient.errors import ConfigurationError, ModelDeprecationWarning, ModelNotFoundError, NimError
-from nimclient.records.models import ModelList
+
+if TYPE_CHECKING:
+    from nimclient._bulk.gate import Gate
+    from nimclient.records.models import ModelList
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -140,13 +141,19 @@ class Resource:
     async def _default_model(self, kind: str, options: Mapping[str, Any]) -> str:
         """The first model of a kind that the server lists, requested with the time limits and headers of the call."""
         engine = self._engine
-        models = self._described(await engine.send(list_call(), _of_the_call(options)))
+        models = self._described(await self._server_list(options))
         found = engine.catalog.first_of_kind(models, kind)
         if found is None:
             listed = ", ".join(models.ids[:5]) or "nothing"
             raise ConfigurationError(f"the server lists no model of kind {kind} (it lists {listed}); pass model=")
         default = engine.core.default_models[kind] = DefaultModel(found)
         return default
+
+    def _server_list(self, options: Mapping[str, Any]) -> Coroutine[Any, Any, ModelList]:
+        """The server's list, on behalf of a call with these options."""
+        from nimclient._api.models import list_call
+
+        return self._engine.send(list_call(), _of_the_call(options))
 
     async def _other_model(self, call: Call[Any], options: Mapping[str, Any]) -> str | None:
         """The model to use in place of one that the server does not know, or None."""
@@ -160,7 +167,7 @@ class Resource:
         if known is None or known.id == name:
             return None
         try:
-            listed = await self._engine.send(list_call(), _of_the_call(options))
+            listed = await self._server_list(options)
         except NimError:
             return None
         if known.id not in listed.ids:

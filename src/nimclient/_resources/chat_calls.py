@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrs import evolve
 
-from nimclient._api.assets import with_pending
 from nimclient._api.call import Call
 from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._api.options import check_whole
-from nimclient._bulk.gate import Gate
 from nimclient._resources.base import DefaultModel, Resource
 from nimclient._streams.reader import AnswerReader
 from nimclient._streams.stream import read_chat
 from nimclient.records.chat import ChatChunk, ChatCompletion
-from nimclient.records.media import Image
+
+if TYPE_CHECKING:
+    from nimclient._bulk.gate import Gate
+    from nimclient.records.media import Image
 
 
 class ChatForm(NamedTuple):
@@ -52,6 +53,8 @@ class ChatCalls(Resource):
         form: ChatForm = known.get(("form of a chat", model)) or self._form(model)
         uploads: tuple[Image, ...] = ()
         if form.assets:
+            from nimclient._api.assets import with_pending
+
             messages, uploads = with_pending(messages)
         call = chat_call(
             method,

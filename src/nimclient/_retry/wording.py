@@ -6,8 +6,29 @@ The text refines the status; it never decides alone what is retried.
 from __future__ import annotations
 
 import re
+from functools import cached_property
 
-TOO_LONG = re.compile(
+
+class Pattern:
+    """A regular expression that is compiled when it is first used: most programs never read the text of an error."""
+
+    def __init__(self, text: str, flags: int = 0) -> None:
+        self._text, self._flags = text, flags
+
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._text, self._flags)
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """The first match in a text."""
+        return self._compiled.search(text)
+
+    def findall(self, text: str) -> list[str]:
+        """All that the group matches in a text."""
+        return self._compiled.findall(text)
+
+
+TOO_LONG = Pattern(
     r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens"
     r"|context[ _](?:length|window|size|limit)s?[ _](?:is |has been )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM
     r"|exceeds?\b.{0,40}\bcontext (?:size|window|length|limit)"  # llama-server, llama-cpp-python, Anthropic
@@ -23,10 +44,10 @@ TOO_LONG = re.compile(
 )
 """The input exceeds the model's context length."""
 
-NOT_TOKENS = re.compile(r"\bURI too long|\b(?:string|value|name) (?:is )?too long|\d ?[KMG]i?B\b", re.I)
+NOT_TOKENS = Pattern(r"\bURI too long|\b(?:string|value|name) (?:is )?too long|\d ?[KMG]i?B\b", re.I)
 """What is too long is no number of tokens."""
 
-TOO_LONG_500 = re.compile(r"physical batch size|exceeds the (?:available )?context|compared to KV size", re.I)
+TOO_LONG_500 = Pattern(r"physical batch size|exceeds the (?:available )?context|compared to KV size", re.I)
 """The same in a 500 (llama-server, Ollama)."""
 
 TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
@@ -38,7 +59,7 @@ STRING_TOO_LONG = "string_above_max_length"
 PROMPTS = ("messages", "input", "prompt")
 """The fields that hold the input."""
 
-NO_MODEL = re.compile(
+NO_MODEL = Pattern(
     r"model .{0,200}(does not exist|not found|unknown)|not found for account|unknown model"
     r"|invalid model name passed in|invalid model: engine for|Server is pinned to "  # LiteLLM, infinity, transformers
     r"|^models/\S{1,200} is not found|^model: ",  # Gemini, Anthropic
@@ -46,7 +67,7 @@ NO_MODEL = re.compile(
 )
 """The server does not serve the model."""
 
-NO_MODEL_400 = re.compile(
+NO_MODEL_400 = Pattern(
     r"invalid model name passed in|invalid model: |Server is pinned to |^model .{0,200} not found|^model not (?:found|exist)"
     r"|is not a valid model id|^invalid model identifier|^could not find real modelID|^no models loaded",
     re.I | re.S,
@@ -65,15 +86,15 @@ STATUS_OF_CODE = {
 }
 """The HTTP status of a textual code, for errors sent with another status (200)."""
 
-BAD_MODEL = re.compile(
+BAD_MODEL = Pattern(
     r"model .{0,200}(does not exist|not found|is unknown|not available)|unknown model|invalid model", re.I | re.S
 )
 """A 400 or 422 that is about the model, not about an input."""
 
-BAD_KEY = re.compile(r"api[ _-]?key|authori[sz]ation|authenticat|credential", re.I)
+BAD_KEY = Pattern(r"api[ _-]?key|authori[sz]ation|authenticat|credential", re.I)
 """A 400 or 422 that is about the API key."""
 
-TOO_MANY_TEXTS = re.compile(
+TOO_MANY_TEXTS = Pattern(
     r"batch.{0,3}size|too many (inputs?|items|texts|documents|passages|strings|elements|prompts|rows)|array too long"
     r"|(number|amount) of (inputs?|items|texts|documents|passages)|list should have at most"
     r"|at most \d+ (items|inputs|texts|documents|passages)",
@@ -81,22 +102,22 @@ TOO_MANY_TEXTS = re.compile(
 )
 """The request has more texts than the server accepts."""
 
-ALLOWED_NUMBER = re.compile(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
+ALLOWED_NUMBER = Pattern(r"(?:at most|max|limit|up to|<=|≤)\D{0,40}?(\d+)", re.I)
 """The maximum in such a text."""
 
-LOCATION = re.compile(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
+LOCATION = Pattern(r"'loc': [(\[]([^)\]]{1,300})[)\]]")
 """A field, as pydantic's errors print it: `'loc': ('body', 'foo')`."""
 
-ARROWS = re.compile(r"\bbody -> ([^\n]{1,300})")
+ARROWS = Pattern(r"\bbody -> ([^\n]{1,300})")
 """A field, as NIM 1.x prints it: `body -> foo`."""
 
-NAMED = re.compile(
+NAMED = Pattern(
     r"(?:Unsupported parameter\(s\):|(?:unknown|missing|duplicate) field) `([^`]{1,200})`|\(parameter=([\w.\[\]]{1,200})"
     r"|(?:Unexpected|Unsupported) (?:fields|keys|parameters)\b[^{\n]{0,60}\{'([^']{1,200})'"
 )
 """A field that Dynamo, vLLM or transformers serve names."""
 
-BAD_SCHEMA = re.compile(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
+BAD_SCHEMA = Pattern(r"invalid (json )?schema|schema\b.{0,60}\b(is invalid|not valid|not supported by)", re.I)
 """The server rejects the JSON schema, not the field in which it is sent."""
 
 

@@ -229,6 +229,7 @@ def _line_editor() -> Generator[None]:
         check_regular(path)
         readline.read_history_file(path)
     readline.set_history_length(HISTORY_LINES)
+    readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one question
     try:
         yield
     finally:

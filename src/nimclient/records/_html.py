@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 MAX_ROWS = 10
 _MOST_TEXT = 80
@@ -11,6 +10,8 @@ _MOST_TEXT = 80
 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:
     """A table of the first rows; every text in it is escaped, and a long one cut."""
+    from html import escape
+
     lines = [f"<tr>{''.join(f'<th>{escape(name)}</th>' for name in head)}</tr>"] if head else []
     lines += [f"<tr>{''.join(f'<td>{escape(_cell(value))}</td>' for value in row)}</tr>" for row in rows[:MAX_ROWS]]
     return f"<table><caption>{escape(caption)}{escape(_more(rows))}</caption>{''.join(lines)}</table>"
