@@ -94,12 +94,13 @@ async def test_a_chat_through_a_socket() -> None:
     with ServerThread() as server:
         server.script(http_answer(CHAT))
         async with AsyncClient("k", server.url, model="m") as client:
-            await client.chat.create("hi")
+            for _ in range(20):  # the headers of the first few are looked at
+                await client.chat.create("hi")
             walks = [await walk_of_a_chat(client) for _ in range(5)]
     walk = min(walks, key=lambda walk: walk.all)  # a busy machine adds turns of the loop
-    assert walk.count <= 77
+    assert walk.count <= 70
     assert walk.sent <= 33
-    assert walk.all <= 168
+    assert walk.all <= 160
 
 
 async def walk_of_a_chat(client: AsyncClient) -> Walk:

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from nimclient._resources.embed_stream import EmbedStream
     from nimclient._resources.parse_stream import ParseStream
     from nimclient._schema.tools import tool
+    from nimclient._streams.completions import CompletionStream
     from nimclient._streams.event_stream import EventStream
-    from nimclient._streams.stream import ChatStream, CompletionStream
+    from nimclient._streams.stream import ChatStream
     from nimclient._sync.client import Client
     from nimclient._sync.conversation import SyncConversation
     from nimclient._sync.embed_stream import SyncEmbedStream
@@ -79,7 +80,7 @@ _HOMES = {
     "CompletionChoice": "nimclient.records",
     "CompletionChunk": "nimclient.records",
     "CompletionLogprobs": "nimclient.records",
-    "CompletionStream": "nimclient._streams.stream",
+    "CompletionStream": "nimclient._streams.completions",
     "Conversation": "nimclient._resources.conversation",
     "Detokenization": "nimclient.records",
     "EmbedStream": "nimclient._resources.embed_stream",

@@ -73,6 +73,9 @@ def test_help_imports_little(environment):
         ["simulate", "--port", "65536"],
         ["simulate", "--dialect", "klingon"],
         ["chat", "--api-key", "x", "hi"],
+        ["chat", "hi", "--image=--"],
+        ["chat", "hi", "-o=--"],
+        ["bench", "--input-tokens", "99999999999"],
     ],
 )
 def test_wrong_usage_is_2(run, argv):
@@ -263,6 +266,7 @@ def test_streams_that_cannot_be_reconfigured(monkeypatch):
         (RequestTimeoutError("slow", phase="total"), "--timeout"),
         (DecodeError("garbage"), "garbage"),
         (OSError("odd"), "odd"),
+        (MemoryError(), "not enough memory"),
         (PermissionError(13, "Permission denied", "file"), "Permission denied: file"),
     ],
 )

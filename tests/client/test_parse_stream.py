@@ -214,6 +214,7 @@ def shown(values: Iterable[Any]) -> list[Any]:
         ('{"value":["a|",1|2]}', tuple[str, int], [("a", 12)]),
         ('{"value":["a|","b|"]}', tuple[str, str], [("a", ""), ("a", "b")]),
         ('{"value":"so|me| text"}', str, ["so", "some", "some text"]),
+        ('{"value":"a\n|b\t\\"c|"}', str, ["a\n", 'a\nb\t"c']),
         ('{"value":"dark| red"}', Color, [Color.DARK_RED]),
         ('{"value":"no|ne"}', Literal["none", "some"], ["none"]),
         ('{"value":1|2}', int, [12]),

@@ -1,19 +1,22 @@
 """Vectors as raw bytes, from vLLM: the same bits as in base64, asked for where they are known to come, and checked."""
 
+import json
 import math
 import struct
 import warnings
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient import AsyncClient, RetryPolicy
-from nimclient.errors import BadRequestError, ConnectionLostError, EmbeddingMismatchError, NimError
+from nimclient import AsyncClient, Client, RetryPolicy
+from nimclient.errors import BadRequestError, ConnectionLostError, DecodeError, EmbeddingMismatchError, NimError
 from nimclient.simulator import Simulator
 from nimclient.testing import FakeTransport
 from support.server import Close, FaultServer, Request
@@ -227,6 +230,55 @@ async def test_a_body_that_does_not_fit(script: Any, wanted: type[NimError], wor
         async with raw_client(server.url) as client:
             with pytest.raises(wanted, match=words):
                 await client.embeddings.create(["1", "2"], encoding_format="bytes_only")
+
+
+def of_fitting_length(text: bytes) -> bytes:
+    """A body of text that could be two vectors, or three."""
+    return http(text + b" " * (-len(text) % 24), type=OCTETS)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "words"),
+    [
+        (b'{"error": {"message": "broken", "code": 500}}', NimError, "broken"),
+        (b'\xef\xbb\xbf{"detail": "\xe6\x97\xa0"}', NimError, "\u65e0"),
+        (b'{"data": [{"index": 0, "embedding": [1', DecodeError, "not JSON"),
+        (b"upstream connect error or disconnect/reset before headers", DecodeError, "upstream connect error"),
+        (b"<html><body>502 Bad Gateway</body></html>", DecodeError, "502 Bad Gateway"),
+    ],
+)
+@pytest.mark.parametrize("way", ["create", "embed_documents", "blocking", "float16"])
+async def test_text_that_is_called_bytes(text: bytes, wanted: type[NimError], words: str, way: str) -> None:
+    """A gateway's words of a length that fits are no vectors, whatever the content type says."""
+    options: Any = {"encoding_format": "bytes_only", **({"embed_dtype": "float16"} if way == "float16" else {})}
+    async with FaultServer() as server:
+        server.script(of_fitting_length(text))
+        async with raw_client(server.url) as client:
+            with pytest.raises(wanted, match=words) as failed:
+                if way == "embed_documents":
+                    await client.embeddings.embed_documents(["1", "2"], **options)
+                elif way == "blocking":
+                    with Client(
+                        "k", server.url, model=MODEL, dialect="vllm", retry=RetryPolicy(attempts=1)
+                    ) as blocking:
+                        await anyio.to_thread.run_sync(partial(blocking.embeddings.create, ["1", "2"], **options))
+                else:
+                    await client.embeddings.create(["1", "2"], **options)
+    assert not isinstance(failed.value, EmbeddingMismatchError)
+
+
+async def test_json_that_is_called_bytes() -> None:
+    """It has the vectors, and the usage."""
+
+    def script(request: Request) -> bytes:
+        return of_fitting_length(json.dumps(embedded(request.json["input"])).encode())
+
+    async with FaultServer() as server:
+        server.script(script)
+        async with raw_client(server.url) as client:
+            vectors = await client.embeddings.embed_documents(["1", "2", "3"], batch_size=2)
+    assert vectors.tolist() == [[1, 1], [2, 1], [3, 1]]
+    assert vectors.usage is not None
 
 
 async def test_fewer_bytes_than_before() -> None:

@@ -220,6 +220,29 @@ async def test_a_model_of_other_dimensions_under_the_same_name(tmp_path: Path) -
                 await client.embeddings.embed_documents(texts, cache=tmp_path)
 
 
+def served_by(model: str, **settings: Any) -> AsyncClient:
+    """A client whose server answers with a model of this name, whatever was asked for."""
+    transport = FakeTransport(lambda request: {**embedded(request.json["input"]), "model": model})
+    return AsyncClient("k", "http://fake", model="default", transport=transport, **settings)
+
+
+async def test_another_model_under_the_same_name(tmp_path: Path) -> None:
+    """Vectors of equal dimensions do not show it, the name in the answer does: said once, and the cache is used no more."""
+    async with served_by("first") as client:
+        await client.embeddings.embed_documents(["1", "2"], cache=tmp_path)
+    async with served_by("second") as client:
+        with pytest.warns(
+            UserWarning, match="vectors of model 'first', but the server answers with 'second'"
+        ) as warned:
+            await client.embeddings.embed_documents(["1", "3", "4"], batch_size=1, cache=tmp_path)
+    assert len(warned) == 1
+    async with served_by("second", strict=True) as client:
+        with pytest.raises(EmbeddingMismatchError, match="use another cache"):
+            await client.embeddings.embed_documents(["1", "3"], cache=tmp_path)
+    async with served_by("first", strict=True) as client:
+        await client.embeddings.embed_documents(["1", "3", "4"], cache=tmp_path)
+
+
 @pytest.mark.parametrize("cache", [3, "", b""])
 async def test_a_cache_that_is_no_folder(cache: Any) -> None:
     """It takes a path."""

@@ -120,6 +120,46 @@ async def test_a_file_system_without_locks_is_named(
             await embed(client)
 
 
+async def test_a_lock_that_another_process_keeps_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that was stopped while it held the lock, or a program that is none of ours."""
+    refused = iter([True] * 3)
+    flock = fcntl.flock
+
+    def kept(file: int, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and next(refused, False):
+            assert operation & fcntl.LOCK_NB
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", kept)
+    async with make(tmp_path) as client:
+        assert await embed(client, 5) == 5
+    assert next(refused, None) is None
+    refused = iter([True] * 10**6)
+    monkeypatch.setattr("nimclient._engine.share.OPEN_SECONDS", 0.0)
+    async with make(tmp_path) as client:
+        with pytest.raises(ConfigurationError, match="another process has held its lock for"):
+            await embed(client)
+
+
+async def test_a_link_in_the_place_of_the_shared_file_is_not_followed(tmp_path: Path) -> None:
+    """It would be written to."""
+    async with make(tmp_path) as client:
+        await embed(client, 1)
+    (pace,) = tmp_path.glob("*.pace")
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    pace.unlink()
+    pace.symlink_to(precious)
+    (tmp_path / f"{'0' * 16}.member").symlink_to(precious)
+    async with make(tmp_path) as client:
+        with pytest.raises(ConfigurationError, match="cannot be used"):
+            await embed(client)
+    assert precious.read_text() == "mine"
+
+
 @pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
 async def test_a_folder_that_fails_later_costs_the_share_not_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

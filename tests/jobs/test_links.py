@@ -159,6 +159,14 @@ async def test_the_files_of_jobs_that_append_answers(
     assert trap.held()
 
 
+@pytest.mark.parametrize("job", [batch, asked])
+async def test_an_output_that_is_a_link_to_itself(client: AsyncClient, tmp_path: Path, job: Any) -> None:
+    """It leads nowhere, and is named."""
+    (tmp_path / "answers.jsonl").symlink_to("answers.jsonl")
+    with pytest.raises(JobStoreError, match=r"answers\.jsonl"):
+        await job(tmp_path).run(client)
+
+
 @pytest.mark.parametrize("name", [f"vectors.sqlite{end}" for end in ("", "-wal", "-shm", "-journal")])
 async def test_the_file_of_a_cache(
     server: FaultServer, client: AsyncClient, tmp_path: Path, trap: Trap, name: str

@@ -1,15 +1,23 @@
 """Sinks: whatever the store, a job leaves N rows in it, each once, and resumes where it was stopped."""
 
 import gzip
+import hmac
 import json
+import os
+import socket
 import sqlite3
 import struct
-from collections.abc import Callable, Iterable
-from contextlib import closing
+import threading
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
+import aiohttp
 import anyio
 import obstore
 import pyarrow as pa
@@ -131,6 +139,27 @@ async def test_a_job_fills_a_store(
     assert (again.status, again.succeeded, again.resumed, again.requests) == ("complete", COUNT, COUNT, 0)
     assert len(server.requests) == before
     assert table_in(url) == table_of(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("fails", [None, 2])
+async def test_a_store_is_left_in_a_worker_thread(
+    server: FaultServer, client: AsyncClient, make: Make, fails: int | None
+) -> None:
+    """Like all else that may wait: however the run ends, what closes the store does not hold up the loop."""
+    left: list[bool] = []
+
+    class Closing(ListSink):
+        @contextmanager
+        def open(self, writer: str) -> Iterator[None]:
+            yield
+            left.append(threading.current_thread() is threading.main_thread())
+
+    server.script(embed)
+    sink = Closing()
+    sink.fails = fails
+    with nullcontext() if fails is None else pytest.raises(JobStoreError):
+        await make(sink).run(client)
+    assert left == [False]
 
 
 async def test_float16_is_kept_as_it_is(
@@ -448,6 +477,56 @@ async def test_s3_by_its_url(
             await make("s3://another/vectors").run(client)
     finally:
         service.stop()
+
+
+@pytest.mark.skipif(which("azurite-blob") is None, reason="azurite (npm), an Azure double, is not installed")
+async def test_azure_by_its_url(
+    server: FaultServer, client: AsyncClient, make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Account, key and endpoint are those of the environment; running it again resumes; a container must be there."""
+    account = "devstoreaccount1"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    endpoint, key = f"http://127.0.0.1:{port}/{account}", b64encode(b"k" * 64).decode()
+    names = {"ACCOUNT_NAME": account, "ACCOUNT_KEY": key, "ENDPOINT": endpoint}
+    for name, value in names.items():
+        monkeypatch.setenv(f"AZURE_STORAGE_{name}", value)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    options = ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(tmp_path)]
+    command = ["azurite-blob", *options, "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    process = await anyio.open_process(command, env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"})
+    try:
+        async with aiohttp.ClientSession() as session:
+            await create_container(session, endpoint, account, key, "box")
+        server.script(embed)
+        report = await make("az://box/some/vectors").run(client)
+        assert (report.status, report.succeeded) == ("complete", COUNT)
+        assert (await make("az://box/some/vectors").run(client)).requests == 0
+        with pytest.raises(JobStoreError, match="cannot be opened"):
+            await make("az://another/vectors").run(client)
+    finally:
+        process.terminate()
+        await process.wait()
+        await process.aclose()
+
+
+async def create_container(session: aiohttp.ClientSession, endpoint: str, account: str, key: str, name: str) -> None:
+    """PUT a container, signed with the account's key, as soon as the service takes connections."""
+    date = formatdate(usegmt=True)
+    signed = (
+        "PUT" + 12 * "\n" + f"x-ms-date:{date}\nx-ms-version:2021-08-06\n/{account}/{account}/{name}\nrestype:container"
+    )
+    signature = b64encode(hmac.digest(b64decode(key), signed.encode(), "sha256")).decode()
+    url = f"{endpoint}/{name}?restype=container"
+    headers = {"x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {account}:{signature}"}
+    with anyio.fail_after(60):
+        while True:
+            try:
+                async with session.put(url, headers=headers, skip_auto_headers=("Content-Type",)) as response:
+                    assert response.status == 201, await response.text()
+                    return
+            except aiohttp.ClientConnectionError:
+                await anyio.sleep(0.1)
 
 
 # sources of the same stores --------------------------------------------------------------------------------------

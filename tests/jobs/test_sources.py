@@ -210,6 +210,22 @@ async def test_zstd(tmp_path: Path) -> None:
     assert [row.text for row in await rows_of(tmp_path / "a.jsonl.zst")] == ["one", "two"]
 
 
+@pytest.mark.parametrize("name", ["a.txt.zst", "a.jsonl.zst", "a.csv.zst", "a.txt.gz"])
+async def test_a_compressed_file_that_is_none_is_damaged(tmp_path: Path, name: str) -> None:
+    """Nothing raw of the module that decompresses it."""
+    (tmp_path / name).write_bytes(b"not compressed at all")
+    with pytest.raises(JobStoreError, match="cannot read"):
+        await rows_of(tmp_path / name)
+
+
+async def test_names_of_columns_make_no_endless_message(tmp_path: Path) -> None:
+    """A file that is no CSV may have a megabyte of them."""
+    (tmp_path / "a.csv").write_text("x" * 100_000 + ",y" * 10_000 + "\n1\n")
+    with pytest.raises(ConfigurationError, match="has no column 'text'") as failed:
+        await rows_of(tmp_path / "a.csv")
+    assert len(str(failed.value)) < 1000
+
+
 @pytest.mark.parametrize("kind", ["text", "id"])
 async def test_a_parquet_string_that_is_no_utf8_fails_alone(tmp_path: Path, kind: str) -> None:
     """Parquet files of other writers hold such strings; the other rows of the batch are read."""

@@ -64,6 +64,20 @@ def test_the_one_object_is_found(text: str) -> None:
     assert read(City, text) == City("Paris")
 
 
+@attrs.frozen
+class Letter:
+    name: str
+    to: City | None = None
+
+
+@pytest.mark.parametrize("around", ["{}", "```json\n{}\n```", "Here: {} .", "<think>a\nb</think>\n{}\nDone."])
+@pytest.mark.parametrize("name", ["Dear\nSir", 'a\ttab and \\"quotes\\"', "{\n", "\r\n\r\n"])
+def test_line_ends_in_strings_are_text(around: str, name: str) -> None:
+    """A model without constraints writes them as they are; no object within takes the place of the whole one."""
+    text = f'{{"name": "{name}", "to": {{"name": "Paris"}}}}'
+    assert read(Letter, around.replace("{}", text)) == Letter(name.replace('\\"', '"'), City("Paris"))
+
+
 @pytest.mark.parametrize(
     ("value", "around"),
     [

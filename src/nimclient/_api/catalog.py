@@ -67,10 +67,10 @@ _STATEMENTS = ("capabilities", "task", "tasks", "type", "mode", "pipeline_tag", 
 """Fields in which servers state what a model is for: infinity, llama-server, Mistral, LM Studio, LiteLLM, model gateways."""
 
 _NAMES = (
-    (re.compile(r"rerank|ranker|cross-?encoder", re.I), "ranking"),
-    (re.compile(r"embed|(?:^|[/_-])(?:e5|bge|gte|minilm|mpnet|colbert|splade)(?:[_-]|$)", re.I), "embedding"),
-    (re.compile(r"whisper|(?:^|[/_-])tts(?:[_-]|$)|guard(?:[_-]|$)|moderation|transcribe", re.I), "other"),
-    (re.compile(r"(?:^|[/_-])(?:dall-e|gpt-image|stable-diffusion|sdxl|flux|sora)(?:[_.-]|$)", re.I), "other"),
+    (r"rerank|ranker|cross-?encoder", "ranking"),
+    (r"embed|(?:^|[/_-])(?:e5|bge|gte|minilm|mpnet|colbert|splade)(?:[_-]|$)", "embedding"),
+    (r"whisper|(?:^|[/_-])tts(?:[_-]|$)|guard(?:[_-]|$)|moderation|transcribe", "other"),
+    (r"(?:^|[/_-])(?:dall-e|gpt-image|stable-diffusion|sdxl|flux|sora)(?:[_.-]|$)", "other"),
 )
 
 
@@ -258,7 +258,7 @@ def _stated_kind(model: Model) -> str | None:
 
 def _shown_kind(model: Model) -> str | None:
     """The kind of a model of unknown kind: stated, or shown by its name, as for most rerankers and embedding models."""
-    return _stated_kind(model) or next((kind for pattern, kind in _NAMES if pattern.search(model.id)), None)
+    return _stated_kind(model) or next((kind for pattern, kind in _NAMES if re.search(pattern, model.id, re.I)), None)
 
 
 def read_endpoints(endpoints: object) -> dict[str, Model]:

@@ -16,7 +16,7 @@ from nimclient._api.server_types import ServerType
 from nimclient._api.sessions import session_headers
 from nimclient._base.types import JsonDict, is_items
 from nimclient._retry.policy import Replay
-from nimclient._streams.accumulate import CompletionAccumulator
+from nimclient._streams.completions import CompletionAccumulator
 from nimclient.errors import ConfigurationError
 from nimclient.records.completions import Completion, decode_completion
 from nimclient.records.params import CompletionOptions

@@ -40,6 +40,7 @@ class VectorCache:
                 for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
                     self._db.execute(f"PRAGMA {pragma}").fetchone()
                 self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+                self._db.execute("CREATE TABLE IF NOT EXISTS models (space BLOB PRIMARY KEY, model TEXT NOT NULL)")
             except BaseException:
                 self._db.close()
                 raise
@@ -71,6 +72,17 @@ class VectorCache:
                 self.problem = f"cannot be written: {error}"
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
+
+    def model_of(self, space: bytes, served: str) -> str:
+        """The model that answered for a space when its first vectors were added: `served` if these are the first."""
+        with self._mutex:
+            try:
+                self._db.execute("INSERT OR IGNORE INTO models VALUES (?, ?)", (space, served))
+                (model,) = self._db.execute("SELECT model FROM models WHERE space = ?", (space,)).fetchone()
+            except sqlite3.Error as error:
+                self.problem = f"cannot be written: {error}"
+                return served
+        return str(model)
 
     def close(self) -> None:
         """Close the file. Idempotent."""

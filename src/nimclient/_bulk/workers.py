@@ -13,6 +13,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sized
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
@@ -122,7 +123,8 @@ class _Numbered(Generic[J]):
 
     def __init__(self, source: Source[J]) -> None:
         self._next = _stepper(source)
-        self._lock = anyio.Lock(fast_acquire=True)
+        is_async = isinstance(source, AsyncIterable)  # a plain one is advanced without giving way to another worker
+        self._lock: AbstractAsyncContextManager[None] = anyio.Lock(fast_acquire=True) if is_async else nullcontext()
         self.ended = False
         self.taken = 0
 

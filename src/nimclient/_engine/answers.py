@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from nimclient._api.call import Call
@@ -16,6 +17,8 @@ from nimclient.errors import NimError
 T = TypeVar("T")
 
 _RAW = "application/octet-stream"
+_NO_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_TELLING = 16  # bytes; fewer are too few to tell
 
 
 async def read_answer(core: SharedState, state: CallState[T], response: Response) -> T:
@@ -28,7 +31,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     if streams is not None and data[:1] != b"{" and is_streamed(data):  # whatever the header says
         return await _read_events(call, response, data)
     meta = response.meta()
-    if call.decode_raw is not None and is_raw(meta.headers.get("content-type")):
+    if call.decode_raw is not None and is_raw(meta.headers.get("content-type")) and not is_text(data):
         core.learn_raw(state.target.url, call, is_raw=True)
         return call.decode_raw(data, meta)
     try:
@@ -56,3 +59,14 @@ async def _read_events(call: Call[T], response: Response, data: bytes | None = N
 def is_raw(content_type: str | None) -> bool:
     """Whether a body of this type is bytes and nothing else."""
     return content_type is not None and content_type.partition(";")[0].strip().lower() == _RAW
+
+
+def is_text(data: bytes) -> bool:
+    """Whether a body that is said to be bytes is text: JSON, or a gateway's words. The first few bytes of numbers show it."""
+    if len(data) < _TELLING or _NO_TEXT.search(data) is not None:
+        return False
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

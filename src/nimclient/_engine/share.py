@@ -36,6 +36,7 @@ with contextlib.suppress(ImportError):
 
 MAX_BYTES = 2**20
 LOCK_SECONDS = 2.0  # for a lock that is held for 0.1 ms: longer if its owner is stopped
+OPEN_SECONDS = 20.0  # when many processes begin at once
 ALONE_SECONDS = 30.0  # after a failure, until the folder is tried again
 _NAME = re.compile("[0-9a-f]{16}")
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -121,8 +122,9 @@ class Share:
         opened: list[int] = []
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            opened.append(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
-            fcntl.flock(opened[0], fcntl.LOCK_EX)
+            opened.append(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+            if not lock_within(opened[0], OPEN_SECONDS):
+                raise OSError(errno.EAGAIN, f"another process has held its lock for {OPEN_SECONDS:g} s")
             try:
                 self._sweep()
                 opened.append(os.open(self._own, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
@@ -158,19 +160,11 @@ class Share:
         """Take the lock of the shared file; False after a failure."""
         if self._files is None or time.monotonic() < self._alone_until:
             return False
-        end, wait = time.monotonic() + LOCK_SECONDS, 0.0002
-        while True:
-            try:
-                fcntl.flock(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in _BUSY:
-                    return self._go_alone(_reason(error))
-                if time.monotonic() > end:
-                    return self._go_alone(f"another process has held its lock for {LOCK_SECONDS:g} s")
-                time.sleep(wait)
-                wait = min(2 * wait, 0.005)
-            else:
-                return True
+        try:
+            is_ours = lock_within(self._files[0], LOCK_SECONDS)
+        except OSError as error:
+            return self._go_alone(_reason(error))
+        return is_ours or self._go_alone(f"another process has held its lock for {LOCK_SECONDS:g} s")
 
     def _unlock(self) -> None:
         if self._files is not None:
@@ -223,7 +217,7 @@ class Share:
             return True
         path = self.folder / f"{name}.member"
         try:
-            file = os.open(path, os.O_RDWR)
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             return True
         except OSError:
@@ -241,6 +235,23 @@ class Share:
         """Remove the files of processes that died before they had registered."""
         for path in self.folder.glob("*.member"):
             self._is_dead(path.stem)
+
+
+def lock_within(file: int, seconds: float) -> bool:
+    """Take the lock of a file; False if others keep it that long. Raises OSError where there are no locks."""
+    end, wait = time.monotonic() + seconds, 0.0002
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _BUSY:
+                raise
+        else:
+            return True
+        if time.monotonic() > end:
+            return False
+        time.sleep(wait)
+        wait = min(2 * wait, 0.005)
 
 
 def unshared_mount(mounts: str, path: str) -> str | None:

@@ -24,8 +24,13 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 
 async def in_thread(call: Callable[[], object]) -> None:
-    """Run a call in a worker thread of the loop; it continues if the wait is cancelled."""
-    await running_loop().run_in_executor(None, call)
+    """Run a call in a worker thread, or at interpreter exit here; it continues if the wait is cancelled."""
+    try:
+        done = running_loop().run_in_executor(None, call)
+    except RuntimeError:  # no thread can be started any more
+        call()
+    else:
+        await done
 
 
 class LoopRef:

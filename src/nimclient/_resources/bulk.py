@@ -39,7 +39,8 @@ from nimclient._retry.classify import RequestState, classify
 from nimclient._retry.policy import Replay
 from nimclient._schema.schema import schema_of
 from nimclient._schema.structured import check_no_format
-from nimclient._streams.accumulate import Accumulator, ChatAccumulator, CompletionAccumulator
+from nimclient._streams.accumulate import Accumulator, ChatAccumulator
+from nimclient._streams.completions import CompletionAccumulator
 from nimclient.errors import AuthenticationError, ClientClosedError, NimError
 from nimclient.records._decode import object_or_empty, wrong
 from nimclient.records._html import html_table

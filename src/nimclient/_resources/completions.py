@@ -9,8 +9,8 @@ from typing import Any, Unpack
 from nimclient._api.call import Call
 from nimclient._api.completions import Prompt, completion_call
 from nimclient._resources.base import Resource
+from nimclient._streams.completions import CompletionStream, read_completion
 from nimclient._streams.reader import AnswerReader
-from nimclient._streams.stream import CompletionStream, read_completion
 from nimclient.records.completions import Completion, CompletionChunk
 from nimclient.records.params import CompletionOptions
 

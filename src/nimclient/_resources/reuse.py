@@ -140,6 +140,7 @@ class ReusingRun(EmbedRun):
         self.recent = RecentTexts(recent_bytes)
         self._cache = None if cache is None else self._opened(cache)
         self._space = b""
+        self._is_checked = False
         self._reuses = not is_items(self._options.get("modality"))  # one modality for each text: its place matters
 
     def _opened(self, folder: Folder) -> VectorCache:
@@ -266,21 +267,46 @@ class ReusingRun(EmbedRun):
 
     async def _cached(self, texts: list[str], pieces: dict[str, int]) -> dict[str, bytes | memoryview]:
         """The vectors of texts that the cache holds; adds to `pieces` the number of pieces of those that were cut."""
-        if self._cache is None or not texts:
+        cache = self._cache
+        if cache is None or not texts:
             return {}
         keys = self._keys(texts)
-        found = await to_thread.run_sync(self._cache.find, list(keys.values()))
-        self._warn_of_cache(self._cache)
+        found = await to_thread.run_sync(cache.find, list(keys.values()))
+        self._warn_of_cache(cache)
         dtype = dtype_of(self._options)
         return {text: found[key] for text, key in keys.items() if is_vector(found.get(key), dtype)}
 
     async def _keep(self, rows: Mapping[str, bytes | memoryview], pieces: Mapping[str, int]) -> None:
         """Add new vectors to the cache, except those of zeros: their texts may not have been read."""
         rows = {text: row for text, row in rows.items() if any(row)}
-        if self._cache is not None and rows:
-            keys = self._keys(rows)
-            await to_thread.run_sync(self._cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
-            self._warn_of_cache(self._cache)
+        cache = self._cache
+        if cache is None or not rows:
+            return
+        keys = self._keys(rows)
+        if await self._is_of_one_model(cache):
+            await to_thread.run_sync(cache.add, [(keys[text], bytes(row)) for text, row in rows.items()])
+            self._warn_of_cache(cache)
+
+    async def _is_of_one_model(self, cache: VectorCache) -> bool:
+        """Whether the vectors of the cache are of the model that answers; else it is not used any more, and that is reported.
+
+        A strict client raises EmbeddingMismatchError. A server may serve another model under the same name or alias.
+        """
+        if self._served is None or self._is_checked:
+            return True
+        first = await to_thread.run_sync(cache.model_of, self._space, self._served)
+        self._is_checked = first == self._served
+        if self._is_checked:
+            return True
+        problem = (
+            f"the cache {cache.folder} has vectors of model {first!r}, but the server answers with {self._served!r}: they "
+            "are not comparable; use another cache"
+        )
+        if self._engine.config.strict:
+            raise EmbeddingMismatchError(problem)
+        self._engine.core.warn_once(problem)
+        self._cache = None
+        return False
 
     def _keys(self, texts: Iterable[str]) -> dict[str, bytes]:
         from nimclient._bulk.vector_cache import key_of, space_of

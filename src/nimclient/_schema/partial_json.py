@@ -19,8 +19,8 @@ MAX_DEPTH = 250
 
 _WORDS: Mapping[str, Json] = {"true": True, "false": False, "null": None}
 _ESCAPES = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_SPECIAL = re.compile(r'["\\\x00-\x1f]')
-"""What ends a run of plain characters in a string."""
+_SPECIAL = re.compile(r'["\\]')
+"""What ends a run of plain characters in a string: no line end, which models write as it is."""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(r"[-+.0-9A-Za-z]*")
 _UNICODE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -226,8 +226,6 @@ class PartialJson:
         if found[0] == '"':
             self._end_string("".join(self._parts))
             return end + 1
-        if found[0] != "\\":
-            raise NotJsonError("a control character in a string")
         return self._read_escape(text, end)
 
     def _end_string(self, string: str) -> None:

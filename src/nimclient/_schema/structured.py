@@ -48,6 +48,10 @@ FORM_NAMES: Mapping[Via, tuple[str, ...]] = {
 _LANGUAGE = re.compile(r"[A-Za-z][\w-]*[ \t]*\n|(?:json|JSON)[\w-]*\s*")
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
 """A string, which may contain brackets (an unclosed one ends with its line), or a bracket."""
+_LONG_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.S)
+"""The same, of strings with line ends in them."""
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 _END_OF_THINKING = re.compile(r"</(?:think|thinking|thought)>")
 
@@ -230,7 +234,22 @@ def answer_json(text: str) -> Json:
 
 
 def _decoded(text: str) -> Json:
-    return _json.loads_text(text, "the output")
+    """The JSON of a text; a model without constraints may write line ends and tabs into its strings as they are."""
+    try:
+        return _json.loads_text(text, "the output")
+    except DecodeError:
+        if _CONTROL.search(text) is None:
+            raise
+    return _json.loads_text(_STRING.sub(_escaped, text), "the output")
+
+
+def _escaped(string: re.Match[str]) -> str:
+    """A string of JSON with its control characters as escapes."""
+    return _CONTROL.sub(_as_escape, string[0])
+
+
+def _as_escape(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def _distinct(pieces: Iterable[str]) -> list[Json]:
@@ -259,8 +278,15 @@ def _spans(text: str, opening: str, closing: str, depth: int = _MAX_DESCENT) -> 
     Closed pieces that are not JSON are searched, a few levels deep; unclosed brackets are skipped, a few times.
     """
     start = text.find(opening)
-    passed_over = 0
+    passed_over = looked_far = 0
     while start >= 0 and passed_over < _MAX_UNCLOSED:
+        if looked_far < _MAX_UNCLOSED:
+            looked_far += 1
+            end = _closing(text, start, opening, closing, _LONG_TOKEN)
+            if end is not None and _is_json(text[start:end]):
+                yield text[start:end]
+                start = text.find(opening, end)
+                continue
         end = _closing(text, start, opening, closing)
         if end is None:
             passed_over += 1
@@ -274,10 +300,10 @@ def _spans(text: str, opening: str, closing: str, depth: int = _MAX_DESCENT) -> 
         start = text.find(opening, end)
 
 
-def _closing(text: str, start: int, opening: str, closing: str) -> int | None:
+def _closing(text: str, start: int, opening: str, closing: str, tokens: re.Pattern[str] = _TOKEN) -> int | None:
     """The position at which the bracket at `start` is closed, None if it is not."""
     depth = 0
-    for found in _TOKEN.finditer(text, start):
+    for found in tokens.finditer(text, start):
         token = found[0]
         if token == opening:
             depth += 1

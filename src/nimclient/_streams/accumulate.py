@@ -31,7 +31,6 @@ from nimclient.records.chat import (
     reasoning_of_parts,
     text_of_parts,
 )
-from nimclient.records.completions import Completion, decode_completion
 
 A = TypeVar("A")
 SINGLE = 4
@@ -382,31 +381,6 @@ class ChatChoiceState(ChoiceState):
         return {"index": index, "message": message, **self.other_fields()}
 
 
-class CompletionChoiceState(ChoiceState):
-    """What was received of one choice of a text completion."""
-
-    __slots__ = ()
-
-    def add(self, choice: JsonDict) -> tuple[str, bool]:
-        """See ChoiceState."""
-        piece = choice.get("text")
-        if not isinstance(piece, str):
-            piece = object_or_empty(choice.get("delta")).get("content")  # the form of a chat
-            piece = choice["text"] = piece if isinstance(piece, str) else ""
-        self.text.append(piece)
-        self.add_fields(choice, ("index", "text", "delta", "usage"))
-        return piece, bool(piece or as_parts(choice.get("token_ids")))
-
-    def only_text(self, choice: JsonDict) -> tuple[str, bool, list[str]] | None:
-        """See ChoiceState."""
-        others = any(value for key, value in choice.items() if key not in ("index", "text"))
-        return None if others or not isinstance(choice.get("text"), str) else ("text", False, self.text)
-
-    def as_choice(self, index: int) -> JsonDict:
-        """See ChoiceState."""
-        return {"index": index, "text": "".join(self.text), **self.other_fields()}
-
-
 class ChatAccumulator(Accumulator[ChatCompletion]):
     """See Accumulator; for chat completions.
 
@@ -425,18 +399,6 @@ class ChatAccumulator(Accumulator[ChatCompletion]):
         """See Accumulator."""
         answer = super().answer()
         return answer if answer is None or answer is self._whole else {**answer, "object": "chat.completion"}
-
-
-class CompletionAccumulator(Accumulator[Completion]):
-    """See Accumulator; for text completions."""
-
-    __slots__ = ()
-
-    def _new_choice(self) -> CompletionChoiceState:
-        return CompletionChoiceState()
-
-    def _decode(self, answer: JsonDict, meta: ResponseMeta | None = None) -> Completion:
-        return decode_completion(answer, meta)
 
 
 def _reasoning(text: str) -> JsonDict:

@@ -14,13 +14,12 @@ from nimclient._base.callbacks import run_callback
 from nimclient._base.types import AsyncClosing, unpicklable
 from nimclient._base.values import ResponseMeta
 from nimclient._http.tasks import LoopRef
-from nimclient._streams.accumulate import ChatAccumulator, CompletionAccumulator
+from nimclient._streams.accumulate import ChatAccumulator
 from nimclient._streams.reader import A, AnswerReader
 from nimclient._streams.response import Response
 from nimclient.errors import StreamInterruptedError
 from nimclient.records._chunks import AnswerChunk
 from nimclient.records.chat import ChatChunk, ChatCompletion
-from nimclient.records.completions import Completion, CompletionChunk
 
 C = TypeVar("C", bound=AnswerChunk)
 
@@ -186,20 +185,9 @@ class ChatStream(AnswerStream[ChatChunk, ChatCompletion]):
     """
 
 
-class CompletionStream(AnswerStream[CompletionChunk, Completion]):
-    """A streamed text completion; used like a ChatStream. `.partial` of its errors is a Completion."""
-
-
 async def read_chat(response: Response, choices: int = 1) -> AnswerReader[ChatChunk, ChatCompletion]:
     """The reader of a chat stream, after its first event with content. `choices`: the expected number of choices."""
     reader = AnswerReader(response, ChatAccumulator(), ChatChunk, choices)
-    await reader.read_first()
-    return reader
-
-
-async def read_completion(response: Response, choices: int = 1) -> AnswerReader[CompletionChunk, Completion]:
-    """The same for a text completion."""
-    reader = AnswerReader(response, CompletionAccumulator(), CompletionChunk, choices)
     await reader.read_first()
     return reader
 

@@ -11,8 +11,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
+from typing import TextIO
 
 from nimclient.cli.arguments import parse
 
@@ -26,31 +28,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 complete, 1 failed or partial, 2 usage, 130 interrupted.
     """
-    try:
-        args = parse(argv)
-    except SystemExit as stop:  # argparse has printed the message
-        return stop.code if isinstance(stop.code, int) else USAGE
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without Unicode must not end a command
+    _open_streams()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            code = _run(args)
-        sys.stdout.flush()
+            code = _run(parse(argv))
+    except SystemExit as stop:  # argparse has printed the message
+        code = stop.code if isinstance(stop.code, int) else USAGE
     except KeyboardInterrupt:
-        print("nimclient: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        _say("interrupted")
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader of the output (head, less) has exited
-        _discard_output()
-        return FAILED
+        code = FAILED
     except Exception as error:  # noqa: BLE001  # the command line shows a line, never a traceback
-        from nimclient.cli.failures import UsageError, explain
-        from nimclient.cli.show import writer_for
-
-        writer_for(sys.stderr).line(f"nimclient: {explain(error)}")
-        return USAGE if isinstance(error, UsageError) else FAILED
-    return code
+        code = _explain(error)
+    return _written(code)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -62,15 +54,61 @@ def _run(args: argparse.Namespace) -> int:
     return run(args)
 
 
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning on one line, like an error."""
+def _open_streams() -> None:
+    """Prepare standard output and standard error for what servers and files contain, and for services, which may have none.
+
+    What is written to an output that is closed fails, at the latest at the end; and no file that is opened later becomes
+    descriptor 0, 1 or 2, which libraries write to.
+    """
+    for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        stream: TextIO | None = getattr(sys, name)
+        if stream is None:
+            nothing = os.open(os.devnull, mode)
+            if name != "stdin":  # commands ask whether there is one
+                setattr(sys, name, os.fdopen(nothing, "w", encoding="utf-8", errors="replace"))
+        elif name != "stdin" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode must not end a command
+
+
+def _say(text: str) -> None:
+    """A line on standard error, if anybody reads it."""
     from nimclient.cli.show import writer_for
 
-    writer_for(sys.stderr).line(f"nimclient: {message}")
+    with suppress(OSError):
+        writer_for(sys.stderr).line(f"nimclient: {text}")
 
 
-def _discard_output() -> None:
-    """Redirect standard output to /dev/null: the interpreter flushes it once more at exit."""
+def _explain(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    from nimclient.cli.failures import UsageError, explain
+
+    _say(explain(error))
+    return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning on one line, like an error."""
+    _say(str(message))
+
+
+def _written(code: int) -> int:
+    """The exit code, once the output is written; the interpreter would report a failure itself, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and code == 0:
+            _say(f"the output cannot be written: {error.strerror}")
+        _discard(sys.stdout)
+        code = code or FAILED
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard(sys.stderr)
+    return code
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream to /dev/null: the interpreter flushes it once more at exit."""
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, sys.stdout.fileno())
+    os.dup2(nothing, stream.fileno())
     os.close(nothing)

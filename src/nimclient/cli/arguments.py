@@ -21,6 +21,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """
     parser, commands = _build()
     given = sys.argv[1:] if argv is None else list(argv)
+    if cut := next((text for text in given if re.fullmatch(r"--?[a-z-]+=--", text)), None):
+        parser.error(f"{cut.removesuffix('=--')} cannot be '--'")  # argparse would make a list of it
     args, unknown = parser.parse_known_args(given)
     args.argv = given
     if urls := getattr(args, "base_url", None):
@@ -297,13 +299,20 @@ def _add_bench(commands: _Commands) -> None:
         "--requests", type=count, metavar="N", help="requests per level (default: 4 × concurrency, at least 20)"
     )
     bench.add_argument(
-        "--input-tokens", type=count, default=128, metavar="N", help="approximate length of a text (default: 128)"
+        "--input-tokens",
+        type=_number(int, 1, 10**7),
+        default=128,
+        metavar="N",
+        help="approximate length of a text (default: 128)",
     )
     bench.add_argument(
         "--output-tokens", type=count, default=128, metavar="N", help="maximum length of an answer (default: 128)"
     )
     bench.add_argument(
-        "--batch-size", type=count, metavar="N", help="texts or documents per request (default: 1; rerank: 10)"
+        "--batch-size",
+        type=_number(int, 1, 10**5),
+        metavar="N",
+        help="texts or documents per request (default: 1; rerank: 10)",
     )
     _add_option(bench, "ignore_eos=true")
     bench.add_argument("--plot", type=_text, metavar="FILE", help="plot the results: a .png, .svg or .pdf")

@@ -50,6 +50,8 @@ def given_options(pairs: Sequence[str]) -> dict[str, Any]:
             options[name] = json.loads(text)
         except ValueError:
             options[name] = text
+        except RecursionError:
+            raise UsageError(f"-o {name} is nested too deeply") from None
     return options
 
 
@@ -59,7 +61,7 @@ def schema_of(args: argparse.Namespace) -> Mapping[str, Any] | None:
         return None
     try:
         schema: Any = json.loads("\n".join(file_lines(args.schema, "--schema")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--schema {args.schema} is not JSON: {error}") from None
     if not isinstance(schema, dict):
         raise UsageError(f"--schema {args.schema} is not a JSON Schema, which is an object")

@@ -32,9 +32,12 @@ class Saved:
 
 
 def state_folder() -> Path:
-    """The folder of the command line's state: $XDG_STATE_HOME/nimclient, else ~/.local/state/nimclient."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "nimclient"
+    """The folder of the command line's state: $XDG_STATE_HOME/nimclient, else ~/.local/state/nimclient.
+
+    For a user without a home it is one in which nothing can be: nothing is kept.
+    """
+    base = os.path.expanduser(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    return Path(os.devnull if base.startswith("~") else base) / "nimclient"
 
 
 def load_last() -> Saved:
@@ -44,9 +47,9 @@ def load_last() -> Saved:
         check_regular(path)
         record = json.loads(path.read_bytes())
         messages, session_id = record["messages"], record["session_id"]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError("there is no conversation to continue; begin one: nimclient chat") from None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read ({type(error).__name__}); remove it to start over") from None
     if not isinstance(messages, list) or not all(isinstance(one, dict) for one in cast(list[Any], messages)):
         raise UsageError(f"{path} holds no messages; remove it to start over")

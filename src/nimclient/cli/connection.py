@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from nimclient.cli.failures import UsageError, in_options
 from nimclient.cli.show import writer_for
 from nimclient.errors import ConfigurationError
 
+MAX_KEY_FILE = 2**16  # bytes
 _HOST = re.compile(r"(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:\d))(?::\d+)?(?:/[\w./-]*)?")
 
 
@@ -118,7 +118,8 @@ def named_by(args: argparse.Namespace) -> str:
 def read_key(path: str) -> str:
     """The key in a file, stripped. UsageError without a key; it never shows the content."""
     try:
-        key = Path(path).read_text("utf-8").strip()
+        with open(path, "rb") as file:
+            key = file.read(MAX_KEY_FILE).decode("utf-8-sig").strip()
     except OSError as error:
         # the name is not shown: it may be the key itself
         raise UsageError(f"--api-key-file takes the name of a file that holds the key: {error.strerror}") from None

@@ -62,6 +62,8 @@ def explain(error: BaseException) -> str:
         return f"{text}{' ' if text.endswith('?') else '; '}{step}" if step else text
     if isinstance(error, OSError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
     return f"this is a bug, please report it: {type(error).__name__}: {' '.join(str(error).split())}"
 
 

@@ -31,7 +31,7 @@ _ASK_NO_MODEL = ("models", "doctor")
 
 def config_path() -> Path:
     """Where the file is expected."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "nimclient.toml"
+    return Path(os.path.expanduser(os.environ.get("XDG_CONFIG_HOME") or "~/.config")) / "nimclient.toml"
 
 
 def apply_profile(args: argparse.Namespace) -> None:
@@ -54,18 +54,22 @@ def apply_profile(args: argparse.Namespace) -> None:
             args.embedding_model = models.get("embedding")
         model = models.get(kind) if kind else None
     if key_file := settings.get("api_key_file"):
-        settings["api_key_file"] = str(Path(key_file).expanduser())
+        settings["api_key_file"] = os.path.expanduser(key_file)  # Path.expanduser raises without a home
     for name, value in {**settings, "model": model}.items():
         if value is not None and getattr(args, name) is None:
             setattr(args, name, value)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UsageError(f"{path} is no file")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
@@ -104,7 +108,8 @@ def _check(table: object, where: str, path: Path) -> None:
         if name not in _SETTINGS:
             raise UsageError(f"{place}: there is no setting {name}; there are {', '.join(_SETTINGS)}")
         if not _fits(name, value):
-            raise UsageError(f"{place}: {name} cannot be {value!r:.60}")
+            shown = "that: it is a URL, or a list of them" if name == "base_url" else f"{value!r:.60}"  # or a password
+            raise UsageError(f"{place}: {name} cannot be {shown}")
 
 
 def _fits(name: str, value: object) -> bool:

@@ -6,6 +6,7 @@ installed, `writer_for` returns the writer of `show_rich` instead.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ class Plain:
         self._stream = stream
         self._clock = clock
         self._terminal = stream.isatty()
+        self._controls = not self._terminal and stream is not sys.stderr  # a log is read on a terminal, too
 
     @property
     def is_terminal(self) -> bool:
@@ -46,8 +48,8 @@ class Plain:
         self.line(f"\n{text}")
 
     def piece(self, text: str) -> None:
-        """Text unchanged; on a terminal without control characters."""
-        self._stream.write(printable(text) if self._terminal else text)
+        """Text unchanged; on a terminal and on standard error without control characters."""
+        self._stream.write(text if self._controls else printable(text))
         self._stream.flush()
 
     def hits(self, hits: Sequence[Hit]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from typing import IO
 
 from nimclient.cli.failures import UsageError, in_options
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.lines import text_lines
+
+MAX_INPUT = 256 * 2**20
+"""Bytes: more than any request may have, and /dev/zero has no end."""
 
 
 def is_terminal() -> bool:
@@ -20,7 +23,7 @@ def piped_lines() -> list[str]:
     if sys.stdin is None:
         return []
     try:
-        data = sys.stdin.buffer.read() if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
+        data = _read(sys.stdin.buffer) if hasattr(sys.stdin, "buffer") else sys.stdin.read().encode()
     except OSError:  # closed or invalid
         return []
     return _lines(data, "standard input")
@@ -29,9 +32,17 @@ def piped_lines() -> list[str]:
 def file_lines(path: str, option: str) -> list[str]:
     """The lines of the file named by an option. UsageError if it cannot be read."""
     try:
-        return _lines(Path(path).read_bytes(), f"{option} {path}")
+        with open(path, "rb") as file:
+            return _lines(_read(file), f"{option} {path}")
     except OSError as error:
         raise UsageError(f"{option} {path} cannot be read: {error.strerror}") from None
+
+
+def _read(file: IO[bytes]) -> bytes:
+    data = file.read(MAX_INPUT + 1)
+    if len(data) > MAX_INPUT:
+        raise UsageError(f"the input is larger than {MAX_INPUT // 2**20} MiB, which no request may be")
+    return data
 
 
 def _lines(data: bytes, what: str) -> list[str]:

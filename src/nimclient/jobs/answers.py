@@ -162,7 +162,7 @@ class AnswerFiles:
         with store_errors(f"cannot make {self.path.parent}"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         # the caller may pass a symbolic link; the name of the failures file is ours
-        answers = self._answers = _LineFile(self.path.resolve(), self._form)
+        answers = self._answers = _LineFile(Path(os.path.realpath(self.path)), self._form)
         with store_errors(f"cannot lock {self.path}"):
             lock(answers.descriptor, str(self.path))
         for found in answers.read():

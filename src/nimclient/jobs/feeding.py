@@ -18,7 +18,7 @@ from nimclient.errors import (
     UnprocessableEntityError,
 )
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan
-from nimclient.jobs.rows import DIGEST, Row
+from nimclient.jobs.rows import DIGEST, Row, named
 from nimclient.jobs.shards import WHOLE, Shard
 from nimclient.jobs.sources import FileRows
 from nimclient.records.batch import EmbeddedBatch, Failure
@@ -158,11 +158,10 @@ class TextFeed(AsyncIterator[str]):
         """Raise ConfigurationError if none of the first rows has the named fields."""
         row = self._lacking
         if row is not None and not self._has_the_fields and self.count >= rows:
-            names = ", ".join(map(repr, row.has)) or "none"
             where = "" if row.line is None else f" (line {row.line})"
             self.is_misnamed = True
             raise ConfigurationError(
-                f"{row.problem}; the first row{where} has {names}: name one of them with {row.lacks}="
+                f"{row.problem}; the first row{where} has {named(row.has)}: name one of them with {row.lacks}="
             )
 
     def allow(self, texts: int) -> None:

@@ -39,7 +39,9 @@ def store_errors(what: str) -> Generator[None, None, None]:
         yield
     except OSError as error:
         raise store_error(what, error) from error
-    except (EOFError, zlib.error) as error:  # of gzip
+    except Exception as error:
+        if not isinstance(error, (EOFError, zlib.error)) and type(error).__name__ != "ZstdError":  # of several modules
+            raise
         raise JobStoreError(f"{what}: it is damaged ({error}); what was finished is kept; restore it") from error
 
 

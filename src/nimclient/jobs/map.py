@@ -29,7 +29,7 @@ from nimclient.jobs.answers import FINAL_STATUSES, AnswerFiles, checked_output
 from nimclient.jobs.line_run import JobRequests, LineRun
 from nimclient.jobs.map_rows import MAP_LINES, RowRequest, RowTemplate, prompt_of, row_failure, row_line
 from nimclient.jobs.report import JobReport
-from nimclient.jobs.rows import Row, TemplateFields, check_field_name
+from nimclient.jobs.rows import Row, TemplateFields, check_field_name, named
 from nimclient.jobs.running import OnProgress, patient, run_blocking
 from nimclient.jobs.shards import ShardOf, checked_shard, with_shard
 from nimclient.jobs.sources import FileRows, RowSource, Source, content_of
@@ -249,10 +249,9 @@ class _RowRequests(JobRequests[RowRequest]):
         """Raise ConfigurationError if none of the first rows has the named fields."""
         row = self._lacking
         if row is not None and not self._has_the_fields and self._count >= rows:
-            names = ", ".join(map(repr, row.has)) or "none"
             where = "" if row.line is None else f" (line {row.line})"
             what = "id=" if row.lacks == "id" else "the template"
-            raise ConfigurationError(f"{row.problem}; the first row{where} has {names}: name those in {what}")
+            raise ConfigurationError(f"{row.problem}; the first row{where} has {named(row.has)}: name those in {what}")
 
 
 def _tokens(completion: ChatCompletion) -> float:

@@ -5,7 +5,7 @@ An invalid row keeps its position and has an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Literal, Protocol, TypeAlias
@@ -17,6 +17,12 @@ from nimclient.errors import ConfigurationError, NimError
 DIGEST = 16  # bytes
 MAX_NAMED = 20  # fields of a record named by an error
 Lacks: TypeAlias = Literal["text", "id", "template"]
+
+
+def named(names: Iterable[object]) -> str:
+    """Names for a message: not all of many, and none of them long."""
+    first = [f"{name!r:.60}" for name in islice(names, MAX_NAMED + 1)]
+    return ", ".join(first[:MAX_NAMED] + ["…"] * (len(first) > MAX_NAMED)) or "none"
 
 
 @frozen

@@ -29,7 +29,7 @@ from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import BOM, LONG_NUMBER, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.objects import SCHEMES, ObjectPath, obstore
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
-from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, text_row
+from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, named, text_row
 from nimclient.jobs.shards import WHOLE, Shard
 from nimclient.jobs.sinks.urls import SINKS, is_url, sink_of, split_url
 from nimclient.jobs.tables import table_rows
@@ -222,7 +222,7 @@ def check_columns(path: object, names: Iterable[str], fields: RowFields) -> None
     known = list(names)
     for wanted in fields.columns:
         if wanted not in known:
-            raise ConfigurationError(f"{path} has no column {wanted!r}; it has {', '.join(map(repr, known)) or 'none'}")
+            raise ConfigurationError(f"{path} has no column {wanted!r}; it has {named(known)}")
         if wanted in repeated(known):
             raise ConfigurationError(f"{path} has more than one column {wanted!r}: rename all but one of them")
 

@@ -62,6 +62,7 @@ _BEGINNINGS = (
 )
 _RIFF = {b"WEBP": "webp", b"WAVE": "wav", b"AVI ": "avi"}
 _MP4_BRANDS = {b"avif": "avif", b"avis": "avif", b"heic": "heic", b"heix": "heic", b"mif1": "heic", b"qt  ": "mov"}
+MAX_FILE = 512 * 2**20  # bytes; /dev/zero has no end
 _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
@@ -70,7 +71,9 @@ def _read(source: MediaSource, name: str) -> str | bytes:
     data: str | bytes
     if isinstance(source, os.PathLike):
         with open(source, "rb") as file:
-            data = file.read()
+            data = file.read(MAX_FILE + 1)
+        if len(data) > MAX_FILE:
+            raise ConfigurationError(f"{name} is larger than {MAX_FILE // 2**20} MiB, which no server takes")
     elif isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
     elif isinstance(source, str):
