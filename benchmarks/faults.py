@@ -137,8 +137,10 @@ def page(results: Sequence[tuple[Case, Sequence[str]]]) -> str:
         "The same scripted server commits the same fault against four clients, as they come but for a time limit of two",
         "seconds (langchain-nvidia-ai-endpoints has none to set). **Bold** is wrong: an error although there is an answer,",
         "something else handed out as the answer, or no end after 15 seconds. Made by `python -m benchmarks.faults`, whose",
-        f"{len(results)} cases of {len({case.row for case, _ in results})} rows are those of [fault by fault](faults.md); "
-        "versions: " + ", ".join(f"{peer} {version(peer)}" for peer in PEERS) + ".",
+        f"{len(results)} cases of {len({case.row for case, _ in results})} rows are those of [fault by fault](faults.md); a "
+        "busy machine slows all of them, so rows without an end are worth a second run (`--row`). Versions: "
+        + ", ".join(f"{peer} {version(peer)}" for peer in PEERS)
+        + ".",
         "",
         "| row | what the server does | " + " | ".join(PEERS) + " |",
         "|---|---|" + "---|" * len(PEERS),

@@ -40,6 +40,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # (`thorough`), and `fuzz` looks for new ones.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nimclient", COMMON, derandomize=True, database=None, max_examples=40)
+settings.register_profile("few", COMMON, derandomize=True, database=None, max_examples=8)
 settings.register_profile("thorough", COMMON, derandomize=True, database=None)
 settings.register_profile("fuzz", COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("NIMCLIENT_TEST_EXAMPLES", "nimclient"))

@@ -247,6 +247,21 @@ def test_no_request_takes_more_than_a_minutes_tokens(usage):
     assert limit.reserve(61.0, Cost("chat", 4, 60_000)) == pytest.approx(120.0)
 
 
+def test_a_request_that_was_not_reserved_counts_whole():
+    """All that it took delays the next ones."""
+    limit = RateLimit(None, 60_000)
+    limit.settle(Cost("chat", 4), 5, 5)
+    assert limit.reserve(0.0, Cost("chat", 4, 0)) == 0.0
+    assert limit.reserve(0.0, Cost("chat", 4, 0)) == pytest.approx(0.015)
+
+
+def test_a_request_without_a_cost_takes_no_tokens():
+    """Under a limit of tokens it waits for what others took, and delays nobody."""
+    limit = RateLimit(None, 60_000)
+    limit.reserve(0.0, Cost("chat", 4_000, 0))
+    assert [limit.reserve(0.0), limit.reserve(0.0)] == [1.0, 1.0]
+
+
 def test_tokens_matter_only_where_they_are_limited():
     """A limit of requests alone spaces a request of any size alike."""
     limit = RateLimit(60)
@@ -255,6 +270,7 @@ def test_tokens_matter_only_where_they_are_limited():
     limit.settle(cost, 10**6, 10**6)
     assert limit.schedule(cost) == (1.0, 1.0)
     assert (limit.pause(0.25), limit.pause(1.0), limit.pause(2.0)) == (0.75, 0.0, 0.0)
+    assert RateLimit(600).schedule(None) == RateLimit(600).schedule(cost) == (0.0, 0.1)
 
 
 @pytest.mark.parametrize(("per_minute", "at", "small", "large"), [(60, 3.0, 1.0, 3.0), (6, 10.0, 10.0, 10.0)])
@@ -447,6 +463,26 @@ def test_a_rate_from_before_is_kept_over_the_first_throttle():
     assert rate.per_second == 5.0, "no time has passed"
     rate.throttled(3.0, 40, 49, 1)
     assert rate.per_second == 8 / 2.0
+
+
+def test_a_rate_from_before_begins_at_once():
+    """The first request has its place now; after 64 without a throttle it is doubted, or forgotten if none had to wait."""
+    rate = LearnedRate()
+    rate.resume(2.0)
+    assert rate.pause(0.0) == 0.0
+    steps = []
+    for _ in range(OVERDUE + 1):
+        now = rate.next_at
+        assert rate.pause(now - 0.25) == 0.25
+        rate.sent(now, 1)
+        steps.append(rate.next_at - now)
+    assert steps == pytest.approx([0.5 / 1.02] * OVERDUE + [0.5 / 1.04])
+    rate = LearnedRate()
+    rate.resume(2.0)
+    send(rate, OVERDUE, 1000.0)
+    assert rate.per_second == 2.0
+    send(rate, 1, 1000.0)
+    assert rate.per_second is None
 
 
 def test_no_rate_from_before_is_a_new_beginning():

@@ -1,5 +1,10 @@
 """The window that is detected: what cuts it, what it grows by, what it remembers."""
 
+import itertools
+import json
+from collections.abc import Callable
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -168,6 +173,150 @@ def test_a_server_that_became_faster_is_used():
         played.succeed()
         most = max(most, played.window.size)
     assert most > before
+
+
+# whole paths ----------------------------------------------------------------------------------------------------------
+
+
+def turns(
+    window: Window, answers: int, throughput: Callable[[int], float], slots: float = inf, full: bool = True
+) -> list[tuple[int, int]]:
+    """After how many answers a window turned round, and at which size, with its last one.
+
+    `throughput`: the answers a second of so many in flight; of more than `slots` one is throttled.
+    """
+    now, sent, path = 0.0, 0, [(0, window.size)]
+    for answer in range(1, answers + 1):
+        now += 1.0 / throughput(window.size)
+        sent += 1
+        window.succeeded(now, sent, 1.0, 1.0, full)
+        path.append((answer, window.size))
+        if window.size > slots:
+            sent += 1
+            window.throttled(sent, sent, int(slots))
+            path.append((answer, window.size))
+    path = [next(same) for _, same in itertools.groupby(path, lambda place: place[1])]
+    inner = (b for a, b, c in zip(path, path[1:], path[2:], strict=False) if (b[1] - a[1]) * (c[1] - b[1]) < 0)
+    return [*inner, path[-1]]
+
+
+@pytest.mark.parametrize(
+    ("first", "capacity", "slots", "path"),
+    [
+        (16, 1, inf, [(80, 96), (1152, 1), (1561, 2), (1605, 1), (2398, 2), (2442, 1)]),
+        (16, 10, inf, [(176, 192), (1279, 7), (1616, 22), (1949, 8), (2546, 23), (3136, 9), (3279, 14)]),
+        (16, 40, inf, [(176, 192), (784, 34), (1499, 80), (2163, 32), (3194, 80), (3354, 53)]),
+        (16, 150, inf, [(368, 384), (1136, 115), (3312, 294), (3900, 196)]),
+        (16, 1000, inf, [(496, 512), (2288, 307), (2824, 512)]),
+        (1, 40, inf, [(131, 132), (589, 23), (1172, 78), (1822, 31)]),
+        (16, 1000, 1, [(1, 17), (1, 1), (53, 2), (53, 1), (105, 2), (105, 1)]),
+        (16, 1000, 24, [(9, 25), (9, 24), (61, 25), (61, 24), (113, 25), (113, 24)]),
+        (16, 1000, 100, [(85, 101), (85, 100), (187, 101), (187, 100)]),
+        (16, 30, 60, [(45, 61), (45, 60), (107, 61), (107, 60)]),
+    ],
+)
+def test_a_whole_path(first: int, capacity: int, slots: float, path: list[tuple[int, int]]) -> None:
+    """Where a server queues, growth and ever rarer trials of less; where it throttles, probes that fifty answers pay for."""
+    answers = 4000 if slots == inf else path[-1][0]
+    assert turns(Window(first), answers, lambda size: min(size, capacity), slots)[: len(path)] == path
+
+
+def shown(window: Window) -> tuple[object, ...]:
+    """All that it tells."""
+    facts = (window.is_new, window.is_limited, window.is_calm)
+    return (window.size, round(window.settled, 2), window.capacity, *(int(fact) for fact in facts))
+
+
+@pytest.mark.parametrize(
+    ("answers", "facts"),
+    [
+        (0, (16, 16.0, 16, 1, 0, 0)),
+        (49, (65, 48.0, 65, 1, 0, 0)),
+        (200, (192, 96.0, 192, 0, 0, 0)),
+        (500, (192, 96.0, 192, 0, 0, 1)),
+        (800, (34, 57.6, 34, 0, 0, 1)),
+        (1200, (53, 53.86, 40, 0, 0, 1)),
+        (1600, (80, 53.86, 80, 0, 0, 1)),
+        (2200, (32, 53.86, 32, 0, 0, 1)),
+    ],
+)
+def test_what_it_tells_on_its_way(answers: int, facts: tuple[object, ...]) -> None:
+    """Growing, holding, resting and trying less: size, what has proved right, what the server works on, what is known."""
+    window = Window()
+    turns(window, answers, lambda size: min(size, 40))
+    assert shown(window) == facts
+
+
+@pytest.mark.parametrize(
+    ("answers", "calm"), [(9, False), (58, False), (59, True), (60, True), (61, False)], ids=lambda value: str(value)
+)
+def test_a_limited_window_is_calm_after_fifty_answers(answers: int, calm: bool) -> None:
+    """Of a server with 24 slots it knows the limit, and has no queue to take off."""
+    window = Window()
+    turns(window, answers, lambda size: size, 24)
+    assert shown(window) == (24, 24, 24, 0, 1, calm)
+
+
+@pytest.mark.parametrize(
+    ("size", "found", "limited", "facts", "path"),
+    [
+        (0.2, True, False, (1, 1.0, 1, 0, 0, 0), [(571, 8)]),
+        (40.0, True, False, (40, 40.0, 40, 0, 0, 0), [(270, 135), (540, 54)]),
+        (1000.0, True, True, (512, 512.0, 512, 0, 1, 0), [(0, 512)]),
+        (40.0, True, True, (40, 40.0, 40, 0, 1, 0), [(240, 135), (510, 54)]),
+        (40.0, False, False, (40, 40.0, 40, 1, 0, 0), [(248, 288)]),
+    ],
+)
+def test_a_size_from_before(
+    size: float, found: bool, limited: bool, facts: tuple[object, ...], path: list[tuple[int, int]]
+) -> None:
+    """One that was found is kept until a trial, one that only had grown grows on; none is below 1 or above 512."""
+    window = Window()
+    window.resume(size, found=found, limited=limited)
+    assert shown(window) == facts
+    assert turns(window, 600, lambda size: min(size, 60)) == path
+
+
+def test_the_depth_of_cuts_in_a_row() -> None:
+    """Each takes more than the one before, up to a quarter, or what was in flight if that is less."""
+    played = Played()
+    played.succeed(112)
+    assert [(played.refuse(played.window.size), played.window.size) for _ in range(9)] == [
+        (0, size) for size in (128, 126, 122, 114, 100, 75, 56, 42, 31)
+    ]
+
+
+def test_signs_of_a_rate_and_the_way_back() -> None:
+    """Throttles although requests are accepted between them, deep below the first: signs. Half of it comes back at once."""
+    played = Played()
+    played.succeed(112)
+    seen = []
+    for others in (40, 20, 4, 0, 0, 2, 0):
+        played.sent += 1  # accepted
+        seen.append((played.refuse(others), played.window.size, played.window.starved_cuts))
+    assert seen == [(0, 40, 0), (1, 20, 0), (1, 4, 0), (2, 1, 0), (2, 1, 0), (1, 1, 0), (2, 1, 0)]
+    played = Played()
+    played.succeed(112)
+    seen = [(played.refuse(others), played.window.size, played.window.starved_cuts) for others in (100, 60, 4, 0, 0)]
+    assert seen == [(0, 100, 0), (0, 60, 1), (0, 4, 2), (0, 1, 3), (0, 1, 4)]
+    sizes = []
+    for _ in range(70):
+        played.succeed()
+        sizes.append(played.window.size)
+    assert sizes[:65] == [*range(2, 65), 64, 64]
+
+
+@pytest.mark.parametrize("answers", [50, 300, 800, 1200, 1600, 2300])
+@pytest.mark.parametrize("slots", [inf, 24])
+def test_a_restored_window_continues(answers: int, slots: float) -> None:
+    """What was written down as JSON behaves like the first one, whatever it was doing."""
+    window, other = Window(), Window()
+    turns(window, answers, lambda size: min(size, 40), slots)
+    other.restore(json.loads(json.dumps(window.state())))
+    assert shown(other) == shown(window)
+    paths = [turns(each, 1500, lambda size: min(size, 40), slots) for each in (window, other)]
+    assert paths[0] == paths[1]
+    assert window.state() == other.state()
 
 
 def test_cuts_that_a_rate_explains_are_taken_back():

@@ -7,9 +7,10 @@ import os
 import socket
 import sqlite3
 import struct
+import threading
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from email.utils import formatdate
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,6 +139,27 @@ async def test_a_job_fills_a_store(
     assert (again.status, again.succeeded, again.resumed, again.requests) == ("complete", COUNT, COUNT, 0)
     assert len(server.requests) == before
     assert table_in(url) == table_of(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("fails", [None, 2])
+async def test_a_store_is_left_in_a_worker_thread(
+    server: FaultServer, client: AsyncClient, make: Make, fails: int | None
+) -> None:
+    """Like all else that may wait: however the run ends, what closes the store does not hold up the loop."""
+    left: list[bool] = []
+
+    class Closing(ListSink):
+        @contextmanager
+        def open(self, writer: str) -> Iterator[None]:
+            yield
+            left.append(threading.current_thread() is threading.main_thread())
+
+    server.script(embed)
+    sink = Closing()
+    sink.fails = fails
+    with nullcontext() if fails is None else pytest.raises(JobStoreError):
+        await make(sink).run(client)
+    assert left == [False]
 
 
 async def test_float16_is_kept_as_it_is(

@@ -236,7 +236,8 @@ class _EmbedRun:
                 await worker.do(store.stop)
             raise
         finally:
-            store.close()
+            with anyio.CancelScope(shield=True):  # it waits for the disk, or for the store
+                await worker.do(store.close)
         return JobReport(
             status=status_of(store.succeeded, store.failed),
             total=store.succeeded + store.failed,
