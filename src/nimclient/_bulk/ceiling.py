@@ -27,7 +27,7 @@ MIN_GROWTH = 8
 REST = 256  # rounds between two larger trials: so few users meet one
 
 
-class State(Enum):
+class Aim(Enum):
     """What a round is for."""
 
     GROWING = "growing"
@@ -37,7 +37,7 @@ class State(Enum):
 
 
 @define
-class Round:
+class Answers:
     """The answers of a round, as sums."""
 
     answers: int = 0
@@ -74,7 +74,7 @@ class Ceiling:
     """`size` is how many may be in flight, those of users included."""
 
     size: int = FIRST
-    _state: State = State.GROWING
+    _state: Aim = Aim.GROWING
     _free: float = 0.0  # seconds of a unit of work where nothing waits; 0: not known
     _measured: int = 0  # answers that this is the mean of
     _spread: float = 0.0
@@ -83,16 +83,16 @@ class Ceiling:
     _vain: bool = False  # the larger one was in vain
     _resting: int = 0
     _after: int = 0  # number of requests sent when the size changed: only later ones count
-    _round: Round = field(factory=Round)
+    _round: Answers = field(factory=Answers)
 
     @property
     def is_new(self) -> bool:
         """Whether nothing is known of the server yet."""
-        return self._state is State.GROWING
+        return self._state is Aim.GROWING
 
     def start(self, size: int) -> None:
         """Begin with what is known of the server; a trial follows."""
-        self.size, self._state = max(size, 1), State.HOLDING
+        self.size, self._state = max(size, 1), Aim.HOLDING
 
     def succeeded(self, seq: int, sent: int, seconds: float, work: float) -> None:
         """Record the answer to request number `seq` of `sent`, which was sent while as many were in flight as may be."""
@@ -105,19 +105,19 @@ class Ceiling:
 
     def _wanted(self) -> int:
         """How many answers a round has."""
-        if self._state is State.GROWING:
+        if self._state is Aim.GROWING:
             return max(self.size, MIN_GROWTH)
-        exact = EXACT / 2 if self._state is State.LOWERED else EXACT  # what is found then holds for long
+        exact = EXACT / 2 if self._state is Aim.LOWERED else EXACT  # what is found then holds for long
         return min(max(round((self._spread / exact) ** 2), MIN_ROUND), MAX_ROUND)
 
-    def _judge(self, this: Round, sent: int) -> None:
+    def _judge(self, this: Answers, sent: int) -> None:
         """What has been seen in a round, and what the next one is for."""
-        if self._state is State.LOWERED:
+        if self._state is Aim.LOWERED:
             self._judge_lowered(this, sent)
         elif self._waited(this):
-            self._vain = self._state is State.RAISED
+            self._vain = self._state is Aim.RAISED
             self._lower(this, sent)
-        elif self._state is State.GROWING:
+        elif self._state is Aim.GROWING:
             self._free = (self._measured * self._free + this.seconds / this.work * this.answers) / (
                 self._measured + this.answers
             )
@@ -126,38 +126,38 @@ class Ceiling:
         else:
             self._hold(this, sent)
 
-    def _waited(self, this: Round) -> bool:
+    def _waited(self, this: Answers) -> bool:
         """Whether requests have waited at the server, by what they take where nothing waits; what is not known is tried."""
         if not self._free:
-            return self._state is not State.GROWING
+            return self._state is not Aim.GROWING
         chance = 2.0 * self._spread * sqrt(1 / this.answers + 1 / self._measured)
         if this.time < self._free * (1.0 - chance):
             self._free, self._measured = this.time, this.answers
         return this.time > self._free * (QUEUED + chance)
 
-    def _hold(self, this: Round, sent: int) -> None:
+    def _hold(self, this: Answers, sent: int) -> None:
         """Nothing has waited: more is tried, at once after a trial that was not in vain, else now and then."""
-        if self._state is State.HOLDING:
+        if self._state is Aim.HOLDING:
             self._resting -= 1
             if self._resting > 0:
                 self._become(self.size, self._after)
                 return
             self._held = self.size
-        self._state = State.RAISED
+        self._state = Aim.RAISED
         self._become(max(self.size + 1, round(self.size * RAISE)), sent)
 
-    def _lower(self, this: Round, sent: int) -> None:
-        self._state, self._before = State.LOWERED, (self.size, this.time)
+    def _lower(self, this: Answers, sent: int) -> None:
+        self._state, self._before = Aim.LOWERED, (self.size, this.time)
         self._become(max(int(self.size * LOWER), 1), sent)
 
-    def _judge_lowered(self, this: Round, sent: int) -> None:
+    def _judge_lowered(self, this: Answers, sent: int) -> None:
         """A request that takes less time now has waited before, by as much as the difference."""
         size, before = self._before
         share = this.time / before
         if share <= 1.1 * self.size / size and self.size > 1:  # it still waits, or as good as that
             self._lower(this, sent)
             return
-        self._free, self._measured, self._state = this.time, this.answers, State.HOLDING
+        self._free, self._measured, self._state = this.time, this.answers, Aim.HOLDING
         found = min(size * share, size)
         if self._vain:
             if abs(found - self._held) <= SAME * found:
@@ -169,4 +169,4 @@ class Ceiling:
 
     def _become(self, size: int, sent: int) -> None:
         self.size, self._after = max(min(size, MAX_SIZE), 1), sent
-        self._round = Round()
+        self._round = Answers()

@@ -10,7 +10,7 @@ from attrs import define, evolve, frozen
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import JsonDict
 from nimclient._bulk.ceiling import MAX_SIZE, Ceiling
-from nimclient._bulk.rate import Cost, LearnedRate, RateLimit, Users
+from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
 from nimclient._bulk.window import FIRST, Window
 from nimclient.errors import NimError
 
@@ -213,7 +213,7 @@ class Pacer:
     def enter(self, now: float, ticket: Ticket) -> float:
         """Take a slot and return 0; else the seconds to wait before asking again, inf: until a slot is released."""
         limit, users = self.limit, self._users
-        if users is not None and users.expected(now):
+        if users is not None and (users.open or now - users.last < KEEP):
             limit = self._beside(users.room(now))
         if self.in_flight >= limit:
             return inf
@@ -258,7 +258,7 @@ class Pacer:
         seconds = now - ticket.sent
         self._seconds = 0.9 * self._seconds + 0.1 * seconds if self._seconds else seconds
         self._unfilled += 1
-        if self._users is not None and self._users.expected(now):
+        if (users := self._users) is not None and (users.open or now - users.last < KEEP):
             self._succeeded_beside(ticket, seconds, work)
             return
         if self._fixed is not None:

@@ -169,10 +169,6 @@ class Users:
     open: set[int] = field(factory=set[int])
     last: float = -inf
 
-    def expected(self, now: float) -> bool:
-        """Whether there are any, or have been lately."""
-        return bool(self.open) or now - self.last < KEEP
-
     def room(self, now: float) -> int:
         """How many requests to leave room for."""
         return len(self.open) or int(now - self.last < KEEP)
