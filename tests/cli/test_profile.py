@@ -21,11 +21,12 @@ def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_a_profile_is_chosen_by_name(run, sim: Simulator, config: Path, tmp_path: Path) -> None:
-    """Server, key file and the model of the command's kind come from it; options go before it."""
+    """Server, key file and the model of the command's kind come from it, a byte-order mark aside; options take precedence."""
     (tmp_path / "key").write_text(KEY)
     models = f'{{ chat = "{CHAT}", embedding = "{EMBED}" }}'
     config.write_text(
-        f'[profiles.gpu]\nbase_url = "{sim.base_url}"\napi_key_file = "{tmp_path / "key"}"\ntimeout = 60\nmodel = {models}\n'
+        f'[profiles.gpu]\nbase_url = "{sim.base_url}"\napi_key_file = "{tmp_path / "key"}"\ntimeout = 60\nmodel = {models}\n',
+        "utf-8-sig",
     )
     assert json.loads(run("chat", "hi", "--profile", "gpu", "--json").out)["model"] == CHAT
     assert sim.requests[-1].headers["authorization"] == f"Bearer {KEY}"

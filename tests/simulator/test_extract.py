@@ -56,7 +56,7 @@ def test_several_good_sentences_are_quoted_in_their_order() -> None:
 
 def test_without_anything_shared_it_says_what_it_is() -> None:
     """When nothing answers, the reply says that it comes from a simulator and repeats the question."""
-    assert _answer(("system", "You are kind."), ("user", "Why is the sky blue?")) == f"{IGNORANCE}Why is the sky blue?"
+    assert _answer(("system", "You are kind."), ("user", "Why is the sky red?")) == f"{IGNORANCE}Why is the sky red?"
 
 
 @pytest.mark.parametrize(("text", "opening"), [("hello", "Hello!"), ("Say hello.", "Hello!"), ("Hi there!", "Hi!")])

@@ -1,7 +1,7 @@
 """Chat answers quoted from the messages.
 
 There is no model: the sentences that share the most (rare) words with the question are quoted. If the
-messages contain no answer, the simulator says so.
+messages contain no answer, there is one to some questions of the guides (`facts`); else the simulator says so.
 """
 
 import math
@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+from .facts import known
 from .text import content_stems, sentences
 
 OPENINGS: Final = ("Based on the text given: ", "The text given says: ", "According to the text given: ")
 WELCOME: Final = "! This is a simulator, not a model: it answers with sentences from the messages."
 IGNORANCE: Final = "This is a simulator, not a model, and nothing in the messages answers: "
+BUILT_IN: Final = "This is a simulator with a built-in answer: "
 
 _MAX_QUOTED: Final = 3
 _NEARLY_AS_GOOD: Final = 0.7
@@ -27,7 +29,7 @@ _NUMBERED: Final = re.compile(r"^(\[\d+\]) ", re.MULTILINE)
 _GREETING: Final = re.compile(
     r"(?:please )?(?:say )?(hello|hi|hey|good (?:morning|day|evening))(?: there)?[.!]*", re.IGNORECASE
 )
-_OWN_WORDS: Final = (*OPENINGS, IGNORANCE)
+_OWN_WORDS: Final = (*OPENINGS, IGNORANCE, BUILT_IN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ def answer(material: Material, variant: int) -> str:
     if greeting := _GREETING.fullmatch(material.request.strip()):
         return f"{greeting[1].capitalize()}{WELCOME}"
     quoted = closest(material.question, material.sources) or list(material.fallback[:_MAX_QUOTED])
+    if not quoted and (fact := known(material.question)) is not None:
+        return f"{BUILT_IN}{fact}"
     if not quoted:
         return f"{IGNORANCE}{material.question}" if material.question else f"{IGNORANCE}(no question)"
     return OPENINGS[variant % len(OPENINGS)] + " ".join(quoted)
