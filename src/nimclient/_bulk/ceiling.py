@@ -37,7 +37,7 @@ class Aim(Enum):
 
 
 @define
-class Answers:
+class Sums:
     """The answers of a round, as sums."""
 
     answers: int = 0
@@ -83,7 +83,7 @@ class Ceiling:
     _vain: bool = False  # the larger one was in vain
     _resting: int = 0
     _after: int = 0  # number of requests sent when the size changed: only later ones count
-    _round: Answers = field(factory=Answers)
+    _round: Sums = field(factory=Sums)
 
     @property
     def is_new(self) -> bool:
@@ -110,7 +110,7 @@ class Ceiling:
         exact = EXACT / 2 if self._state is Aim.LOWERED else EXACT  # what is found then holds for long
         return min(max(round((self._spread / exact) ** 2), MIN_ROUND), MAX_ROUND)
 
-    def _judge(self, this: Answers, sent: int) -> None:
+    def _judge(self, this: Sums, sent: int) -> None:
         """What has been seen in a round, and what the next one is for."""
         if self._state is Aim.LOWERED:
             self._judge_lowered(this, sent)
@@ -126,7 +126,7 @@ class Ceiling:
         else:
             self._hold(this, sent)
 
-    def _waited(self, this: Answers) -> bool:
+    def _waited(self, this: Sums) -> bool:
         """Whether requests have waited at the server, by what they take where nothing waits; what is not known is tried."""
         if not self._free:
             return self._state is not Aim.GROWING
@@ -135,7 +135,7 @@ class Ceiling:
             self._free, self._measured = this.time, this.answers
         return this.time > self._free * (QUEUED + chance)
 
-    def _hold(self, this: Answers, sent: int) -> None:
+    def _hold(self, this: Sums, sent: int) -> None:
         """Nothing has waited: more is tried, at once after a trial that was not in vain, else now and then."""
         if self._state is Aim.HOLDING:
             self._resting -= 1
@@ -146,11 +146,11 @@ class Ceiling:
         self._state = Aim.RAISED
         self._become(max(self.size + 1, round(self.size * RAISE)), sent)
 
-    def _lower(self, this: Answers, sent: int) -> None:
+    def _lower(self, this: Sums, sent: int) -> None:
         self._state, self._before = Aim.LOWERED, (self.size, this.time)
         self._become(max(int(self.size * LOWER), 1), sent)
 
-    def _judge_lowered(self, this: Answers, sent: int) -> None:
+    def _judge_lowered(self, this: Sums, sent: int) -> None:
         """A request that takes less time now has waited before, by as much as the difference."""
         size, before = self._before
         share = this.time / before
@@ -169,4 +169,4 @@ class Ceiling:
 
     def _become(self, size: int, sent: int) -> None:
         self.size, self._after = max(min(size, MAX_SIZE), 1), sent
-        self._round = Answers()
+        self._round = Sums()

@@ -9,9 +9,8 @@ from attrs import define, evolve, frozen
 
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import JsonDict
-from nimclient._bulk.ceiling import MAX_SIZE, Ceiling
 from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
-from nimclient._bulk.window import FIRST, Window
+from nimclient._bulk.window import FIRST, MAX_SIZE, Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
@@ -135,6 +134,8 @@ class Pacer:
         now: float = 0.0,
         backlog: Backlog | None = None,
     ) -> None:
+        from nimclient._bulk.ceiling import Ceiling
+
         self.patience = patience if policy.patience is None else policy.patience
         self.in_flight = 0
         self.sent = 0
