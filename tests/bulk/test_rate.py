@@ -372,6 +372,21 @@ def test_nothing_accepted_or_no_time_is_no_rate(accepted, now):
     assert rate.per_second is None
 
 
+@pytest.mark.parametrize(("accepted", "seconds", "per_second"), [(1, 2.0, 0.5), (8, 0.5, 16.0)])
+def test_one_request_and_half_a_second_are_enough(accepted, seconds, per_second):
+    """A rate needs something that was accepted and some time, no more; a better estimate of a fast server takes no longer."""
+    rate = learned(accepted, seconds)
+    assert rate.per_second == per_second
+    send(rate, 9, seconds)
+    rate.throttled(seconds + 0.25, accepted + 10, accepted + 10, 1)
+    assert rate.per_second == (accepted + 8) / (seconds + 0.25)
+    rate.resume(4.0)
+    rate.throttled(10.0, accepted + 10, accepted + 10, 1)
+    send(rate, 8, 10.0)
+    rate.throttled(10.5, 0, accepted + 18, 1)
+    assert rate.per_second == 8 / 0.5
+
+
 def test_a_known_rate_spaces_requests():
     """Two percent closer than the server takes them; one that is late is followed by one place at most."""
     rate = learned(4, 2.0)

@@ -150,6 +150,76 @@ def test_a_whim_is_not_learned() -> None:
     assert sizes.texts == 16
 
 
+NO = BadRequestError("no", status=400)
+TOO_MANY = BadRequestError("too many inputs", status=400)
+
+
+def accept(sizes: Sizes, times: int, texts: int) -> None:
+    for _ in range(times):
+        sizes.accepted(texts)
+
+
+def test_a_guessed_size_is_tried_again() -> None:
+    """Doubled after 24 slices of that size; after 48 when that was wrong, after 12 once a larger one was accepted."""
+    sizes = Sizes()
+    sizes.learn(NO, 16, 1)
+    sizes.learn(NO, 16, 1)
+    accept(sizes, 100, 15)
+    accept(sizes, 23, 16)
+    assert sizes.texts == 16, "smaller ones show nothing"
+    sizes.accepted(16)
+    assert sizes.texts == 32
+    accept(sizes, 23, 32)
+    assert sizes.texts == 32
+    sizes.accepted(40)
+    assert sizes.texts == 64
+    for _ in range(5):
+        sizes.learn(NO, 16, 1)
+    assert sizes.texts == 16
+    accept(sizes, 47, 16)
+    assert sizes.texts == 16
+    sizes.accepted(16)
+    assert sizes.texts == 32
+    sizes.learn(NO, 20, 1)
+    sizes.accepted(21)
+    accept(sizes, 11, 32)
+    assert sizes.texts == 32
+    sizes.accepted(32)
+    assert sizes.texts == 64
+
+
+def test_a_size_that_the_server_names_is_never_exceeded() -> None:
+    """However often slices of it are accepted; a guess before it counts no more."""
+    sizes = Sizes()
+    sizes.learn(NO, 16, 1)
+    sizes.learn(NO, 16, 1)
+    sizes.learn(TOO_MANY, 24, 1)
+    assert sizes.texts == 16
+    sizes.learn(TOO_MANY, 8, 1)
+    accept(sizes, 200, 8)
+    assert (sizes.texts, sizes.weight) == (8, None)
+
+
+def test_what_the_server_has_accepted_before_is_not_the_size() -> None:
+    """Then the fifth rejection in a row counts, not the second; a larger slice that is accepted ends the suspicion."""
+    sizes = Sizes()
+    sizes.learn(NO, 16, 1)
+    sizes.accepted(17)
+    sizes.learn(NO, 16, 1)
+    assert sizes.texts is None
+    for _ in range(3):
+        sizes.learn(NO, 8, 1)
+    assert sizes.texts is None
+    sizes.learn(NO, 8, 1)
+    assert sizes.texts == 8
+    sizes = Sizes()
+    sizes.accepted(16)
+    sizes.learn(NO, 16, 1)
+    sizes.accepted(16)
+    sizes.learn(NO, 16, 1)
+    assert sizes.texts == 16, "one that was not larger says nothing"
+
+
 # bisection ------------------------------------------------------------------------------------------------------------
 
 
