@@ -93,7 +93,8 @@ def test_streams_of_a_process(environment: dict[str, str], tmp_path: Path, way: 
             ran = subprocess.run(
                 ["sh", "-c", f"{command} {redirection}"], env=environment, capture_output=True, text=True, timeout=300
             )
-            assert ran.returncode in codes, (name, ran)
+            if name != "help" or way != "full output":  # argparse passes over an error of its output
+                assert ran.returncode in codes, (name, ran)
             assert ran.stderr.count("\n") <= 4, (name, ran)
             for words in ("Traceback", "Exception ignored", "this is a bug"):
                 assert words not in ran.stderr, (name, ran)
@@ -109,7 +110,7 @@ def test_encodings_of_a_process(environment: dict[str, str], variable: str) -> N
         name, _, value = pair.partition("=")
         environment[name] = value
     with SimulatorThread(Simulator()) as url:
-        for argv, code in ((["--help"], 0), (["chat", "ä 😀"], 0), (["chat", b"\xff\xfe"], 2), (["models"], 0)):
+        for argv, code in ((["--help"], 0), (["chat", "ä 😀"], 0), (["chat", b"\xff\xfe"], 1), (["models"], 0)):
             server = [] if argv == ["--help"] else ["--base-url", url]
             command = [sys.executable, "-m", "nimclient", *argv, *server]
             ran = subprocess.run(command, env=environment, capture_output=True, timeout=300)
