@@ -363,6 +363,18 @@ def test_a_throttle_without_a_sign_starts_over(seq, per_second):
     assert rate.per_second == per_second
 
 
+def test_a_calm_takes_every_sign_back():
+    """Four more are needed after it, not three."""
+    rate = LearnedRate()
+    send(rate, 9)
+    rate.throttled(1.0, 9, 9, SIGNS - 1)
+    rate.calmed()
+    rate.throttled(2.0, 0, 9, SIGNS - 1)
+    assert rate.per_second is None
+    rate.throttled(4.0, 0, 9, 1)
+    assert rate.per_second == 2.0
+
+
 @pytest.mark.parametrize(("accepted", "now"), [(0, 1.0), (1, 0.0)])
 def test_nothing_accepted_or_no_time_is_no_rate(accepted, now):
     """There is nothing to divide, whatever the signs."""
