@@ -195,13 +195,13 @@ def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: i
 
 @pytest.mark.parametrize("seed", mostly_slow(range(8), 3))
 def test_beside_plain_calls_bulk_keeps_its_throughput(seed: int) -> None:
-    """With room left for one plain call at all times, nine tenths of the throughput."""
+    """With room left for one plain call at all times, three quarters of the throughput, from the middle of a short job on."""
     job = queueing(seed)
     job.requests *= 2
     pacers = Pacer(RetryPolicy()), Pacer(RetryPolicy(), users=Users(last=inf))
     alone, beside = (simulate(job.make(), pacer, job.requests, Random(seed)) for pacer in pacers)
     assert len(beside.finished) == job.requests
-    assert beside.throughput() >= 0.9 * alone.throughput()
+    assert beside.throughput(0.5) >= 0.75 * alone.throughput(0.5)
 
 
 @pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3))
