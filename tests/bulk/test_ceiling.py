@@ -4,6 +4,7 @@ import heapq
 from random import Random
 
 import pytest
+from attrs import define
 
 from nimclient import RetryPolicy
 from support.capacity import Pacer, Queue, Service, Ticket, Users
@@ -76,6 +77,30 @@ def test_where_the_number_is_that_of_the_server_nobody_waits(seed: int) -> None:
     both = beside(16, seed, concurrency=16, seconds=60.0)
     assert both.wait(11.0, 1.0) <= 0.05 * IDLE
     assert both.rate(20.0) >= 0.84 * alone.rate(20.0), "fifteen sixteenths, less by chance"
+
+
+@define
+class Batch(Queue):
+    """A server that puts all requests into one batch: each takes a little longer beside others, and none waits."""
+
+    def take(self, now: float, seconds: float | None) -> float:
+        while self.free and self.free[0] <= now:
+            heapq.heappop(self.free)
+        done = now + (self.service() if seconds is None else seconds) * (1.0 + 0.01 * len(self.free))
+        heapq.heappush(self.free, done)
+        return done
+
+
+@pytest.mark.parametrize("seed", mostly_slow(range(8), 1))
+@pytest.mark.parametrize("concurrency", [None, 256])
+def test_a_server_that_batches_is_kept_busy(concurrency: int | None, seed: int) -> None:
+    """Where nothing waits and each takes longer beside others, bulk keeps half of what it has alone."""
+    rates = []
+    for first in (None, 1.0):
+        users = Users()
+        pacer = Pacer(RetryPolicy(), concurrency, users=users)
+        rates.append(Beside(Batch(0, Service(Random(seed), 0.3, 0.1)), pacer, users, 90.0, first).rate(60.0))
+    assert rates[1] >= 0.5 * rates[0]
 
 
 @pytest.mark.slow

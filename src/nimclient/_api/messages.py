@@ -159,7 +159,8 @@ def _part(part: Any) -> Any:
 
 def _media(content: Any) -> Any:
     """Image, Audio and Video as a part; everything else unchanged."""
-    if content is None or isinstance(content, (str, dict)):
+    plain: Any = content  # its type is not narrowed
+    if plain is None or isinstance(plain, (str, dict)):
         return content
     from nimclient.records.media import MEDIA
 

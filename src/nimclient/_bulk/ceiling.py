@@ -1,9 +1,11 @@
 """How many requests a server works on at once, found without a queue there, while users wait for answers, too. Pure.
 
 A window that looks for the highest throughput has to put more in flight than the server works on, and whoever comes then
-waits behind it. Here the time of a request is what counts. Where nothing waits, it does not depend on how many are in
-flight; where requests wait, it grows with them (Little's law), so the ratio of two such times says what the server works on
-at once. All that is tried is smaller, or larger by little. The time is that of a unit of work: answers differ in length.
+waits behind it. Here the time of a request is what counts. Where requests wait, it grows with how many are in flight
+(Little's law), so the ratio of two such times says what the server works on at once. Where nothing waits, it does not, or by
+less: a server that puts requests into one batch takes a little longer for each. So more has been too much only where the time
+has grown by more than half as much as the requests in flight: there throughput over time, Kleinrock's power, is largest.
+All that is tried is smaller, or larger by little. The time is that of a unit of work: answers differ in length.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ STEP = 1.5  # growth of a round at the beginning
 RAISE = 1.2  # and of a trial afterwards
 SAME = 0.15  # a difference within which what two trials have found is averaged
 LOWER = 0.7  # share of a smaller one
+POWER = 0.5  # growth of the time as a share of that of the requests in flight: more is too much
 QUEUED = 1.05  # times as long, and as much longer as chance explains: a request has waited
 EXACT = 0.04  # of the time that a round measures, where answers differ: the more they do, the longer it is
 MAX_ROUND = 256  # answers
@@ -77,6 +80,7 @@ class Ceiling:
     _state: Aim = Aim.GROWING
     _free: float = 0.0  # seconds of a unit of work where nothing waits; 0: not known
     _measured: int = 0  # answers that this is the mean of
+    _at: int = 0  # how many were in flight then
     _spread: float = 0.0
     _before: tuple[int, float] = (0, 0.0)  # the size before a smaller trial, and the time then
     _held: int = 0  # the size before a larger one
@@ -118,10 +122,7 @@ class Ceiling:
             self._vain = self._state is Aim.RAISED
             self._lower(this, sent)
         elif self._state is Aim.GROWING:
-            self._free = (self._measured * self._free + this.seconds / this.work * this.answers) / (
-                self._measured + this.answers
-            )
-            self._measured += this.answers
+            self._know(this)
             self._become(max(self.size + 1, int(self.size * STEP)), sent)
         else:
             self._hold(this, sent)
@@ -132,8 +133,17 @@ class Ceiling:
             return self._state is not Aim.GROWING
         chance = 2.0 * self._spread * sqrt(1 / this.answers + 1 / self._measured)
         if this.time < self._free * (1.0 - chance):
-            self._free, self._measured = this.time, this.answers
-        return this.time > self._free * (QUEUED + chance)
+            self._free, self._measured, self._at = this.time, this.answers, self.size
+        growth = POWER * (self.size / self._at - 1.0)
+        return this.time > self._free * max(QUEUED + chance, 1.0 + growth)
+
+    def _know(self, this: Sums) -> None:
+        """Record a round in which nothing has waited: a mean with the one before, where they are much the same."""
+        if not self._free * QUEUED >= this.time:
+            self._free, self._measured = this.time, 0
+        answers = self._measured + this.answers
+        self._free += (this.time - self._free) * this.answers / answers
+        self._measured, self._at = answers, self.size
 
     def _hold(self, this: Sums, sent: int) -> None:
         """Nothing has waited: more is tried, at once after a trial that was not in vain, else now and then."""
@@ -143,6 +153,8 @@ class Ceiling:
                 self._become(self.size, self._after)
                 return
             self._held = self.size
+            self._free, self._measured = this.time, 0
+        self._know(this)
         self._state = Aim.RAISED
         self._become(max(self.size + 1, round(self.size * RAISE)), sent)
 
@@ -157,7 +169,7 @@ class Ceiling:
         if share <= 1.1 * self.size / size and self.size > 1:  # it still waits, or as good as that
             self._lower(this, sent)
             return
-        self._free, self._measured, self._state = this.time, this.answers, Aim.HOLDING
+        self._free, self._measured, self._at, self._state = this.time, this.answers, self.size, Aim.HOLDING
         found = min(size * share, size)
         if self._vain:
             if abs(found - self._held) <= SAME * found:
