@@ -324,7 +324,7 @@ async def test_waiting_at_the_gate_counts_against_the_total(server: FaultServer,
 async def test_a_closed_gate_behind_the_deadline(server: FaultServer, client: AsyncClient) -> None:
     """An item that finds the gate closed for longer than it may take raises RequestTimeoutError with phase total, unsent."""
     server.script(error(429, "later", "Retry-After: 30"))
-    first, second = await client.chat.batch(["a", "b"], concurrency=1, timeout=0.2, on_error="return")
+    first, second = await client.chat.batch(["a", "b"], concurrency=1, timeout=20, on_error="return")
     assert isinstance(first, RateLimitError)
     assert isinstance(second, RequestTimeoutError)
     assert (second.phase, len(server.requests)) == ("total", 1)
