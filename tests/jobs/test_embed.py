@@ -763,7 +763,7 @@ async def test_files_are_closed_whatever_happens(
         ({"dimensions": 0}, "dimensions is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"concurrency": 0}, "concurrency is 0"),
-        ({"embedding_type": "int8"}, "a job keeps float vectors"),
+        ({"embedding_type": "int8"}, "a job stores float vectors"),
     ],
 )
 def test_arguments_that_cannot_work(make: Make, options: Any, words: str) -> None:

@@ -187,8 +187,8 @@ async def all_columns() -> dict[str, dict[str, str]]:
 TOP = """\
 # Which server can do what
 
-As this client finds it by asking: `tests/servers/features.py` makes the calls, and the tests keep this page true. The name of
-an error is what the call raises there. The simulator is asked in its four dialects at every run of the tests; the other
+As this client finds it by calling: `tests/servers/features.py` makes the calls, and the tests keep this page true. The name
+of an error is what the call raises there. The simulator is called in its four dialects at every run of the tests; the other
 columns are real servers in the version that is named, asked by the sessions that install them (`nox -s slow`, `vllm`,
 `servers`). They ran without a GPU, with random weights, a mocker or the simulator behind the protocol: what they say of a
 route is theirs, what they say of an answer's sense is not.

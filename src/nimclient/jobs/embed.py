@@ -236,8 +236,7 @@ class _EmbedRun:
                 await worker.do(store.stop)
             raise
         finally:
-            with anyio.CancelScope(shield=True):  # it waits for the disk, or for the store
-                await worker.do(store.close)
+            await worker.close(store.close)
         return JobReport(
             status=status_of(store.succeeded, store.failed),
             total=store.succeeded + store.failed,

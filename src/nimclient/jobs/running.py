@@ -43,17 +43,28 @@ class SerialWorker:
     async def do(self, work: Callable[..., R], *args: Any) -> R:
         """Call in a thread and wait. On cancellation `work` has either not begun or is complete."""
         outcome: Future[R] = Future()
-
         async with self._lock:
             try:
                 await to_thread.run_sync(_settle, outcome, work, args)
-            except (
-                BaseException
-            ):  # asyncio does not wait for the thread on cancellation; it is writing to disk, so we do
+            except BaseException:  # asyncio does not wait for the thread on cancellation; it writes to disk, so we do
                 if not outcome.cancel():
                     outcome.exception()
                 raise
         return outcome.result()
+
+    async def close(self, work: Callable[[], None]) -> None:
+        """The last call. It is made whatever comes: where cancellation comes before the thread has begun, in this one."""
+        outcome: Future[None] = Future()
+        try:
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(_settle, outcome, work, ())
+        except BaseException:
+            if outcome.cancel():
+                work()
+            else:
+                outcome.exception()
+            raise
+        outcome.result()
 
 
 def _settle(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -> None:
