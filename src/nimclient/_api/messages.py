@@ -159,8 +159,7 @@ def _part(part: Any) -> Any:
 
 def _media(content: Any) -> Any:
     """Image, Audio and Video as a part; everything else unchanged."""
-    plain: Any = content  # its type is not narrowed
-    if plain is None or isinstance(plain, (str, dict)):
+    if content is None or isinstance(content, str) or is_object(content):
         return content
     from nimclient.records.media import MEDIA
 

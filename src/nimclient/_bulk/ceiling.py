@@ -139,7 +139,7 @@ class Ceiling:
 
     def _know(self, this: Sums) -> None:
         """Record a round in which nothing has waited: a mean with the one before, where they are much the same."""
-        if not self._free * QUEUED >= this.time:
+        if this.time > self._free * QUEUED:
             self._free, self._measured = this.time, 0
         answers = self._measured + this.answers
         self._free += (this.time - self._free) * this.answers / answers
