@@ -210,7 +210,7 @@ def mutations(draw):
     return value
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=3 * settings().max_examples)
 @given(mutations())
 def test_no_mutation_of_an_answer_raises_anything_but_decode_error(body):
     """Whatever is wrong with an answer, it is read or a DecodeError; what is read is usable and goes round."""

@@ -90,29 +90,35 @@ def look_at(error: BaseException) -> None:
 
 def _look_at_frames(trace: TracebackType | None) -> None:
     """The local variables of our frames, as error trackers record them. A prompt is one; a key must not be."""
+    seen: set[int] = set()
     while trace is not None:
         code = trace.tb_frame.f_code
         if "/nimclient/" in code.co_filename:
             for name, value in trace.tb_frame.f_locals.items():
                 with suppress(Exception):  # of an object that is not complete yet
-                    if any(KEY in text for text in _texts_of(value)):
+                    if any(KEY in text for text in _texts_of(value, seen)):
                         found.append(f"{KEY} in the variable {name} of {code.co_qualname}")
         trace = trace.tb_next
 
 
-def _texts_of(value: Any) -> Iterator[str]:
-    """The texts in a variable, those in containers too whatever their repr says: some trackers walk through them."""
-    match value:
-        case str():
+def _texts_of(variable: Any, seen: set[int]) -> Iterator[str]:
+    """The texts in a variable, those in containers too whatever their repr says: some trackers walk through them.
+
+    What has been `seen` in another variable is not looked at again.
+    """
+    values = [variable]
+    while values:
+        value = values.pop()
+        if isinstance(value, str):
             yield value
-        case dict():
-            for pair in value.items():
-                yield from _texts_of(pair)
-        case tuple() | list() | set() | frozenset():
-            for item in value:
-                yield from _texts_of(item)
-        case _:
-            yield repr(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, dict):
+                values += [*value.keys(), *value.values()]
+            elif isinstance(value, (tuple, list, set, frozenset)):
+                values += value
+            else:
+                yield repr(value)
 
 
 class _WatchedRaises(pytest.RaisesExc[BaseException]):
