@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(300 + KILLS * 6)
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    simulator = Simulator(embedding_dimensions=16, ttft=0.002, keep_requests=1_000_000)
+    simulator = Simulator(embedding_dimensions=16, keep_requests=1_000_000)
     with SimulatorThread(simulator):
         yield simulator
 

@@ -62,7 +62,7 @@ def interrupt(simulator: Simulator, slots: int) -> None:
 def test_a_deadline(simulator: Simulator, client: Client, slots: int, call: Callable[[Client], object]) -> None:
     """A time limit frees them, too."""
     with pytest.raises(RequestTimeoutError):
-        call(client.with_options(timeouts=Timeouts(total=0.2)))
+        call(client.with_options(timeouts=Timeouts(total=0.1)))
     assert is_free(simulator)
 
 
