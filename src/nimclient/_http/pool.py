@@ -22,6 +22,11 @@ from nimclient._http.head import Heads
 from nimclient._http.tls import unauthenticated_setting
 from nimclient._http.watchdog import Alarm, Watchdog
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 UNBOUNDED = 2**31
 SPARE = 32  # descriptors of `ulimit -n` that connections leave to files, imports and name look-ups
 
@@ -86,12 +91,10 @@ class Slots:
 
 def affordable(concurrency: int) -> int:
     """So many at once at most that their connections leave this process some descriptors for its files."""
-    try:
-        from resource import RLIM_INFINITY, RLIMIT_NOFILE, getrlimit
-    except ImportError:  # Windows
+    if resource is None:
         return concurrency
-    most, _ = getrlimit(RLIMIT_NOFILE)
-    return concurrency if most == RLIM_INFINITY else min(concurrency, max(most - SPARE, 1))
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return concurrency if most == resource.RLIM_INFINITY else min(concurrency, max(most - SPARE, 1))
 
 
 def reserve(concurrency: int) -> int:
