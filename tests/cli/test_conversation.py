@@ -164,7 +164,7 @@ def test_an_error_ends_the_turn_and_not_the_program(open_chat, url: str) -> None
     assert terminal.end() == 0
 
 
-@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("kind", ["link", pytest.param("pipe", marks=pytest.mark.slow)])
 def test_links_and_pipes_in_the_place_of_what_is_kept(open_chat, sim: Simulator, tmp_path: Path, kind: str) -> None:
     """The lines and the last conversation are kept in files of their own: no link is followed, no pipe is waited for."""
     precious = tmp_path / "precious"

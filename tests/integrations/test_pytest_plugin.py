@@ -56,7 +56,7 @@ SLOW = pytest.mark.slow
     [
         ("", ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto")),
         pytest.param("@pytest.mark.asyncio", ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict"), marks=SLOW),
-        (ANYIO, ("-p", "anyio.pytest_plugin")),
+        pytest.param(ANYIO, ("-p", "anyio.pytest_plugin"), marks=SLOW),
         pytest.param(
             ANYIO, ("-p", "anyio.pytest_plugin", "-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict"), marks=SLOW
         ),

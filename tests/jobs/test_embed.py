@@ -479,6 +479,7 @@ async def test_cancellation_keeps_what_is_finished(
     assert found(output) == rows(100)
 
 
+@pytest.mark.slow
 async def test_cancellation_at_every_suspension_point(server: FaultServer, client: AsyncClient, tmp_path: Path) -> None:
     """Wherever it comes: the folder is free again, nothing is half written, and the job comes to its end."""
     server.script(embed)

@@ -250,6 +250,7 @@ async def test_a_pipe_is_not_waited_for(server: FaultServer, client: AsyncClient
         merge_shards(folder.path)
 
 
+@pytest.mark.slow
 async def test_more_shards_than_rows(server: FaultServer, client: AsyncClient, folder: Folder) -> None:
     """A shard without rows is complete, and has no part."""
     server.script(embed)

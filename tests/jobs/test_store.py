@@ -619,6 +619,7 @@ print("kept")
     assert on_a_disk_of_its_own(tmp_path, "200k", code) == "kept\n"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start(tmp_path: Path) -> None:
     """16 KiB do not hold a checkpoint: the typed error comes at once."""
     code = """
@@ -630,6 +631,7 @@ except JobStoreError as error:
     assert "free some space" in on_a_disk_of_its_own(tmp_path, "16k", code)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
     """A new job and one that is there: the error says so, and when it can be written again all is as it was."""
     code = """

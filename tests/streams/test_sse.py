@@ -247,6 +247,7 @@ def test_an_event_of_six_megabytes_takes_linear_work(monkeypatch):
     assert six < 2.1 * three
 
 
+@pytest.mark.slow
 def test_two_hundred_thousand_reads_of_one_byte_take_linear_work(monkeypatch):
     """So do reads of a single byte: none looks at what has come before it."""
     work = Work(monkeypatch)
