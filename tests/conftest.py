@@ -39,7 +39,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What takes long on a loaded machine is no failure, and everybody's run sees the same examples; the slow session sees more
 # (`thorough`), and `fuzz` looks for new ones.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("nimclient", COMMON, derandomize=True, database=None, max_examples=40)
+settings.register_profile("nimclient", COMMON, derandomize=True, database=None, max_examples=25)
 settings.register_profile("few", COMMON, derandomize=True, database=None, max_examples=8)
 settings.register_profile("thorough", COMMON, derandomize=True, database=None)
 settings.register_profile("fuzz", COMMON, max_examples=2000)
