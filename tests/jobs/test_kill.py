@@ -41,8 +41,10 @@ pytestmark = pytest.mark.timeout(300 + KILLS * 6)
 
 
 @pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    simulator = Simulator(embedding_dimensions=16, keep_requests=1_000_000)
+def simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """A server; in the slow session jobs last longer, so that kills come at more moments."""
+    ttft = 0.002 if request.node.get_closest_marker("slow") else 0.0
+    simulator = Simulator(embedding_dimensions=16, ttft=ttft, keep_requests=1_000_000)
     with SimulatorThread(simulator):
         yield simulator
 
