@@ -180,7 +180,7 @@ async def test_lines_end_at_line_feeds_and_nowhere_else(tmp_path: Path) -> None:
 async def test_a_cut_off_gzip_file_is_a_store_error(tmp_path: Path) -> None:
     """It says that it is damaged; what is no gzip at all says so, too."""
     path = tmp_path / "a.txt.gz"
-    path.write_bytes(gzip.compress(os.urandom(5000))[:-100])
+    path.write_bytes(gzip.compress(os.urandom(5000).hex().encode())[:-100])
     with pytest.raises(JobStoreError, match=r"a\.txt\.gz: it is damaged"):
         await rows_of(path)
     path.write_bytes(b"plain text")
