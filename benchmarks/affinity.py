@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.drawing import WIDTH, drawn, keep, text
+from benchmarks.drawing import MARGIN, WIDTH, bars, drawn, keep, shares, text
 from benchmarks.virtual import jumping
 from nimclient import AsyncClient, RetryPolicy
 from nimclient._engine.affinity import prefix_of, seed_of, weight
@@ -125,36 +125,24 @@ def decision() -> float:
     return best / 200 * 1e6
 
 
-def shares(ttfts: Sequence[float], longest: float) -> list[float]:
-    """The share of answers whose first token came within each of some equal steps up to `longest` seconds."""
-    counts = [0] * COUNTS
-    for ttft in ttfts:
-        counts[min(int(COUNTS * ttft / longest), COUNTS - 1)] += 1
-    return [count / len(ttfts) for count in counts]
-
-
 def picture(figures: Mapping[str, Any]) -> str:
     """The picture as SVG: how the times to the first token are spread, by least load and with affinity."""
     shown = ("least load", "prefix")
     longest = max(figures["runs"][name]["spread_to"] for name in shown)
     highest = max(max(figures["runs"][name]["spread"]) for name in shown)
-    step = (WIDTH - LABELS - 20) / COUNTS
     lines: list[str] = []
     for number, name in enumerate(shown):
         run, bottom = figures["runs"][name], TOP + (number + 1) * ROW - 20
         label = 'affinity="prefix"' if name == "prefix" else name
         lines.append(text(label, LABELS - 14, bottom - 40, note=False, right=True))
         lines.append(text(f"{100 * run['cached']:.0f} % cached", LABELS - 14, bottom - 24, right=True))
-        kind = ' class="ours"' if name == "prefix" else ""
-        for place, share in enumerate(run["spread"]):
-            x, height = LABELS + place * step, share / highest * (ROW - 34)
-            y = bottom - height
-            lines.append(f'<rect{kind} x="{x:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
-        at, top = LABELS + run["ttft_p50"] / longest * (WIDTH - LABELS - 20), bottom - ROW + 18
+        heights = [share / highest * (ROW - 34) for share in run["spread"]]
+        lines += bars(heights, LABELS, bottom, ours=name == "prefix")
+        at, top = LABELS + run["ttft_p50"] / longest * (WIDTH - LABELS - MARGIN), bottom - ROW + 18
         lines.append(f'<line x1="{at:.1f}" y1="{top}" x2="{at:.1f}" y2="{bottom}"/>')
         lines.append(text(f"median {run['ttft_p50'] * 1000:.0f} ms", at + 5, top + 8))
     bottom = TOP + 2 * ROW
-    lines += [text("0 ms", LABELS, bottom), text(f"{longest * 1000:.0f} ms", WIDTH - 20, bottom, right=True)]
+    lines += [text("0 ms", LABELS, bottom), text(f"{longest * 1000:.0f} ms", WIDTH - MARGIN, bottom, right=True)]
     settings = f"{figures['conversations']} conversations of {figures['turns']} turns, four simulated replicas, "
     lines.append(text(f"{settings}{PREFILL:,} prompt tokens a second, virtual time", LABELS, bottom + 18))
     return drawn("Time to the first token with and without prefix affinity", lines, bottom + 26)
@@ -178,7 +166,7 @@ def main(arguments: Sequence[str]) -> None:
         print(name.ljust(20), " ".join(f"{key} {value:.3f}" for key, value in found.items()), flush=True)
     longest = max(each["ttft_p99"] for each in figures["runs"].values()) * 1.1
     for each in figures["runs"].values():
-        each["spread"], each["spread_to"] = shares(each.pop("ttfts"), longest), longest
+        each["spread"], each["spread_to"] = shares(each.pop("ttfts"), longest, COUNTS), longest
     runs = figures["runs"]
     print(
         f"hits beside one large replica: {runs['prefix']['cached'] / runs['one large']['cached']:.3f} (wanted: ≥ 0.9)"

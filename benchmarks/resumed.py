@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.drawing import WIDTH, drawn, keep, text
+from benchmarks.drawing import MARGIN, WIDTH, drawn, keep, text
 from benchmarks.virtual import jumping
 from nimclient import AsyncClient
 from nimclient.simulator import Simulator
@@ -40,7 +40,7 @@ async def measured() -> tuple[list[float], int, float]:
 
 def picture(times: Sequence[float], before: int, gap: float) -> str:
     """The picture as SVG: a dot for each token, in the rows of the replicas and in that of the stream."""
-    scale = (WIDTH - LABELS - 20) / times[-1]
+    scale = (WIDTH - LABELS - MARGIN) / times[-1]
     rows = {"replica 1": times[:before], "replica 2": times[before:], "the stream": times}
     left, right = (LABELS + scale * times[at] for at in (before - 1, before))
     lines = [f'<rect class="gap" x="{left:.1f}" y="{TOP - 12}" width="{right - left:.1f}" height="{3 * ROW}"/>']
@@ -51,7 +51,7 @@ def picture(times: Sequence[float], before: int, gap: float) -> str:
         lines.append(text(name, LABELS - 14, y + 9, note=False, right=True))
         lines += [f'<circle{kind} cx="{LABELS + scale * moment:.1f}" cy="{y + 5}" r="4"/>' for moment in tokens]
     bottom = TOP + 3 * ROW + 6
-    lines += [text("0 s", LABELS, bottom), text(f"{times[-1]:.2f} s", WIDTH - 20, bottom, right=True)]
+    lines += [text("0 s", LABELS, bottom), text(f"{times[-1]:.2f} s", WIDTH - MARGIN, bottom, right=True)]
     return drawn(f"A stream of {len(times)} tokens that is resumed after {before}", lines, bottom + 10)
 
 

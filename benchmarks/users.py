@@ -21,7 +21,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from benchmarks.drawing import WIDTH, drawn, keep, text
+from benchmarks.drawing import MARGIN, WIDTH, bars, drawn, keep, shares, text
 from benchmarks.replicas import simulators
 from benchmarks.virtual import jumping
 from nimclient import AsyncClient, Client, Limits
@@ -200,7 +200,6 @@ def picture(figures: Mapping[str, Any]) -> str:
     rows = ("idle", "own bulk", "another client's bulk")
     runs = figures["runs"]
     longest = max(runs[name]["ttfts"][-1] for name in rows) * 1.05
-    step = (WIDTH - LABELS - 20) / COUNTS
     alone = runs["bulk alone"]["bulk_per_second"]
     lines: list[str] = []
     for number, name in enumerate(rows):
@@ -208,20 +207,15 @@ def picture(figures: Mapping[str, Any]) -> str:
         lines.append(text(name, LABELS - 14, bottom - 22, note=False, right=True))
         if each["bulk_per_second"]:
             lines.append(text(f"bulk keeps {each['bulk_per_second'] / alone:.0%}", LABELS - 14, bottom - 6, right=True))
-        kind = ' class="ours"' if name == "own bulk" else ""
-        for place in range(COUNTS):
-            share = sum(int(COUNTS * ttft / longest) == place for ttft in each["ttfts"]) / len(each["ttfts"])
-            height = share * (ROW - 30)
-            x, y = LABELS + place * step, bottom - height
-            if share:
-                lines.append(f'<rect{kind} x="{x:.1f}" y="{y:.1f}" width="{step - 2:.1f}" height="{height:.1f}"/>')
-        at = LABELS + each["ttft_p99"] / longest * (WIDTH - LABELS - 20)
+        heights = [share * (ROW - 30) for share in shares(each["ttfts"], longest, COUNTS)]
+        lines += bars(heights, LABELS, bottom, ours=name == "own bulk")
+        at = LABELS + each["ttft_p99"] / longest * (WIDTH - LABELS - MARGIN)
         lines.append(f'<line x1="{at:.1f}" y1="{bottom - ROW + 26}" x2="{at:.1f}" y2="{bottom}"/>')
         near_end = at > WIDTH - 120
         label = f"99 of 100 within {each['ttft_p99'] * 1000:.0f} ms"
         lines.append(text(label, at + (-5 if near_end else 5), bottom - ROW + 34, right=near_end))
     bottom = TOP + len(rows) * ROW
-    lines += [text("0 ms", LABELS, bottom), text(f"{longest * 1000:.0f} ms", WIDTH - 20, bottom, right=True)]
+    lines += [text("0 ms", LABELS, bottom), text(f"{longest * 1000:.0f} ms", WIDTH - MARGIN, bottom, right=True)]
     settings = f"A chat a second for {figures['seconds']:.0f} seconds, a simulated server of {figures['slots']} slots"
     lines.append(text(f"{settings}, virtual time", LABELS, bottom + 18))
     return drawn("Time to the first token of users beside bulk", lines, bottom + 26)
