@@ -61,9 +61,8 @@ def _context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
 
 
 def _new_context(verify: bool | str, chain: tuple[str, ...]) -> ssl.SSLContext:
-    os.close(
-        os.open(os.devnull, os.O_RDONLY)
-    )  # with no descriptor left OpenSSL would go without its authorities, for good
+    # With no descriptor left this raises; OpenSSL would go without its authorities, for good.
+    os.close(os.open(os.devnull, os.O_RDONLY))
     context = ssl.create_default_context()
     context.sslobject_class = _Handshake
     context.set_alpn_protocols(["http/1.1"])

@@ -91,9 +91,8 @@ UNREACHABLE = FailureKind(True, _S.NOT_SENT, _H.UNREACHABLE)
 UNTRUSTED = FailureKind(
     False, _S.NOT_SENT, _H.UNREACHABLE
 )  # TLS: the same server would fail again, another one may not
-OUT_OF_RESOURCES = FailureKind(
-    True, _S.NOT_SENT, _H.UNKNOWN, outage=True
-)  # of this machine: what is in flight frees some
+# of this machine: what is in flight frees some
+OUT_OF_RESOURCES = FailureKind(True, _S.NOT_SENT, _H.UNKNOWN, outage=True)
 STALE_CONNECTION = FailureKind(True, _S.AMBIGUOUS, _H.UNKNOWN, _F.UNCLEAR)
 INTERRUPTED = FailureKind(True, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)
 OUT_OF_TIME = FailureKind(False, _S.AMBIGUOUS, _H.FAILING, _F.UNCLEAR)

@@ -89,7 +89,7 @@ class LineRun(ABC, Generic[Q]):
                 await worker.do(files.finish)
             raise
         finally:
-            files.close()
+            await worker.close(files.close)
         succeeded, failed = len(files.answered), len(files.failed)
         return JobReport(
             status=status_of(succeeded, failed),

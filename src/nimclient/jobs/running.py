@@ -44,12 +44,7 @@ class SerialWorker:
         """Call in a thread and wait. On cancellation `work` has either not begun or is complete."""
         outcome: Future[R] = Future()
         async with self._lock:
-            try:
-                await to_thread.run_sync(_settle, outcome, work, args)
-            except BaseException:  # asyncio does not wait for the thread on cancellation; it writes to disk, so we do
-                if not outcome.cancel():
-                    outcome.exception()
-                raise
+            await _in_thread(outcome, work, args)
         return outcome.result()
 
     async def close(self, work: Callable[[], None]) -> None:
@@ -57,14 +52,21 @@ class SerialWorker:
         outcome: Future[None] = Future()
         try:
             with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(_settle, outcome, work, ())
-        except BaseException:
-            if outcome.cancel():
+                await _in_thread(outcome, work, ())
+        finally:
+            if outcome.cancelled():
                 work()
-            else:
-                outcome.exception()
-            raise
         outcome.result()
+
+
+async def _in_thread(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -> None:
+    """Call in a thread, and wait for it also on cancellation: asyncio does not, and it writes to disk."""
+    try:
+        await to_thread.run_sync(_settle, outcome, work, args)
+    except BaseException:
+        if not outcome.cancel():
+            outcome.exception()
+        raise
 
 
 def _settle(outcome: Future[R], work: Callable[..., R], args: tuple[Any, ...]) -> None:
