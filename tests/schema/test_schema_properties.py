@@ -77,7 +77,7 @@ TYPES = st.recursive(st.sampled_from(LEAVES), extended, max_leaves=5)
 VALUES = TYPES.flatmap(lambda typed: st.tuples(st.just(typed[0]), typed[1]))
 
 
-@settings(max_examples=2 * settings().max_examples, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(VALUES)
 def test_a_value_survives_the_way_through_json(typed):
     """convert(plain(value)) is the value again, and its JSON fits the schema of its type, strict or not."""
@@ -95,7 +95,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=2 * settings().max_examples, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 @given(TYPES, JSON)
 def test_any_json_is_converted_or_refused_with_a_path(typed, value):
     """No JSON whatever brings anything but a value or a Misfit, and what is rejected does not change."""

@@ -80,7 +80,7 @@ def cut_texts(draw):
 
 
 @given(cut_texts())
-@settings(max_examples=3 * settings().max_examples)
+@settings(max_examples=5 * settings().max_examples)
 def test_cutting_the_text_anywhere_changes_nothing(cut):
     """The splitter gives what split_tags gives, but for a lone closing tag, which nobody can foresee."""
     text, pieces = cut
@@ -120,7 +120,7 @@ def plain(content, index=0, **message):
 
 
 @given(cut_texts())
-@settings(max_examples=2 * settings().max_examples)
+@settings(max_examples=3 * settings().max_examples)
 def test_final_is_the_plain_answer_and_the_chunks_add_up_to_it(cut):
     """However the text is cut, the completion of the stream equals the plain one, and its chunks are its parts."""
     text, pieces = cut
