@@ -141,7 +141,9 @@ atexit.register(lambda: asyncio.run(ask()))
 }
 
 
-@pytest.mark.parametrize("left", mostly_slow(LEFT_OPEN, "a stream in a block", "a thread in a batch"))
+@pytest.mark.parametrize(
+    "left", mostly_slow(LEFT_OPEN, "a stream in a block", "a thread in a batch", "a first call in an exit handler")
+)
 def test_the_interpreter_exits_quietly(server: FaultServer, left: str) -> None:
     """With clients, streams, batches and daemon threads running, which would take for ever, a program ends and prints
     nothing; each time.

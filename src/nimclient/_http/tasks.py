@@ -26,8 +26,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 async def in_thread(call: Callable[[], object]) -> None:
     """Run a call in a worker thread, or at interpreter exit here; it continues if the wait is cancelled."""
-    load("concurrent.futures.thread")  # else asyncio imports it, and a fork meanwhile has half of it
     try:
+        load("concurrent.futures.thread")  # else asyncio imports it, and a fork meanwhile has half of it
         done = running_loop().run_in_executor(None, call)
     except RuntimeError:  # no thread can be started any more
         call()
