@@ -10,7 +10,7 @@ from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
-from nimclient._retry.faults import ABORT, ERROR, given_up, is_fault, raise_plain_fault
+from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
@@ -44,7 +44,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         raise not_an_answer(meta, data, "JSON") from None
     if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
-    if streams is not None and (ABORT in data or ERROR in data) and (fault := given_up(value)):
+    if streams is not None and (ABORT in data or ERROR in data) and (fault := ended_early(value)):
         fault.partial = _partial(streams(), value, meta)
         raise fault
     core.dialects.read(state.target.server, call.path, value)
@@ -62,7 +62,7 @@ async def _read_events(call: Call[T], response: Response, data: bytes | None = N
 
 
 def _partial(accumulator: Accumulator[Any], answer: JsonDict, meta: ResponseMeta) -> Any:
-    """What there is of an answer that the server gave up, as a record."""
+    """What there is of an answer that the server ended early, as a record."""
     accumulator.adopt(answer)
     return accumulator.completion(meta)
 

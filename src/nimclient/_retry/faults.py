@@ -334,11 +334,11 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
 
 
 ABORT, ERROR = b'"abort"', b'"error"'
-"""Only an answer, or an event, with one of these in its JSON can be `given_up`."""
+"""Only an answer, or an event, with one of these in its JSON can be `ended_early`."""
 
 
-def given_up(answer: JsonDict) -> StreamFaultError | None:
-    """The error for an answer, or an event, of which the server has given up a choice; None for any other.
+def ended_early(answer: JsonDict) -> StreamFaultError | None:
+    """The error for an answer, or an event, of which the server has ended a choice early; None for any other.
 
     It ends like a complete one, with status 200 and [DONE], when an engine is shut down or scaled down, or fails.
     """
@@ -346,7 +346,7 @@ def given_up(answer: JsonDict) -> StreamFaultError | None:
         if (reason := choice.get("finish_reason")) in ("abort", "error"):
             if choice.get("error"):
                 return stream_fault(choice)
-            return StreamFaultError(f"the server gave up this answer (finish_reason {reason!r})", code=str(reason))
+            return StreamFaultError(f"the server ended this answer early (finish_reason {reason!r})", code=str(reason))
     return None
 
 

@@ -94,7 +94,8 @@ class Logprobs(WireRecord):
 class Choice(WireRecord):
     """One answer. `finish_reason` is an open set: stop, length, tool_calls, content_filter, …
 
-    An answer that ends with abort or error is a StreamFaultError, whose `.partial` may have it. With a named tool_choice vLLM reports `stop` with tool calls. `stop_reason` (vLLM) is the stop string or token id.
+    An answer that ends with abort or error is a StreamFaultError, and in its `.partial`. With a named tool_choice vLLM
+    reports `stop` with tool calls. `stop_reason` (vLLM) is the stop string or token id.
     """
 
     index: int
