@@ -15,7 +15,7 @@ from attrs import evolve
 
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
-from nimclient._base.shortage import out_of_resources
+from nimclient._base.init_lock import out_of_resources
 from nimclient._base.types import is_array, is_object
 from nimclient.errors import ConfigurationError
 

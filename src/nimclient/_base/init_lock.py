@@ -1,4 +1,4 @@
-"""One-time initialization shared by threads: a lock; and what a fork waits for, so that its child can initialize, too.
+"""One-time initialization: a lock of threads, what a fork waits for so that its child can initialize, too, and the error without means.
 
 A forked child always starts with the lock released. A fork waits for a module that another thread is importing, and a step of
 a TLS handshake: otherwise the child would inherit the lock of a module, or one of OpenSSL, that no thread of it releases.
@@ -11,6 +11,8 @@ import sys
 import threading
 from importlib import import_module
 from typing import Any
+
+from nimclient.errors import ConnectError
 
 MAX_WAIT = 10.0
 """Seconds after which a fork no longer waits."""
@@ -35,6 +37,12 @@ def init_lock() -> threading.Lock:
 def handshaking() -> threading.RLock:
     """`with handshaking(): ...` around what holds locks of OpenSSL without the GIL; for a millisecond, not for a wait."""
     return _handshaking
+
+
+def out_of_resources(number: int) -> ConnectError:
+    """The error where this machine has no descriptor, port or memory left for a connection, or for the modules of a first call."""
+    remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
+    return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
 
 
 def _others_import() -> bool:

@@ -17,9 +17,8 @@ from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, RetryPolicy
-from nimclient._base.init_lock import init_lock
+from nimclient._base.init_lock import init_lock, out_of_resources
 from nimclient._base.log import log
-from nimclient._base.shortage import out_of_resources
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.pacer import Memory
 from nimclient._bulk.rate import RateLimit, Users

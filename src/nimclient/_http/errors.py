@@ -7,7 +7,7 @@ import errno
 import aiohttp
 from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
-from nimclient._base.shortage import out_of_resources
+from nimclient._base.init_lock import out_of_resources
 from nimclient.errors import (
     ClientClosedError,
     ConnectError,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from nimclient._base.shortage import out_of_resources
+from nimclient._base.init_lock import out_of_resources
 
 R = TypeVar("R")
 
