@@ -1,4 +1,4 @@
-"""One-time initialization: a lock of threads, what a fork waits for so that its child can initialize, too, and the error without means.
+"""One-time initialization: a lock of threads, what a fork waits for so that its child can initialize, too, and its error.
 
 A forked child always starts with the lock released. A fork waits for a module that another thread is importing, and a step of
 a TLS handshake: otherwise the child would inherit the lock of a module, or one of OpenSSL, that no thread of it releases.
@@ -40,7 +40,7 @@ def handshaking() -> threading.RLock:
 
 
 def out_of_resources(number: int) -> ConnectError:
-    """The error where this machine has no descriptor, port or memory left for a connection, or for the modules of a first call."""
+    """The error where this machine has no descriptor, port or memory left for a connection, or for a first call."""
     remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
     return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
 
