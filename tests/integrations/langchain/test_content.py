@@ -99,7 +99,12 @@ def test_results_of_tools_stay_apart(canned_chat: Any) -> None:
     """The blocks of an MCP tool's list are lines, as servers join them, not one number; no blocks are no text."""
     results = [{"type": "text", "text": "18", "id": "lc_1"}, {"type": "text", "text": "19"}]
     call = {"name": "ages", "args": {}, "id": "c1"}
-    history = [HumanMessage("u"), AIMessage([], tool_calls=[call]), ToolMessage(results, tool_call_id="c1"), AIMessage([])]
+    history = [
+        HumanMessage("u"),
+        AIMessage([], tool_calls=[call]),
+        ToolMessage(results, tool_call_id="c1"),
+        AIMessage([]),
+    ]
     _, called, result, empty = sent(canned_chat, *history)
     assert (called["content"], result["content"], empty["content"]) == (None, "18\n19", "")
 
