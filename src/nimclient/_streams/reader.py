@@ -198,6 +198,7 @@ class Reader(Generic[C]):
                 if now - before > 0.001 and len(data) < _QUICK:
                     self.next_check = min(now + TURN, self._deadline)
         except NimError as error:
+            data = b""  # may repeat a key
             self._fail(error)
             self._failure = error
             if isinstance(error, RequestTimeoutError) and error.phase == "total":
