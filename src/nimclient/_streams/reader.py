@@ -198,9 +198,8 @@ class Reader(Generic[C]):
                 if now - before > 0.001 and len(data) < _QUICK:
                     self.next_check = min(now + TURN, self._deadline)
         except NimError as error:
-            data = b""  # may repeat a key
             self._fail(error)
-            self._failure = error
+            data, self._failure = b"", error  # the data may repeat a key
             if isinstance(error, RequestTimeoutError) and error.phase == "total":
                 self.ready.clear()
             if not self.ready:
