@@ -4,7 +4,8 @@ A chat a second, streamed, beside a batch that never ends, against a simulator t
 lets the others wait in order: alone, beside the client's own batch, and beside the same batch of a client of its own, which
 does not know of the users. By default the clock is virtual: it stands while programs compute and jumps where they would
 wait, so the figures are those of the server's times and of the client's choices, whatever the machine does. With `--sockets`
-the simulator is a process of its own and the clock a real one, for the async and the blocking client. `--publish` keeps the
+the simulator is a process of its own and the clock a real one, for the async and the blocking client: one run of each, where
+the cases take turns of half a minute, so that what else the machine does counts for all of them. `--publish` keeps the
 figures of the virtual clock and draws the picture of the guide, docs/_static/users.svg.
 """
 
@@ -13,7 +14,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ TOKENS = 16  # of a user's answer
 WARM = 30.0  # seconds after which users are counted: by then the client knows the server
 MOST, LEAST = 1.2, 0.9  # wanted: the 99th percentile by that of an idle server, and the share that bulk keeps
 LIMITS = Limits(concurrency=None)
+TURN, SETTLED = (
+    32,
+    12,
+)  # seconds of a turn over sockets, and those after which it counts: bulk makes room for ten after a user
 COUNTS, TOP, LABELS, ROW = 40, 24, 170, 76
 
 
@@ -56,6 +61,7 @@ CASES = {
     "own bulk, twice as many at once": Case(by_slots=2),
     "another client's bulk": Case(other=True),
 }
+TURNS = ("idle", "own bulk", "bulk alone", "another client's bulk")
 
 
 def prompts() -> Iterator[str]:
@@ -70,14 +76,19 @@ class Seen:
         self.ttfts: list[tuple[float, float]] = []
         self.answers: list[float] = []
 
-    def figures(self, since: float, until: float) -> dict[str, Any]:
-        """The median, the 99th percentile and all of the waits; answers a second, of the time that counts."""
-        ttfts = sorted(ttft for came, ttft in self.ttfts if since <= came < until)
-        answers = sum(since <= moment < until for moment in self.answers)
-        found: dict[str, Any] = {"bulk_per_second": answers / (until - since)}
+    def figures(self, *spans: tuple[float, float]) -> dict[str, Any]:
+        """The median, the 99th percentile and all of the waits; answers a second, of the times that count."""
+        ttfts = sorted(ttft for came, ttft in self.ttfts if within(came, spans))
+        answers = sum(within(moment, spans) for moment in self.answers)
+        found: dict[str, Any] = {"bulk_per_second": answers / sum(end - begin for begin, end in spans)}
         if ttfts:
             found |= {"ttft_p50": ttfts[len(ttfts) // 2], "ttft_p99": ttfts[int(0.99 * (len(ttfts) - 1))]}
         return {**found, "ttfts": [round(ttft, 4) for ttft in ttfts]}
+
+
+def within(moment: float, spans: Sequence[tuple[float, float]]) -> bool:
+    """Whether one of them has it."""
+    return any(begin <= moment < end for begin, end in spans)
 
 
 async def user(client: AsyncClient, seen: Seen, began: float) -> None:
@@ -90,15 +101,24 @@ async def user(client: AsyncClient, seen: Seen, began: float) -> None:
         await stream.final()
 
 
-async def bulk(client: AsyncClient, seen: Seen, began: float, concurrency: int | None) -> None:
-    """A batch that ends when it is cancelled."""
-    async with client.chat.as_completed(prompts(), concurrency=concurrency) as replies:
+async def bulk(
+    client: AsyncClient, seen: Seen, began: float, concurrency: int | None = None, gate: asyncio.Event | None = None
+) -> None:
+    """A batch that ends when it is cancelled, and rests while its gate is closed."""
+
+    async def source() -> AsyncIterator[str]:
+        for prompt in prompts():
+            if gate is not None:
+                await gate.wait()
+            yield prompt
+
+    async with client.chat.as_completed(source(), concurrency=concurrency) as replies:
         async for _ in replies:
             seen.answers.append(time.monotonic() - began)
 
 
 async def measure(case: Case, url: str, seconds: float, slots: int) -> dict[str, Any]:
-    """The figures of one case, with the async client."""
+    """The figures of one case, by itself."""
     seen = Seen()
     at_once = None if case.by_slots is None else round(case.by_slots * slots)
     async with AsyncExitStack() as stack:
@@ -120,7 +140,7 @@ async def measure(case: Case, url: str, seconds: float, slots: int) -> dict[str,
         if running is not None:
             running.cancel()
             await asyncio.wait([running])
-    return seen.figures(WARM, WARM + seconds)
+    return seen.figures((WARM, WARM + seconds))
 
 
 async def measure_virtually(name: str, seconds: float, slots: int) -> dict[str, Any]:
@@ -135,51 +155,97 @@ def run(name: str, seconds: float, slots: int) -> dict[str, Any]:
     return asyncio.run(measure_virtually(name, seconds, slots))
 
 
-def measure_blocking(case: Case, url: str, seconds: float, slots: int) -> dict[str, Any]:
-    """The figures of one case, with the blocking client: bulk in a thread, users in this one."""
-    seen, ended = Seen(), threading.Event()
-    at_once = None if case.by_slots is None else round(case.by_slots * slots)
-    with ExitStack() as stack:
-        client, other = [stack.enter_context(Client(base_url=url, model=MODEL, limits=LIMITS)) for _ in range(2)]
-        client.chat.create("hi")
+def turn(second: int) -> str:
+    """Whose turn it is: first the client gets to know the server, beside users."""
+    return TURNS[(second - int(WARM)) // TURN % len(TURNS)] if second >= WARM else "own bulk"
+
+
+def by_turns(seen: Seen, rounds: int) -> dict[str, dict[str, Any]]:
+    """The figures of each case."""
+    begins = [(name, WARM + (each * len(TURNS) + at) * TURN) for each in range(rounds) for at, name in enumerate(TURNS)]
+    return {
+        name: seen.figures(*((begin + SETTLED, begin + TURN) for whose, begin in begins if whose == name))
+        for name in TURNS
+    }
+
+
+async def take_turns(url: str, rounds: int) -> dict[str, dict[str, Any]]:
+    """The figures of the cases, with the async client."""
+    seen, gates = Seen(), (asyncio.Event(), asyncio.Event())
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(AsyncClient(base_url=url, model=MODEL, limits=LIMITS)) for _ in gates
+        ]
+        await clients[0].chat.create("hi")
         began = time.monotonic()
-
-        def work() -> None:
-            with (other if case.other else client).chat.as_completed(prompts(), concurrency=at_once) as replies:
-                for _ in replies:
-                    seen.answers.append(time.monotonic() - began)
-                    if ended.is_set():
-                        return
-
-        thread = threading.Thread(target=work)
-        if case.bulk:
-            thread.start()
-        for number in range(round(WARM + seconds)):
-            time.sleep(max(began + number - time.monotonic(), 0.0))
-            came = time.monotonic()
+        running = [
+            asyncio.create_task(bulk(client, seen, began, gate=gate))
+            for client, gate in zip(clients, gates, strict=True)
+        ]
+        chats: list[asyncio.Task[None]] = []
+        for second in range(int(WARM) + rounds * len(TURNS) * TURN):
+            await asyncio.sleep(max(began + second - time.monotonic(), 0.0))
+            case = CASES[turn(second)]
+            for gate, is_open in zip(gates, (case.bulk and not case.other, case.other), strict=True):
+                gate.set() if is_open else gate.clear()
             if case.users:
-                with client.chat.stream("word " * TOKENS) as stream:
+                chats.append(asyncio.create_task(user(clients[0], seen, began)))
+        await asyncio.gather(*chats)
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running)
+    return by_turns(seen, rounds)
+
+
+def take_turns_blocking(url: str, rounds: int) -> dict[str, dict[str, Any]]:
+    """The figures of the cases, with the blocking client: bulk in threads, users in this one."""
+    seen, gates, ended = Seen(), (threading.Event(), threading.Event()), threading.Event()
+
+    def source(gate: threading.Event) -> Iterator[str]:
+        for prompt in prompts():
+            gate.wait()
+            yield prompt
+
+    def work(client: Client, gate: threading.Event) -> None:
+        with client.chat.as_completed(source(gate)) as replies:
+            for _ in replies:
+                seen.answers.append(time.monotonic() - began)
+                if ended.is_set():
+                    return
+
+    with ExitStack() as stack:
+        clients = [stack.enter_context(Client(base_url=url, model=MODEL, limits=LIMITS)) for _ in gates]
+        clients[0].chat.create("hi")
+        began = time.monotonic()
+        threads = [threading.Thread(target=work, args=each) for each in zip(clients, gates, strict=True)]
+        for thread in threads:
+            thread.start()
+        for second in range(int(WARM) + rounds * len(TURNS) * TURN):
+            time.sleep(max(began + second - time.monotonic(), 0.0))
+            case = CASES[turn(second)]
+            for gate, is_open in zip(gates, (case.bulk and not case.other, case.other), strict=True):
+                gate.set() if is_open else gate.clear()
+            if case.users:
+                came = time.monotonic()
+                with clients[0].chat.stream("word " * TOKENS) as stream:
                     next(iter(stream))
                     seen.ttfts.append((came - began, time.monotonic() - came))
                     stream.final()
         ended.set()
-        if case.bulk:
+        for gate in gates:
+            gate.set()
+        for thread in threads:
             thread.join()
-    return seen.figures(WARM, WARM + seconds)
+    return by_turns(seen, rounds)
 
 
-def over_sockets(seconds: float, slots: int) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
-    """The figures of both clients, each case against a simulator of its own in another process."""
+def over_sockets(rounds: int, slots: int) -> Iterator[tuple[str, dict[str, dict[str, Any]]]]:
+    """The figures of both clients, each against a simulator of its own in another process."""
     flags = ("--slots", str(slots), "--itl", str(ITL))
-    for kind in ("async", "blocking"):
-        found: dict[str, dict[str, Any]] = {}
-        for name, case in CASES.items():
-            with simulators([TTFT], flags) as (urls, _):
-                if kind == "async":
-                    found[name] = asyncio.run(measure(case, urls[0], seconds, slots))
-                else:
-                    found[name] = measure_blocking(case, urls[0], seconds, slots)
-        yield kind, found
+    with simulators([TTFT], flags) as (urls, _):
+        yield "async", asyncio.run(take_turns(urls[0], rounds))
+    with simulators([TTFT], flags) as (urls, _):
+        yield "blocking", take_turns_blocking(urls[0], rounds)
 
 
 def shown(runs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -231,7 +297,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     print(f"wanted: at most {MOST} × idle, and bulk keeps at least {LEAST:.0%}")
     if options.sockets:
-        for kind, runs in over_sockets(options.seconds, options.slots):
+        for kind, runs in over_sockets(max(round(options.seconds / (TURN - SETTLED)), 1), options.slots):
             print(f"{kind} client", *shown(runs), sep="\n", flush=True)
         return
     with ProcessPoolExecutor(2) as processes:

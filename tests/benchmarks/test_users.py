@@ -13,3 +13,13 @@ def test_the_picture_is_that_of_the_figures() -> None:
     idle, own, other = (runs[name] for name in ("idle", "own bulk", "another client's bulk"))
     assert own["ttft_p50"] <= users.MOST * idle["ttft_p50"] < other["ttft_p50"]
     assert own["bulk_per_second"] >= users.LEAST * runs["bulk alone"]["bulk_per_second"]
+
+
+def test_turns_count_when_they_have_settled() -> None:
+    """Over sockets a user counts for the case whose turn it was, unless the turn had only begun."""
+    seen = users.Seen()
+    length = int(users.WARM) + 2 * users.TURN * len(users.TURNS)
+    seen.ttfts = [(float(second), float(users.TURNS.index(users.turn(second)))) for second in range(length)]
+    found = users.by_turns(seen, 2)
+    counted = 2 * (users.TURN - users.SETTLED)
+    assert [found[name]["ttfts"] for name in users.TURNS] == [[float(at)] * counted for at in range(len(users.TURNS))]

@@ -196,9 +196,9 @@ def test_an_answer_without_text_is_noted():
 
 
 def test_a_model_of_another_kind(run, url):
-    """A model that cannot chat is one line and 1."""
+    """A model that cannot chat is a usage error, as it is for a job."""
     ran = run("chat", "hi", "--model", "nvidia/nv-embedqa-e5-v5", "--base-url", url)
-    assert ran.code == 1
+    assert ran.code == 2
     assert "embedding" in ran.err
 
 

@@ -319,3 +319,46 @@ def test_verbose_is_a_line_an_attempt(run, sim):
     ran = run("models", "-v", "--base-url", sim.base_url)
     assert ran.out == run("models", "--base-url", sim.base_url).out
     assert f"GET {sim.base_url}/models: 200, " in ran.err
+
+
+REJECTED = {
+    "a value that JSON lacks": (("chat", "hi", "-o", "seed=1e400"), "body.seed is inf"),
+    "a value of another type": (("chat", "hi", "-o", "extra_body=3"), "extra_body takes a mapping"),
+    "an unknown option": (("chat", "hi", "-o", "stream=true"), "-o: there is no option 'stream'"),
+    "an option of the command": (("chat", "hi", "-o", "messages=[]"), "-o: the command itself sets 'messages'"),
+    "one of bench": (("bench", "--kind", "rerank", "-o", "query=x"), "-o: the command itself sets 'query'"),
+    "one of map": (
+        ("map", "{text}", "a.txt", "--out", "b.jsonl", "-o", "concurrency=1"),
+        "-o: the command itself sets 'concurrency'",
+    ),
+    "an id that changes the path": (("models", "--model", "../../x"), "is not a model id"),
+    "an endless time": (("models", "--timeout", "1e16"), "--timeout must be a number"),
+    "a key without end": (("models", "--api-key-file", "/dev/zero"), "--api-key-file has 65536 characters"),
+    "a file of text as an image": (("chat", "hi", "--image", "a.txt"), "of no known format"),
+    "a batch into a folder": (("batch", "a.txt", "--out", "."), "output takes the path of a file, not '.'"),
+    "answers into a folder": (("map", "{text}", "a.txt", "--out", "/"), "output takes the path of a file, not '/'"),
+    "answers into a pipe": (("map", "{text}", "a.txt", "--out", "-"), "not standard output"),
+    "vectors into a pipe": (("embed", "a.txt", "--out", "-"), "not standard output"),
+    "a shard behind the last": (("embed", "a.txt", "--out", "v", "--shard", "3/2"), "--shard takes i/n with i from 0"),
+    "a shard without end": (("embed", "a.txt", "--out", "v", "--shard", f"{'9' * 5000}/1"), "--shard takes i/n"),
+    "braces": (("map", "{text", "a.txt", "--out", "b.jsonl"), "the template has '{'"),
+}
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_what_cannot_be_sent_is_a_usage_error(run, url, tmp_path: Path, name: str):
+    """Of every command, whether a job or one call: one line in the words of the command line, and 2."""
+    (tmp_path / "a.txt").write_text("one\n")
+    argv, said = REJECTED[name]
+    ran = run(*argv, "--base-url", url)
+    assert ran.code == 2
+    assert said in ran.err
+    for python in ("()", "api_key ", "media_type", "a bug"):
+        assert python not in ran.err
+
+
+def test_shards_in_a_store_need_no_merging(run):
+    """`merge` says so of a URL, instead of a folder of that name that it does not find."""
+    ran = run("merge", "s3://bucket/vectors")
+    assert ran.code == 2
+    assert "s3://bucket/vectors: shards in a store need no merging" in ran.err

@@ -144,3 +144,9 @@ def test_documents_of_utf_16_are_named(run, url, tmp_path):
     ran = run("rerank", "query", "--file", "docs.txt", "--base-url", url)
     assert ran.code == 2
     assert "--file docs.txt is UTF-16 text" in ran.err
+
+
+def test_a_named_model_of_another_kind(run, url):
+    """It is said of the model, which the server does list."""
+    ran = run("models", "--model", "meta/llama-3.1-8b-instruct", "--kind", "embedding", "--base-url", url)
+    assert ran == (0, "", "nimclient: meta/llama-3.1-8b-instruct is not of kind embedding\n")

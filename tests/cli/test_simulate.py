@@ -101,3 +101,20 @@ def test_it_plays_the_hosted_platform(run, spawn):
     ran = run("simulate", "--dialect", "hosted", "--fault", "nonsense")
     assert (ran.code, ran.out) == (2, "")
     assert "offline" in ran.err
+
+
+def test_an_address_that_is_not_here(run):
+    """It is blamed on --host, in a few words."""
+    ran = run("simulate", "--host", "192.0.2.1", "--port", "0")
+    assert ran.code == 1
+    assert (
+        ran.err
+        == "nimclient: cannot listen on 192.0.2.1 port 0 (cannot assign requested address); choose another with --host\n"
+    )
+
+
+def test_more_clients_than_a_machine_has_room_for(run):
+    """--foreign has a bound: a billion tasks would never have begun, and Ctrl-C had to wait for them."""
+    ran = run("simulate", "--foreign", "999999999999", "--port", "0")
+    assert ran.code == 2
+    assert "from 0 to 10000" in ran.err

@@ -228,6 +228,27 @@ async def test_complete_arguments_at_the_token_limit_are_good(client: AsyncClien
     assert (await client.chat.run_tools("go", [add])).messages[2].text == "2"
 
 
+@pytest.mark.parametrize("finish", ["tool_calls", "function_call"])
+async def test_an_answer_without_the_calls_that_it_announces(
+    client: AsyncClient, server: FaultServer, finish: str
+) -> None:
+    """A server's parser that lost them makes no answer of an empty text (vLLM #54701)."""
+    server.script(calling(("add", {"a": 1, "b": 2})), calling(finish=finish))
+    with pytest.raises(ToolError, match=f"ends with '{finish}', but has no call") as caught:
+        await client.chat.run_tools("go", [add])
+    assert [m.role for m in caught.value.messages] == ["user", "assistant", "tool", "assistant"]
+
+
+async def test_a_call_that_was_left_in_the_text(client: AsyncClient, server: FaultServer) -> None:
+    """Without its parser a server shows calls as text: an answer, and one warning that names the parser."""
+    server.script(chat('<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'))
+    with pytest.warns(UserWarning, match="--tool-call-parser") as warned:
+        run = await client.chat.run_tools("go", [add])
+    assert run.rounds == 1
+    assert [w.filename for w in warned] == [__file__]
+    await client.chat.run_tools("go", [add])
+
+
 async def test_calls_without_ids_get_some(client: AsyncClient, server: FaultServer) -> None:
     """Results refer to calls by id, so old servers' calls are given one each."""
     server.script(calling(("add", {"a": 1, "b": 1}), ("add", {"a": 2, "b": 2}), ids=False), chat("done"))

@@ -4,9 +4,10 @@ import asyncio
 import errno
 import fcntl
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -177,23 +178,23 @@ async def test_a_folder_that_fails_later_costs_the_share_not_the_call(
         assert len(warned) == 1
 
 
-def run_until_killed(url: str, folder: str) -> None:
-    with Client("k", url, model=MODEL, limits=Limits(share=folder)) as client:
-        client.embeddings.embed_documents(TEXTS, batch_size=1)
+EMBED = """
+import sys
+from nimclient import Client, Limits
+with Client("k", sys.argv[1], model=sys.argv[2], limits=Limits(share=sys.argv[3])) as client:
+    client.embeddings.embed_documents([f"text {number}" for number in range(60)], batch_size=1)
+"""
 
 
 def test_what_a_killed_process_held_is_free_again(tmp_path: Path) -> None:
     """SIGKILL in the middle of its requests: its entry and its file are gone with the next process."""
     simulator = Simulator(ttft=30.0, embedding_dimensions=4)
     with SimulatorThread(simulator) as url:
-        process = multiprocessing.get_context("spawn").Process(
-            target=run_until_killed, args=(url, str(tmp_path)), daemon=True
-        )
-        process.start()
-        assert until(lambda: simulator.requests)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        with subprocess.Popen([sys.executable, "-c", EMBED, url, MODEL, str(tmp_path)]) as process:
+            try:
+                assert until(lambda: simulator.requests)
+            finally:
+                process.kill()
         (dead,) = members(tmp_path)
         assert members(tmp_path)[dead][0] > 0
         with Client("k", url, model="m", transport=FakeTransport(vectors), limits=Limits(share=tmp_path)) as client:

@@ -297,9 +297,13 @@ async def test_half_a_surrogate_pair() -> None:
     assert fake.requests[1]["messages"][-1]["content"] == "ab"
 
 
-@pytest.mark.parametrize("broken", [BROKEN, LOST, '{"choices": [{"index": 0, "del'], ids=["error", "lost", "torn"])
+@pytest.mark.parametrize(
+    "broken",
+    [BROKEN, LOST, '{"choices": [{"index": 0, "del', said("", finish_reason="abort")],
+    ids=["error", "lost", "torn", "ended early"],
+)
 async def test_how_a_stream_ends_early(broken: Any) -> None:
-    """An error event, a lost connection, and an event that is cut in two by a clean end."""
+    """An error event, a lost connection, an event that is cut in two by a clean end, and an engine that ends it."""
     fake = Fake([said("The"), broken, LOST], [said(" sky"), said("", **END), counted(2, 1)])
     assert (await fake.final()).text == "The sky"
 

@@ -154,6 +154,46 @@ def test_no_descriptors_left(way: str, authority: trustme.CA, ca_file: str) -> N
         assert run(NO_DESCRIPTORS, server.url, url, SSL_CERT_FILE=ca_file).split() == ["resources", "True", "Hello"]
 
 
+NO_DESCRIPTORS_YET = """
+import asyncio, os, resource, sys
+from nimclient import AsyncClient, Client, errors
+url, kind = sys.argv[1:]
+sys.unraisablehook = lambda _: None  # asyncio complains when it finalizes the loop that it could not make
+async def ask():
+    return await client.chat.create("hi")
+def call():
+    return runner.run(ask()) if kind == "async" else client.chat.create("hi")
+runner = asyncio.Runner()
+runner.get_loop()
+client = AsyncClient(base_url=url, model="m") if kind == "async" else Client(base_url=url, model="m")
+client.chat
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = [os.dup(0)]
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+try:
+    call()
+except errors.ConnectError as error:
+    print(error.kind, "ulimit" in str(error))
+for number in taken:
+    os.close(number)
+print(call().text)
+runner.run(client.aclose()) if kind == "async" else client.close()
+runner.close()
+"""
+
+
+@pytest.mark.parametrize("kind", ["async", "blocking"])
+def test_no_descriptors_left_for_a_first_call(kind: str) -> None:
+    """F009: the first call of a process, which imports what it needs, ends with that error, too; the second is answered."""
+    with ServerThread() as server:
+        server.script(chat())
+        assert run(NO_DESCRIPTORS_YET, server.url, kind).split() == ["resources", "True", "Hello"]
+
+
 FEW_DESCRIPTORS = """
 import asyncio, resource, sys
 from nimclient import AsyncClient

@@ -183,6 +183,18 @@ async def test_a_response_without_an_answer_is_a_failure(
     assert (report.status, report.succeeded, report.failed) == ("failed", 0, 1)
 
 
+async def test_a_response_that_the_server_ended_early_is_a_failure(
+    server: FaultServer, client: AsyncClient, batch: Batch
+) -> None:
+    """An engine that is shut down answers 200 with what it has; the line is asked again, and is not written down."""
+    batch.write(line("a"))
+    early = {"choices": [{"index": 0, "message": {"content": "The"}, "finish_reason": "abort"}]}
+    server.script(answer(early), chat("The sky"))
+    assert (await batch.job().run(client)).status == "complete"
+    body = read(batch.output)["a"]["response"]["body"]
+    assert body["choices"][0]["message"]["content"] == "The sky"
+
+
 async def test_a_gateway_that_streams_unasked_has_answered(
     server: FaultServer, client: AsyncClient, batch: Batch
 ) -> None:

@@ -15,6 +15,7 @@ import inspect
 import os
 import random
 import resource
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +212,7 @@ class Mutation:
             session.config.pluginmanager.unregister(name="terminalreporter")
             if mutant is not None:
                 resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
+                signal.alarm(300)  # it may wait forever without working
                 install(mutant)
             for place, item in enumerate(session.items):
                 following = session.items[place + 1] if place + 1 < len(session.items) else None

@@ -32,6 +32,14 @@ def test_nothing_is_left_behind() -> None:
     assert set(threading.enumerate()) <= before
 
 
+def test_a_connection_of_the_last_moment_is_closed() -> None:
+    """A client that connects and goes away just before the end costs no ResourceWarning, which would be an error here."""
+    for _ in range(20):
+        with SimulatorThread() as url:
+            socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2].split("/")[0]))).close()
+    gc.collect()
+
+
 def test_it_starts_once_and_closes_as_often_as_wanted() -> None:
     """A second start is an error, a second close is not, and it may be started again."""
     runner = SimulatorThread()

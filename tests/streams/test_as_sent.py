@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
-from nimclient.errors import DecodeError, NimError, ServerError
+from nimclient.errors import DecodeError, NimError, ServerError, StreamFaultError
 from nimclient.records import ChatCompletion
 from nimclient.testing import FakeTransport
 
@@ -442,3 +442,68 @@ async def test_hostile_events_are_errors_of_ours_or_nothing(event: Any) -> None:
             continue
         assert reply.text == "a"
         assert repr(reply)
+
+
+# answers that were ended early ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["abort", "error"])
+async def test_an_answer_that_the_server_ends_early(reason: str) -> None:
+    """An engine that is shut down ends a stream with `abort` and [DONE], a plain answer with 200: neither is complete
+    (vLLM #57082). Its text is shown, and is in the error.
+    """
+    events = [delta(role="assistant", content="The s"), delta(reason, content="ky"), "[DONE]"]
+    whole = {
+        **delta(reason, role="assistant"),
+        "choices": [{"message": {"content": "The sky"}, "finish_reason": reason}],
+    }
+    fake = FakeTransport([events, body(data(*events[:2], DONE)), whole, events])
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=fake)
+    stream = client.chat.stream("hi")
+    chunks: list[str] = []
+    with pytest.raises(StreamFaultError, match=f"ended this answer early.*'{reason}'") as caught:
+        async for chunk in stream:
+            chunks.append(chunk.text)
+    assert chunks == ["The s", "ky"]
+    failures = [caught.value]
+    for _ in range(2):
+        with pytest.raises(StreamFaultError, match="ended this") as caught:
+            await client.chat.create("hi")
+        failures.append(caught.value)
+    with pytest.raises(StreamFaultError, match="ended this") as caught:
+        await client.chat.stream("hi").final()
+    assert [error.partial.text for error in [*failures, caught.value] if error.partial] == ["The sky"] * 4
+
+
+async def test_an_answer_is_asked_for_again_where_nothing_of_it_was_shown() -> None:
+    """As after a lost connection: a plain call, and a stream before its first content."""
+    early = {"choices": [{"message": {"content": "The"}, "finish_reason": "abort"}]}
+    whole = {"choices": [{"message": {"content": "The sky"}, "finish_reason": "stop"}]}
+    first = body(data(delta(role="assistant"), delta("abort"), DONE))
+    second = body(data(delta(content="The sky"), delta("stop"), DONE))
+    fake = FakeTransport([early, whole, first, second])
+    client = AsyncClient(base_url="http://fake", model="m", retry=RetryPolicy(first_delay=0), transport=fake)
+    assert (await client.chat.create("hi")).text == "The sky"
+    assert (await client.chat.stream("hi").final()).text == "The sky"
+    assert len(fake.requests) == 4
+
+
+async def test_the_error_of_a_choice_is_the_cause() -> None:
+    """A gateway says beside the finish_reason what went wrong; its code decides."""
+    choice = {
+        "message": {"content": ""},
+        "finish_reason": "error",
+        "error": {"code": 502, "message": "upstream is gone"},
+    }
+    client = AsyncClient(
+        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([{"choices": [choice]}])
+    )
+    with pytest.raises(StreamFaultError, match="upstream is gone") as caught:
+        await client.chat.create("hi")
+    assert caught.value.status == 502
+
+
+@pytest.mark.parametrize("said", ['"abort"', '"error"'])
+async def test_an_answer_that_speaks_of_it(said: str) -> None:
+    """The words alone, in a text, mean nothing."""
+    assert (await read(data(delta(content=said), delta("stop"), DONE))).text == said

@@ -15,6 +15,7 @@ from attrs import evolve
 
 from nimclient._api.urls import parse_endpoint
 from nimclient._base import json as _json
+from nimclient._base.init_lock import out_of_resources
 from nimclient._base.types import is_array, is_object
 from nimclient.errors import ConfigurationError
 
@@ -76,7 +77,11 @@ _NAMES = (
 
 @cache
 def _table() -> dict[str, Any]:
-    table: dict[str, Any] = _json.loads(get_data("nimclient._api", "catalog.json") or b"", "catalog")
+    try:
+        text = get_data("nimclient._api", "catalog.json") or b""
+    except OSError as error:
+        raise out_of_resources(error.errno or 0) from None
+    table: dict[str, Any] = _json.loads(text, "catalog")
     return table
 
 

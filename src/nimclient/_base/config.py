@@ -74,7 +74,8 @@ class RetryPolicy:
     `attempts` is the maximum number of attempts: 1 never retries. The delay before retry n is drawn from 0 to
     min(max_delay, first_delay × 2^(n-1)). A Retry-After above `max_retry_after` raises at once. `patience` is how long
     one slice of a call over many items waits in total while the server throttles or is unreachable (None: 120 s, in
-    durable jobs 900 s). `resume` is how often an interrupted chat stream is continued, if the call does not say.
+    durable jobs 900 s); without `wait_for_server` only while it throttles, and one that is unreachable costs attempts,
+    as in a single call. `resume` is how often an interrupted chat stream is continued, if the call does not say.
     """
 
     attempts: int = field(default=3, validator=_whole, metadata={"off": False, "minimum": 1})
@@ -82,6 +83,7 @@ class RetryPolicy:
     max_delay: float = field(default=8.0, validator=_not_negative, metadata={"off": False})
     max_retry_after: float = field(default=60.0, validator=_not_negative, metadata={"off": False})
     patience: float | None = field(default=None, validator=_not_negative)
+    wait_for_server: bool = True
     resume: int = field(default=0, validator=_whole, metadata={"off": False})
 
 

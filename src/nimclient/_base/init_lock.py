@@ -1,22 +1,32 @@
-"""One-time initialization shared by threads: a lock, and imports in a worker thread.
+"""One-time initialization: a lock of threads, what a fork waits for so that its child can initialize, too, and its error.
 
-A forked child always starts with the lock released. A fork waits for a running import and for a step of a TLS handshake:
-otherwise the child would inherit the import lock, or a lock of OpenSSL, in a state that no thread of it releases.
+A forked child always starts with the lock released. A fork waits for a module that another thread is importing, and a step of
+a TLS handshake: otherwise the child would inherit the lock of a module, or one of OpenSSL, that no thread of it releases.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from importlib import import_module
+from typing import Any
 
-MAX_IMPORT_SECONDS = 10.0
+from nimclient.errors import ConnectError
+
+MAX_WAIT = 10.0
 """Seconds after which a fork no longer waits."""
 
+LOOK = 0.001
+"""Seconds between two looks at what is being imported."""
+
+WAITED_FOR = sys.stdlib_module_names | {"nimclient", "aiohttp", "anyio", "attr", "attrs", "numpy", "orjson"}
+"""The packages whose modules a fork waits for: ours, and what ours import, also in the middle of a call."""
+
 _lock = threading.Lock()
-_importing = threading.RLock()  # reentrant: an imported module may fork
-_handshaking = threading.RLock()  # and so may a signal handler
+_handshaking = threading.RLock()  # reentrant: a signal handler may fork
 _held: list[threading.RLock] = []  # by a fork
+_module_locks: dict[str, Any] = getattr(import_module("importlib._bootstrap"), "_module_locks", {})
 
 
 def init_lock() -> threading.Lock:
@@ -29,14 +39,32 @@ def handshaking() -> threading.RLock:
     return _handshaking
 
 
-def load(module: str) -> None:
-    """Import a module, usually in a worker thread; a fork waits until it is done."""
-    with _importing:
-        import_module(module)
+def out_of_resources(number: int) -> ConnectError:
+    """The error where this machine has no descriptor, port or memory left for a connection, or for a first call."""
+    remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
+    return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
+
+
+def _others_import() -> bool:
+    """Whether another thread imports a module that is waited for; this one may itself fork in the middle of an import."""
+    references = [ref for name, ref in _module_locks.copy().items() if name.partition(".")[0] in WAITED_FOR]
+    owners = {getattr(ref(), "owner", None) for ref in references}
+    return not owners <= {None, threading.get_ident()}
+
+
+def wait_for_imports() -> None:
+    """Wait until no other thread is importing; before a fork."""
+    never = threading.Event()
+    for _ in range(int(MAX_WAIT / LOOK)):
+        if not _others_import():
+            break
+        never.wait(LOOK)
 
 
 def _before_fork() -> None:
-    _held.extend(lock for lock in (_importing, _handshaking) if lock.acquire(timeout=MAX_IMPORT_SECONDS))
+    if _handshaking.acquire(timeout=MAX_WAIT):
+        _held.append(_handshaking)
+    wait_for_imports()
 
 
 def _after_in_parent() -> None:
@@ -47,9 +75,8 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
-    global _importing, _handshaking, _lock
+    global _handshaking, _lock
     _lock = threading.Lock()
-    _importing = threading.RLock()
     _handshaking = threading.RLock()
     _held.clear()
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
 from typing import Any
+
+from nimclient._base.init_lock import wait_for_imports
+
+if hasattr(os, "register_at_fork"):  # again: the last hook runs first, and logging's takes a lock that imports wait for
+    os.register_at_fork(before=wait_for_imports)
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):

@@ -306,6 +306,7 @@ class Engine:
         reachable = not is_free and state.routing.has_another() and state.in_time(now)  # failover without delay
         failover = reachable and retries.may_fail_over(kind)
         at_gate = gate is not None and kind.outage and not (is_free or failover)
+        at_gate = at_gate and (policy.wait_for_server or not kind.is_away)
         delay = None
         if gate is not None and at_gate:
             delay = gate.throttled(state.ticket, error)

@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Coroutine, Sequence
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -16,7 +17,7 @@ from nimclient._api.server_types import Dialects
 from nimclient._api.urls import parse_base_url
 from nimclient._base.callbacks import run_callback
 from nimclient._base.config import ClientConfig, RetryPolicy
-from nimclient._base.init_lock import init_lock, load
+from nimclient._base.init_lock import init_lock, out_of_resources
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
 from nimclient._bulk.pacer import Memory
@@ -96,7 +97,10 @@ class SharedState:
         if self.ready is None:
             running_loop()  # says what to do without one
             if _TRANSPORT not in sys.modules:
-                await in_thread(partial(load, _TRANSPORT))
+                try:
+                    await in_thread(partial(import_module, _TRANSPORT))
+                except OSError as error:
+                    raise out_of_resources(error.errno or 0) from None
             if self.closed:  # while aiohttp was being imported
                 raise ClientClosedError("the client is closed")
             from nimclient._http.aiohttp import AiohttpTransport

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import os
 
 import aiohttp
 from aiohttp.http_exceptions import ContentLengthError, HttpProcessingError, TransferEncodingError
 
+from nimclient._base.init_lock import out_of_resources
 from nimclient.errors import (
     ClientClosedError,
     ConnectError,
@@ -55,12 +55,6 @@ def _connect_error(where: str, cause: OSError) -> ConnectError:
     if number == errno.ECONNREFUSED:
         return ConnectError(f"{where} refused the connection; is the server running?", kind="refused")
     return ConnectError(f"{where} is unreachable: {cause.strerror or type(cause).__name__}", kind="unreachable")
-
-
-def out_of_resources(number: int) -> ConnectError:
-    """The error where this machine has no descriptor, port or memory left for a connection."""
-    remedy = "raise ulimit -n, or have less in flight at once: Limits(concurrency=…)"
-    return ConnectError(f"no socket: {os.strerror(number)}; {remedy}", kind="resources")
 
 
 def _is_malformed(error: BaseException) -> bool:

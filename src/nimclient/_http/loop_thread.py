@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from nimclient._base.init_lock import out_of_resources
+
 R = TypeVar("R")
 
 
@@ -19,8 +21,6 @@ class LoopThread:
         try:
             self._loop = asyncio.new_event_loop()
         except OSError as error:
-            from nimclient._http.errors import out_of_resources
-
             raise out_of_resources(error.errno or 0) from None
         self._end = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)

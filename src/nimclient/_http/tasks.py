@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from nimclient._base.init_lock import load
 from nimclient.errors import ConfigurationError
 
 
@@ -27,7 +26,6 @@ def running_loop() -> asyncio.AbstractEventLoop:
 async def in_thread(call: Callable[[], object]) -> None:
     """Run a call in a worker thread, or at interpreter exit here; it continues if the wait is cancelled."""
     try:
-        load("concurrent.futures.thread")  # else asyncio imports it, and a fork meanwhile has half of it
         done = running_loop().run_in_executor(None, call)
     except RuntimeError:  # no thread can be started any more
         call()

@@ -177,8 +177,8 @@ class AsyncChat(ChatCalls):
             model: As in `create`.
             **options: See ToolRunOptions.
 
-        Raises ToolError in any case for arguments truncated by the token limit and when `max_rounds` is exceeded; its
-        `.messages` is the conversation so far. Else raises what `create` raises.
+        Raises ToolError in any case for arguments truncated by the token limit, for an answer that announces calls and has
+        none, and when `max_rounds` is exceeded; its `.messages` is the conversation so far. Else raises what `create` raises.
         """
         from nimclient._resources import tool_loop
 

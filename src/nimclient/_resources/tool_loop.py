@@ -25,6 +25,9 @@ from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_mes
 
 OnToolError: TypeAlias = Literal["return", "raise"]
 
+_UNREAD = ("<tool_call>", "[TOOL_CALLS]", "<|python_tag|>", "<|tool_call", "<function=", "functools[")
+"""How models begin a tool call, which a server with the parser of that model turns into one."""
+
 
 async def run_tools(
     chat: ChatCalls,
@@ -51,6 +54,7 @@ async def run_tools(
             calls = _with_ids(completion.tool_calls, number)
             history.append(_answer(completion, calls))
             if not calls:
+                _check_that_no_call_is_lost(chat, completion)
                 return ToolRun(completion, _records(history), number)
             if completion.finish_reason == "length":
                 calls[-1].parse()  # ToolError for a truncated call: it would be truncated again
@@ -69,6 +73,19 @@ def _with_ids(calls: Sequence[ToolCall], number: int) -> list[ToolCall]:
     if all(ids) and len(set(ids)) == len(ids):
         return list(calls)
     return [evolve(call, id=f"call_{number}_{position}") for position, call in enumerate(calls)]
+
+
+def _check_that_no_call_is_lost(chat: ChatCalls, completion: ChatCompletion) -> None:
+    """ToolError if an answer says that it calls tools, and has no call; a warning if its text looks like one."""
+    if completion.finish_reason in ("tool_calls", "function_call"):
+        raise ToolError(
+            f"the answer ends with {completion.finish_reason!r}, but has no call: the server's tool parser lost it"
+        )
+    if completion.text.lstrip().startswith(_UNREAD):
+        chat._engine.core.warn_once(
+            "the text of an answer begins like a tool call that the server has not read: its tool parser is off, or made for "
+            "another model (vLLM: --enable-auto-tool-choice --tool-call-parser)"
+        )
 
 
 def _answer(completion: ChatCompletion, calls: Sequence[ToolCall]) -> Message:

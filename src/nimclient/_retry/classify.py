@@ -77,6 +77,11 @@ class FailureKind:
         """Whether the server is busy or still starting and has not begun the request: a later retry is safe."""
         return self.outage and self.state is RequestState.NOT_SENT
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the server cannot be reached for the time being."""
+        return self.outage and self.health in (HealthSignal.UNREACHABLE, HealthSignal.FAILING)
+
 
 _S, _H, _F = RequestState, HealthSignal, FailureScope
 

@@ -333,6 +333,23 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     return StreamFaultError(text, code=fault.code, type=fault.type)
 
 
+ABORT, ERROR = b'"abort"', b'"error"'
+"""Only an answer, or an event, with one of these in its JSON can be `ended_early`."""
+
+
+def ended_early(answer: JsonDict) -> StreamFaultError | None:
+    """The error for an answer, or an event, of which the server has ended a choice early; None for any other.
+
+    It ends like a complete one, with status 200 and [DONE], when an engine is shut down or scaled down, or fails.
+    """
+    for choice in objects(answer.get("choices")):
+        if (reason := choice.get("finish_reason")) in ("abort", "error"):
+            if choice.get("error"):
+                return stream_fault(choice)
+            return StreamFaultError(f"the server ended this answer early (finish_reason {reason!r})", code=str(reason))
+    return None
+
+
 def no_route(error: APIStatusError, words: str, kind: type[NotFoundError] = NotFoundError) -> NotFoundError:
     """The error for a route that a server does not have: our text followed by the server's, with all fields of its error."""
     return kind(

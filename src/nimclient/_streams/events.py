@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import raise_plain_fault, stream_fault
+from nimclient._retry.faults import ABORT, ERROR, ended_early, raise_plain_fault, stream_fault
 from nimclient._streams.sse import Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
@@ -87,11 +87,20 @@ def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | 
         may_have_halves = SURROGATE in event.data.lower()
         for value in _values(event, keep_surrogates=True):
             if is_object(value):
-                yield joiner.join(value) if joiner.halves or may_have_halves else value
+                whole = joiner.join(value) if joiner.halves or may_have_halves else value
+                if (ABORT in event.data or ERROR in event.data) and (fault := ended_early(whole)):
+                    yield _without_end(whole)
+                    raise fault
+                yield whole
             elif value is None:
                 yield None
             else:
                 raise DecodeError("an event of the stream is not a JSON object", excerpt=excerpt(event.data))
+
+
+def _without_end(event: JsonDict) -> JsonDict:
+    """The event without its finish_reason: the text in it is part of an answer that has not ended."""
+    return {**event, "choices": [{**choice, "finish_reason": None} for choice in objects(event["choices"])]}
 
 
 def decode_untyped(block: bytes) -> Iterator[Json]:

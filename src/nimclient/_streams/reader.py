@@ -198,7 +198,7 @@ class Reader(Generic[C]):
                     self.next_check = min(now + TURN, self._deadline)
         except NimError as error:
             self._fail(error)
-            self._failure = error
+            data, self._failure = b"", error  # the data may repeat a key
             if isinstance(error, RequestTimeoutError) and error.phase == "total":
                 self.ready.clear()
             if not self.ready:

@@ -81,9 +81,10 @@ def _say(text: str) -> None:
 def _explain(error: Exception) -> int:
     """Say what went wrong; the exit code."""
     from nimclient.cli.failures import UsageError, explain
+    from nimclient.errors import ConfigurationError
 
     _say(explain(error))
-    return USAGE if isinstance(error, UsageError) else FAILED
+    return USAGE if isinstance(error, (UsageError, ConfigurationError)) else FAILED
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

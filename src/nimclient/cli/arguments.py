@@ -143,7 +143,7 @@ def _add_embed(commands: _Commands) -> None:
         "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
     embed.add_argument(
-        "--out", type=_text, required=True, metavar="DIR|URL", help="the folder of the vectors, or a store"
+        "--out", type=_output, required=True, metavar="DIR|URL", help="the folder of the vectors, or a store"
     )
     embed.add_argument(
         "--text", type=_text, default="text", metavar="FIELD", help="field that holds the text (default: %(default)s)"
@@ -193,7 +193,7 @@ def _add_batch(commands: _Commands) -> None:
         commands, "batch", "send a file of requests, however large", help_text.BATCH, help_text.BATCH_EPILOG
     )
     batch.add_argument("source", type=_text, metavar="SOURCE", help="a file of requests in OpenAI's batch format")
-    batch.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
+    batch.add_argument("--out", type=_output, required=True, metavar="FILE", help="the file of the answers")
     _add_share(batch)
     _add_concurrency(batch)
     _add_server_options(batch, "model of requests without one (default: the server's first)", _EVENTS)
@@ -208,7 +208,7 @@ def _add_map(commands: _Commands) -> None:
     map.add_argument(
         "rows", type=_text, metavar="ROWS", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
     )
-    map.add_argument("--out", type=_text, required=True, metavar="FILE", help="the file of the answers")
+    map.add_argument("--out", type=_output, required=True, metavar="FILE", help="the file of the answers")
     map.add_argument("--id", type=_text, metavar="FIELD", help="field that holds the id (default: the row's number)")
     _add_chat_options(map)
     map.add_argument(
@@ -358,7 +358,7 @@ def _add_simulate(commands: _Commands) -> None:
     )
     simulate.add_argument(
         "--foreign",
-        type=_number(int, 0),
+        type=_number(int, 0, 10_000),
         default=0,
         metavar="N",
         help="constant number of requests of other clients (default: 0)",
@@ -445,6 +445,13 @@ def _number(kind: Callable[[str], float], minimum: float, maximum: float = math.
 def _levels(text: str) -> list[int]:
     """A type of argparse: whole numbers from 1 to 1,000 with commas between them."""
     return [int(_number(int, 1, 1000)(part)) for part in text.split(",")]
+
+
+def _output(text: str) -> str:
+    """An argparse type: the place of a job's results, which it resumes from."""
+    if text == "-":
+        raise argparse.ArgumentTypeError("it is what a job resumes from, so it has a name, and is not standard output")
+    return _text(text)
 
 
 def _text(text: str) -> str:

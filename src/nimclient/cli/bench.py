@@ -18,7 +18,7 @@ from nimclient.cli.bench_figures import STATISTICS, SUMMARY, figures, sentence, 
 from nimclient.cli.bench_load import Level, Load, load_for, measure
 from nimclient.cli.chat_question import given_options
 from nimclient.cli.connection import make_client
-from nimclient.cli.failures import UsageError
+from nimclient.cli.failures import UsageError, in_options
 from nimclient.cli.show import writer_for
 
 ONCE = RetryPolicy(attempts=1)
@@ -81,7 +81,7 @@ async def _warm_up(load: Load) -> str | None:
     try:
         return (await load.send()).model
     except TypeError as error:  # an option that there is not
-        raise UsageError(str(error)) from error
+        raise UsageError(in_options(str(error))) from error
 
 
 def _show(args: argparse.Namespace, run: Mapping[str, Any], level: Level, busy: float) -> None:

@@ -15,7 +15,7 @@ from nimclient.cli.chat_answer import described, note_on, print_stream
 from nimclient.cli.chat_question import content_of, options_of, question_of, schema_of
 from nimclient.cli.chat_store import Saved, load_last
 from nimclient.cli.connection import make_client
-from nimclient.cli.failures import UsageError
+from nimclient.cli.failures import UsageError, in_options
 from nimclient.cli.show import answer_writer, writer_for
 from nimclient.cli.text import Writer
 from nimclient.cli.text_input import is_terminal
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         completion = anyio.run(_ask, args, messages)
     except TypeError as error:  # an unknown option
-        raise UsageError(str(error)) from error
+        raise UsageError(in_options(str(error))) from error
     if args.json:
         print(json.dumps(completion.to_dict()))
     if note := note_on(completion):

@@ -21,7 +21,7 @@ from nimclient.cli.chat_answer import CUT_OFF, Shown, described
 from nimclient.cli.chat_question import content_of, options_of, schema_of
 from nimclient.cli.chat_store import Saved, load_last, replaced, save_last, state_folder
 from nimclient.cli.connection import client_settings
-from nimclient.cli.failures import CommandError, UsageError, explain
+from nimclient.cli.failures import CommandError, UsageError, explain, in_options
 from nimclient.cli.show import answer_writer, writer_for
 
 HELP = """\
@@ -100,7 +100,7 @@ def converse(args: argparse.Namespace) -> int:
             except (NimError, CommandError) as error:
                 words.line(f"nimclient: {explain(error)}")
             except TypeError as error:  # an unknown option
-                raise UsageError(str(error)) from error
+                raise UsageError(in_options(str(error))) from error
     return 0
 
 

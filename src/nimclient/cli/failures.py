@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from nimclient.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -13,7 +15,7 @@ from nimclient.errors import (
     RequestTimeoutError,
 )
 
-_IN_OPTIONS = {
+_IN_PATTERNS = {
     "name one of them with text=": "name one of them with --text",
     "name one of them with id=": "name one of them with --id",
     "pass model=": "name one with --model",
@@ -30,7 +32,19 @@ _IN_OPTIONS = {
     "the share ": "--share ",
     "shard takes": "--shard takes",
     "shard auto takes": "--shard auto takes",
+    ", or give one model its own URL with endpoints={...}": "",
+    "Timeouts(total=…)": "--timeout",
+    "template 0 has": "the template has",
+    ". Pass media_type= to send them as they are": "",
+    "; send it with extra_body= if it is new": "; send it with -o 'extra_body={…}' if it is new",
 }
+
+_PATTERNS = (
+    (re.compile(r"[\w.]+\(\) got an unexpected option"), "-o: there is no option"),
+    (re.compile(r"[\w.]+\(\) got multiple values for (?:keyword )?argument"), "-o: the command itself sets"),
+    (re.compile(r"\bapi_key (?=has |begins |\()"), "--api-key-file "),
+)
+"""What Python says of an option that a method does not have, or that it was given already; and of a key."""
 
 _NEXT: tuple[tuple[type[NimError], str], ...] = (
     (AuthenticationError, "another one can be given with --api-key-file"),
@@ -69,8 +83,10 @@ def explain(error: BaseException) -> str:
 
 def in_options(text: str) -> str:
     """A message of the Python interface in terms of the command line."""
-    for said, meant in _IN_OPTIONS.items():
+    for said, meant in _IN_PATTERNS.items():
         text = text.replace(said, meant)
+    for pattern, meant in _PATTERNS:
+        text = pattern.sub(meant, text)
     return text
 
 

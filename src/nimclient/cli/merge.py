@@ -15,6 +15,8 @@ from nimclient.jobs import merge_shards
 
 def run(args: argparse.Namespace) -> int:
     """Check and merge; report the whole."""
+    if "://" in args.folder:
+        raise UsageError(f"{args.folder}: shards in a store need no merging; merge takes the folder of a job")
     try:
         report = merge_shards(args.folder)
     except ConfigurationError as error:

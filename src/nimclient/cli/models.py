@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
         writer_for(sys.stdout).columns(HEADER, [row_of(model) for model in models])
     else:
         kind = f" of kind {args.kind}" if args.kind else ""
-        writer_for(sys.stderr).line(f"nimclient: the server lists no model{kind}")
+        problem = f"the server lists no model{kind}" if args.model is None else f"{args.model} is not{kind}"
+        writer_for(sys.stderr).line(f"nimclient: {problem}")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import signal
 import sys
@@ -42,9 +43,11 @@ async def _serve(simulator: Simulator, args: argparse.Namespace) -> None:
         try:
             await simulator.start()
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio repeats the address in front of it
+            is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+            step = "--port (0 takes a free one)" if is_taken else "--host"
             raise CommandError(
-                f"cannot listen on {args.host} port {args.port} ({reason}); choose another with --port (0 takes a free one)"
+                f"cannot listen on {args.host} port {args.port} ({reason}); choose another with {step}"
             ) from error
         try:
             _announce(simulator.base_url, as_json=args.json)

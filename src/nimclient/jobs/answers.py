@@ -116,8 +116,8 @@ def checked_path(name: str, path: str | os.PathLike[str]) -> Path:
     """The path of a file; TypeError or ConfigurationError for anything else. `name`: that of the argument."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"{name} takes the path of a file, not {type(path).__name__}")
-    if not os.fspath(path):
-        raise ConfigurationError(f"{name} takes the path of a file")
+    if not Path(path).name:  # of "", "." and "/"
+        raise ConfigurationError(f"{name} takes the path of a file, not {os.fspath(path)!r:.200}")
     return Path(path)
 
 

@@ -76,8 +76,10 @@ def shard_from(text: str, environment: Mapping[str, str]) -> tuple[int, int]:
             )
     else:
         index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal()):
-            raise ConfigurationError(f"shard takes i/n, such as 0/8, or auto, not {text!r:.40}")
+        is_pair = index.isdecimal() and count.isdecimal() and len(text) < 20  # int() has a limit
+        if not is_pair or int(index) >= int(count):
+            words = "i/n with i from 0 to n - 1, such as 0/8, or auto"
+            raise ConfigurationError(f"shard takes {words}, not {text!r:.40}")
     shard = checked_shard((int(index), int(count)))
     return shard.index, shard.count
 

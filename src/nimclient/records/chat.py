@@ -92,9 +92,10 @@ class Logprobs(WireRecord):
 
 @frozen(repr=False)
 class Choice(WireRecord):
-    """One answer. `finish_reason` is an open set: stop, length, tool_calls, abort, error, content_filter, …
+    """One answer. `finish_reason` is an open set: stop, length, tool_calls, content_filter, …
 
-    With a named tool_choice vLLM reports `stop` with tool calls. `stop_reason` (vLLM) is the stop string or token id.
+    An answer that ends with abort or error is a StreamFaultError, and in its `.partial`. With a named tool_choice vLLM
+    reports `stop` with tool calls. `stop_reason` (vLLM) is the stop string or token id.
     """
 
     index: int

@@ -46,7 +46,7 @@ class CompletionLogprobs(WireRecord):
 
 @frozen(repr=False)
 class CompletionChoice(WireRecord):
-    """One continuation of one prompt. `finish_reason` is an open set: stop, length, abort, …
+    """One continuation of one prompt. `finish_reason` is an open set: stop, length, …
 
     `token_ids` and `prompt_token_ids` come with `return_token_ids=True`; `prompt_logprobs`, a list with one entry a token
     of the prompt, with `prompt_logprobs=`. `stop_reason` is the stop string or token id.

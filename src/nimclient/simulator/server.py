@@ -174,6 +174,7 @@ class Simulator:
         if self._gateway is not None:
             self._gateway.close()
         if runner is not None:
+            await asyncio.sleep(0)  # asyncio leaves a connection open that was accepted just before its server stops
             await runner.cleanup()
 
     async def __aenter__(self) -> Self:

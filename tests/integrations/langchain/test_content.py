@@ -95,6 +95,20 @@ def test_texts_alone_are_joined(canned_chat: Any) -> None:
     assert sent(canned_chat, HumanMessage(blocks)) == [{"role": "user", "content": "abc"}]
 
 
+def test_results_of_tools_stay_apart(canned_chat: Any) -> None:
+    """The blocks of an MCP tool's list are lines, as servers join them, not one number; no blocks are no text."""
+    results = [{"type": "text", "text": "18", "id": "lc_1"}, {"type": "text", "text": "19"}]
+    call = {"name": "ages", "args": {}, "id": "c1"}
+    history = [
+        HumanMessage("u"),
+        AIMessage([], tool_calls=[call]),
+        ToolMessage(results, tool_call_id="c1"),
+        AIMessage([]),
+    ]
+    _, called, result, empty = sent(canned_chat, *history)
+    assert (called["content"], result["content"], empty["content"]) == (None, "18\n19", "")
+
+
 def test_roles_and_names(canned_chat: Any) -> None:
     """Each message has its role; a name goes with it."""
     messages = [

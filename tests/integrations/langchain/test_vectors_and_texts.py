@@ -2,14 +2,17 @@
 
 import asyncio
 import pickle
+import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from langchain_core.documents import Document
+from langchain_core.exceptions import ModelConnectionError
 from langchain_core.vectorstores import InMemoryVectorStore
 
-from nimclient.errors import ConnectError, NimError
-from nimclient.integrations.langchain import NVIDIA, NVIDIAEmbeddings, NVIDIARerank
+from nimclient.errors import ConnectError, NimError, ServerError
+from nimclient.integrations.langchain import NVIDIA, ChatNVIDIA, NVIDIAEmbeddings, NVIDIARerank
 from nimclient.testing import FakeTransport
 
 URL = "http://nim.test"
@@ -67,6 +70,66 @@ async def test_no_retries_means_no_waiting(failure: Any) -> None:
     with pytest.raises(NimError):
         await NVIDIARerank(**settings).acompress_documents([Document(page_content="a")], "q")
     assert len(transport.requests) == 2
+
+
+REFUSED = ConnectError("refused", kind="refused")
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "documents": lambda settings: NVIDIAEmbeddings(**settings, max_batch_size=1).embed_documents(["a"]),
+    "query": lambda settings: NVIDIAEmbeddings(**settings).embed_query("a"),
+    "ranking": lambda settings: NVIDIARerank(**settings).compress_documents([Document("a")], "q"),
+    "batches": lambda settings: NVIDIARerank(**settings, max_batch_size=32).compress_documents(
+        [Document("a")] * 32, "q"
+    ),
+    "texts": lambda settings: NVIDIA(**settings).invoke("a"),
+    "chat": lambda settings: ChatNVIDIA(**settings).invoke("a"),
+    "stream": lambda settings: list(ChatNVIDIA(**settings).stream("a")),
+    "models": lambda settings: ChatNVIDIA(**settings).available_models,
+}
+AWAITED: dict[str, Callable[[Any], Awaitable[Any]]] = {
+    "documents": lambda settings: NVIDIAEmbeddings(**settings).aembed_documents(["a"]),
+    "query": lambda settings: NVIDIAEmbeddings(**settings).aembed_query("a"),
+    "ranking": lambda settings: NVIDIARerank(**settings).acompress_documents([Document("a")], "q"),
+    "texts": lambda settings: NVIDIA(**settings).ainvoke("a"),
+    "chat": lambda settings: ChatNVIDIA(**settings).ainvoke("a"),
+}
+
+
+@pytest.fixture
+def absent(monkeypatch: pytest.MonkeyPatch) -> FakeTransport:
+    """A server whose address rejects every connection; nobody waits between two attempts."""
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    return FakeTransport([REFUSED] * 9)
+
+
+@pytest.mark.parametrize("retries", [None, 0, 1, 4])
+@pytest.mark.parametrize("call", CALLS)
+def test_an_absent_server_costs_the_retries_and_no_more(absent: FakeTransport, call: str, retries: int | None) -> None:
+    """Every class fails after max_retries where the connection is refused, documents and rankings too."""
+    settings = {"base_url": URL, "model": "m", "transport": absent, "max_retries": retries}
+    with pytest.raises(ConnectError, match="refused") as caught:
+        CALLS[call](settings)
+    assert isinstance(caught.value, ModelConnectionError)
+    assert len(absent.requests) == caught.value.attempts == (2 if retries is None else retries) + 1
+
+
+@pytest.mark.parametrize("call", AWAITED)
+async def test_an_absent_server_is_not_waited_for(absent: FakeTransport, call: str) -> None:
+    """Awaited calls fail after max_retries as well."""
+    settings = {"base_url": URL, "model": "m", "transport": absent, "max_retries": 3}
+    with pytest.raises(ConnectError, match="refused"):
+        await AWAITED[call](settings)
+    assert len(absent.requests) == 4
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_busy_server_is_waited_for() -> None:
+    """Documents outlast more throttled answers than max_retries; a gateway without its server costs the retries."""
+    settings: dict[str, Any] = {"base_url": URL, "model": "m", "max_retries": 1}
+    busy = FakeTransport([429, 429, 503, 429, vectors(1)])
+    assert await NVIDIAEmbeddings(**settings, transport=busy).aembed_documents(["a"]) == [[0.5, 0.25]]
+    empty = FakeTransport([502, 504])
+    with pytest.raises(ServerError):
+        await NVIDIAEmbeddings(**settings, transport=empty).aembed_documents(["a"])
 
 
 def test_embeddings_pickle() -> None:

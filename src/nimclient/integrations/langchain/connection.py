@@ -22,6 +22,7 @@ from nimclient.errors import ConfigurationError
 from nimclient.integrations.langchain import catalog
 from nimclient.integrations.langchain import models as registry
 from nimclient.integrations.langchain.caller import warn
+from nimclient.integrations.langchain.errors import langchain_errors
 
 HOSTED = "https://integrate.api.nvidia.com/v1"
 _HOSTED_HOSTS = ("integrate.api.nvidia.com", "ai.api.nvidia.com")
@@ -317,11 +318,13 @@ class Connection(BaseModel):
             return None
         return Timeouts(connect=seconds, headers=seconds, first_event=seconds, idle=seconds)
 
-    def _retry(self) -> RetryPolicy | None:
-        """No retries means no waiting either, for calls of many slices too, which otherwise outlast an outage."""
+    def _retry(self) -> RetryPolicy:
+        """Documents wait for a server that throttles, but not for one that is away, and without retries for neither."""
         if self.max_retries is None:
-            return None
-        return RetryPolicy(attempts=self.max_retries + 1, patience=None if self.max_retries else 0)
+            return RetryPolicy(wait_for_server=False)
+        return RetryPolicy(
+            attempts=self.max_retries + 1, patience=None if self.max_retries else 0, wait_for_server=False
+        )
 
     # models ------------------------------------------------------------------------------------------------------
 
@@ -331,7 +334,8 @@ class Connection(BaseModel):
         the hosted catalog only models of this class."""
         link = self._now
         if link.models is None:
-            self._keep_models(link, link.blocking.models.list())
+            with langchain_errors():
+                self._keep_models(link, link.blocking.models.list())
         return list(link.models or ())
 
     @classmethod
@@ -343,7 +347,8 @@ class Connection(BaseModel):
         """`available_models` with await."""
         link = self._now
         if link.models is None:
-            self._keep_models(link, await link.awaiting.models.list())
+            with langchain_errors():
+                self._keep_models(link, await link.awaiting.models.list())
         return list(link.models or ())
 
     def _keep_models(self, link: Link, listed: ModelList) -> None:

@@ -64,10 +64,10 @@ def _wire_message(message: BaseMessage, where: str) -> JsonDict:
         case AIMessage():
             return _assistant(message, where)
         case ToolMessage():
-            content = _content(message.content, where)
+            content = _content(message.content, where, "\n")  # an MCP tool gives a block for each element of a list
             return {"role": "tool", "content": content or "", "tool_call_id": message.tool_call_id}
         case FunctionMessage():
-            return {"role": "function", "content": _content(message.content, where) or "", "name": message.name}
+            return {"role": "function", "content": _content(message.content, where, "\n") or "", "name": message.name}
         case HumanMessage():
             role = "user"
         case SystemMessage():
@@ -96,7 +96,7 @@ def _assistant(message: AIMessage, where: str) -> JsonDict:
     if isinstance(content, list):
         parts = cast(list[Any], content)
         kept = [part for part in parts if isinstance(part, str) or part.get("type") not in _NOT_SENT]
-        content = _content(kept, where)
+        content = _content(kept, where) or ""
     wire = _with_name({"role": "assistant", "content": content}, message)
     calls = _tool_calls(message)
     if calls:
@@ -139,7 +139,7 @@ def _arguments(arguments: Mapping[str, Any]) -> str:
 # content ---------------------------------------------------------------------------------------------------------
 
 
-def _content(content: str | list[Any] | None, where: str) -> Any:
+def _content(content: str | list[Any] | None, where: str, between: str = "") -> Any:
     """A str, a list if a part is not text, or None without content.
 
     Strict servers accept a list only for media, so texts are joined.
@@ -150,7 +150,7 @@ def _content(content: str | list[Any] | None, where: str) -> Any:
     if not parts:
         return None
     if all(part.get("type") == "text" for part in parts):
-        return "".join(part["text"] for part in parts)
+        return between.join(part["text"] for part in parts)
     return parts
 
 
@@ -195,7 +195,7 @@ def _plain_text(block: Mapping[str, Any], where: str) -> str:
 
 def _joined_text(content: Any) -> str:
     if isinstance(content, list):
-        return "".join(_joined_text(part) for part in cast(list[Any], content))
+        return "\n".join(_joined_text(part) for part in cast(list[Any], content))
     if isinstance(content, Mapping):
         return str(cast(Mapping[str, Any], content).get("text", ""))
     return "" if content is None else str(content)
