@@ -257,7 +257,7 @@ def test_what_is_no_number_is_a_mismatch(dtype, row):
         decode(body(row), dtype=dtype)
 
 
-def test_a_vector_for_each_token_is_told():
+def test_a_vector_for_each_token_is_named():
     """llama-cpp-python does not pool those of a chat model, whatever is asked."""
     with pytest.raises(EmbeddingMismatchError, match="one for each token"):
         decode(body([[0.5, 0.5], [0.5, 0.1]]))

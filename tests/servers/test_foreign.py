@@ -171,7 +171,7 @@ async def test_infinity(encoders: str) -> None:
 
 
 async def test_llama_cpp_python(llama: str) -> None:
-    """Without a health route; chat whole and streamed, text, errors by class; what its 500 is about is told; no vectors."""
+    """Without a health route; chat whole and streamed, text, errors by class; what its 500 is about; no vectors."""
     async with AsyncClient(base_url=llama, model=MODEL, timeouts=120, retry=RetryPolicy(attempts=1)) as client:
         assert await client.health.ready()
         assert await client.health.live()
