@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from nimclient import AsyncClient
+from nimclient import AsyncClient, RetryPolicy
 from nimclient.cli import main
 from nimclient.errors import (
     APIStatusError,
     BadRequestError,
     ConfigurationError,
     ContextLengthError,
+    EmbeddingMismatchError,
     ModelNotFoundError,
     NotFoundError,
+    ServerError,
+    StreamInterruptedError,
     UnprocessableEntityError,
 )
 from nimclient.simulator import Simulator, SimulatorThread
@@ -167,6 +170,32 @@ async def test_infinity(encoders: str) -> None:
                 await call
 
 
+async def test_llama_cpp_python(llama: str) -> None:
+    """Without a health route; chat whole and streamed, text, errors by class; what its 500 is about; no vectors."""
+    async with AsyncClient(base_url=llama, model=MODEL, timeouts=120, retry=RetryPolicy(attempts=1)) as client:
+        assert await client.health.ready()
+        assert await client.health.live()
+        assert (await client.models.list()).ids == (MODEL,)
+        reply = await client.chat.create("Say hello", max_tokens=8)
+        assert (reply.finish_reason, reply.usage is not None) == ("length", True)
+        assert reply.meta is not None
+        assert reply.meta.request_id
+        async with client.chat.stream("Say hello", max_tokens=8) as stream:
+            streamed = await stream.final()
+        assert (bool(streamed.text), streamed.finish_reason) == (True, "length")
+        assert (await client.completions.create("Say", max_tokens=5)).usage is not None
+        with pytest.raises(ContextLengthError, match="512 tokens"):
+            await client.chat.create("word " * 20_000)
+        with pytest.raises(StreamInterruptedError):  # it sends nothing at all
+            await client.chat.stream("word " * 20_000).final()
+        with pytest.raises(ServerError, match="'text' or 'json_object'"):
+            await client.chat.parse("hi", features.SCHEMA, max_tokens=8)
+        with pytest.raises(EmbeddingMismatchError, match="one for each token"):
+            await client.embeddings.create(["a"])
+        with pytest.raises(NotFoundError):
+            await client.rerank("q", ["a"])
+
+
 async def test_nemo_guardrails(rails: str) -> None:
     """Chat whole and streamed, the latter without finish_reason and usage; the rest is said not to be there."""
     async with AsyncClient(base_url=rails, model=MODEL, timeouts=120) as client:
@@ -204,7 +233,7 @@ async def test_nemo_guardrails(rails: str) -> None:
         ("proxy", "LiteLLM", "chat and embeddings work"),
         ("served", "an OpenAI-compatible server of unknown kind, ready", "chat works"),
         ("encoders", "infinity, ready", "embeddings and reranking work"),
-        ("llama", "an OpenAI-compatible server of unknown kind", "chat and embeddings work"),
+        ("llama", "an OpenAI-compatible server of unknown kind, ready", "chat works"),
         ("rails", "NeMo Guardrails, ready", "chat works"),
     ],
 )
