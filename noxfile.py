@@ -155,7 +155,7 @@ def vllm(session: nox.Session) -> None:
 
 @nox.session(python="3.11")
 def servers(session: nox.Session) -> None:
-    """Ten calls each to LiteLLM's proxy and `transformers serve`: minutes to install the first time, else skipped."""
+    """Ten calls each to LiteLLM, transformers serve, infinity, llama-cpp-python, NeMo Guardrails: half an hour to install."""
     install(session, "test")
     command = ("pytest", "tests/servers/test_foreign.py", "-v", "--timeout", "3000")  # a slow registry is no failure
     session.run(*command, *session.posargs, env={"NIMCLIENT_TEST_SERVERS": "1"})

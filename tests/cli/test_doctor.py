@@ -335,6 +335,33 @@ def test_servers_of_others_are_named(run, server, models, headers, name):
     assert facts["server"]["text"].startswith(name)
 
 
+def test_guardrails_in_front_of_a_server_are_named(run, server):
+    """NeMo Guardrails copies the owners of the models behind it, and serves chat only: no vLLM, and no fault."""
+    relayed = [
+        {"id": name, "created": 1, "object": "model", "owned_by": "vllm"}
+        for name in ("meta/llama-3.1-8b-instruct", "nvidia/nv-embedqa-e5-v5")
+    ]
+    server.script(answer({"data": relayed}), path="/v1/models")
+    server.script(answer([{"id": "rails"}]), path="/v1/rails/configs")
+    server.script(answer(chat_body("ok")), path="/v1/chat/completions")
+    ran = run("doctor", "--base-url", server.url, "--json")
+    facts = found(ran)
+    assert facts["server"]["text"].startswith("NeMo Guardrails")
+    assert (facts["embeddings"]["state"], facts["reranking"]["state"]) == ("note", "note")
+    assert (ran.code, facts["chat"]["state"]) == (0, "ok")
+
+
+def test_a_server_that_has_only_some_routes_without_v1(run, server):
+    """infinity without --url-prefix answers at its root, of which only /rerank is found: the remedy says more."""
+    server.script(error(404), path="/v1/models")
+    server.script(answer({"object": "list", "data": [{"id": "m", "owned_by": "infinity"}]}), path="/models")
+    server.script(error(400, "Invalid model: Engine for model name `default` not found."), path="/rerank")
+    ran = run("doctor", "--base-url", server.url)
+    assert ran.code == 1
+    assert "the routes of this server are at its root" in ran.out
+    assert "--url-prefix /v1" in ran.out
+
+
 def test_a_web_application_that_answers_everything_is_called_one(run, server):
     """The same object with status 200 on every path is no model's answer."""
     server.script(answer({"message": "hello"}))

@@ -257,6 +257,12 @@ def test_what_is_no_number_is_a_mismatch(dtype, row):
         decode(body(row), dtype=dtype)
 
 
+def test_a_vector_for_each_token_is_named():
+    """llama-cpp-python does not pool those of a chat model, whatever is asked."""
+    with pytest.raises(EmbeddingMismatchError, match="one for each token"):
+        decode(body([[0.5, 0.5], [0.5, 0.1]]))
+
+
 def test_vectors_of_zeros_are_told():
     """A vector that is zero throughout is allowed, and `zeros` says where it is."""
     answer = decode({"data": [{"embedding": row} for row in ([0.0, 0.0], [0.0, 1.0], [0, 0])]})

@@ -19,7 +19,7 @@ from nimclient._base.types import Json, JsonDict
 from nimclient.errors import APIStatusError, DecodeError
 from nimclient.records._decode import object_or_empty, objects
 
-ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei", "lmdeploy"]
+ForeignType: TypeAlias = Literal["llama.cpp", "litellm", "infinity", "sglang", "tei", "lmdeploy", "guardrails"]
 """Server types that are detected, but have no value of `dialect=`."""
 
 ServerType: TypeAlias = Dialect | ForeignType
@@ -51,6 +51,8 @@ _OWNERS: Mapping[str, ServerType] = {
     "lmdeploy": "lmdeploy",  # serve/openai/protocol.py: ModelCard.owned_by
 }
 """Values of a listed model's `owned_by` that identify the server."""
+_RELAYED = frozenset({"id", "object", "created", "owned_by"})
+"""The fields of a list that a gateway copies from the server behind it (NeMo Guardrails), owner included."""
 
 
 @define(eq=False)
@@ -177,12 +179,14 @@ def type_of_health(path: str, headers: Mapping[str, str], body: bytes) -> Server
 
 
 def type_of_answer(path: str, value: Json) -> ServerType | None:
-    """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, fingerprint of a completion."""
+    """The type shown by the JSON of a 200: owner of listed models, ids of embeddings, what a completion says."""
     if not isinstance(value, dict):
         return None
     data: JsonDict = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
     if path.endswith("/completions"):
         fingerprint = data.get("system_fingerprint")
+        if "guardrails" in data:  # NeMo Guardrails, server/schemas/openai.py
+            return "guardrails"
         return "vllm" if fingerprint is not None and _starts(fingerprint, "vllm-") else None
     if path == "/embeddings":
         return "vllm" if _starts(data.get("id"), "embd-") else None
@@ -200,6 +204,8 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
 def _of_model(entry: Mapping[str, Json]) -> ServerType | None:
     """Most servers own the models they list; Dynamo has context_window where vLLM has max_model_len."""
     owner = entry.get("owned_by")
+    if entry.keys() == _RELAYED:
+        return None
     if owner == "system":
         return "nim" if "root" in entry else None
     if owner == "nvidia":

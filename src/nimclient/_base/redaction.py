@@ -39,6 +39,7 @@ def redact(error: BaseException, secrets: Iterable[str]) -> None:
     found = [_Secret(secret) for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET_LENGTH]
     if found:
         _redact_chain(error, found)
+        _clear_frames(error.__traceback__)
 
 
 def secrets_of(headers: Mapping[str, str], proxy: str | None) -> tuple[str, ...]:
@@ -145,7 +146,6 @@ def _redact_chain(error: BaseException, secrets: Sequence[_Secret]) -> None:
         seen.add(id(error))
         if isinstance(error, NimError):
             _redact_fields(error, secrets)
-            _clear_frames(error.__traceback__)
         if _holds(error.__cause__, secrets):
             error.__cause__ = None
         if _holds(error.__context__, secrets):
@@ -157,7 +157,11 @@ def _redact_chain(error: BaseException, secrets: Sequence[_Secret]) -> None:
 
 
 def _clear_frames(trace: TracebackType | None) -> None:
-    """Empty our frames that have ended: error trackers record local variables, which hold what the server has sent."""
+    """Empty our frames that have ended: error trackers record local variables, which hold what the server has sent.
+
+    For the error that is being raised: one that it is chained to may have gone through a coroutine that still runs, which
+    would end.
+    """
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__", "").startswith("nimclient."):
             with suppress(RuntimeError):  # it has not ended

@@ -35,6 +35,7 @@ SERVERS = {
     "sglang": "SGLang",
     "tei": "Text Embeddings Inference",
     "lmdeploy": "LMDeploy",
+    "guardrails": "NeMo Guardrails",
 }
 EXPIRES_SOON = 14  # days
 PLACEHOLDER = "default"  # the model of a server that lists none: some serve one model under any name
@@ -63,6 +64,7 @@ class Diagnosis:
         self._events: list[AttemptEvent] = []
         self._models = ModelList([])
         self._listed = True
+        self._is_relay = False  # NeMo Guardrails lists the models of the server behind it, and serves chat only
         self._unlisted: NimError | None = None  # why the models are not listed
         self._rejected_key = False  # or the server requires one that was not sent
         self._chatted: str | None = None  # the model that answered
@@ -155,6 +157,9 @@ class Diagnosis:
         metadata = await self._metadata()
         named_itself = metadata.server if metadata else None
         kind = self.client.dialect or named_itself or self.client._engine.server_type_for()
+        self._is_relay = kind == "guardrails" or (kind is None and await self._has_rails())
+        if self._is_relay:
+            kind = "guardrails"
         version = metadata.version if metadata else None
         facts: dict[str, Any] = {"kind": kind, "version": version, "ready": None}
         unknown = "an OpenAI-compatible server of unknown kind" if self._listed else "an HTTP server of unknown kind"
@@ -170,6 +175,16 @@ class Diagnosis:
             return Finding("server", "ok", f"{named}; it has no route that says whether it is ready", facts=facts)
         text = f"{named}, not ready: {missing}"
         return Finding("server", "failed", text, "wait until its model is loaded, or look at its log", facts)
+
+    async def _has_rails(self) -> bool:
+        """Whether it is NeMo Guardrails, whose list of models and streams do not tell."""
+        try:
+            configs: Any = await self.client.request("GET", "/v1/rails/configs")
+        except NimError:
+            return False
+        return isinstance(configs, list) and all(
+            isinstance(one, dict) and "id" in one for one in cast(list[Any], configs)
+        )
 
     def _says_nothing(self, missing: NimError) -> bool:
         """Whether there is no such route: a 404, or the same error as for the model list."""
@@ -261,16 +276,19 @@ class Diagnosis:
 
     async def _nothing_works(self) -> Finding:
         """The finding if no model has answered anything, and there is no other problem."""
+        if not self._listed and await self._is_without_v1():
+            text = "the routes of this server are at its root, without /v1; nimclient uses those below /v1"
+            remedy = (
+                "start it with its routes below /v1 (infinity: --url-prefix /v1), put a gateway in front of it that adds "
+                "/v1, or name the URL of the model (`endpoints=` in Python)"
+            )
+            return Finding("requests", "failed", text, remedy)
         if not self._has_no_route:
             text = "no request was answered by a model"
             remedy = "name a model with --model" if self._model is None else "name another model with --model"
             if not self._listed and set(self._results.values()) == {"server error"}:  # LiteLLM's, without a key
                 text = "the server fails with status 500, whatever is requested"
                 remedy = "read its log; if it wants a key, set NVIDIA_NIM_API_KEY or pass --api-key-file"
-            return Finding("requests", "failed", text, remedy)
-        if await self._is_without_v1():
-            text = "the routes of this server are at its root, without /v1; nimclient uses those below /v1"
-            remedy = "put a gateway in front of it that adds /v1, or name the URL of the model (`endpoints=` in Python)"
             return Finding("requests", "failed", text, remedy)
         text = "this is a web server, but not an inference server: it has no model list, and no route for any request"
         remedy = "check the path in --base-url: it is the root of the server, with or without /v1; check host and port"
@@ -286,6 +304,8 @@ class Diagnosis:
 
     def _serves(self, kind: str) -> bool | None:
         """Whether the server has a model of this kind; None: unknown, since it has one of unknown kind."""
+        if self._is_relay and kind != "chat":
+            return None
         kinds = {model.kind for model in self._models if self._model in (None, model.id)}
         if is_hosted(self.client.base_url) and self._model is None:
             return True

@@ -446,7 +446,8 @@ def _decode_row(item: Json, position: int, dtype: DType, meta: ResponseMeta | No
             return b64decode(row)
         if isinstance(row, list):
             if not _NUMBERS.issuperset(map(type, cast(list[Any], row))):
-                raise TypeError("not all items are numbers")
+                is_matrix = list in map(type, cast(list[Any], row))  # llama-cpp-python, of a chat model
+                raise TypeError("it is one for each token" if is_matrix else "not all items are numbers")
             return array(_FORMATS[dtype], cast(list[Any], row)).tobytes()
     except (ValueError, TypeError, OverflowError) as error:
         problem = f"not a vector of {dtype} numbers ({error})"
