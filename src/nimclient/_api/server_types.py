@@ -204,7 +204,7 @@ def type_of_answer(path: str, value: Json) -> ServerType | None:
 def _of_model(entry: Mapping[str, Json]) -> ServerType | None:
     """Most servers own the models they list; Dynamo has context_window where vLLM has max_model_len."""
     owner = entry.get("owned_by")
-    if entry.keys() == _RELAYED:
+    if frozenset(entry) == _RELAYED:
         return None
     if owner == "system":
         return "nim" if "root" in entry else None

@@ -6,7 +6,7 @@ import re
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
-from nimclient._base.types import JsonDict
+from nimclient._base.types import Json
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
@@ -15,6 +15,7 @@ from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
 from nimclient.errors import NimError
+from nimclient.records._decode import object_or_empty
 
 T = TypeVar("T")
 
@@ -44,9 +45,8 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         raise not_an_answer(meta, data, "JSON") from None
     if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
-    if streams is not None and (ABORT in data or ERROR in data) and (fault := ended_early(value)):
-        fault.partial = _partial(streams(), value, meta)
-        raise fault
+    if streams is not None and (ABORT in data or ERROR in data):
+        _check_end(value, streams(), meta)
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
@@ -61,10 +61,13 @@ async def _read_events(call: Call[T], response: Response, data: bytes | None = N
     return call.decode(*await read_events(response, call.accumulator(), call.choices, data))
 
 
-def _partial(accumulator: Accumulator[Any], answer: JsonDict, meta: ResponseMeta) -> Any:
-    """What there is of an answer that the server ended early, as a record."""
-    accumulator.adopt(answer)
-    return accumulator.completion(meta)
+def _check_end(value: Json, accumulator: Accumulator[Any], meta: ResponseMeta) -> None:
+    """Raise for an answer that the server ended early, with what there is of it."""
+    answer = object_or_empty(value)
+    if fault := ended_early(answer):
+        accumulator.adopt(answer)
+        fault.partial = accumulator.completion(meta)
+        raise fault
 
 
 def is_raw(content_type: str | None) -> bool:
