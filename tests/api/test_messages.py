@@ -65,6 +65,23 @@ def test_reasoning_goes_back_only_when_asked_for(echo, reasoning, sent):
     assert wire == {"role": "assistant", "content": "x", **sent}
 
 
+@pytest.mark.parametrize(
+    ("came", "name"),
+    [
+        ({"reasoning": "hm"}, "reasoning"),
+        ({"reasoning_content": "hm"}, "reasoning_content"),
+        ({"reasoning_content": [{"type": "text", "text": "hm"}]}, "reasoning_content"),
+        ({"reasoning": "hm", "reasoning_content": "hm"}, "reasoning"),
+        ({"reasoning": "hm", "reasoning_content": "h"}, "reasoning"),
+    ],
+)
+def test_reasoning_goes_back_under_the_name_that_the_server_reads(came, name):
+    """The old name where it is the only one; vLLM sent both, and reads `reasoning` only."""
+    message = {"role": "assistant", "content": "x", **came}
+    reply = decode_chat({"choices": [{"index": 0, "message": message}]})
+    assert wire_messages([("user", "q"), reply.message], echo_reasoning=True)[1][name] == "hm"
+
+
 def test_an_answer_goes_back_as_a_message():
     """The message of a completion, unknown fields and all, is sent as role, content and tool calls."""
     message = {"role": "assistant", "content": None, "tool_calls": [CALL_WIRE], "refusal": None, "annotations": []}

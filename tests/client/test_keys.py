@@ -190,6 +190,8 @@ FAULTS: dict[str, Any] = {
     "server error": error(500, CANARY),
     "200 with the key": http(f"<html>{CANARY}</html>".encode()),
     "error object in a 200": answer({"error": {"message": f"the key {CANARY} is unknown", "code": 401}}),
+    "an answer that is none": answer({"choices": CANARY}),
+    "a header": error(401, "no", f"X-Echo: {CANARY}"),
     "redirect": http(b"", 302, f"Location: http://127.0.0.1:1/?key={CANARY}"),
     "garbage": [b"garbage\r\n\r\n", Close()],
     "lost": [Close()],
@@ -198,6 +200,16 @@ FAULTS: dict[str, Any] = {
     "broken event": [head() + chunk(f"data: {CANARY}\n\n".encode()), Close()],
     "good": HELLO,
 }
+
+
+def variables(error: BaseException) -> list[str]:
+    """The local variables of our frames in the traceback of an error and of its causes, as error trackers record them."""
+    part: traceback.TracebackException | None = traceback.TracebackException.from_exception(error, capture_locals=True)
+    ours: list[str] = []
+    while part is not None:
+        ours += [f"{frame.name}: {frame.locals}" for frame in part.stack if "/nimclient/" in frame.filename]
+        part = part.__cause__
+    return ours
 
 
 @pytest.mark.usefixtures("virtual_time")
@@ -224,7 +236,7 @@ async def test_the_key_is_never_shown(
         except NimError as caught:
             again = pickle.loads(pickle.dumps(caught))
             print(str(caught), repr(caught), vars(caught), str(again), vars(copy.copy(caught)), file=shown)
-            print("".join(traceback.format_exception(caught)), file=shown)
+            print("".join(traceback.format_exception(caught)), variables(caught), file=shown)
     asyncio.get_running_loop().set_debug(False)
     print(repr(client), repr(settings_of(client)), repr(client._engine), repr(events), caplog.text, file=shown)
     assert [form for form in (CANARY, *ENCODED.values()) if form in shown.getvalue()] == []
@@ -247,12 +259,7 @@ async def test_a_traceback_with_locals_does_not_show_the_key(server: FaultServer
     server.script([Close()])
     with pytest.raises(NimError) as caught:
         await client.chat.create("hi")
-    frames = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    ours = []
-    for part in (frames, frames.__cause__):
-        while part is not None:
-            ours += [f"{frame.name}: {frame.locals}" for frame in part.stack if "nimclient" in frame.filename]
-            part = part.__cause__
+    ours = variables(caught.value)
     assert ours
     assert not [frame for frame in ours if CANARY in frame or HEADER in frame]
 

@@ -144,6 +144,7 @@ def test_explicit_nulls_are_as_good_as_absent():
         ({"reasoning_content": "r"}, "r", {"reasoning_content": "r"}),
         ({"reasoning": None, "reasoning_content": "r"}, "r", {"reasoning_content": "r"}),
         ({"reasoning": "r", "reasoning_content": "old"}, "r", {"reasoning_content": "old"}),
+        ({"reasoning": "r", "reasoning_content": "r"}, "r", {}),
         ({"reasoning": 5}, None, {}),
         ({}, None, {}),
     ],

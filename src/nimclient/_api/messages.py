@@ -91,7 +91,9 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
     if isinstance(raw, str):
         wire["content"] = raw
     elif message.reasoning is not None:
-        wire["reasoning_content" if message.extra.get("reasoning_content") else "reasoning"] = message.reasoning
+        old = message.extra.get("reasoning_content")
+        differs = isinstance(old, str) and old != message.reasoning  # both names came: vLLM reads the new one only
+        wire["reasoning_content" if old and not differs else "reasoning"] = message.reasoning
 
 
 def _tool_call(call: Any) -> Any:

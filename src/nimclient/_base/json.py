@@ -66,6 +66,15 @@ def loads_text(text: str, what: str) -> Any:
     return _join_surrogates(json.loads(data.removeprefix(_BOM).decode("utf-8", "surrogatepass")))
 
 
+def loads_string(quoted: bytes) -> str | None:
+    """Decode one JSON string; None if it is not one, or empty."""
+    try:
+        value = orjson.loads(quoted)
+    except orjson.JSONDecodeError:
+        return None
+    return value if type(value) is str and value else None
+
+
 def loads_strings(insides: list[bytes]) -> list[str] | None:
     """Decode what stands between the quotes of JSON strings, all together; None if one is not such a text, or empty.
 

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from types import TracebackType
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -30,7 +31,7 @@ _MAX_DEPTH = 60
 
 
 def redact(error: BaseException, secrets: Iterable[str]) -> None:
-    """Remove secrets from an error, its fields and the errors it is chained to.
+    """Remove secrets from an error, its fields and the errors it is chained to, and what it left in our local variables.
 
     They are found as they are, with the escapes of JSON, URLs and HTML, and in base64. An error of another library cannot
     be edited: it is unchained if its text contains a secret.
@@ -38,6 +39,7 @@ def redact(error: BaseException, secrets: Iterable[str]) -> None:
     found = [_Secret(secret) for secret in dict.fromkeys(secrets) if len(secret) >= MIN_SECRET_LENGTH]
     if found:
         _redact_chain(error, found)
+        _clear_frames(error.__traceback__)
 
 
 def secrets_of(headers: Mapping[str, str], proxy: str | None) -> tuple[str, ...]:
@@ -152,6 +154,19 @@ def _redact_chain(error: BaseException, secrets: Sequence[_Secret]) -> None:
         if following is None:
             return
         error = following
+
+
+def _clear_frames(trace: TracebackType | None) -> None:
+    """Empty our frames that have ended: error trackers record local variables, which hold what the server has sent.
+
+    For the error that is being raised: one that it is chained to may have gone through a coroutine that still runs, which
+    would end.
+    """
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").startswith("nimclient."):
+            with suppress(RuntimeError):  # it has not ended
+                trace.tb_frame.clear()
+        trace = trace.tb_next
 
 
 def _holds(error: BaseException | None, secrets: Sequence[_Secret]) -> bool:

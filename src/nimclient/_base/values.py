@@ -168,7 +168,7 @@ class HttpHead:
     """
 
     status: int
-    headers: Headers
+    headers: Headers = field(repr=False)  # may repeat a key
     queue: float
     connect: float | None
     reused: bool

@@ -9,7 +9,6 @@ from abc import abstractmethod
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
-from itertools import repeat
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from nimclient._base import observers
@@ -199,7 +198,7 @@ class Reader(Generic[C]):
                     self.next_check = min(now + TURN, self._deadline)
         except NimError as error:
             self._fail(error)
-            self._failure = error
+            data, self._failure = b"", error  # the data may repeat a key
             if isinstance(error, RequestTimeoutError) and error.phase == "total":
                 self.ready.clear()
             if not self.ready:
@@ -245,9 +244,10 @@ class Reader(Generic[C]):
             return True
         if self._buffer is None:
             return False
-        block = self._buffer.feed(data) if data else self._buffer.flush()
-        if self._buffer.held.endswith(ENDS):
-            block += b"\n\n" + self._buffer.flush()
+        buffer = self._buffer
+        block = buffer.feed(data) if data else buffer.flush()
+        if buffer.held and buffer.held.endswith(ENDS):
+            block += b"\n\n" + buffer.flush()
         return block != b"" and self._take(block)
 
     # ending --------------------------------------------------------------------------------------------------------
@@ -378,9 +378,9 @@ class AnswerReader(Reader[K], Generic[K, A]):
 
     def _show(self, template: EventTemplate, texts: list[str]) -> None:
         """Make chunks of events that differ in these texts."""
-        text = texts if template.is_text else repeat("")
-        chunk = repeat(self._chunk)
-        self.ready.extend(map(chunk_alike, chunk, repeat(template), text, repeat(self._head), texts))
+        chunk, head, append, is_text = self._chunk, self._head, self.ready.append, template.is_text
+        for text in texts:
+            append(chunk_alike(chunk, template, text if is_text else "", head, text))
         self._note(len(texts))
 
     def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:

@@ -45,6 +45,8 @@ class EventBuffer:
         if b"\r" in data or self._skip_lf:
             data = self._unify_line_ends(data)
         held = self.held
+        if not held and data.endswith(b"\n\n"):
+            return data[:-2]
         end = data.rfind(b"\n\n")
         if end < 0:
             if held.endswith(b"\n") and data[:1] == b"\n":  # the blank line spans two reads

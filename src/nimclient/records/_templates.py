@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from nimclient._base.json import dumps, loads, loads_strings
+from nimclient._base.json import dumps, loads, loads_string, loads_strings
 from nimclient._base.types import JsonDict
 from nimclient.errors import DecodeError
 
@@ -20,13 +20,14 @@ _SHORT = 14
 class EventTemplate:
     """The bytes around one text of an event. `is_text`: whether it is that of the choice with index 0."""
 
-    __slots__ = ("_begin", "_between", "_end", "_head", "_separator", "_tail", "is_text")
+    __slots__ = ("_begin", "_between", "_end", "_head", "_quote", "_separator", "_tail", "is_text")
 
     def __init__(self, head: bytes, tail: bytes, *, is_text: bool) -> None:
         self._head = head  # "data:" up to the opening quote …
         self._tail = tail  # … and on from the closing one
         self._between = tail + b"\n\n" + head
         self._separator = b"\n\n" + head[:_SHORT]
+        self._quote = len(head) - 1
         self._begin, self._end = len(head) - len(head[:_SHORT]), -len(tail)
         self.is_text = is_text
 
@@ -60,8 +61,10 @@ class EventTemplate:
         """The texts of a block of events, none of them empty; None if one of the events is not of this form."""
         if not (block.startswith(self._head) and block.endswith(self._tail)):
             return None
+        if self._separator not in block:  # one event, as a server sends it that does not wait for others
+            return None if (text := loads_string(block[self._quote : self._end + 1])) is None else [text]
         parts = block.split(self._separator)  # it is in every `between`, and a short one is found sooner
-        if len(parts) > 1 and block.count(self._between) != len(parts) - 1:
+        if block.count(self._between) != len(parts) - 1:
             return None
         parts[0] = parts[0][_SHORT:]
         begin, end = self._begin, self._end

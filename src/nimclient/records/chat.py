@@ -286,7 +286,7 @@ def _decode_choice(value: Json, position: int, meta: ResponseMeta | None) -> Cho
 
 
 def decode_message(value: JsonDict) -> Message:
-    """A message; `reasoning_content` is read if `reasoning` is absent, and kept in `extra`.
+    """A message; `reasoning_content` is read if `reasoning` is absent, and kept in `extra` unless both are the same text.
 
     If the server sends no reasoning, text between `<think>` tags becomes the reasoning; the original content is kept in
     `extra` as "raw_content".
@@ -294,7 +294,8 @@ def decode_message(value: JsonDict) -> Message:
     data = dict(value)
     pop = data.pop
     reasoning = reasoning_of(data)
-    pop("reasoning", None)
+    if (named := pop("reasoning", None)) and named == data.get("reasoning_content"):
+        pop("reasoning_content")
     role = text_or_none(pop("role", None)) or "assistant"
     content: Json = pop("content", None)
     if not isinstance(content, str):

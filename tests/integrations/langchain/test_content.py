@@ -197,6 +197,21 @@ async def test_reasoning_goes_back_under_the_servers_name(canned_chat: Any, name
     ]
 
 
+async def test_reasoning_under_both_names_goes_back_under_the_new_one(canned_chat: Any) -> None:
+    """vLLM sent one text under both names, and reads `reasoning` only: the history has it there, whole or streamed."""
+    both = {"reasoning": "2+2", "reasoning_content": "2+2"}
+    chat, transport = canned_chat(reply("4", **both), [event(both), event({"content": "4"}, "stop")], reply())
+    whole = chat.invoke("2+2?")
+    streamed = None
+    async for chunk in chat.astream("2+2?"):
+        streamed = chunk if streamed is None else streamed + chunk
+    assert streamed is not None
+    chat.invoke(["2+2?", whole, streamed])
+    assert (
+        transport.requests[-1].json["messages"][1:] == [{"role": "assistant", "content": "4", "reasoning": "2+2"}] * 2
+    )
+
+
 async def test_two_texts_of_reasoning_are_both_kept(canned_chat: Any) -> None:
     """A server that fills `reasoning` and `reasoning_content` with different texts gets both back."""
     both = {"reasoning": "new", "reasoning_content": "old"}

@@ -69,7 +69,7 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
 
 
 def _named_reasoning(reasoning: str, old: Any) -> JsonDict:
-    """The reasoning under both names, and a note of the server's names (of two equal texts, the old one)."""
+    """The reasoning under both names, and a note of the server's names. `old`: a text under the old name only, or another one."""
     names = ["reasoning"] if not old else ["reasoning_content", *(["reasoning"] if old != reasoning else [])]
     return {"reasoning_content": old or reasoning, "reasoning": reasoning, REASONING_FIELDS: names}
 
@@ -188,7 +188,8 @@ class ChunkReader:
         delta = _raw_delta(chunk)
         if _RAW_CONTENT in delta:
             return {"reasoning_content": piece}  # it was in the text, between tags
-        more = _named_reasoning(piece, delta.get("reasoning_content"))
+        old = delta.get("reasoning_content")
+        more = _named_reasoning(piece, None if old == delta.get("reasoning") else old)
         if self._reasoned:
             del more[REASONING_FIELDS]  # lists are added up, too
         self._reasoned = True
