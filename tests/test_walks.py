@@ -129,7 +129,7 @@ async def test_one_more_token_of_a_stream() -> None:
             await client.chat.stream("hi").final()
             walks = [await count_of_a_stream(client) for _ in range(3)]
         counts.append(min(walks))  # a busy machine makes a stream give way to other tasks more often
-    assert (counts[1] - counts[0]) / 100 <= 31.1
+    assert (counts[1] - counts[0]) / 100 <= 30.1
 
 
 async def count_of_a_stream(client: AsyncClient) -> int:

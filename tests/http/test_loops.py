@@ -254,7 +254,7 @@ async def test_closing_while_aiohttp_is_being_imported(
 ) -> None:
     """The first call ever imports aiohttp in a thread; a client that is closed meanwhile sends nothing."""
     monkeypatch.delitem(sys.modules, "nimclient._http.aiohttp")
-    monkeypatch.setattr("nimclient._engine.shared_state.load", lambda name: time.sleep(0.05))
+    monkeypatch.setattr("nimclient._engine.shared_state.import_module", lambda name: time.sleep(0.05))
     client = make_client()
     call = asyncio.create_task(client.chat.create("hi"))
     await asyncio.sleep(0.02)

@@ -298,6 +298,23 @@ async def test_a_file_that_holds_something_else_is_not_touched(make_client: Make
         assert batch.output.read_text() == content
 
 
+async def test_results_of_another_program_are_no_answers(
+    server: FaultServer, make_client: MakeClient, batch: Batch
+) -> None:
+    """A file that a provider's batch has written, rejected and expired requests among it, stays as it is; nothing is sent."""
+    batch.write(*(line(f"r{number}") for number in range(3)))
+    rejected = {"status_code": 400, "request_id": "x", "body": {"error": {"message": "bad"}}}
+    results = [
+        {"id": "batch_req_1", "custom_id": "r0", "response": rejected, "error": None},
+        {"id": "batch_req_2", "custom_id": "r1", "response": None, "error": {"code": "batch_expired", "message": "m"}},
+    ]
+    content = "".join(json.dumps(result) + "\n" for result in results)
+    batch.output.write_text(content)
+    with pytest.raises(JobMismatchError, match="choose another output"):
+        await batch.job().run(make_client())
+    assert (server.requests, batch.output.read_text()) == ([], content)
+
+
 async def test_an_answer_to_another_request_of_that_name_is_a_mismatch(
     server: FaultServer, make_client: MakeClient, batch: Batch
 ) -> None:

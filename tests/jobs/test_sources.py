@@ -261,6 +261,16 @@ async def test_parquet(tmp_path: Path) -> None:
     assert rows[599].line == 600
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str)
+async def test_strings_as_other_programs_write_them(tmp_path: Path, kind: pa.DataType) -> None:
+    """Texts and ids in a Parquet file may be large strings, views or categories: they are the same rows, null included."""
+    path = tmp_path / "a.parquet"
+    column = pa.array(["a", None, "c", "a"]).cast(kind)
+    pq.write_table(pa.table({"text": column, "n": pa.array(["p", "q", "r", "s"]).cast(kind)}), path)
+    rows = await rows_of(path, FieldNames("text", "n"))
+    assert [(row.text, row.id) for row in rows] == [("a", "p"), (None, "q"), ("c", "r"), ("a", "s")]
+
+
 async def test_a_parquet_file_that_is_none(tmp_path: Path) -> None:
     """The error names the file."""
     path = tmp_path / "a.parquet"

@@ -126,9 +126,10 @@ def mutants(name: str) -> list[Mutant]:
 def is_table(statement: ast.AST) -> bool:
     """Whether a statement of a module or class makes anything but a function, a class or a number.
 
-    Such values are objects that others have imported: they cannot be changed in place.
+    Such values are objects that others have imported, and the default of a field is in a constructor that attrs has made:
+    they cannot be changed in place.
     """
-    value = getattr(statement, "value", None)
+    value = None if isinstance(statement, ast.AnnAssign) else getattr(statement, "value", None)
     number = isinstance(value, ast.Constant) and isinstance(value.value, int | float)
     return not (number or isinstance(statement, ast.FunctionDef | ast.ClassDef))
 
@@ -194,7 +195,9 @@ class Mutation:
         chosen = everything
         if self._sample is not None and self._sample < len(everything):
             chosen = random.Random(self._seed).sample(everything, self._sample)
-        for mutant in chosen:
+        for number, mutant in enumerate(chosen):
+            if number % 10 == 0:
+                print(f"    {number} of {len(chosen)} made, {self.killed} killed", flush=True)
             if self._run(session, mutant, limit):
                 self.killed += 1
             else:

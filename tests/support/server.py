@@ -149,6 +149,7 @@ class FaultServer:
     async def stop_listening(self) -> None:
         """Refuse connections; those that are open continue."""
         assert self._server is not None
+        await asyncio.sleep(0)  # asyncio leaves a connection open that was accepted just before its server stops
         self._server.close()
 
     async def stop(self) -> None:

@@ -69,7 +69,7 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
 
 
 def _named_reasoning(reasoning: str, old: Any) -> JsonDict:
-    """The reasoning under both names, and a note of the server's names. `old`: a text under the old name only, or another one."""
+    """The reasoning under both names, and a note of the server's names. `old`: another text, or one under the old name only."""
     names = ["reasoning"] if not old else ["reasoning_content", *(["reasoning"] if old != reasoning else [])]
     return {"reasoning_content": old or reasoning, "reasoning": reasoning, REASONING_FIELDS: names}
 
