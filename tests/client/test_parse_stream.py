@@ -285,6 +285,20 @@ async def test_half_escapes_and_half_characters_are_held_back() -> None:
     assert values == [whole[:end] for end in (1, 2, 3, 4, 6, 7)]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [r'{"path": "App\Http\Middleware"}', '{"path": "App", }', '{"path": "App", "b": True}', '{"path": "App" "b"}'],
+)
+async def test_what_is_no_json_takes_nothing_back_and_is_an_error_at_the_end(text: str) -> None:
+    """Escapes of paths, commas behind the last item, Python's words: what came before stays, and nothing raw is raised."""
+    found: list[Any] = []
+    async with client_of(events(list(text))) as client:
+        with pytest.raises(OutputInvalidError):
+            async for value in client.chat.parse_stream("?", {"type": "object"}):
+                found.append(value)
+    assert found[-1] == {"path": "App"}
+
+
 async def test_every_value_is_an_object_of_its_own() -> None:
     """Lists and dicts that were yielded open do not change afterwards."""
     values = await streamed(['{"value":[["a', '"],["b', '"]]}'], list[list[str]])

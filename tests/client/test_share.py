@@ -25,6 +25,9 @@ from support.virtual_time import takes
 TEXTS = [f"text {number}" for number in range(60)]
 
 
+ANSWER = {"object": "list", "model": "m", "data": [{"index": 0, "embedding": [0.5, 0.25]}]}
+
+
 def vectors(request: FakeRequest) -> dict[str, Any]:
     rows = [{"index": index, "embedding": [0.5, 0.25]} for index, _ in enumerate(request.json["input"])]
     return {"object": "list", "model": "m", "data": rows, "usage": {"prompt_tokens": 1, "total_tokens": 1}}
@@ -76,6 +79,29 @@ async def test_a_limit_by_hand_is_one_for_all(tmp_path: Path) -> None:
     async with make(tmp_path, requests_per_minute=60) as first, make(tmp_path, requests_per_minute=60) as second:
         with takes(9.0, at_most=True):
             await asyncio.gather(embed(first, 5), *(second.embeddings.create([text]) for text in TEXTS[:5]))
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_limit_outlives_the_processes_that_used_it(tmp_path: Path) -> None:
+    """30 a minute for clients that come and go, one request each: the next one waits for its turn as well."""
+    with takes(6.0):
+        for _ in range(4):
+            async with make(tmp_path, requests_per_minute=30) as client:
+                await embed(client, 1)
+
+
+@pytest.mark.usefixtures("virtual_time")
+async def test_a_retry_after_holds_for_the_others(tmp_path: Path) -> None:
+    """Three seconds that the server asks of one client are kept by another."""
+    answers = [(429, {"Retry-After": "3"}, {"error": {"message": "slow"}}), ANSWER]
+    first = AsyncClient("k", "http://fake", model="m", transport=FakeTransport(answers), limits=Limits(share=tmp_path))
+    async with first, make(tmp_path) as second:
+        work = asyncio.ensure_future(embed(first, 1))
+        await asyncio.sleep(0.1)
+        began = asyncio.get_running_loop().time()
+        await embed(second, 1)
+        assert asyncio.get_running_loop().time() - began > 2.8
+        await work
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, b"not a state\n", b"00000000 {}\n", os.urandom(5000)])

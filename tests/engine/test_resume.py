@@ -338,6 +338,21 @@ async def test_it_is_resumed_so_often_and_no_more() -> None:
     assert str(error) == "stream interrupted: the cable"
 
 
+async def test_an_error_that_comes_with_the_first_text_of_a_continuation() -> None:
+    """It has the whole partial answer, as one that comes later."""
+    async with (
+        Simulator(dialect="vllm", models=["m"], faults=["error@5"]) as simulator,
+        AsyncClient("k", simulator.base_url, model="m", timeouts=LIMITS, dialect="vllm") as client,
+    ):
+        got: list[str] = []
+        with pytest.raises(StreamFaultError) as caught:
+            async with client.chat.stream(QUESTION, resume=1) as stream:
+                got.extend([chunk.text async for chunk in stream])
+    assert caught.value.partial is not None
+    assert len(caught.value.partial.text) > 20
+    assert [attempt.outcome for attempt in caught.value.history] == ["StreamFaultError", "StreamFaultError"]
+
+
 async def test_a_continuation_that_cannot_begin_is_tried_again() -> None:
     """Before its first content it is an attempt like any other."""
     fake = Fake([said("a"), LOST], 503, [said(""), LOST], [said("b", **END), counted(2, 1)])

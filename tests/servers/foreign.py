@@ -65,7 +65,7 @@ def transformers_serve(state: Path) -> tuple[ServerProcess, str, str]:
     """`transformers serve` with a small model of random weights; the process, its base URL and the model's id."""
     venv = environment("transformers-serve", ("torch",), ("transformers[serving]",))
     folder = state / "model"
-    run(python_of(venv), "-c", _WEIGHTS, model_folder(venv), folder, seconds=120)
+    run(python_of(venv), "-c", _WEIGHTS, model_folder(venv), folder, seconds=900)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = (venv / "bin" / "transformers", "serve", folder, "--host", "127.0.0.1", "--port", str(port))
@@ -76,7 +76,7 @@ def transformers_serve(state: Path) -> tuple[ServerProcess, str, str]:
 def infinity(state: Path) -> tuple[ServerProcess, str]:
     """infinity with two small models of random weights, "embedder" and "ranker"; the process and its base URL."""
     venv = environment("infinity", ("infinity-emb[server,torch]",))
-    run(python_of(venv), "-c", _ENCODERS, model_folder(venv), state, seconds=120)
+    run(python_of(venv), "-c", _ENCODERS, model_folder(venv), state, seconds=900)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     models = [
@@ -95,7 +95,7 @@ def llama_cpp(state: Path, model: str) -> tuple[ServerProcess, str]:
     """
     venv = environment("llama-cpp-python", ("llama-cpp-python[server]", "gguf", "tokenizers"), seconds=2700)
     file = state / f"{model}.gguf"
-    run(python_of(venv), MAKE_GGUF, model_folder(venv), file, seconds=120)
+    run(python_of(venv), MAKE_GGUF, model_folder(venv), file, seconds=900)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     options = ("--model", file, "--model_alias", model, "--n_ctx", "512", "--embedding", "true")
@@ -123,7 +123,7 @@ def guardrails(state: Path, upstream: str, model: str) -> tuple[ServerProcess, s
 
 def _started(process: ServerProcess, health: str) -> ServerProcess:
     try:
-        process.wait_until(lambda: says(health), 300)
+        process.wait_until(lambda: says(health), 900)
     except Unavailable:
         process.stop()
         raise

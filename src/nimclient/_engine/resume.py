@@ -106,6 +106,8 @@ class ResumableReader(AnswerReader[ChatChunk, ChatCompletion]):
                 return
             except NimError as error:
                 if not self._is_break(error):
+                    if self._seam is not None and error.partial is None:  # it came in the read that resumed the answer
+                        self._annotate(error)
                     raise
                 broken = error
             await self._resume(broken)
