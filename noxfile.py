@@ -1,4 +1,4 @@
-"""The project's chores. `nox` lints, checks the types and runs the tests; `nox -l` lists the rest."""
+"""The project's chores. `nox` lints and runs the tests; `nox -l` lists the rest."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2024.10.9"
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "tests"]
 nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = False
 nox.options.reuse_existing_virtualenvs = True
@@ -19,7 +19,6 @@ nox.options.reuse_existing_virtualenvs = True
 # Images of containers often set it. Hundreds of tests start a Python, and each would compile all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each Python that a test starts compiles all that it imports
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -82,7 +81,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """All tests with coverage, those too that take their time: processes, exits, kills, many seeds, NVIDIA Dynamo."""
+    """All tests with coverage, those too that take their time: processes, exits, kills, many seeds, NVIDIA Dynamo; types."""
+    session.notify("types")
     run_all_tests(session)
 
 
