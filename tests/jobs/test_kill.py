@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,17 @@ def simulator(request: pytest.FixtureRequest) -> Iterator[Simulator]:
         yield simulator
 
 
+POLLING = threading.Lock()
+"""To be held while a process is started, which polls all others, or polled: each says only once how it ended."""
+
+
+def has_ended(process: BaseProcess, seconds: float) -> bool:
+    """Whether a process ends within this time."""
+    wait([process.sentinel], seconds)
+    with POLLING:
+        return not process.is_alive()
+
+
 class Killer:
     """Runs a job, kills it, runs it again, until a run comes to its end; or lets it be when it has killed enough.
 
@@ -65,14 +78,14 @@ class Killer:
         """Until it is done; returns the numbers of the runs that it took."""
         first = self.runs
         while True:
-            process = start(target, self._simulator.base_url, self.runs, *args)
+            with POLLING:
+                process = start(target, self._simulator.base_url, self.runs, *args)
             if self.left:
                 if self._chance.random() < 0.75:
                     self._wait_for_a_request(process)
-                process.join(self._chance.uniform(0.0, 0.1))
-                self.left -= process.is_alive()
+                self.left -= not has_ended(process, self._chance.uniform(0.0, 0.1))
                 process.kill()
-            process.join(250)
+            has_ended(process, 250)
             self.runs += 1
             if process.exitcode == 0:
                 return range(first, self.runs)
@@ -80,7 +93,7 @@ class Killer:
 
     def _wait_for_a_request(self, process: BaseProcess) -> None:
         arrived = len(self._simulator.requests)
-        until(lambda: len(self._simulator.requests) > arrived or not process.is_alive())
+        until(lambda: len(self._simulator.requests) > arrived or has_ended(process, 0))
 
 
 def check_sent(runs: range, sent: dict[int, list[str]], everything: set[str], window: int) -> int:
