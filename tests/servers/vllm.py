@@ -85,7 +85,7 @@ class Vllm:
         command = [venv / "bin" / "vllm", "serve", model_folder(venv), *address, *_SMALL, *_PLAIN, *_TASKS[self._task]]
         self._process = ServerProcess(command, _QUIET, self._state / "vllm.log")
         try:
-            self._process.wait_until(lambda: says(f"http://127.0.0.1:{self._port}/health"), 180)
+            self._process.wait_until(lambda: says(f"http://127.0.0.1:{self._port}/health"), 900)
         except BaseException:
             self._process.stop()
             raise
