@@ -78,9 +78,12 @@ async def test_a_stream_interrupted_at_every_event(vllm: Vllm, options: dict[str
             AsyncClient(KEY, url, model=MODEL) as client,
         ):
             reply = await client.chat.stream("hello", resume=1, **GREEDY, **options).final()
-            assert facts(reply) == facts(whole), events
             assert reply.meta is not None
             resumed += reply.meta.resumed
+            if reply.usage is None:  # a busy server puts tokens together: it was cut between the end and the usage
+                assert (reply.text, reply.meta.resumed) == (whole.text, 0)
+            else:
+                assert facts(reply) == facts(whole), events
     assert resumed > 10  # others were cut before their first text, which was held back, or behind their end
 
 
