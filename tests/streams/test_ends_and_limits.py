@@ -148,7 +148,7 @@ async def test_limits_fire_under_a_flood_of_comments(begin: str, timeouts: Timeo
 @pytest.mark.real_time
 async def test_total_fires_between_tokens_that_are_ready() -> None:
     """Quick tokens, handed out without a wait, end when the time of the call is up; the error has what came before."""
-    client = AsyncClient(base_url="http://fake", model="m", timeouts=Timeouts(total=1), transport=flooded(EVENT))
+    client = AsyncClient(base_url="http://fake", model="m", timeouts=Timeouts(total=0.2), transport=flooded(EVENT))
     count = 0
     with pytest.raises(RequestTimeoutError) as caught:
         async for _ in client.chat.stream("hi"):
@@ -160,7 +160,7 @@ async def test_total_fires_between_tokens_that_are_ready() -> None:
 
 def test_total_fires_in_a_blocking_loop() -> None:
     """The same in Client."""
-    client = Client(base_url="http://fake", model="m", timeouts=Timeouts(total=1), transport=flooded(EVENT))
+    client = Client(base_url="http://fake", model="m", timeouts=Timeouts(total=0.2), transport=flooded(EVENT))
     count = 0
     with pytest.raises(RequestTimeoutError), client.chat.stream("hi") as stream:
         for _ in stream:
