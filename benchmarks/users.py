@@ -36,10 +36,8 @@ TOKENS = 16  # of a user's answer
 WARM = 30.0  # seconds after which users are counted: by then the client knows the server
 MOST, LEAST = 1.2, 0.9  # wanted: the 99th percentile by that of an idle server, and the share that bulk keeps
 LIMITS = Limits(concurrency=None)
-TURN, SETTLED = (
-    32,
-    12,
-)  # seconds of a turn over sockets, and those after which it counts: bulk makes room for ten after a user
+TURN = 32  # seconds of a turn over sockets
+SETTLED = 12  # seconds of it that do not count: bulk makes room for ten after a user
 COUNTS, TOP, LABELS, ROW = 40, 24, 170, 76
 
 
@@ -160,6 +158,12 @@ def turn(second: int) -> str:
     return TURNS[(second - int(WARM)) // TURN % len(TURNS)] if second >= WARM else "own bulk"
 
 
+def open_for(case: Case, gates: Sequence[asyncio.Event | threading.Event]) -> None:
+    """Open the gate of the bulk that runs in this case, the client's own or the other's, and close the rest."""
+    for gate, is_open in zip(gates, (case.bulk and not case.other, case.other), strict=True):
+        gate.set() if is_open else gate.clear()
+
+
 def by_turns(seen: Seen, rounds: int) -> dict[str, dict[str, Any]]:
     """The figures of each case."""
     begins = [(name, WARM + (each * len(TURNS) + at) * TURN) for each in range(rounds) for at, name in enumerate(TURNS)]
@@ -186,8 +190,7 @@ async def take_turns(url: str, rounds: int) -> dict[str, dict[str, Any]]:
         for second in range(int(WARM) + rounds * len(TURNS) * TURN):
             await asyncio.sleep(max(began + second - time.monotonic(), 0.0))
             case = CASES[turn(second)]
-            for gate, is_open in zip(gates, (case.bulk and not case.other, case.other), strict=True):
-                gate.set() if is_open else gate.clear()
+            open_for(case, gates)
             if case.users:
                 chats.append(asyncio.create_task(user(clients[0], seen, began)))
         await asyncio.gather(*chats)
@@ -223,8 +226,7 @@ def take_turns_blocking(url: str, rounds: int) -> dict[str, dict[str, Any]]:
         for second in range(int(WARM) + rounds * len(TURNS) * TURN):
             time.sleep(max(began + second - time.monotonic(), 0.0))
             case = CASES[turn(second)]
-            for gate, is_open in zip(gates, (case.bulk and not case.other, case.other), strict=True):
-                gate.set() if is_open else gate.clear()
+            open_for(case, gates)
             if case.users:
                 came = time.monotonic()
                 with clients[0].chat.stream("word " * TOKENS) as stream:
