@@ -2,7 +2,7 @@
 
 import pytest
 
-from nimclient.jobs.rows import FieldNames, Row, text_row
+from nimclient.jobs.rows import BLOCK_BYTES, FieldNames, Row, block_of, text_row
 from nimclient.jobs.sources import item_row, json_row, plain_row
 
 FIELDS = FieldNames("text", "id")
@@ -104,3 +104,10 @@ def test_an_id_that_cannot_be_written_fails_its_row(item: object) -> None:
     """A lone surrogate, and a number of thousands of digits: neither goes into a file, and neither stops a job."""
     assert item_row(item, FIELDS).problem is not None
     assert item_row(item, FIELDS).id is None
+
+
+def test_large_rows_are_not_read_far_ahead() -> None:
+    """A block has so many rows, or a few megabytes of texts and of the fields of a template."""
+    small, large = Row("text"), Row("x" * (BLOCK_BYTES // 2))
+    rows = iter([small] * 7 + [large] * 2 + [Row(None, record={"a": "x" * BLOCK_BYTES, "b": 1}), small])
+    assert [len(block_of(rows, 5)) for _ in range(5)] == [5, 4, 1, 1, 0]

@@ -5,16 +5,17 @@ An invalid row keeps its position and has an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from attrs import evolve, field, frozen
 
 from nimclient.errors import ConfigurationError, NimError
 
 DIGEST = 16  # bytes
+BLOCK_BYTES = 2**22  # read ahead
 MAX_NAMED = 20  # fields of a record named by an error
 Lacks: TypeAlias = Literal["text", "id", "template"]
 
@@ -23,6 +24,30 @@ def named(names: Iterable[object]) -> str:
     """Names for a message: not all of many, and none of them long."""
     first = [f"{name!r:.60}" for name in islice(names, MAX_NAMED + 1)]
     return ", ".join(first[:MAX_NAMED] + ["…"] * (len(first) > MAX_NAMED)) or "none"
+
+
+class Weighed(Protocol):
+    """What has a size."""
+
+    @property
+    def weight(self) -> int:
+        """Its bytes, or characters."""
+        ...
+
+
+W = TypeVar("W", bound=Weighed)
+
+
+def block_of(items: Iterator[W], most: int) -> list[W]:
+    """The next items, to be read ahead: at most so many, and fewer where they are large."""
+    block: list[W] = []
+    size = 0
+    for item in islice(items, most):
+        block.append(item)
+        size += item.weight
+        if size >= BLOCK_BYTES:
+            break
+    return block
 
 
 @frozen
@@ -40,6 +65,13 @@ class Row:
     lacks: Lacks | None = field(default=None, eq=False)
     has: tuple[str, ...] = field(default=(), eq=False)
     record: Mapping[str, Any] | None = None
+
+    @property
+    def weight(self) -> int:
+        """Characters of its texts."""
+        if self.record is None:
+            return 0 if self.text is None else len(self.text)
+        return sum(len(value) for value in self.record.values() if isinstance(value, str))
 
     def digest(self) -> bytes:
         """Identifies the content of the row."""
