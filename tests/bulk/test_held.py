@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -59,7 +60,7 @@ def texts() -> Iterator[str]:
 
 async def later() -> AsyncIterator[str]:
     for one in texts():
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         yield one
 
 
