@@ -12,8 +12,6 @@ import pyarrow.parquet
 import pytest
 
 from nimclient import AsyncClient
-from nimclient._bulk import workers
-from nimclient._bulk.workers import run_all
 from nimclient.jobs import BatchJob, EmbedJob, MapJob
 from nimclient.testing import FakeRequest, FakeTransport
 from support.wire import chat_body, vectors
@@ -106,7 +104,7 @@ WAYS: dict[str, Run] = {
 @pytest.mark.parametrize("way", WAYS)
 async def test_bytes_in_flight_are_bounded(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many requests may be in flight, they have at most HELD_BYTES together and one item more; none is lost."""
-    monkeypatch.setattr(workers, "HELD_BYTES", MOST)
+    monkeypatch.setattr("nimclient._bulk.workers.HELD_BYTES", MOST)
     server = Server()
     async with server.client() as client:
         await WAYS[way](client, tmp_path)
@@ -124,21 +122,9 @@ async def test_ordinary_texts_wait_for_no_bytes() -> None:
 
 async def test_what_is_larger_than_the_bound_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items that are larger than the bound are sent one after the other."""
-    monkeypatch.setattr(workers, "HELD_BYTES", SIZE // 2)
+    monkeypatch.setattr("nimclient._bulk.workers.HELD_BYTES", SIZE // 2)
     server = Server()
     async with server.client() as client:
         await client.embeddings.embed_documents(list(texts())[:5], batch_size=1)
     assert server.answered == 5
     assert server.most < 2 * SIZE
-
-
-async def test_an_error_ends_those_that_wait_for_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that wait for room end with the first error."""
-    monkeypatch.setattr(workers, "HELD_BYTES", 1)
-
-    async def work(_: str) -> None:
-        await anyio.sleep(0.01)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        await run_all(texts(), work, lambda: 8, lambda _, __: None, len)
