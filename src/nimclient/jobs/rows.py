@@ -151,7 +151,7 @@ class TemplateFields:
                 problem = "null" if value is None else str(value)
                 return Row(None, name, line, ConfigurationError(f"the field {wanted!r} has no value ({problem})"))
             if isinstance(value, (bytes, bytearray, memoryview)):
-                binary = ConfigurationError(f"the field {wanted!r} is {_kind(value)}, not text")
+                binary = ConfigurationError(f"the field {wanted!r} is {_kind(record[wanted])}, not text")
                 return Row(None, name, line, binary, "template", _names_of(record))
         return Row(None, name, line, record={wanted: record[wanted] for wanted in self.names})
 
