@@ -87,6 +87,7 @@ ROWS: list[tuple[NimError, FailureKind]] = [
     *[(StreamFaultError("x", code=c), INTERRUPTED) for c in (None, "overloaded", 200)],
     (StreamFaultError("x", code=500), SERVER_ERROR),
     (StreamFaultError("x", code=400), REJECTED),
+    (ContextLengthError("x", status=500), REJECTED),  # of llama-server
     (ConnectError("x", kind="refused"), CONNECTION_REFUSED),
     (ConnectError("x", kind="dns"), UNREACHABLE),
     (ConnectError("x", kind="unreachable"), UNREACHABLE),
@@ -159,6 +160,12 @@ def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) 
     """Only a 400 or 422 that says the field's whole name rejects it."""
     error = rejected(status, body)
     assert rejects_field(error, "input_type") is named
+
+
+@pytest.mark.parametrize("words", ["stream_options", "include_usage"])
+def test_a_rejected_field_is_recognised_by_what_is_in_it(words: str) -> None:
+    """An error about `include_usage` is one about `stream_options`."""
+    assert rejects_field(rejected(400, {"error": f"Unknown field: {words}"}), "stream_options")
 
 
 def rejection(status: int, words: str = "no", **fields: Any) -> NimError:
