@@ -273,12 +273,9 @@ class Mutation:
             changed = {(str(source_of(mutant.module)), line) for line in mutant.lines or ()}
             tests = [place for place, test in enumerate(ran) if mutant.lines is None or changed & test.lines]
             tests.sort(key=[test.seconds for test in ran].__getitem__)
-            limit = int(10 + 5 * sum(ran[place].seconds for place in tests))
-            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
             resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a loop without end may collect something
-            signal.alarm(60 + 10 * limit)  # it may wait forever without working
             install(mutant)
-            run(session, [session.items[place] for place in tests])
+            run(session, [session.items[place] for place in tests], [ran[place].seconds for place in tests])
             os._exit(0)
         finally:
             os._exit(1)
@@ -289,10 +286,14 @@ def fork() -> int:
     return os.fork()
 
 
-def run(session: pytest.Session, tests: Sequence[pytest.Item]) -> None:
-    """Run tests; the first that fails ends the process."""
+def run(session: pytest.Session, tests: Sequence[pytest.Item], seconds: Sequence[float] = ()) -> None:
+    """Run tests; the first that fails ends the process, or that takes much longer than these seconds of work."""
     session.config.pluginmanager.unregister(name="terminalreporter")
-    for test, following in itertools.zip_longest(tests, tests[1:]):
+    for test, following, usual in itertools.zip_longest(tests, tests[1:], seconds):
+        if usual is not None:
+            limit = int(time.process_time() + 3 + 5 * usual)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+            signal.alarm(60 + 10 * limit)  # it may wait forever without working
         test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
         if session.testsfailed:
             os._exit(1)
