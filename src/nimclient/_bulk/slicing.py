@@ -138,7 +138,7 @@ class Slicer:
         self._bytes -= weight
         self._places -= 1
         self.taken += 1
-        return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
+        return self._cut() if full is None and (self._places < 1 or self._bytes < 1) else full
 
     def cut_list(self, texts: Sequence[Any]) -> Iterator[Slice]:
         """The slices of a list, up to the `rest`. Texts that are valid and fit into one slice are not checked one by one."""
