@@ -216,6 +216,12 @@ def test_a_size_that_the_server_names_is_never_exceeded() -> None:
     sizes.learn(TOO_MANY, 8, 1)
     accept(sizes, 200, 8)
     assert (sizes.texts, sizes.weight) == (8, None)
+    for _ in range(5):
+        sizes.learn(NO, 4, 1)
+    accept(sizes, 47, 4)
+    assert sizes.texts == 4, "the second guess is tried half as soon as the first"
+    sizes.accepted(4)
+    assert sizes.texts == 8
 
 
 def test_what_the_server_has_accepted_before_is_not_the_size() -> None:
@@ -326,6 +332,18 @@ def test_a_refused_size() -> None:
     assert plan.part == range(32)
     plan.accepted()
     assert plan.part == range(32, 64)
+
+
+def test_what_failed_for_an_unclear_reason_is_sent_again_in_halves() -> None:
+    """Both of them, since the failure may have been the server's."""
+    plan = Bisection.of(8, None)
+    for part in (range(8), range(4)):
+        assert plan.part == part
+        assert plan.rejected(FailureScope.UNCLEAR) == []
+    for part in (range(4, 8), range(2), range(2, 4)):
+        assert plan.part == part
+        plan.accepted()
+    assert plan.part is None
 
 
 def test_nothing_to_send() -> None:
