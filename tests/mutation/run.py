@@ -235,9 +235,7 @@ class Mutation:
             ran: list[Ran] = pickle.load(file)
         everything = [mutant for module in self._core.modules for mutant in mutants(module)]
         self.total = len(everything)
-        chosen = everything
-        if self._sample is not None and self._sample < len(everything):
-            chosen = random.Random(self._seed).sample(everything, self._sample)
+        chosen = random.Random(self._seed).sample(everything, min(self._sample or self.total, self.total))
         for number, mutant in enumerate(chosen):
             if number % 10 == 0:
                 print(f"    {number} of {len(chosen)} made, {self.killed} killed", flush=True)
