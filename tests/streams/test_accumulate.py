@@ -392,6 +392,20 @@ def test_log_probabilities_and_token_ids_are_appended():
     assert completion.choices[0].extra["token_ids"] == [1, 2, 3]
 
 
+def test_a_template_is_looked_for_ever_less_often():
+    """Of events that add one text each, which nothing like them follows: in the first, second, fourth, eighth, …"""
+    accumulator = ChatAccumulator()
+    found = []
+    for number in range(1, 20):
+        event = delta(content=str(number))
+        accumulator.add(event)
+        accumulator.learn(b"data: " + json.dumps(event).encode(), event)
+        if accumulator.knows:
+            found.append(number)
+    assert found == [1, 2, 4, 8, 16]
+    assert accumulator.completion().text == "".join(map(str, range(1, 20)))
+
+
 # tool calls ----------------------------------------------------------------------------------------------------------
 
 ADD = ToolCall("a", "add", '{"a":1}')
