@@ -261,9 +261,9 @@ class Mutation:
                 ran.append(Ran(time.process_time() - began, tracer.lines))
             pickle.dump(ran, file)
             file.flush()
-            os._exit(0)
+            end(0)
         finally:
-            os._exit(1)
+            end(1)
 
     def _try(self, session: pytest.Session, mutant: Mutant, ran: list[Ran]) -> NoReturn:
         """In a child: the tests that execute what is changed."""
@@ -274,14 +274,19 @@ class Mutation:
             resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a loop without end may collect something
             install(mutant)
             run(session, [session.items[place] for place in tests], [ran[place].seconds for place in tests])
-            os._exit(0)
+            end(0)
         finally:
-            os._exit(1)
+            end(1)
 
 
 def fork() -> int:
     sys.stdout.flush()
     return os.fork()
+
+
+def end(status: int) -> NoReturn:
+    """End a child, which has nothing to clean up."""
+    os._exit(status)
 
 
 def run(session: pytest.Session, tests: Sequence[pytest.Item], seconds: Sequence[float] = ()) -> None:
@@ -294,7 +299,7 @@ def run(session: pytest.Session, tests: Sequence[pytest.Item], seconds: Sequence
             signal.alarm(60 + 10 * limit)  # it may wait forever without working
         test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
         if session.testsfailed:
-            os._exit(1)
+            end(1)
 
 
 def main() -> None:
@@ -309,7 +314,7 @@ def main() -> None:
     )  # a change in every run of a function is seen in the first examples
     for name in given.cores or CORES:
         if not (child := fork()):  # a process has one session of these tests
-            os._exit(0 if score(name, given.sample, given.seed) else 1)
+            end(0 if score(name, given.sample, given.seed) else 1)
         assert os.waitpid(child, 0)[1] == 0
 
 

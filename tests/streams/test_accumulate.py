@@ -510,6 +510,11 @@ SUB = ToolCall("b", "sub", '{"b":2}')
             id="neither index nor id, names",
         ),
         pytest.param(
+            [call_delta(piece('{"a":1}', index=0, name="add")), call_delta(piece('{"a":2}', index=0, name="add"))],
+            [ToolCall("call_0", "add", '{"a":1}'), ToolCall("call_1", "add", '{"a":2}')],
+            id="one index, no ids, the same name after complete arguments: the next call",
+        ),
+        pytest.param(
             [call_delta(piece('{"a":1}', index=0)), call_delta(piece("", index=0, id="a", name="add"))],
             [ADD],
             id="arguments before the name",
