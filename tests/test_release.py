@@ -28,6 +28,13 @@ def test_every_address_of_the_project_is_one_of_its_urls() -> None:
     assert all(below.fullmatch(link) for link in URLS.values())
 
 
+def test_the_guide_names_every_session_of_nox() -> None:
+    """The table of CONTRIBUTING.md has each session of the noxfile, and no other."""
+    sessions = set(re.findall(r"@nox\.session(?:\(.*\))?\n(?:@.*\n)*def (\w+)", (ROOT / "noxfile.py").read_text()))
+    rows = re.findall(r"^\| (`.+?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == sessions
+
+
 def test_the_readme_on_the_package_index_links_into_the_repository() -> None:
     """In the metadata of the built package each link of the README is absolute, and what it leads to is in the repository."""
     try:
