@@ -19,7 +19,7 @@ from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs import files
 from nimclient.jobs import spool as spool_module
 from nimclient.jobs import store as module
-from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan
 from nimclient.jobs.store import Store
 
 JOB = {"version": 1, "input": {"digest": "d"}, "model": "m", "parameters": {"text": "text", "format": "jsonl"}}
@@ -268,6 +268,16 @@ def test_a_list_of_failures_goes_when_there_are_none_any_more(folder: Folder) ->
     assert not store.failures_path.exists()
 
 
+def test_texts_that_were_cut_are_listed(folder: Folder) -> None:
+    """One a line in long.jsonl, and their number in the manifest."""
+    records = [{"index": row, "pieces": 2} for row in (0, 3)]
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2, long=[LongRow(record["index"], {**record}) for record in records])
+    store.finish()
+    assert [json.loads(line) for line in (folder.path / "long.jsonl").read_text().splitlines()] == records
+    assert folder.manifest()["long"] == folder.reopened().long == 2
+
+
 def test_a_stop_leaves_words_for_readers(folder: Folder) -> None:
     """The manifest says that it was stopped, and how far it came."""
     store = folder.store()
@@ -365,6 +375,8 @@ TAMPERED = {
     "stamp": "UPDATE facts SET value = '{\"digest\": \"d\"}' WHERE name = 'content'",
     "job": "UPDATE facts SET value = '[1]' WHERE name = 'job'",
     "dimensions": "UPDATE facts SET value = '\"two\"' WHERE name = 'dimensions'",
+    "total": "INSERT INTO facts VALUES ('total', '-1')",
+    "models": "INSERT INTO facts VALUES ('served_models', '[1]')",
     "rows": "UPDATE runs SET stop = 'many'",
     "digest": "UPDATE runs SET digest = 'text'",
     "ids": "UPDATE runs SET ids = '[1, 2]'",
