@@ -328,7 +328,7 @@ def test_a_new_window_is_calm_after_fifty_answers() -> None:
 
 
 def test_the_first_throttle_of_all() -> None:
-    """Before any answer it is one without an accepted request before it; it leaves what is in flight, also of a known size."""
+    """No request was accepted before it; it leaves what is in flight, also of a size that was known."""
     window = Window()
     assert (window.throttled(1, 16, 15), window.size, window.starved_cuts) == (0, 15, 1)
     window = Window()
