@@ -288,6 +288,32 @@ def test_a_stop_leaves_words_for_readers(folder: Folder) -> None:
     assert store.failures_path.exists()
 
 
+def test_a_stop_survives_a_power_failure(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool is synced, and the checkpoint needs nothing of its log."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+    synced: list[int] = []
+    monkeypatch.setattr(spool_module, "sync", synced.append)
+    store.stop()
+    assert len(synced) == 1
+    after = Folder(tmp_path / "after")
+    shutil.copytree(folder.path, after.path, ignore=shutil.ignore_patterns("*-wal"))
+    assert after.store().succeeded == 5
+    after.close()
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_job_without_a_done_row_may_leave_its_folder(folder: Folder, final: bool) -> None:
+    """To a job of other parameters; not where a row has failed."""
+    other = {**JOB, "model": "other"}
+    folder.store().disown()
+    store = folder.reopened(other)
+    store.keep([], [lost(0, final=final)], None)
+    store.disown()
+    with pytest.raises(JobMismatchError, match="model"):
+        folder.reopened(JOB)
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
