@@ -152,7 +152,7 @@ def test_the_end_puts_everything_into_parts(folder: Folder) -> None:
     assert folder.rows() == [(n, f"id{n}", float(n)) for n in (0, 1, 3, 4)]
     assert [json.loads(line) for line in store.failures_path.read_text().splitlines()] == [lost(2, final=True).record]
     manifest = folder.manifest()
-    assert manifest["status"] == "partial"
+    assert (manifest["status"], manifest["model"]) == ("partial", "m")
     assert (manifest["total"], manifest["succeeded"], manifest["failed"], manifest["dimensions"]) == (5, 4, 1, 2)
     assert manifest["parts"] == [
         {"rows": 4, "files": {"part-00000.jsonl": os.path.getsize(folder.path / "part-00000.jsonl")}}
@@ -302,6 +302,18 @@ def test_a_stop_survives_a_power_failure(folder: Folder, tmp_path: Path, monkeyp
     after.close()
 
 
+def test_a_spool_is_synced_from_time_to_time(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever so many bytes of vectors have come, and not before."""
+    synced: list[int] = []
+    monkeypatch.setattr(spool_module, "sync", synced.append)
+    monkeypatch.setattr(module, "_SYNC_BYTES", 80)
+    store = folder.store()
+    for start in range(0, 25, 5):
+        store.keep([run(start, start + 5)], [], 2)
+    folder.close()
+    assert len(synced) == 2
+
+
 @pytest.mark.parametrize("final", [True, False])
 def test_a_job_without_a_done_row_may_leave_its_folder(folder: Folder, final: bool) -> None:
     """To a job of other parameters; not where a row has failed."""
@@ -406,6 +418,9 @@ TAMPERED = {
     "rows": "UPDATE runs SET stop = 'many'",
     "digest": "UPDATE runs SET digest = 'text'",
     "ids": "UPDATE runs SET ids = '[1, 2]'",
+    "one id": 'UPDATE runs SET ids = \'["a", "b", 3, "d", "e"]\'',
+    "part": "UPDATE runs SET part = -1",
+    "count": 'UPDATE facts SET value = \'{"digest": "d", "rows": -1, "stamp": 1}\' WHERE name = \'content\'',
     "nothing": "UPDATE runs SET ids = 'x'",
     "size": "UPDATE runs SET size = 9000000000000",
     "place": "UPDATE runs SET place = -5",
