@@ -358,6 +358,29 @@ def test_vectors_of_another_width_are_refused(folder: Folder) -> None:
     assert store.done_after(-1) == [DoneSpan(0, 1, None)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists them there")
+def test_a_closed_store_has_no_file_open(folder: Folder) -> None:
+    """Neither the checkpoint, nor a spool, nor the lock."""
+    folder.store().keep([run(0, 5)], [], 2)
+
+    def opened() -> list[str]:
+        places = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        return [place for place in places if place.startswith(os.path.realpath(folder.path))]
+
+    assert len(opened()) >= 3
+    folder.close()
+    assert opened() == []
+
+
+def test_a_mistake_of_our_own_is_no_damage(folder: Folder) -> None:
+    """What is wrong with the results themselves comes out as it is, and records nothing."""
+    store = folder.store()
+    nothing: Any = None
+    with pytest.raises(AttributeError):
+        store.keep([run(0, 5)], [], 2, long=[nothing])
+    assert store.done_after(-1) == []
+
+
 def test_two_jobs_in_one_folder(folder: Folder) -> None:
     """The second is rejected and leaves the first alone."""
     store = folder.store()
