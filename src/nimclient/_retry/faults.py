@@ -32,6 +32,7 @@ from nimclient._retry.wording import (
     TOO_LONG,
     TOO_LONG_500,
     TOO_LONG_CODES,
+    WANTS_REASONING,
 )
 from nimclient.errors import (
     APIStatusError,
@@ -95,6 +96,7 @@ class Fault:
     param: str | None = None
     detail: Json = None
     request_id: str | None = None
+    status: int | None = None
 
 
 def status_error(
@@ -177,6 +179,8 @@ def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wai
         )
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
+    if status == 400 and WANTS_REASONING.search(words):
+        words += "; this server requires a model's reasoning in the history: pass echo_reasoning=True"
     if words == "404 page not found":
         words += "; the gateway has no such model or path"
     hint = hint and f"; {hint}"
@@ -248,7 +252,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
     if words is None:
         words = _short(data) if any(value not in (None, "", [], {}) for value in data.values()) else ""
     param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
-    return Fault(words, code, kind, param, detail, _request_id(data))
+    return Fault(words, code, kind, param, detail, _request_id(data), whole_number(data.get("status")))
 
 
 def _detail_text(detail: Json) -> str | None:
@@ -330,11 +334,15 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     fault = fault_of(value)
     words = NimError(fault.message).message or fallback or "an error event without text"
     text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
-    return StreamFaultError(text, code=fault.code, type=fault.type)
+    error = StreamFaultError(text, code=fault.code, type=fault.type)
+    if error.status is None and fault.status is not None and 400 <= fault.status <= 599:
+        error.status = fault.status
+    return error
 
 
-ABORT, ERROR = b'"abort"', b'"error"'
+ABORT, ERROR = b'"abort"', b'error"'
 """Only an answer, or an event, with one of these in its JSON can be `ended_early`."""
+_ENDED_EARLY = ("abort", "error", "network_error")
 
 
 def ended_early(answer: JsonDict) -> StreamFaultError | None:
@@ -343,10 +351,11 @@ def ended_early(answer: JsonDict) -> StreamFaultError | None:
     It ends like a complete one, with status 200 and [DONE], when an engine is shut down or scaled down, or fails.
     """
     for choice in objects(answer.get("choices")):
-        if (reason := choice.get("finish_reason")) in ("abort", "error"):
-            if choice.get("error"):
-                return stream_fault(choice)
-            return StreamFaultError(f"the server ended this answer early (finish_reason {reason!r})", code=str(reason))
+        for name in ("finish_reason", "native_finish_reason"):  # OpenRouter says "stop" where its provider says "error"
+            if (reason := choice.get(name)) in _ENDED_EARLY:
+                if choice.get("error"):
+                    return stream_fault(choice)
+                return StreamFaultError(f"the server ended this answer early ({name} {reason!r})", code=str(reason))
     return None
 
 
