@@ -265,8 +265,11 @@ async def test_parquet(tmp_path: Path) -> None:
 async def test_strings_as_other_programs_write_them(tmp_path: Path, kind: pa.DataType) -> None:
     """Texts and ids in a Parquet file may be large strings, views or categories: they are the same rows, null included."""
     path = tmp_path / "a.parquet"
-    column = pa.array(["a", None, "c", "a"]).cast(kind)
-    pq.write_table(pa.table({"text": column, "n": pa.array(["p", "q", "r", "s"]).cast(kind)}), path)
+    columns = {"text": pa.array(["a", None, "c", "a"], kind), "n": pa.array(["p", "q", "r", "s"], kind)}
+    try:
+        pq.write_table(pa.table(columns), path)
+    except pa.ArrowNotImplementedError as error:
+        pytest.skip(f"pyarrow {pa.__version__}: {error}")
     rows = await rows_of(path, FieldNames("text", "n"))
     assert [(row.text, row.id) for row in rows] == [("a", "p"), (None, "q"), ("c", "r"), ("a", "s")]
 
