@@ -112,7 +112,7 @@ def writer_for(stream: TextIO) -> Writer:
 
 
 def answer_writer(stream: TextIO) -> Writer:
-    """A writer for the answer of a model: its Markdown is rendered by rich on a screen of some width, else it is unchanged."""
+    """A writer for the answer of a model: its Markdown is rendered by rich on a screen of some width, else unchanged."""
     if is_screen(stream) and shutil.get_terminal_size().columns >= MARKDOWN_WIDTH:
         try:
             from nimclient.cli.show_rich import MarkdownWriter
