@@ -515,10 +515,12 @@ PAGE = b"<!DOCTYPE html>\n<html>\n\n<title>524: A timeout occurred</title>\n<p>c
         (b'{"error":{"message":"upstream timed out","code":504}}', StreamFaultError, "upstream timed out"),
         (b'{"detail":"no upstream"}\n\n', StreamFaultError, "no upstream"),
         (data(delta(content="lo world"))[:70], StreamInterruptedError, "ends within an event"),
+        (data({"success": False, "msg": "no quota"}), StreamInterruptedError, "ends with .*no quota"),
+        (data({"base_resp": {"status_msg": "rate limit"}, "choices": None}), StreamInterruptedError, "rate limit"),
         (b": OPENROUTER PROCESSING\n\n", StreamInterruptedError, r"no \[DONE\]\)$"),
         (b"", StreamInterruptedError, r"no \[DONE\]\)$"),
     ],
-    ids=["page", "text", "error object", "detail", "cut event", "comment", "nothing"],
+    ids=["page", "text", "error object", "detail", "cut event", "no quota", "no choices", "comment", "nothing"],
 )
 async def test_what_a_gateway_writes_at_the_end(end: bytes, kind: type[NimError], words: str) -> None:
     """A gateway that loses its server in mid-stream writes a page, a text or an error object without `data:`; the error
@@ -532,6 +534,18 @@ async def test_what_a_gateway_writes_at_the_end(end: bytes, kind: type[NimError]
         assert isinstance(caught.value, StreamError)
         assert caught.value.partial is not None
         assert caught.value.partial.text == "Hel"
+
+
+async def test_a_failure_in_a_gateways_own_form() -> None:
+    """What is no answer is shown, whether it comes alone, as an event or as the whole body (MiniMax, Baidu)."""
+    failure = {"error_code": 336003, "error_msg": "the quota is used up"}
+    events = body(data(failure, DONE))
+    client = AsyncClient(
+        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([events, events, failure])
+    )
+    for call in (client.chat.stream("hi").final, *[partial(client.chat.create, "hi")] * 2):
+        with pytest.raises(NimError, match="the quota is used up"):
+            await call()
 
 
 # answers that were ended early ---------------------------------------------------------------------------------------

@@ -11,10 +11,9 @@ from typing import Any, TypeAlias, cast
 
 from nimclient._base.json import dumps
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
-from nimclient._streams.blocks import BLOCKS
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
-from nimclient.records.chat import Message, ToolCall
+from nimclient.records.chat import BLOCKS, Message, ToolCall
 
 MessageLike: TypeAlias = Message | Mapping[str, Json] | tuple[str, Any]
 Messages: TypeAlias = str | Sequence[MessageLike]

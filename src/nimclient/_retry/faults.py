@@ -72,6 +72,8 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """Fields of ordinary responses, which a gateway may send together with a `code` or `message`."""
+_WORDS = ("title", "details", "msg", "error_msg", "Message", "errorMessage", "reason", "description")
+"""Other names of an error's text."""
 _MAX_WORDS_DEPTH = 3
 """How many nested objects are searched for the text of an error."""
 
@@ -244,7 +246,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
         message = _short(message)
     if message is None and is_object(detail) and detail and depth < _MAX_WORDS_DEPTH:
         return evolve(fault_of(detail, depth + 1), detail=detail)
-    others = (data.get(name) for name in ("title", "msg", "Message", "errorMessage", "reason"))
+    others = (data.get(name) for name in _WORDS)
     words = _word(message) or _detail_text(detail) or next((word for word in map(_word, others) if word), None)
     code, kind = _code(data), _word(data.get("type"))
     if words is None and (named := kind or code) is not None:  # an empty message with a code

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar, cast
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
-from nimclient._streams.blocks import BLOCKS, whole_blocks
 from nimclient._streams.events import chunks_of
 from nimclient._streams.reasoning import TagSplitter
 from nimclient._streams.tool_calls import ToolCallAccumulator
@@ -23,6 +22,7 @@ from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records._templates import EventTemplate
 from nimclient.records.chat import (
+    BLOCKS,
     ChatCompletion,
     as_parts,
     content_parts,
@@ -377,6 +377,8 @@ class ChatChoiceState(ChoiceState):
             message[self.reasoning_name] = "".join(self.reasoning)
         for name in BLOCKS:
             if is_array(pieces := message.get(name)):
+                from nimclient._streams.blocks import whole_blocks
+
                 message[name] = whole_blocks(pieces)
         for path, pieces in self.pieces.items():
             part = message if len(path) == 1 else message[path[0]]

@@ -9,9 +9,6 @@ from typing import Any
 
 from nimclient._base.types import JsonDict, is_object
 
-BLOCKS = ("reasoning_details", "thinking_blocks")
-"""Fields of a message that hold such blocks."""
-
 _TEXTS = ("text", "summary", "thinking")
 _SIGNATURE = "signature"
 

@@ -52,7 +52,17 @@ def stray_words(block: bytes) -> str:
     with suppress(DecodeError):
         if is_plain(words) and is_fault(value := loads(words)):
             raise stream_fault(value)
-    return read_fault(words.decode("utf-8", "replace")).message if words else ""
+    return read_fault(words.decode("utf-8", "replace")).message if words else _unknown_event(block)
+
+
+def _unknown_event(block: bytes) -> str:
+    """The data of the last event if it is an object that has no part in an answer: a gateway's own word for a failure."""
+    data = next((event.data for event in reversed(parse_events(block)) if event.data.strip() != DONE), b"")
+    with suppress(DecodeError):
+        value = object_or_empty(loads(data)) if is_plain(data) else {}
+        if value and not value.get("choices") and not value.get("usage"):
+            return excerpt(data)
+    return ""
 
 
 def is_streamed(data: bytes) -> bool:

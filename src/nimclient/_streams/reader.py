@@ -258,9 +258,9 @@ class Reader(Generic[C]):
             return StreamInterruptedError("the stream was closed while it was being read")
         if not self.has_content and isinstance(error, ConnectionLostError):
             return error  # no chunk was returned yet: the retry loop decides
-        return StreamInterruptedError(f"stream interrupted: {error}{self._last_words()}")
+        return StreamInterruptedError(f"stream interrupted: {error}{self.last_words()}")
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         """What a gateway wrote at the end, beside events, in words. StreamFaultError if it is an error object."""
         return ""
 
@@ -398,7 +398,8 @@ class AnswerReader(Reader[K], Generic[K, A]):
     def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:
         """Decode events into chunks, including those before an invalid one; returns whether [DONE] was among them."""
         content = 0
-        self._last = block
+        if not block.startswith(ENDS):
+            self._last = block
         accumulator, make, head, append = self._accumulator, self._chunk, self._head, self.ready.append
         event: JsonDict | None = None
         try:
@@ -433,9 +434,9 @@ class AnswerReader(Reader[K], Generic[K, A]):
             return
         if not self._accumulator.choices and self._sample.strip() and not is_event_stream(self._sample):
             raise not_an_answer(self._head, self._sample)
-        raise self._incomplete(self._last_words())
+        raise self._incomplete(self.last_words())
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         words = stray_words(bytes(self._buffer.held) or self._last) if self._buffer is not None else ""
         return f"; it ends with {words[:200]!r}" if words else ""
 
@@ -477,5 +478,5 @@ class AnswerReader(Reader[K], Generic[K, A]):
         """The whole answer."""
         completion = self.partial()
         if completion is None:
-            raise StreamInterruptedError("the stream ended without an answer")
+            raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
         return completion

@@ -37,6 +37,8 @@ from nimclient.records.usage import Usage as Usage
 from nimclient.records.usage import decode_usage as decode_usage
 
 _REASONING = ("reasoning", "reasoning_content")
+BLOCKS = ("reasoning_details", "thinking_blocks")
+"""Fields of a message with blocks of reasoning and their signatures (OpenRouter, LiteLLM)."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("thinking", "reasoning")
 
