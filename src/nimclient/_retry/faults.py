@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta, printable_id
-from nimclient._retry.retry_after import retry_after
+from nimclient._retry.retry_after import retry_after, wait_in_words
 from nimclient._retry.wording import (
     ARROWS,
     LOCATION,
@@ -128,6 +128,8 @@ def status_error(
     fault = read_fault(text)
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
+    if wait is None and status in (429, 503):
+        wait = wait_in_words(fault.message)
     hint = "" if unauthenticated else _HINTS.get(status, "")
     if hint and key and status != 407:
         hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
