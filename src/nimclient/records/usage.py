@@ -51,7 +51,7 @@ def total_of(usages: Iterable[Usage | None]) -> Usage | None:
 def decode_usage(value: Json) -> Usage | None:
     """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`.
 
-    Some gateways keep the names of Anthropic's API and of /v1/responses: `input_tokens` and `output_tokens`.
+    Some gateways keep the names of Anthropic's API and of /v1/responses: `input_tokens` and `output_tokens`, without a sum.
     """
     if not isinstance(value, dict):
         return None
@@ -62,7 +62,7 @@ def decode_usage(value: Json) -> Usage | None:
     return Usage(
         prompt or 0,
         completion or 0,
-        total or 0,
+        total or (0 if "total_tokens" in data else (prompt or 0) + (completion or 0)),
         data.pop("prompt_tokens_details", None),
         data.pop("completion_tokens_details", None),
         extra=data,
