@@ -389,8 +389,9 @@ def test_what_is_no_list_of_calls_is_no_call(value):
             {"prompt_tokens": 5, "total_tokens": True, "completion_tokens": "3"},
             Usage(5, 3, extra={"total_tokens": True}),
         ),
-        ({"prompt_tokens": 5, "num_images": 2}, Usage(5, 0, 5, extra={"num_images": 2})),
+        ({"prompt_tokens": 5, "num_images": 2}, Usage(5, extra={"num_images": 2})),
         ({"input_tokens": 5, "output_tokens": 2}, Usage(5, 2, 7)),
+        ({"input_tokens": 5, "output_tokens": 2, "total_tokens": 9}, Usage(5, 2, 9)),
         (
             {"completion_tokens_details": {"reasoning_tokens": 4}},
             Usage(completion_tokens_details={"reasoning_tokens": 4}),
