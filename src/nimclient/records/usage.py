@@ -51,7 +51,7 @@ def total_of(usages: Iterable[Usage | None]) -> Usage | None:
 def decode_usage(value: Json) -> Usage | None:
     """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`.
 
-    Some gateways keep other names, `input_tokens` and `output_tokens`: those of /v1/responses, and of Anthropic without a sum.
+    Some gateways keep other names, `input_tokens` and `output_tokens`: those of /v1/responses, and Anthropic's without a sum.
     """
     if not isinstance(value, dict):
         return None
