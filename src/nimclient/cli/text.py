@@ -34,7 +34,7 @@ class Writer(Protocol):
 
     @property
     def can_dim(self) -> bool:
-        """Whether secondary text is told from other text: on a screen it is dimmed."""
+        """Whether secondary text looks different: on a screen it is dimmed."""
         ...
 
     def aside(self, text: str) -> None:
