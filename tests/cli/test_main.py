@@ -16,6 +16,7 @@ from nimclient.errors import (
     ConnectError,
     DecodeError,
     ModelNotFoundError,
+    NotFoundError,
     RateLimitError,
     RequestTimeoutError,
 )
@@ -261,7 +262,9 @@ def test_streams_that_cannot_be_reconfigured(monkeypatch):
         (ConfigurationError("the server lists no model of kind chat; pass model="), "name one with --model"),
         (ConnectError("no name", kind="dns"), "check the address"),
         (AuthenticationError("no", status=401), "--api-key-file"),
-        (ModelNotFoundError("no", status=404), "--model"),
+        (ConnectError("[SSL: WRONG_VERSION_NUMBER]", kind="tls"), "write http:// in --base-url"),
+        (ModelNotFoundError("no", status=404), "`nimclient models` lists those"),
+        (NotFoundError("Not Found", status=404), "is the path of --base-url its root"),
         (RateLimitError("no", status=429), "wait"),
         (RequestTimeoutError("slow", phase="total"), "--timeout"),
         (DecodeError("garbage"), "garbage"),
@@ -294,6 +297,8 @@ def test_replicas(run, sim):
         (["chat", "hi", "--sytem", "x"], "unknown options: --sytem; did you mean --system?"),
         (["embed", "a.txt", "--out", "v", "--batchsize=3"], "did you mean --batch-size?"),
         (["rerank", "q", "a", "--qqqqqq"], "unknown options: --qqqqqq\n"),
+        (["chat", "hi", "-m", "x"], "unknown options: -m\n"),  # that of `python -m` in an example
+        (["embed", "a.txt", "--out", "v", "--field", "x"], "unknown options: --field\n"),
     ],
 )
 def test_an_unknown_option_has_a_suggestion(run, argv, words):

@@ -51,7 +51,7 @@ def test_settings_outside_of_profiles_hold_without_one(run, sim, config: Path, m
         (f'[profiles.a]\napi_key = "{KEY}"\n', [], "keys do not belong in this file"),
         (f'NVIDIA_API_KEY = "{KEY}"\n', [], "NVIDIA_NIM_API_KEY, or name a file with api_key_file"),
         ("[profiles.a]\n", ["--profile", "b"], "there is no profile 'b' in "),
-        ("", ["--profile", "b"], "write it: [profiles.b]"),
+        ("", ["--profile", "b"], "add [profiles.b], or leave out --profile"),
         ("base = 1\n", [], "there is no setting base; there are base_url"),
         ("timeout = true\n", [], "timeout cannot be True"),
         ("model = { talk = 'x' }\n", [], "model cannot be"),

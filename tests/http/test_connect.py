@@ -292,7 +292,7 @@ async def test_a_handshake_that_fails(
 async def test_a_client_certificate(
     authority: trustme.CA, tls_server: FaultServer, make_client: MakeClient, ca_file: str, tmp_path: Path
 ) -> None:
-    """cert= is shown to a server that asks for one: as one file, as a pair, or not at all."""
+    """A client certificate (cert=) is shown to a server that asks for one: as one file, as a pair, or not at all."""
     assert tls_server.ssl is not None
     tls_server.ssl.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(tls_server.ssl)

@@ -316,7 +316,7 @@ def test_any_class_with_the_four_methods_is_a_sink(make: Make) -> None:
 @pytest.mark.parametrize(
     ("output", "words"),
     [
-        ("ftp://host/vectors", "ftp:// is unknown here; choose one of .*sqlite://"),
+        ("ftp://host/vectors", "ftp:// is no store that nimclient knows; choose one of .*sqlite://"),
         ("sqlite://", "takes a path"),
         ("sqlite:///x.db?tables=y", "has no parameter 'tables'; it has table"),
         ("sqlite://me:secret@/x.db", "a sqlite:// URL with a password would be seen by others"),
@@ -583,7 +583,7 @@ def sources_of(url: str, folder: Path) -> str:
     [
         ("file:///no/such/docs.jsonl", "docs.jsonl does not exist"),
         ("memory://x/docs.xml", "has a format that cannot be read"),
-        ("http://host/docs.jsonl", "http:// is unknown here"),
+        ("http://host/docs.jsonl", "http:// is no store that nimclient knows"),
         ("sqlite:////no/such.db", "table vectors of /no/such.db cannot be read: OperationalError"),
     ],
 )

@@ -51,7 +51,7 @@ def rows() -> list[str]:
     for row, fault in ROWS.items():
         cases = [case for case in CASES if case.row == row]
         outcomes = dict.fromkeys(outcome(case) for case in cases)
-        tests = [f"`test_wire` ({len(cases)} cases)"] if cases else []
+        tests = [f"`test_wire` ({len(cases)} case{'s' * (len(cases) > 1)})"] if cases else []
         tests += [f"`{name.partition('::')[2]}` ({name.partition('::')[0]})" for name in ELSEWHERE.get(row, ())]
         what = ", ".join(outcomes) if cases else fact(ELSEWHERE[row][0]) if row in ELSEWHERE else ""
         if row in NOT_TESTED:

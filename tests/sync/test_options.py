@@ -21,7 +21,7 @@ print(json.dumps(found))
 """
 AN_OPTION = {
     "chat.create": ("temperature", "    temperature: How random the tokens are; 0 takes the most likely one.\n"),
-    "chat.stream": ("session_id", "    session_id: The conversation that the call belongs to"),
+    "chat.stream": ("priority", "with the sign of the server type (vLLM: lower first; "),  # two lines of the source
     "completions.create": ("best_of", "    best_of: Generate this many and return the best `n`"),
     "embeddings.embed_documents": ("prefix", "    prefix: Put before every text"),
     "rerank": ("timeout", "    timeout: Seconds for the whole call, all attempts included; or Timeouts."),

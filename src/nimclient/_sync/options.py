@@ -82,7 +82,7 @@ def option_texts() -> dict[str, dict[str, str]]:
 def texts_below(body: list[ast.stmt]) -> dict[str, str]:
     """Annotated name → the string below it."""
     return {
-        ast.unparse(line.target): str(below.value.value)
+        ast.unparse(line.target): " ".join(str(below.value.value).split())
         for line, below in pairwise(body)
         if isinstance(line, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
     }

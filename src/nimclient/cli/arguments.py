@@ -36,8 +36,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _unknown(names: Sequence[str], command: argparse.ArgumentParser) -> str:
     """The message for unknown options, with similar names."""
-    known = sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", command.format_help())))
-    close = dict.fromkeys(match for name in names for match in get_close_matches(name, known, 1, 0.6))
+    options = command.format_help().partition("\nexamples:")[0]
+    known = sorted(set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", options)))
+    close = dict.fromkeys(match for name in names for match in get_close_matches(name, known, 1, 0.75))
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
     return f"unknown options: {' '.join(names)}{hint}"
 

@@ -29,7 +29,9 @@ def content_of(text: str, images: Sequence[str]) -> str | list[Any]:
         return text
     try:
         return [text, *(Image(name if "://" in name else Path(name)) for name in images)]
-    except (ConfigurationError, OSError) as error:
+    except OSError as error:
+        raise UsageError(f"--image {error.filename}: {error.strerror}") from error
+    except ConfigurationError as error:
         raise UsageError(f"--image: {in_options(str(error))}") from error
 
 

@@ -11,6 +11,7 @@ from nimclient.errors import (
     JobError,
     ModelNotFoundError,
     NimError,
+    NotFoundError,
     RateLimitError,
     RequestTimeoutError,
 )
@@ -48,7 +49,8 @@ _PATTERNS = (
 
 _NEXT: tuple[tuple[type[NimError], str], ...] = (
     (AuthenticationError, "another one can be given with --api-key-file"),
-    (ModelNotFoundError, "name a model that the server serves with --model"),
+    (ModelNotFoundError, "`nimclient models` lists those that the server has; choose one with --model"),
+    (NotFoundError, "the server has no such route: is the path of --base-url its root, with or without /v1?"),
     (RateLimitError, "wait a minute and try again"),
     (RequestTimeoutError, "try again, or allow more time with --timeout"),
 )
@@ -94,5 +96,7 @@ def _next_step(error: NimError) -> str:
     if isinstance(error, ConnectError):
         if error.kind == "refused":
             return "start one with `nimclient simulate`, or name another with --base-url"
+        if error.kind == "tls":
+            return "where the server does not use TLS, write http:// in --base-url; `nimclient doctor` says more"
         return "check the address in --base-url, or start a server with `nimclient simulate`"
     return next((step for kind, step in _NEXT if isinstance(error, kind)), "")

@@ -134,9 +134,9 @@ Check what is at the base URL and what works with it: type and version of the
 server, proxy and TLS, models, context length, one small request to a model of each kind, and
 whether the key is valid. Each problem comes with a remedy.
 
-A dozen requests are sent and none is repeated. Three of them use a model: for one token, for the
-vector of one text, for the order of two passages. On the hosted catalog they count like any other.
-A route that a server does not have is not a problem; a server without any answer of a model is one.
+A dozen requests are sent and none is repeated. Three of them use a model: one generates a
+token, one embeds a text, one ranks two passages. On the hosted catalog they count like any other.
+A route that a server does not have is not a problem; a server on which no model answers is one.
 """
 
 DOCTOR_EPILOG = (
@@ -191,9 +191,9 @@ EMBED = """\
 Embed the texts of a file into a folder or a store, however many there are. After an interruption (Ctrl-C, a crash,
 a failed server) the same command resumes it, and sends only what is missing.
 
-SOURCE is a .jsonl or .csv file or a Parquet file with the fields of --text and --id, a .txt file with
-a text a line, each but Parquet also as .gz or .zst, the URL of such a file in an object store or of a
-table, or "-" for such lines (JSON objects or texts) on standard input. DIR may be the URL of a store:
+SOURCE is a .jsonl, .csv or Parquet file with the fields of --text and --id, or a .txt file with one text
+per line (all but Parquet may be compressed: .gz, .zst); the URL of such a file in an object store, or of
+a table; or "-": lines of JSON objects or of text on standard input. DIR may be the URL of a store:
 s3://bucket/prefix, gs://, az://, sqlite:///file, lancedb:///folder, qdrant://host:6333,
 postgresql://user@host/database. A text that the server rejects is written to failures.jsonl with the
 server's message; the others are embedded.

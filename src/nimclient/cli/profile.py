@@ -87,7 +87,7 @@ def _chosen(config: Mapping[str, Any], profile: str | None, path: Path) -> dict[
     if profile is None:
         return {name: value for name, value in config.items() if name != "profiles"}
     if profile not in known:
-        there = f"it has {', '.join(sorted(known))}" if known else f"write it: [profiles.{profile}]"
+        there = f"it has {', '.join(sorted(known))}" if known else f"add [profiles.{profile}], or leave out --profile"
         raise UsageError(f"there is no profile {profile!r} in {path}; {there}")
     return dict(known[profile])
 

@@ -59,7 +59,7 @@ class EmbedJob:
     lines are skipped.
 
     Args:
-        source: A .jsonl, .csv, .parquet or .txt file (a text a line), each but Parquet also as .gz or .zst; the URL of such a
+        source: A .jsonl, .csv, .parquet or .txt file (one text per line), all but Parquet also .gz or .zst; the URL of such a
             file in an object store, or of a table ("s3://bucket/docs.jsonl.gz", "sqlite:///docs.db?table=docs"); "-" for
             standard input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without
             a byte-order mark.

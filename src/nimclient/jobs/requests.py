@@ -160,7 +160,7 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
         raise ConfigurationError(str(error)) from None
     custom_id = record.get("custom_id") if is_object(record) else None
     if not isinstance(custom_id, str) or not custom_id:
-        raise ConfigurationError(f"line {number} has no custom_id (a text that names its answer)")
+        raise ConfigurationError(f"line {number} has no custom_id (the string that identifies its answer)")
     url, body = record.get("url"), record.get("body")
     route = ROUTES.get(url) if isinstance(url, str) else None
     problem = _problem(record, route)

@@ -41,7 +41,7 @@ def split_url(text: str, known: Mapping[str, object]) -> SplitResult:
     url = urlsplit(text)
     if url.scheme not in known:
         raise ConfigurationError(
-            f"{url.scheme}:// is unknown here; choose one of {', '.join(f'{name}://' for name in known)}"
+            f"{url.scheme}:// is no store that nimclient knows; choose one of {', '.join(f'{name}://' for name in known)}"
         )
     if url.password:
         raise ConfigurationError(
