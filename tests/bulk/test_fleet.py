@@ -9,7 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nimclient import RetryPolicy
-from support.capacity import Bucket, Fleet, Pacer, Queue, Server, Service, SharedRoute, Slots, fair_share, fleet_of
+from nimclient.errors import RateLimitError
+from support.capacity import (
+    Bucket,
+    Fleet,
+    Pacer,
+    Queue,
+    Server,
+    Service,
+    SharedRoute,
+    Slots,
+    Ticket,
+    fair_share,
+    fleet_of,
+)
 from support.fleets import FleetRun, Process, simulate_fleet
 from support.slow import mostly_slow
 
@@ -130,6 +143,23 @@ def test_a_fleet_that_comes_back_begins_where_the_last_one_ended() -> None:
         pacer = Pacer(RetryPolicy())
         later.join(pacer, "embedding", "0" * 16, later.wall + seconds)
         assert pacer.limit in expected
+
+
+def test_a_retry_after_outlives_its_fleet() -> None:
+    """What a server asked of the last process holds for the first one of the next run, less the time between them."""
+    first, ticket = Fleet(now=100.0, wall=1000.0), Ticket()
+    pacer = Pacer(RetryPolicy())
+    route = first.join(pacer, "embedding", "0" * 16, 1000.0)
+    assert not route.enter(pacer, "0" * 16, first.now, ticket)
+    pacer.throttled(first.now, ticket, RateLimitError("slow down", status=429, retry_after=60.0), Random(1).random)
+    route.pace = pacer.state()
+    route.members.clear()
+    for away, wait in ((5.0, 55.0), (0.0, 60.0), (-5.0, 60.0), (61.0, 0.0)):
+        later = fleet_of(first.to_dict())
+        pacer = Pacer(RetryPolicy())
+        joined = later.join(pacer, "embedding", "1" * 16, later.wall + away)
+        assert pacer.enter(later.now, Ticket()) == pytest.approx(wait, abs=0.6)
+        assert joined.members.keys() == {"1" * 16}
 
 
 @given(

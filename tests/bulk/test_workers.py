@@ -56,6 +56,18 @@ async def test_the_first_error_comes_out_alone(where: str) -> None:
     assert sorted(cancelled) == [0, 1]
 
 
+async def test_an_error_ends_those_that_wait_for_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that wait for room end with the first error."""
+    monkeypatch.setattr("nimclient._bulk.workers.HELD_BYTES", 1)
+
+    async def work(_: str) -> None:
+        await anyio.sleep(0.01)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await run_all(["text"] * 9, work, lambda: 8, lambda _, __: None, len)
+
+
 async def test_cancellation_passes() -> None:
     """A fan-out that is cancelled cancels its jobs and ends cancelled, without a group around it."""
     task = asyncio.create_task(run_all(range(3), asyncio.sleep, lambda: 3, lambda position, result: None))

@@ -17,7 +17,7 @@ from nimclient.errors import ConfigurationError, ContextLengthError
 from nimclient.jobs import EmbedJob, merge_shards
 from nimclient.jobs.sinks import SQLiteSink
 from nimclient.simulator import Simulator, SimulatorThread
-from nimclient.testing import FakeTransport
+from nimclient.testing import FakeRequest, FakeTransport
 from support.vllm_pooling import PoolingServer
 
 ONCE = RetryPolicy(attempts=1)
@@ -256,6 +256,22 @@ async def test_a_server_without_tokens(lacks: str) -> None:
     mean = sum(n * server.piece(server.ids_of(part)) for n, part in zip(tokens, accepted, strict=True))
     assert cosine(vectors[1], mean) >= 0.999999
     assert cosine(vectors[2], server.piece(server.ids_of(texts[2]))) >= 0.999999
+
+
+@pytest.mark.filterwarnings("ignore:the server has no /tokenize")
+async def test_a_text_larger_than_a_request_may_be() -> None:
+    """A gateway, or Text Embeddings Inference, takes so many bytes, of the tokenizer, too: the text is cut all the same."""
+    server = PoolingServer()
+
+    def limited(request: FakeRequest) -> Any:
+        if len(request.body or b"") > 2000:
+            return 413, {"content-type": "text/plain"}, b"Failed to buffer the request body: length limit exceeded"
+        return server(request)
+
+    client = AsyncClient("k", "http://fake", model="m", transport=FakeTransport(limited), retry=ONCE)
+    vectors = await client.embeddings.embed_documents([words(5), words(300), words(7)], long="mean")
+    assert len(vectors) == 3
+    assert list(vectors.pieces) == [1]
 
 
 async def test_the_length_of_accepted_parts_is_remembered() -> None:

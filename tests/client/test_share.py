@@ -1,6 +1,7 @@
 """Clients with a folder in common: one pace, whoever dies, whatever becomes of the file; errors say what is missing."""
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import json
@@ -102,6 +103,19 @@ async def test_a_retry_after_holds_for_the_others(tmp_path: Path) -> None:
         await embed(second, 1)
         assert asyncio.get_running_loop().time() - began > 2.8
         await work
+
+
+async def test_a_retry_after_outlives_the_last_client(tmp_path: Path) -> None:
+    """A process that begins when the one that was asked to wait has ended does not ask before that time is over."""
+    slow = FakeTransport(lambda _: (429, {"Retry-After": "30"}, {"error": {"message": "slow"}}))
+    async with AsyncClient("k", "http://fake", model="m", transport=slow, limits=Limits(share=tmp_path)) as first:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(embed(first, 1), 0.1)
+    assert len(slow.requests) == 1
+    began = asyncio.get_running_loop().time()
+    async with make(tmp_path) as second:
+        await embed(second, 1)
+    assert asyncio.get_running_loop().time() - began > 28
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, b"not a state\n", b"00000000 {}\n", os.urandom(5000)])

@@ -1,8 +1,13 @@
 """Rows: what becomes a text, and what is said of what does not."""
 
+from decimal import Decimal
+from uuid import UUID
+
+import numpy
+import pandas
 import pytest
 
-from nimclient.jobs.rows import FieldNames, Row, text_row
+from nimclient.jobs.rows import BLOCK_BYTES, FieldNames, Row, TemplateFields, block_of, text_row
 from nimclient.jobs.sources import item_row, json_row, plain_row
 
 FIELDS = FieldNames("text", "id")
@@ -22,6 +27,53 @@ def test_a_record_gives_its_text_and_its_id() -> None:
 def test_a_whole_number_is_an_id() -> None:
     """Numbers become text."""
     assert FIELDS.row({"text": "a", "id": 17}, None).id == "17"
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (numpy.int64(17), "17"),
+        (numpy.uint64(2**64 - 1), "18446744073709551615"),
+        (17.0, "17"),
+        (numpy.float64(17.0), "17"),
+        (Decimal(17), "17"),
+        (Decimal("17.00"), "17"),
+        (UUID(int=17), "00000000-0000-0000-0000-000000000011"),
+    ],
+)
+def test_ids_of_tables(value: object, name: str) -> None:
+    """numpy has integers of its own, pandas makes floats of a column with a gap, databases have decimals and UUIDs."""
+    assert FIELDS.row({"text": "a", "id": value}, None).id == name
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 2.0**53, Decimal("1E+99"), Decimal("NaN"), numpy.bool_(True)]
+)
+def test_numbers_that_are_no_ids(value: object) -> None:
+    """What is no whole number, or may be another one that was rounded."""
+    assert "the id (field 'id')" in problem(FIELDS.row({"text": "a", "id": value}, 1))
+
+
+@pytest.mark.parametrize("value", [b"x", [1], pandas.Timestamp(0)])
+def test_a_field_of_something_else_is_the_wrong_field(value: object) -> None:
+    """A job stops at once where no row has a usable id, or text, in the field that was named."""
+    assert FIELDS.row({"text": "a", "id": value}, 1).lacks == "id"
+    assert FIELDS.row({"text": None, "id": None}, 1).lacks is None
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), numpy.float32("nan"), pandas.NA, pandas.NaT])
+def test_a_template_has_no_place_for_no_value(value: object) -> None:
+    """What pandas has in place of null is not asked about as the word "nan"."""
+    row = TemplateFields(("a",), None).row({"a": value}, 1)
+    assert "the field 'a' has no value" in problem(row)
+
+
+@pytest.mark.parametrize("value", [b"text", bytearray(b"text"), memoryview(b"text")])
+def test_a_template_has_no_place_for_bytes(value: object) -> None:
+    """Columns of bytes, as some writers of Parquet have for text, are not asked about as b'text'."""
+    row = TemplateFields(("a",), None).row({"a": value}, 1)
+    assert "not text" in problem(row)
+    assert row.lacks == "template"
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, "", [1]])
@@ -104,3 +156,10 @@ def test_an_id_that_cannot_be_written_fails_its_row(item: object) -> None:
     """A lone surrogate, and a number of thousands of digits: neither goes into a file, and neither stops a job."""
     assert item_row(item, FIELDS).problem is not None
     assert item_row(item, FIELDS).id is None
+
+
+def test_large_rows_are_not_read_far_ahead() -> None:
+    """A block has so many rows, or a few megabytes of texts and of the fields of a template."""
+    small, large = Row("text"), Row("x" * (BLOCK_BYTES // 2))
+    rows = iter([small] * 7 + [large] * 2 + [Row(None, record={"a": "x" * BLOCK_BYTES, "b": 1}), small])
+    assert [len(block_of(rows, 5)) for _ in range(5)] == [5, 4, 1, 1, 0]

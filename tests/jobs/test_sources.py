@@ -13,6 +13,7 @@ import numpy
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs import parquet, sources
@@ -208,6 +209,45 @@ async def test_zstd(tmp_path: Path) -> None:
     with pa.output_stream(str(tmp_path / "a.jsonl.zst"), compression="zstd") as file:
         file.write(b"\xef\xbb\xbf" + b'{"text": "one"}\n{"text": "two"}\n')
     assert [row.text for row in await rows_of(tmp_path / "a.jsonl.zst")] == ["one", "two"]
+
+
+@pytest.mark.parametrize("without", ["pyarrow", "zstandard"])
+@pytest.mark.parametrize("cut", [2, 9, 40])
+async def test_a_zst_file_that_was_cut_is_damaged(
+    tmp_path: Path, cut: int, without: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A download or copy that ended early is not taken for a shorter file; several frames are one file."""
+    monkeypatch.setitem(sys.modules, without, None)
+    frame = zstandard.compress(b"".join(b'{"text": "%d"}\n' % number for number in range(2000)))
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(frame * 2)
+    assert len(await rows_of(path)) == 4000
+    for whole in (b"", frame):
+        path.write_bytes(whole + frame[:-cut])
+        with pytest.raises(JobStoreError, match="cannot read"):
+            await rows_of(path)
+    path.write_bytes(frame + frame[:3])
+    with pytest.raises(JobStoreError, match="cannot read"):
+        await rows_of(path)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (gzip.compress(b"text"), "gzip"),
+        (zstandard.compress(b"text"), "zstd"),
+        (b"PK\x03\x04\x14\x00", "a ZIP archive"),
+        (b"\xfd7zXZ\x00", "xz"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.txt.gz"])
+async def test_what_is_compressed_under_the_name_of_a_text_is_named(
+    tmp_path: Path, name: str, data: bytes, words: str
+) -> None:
+    """It is one error that says what the file is, in place of rows that all fail; in a compressed file as well."""
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    with pytest.raises(ConfigurationError, match=f"is {words}.*, not text: unpack it"):
+        await rows_of(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["a.txt.zst", "a.jsonl.zst", "a.csv.zst", "a.txt.gz"])
@@ -416,6 +456,14 @@ async def test_a_byte_order_mark_on_standard_input_is_no_text(stdin: int, pieces
             os.write(stdin, piece)
         os.close(stdin)
     assert [row.text for row in rows] == ["a"]
+
+
+async def test_gzip_on_standard_input_is_named(stdin: int) -> None:
+    """A file that was piped as it is."""
+    os.write(stdin, gzip.compress(b"a text\n"))
+    with pytest.raises(ConfigurationError, match="standard input is gzip, not text"):
+        await rows_of("-")
+    os.close(stdin)
 
 
 async def test_utf_16_on_standard_input_is_named(stdin: int) -> None:

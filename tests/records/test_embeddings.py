@@ -121,9 +121,9 @@ def test_another_count_is_a_mismatch(rows, count):
     [
         ([[1.0, 2.0], [3.0]], None, "4 bytes, but the first vector has 8", "data[1].embedding"),
         ([b64(1), b64(1, 2)], None, "8 bytes, but the first vector has 4", "data[1].embedding"),
-        ([[], []], None, "0 bytes", "data[0].embedding"),
-        (["", ""], None, "0 bytes", "data[0].embedding"),
-        ([[1.0], []], None, "0 bytes", "data[1].embedding"),
+        ([[], []], None, "the vector is empty", "data[0].embedding"),
+        (["", ""], None, "the vector is empty", "data[0].embedding"),
+        ([[1.0], []], None, "the vector is empty", "data[1].embedding"),
         ([b64encode(b"abc").decode()], None, "3 bytes", "data[0].embedding"),
         ([[1.0, 2.0]], 3, "2 dimensions, but 3 were requested", "data[0].embedding"),
         ([b64(1, 2)], 1, "2 dimensions, but 1 were requested", "data[0].embedding"),

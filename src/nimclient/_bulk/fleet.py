@@ -113,16 +113,20 @@ class Fleet:
     def join(self, pacer: Pacer, route: str, name: str, wall: float) -> SharedRoute:
         """Restore a pacer to the state of a route, and return the route, the process among its members.
 
-        The first process of a run starts with what is left of what the last run had learned.
+        The first process of a run starts with what is left of what the last run had learned, and waits for as long as the
+        last answer to it asked.
         """
         found = self.routes.setdefault(route, SharedRoute())
         if found.pace is not None:
             pacer.restore(found.pace)
             if not found.members:
-                learned = pacer.learned(self.now - max(wall - self.wall, 0.0))
+                away = max(wall - self.wall, 0.0)
+                learned, opens_at = pacer.learned(self.now - away), found.pace["_opens_at"] - away
                 pacer.restore(Pacer(RetryPolicy()).state())
                 if learned is not None and (left := learned.aged(self.now)) is not None:
                     pacer.resume(left)
+                if opens_at > self.now:
+                    pacer.close_until(opens_at)
         if name not in found.members:
             found.members[name] = Member(at=self.now, last=self.now)
         return found

@@ -305,7 +305,9 @@ class Pacer:
             self._counted = self.sent
             self._streak += 1
             if pause := self._pause(asked):
-                self._close(now, pause + random() * min(pause, self._policy.first_delay))
+                pause += random() * min(pause, self._policy.first_delay)
+                self.close_until(now + pause)
+                self._window.paused(pause)
         pause = max(self._opens_at - now, 0.0)
         ticket.throttled_at, ticket.max_wait = now, max(pause, self._policy.max_delay)  # the rest is spent in the queue
         lost = ticket.waited + pause > self.patience or now + pause - self._down_since > self.patience
@@ -331,7 +333,7 @@ class Pacer:
                 return min(self._seconds / 2.0, policy.first_delay) if self._window.starved_cuts > 1 else 0.0
         return max(min(policy.max_delay, policy.first_delay * 2.0 ** min(self._streak, 60)) / 2.0, MIN_PAUSE)
 
-    def _close(self, now: float, pause: float) -> None:
-        self._opens_at = self._next = max(self._opens_at, now + pause)
-        self._spread = self.limit  # no burst when the wait ends
-        self._window.paused(pause)
+    def close_until(self, time: float) -> None:
+        """Send nothing until then, and no burst afterwards."""
+        self._opens_at = self._next = max(self._opens_at, time)
+        self._spread = self.limit

@@ -76,11 +76,15 @@ class Sizes:
 
 @frozen
 class Slice:
-    """Texts that go into one request, their positions in the source, and the items among them that cannot be sent."""
+    """Texts that go into one request, their positions in the source, and the items among them that cannot be sent.
+
+    `weight`: UTF-8 bytes of the texts, where the slice comes from a Slicer.
+    """
 
     indexes: Sequence[int]
     texts: list[str]
     failures: tuple[Failure, ...] = ()
+    weight: int = 0
 
 
 class Slicer:
@@ -92,7 +96,7 @@ class Slicer:
     """
 
     __slots__ = (
-        *("_bytes", "_failures", "_first", "_places", "_positions", "_texts"),
+        *("_bytes", "_failures", "_first", "_most", "_places", "_positions", "_texts"),
         *("largest", "limit", "max_texts", "positions", "sizes", "strict", "taken"),
     )
 
@@ -122,7 +126,7 @@ class Slicer:
         self._positions: list[int] | None = None  # None: consecutive from the first
         sizes = self.sizes
         self._places = self.max_texts if sizes.texts is None else min(self.max_texts, sizes.texts)  # left in this slice
-        self._bytes = self.limit if sizes.weight is None else min(self.limit, sizes.weight)
+        self._most = self._bytes = self.limit if sizes.weight is None else min(self.limit, sizes.weight)
 
     def add(self, item: object) -> Slice | None:
         """Add the next item; returns a slice that is complete with it, or that it does not fit into."""
@@ -145,9 +149,10 @@ class Slicer:
         while self.taken < len(texts):
             if not self._texts and not self._failures:
                 part = list(texts[self.taken : self.taken + self._places])
-                weight = _weight_of_all(part)
+                weight = _weight_of_all(part, self._bytes)
                 if weight is not None and weight <= min(self._bytes, self.largest or weight):
                     self._texts, self._first = part, self.taken
+                    self._bytes -= weight
                     self.taken += len(part)
                     yield self._cut()
                     continue
@@ -177,7 +182,7 @@ class Slicer:
             indexes = tuple(self._positions)
         if self.positions is not None:
             indexes = [self.positions[index] for index in indexes]
-        made = Slice(indexes, self._texts, tuple(self._failures))
+        made = Slice(indexes, self._texts, tuple(self._failures), self._most - self._bytes)
         self._start()
         return made
 
@@ -194,9 +199,11 @@ def _weight(item: object) -> int | None:
         return None
 
 
-def _weight_of_all(texts: list[Any]) -> int | None:
-    """The UTF-8 bytes of texts; None if one of them is invalid."""
+def _weight_of_all(texts: list[Any], most: int) -> int | None:
+    """The UTF-8 bytes of texts; None if one of them is invalid, and if there are certainly more than `most`."""
     try:
+        if sum(map(len, texts)) > most:
+            return None
         whole = "".join(texts)
         return (len(whole) if whole.isascii() else len(whole.encode())) if all(texts) else None
     except (TypeError, UnicodeEncodeError):

@@ -1,7 +1,7 @@
 """Concurrent work: a bounded number of workers over any source of items, with results as they finish.
 
 The bound, `width`, is a function that is called between two items, since it may change. Workers are started or stopped
-accordingly.
+accordingly. With `weigh`, the bytes of an item, no further one is taken while those in flight have HELD_BYTES together.
 
 `run_all` lives inside its caller. `AsCompleted` yields the results one by one; its workers live in a task that the
 iterator owns and ends. The first error of the work ends all of it: siblings are cancelled and awaited, finished results
@@ -29,19 +29,27 @@ J = TypeVar("J")
 R = TypeVar("R")
 E = TypeVar("E", bound=Exception)
 
+HELD_BYTES = 64 * 2**20
+"""Of items in flight. Ordinary slices have at most 256 kB; one that is larger than this is in flight alone."""
+
 Source: TypeAlias = Iterable[J] | AsyncIterable[J]
 Width: TypeAlias = Callable[[], int]
+Weigh: TypeAlias = Callable[[J], int] | None
 
 
 async def run_all(
-    source: Source[J], work: Callable[[J], Awaitable[R]], width: Width, done: Callable[[int, R], None]
+    source: Source[J],
+    work: Callable[[J], Awaitable[R]],
+    width: Width,
+    done: Callable[[int, R], None],
+    weigh: Weigh[J] = None,
 ) -> None:
     """Run `work` over all items, at most `width()` at once; `done(position, result)` is called as each finishes.
 
     Raises the first error of `work`, `done` or the source, never an ExceptionGroup, after all workers have ended.
     """
     try:
-        await _Crew(source, partial(_without_position, work), width, done, None).run()
+        await _Crew(source, partial(_without_position, work), width, done, None, weigh).run()
     except RuntimeError:
         running_loop()  # says what to do without one
         raise
@@ -64,8 +72,10 @@ class _Crew(Generic[J, R]):
         width: Width,
         done: Callable[[int, R], None],
         room: _Room | None,
+        weigh: Weigh[J],
     ) -> None:
         self._items = _Numbered(source)
+        self._weigh = weigh
         self._max_count = len(source) if isinstance(source, Sized) else None
         self._work = work
         self._width = width
@@ -88,19 +98,27 @@ class _Crew(Generic[J, R]):
             group.start_soon(self._run_worker, group)
 
     async def _run_worker(self, group: TaskGroup) -> None:
+        items, weigh = self._items, self._weigh
         try:
-            while not self._items.ended and self._count <= (width := self._width()):
+            while not items.ended and self._count <= (width := self._width()):
                 taken = await self._take()
                 if taken is None:
                     return
                 if self._count < width:
                     self._hire(group)
+                weight = 0 if weigh is None else weigh(taken[1])
+                items.held += weight
                 try:
                     self._done(taken[0], await self._work(*taken))
                 except Exception as error:  # noqa: BLE001  # raised by `run`, without the group around it
                     self._failures.append(error)
                     group.cancel_scope.cancel()
                     return
+                del taken  # it may be large, and the next one may have to wait
+                items.held -= weight
+                if items.awaited is not None:
+                    items.awaited.set()
+                    items.awaited = None
         finally:
             self._count -= 1
 
@@ -127,10 +145,15 @@ class _Numbered(Generic[J]):
         self._lock: AbstractAsyncContextManager[None] = anyio.Lock(fast_acquire=True) if is_async else nullcontext()
         self.ended = False
         self.taken = 0
+        self.held = 0  # bytes of those in flight
+        self.awaited: anyio.Event | None = None  # workers wait for `held` to fall
 
     async def take(self) -> tuple[int, J] | None:
-        """The next one; None at the end, and after an error of the source."""
+        """The next one, once those in flight leave room; None at the end, and after an error of the source."""
         async with self._lock:
+            while self.held >= HELD_BYTES:
+                self.awaited = self.awaited or anyio.Event()
+                await self.awaited.wait()
             if self.ended:
                 return None
             try:
@@ -214,8 +237,11 @@ class AsCompleted(AsyncIterator[tuple[int, R]], AsyncClosing, Generic[R]):
         *,
         ordered: bool = False,
         room: Width | None = None,
+        weigh: Weigh[Any] = None,
     ) -> None:
-        self._make: Callable[[], _Workers[R]] = lambda: _Workers(source, work, width, prepare, ordered, room or width)
+        self._make: Callable[[], _Workers[R]] = lambda: _Workers(
+            source, work, width, prepare, ordered, room or width, weigh
+        )
         self._workers: _Workers[R] | None = None
         self._reading = False
         self._closed = False
@@ -302,6 +328,7 @@ class _Workers(Generic[R]):
         prepare: Callable[[], Awaitable[None]],
         ordered: bool,
         room: Width,
+        weigh: Weigh[Any],
     ) -> None:
         self.ready: deque[tuple[int, R]] = deque()
         self._ordered = ordered
@@ -313,7 +340,7 @@ class _Workers(Generic[R]):
         self._error: Exception | None = None
         self._news = anyio.Event()
         self._room = _Room(room)
-        self._background = Background(self._run(source, work, width, prepare))
+        self._background = Background(self._run(source, work, width, prepare, weigh))
 
     async def _run(
         self,
@@ -321,10 +348,11 @@ class _Workers(Generic[R]):
         work: Callable[[int, Any], Awaitable[R | Failure]],
         width: Width,
         prepare: Callable[[], Awaitable[None]],
+        weigh: Weigh[Any],
     ) -> None:
         try:
             await prepare()
-            await _Crew(source, work, width, self._done, self._room).run()
+            await _Crew(source, work, width, self._done, self._room, weigh).run()
             self._complete = True
         except Exception as error:  # noqa: BLE001  # raised where the results are read
             self._error = error

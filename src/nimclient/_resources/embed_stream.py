@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from copy import copy
 from functools import partial
+from operator import attrgetter
 from typing import Any, Self, TypeAlias, cast
 
 from nimclient._api.call import RAW_BYTES, Call
@@ -44,6 +45,7 @@ WINDOW_BYTES = 32 * 2**20  # vectors in flight or waiting to be read
 WINDOW_SLICES = 64  # slices in flight allowed without a given concurrency, however large their vectors are
 FATAL_SLICES = 3  # texts of so many consecutive slices fail without a success: the texts are not the cause
 FATAL_TEXTS = 100  # but never fewer than these
+_WEIGHT: Callable[[Slice], int] = attrgetter("weight")
 _ZEROS = (
     "the server sent vectors of zeros (Vectors.zeros lists them): no search finds them; "
     "it may not have read those texts"
@@ -191,15 +193,15 @@ class EmbedRun:
 
     def results(self, slices: Source[Slice]) -> AsCompleted[EmbeddedBatch]:
         """The batches of these slices."""
-        gate = self._gate
-        return AsCompleted(slices, self._embed, gate.width, self._prepare, ordered=self._ordered, room=self._room)
+        width, ordered = self._gate.width, self._ordered
+        return AsCompleted(slices, self._embed, width, self._prepare, ordered=ordered, room=self._room, weigh=_WEIGHT)
 
     async def run(
         self, texts: list[str], done: Callable[[int, EmbeddedBatch], None], positions: Sequence[int] | None
     ) -> None:
         """Embed all texts; `done` is called with each batch as it finishes. `positions`: see Slicer."""
         await self._prepare()
-        await run_all(self.cut(texts, positions), partial(self._embed, 0), self._gate.width, done)
+        await run_all(self.cut(texts, positions), partial(self._embed, 0), self._gate.width, done, _WEIGHT)
 
     def _room(self) -> int:
         """Maximum slices in flight or waiting to be read: twice the limit, as far as memory allows.

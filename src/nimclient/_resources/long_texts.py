@@ -28,6 +28,7 @@ from nimclient.errors import (
     ConfigurationError,
     ContextLengthError,
     DecodeError,
+    RequestTooLargeError,
     UnprocessableEntityError,
 )
 from nimclient.records._numbers import rounded_to_float16
@@ -85,7 +86,10 @@ class LongRun(ReusingRun):
         whole = cast("list[str]", texts)
         if self._limit is None:
             return await self._send_parts(whole)
-        long = await self._long_of(whole, _LIKELY * self._limit)
+        try:
+            long = await self._long_of(whole, _LIKELY * self._limit)
+        except RequestTooLargeError:  # a limit of the server's tokenizer, or of a gateway, in bytes
+            return await self._send_parts(whole)
         try:
             return await self._send_pieces(whole, long)
         except ContextLengthError:
@@ -144,9 +148,11 @@ class LongRun(ReusingRun):
         """The vectors of texts of a server that tells by a rejection that one is too long."""
         try:
             answer = await super()._send(texts)
-        except ContextLengthError:
+        except (ContextLengthError, RequestTooLargeError) as error:
             if len(texts) == 1:
                 return await self._mean_of_parts(texts[0])
+            if not isinstance(error, ContextLengthError):
+                raise  # the slice is too large, not a text
         else:
             self._check_server()
             return answer
@@ -167,7 +173,7 @@ class LongRun(ReusingRun):
             part = left.popleft()
             try:
                 answers.append(await super()._send([part]))
-            except ContextLengthError:
+            except (ContextLengthError, RequestTooLargeError):
                 if len(part) < 2:
                     raise
                 left.extendleft(reversed(self._parts(part)))

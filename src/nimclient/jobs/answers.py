@@ -28,7 +28,7 @@ FINAL_STATUSES = (400, 413, 422)
 
 
 class Keyed(Protocol):
-    """A request of a job: its key within the job, and an id derived from what is sent."""
+    """A request of a job: its key within the job, an id derived from what is sent, and its bytes."""
 
     @property
     def key(self) -> str:
@@ -38,6 +38,11 @@ class Keyed(Protocol):
     @property
     def id(self) -> str:
         """Another one for another request."""
+        ...
+
+    @property
+    def weight(self) -> int:
+        """What it takes of the memory."""
         ...
 
 

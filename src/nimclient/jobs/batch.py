@@ -6,7 +6,6 @@ import os
 from collections import ChainMap
 from collections.abc import Iterator
 from copy import copy
-from itertools import islice
 
 from anyio import to_thread
 
@@ -24,6 +23,7 @@ from nimclient.jobs.answers import (
 from nimclient.jobs.line_run import JobRequests, LineRun
 from nimclient.jobs.report import JobReport
 from nimclient.jobs.requests import Answered, Request, check_requests, unanswered
+from nimclient.jobs.rows import block_of
 from nimclient.jobs.running import OnProgress, patient, run_blocking
 
 _REQUESTS_AT_ONCE = 16  # read ahead
@@ -145,7 +145,7 @@ class _Requests(JobRequests[Request]):
     async def __anext__(self) -> Request:
         for request in self._block:
             return request
-        block = await to_thread.run_sync(lambda: list(islice(self._all, _REQUESTS_AT_ONCE)))
+        block = await to_thread.run_sync(block_of, self._all, _REQUESTS_AT_ONCE)
         if not block:
             raise StopAsyncIteration
         self._block = iter(block)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager, suppress
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, Generic, TypeVar
 
 import anyio
@@ -80,7 +81,7 @@ class LineRun(ABC, Generic[Q]):
             tally.failed = len(files.failed)
             tally.start(self._started)
             try:
-                await run_all(requests, self._work, self._gate.width, self._tell)
+                await run_all(requests, self._work, self._gate.width, self._tell, attrgetter("weight"))
             finally:
                 requests.close()
             await worker.do(files.finish)

@@ -13,7 +13,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from nimclient import Message
-from nimclient._resources.bulk import Json, JsonDict, chat_fields
+from nimclient._resources.bulk import JsonDict, chat_fields
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import APIStatusError, ConfigurationError, NimError, OutputError
 from nimclient.jobs.answers import FINAL_STATUSES, Found, LineForm, line_of
@@ -27,7 +27,7 @@ from nimclient.records.chat import ChatCompletion
 @frozen
 class RowRequest:
     """The request of one row: the row's number, id and line in the source, an id of its own derived from what is sent, and
-    the messages or why there are none.
+    the messages or why there are none. `weight`: its bytes.
     """
 
     index: int
@@ -36,6 +36,7 @@ class RowRequest:
     line: int | None
     messages: Sequence[Message] = field(default=(), repr=False)
     problem: NimError | None = None
+    weight: int = 0
 
     @property
     def key(self) -> str:
@@ -75,8 +76,8 @@ class RowTemplate:
         if problem is None:
             try:
                 messages = self._messages(row.record or {})
-                sent: list[Json] = [chat_fields(messages, self.model, self.options), self.schema]
-                return RowRequest(index, name, _digest(_json.dumps(sent)), row.line, messages)
+                sent = _json.dumps([chat_fields(messages, self.model, self.options), self.schema])
+                return RowRequest(index, name, _digest(sent), row.line, messages, weight=len(sent))
             except ConfigurationError as error:
                 problem = error
         if not isinstance(problem, ConfigurationError):  # another attempt would read the same

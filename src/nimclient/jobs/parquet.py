@@ -12,7 +12,7 @@ from typing import IO, Any
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.objects import ObjectPath
-from nimclient.jobs.rows import Row, RowFields
+from nimclient.jobs.rows import BLOCK_BYTES, Row, RowFields
 
 _NOT_UTF_8 = "\udcff"  # as Python decodes a byte that is not UTF-8 (surrogateescape)
 
@@ -34,11 +34,20 @@ def parquet_rows(
         check_columns(path, file.schema_arrow.names, fields)
         columns = list(fields.columns)
         line = 0
-        batches = file.iter_batches(rows_at_once, columns=columns)
+        batches = file.iter_batches(_rows_of_block(file.metadata, columns, rows_at_once), columns=columns)
         while (batch := _next_batch(path, batches)) is not None:
             for values in zip(*(_values(batch.column(name)) for name in columns), strict=True):
                 line += 1
                 yield fields.row(dict(zip(columns, values, strict=True)), line)
+
+
+def _rows_of_block(footer: Any, columns: Sequence[str], most: int) -> int:
+    """How many rows are read at once: fewer where they are large."""
+    groups = map(footer.row_group, range(footer.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    rows: int = footer.num_rows
+    size: int = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in columns)
+    return max(min(most, rows * BLOCK_BYTES // max(size, 1)), 1)
 
 
 def _next_batch(path: Path | ObjectPath, batches: Iterator[Any]) -> Any:

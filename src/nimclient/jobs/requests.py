@@ -64,11 +64,12 @@ ROUTES: Mapping[str, Route] = {
 
 @frozen
 class Request:
-    """One line: its number, custom_id, an id derived from what is sent, and its route or why it cannot be sent."""
+    """One line: its number, custom_id, an id derived from what is sent, its bytes, and its route or why it cannot be sent."""
 
     line: int
     custom_id: str
     id: str
+    weight: int
     route: Route | None
     body: JsonDict
     problem: ConfigurationError | None = None
@@ -173,7 +174,7 @@ def read_request(line: bytes, number: int, model: str | None) -> Request:
     fields: JsonDict = body if is_object(body) else {}
     text = _text_of_body(line) if LONG_NUMBER.search(line) and problem is None else None
     failure = None if problem is None else ConfigurationError(problem)
-    return Request(number, custom_id, name, route, fields, failure, text)
+    return Request(number, custom_id, name, len(line), route, fields, failure, text)
 
 
 def _loads(line: bytes, what: str) -> Any:

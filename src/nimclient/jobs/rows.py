@@ -5,17 +5,23 @@ An invalid row keeps its position and has an error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, Literal, Protocol, TypeAlias
+from numbers import Integral, Real
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from uuid import UUID
 
 from attrs import evolve, field, frozen
 
 from nimclient.errors import ConfigurationError, NimError
 
 DIGEST = 16  # bytes
+BLOCK_BYTES = 2**22  # read ahead
 MAX_NAMED = 20  # fields of a record named by an error
+_EXACT = 2**53  # below which a float is one whole number
+_MAX_DIGITS = 40  # of a decimal
 Lacks: TypeAlias = Literal["text", "id", "template"]
 
 
@@ -23,6 +29,30 @@ def named(names: Iterable[object]) -> str:
     """Names for a message: not all of many, and none of them long."""
     first = [f"{name!r:.60}" for name in islice(names, MAX_NAMED + 1)]
     return ", ".join(first[:MAX_NAMED] + ["…"] * (len(first) > MAX_NAMED)) or "none"
+
+
+class Weighed(Protocol):
+    """What has a size."""
+
+    @property
+    def weight(self) -> int:
+        """Its bytes, or characters."""
+        ...
+
+
+W = TypeVar("W", bound=Weighed)
+
+
+def block_of(items: Iterator[W], most: int) -> list[W]:
+    """The next items, to be read ahead: at most so many, and fewer where they are large."""
+    block: list[W] = []
+    size = 0
+    for item in islice(items, most):
+        block.append(item)
+        size += item.weight
+        if size >= BLOCK_BYTES:
+            break
+    return block
 
 
 @frozen
@@ -40,6 +70,13 @@ class Row:
     lacks: Lacks | None = field(default=None, eq=False)
     has: tuple[str, ...] = field(default=(), eq=False)
     record: Mapping[str, Any] | None = None
+
+    @property
+    def weight(self) -> int:
+        """Characters of its texts."""
+        if self.record is None:
+            return 0 if self.text is None else len(self.text)
+        return sum(len(value) for value in self.record.values() if isinstance(value, str))
 
     def digest(self) -> bytes:
         """Identifies the content of the row."""
@@ -109,8 +146,13 @@ class TemplateFields:
         for wanted in self.names:
             if wanted not in record:
                 return _row_without("template", wanted, record, name, line)
-            if record[wanted] is None:
-                return Row(None, name, line, ConfigurationError(f"the field {wanted!r} has no value (null)"))
+            value = record[wanted]
+            if _is_missing(value):
+                problem = "null" if value is None else str(value)
+                return Row(None, name, line, ConfigurationError(f"the field {wanted!r} has no value ({problem})"))
+            if isinstance(value, (bytes, bytearray, memoryview)):
+                binary = ConfigurationError(f"the field {wanted!r} is {_kind(record[wanted])}, not text")
+                return Row(None, name, line, binary, "template", _names_of(record))
         return Row(None, name, line, record={wanted: record[wanted] for wanted in self.names})
 
 
@@ -124,10 +166,13 @@ def _name_in(record: Mapping[Any, Any], field: str | None, line: int | None) -> 
         return None
     if field not in record:
         return _row_without("id", field, record, None, line)
+    value = record[field]
     try:
-        return checked_id(record[field], field)
+        return checked_id(value, field)
     except ConfigurationError as error:
-        return Row(None, None, line, error)
+        if isinstance(value, (str, Real)) or _is_missing(value):
+            return Row(None, None, line, error)
+        return Row(None, None, line, error, "id", _names_of(record))  # the field of something else
 
 
 def _row_without(lacks: Lacks, wanted: str, record: Mapping[Any, Any], name: str | None, line: int | None) -> Row:
@@ -160,7 +205,10 @@ def check_field_name(argument: str, name: object) -> None:
 
 
 def checked_id(value: object, field: str) -> str:
-    """The id as a str, from a str or a whole number; ConfigurationError for anything else."""
+    """The id as a str, from a str, a whole number or a UUID; ConfigurationError for anything else.
+
+    Whole numbers are those of tables as well: of numpy, and 17.0, which pandas makes of 17 where another row has none.
+    """
     if isinstance(value, str) and value:
         if not value.isascii():
             try:
@@ -168,15 +216,35 @@ def checked_id(value: object, field: str) -> str:
             except UnicodeEncodeError:
                 raise ConfigurationError(f"the id (field {field!r}) is not valid Unicode") from None
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, UUID):
+        return str(value)
+    if (number := _whole(value)) is not None:
         try:
-            return str(value)
+            return str(number)
         except ValueError:  # Python's own limit, 4,300 digits
             raise ConfigurationError(f"the id (field {field!r}) is a number of too many digits") from None
     raise ConfigurationError(f"the id (field {field!r}) is {_kind(value)}; it takes a text or a whole number")
 
 
+def _whole(value: Any) -> int | None:
+    """The whole number that a value is; None if it is none, or may be another one that was rounded."""
+    if isinstance(value, Decimal):
+        is_whole = value.is_finite() and value.adjusted() < _MAX_DIGITS and value == int(value)
+    elif isinstance(value, Integral):
+        is_whole = not isinstance(value, bool)
+    else:
+        is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if is_whole else None
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it stands for no value: null, NaN, and what pandas has for them."""
+    if isinstance(value, (float, Real)):
+        return value != value  # NaN alone differs from itself
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def _kind(value: object) -> str:
-    if value is None:
+    if _is_missing(value):
         return "missing"
     return "an empty text" if value == "" else f"a value of type {type(value).__name__}"

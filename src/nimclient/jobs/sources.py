@@ -13,7 +13,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, I
 from contextlib import suppress
 from decimal import Decimal
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -29,7 +28,7 @@ from nimclient.jobs.files import store_errors
 from nimclient.jobs.lines import BOM, LONG_NUMBER, check_encoding, numbered, open_lines, suffix_of
 from nimclient.jobs.objects import SCHEMES, ObjectPath, obstore
 from nimclient.jobs.parquet import parquet_rows, rows_of_parquet
-from nimclient.jobs.rows import DIGEST, Row, RowFields, checked_id, named, text_row
+from nimclient.jobs.rows import DIGEST, Row, RowFields, block_of, checked_id, named, text_row
 from nimclient.jobs.shards import WHOLE, Shard
 from nimclient.jobs.sinks.urls import SINKS, is_url, sink_of, split_url
 from nimclient.jobs.tables import table_rows
@@ -173,7 +172,7 @@ class FileRows(AsyncIterator[Row]):
 
     def _read(self) -> list[Row]:
         with store_errors(f"cannot read {self._path}"):
-            return list(islice(self._all, _ROWS_AT_ONCE))
+            return block_of(self._all, _ROWS_AT_ONCE)
 
 
 def _json_lines(path: Path | ObjectPath, fields: RowFields, shard: Shard) -> Iterator[Row]:

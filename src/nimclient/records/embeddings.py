@@ -466,7 +466,7 @@ def _check_widths(
         return
     for position, row in enumerate(rows):
         if len(row) != width or not width or width % size:
-            problem = f"{len(row)} bytes, but the first vector has {width}"
+            problem = f"{len(row)} bytes, but the first vector has {width}" if row else "the vector is empty"
             raise wrong(problem, f"data[{position}].embedding", meta, EmbeddingMismatchError)
     if rows:
         problem = f"{width // size * per_byte} dimensions, but {dimensions} were requested"
