@@ -17,7 +17,7 @@ from unittest.mock import Mock
 import aiohttp
 import pytest
 from aioresponses import aioresponses
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from nimclient import AsyncClient, RetryPolicy
 from support.leaks import assert_idle, assert_no_strays, pools, set_heap_aside
@@ -40,7 +40,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # (`thorough`), and `fuzz` looks for new ones.
 COMMON = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nimclient", COMMON, derandomize=True, database=None, max_examples=25)
-settings.register_profile("few", COMMON, derandomize=True, database=None, max_examples=8)
+settings.register_profile(
+    "few", COMMON, derandomize=True, database=None, max_examples=8, phases=[Phase.explicit, Phase.generate]
+)
 settings.register_profile("thorough", COMMON, derandomize=True, database=None)
 settings.register_profile("fuzz", COMMON, max_examples=2000)
 settings.load_profile(os.environ.get("NIMCLIENT_TEST_EXAMPLES", "nimclient"))

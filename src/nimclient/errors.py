@@ -337,7 +337,7 @@ class StreamError(NimError):
 class StreamFaultError(StreamError):
     """The server reported an error inside a 200 stream: `.code`, `.type`; `.status` if the code is an HTTP status.
 
-    Or it ended the answer early: `.code` is then the finish_reason, "abort" or "error".
+    Or it ended the answer early: `.code` is then the finish_reason: "abort", "error" or "network_error".
     """
 
     code: str | int | None

@@ -6,7 +6,7 @@ import pytest
 
 from nimclient._api.messages import sendable_arguments, wire_messages
 from nimclient.errors import ConfigurationError
-from nimclient.records.chat import Message, ToolCall, decode_chat
+from nimclient.records.chat import Message, ToolCall, decode_chat, decode_message
 
 CALL = ToolCall("a", "add", '{"a":1}')
 CALL_WIRE = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}}
@@ -80,6 +80,28 @@ def test_reasoning_goes_back_under_the_name_that_the_server_reads(came, name):
     message = {"role": "assistant", "content": "x", **came}
     reply = decode_chat({"choices": [{"index": 0, "message": message}]})
     assert wire_messages([("user", "q"), reply.message], echo_reasoning=True)[1][name] == "hm"
+
+
+def test_blocks_of_reasoning_go_back_with_it():
+    """OpenRouter and LiteLLM reject a block without its signature, or the history without the block."""
+    blocks = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "AA"}], "thinking_blocks": [{"type": "t"}]}
+    message = decode_message({"role": "assistant", "content": "x", **blocks})
+    assert wire_messages([message], echo_reasoning=True) == [{"role": "assistant", "content": "x", **blocks}]
+    assert wire_messages([message]) == [{"role": "assistant", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [
+        {"extra_content": {"google": {"thought_signature": "SIG=="}}},
+        {"provider_specific_fields": {"thought_signature": "SIG=="}},
+    ],
+    ids=["Gemini", "LiteLLM"],
+)
+def test_the_signature_of_a_call_goes_back(signed):
+    """Gemini rejects a call without it (aiproxy #450, securo #884); other additions of servers are not sent."""
+    message = decode_message({"role": "assistant", "tool_calls": [{**CALL_WIRE, **signed, "provider": "x"}]})
+    assert wire_messages([message])[0]["tool_calls"] == [{**CALL_WIRE, **signed}]
 
 
 def test_an_answer_goes_back_as_a_message():

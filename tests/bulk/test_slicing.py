@@ -79,6 +79,16 @@ def test_a_list_is_cut_like_items_that_come_one_by_one(
     assert found == wanted
 
 
+@pytest.mark.parametrize("texts", [["a" * 10], ["a" * 9, "b"], ["a" * 11], ["a", "b", "c"]])
+def test_a_full_slice_comes_with_its_last_text(texts: list[str]) -> None:
+    """It is not held until the next one: at ten bytes, with a text above that, or at three texts."""
+    slicer = Slicer(3, 10, Sizes(), largest=11, strict=True)
+    pieces = [slicer.add(text) for text in texts]
+    assert pieces == [*[None] * (len(texts) - 1), Slice(range(len(texts)), texts)]
+    assert slicer.rest() is None
+    assert [piece.texts for piece in Slicer(3, 10, Sizes(), largest=11, strict=True).cut_list(texts)] == [texts]
+
+
 def test_default_slices() -> None:
     """64 texts or 256 kB, whichever comes first; bytes are those of UTF-8."""
     assert [len(piece.texts) for piece in cut(["a"] * 130)] == [64, 64, 2]
@@ -105,6 +115,12 @@ def test_items_that_cannot_be_sent(item: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=r"texts\[1\]") as caught:
         cut(["a", item], largest=10, strict=True)
     assert caught.value.index == 1
+
+
+def test_a_slice_with_items_that_cannot_be_sent_is_as_long_as_any() -> None:
+    """They take a place each, and the next text the one that is left."""
+    (piece,) = cut(["a", "", "b"], 3)
+    assert (piece.texts, [failure.index for failure in piece.failures]) == (["a", "b"], [1])
 
 
 class Named(str):
@@ -195,9 +211,17 @@ def test_a_size_that_the_server_names_is_never_exceeded() -> None:
     sizes.learn(NO, 16, 1)
     sizes.learn(TOO_MANY, 24, 1)
     assert sizes.texts == 16
+    sizes.learn(NO, 8, 1)
+    assert sizes.texts == 16, "the first doubt after it"
     sizes.learn(TOO_MANY, 8, 1)
     accept(sizes, 200, 8)
     assert (sizes.texts, sizes.weight) == (8, None)
+    for _ in range(5):
+        sizes.learn(NO, 4, 1)
+    accept(sizes, 47, 4)
+    assert sizes.texts == 4, "the second guess is tried half as soon as the first"
+    sizes.accepted(4)
+    assert sizes.texts == 8
 
 
 def test_what_the_server_has_accepted_before_is_not_the_size() -> None:
@@ -212,6 +236,12 @@ def test_what_the_server_has_accepted_before_is_not_the_size() -> None:
     assert sizes.texts is None
     sizes.learn(NO, 8, 1)
     assert sizes.texts == 8
+    sizes = Sizes()
+    sizes.learn(NO, 1, 1)
+    sizes.accepted(2)
+    for _ in range(4):
+        sizes.learn(NO, 1, 1)
+    assert sizes.texts is None, "the one before is forgotten"
     sizes = Sizes()
     sizes.accepted(16)
     sizes.learn(NO, 16, 1)
@@ -302,6 +332,18 @@ def test_a_refused_size() -> None:
     assert plan.part == range(32)
     plan.accepted()
     assert plan.part == range(32, 64)
+
+
+def test_what_failed_for_an_unclear_reason_is_sent_again_in_halves() -> None:
+    """Both of them, since the failure may have been the server's."""
+    plan = Bisection.of(8, None)
+    for part in (range(8), range(4)):
+        assert plan.part == part
+        assert plan.rejected(FailureScope.UNCLEAR) == []
+    for part in (range(4, 8), range(2), range(2, 4)):
+        assert plan.part == part
+        plan.accepted()
+    assert plan.part is None
 
 
 def test_nothing_to_send() -> None:

@@ -77,8 +77,7 @@ def test_a_burst_cuts_once():
     """Requests that were sent before a cut are no second reason: together they leave what was in flight after them."""
     played = Played()
     played.succeed(112)
-    for others in range(127, 87, -1):
-        played.window.throttled(others, 128 + 112, others)
+    assert {played.window.throttled(others, 128 + 112, others) for others in range(127, 87, -1)} == {0}
     assert played.window.size == 88
 
 
@@ -317,6 +316,61 @@ def test_a_restored_window_continues(answers: int, slots: float) -> None:
     paths = [turns(each, 1500, lambda size: min(size, 40), slots) for each in (window, other)]
     assert paths[0] == paths[1]
     assert window.state() == other.state()
+
+
+def test_a_new_window_is_calm_after_fifty_answers() -> None:
+    """As one is after a throttle, and no sooner."""
+    played = Played()
+    played.succeed(49, full=False)
+    assert not played.window.is_calm
+    played.succeed(full=False)
+    assert played.window.is_calm
+
+
+def test_the_first_throttle_of_all() -> None:
+    """No request was accepted before it; it leaves what is in flight, also of a size that was known."""
+    window = Window()
+    assert (window.throttled(1, 16, 15), window.size, window.starved_cuts) == (0, 15, 1)
+    window = Window()
+    window.resume(64.0, found=True, limited=False)
+    window.throttled(1, 64, 64)
+    assert window.size == 64
+
+
+def test_the_last_request_sent_before_a_cut_belongs_to_it() -> None:
+    """It was on its way, too."""
+    window = Window()
+    window.throttled(1, 16, 15)
+    assert (window.throttled(16, 16, 14), window.size, window.starved_cuts) == (0, 14, 1)
+
+
+def test_a_burst_that_is_no_trial_has_no_price() -> None:
+    """A window that fell deep is tried again after fifty answers, however many were throttled."""
+    played = Played()
+    played.succeed(4)
+    played.refuse(10)
+    for _ in range(3):
+        played.window.throttled(1, played.sent, 10)
+    played.succeed(52)
+    assert played.window.size == 11
+
+
+def test_a_window_of_one_that_a_rate_explains_has_proved_nothing() -> None:
+    """The next throttle is no further evidence of a rate."""
+    window = Window(1)
+    window.throttled(1, 1, 0)
+    window.cleared()
+    assert window.throttled(3, 3, 0) == 0
+
+
+def test_a_server_that_becomes_faster_during_a_trial_of_less() -> None:
+    """A larger one is tried after a single round, of 96 answers behind the 96 that belong to the round before."""
+    window, now, sizes = Window(), 0.0, [0]
+    for answer in range(1, 1000):
+        now += 1.0 / min(window.size, 40 if answer < 600 else 60)
+        window.succeeded(now, answer, 1.0, 1.0, True)
+        sizes.append(window.size)
+    assert [sizes[answer] for answer in (560, 783, 784, 976, 977, 980)] == [57, 57, 96, 96, 96, 98]
 
 
 def test_cuts_that_a_rate_explains_are_taken_back():

@@ -26,6 +26,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
         if name.startswith("NVIDIA_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.chdir(tmp_path)
 
 

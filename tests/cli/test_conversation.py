@@ -65,10 +65,10 @@ class Terminal:
         interrupt()
         return self.until(mark, interrupt)
 
-    def ask(self, line: str) -> str:
-        """Type a line and read what is shown until the next prompt."""
+    def ask(self, line: str, mark: bytes = PROMPT) -> str:
+        """Type a line and read what is shown until the mark, the next prompt."""
         os.write(self._fd, line.encode() + b"\n")
-        return self.until(PROMPT)
+        return self.until(mark)
 
     def end(self) -> int:
         """Ctrl-D, again each second until the process has ended: between two prompts a terminal drops it; the exit code."""
@@ -95,8 +95,8 @@ def terminals(environment, tmp_path: Path) -> Iterator[list[Terminal]]:
 def open_chat(environment, tmp_path: Path, terminals: list[Terminal]):
     """Start `nimclient chat` on a terminal and wait for its prompt."""
 
-    def open_chat(url: str, *argv: str) -> Terminal:
-        variables = {**environment, "TERM": "xterm", "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "100"}
+    def open_chat(url: str, *argv: str, term: str = "xterm") -> Terminal:
+        variables = {**environment, "TERM": term, "XDG_STATE_HOME": str(tmp_path), "COLUMNS": "100"}
         terminal = Terminal([sys.executable, "-m", "nimclient", "chat", "--base-url", url, *argv], variables)
         terminals.append(terminal)
         terminal.until(PROMPT)
@@ -143,15 +143,25 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(open_chat) -> None:
     with ServerThread() as server:
         server.script([head() + chunk(token("Based")), Stall()], HELLO)
         terminal = open_chat(server.url, "--model", MODEL)
-        os.write(terminal._fd, FACT.encode() + b"\n")
-        terminal.until(b"Based")
+        terminal.ask(FACT, b"Based")
         assert "stopped; this turn is not kept" in terminal.interrupt(PROMPT)
         terminal.interrupt(PROMPT)
-        os.write(terminal._fd, b"And of Italy?\n")
-        terminal.until(b"Hello")
+        terminal.ask("And of Italy?", b"Hello")
         terminal.until(PROMPT)
         assert terminal.end() == 0
         assert [len(request.json["messages"]) for request in server.requests] == [1, 1]
+
+
+def test_a_dumb_terminal(open_chat) -> None:
+    """The answer is shown as it comes, without escapes; Ctrl-C stops it."""
+    with ServerThread() as server:
+        server.script([head() + chunk(token("**Based**")), Stall()], HELLO)
+        terminal = open_chat(server.url, "--model", MODEL, term="dumb")
+        terminal.ask(FACT, b"**Based**")
+        assert "stopped; this turn is not kept" in terminal.interrupt(PROMPT)
+        assert "Hello" in terminal.ask("And of Italy?")
+        assert terminal.end() == 0
+        assert b"\x1b" not in terminal.shown
 
 
 def test_an_error_ends_the_turn_and_not_the_program(open_chat, url: str) -> None:

@@ -1,10 +1,11 @@
 import builtins
 import io
+import time
 
 import pytest
 from rich.console import Console
 
-from nimclient.cli.show import Plain, progress_line, writer_for
+from nimclient.cli.show import Plain, answer_writer, progress_line, writer_for
 from nimclient.cli.show_rich import MarkdownWriter, Rich, end_of_block
 from nimclient.cli.text import Hit
 
@@ -138,6 +139,27 @@ def test_terminals_with_rich_get_rich():
     assert isinstance(writer_for(io.StringIO()), Plain)
 
 
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_dumb_terminals_get_plain_text_as_it_comes(monkeypatch, term: str) -> None:
+    """One that cannot redraw (a shell in Emacs) would show a rendered answer only at its end; escapes are text there."""
+    monkeypatch.setenv("TERM", term)
+    stream = Terminal()
+    for writer in (writer_for(stream), answer_writer(stream)):
+        assert isinstance(writer, Plain)
+        assert not writer.can_dim
+        writer.piece("Hel")
+        writer.aside("lo")
+    assert stream.getvalue() == "HelloHello"
+
+
+def test_markdown_needs_some_width(monkeypatch) -> None:
+    """On a terminal of a few columns the answer is text: no column would be left for a table's cells, or for code."""
+    monkeypatch.setenv("COLUMNS", "19")
+    assert not isinstance(answer_writer(Terminal()), MarkdownWriter)
+    monkeypatch.setenv("COLUMNS", "20")
+    assert isinstance(answer_writer(Terminal()), MarkdownWriter)
+
+
 def test_terminals_without_rich_get_plain(monkeypatch):
     """Where rich is not installed a terminal gets plain text."""
     real = builtins.__import__
@@ -241,6 +263,20 @@ def test_markdown_is_rendered_as_it_comes(console: Console) -> None:
     assert "Head" in text
     assert "some bold text" in text
     assert "**" not in text.splitlines()[-1]
+
+
+def test_a_block_longer_than_the_screen_is_there_once(console: Console) -> None:
+    """While it grows its end is shown; a terminal cannot take back lines that have left it (rich #3263, gpt-cli #18)."""
+    console.height = 10
+    writer = MarkdownWriter(console)
+    writer.piece("```\n" + "".join(f"line {number}.\n" for number in range(50)))
+    deadline = time.monotonic() + 60
+    while "line 49." not in console.file.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert "line 30." not in console.file.getvalue()
+    writer.line()
+    shown = console.file.getvalue()
+    assert [shown.count(f"line {number}.") for number in range(40)] == [1] * 40
 
 
 def test_asides_are_wrapped_between_words_too(console):

@@ -139,6 +139,18 @@ async def test_the_wait_under_other_names(headers: dict[str, str], seconds: floa
     assert caught.value.retry_after == seconds
 
 
+async def test_the_wait_in_the_text_of_an_error() -> None:
+    """A throttled request waits as long as the text says where no header does (aider #3265, openai-python #937)."""
+    words = {"error": {"message": "Rate limit reached. Please try again in 2.961s."}}
+    client = client_of((429, {}, words), (429, {"Retry-After": "7"}, words), (400, {}, words))
+    found: list[float | None] = []
+    for _ in range(3):
+        with pytest.raises(APIStatusError) as caught:
+            await client.chat.create("hi")
+        found.append(caught.value.retry_after)
+    assert found == [2.961, 7.0, None]
+
+
 TOO_LONG = {
     "error": {"code": 400, "message": "exceeds the available context size", "type": "exceed_context_size_error"}
 }

@@ -330,6 +330,17 @@ async def test_the_stream_is_used_like_a_chat_stream() -> None:
             assert await anext(entered, None) is None
 
 
+@pytest.mark.parametrize(
+    ("form", "text"), [(City, "[]"), (City, "```json\n[1]"), (int, "[1]"), (list[int], '{"a":1}'), (Color, "{")]
+)
+async def test_an_answer_that_begins_with_another_bracket(form: Any, text: str) -> None:
+    """A list where an object is asked for (TensorRT #4855 ignores the schema) is invalid output, in whatever pieces."""
+    for pieces in ([text], list(text)):
+        async with client_of(events(pieces)) as client:
+            with pytest.raises(OutputInvalidError):
+                _ = [value async for value in client.chat.parse_stream("?", form)]
+
+
 async def test_errors_of_the_answer_come_at_the_end_as_from_parse() -> None:
     """After the values so far: invalid, truncated or refused output."""
     refused = [{"choices": [{"index": 0, "delta": {"refusal": "no"}, "finish_reason": "stop"}]}]

@@ -9,11 +9,11 @@ from typing import Any
 import anyio
 import pytest
 
-from nimclient import AsyncClient, Client, Message, tool
-from nimclient.errors import ConfigurationError, RequestTimeoutError, ToolError
+from nimclient import AsyncClient, Client, tool
+from nimclient.errors import BadRequestError, ConfigurationError, DecodeError, RequestTimeoutError, ToolError
 from nimclient.simulator import Simulator
 from support.server import FaultServer, Stall
-from support.wire import answer, chat, chat_body
+from support.wire import answer, chat, chat_body, error
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -80,11 +80,11 @@ async def test_an_answer_without_calls_is_the_end(client: AsyncClient, server: F
     assert (run.rounds, run.completion.text, len(run.messages)) == (1, "no need", 2)
 
 
-async def test_an_answer_without_choices_is_the_end(client: AsyncClient, server: FaultServer) -> None:
-    """There is nothing to run; the transcript ends with an empty answer."""
+async def test_no_answer_at_all(client: AsyncClient, server: FaultServer) -> None:
+    """An answer without a choice is an error, not a run that ended."""
     server.script(answer(chat_body(choices=[])))
-    run = await client.chat.run_tools("hi", [add])
-    assert run.messages[-1] == Message("assistant", "")
+    with pytest.raises(DecodeError, match="no choice"):
+        await client.chat.run_tools("go", [add])
 
 
 async def test_calls_of_one_answer_run_side_by_side(client: AsyncClient, server: FaultServer) -> None:
@@ -255,6 +255,26 @@ async def test_calls_without_ids_get_some(client: AsyncClient, server: FaultServ
     run = await client.chat.run_tools("go", [add])
     assert [call.id for call in run.messages[1].tool_calls] == ["call_1_0", "call_1_1"]
     assert [m.tool_call_id for m in run.messages[2:4]] == ["call_1_0", "call_1_1"]
+
+
+async def test_ids_that_come_again_are_replaced(client: AsyncClient, server: FaultServer) -> None:
+    """llama-server has one id for all calls, Kimi numbers those of a round (hermes-agent #70724, open-webui #28305)."""
+    server.script(calling(("add", {"a": 1, "b": 1})), calling(("add", {"a": 2, "b": 2})), chat("done"))
+    run = await client.chat.run_tools("go", [add])
+    assert [m.tool_call_id for m in run.messages if m.role == "tool"] == ["id-0", "call_2_0"]
+    server.script(calling(("add", {"a": 1, "b": 1}), ids=False), calling(("add", {"a": 1, "b": 1})), chat("done"))
+    again = await client.chat.run_tools([*run.messages, ("user", "and?")], [add])
+    answered = [m.tool_call_id for m in again.messages if m.role == "tool"]
+    assert answered == ["id-0", "call_2_0", "call_1_0", "call_2_1"]
+    assert [call.id for m in again.messages for call in m.tool_calls] == answered
+
+
+async def test_a_server_that_wants_the_reasoning_back(client: AsyncClient, server: FaultServer) -> None:
+    """The error of a server that requires it says how to send it (GitNexus #43, pi #3636)."""
+    words = "The `reasoning_content` in the thinking mode must be passed back to the API."
+    server.script(calling(("add", {"a": 1, "b": 1})), error(400, words))
+    with pytest.raises(BadRequestError, match="pass echo_reasoning=True"):
+        await client.chat.run_tools("go", [add])
 
 
 @pytest.mark.parametrize(

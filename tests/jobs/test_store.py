@@ -19,7 +19,7 @@ from nimclient.errors import ConfigurationError, JobMismatchError, JobStoreError
 from nimclient.jobs import files
 from nimclient.jobs import spool as spool_module
 from nimclient.jobs import store as module
-from nimclient.jobs.checkpoint import DoneSpan, FailedRow, RowSpan
+from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan
 from nimclient.jobs.store import Store
 
 JOB = {"version": 1, "input": {"digest": "d"}, "model": "m", "parameters": {"text": "text", "format": "jsonl"}}
@@ -152,7 +152,7 @@ def test_the_end_puts_everything_into_parts(folder: Folder) -> None:
     assert folder.rows() == [(n, f"id{n}", float(n)) for n in (0, 1, 3, 4)]
     assert [json.loads(line) for line in store.failures_path.read_text().splitlines()] == [lost(2, final=True).record]
     manifest = folder.manifest()
-    assert manifest["status"] == "partial"
+    assert (manifest["status"], manifest["model"]) == ("partial", "m")
     assert (manifest["total"], manifest["succeeded"], manifest["failed"], manifest["dimensions"]) == (5, 4, 1, 2)
     assert manifest["parts"] == [
         {"rows": 4, "files": {"part-00000.jsonl": os.path.getsize(folder.path / "part-00000.jsonl")}}
@@ -268,6 +268,16 @@ def test_a_list_of_failures_goes_when_there_are_none_any_more(folder: Folder) ->
     assert not store.failures_path.exists()
 
 
+def test_texts_that_were_cut_are_listed(folder: Folder) -> None:
+    """One a line in long.jsonl, and their number in the manifest."""
+    records = [{"index": row, "pieces": 2} for row in (0, 3)]
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2, long=[LongRow(record["index"], {**record}) for record in records])
+    store.finish()
+    assert [json.loads(line) for line in (folder.path / "long.jsonl").read_text().splitlines()] == records
+    assert folder.manifest()["long"] == folder.reopened().long == 2
+
+
 def test_a_stop_leaves_words_for_readers(folder: Folder) -> None:
     """The manifest says that it was stopped, and how far it came."""
     store = folder.store()
@@ -276,6 +286,44 @@ def test_a_stop_leaves_words_for_readers(folder: Folder) -> None:
     assert folder.manifest()["status"] == "stopped"
     assert folder.manifest()["succeeded"] == 5
     assert store.failures_path.exists()
+
+
+def test_a_stop_survives_a_power_failure(folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spool is synced, and the checkpoint needs nothing of its log."""
+    store = folder.store()
+    store.keep([run(0, 5)], [], 2)
+    synced: list[int] = []
+    monkeypatch.setattr(spool_module, "sync", synced.append)
+    store.stop()
+    assert len(synced) == 1
+    after = Folder(tmp_path / "after")
+    shutil.copytree(folder.path, after.path, ignore=shutil.ignore_patterns("*-wal"))
+    assert after.store().succeeded == 5
+    after.close()
+
+
+def test_a_spool_is_synced_from_time_to_time(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever so many bytes of vectors have come, and not before."""
+    synced: list[int] = []
+    monkeypatch.setattr(spool_module, "sync", synced.append)
+    monkeypatch.setattr(module, "_SYNC_BYTES", 80)
+    store = folder.store()
+    for start in range(0, 25, 5):
+        store.keep([run(start, start + 5)], [], 2)
+    folder.close()
+    assert len(synced) == 2
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_a_job_without_a_done_row_may_leave_its_folder(folder: Folder, final: bool) -> None:
+    """To a job of other parameters; not where a row has failed."""
+    other = {**JOB, "model": "other"}
+    folder.store().disown()
+    store = folder.reopened(other)
+    store.keep([], [lost(0, final=final)], None)
+    store.disown()
+    with pytest.raises(JobMismatchError, match="model"):
+        folder.reopened(JOB)
 
 
 @pytest.mark.parametrize(
@@ -308,6 +356,29 @@ def test_vectors_of_another_width_are_refused(folder: Folder) -> None:
     with pytest.raises(JobMismatchError, match=r"3 dimensions now; those .* have 2"):
         store.keep([run(1, 2, 3)], [], 3)
     assert store.done_after(-1) == [DoneSpan(0, 1, None)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux lists them there")
+def test_a_closed_store_has_no_file_open(folder: Folder) -> None:
+    """Neither the checkpoint, nor a spool, nor the lock."""
+    folder.store().keep([run(0, 5)], [], 2)
+
+    def opened() -> list[str]:
+        places = [os.path.realpath(path) for path in Path("/proc/self/fd").iterdir()]
+        return [place for place in places if place.startswith(os.path.realpath(folder.path))]
+
+    assert len(opened()) >= 3
+    folder.close()
+    assert opened() == []
+
+
+def test_a_mistake_of_our_own_is_no_damage(folder: Folder) -> None:
+    """What is wrong with the results themselves comes out as it is, and records nothing."""
+    store = folder.store()
+    nothing: Any = None
+    with pytest.raises(AttributeError):
+        store.keep([run(0, 5)], [], 2, long=[nothing])
+    assert store.done_after(-1) == []
 
 
 def test_two_jobs_in_one_folder(folder: Folder) -> None:
@@ -365,9 +436,14 @@ TAMPERED = {
     "stamp": "UPDATE facts SET value = '{\"digest\": \"d\"}' WHERE name = 'content'",
     "job": "UPDATE facts SET value = '[1]' WHERE name = 'job'",
     "dimensions": "UPDATE facts SET value = '\"two\"' WHERE name = 'dimensions'",
+    "total": "INSERT INTO facts VALUES ('total', '-1')",
+    "models": "INSERT INTO facts VALUES ('served_models', '[1]')",
     "rows": "UPDATE runs SET stop = 'many'",
     "digest": "UPDATE runs SET digest = 'text'",
     "ids": "UPDATE runs SET ids = '[1, 2]'",
+    "one id": 'UPDATE runs SET ids = \'["a", "b", 3, "d", "e"]\'',
+    "part": "UPDATE runs SET part = -1",
+    "count": 'UPDATE facts SET value = \'{"digest": "d", "rows": -1, "stamp": 1}\' WHERE name = \'content\'',
     "nothing": "UPDATE runs SET ids = 'x'",
     "size": "UPDATE runs SET size = 9000000000000",
     "place": "UPDATE runs SET place = -5",

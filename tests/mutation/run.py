@@ -2,8 +2,9 @@
 
     python tests/mutation/run.py sse policy --sample 40
 
-The tests are collected once. Each mutant lives in a forked child, which puts the changed code into the functions that are
-already imported, and runs the tests until one fails. What no test notices is printed with its place.
+The tests are collected once and run once without a change, which shows the lines that each of them executes. Each mutant
+lives in a forked child, which puts the changed code into the functions that are already imported, and runs the tests of the
+changed line, the quickest first, until one fails. What no test notices is printed with its place.
 """
 
 import argparse
@@ -12,15 +13,20 @@ import contextlib
 import copy
 import importlib
 import inspect
+import itertools
 import os
+import pickle
 import random
 import resource
 import signal
 import sys
-from collections.abc import Iterator
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FunctionType, ModuleType
-from typing import Any, NamedTuple
+from types import FrameType, FunctionType, ModuleType
+from typing import IO, Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -36,7 +42,10 @@ class Core(NamedTuple):
 
 CORES = {
     "sse": Core(("_streams.sse",), ("streams/test_sse.py",)),
-    "accumulate": Core(("_streams.accumulate", "_streams.tool_calls"), ("streams/test_accumulate.py",)),
+    "accumulate": Core(
+        ("_streams.accumulate", "_streams.tool_calls"),
+        ("streams/test_accumulate.py", "streams/test_as_sent.py", "streams/test_reasoning.py", "streams/test_cost.py"),
+    ),
     "classify": Core(("_retry.classify",), ("retry/test_classify.py",)),
     "policy": Core(("_retry.policy",), ("retry/test_policy.py",)),
     "window": Core(("_bulk.window",), ("bulk/test_window.py",)),
@@ -53,12 +62,28 @@ OTHER_NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 
 class Mutant(NamedTuple):
-    """A changed module and where it is changed."""
+    """A module, and which node takes the place of another one in its tree."""
 
     module: str
-    line: int
-    change: str
     tree: ast.Module
+    line: int
+    lines: range | None
+    """Of the changed statement, up to its body; None outside functions."""
+    change: str
+    parent: ast.AST
+    field: str
+    index: int | None
+    other: ast.AST
+
+
+Lines = set[tuple[str, int]]
+
+
+class Ran(NamedTuple):
+    """What a test took without any change: seconds of work, and the lines that it executed."""
+
+    seconds: float
+    lines: Lines
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -98,29 +123,31 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 def mutants(name: str) -> list[Mutant]:
     """All mutants of a module: of its functions and its numbers, not of tables, annotations and messages."""
-    source = Path(str(importlib.import_module(f"nimclient.{name}").__file__)).read_text()
-    tree = ast.parse(source)
-    places: list[tuple[ast.AST, str, int | None, ast.AST]] = []
+    tree = ast.parse(source_of(name).read_text())
+    return [
+        Mutant(name, tree, child.lineno, lines, change, parent, field, index, ast.copy_location(other, child))
+        for parent, field, index, child, lines in places(tree, None)
+        for change, other in changes(child)
+    ]
 
-    def visit(node: ast.AST) -> None:
-        for field, value in ast.iter_fields(node):
-            if field in ("annotation", "returns", "decorator_list", "bases") or isinstance(node, ast.JoinedStr):
-                continue
-            for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.AST) and not (isinstance(node, ast.Module | ast.ClassDef) and is_table(child)):
-                    places.append((node, field, index, child))
-                    visit(child)
 
-    visit(tree)
-    found: list[Mutant] = []
-    for parent, field, index, child in places:
-        for change, other in changes(child):
-            put(parent, field, index, ast.copy_location(other, child))
-            found.append(
-                Mutant(name, getattr(child, "lineno", 0), change, ast.fix_missing_locations(copy.deepcopy(tree)))
-            )
-            put(parent, field, index, child)
-    return found
+def source_of(name: str) -> Path:
+    return Path(str(importlib.import_module(f"nimclient.{name}").__file__))
+
+
+def places(node: ast.AST, lines: range | None) -> Iterator[tuple[ast.AST, str, int | None, Any, range | None]]:
+    """Every node that may be changed: its parent, where it is in there, and the lines of its statement or pattern."""
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "bases") or isinstance(node, ast.JoinedStr):
+            continue
+        for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            if isinstance(child, ast.AST) and not (isinstance(node, ast.Module | ast.ClassDef) and is_table(child)):
+                within = lines
+                if isinstance(child, ast.FunctionDef) or (lines and isinstance(child, ast.stmt | ast.pattern)):
+                    body = getattr(child, "body", None) or getattr(child, "cases", None)
+                    within = range(child.lineno, child.lineno + 1 if body else child.end_lineno + 1)
+                yield node, field, index, child, within
+                yield from places(child, within)
 
 
 def is_table(statement: ast.AST) -> bool:
@@ -134,20 +161,17 @@ def is_table(statement: ast.AST) -> bool:
     return not (number or isinstance(statement, ast.FunctionDef | ast.ClassDef))
 
 
-def put(parent: ast.AST, field: str, index: int | None, child: ast.AST) -> None:
-    if index is None:
-        setattr(parent, field, child)
-    else:
-        getattr(parent, field)[index] = child
-
-
 def install(mutant: Mutant) -> None:
     """Give the functions and constants of the imported module what the changed source gives them."""
     module = importlib.import_module(f"nimclient.{mutant.module}")
     other = ModuleType(module.__name__)
     other.__file__ = module.__file__
     sys.modules["changed"] = other
-    code = compile(mutant.tree, str(module.__file__), "exec")
+    if mutant.index is None:
+        setattr(mutant.parent, mutant.field, mutant.other)
+    else:
+        getattr(mutant.parent, mutant.field)[mutant.index] = mutant.other
+    code = compile(ast.fix_missing_locations(mutant.tree), str(module.__file__), "exec")
     exec(code, other.__dict__)
     transplant(module, other, module.__name__)
 
@@ -175,6 +199,21 @@ def inner(value: Any) -> Any:
     return inspect.unwrap(value) if callable(value) else getattr(value, "__func__", value)
 
 
+class Tracer:
+    """Collects the lines of some files that are executed."""
+
+    def __init__(self, files: set[str]) -> None:
+        self._files = files
+        self.lines: Lines = set()
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> Any:
+        """Called by Python for each function, and then for each of its lines."""
+        if frame.f_code.co_filename not in self._files:
+            return None
+        self.lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return self
+
+
 class Mutation:
     """A plugin of pytest that runs the collected tests once for each mutant."""
 
@@ -187,44 +226,80 @@ class Mutation:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        if self._run(session, None, 0.0):
-            raise pytest.UsageError("the tests fail without any change")
-        limit = 10 + 5 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+        with tempfile.TemporaryFile() as file:
+            if not (child := fork()):
+                self._measure(session, file)
+            if os.waitpid(child, 0)[1]:
+                raise pytest.UsageError("the tests fail without any change")
+            file.seek(0)
+            ran: list[Ran] = pickle.load(file)
         everything = [mutant for module in self._core.modules for mutant in mutants(module)]
         self.total = len(everything)
-        chosen = everything
-        if self._sample is not None and self._sample < len(everything):
-            chosen = random.Random(self._seed).sample(everything, self._sample)
+        chosen = random.Random(self._seed).sample(everything, min(self._sample or self.total, self.total))
         for number, mutant in enumerate(chosen):
             if number % 10 == 0:
                 print(f"    {number} of {len(chosen)} made, {self.killed} killed", flush=True)
-            if self._run(session, mutant, limit):
+            if not (child := fork()):
+                self._try(session, mutant, ran)
+            if os.waitpid(child, 0)[1]:
                 self.killed += 1
             else:
                 self.survivors.append(mutant)
                 print(f"    survived: {mutant.module}:{mutant.line}: {mutant.change}", flush=True)
         return True
 
-    def _run(self, session: pytest.Session, mutant: Mutant | None, limit: float) -> bool:
-        """Whether a test fails, in a child of `limit` seconds of work."""
-        sys.stdout.flush()
-        child = os.fork()
-        if child:
-            return os.waitpid(child, 0)[1] != 0
+    def _measure(self, session: pytest.Session, file: IO[bytes]) -> NoReturn:
+        """In a child: what each test takes without any change."""
         try:
-            session.config.pluginmanager.unregister(name="terminalreporter")
-            if mutant is not None:
-                resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 1))
-                signal.alarm(300)  # it may wait forever without working
-                install(mutant)
-            for place, item in enumerate(session.items):
-                following = session.items[place + 1] if place + 1 < len(session.items) else None
-                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                if session.testsfailed:
-                    os._exit(1)
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
+            tracer = Tracer({str(source_of(module)) for module in self._core.modules})
+            threading.settrace(tracer)
+            ran: list[Ran] = []
+            for item in session.items:
+                tracer.lines, began = set(), time.process_time()
+                sys.settrace(tracer)  # for each test, since some set their own
+                run(session, [item])
+                ran.append(Ran(time.process_time() - began, tracer.lines))
+            pickle.dump(ran, file)
+            file.flush()
+            end(0)
+        finally:
+            end(1)
+
+    def _try(self, session: pytest.Session, mutant: Mutant, ran: list[Ran]) -> NoReturn:
+        """In a child: the tests that execute what is changed."""
+        try:
+            changed = {(str(source_of(mutant.module)), line) for line in mutant.lines or ()}
+            tests = [place for place, test in enumerate(ran) if mutant.lines is None or changed & test.lines]
+            tests.sort(key=[test.seconds for test in ran].__getitem__)
+            resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))  # a loop without end may collect something
+            install(mutant)
+            run(session, [session.items[place] for place in tests], [ran[place].seconds for place in tests])
+            end(0)
+        finally:
+            end(1)
+
+
+def fork() -> int:
+    sys.stdout.flush()
+    return os.fork()
+
+
+def end(status: int) -> NoReturn:
+    """End a child, which has nothing to clean up."""
+    os._exit(status)
+
+
+def run(session: pytest.Session, tests: Sequence[pytest.Item], seconds: Sequence[float] = ()) -> None:
+    """Run tests; the first that fails ends the process, or that takes much longer than these seconds of work."""
+    session.config.pluginmanager.unregister(name="terminalreporter")
+    for test, following, usual in itertools.zip_longest(tests, tests[1:], seconds):
+        if usual is not None:
+            limit = int(time.process_time() + 3 + 5 * usual)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.RLIM_INFINITY))
+            signal.alarm(60 + 10 * limit)  # it may wait forever without working
+        test.config.hook.pytest_runtest_protocol(item=test, nextitem=following)
+        if session.testsfailed:
+            end(1)
 
 
 def main() -> None:
@@ -238,16 +313,21 @@ def main() -> None:
         "NIMCLIENT_TEST_EXAMPLES", "few"
     )  # a change in every run of a function is seen in the first examples
     for name in given.cores or CORES:
-        core = CORES[name]
-        plugin = Mutation(core, given.sample, given.seed)
-        tests = [f"tests/{path}" for path in core.tests]
-        status = pytest.main(["-q", "-q", "--no-summary", "-p", "no:xdist", "--timeout=0", *tests], plugins=[plugin])
-        tried = plugin.killed + len(plugin.survivors)
-        assert tried, status
-        print(
-            f"{name}: {plugin.killed} of {tried} killed ({plugin.killed / tried:.1%}), of {plugin.total} mutants",
-            flush=True,
-        )
+        if not (child := fork()):  # a process has one session of these tests
+            end(0 if score(name, given.sample, given.seed) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+
+def score(name: str, sample: int | None, seed: int) -> bool:
+    """Run one core and print its score; whether there is one."""
+    core = CORES[name]
+    plugin = Mutation(core, sample, seed)
+    tests = [f"tests/{path}" for path in core.tests]
+    pytest.main(["-q", "-q", "--no-summary", "-p", "no:xdist", "--timeout=0", *tests], plugins=[plugin])
+    tried = plugin.killed + len(plugin.survivors)
+    share = plugin.killed / max(tried, 1)
+    print(f"{name}: {plugin.killed} of {tried} killed ({share:.1%}), of {plugin.total} mutants", flush=True)
+    return tried > 0
 
 
 if __name__ == "__main__":

@@ -390,6 +390,8 @@ def test_what_is_no_list_of_calls_is_no_call(value):
             Usage(5, 3, extra={"total_tokens": True}),
         ),
         ({"prompt_tokens": 5, "num_images": 2}, Usage(5, extra={"num_images": 2})),
+        ({"input_tokens": 5, "output_tokens": 2}, Usage(5, 2, 7)),
+        ({"input_tokens": 5, "output_tokens": 2, "total_tokens": 9}, Usage(5, 2, 9)),
         (
             {"completion_tokens_details": {"reasoning_tokens": 4}},
             Usage(completion_tokens_details={"reasoning_tokens": 4}),
@@ -397,7 +399,7 @@ def test_what_is_no_list_of_calls_is_no_call(value):
     ],
 )
 def test_usage_is_read_tolerantly(value, usage):
-    """Counts that are no whole numbers are 0; what is unknown is kept."""
+    """Counts that are no whole numbers are 0, a missing sum is one; what is unknown is kept."""
     assert decode_usage(value) == usage
 
 

@@ -87,6 +87,7 @@ ROWS: list[tuple[NimError, FailureKind]] = [
     *[(StreamFaultError("x", code=c), INTERRUPTED) for c in (None, "overloaded", 200)],
     (StreamFaultError("x", code=500), SERVER_ERROR),
     (StreamFaultError("x", code=400), REJECTED),
+    (ContextLengthError("x", status=500), REJECTED),  # of llama-server
     (ConnectError("x", kind="refused"), CONNECTION_REFUSED),
     (ConnectError("x", kind="dns"), UNREACHABLE),
     (ConnectError("x", kind="unreachable"), UNREACHABLE),
@@ -135,6 +136,11 @@ def test_what_is_not_sent_is_safe_to_repeat() -> None:
     assert all(kind.retryable and kind.state is RequestState.NOT_SENT for kind in rows)
 
 
+def test_a_server_that_is_away() -> None:
+    """It cannot be connected to, or a gateway cannot; one that is busy is there, and so is one that fails."""
+    assert {kind for _, kind in ROWS if kind.is_away} == {CONNECTION_REFUSED, NO_UPSTREAM}
+
+
 @pytest.mark.parametrize("number", range(400, 600))
 def test_every_status_has_a_row(number: int) -> None:
     """What a status below 500 says is never held against the server's health, other than being busy."""
@@ -159,6 +165,12 @@ def test_a_rejected_field_is_recognised(status: int, body: object, named: bool) 
     """Only a 400 or 422 that says the field's whole name rejects it."""
     error = rejected(status, body)
     assert rejects_field(error, "input_type") is named
+
+
+@pytest.mark.parametrize("words", ["stream_options", "include_usage"])
+def test_a_rejected_field_is_recognised_by_what_is_in_it(words: str) -> None:
+    """An error about `include_usage` is one about `stream_options`."""
+    assert rejects_field(rejected(400, {"error": f"Unknown field: {words}"}), "stream_options")
 
 
 def rejection(status: int, words: str = "no", **fields: Any) -> NimError:
@@ -218,6 +230,8 @@ def test_whose_failure_it_is(error: NimError, scope: FailureScope) -> None:
     ("words", "number"),
     [
         ("batch size 64 > maximum allowed batch size 32", 32),
+        ("batch size 64 > maximum allowed batch size 1", 1),
+        ("batch size 64 > maximum allowed batch size 0", None),
         ("List should have at most 32 items after validation, not 64", 32),
         ("array too long. Expected an array with maximum length 48, but got an array with length 64 instead", 48),
         ("too many inputs: the limit is 64", None),

@@ -174,6 +174,7 @@ DIALECTS = [
     pytest.param(400, {"error": {}}, errors.BadRequestError, "empty error body", None, None, None, id="empty error"),
     pytest.param(400, {"error": [1]}, errors.BadRequestError, "1 (POST", None, None, None, id="error is a list"),
     pytest.param(400, {"msg": "words"}, errors.BadRequestError, "words", None, None, None, id="msg"),
+    pytest.param(422, {"details": "words"}, errors.UnprocessableEntityError, "words", None, None, None, id="details"),
     pytest.param(
         400, {"message": {"text": "odd"}}, errors.BadRequestError, '{"text":"odd"}', None, None, None, id="message object"
     ),

@@ -58,7 +58,7 @@ def test_how_often_an_ambiguous_outcome_fails_over(replay, moves):
 def test_a_single_attempt_does_not_fail_over():
     """RetryPolicy(attempts=1) goes to one replica."""
     refused = errors.ConnectError("x", kind="refused")
-    assert not attempts(RetryPolicy(attempts=1)).may_fail_over(classify(refused))
+    assert attempts(RetryPolicy(attempts=1)).may_fail_over(classify(refused)) is False
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 100), st.floats(0, 100))
@@ -169,7 +169,7 @@ def test_the_budget_refuses_what_it_has_not():
     """Taking more than there is takes nothing."""
     budget = RetryBudget()
     assert budget.spend(BUDGET)
-    assert not budget.spend(1)
+    assert budget.spend(1) is False
     assert budget.tokens == 0
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nimclient._retry.retry_after import retry_after
+from nimclient._retry.retry_after import retry_after, wait_in_words
 
 DATE = "Wed, 21 Oct 2026 07:28:00 GMT"
 LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
@@ -45,6 +45,27 @@ LATER = "Wed, 21 Oct 2026 07:28:30 GMT"
 def test_retry_after_in_its_spellings(headers, seconds):
     """Seconds, fractions, milliseconds and dates against the response's own Date; what cannot be read is not there."""
     assert retry_after(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("Limit 15000, Used 11972, Requested 4351. Please try again in 5.289s. Visit https://x", 5.289),
+        ("Please try again in 20ms.", 0.02),
+        ("Please try again in 1m2.5s.", 62.5),
+        ("Please try again in 7h12m0s", 25920.0),
+        ("Please retry after 45 seconds. Please go here: https://x", 45.0),
+        ("Please retry in 2 minutes", 120.0),
+        ("retry after 3", 3.0),
+        ("try again in 30 days", None),
+        ("retry after 3 attempts", None),
+        ("try again later", None),
+        ("", None),
+    ],
+)
+def test_the_wait_in_words(words: str, seconds: float | None) -> None:
+    """What OpenAI, Groq, Azure and Gemini write into the error; what cannot be read is not there."""
+    assert wait_in_words(words) == pytest.approx(seconds)
 
 
 @settings(deadline=None)

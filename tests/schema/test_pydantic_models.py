@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import attrs
 import pytest
@@ -137,6 +137,17 @@ def test_descriptions_beside_a_reference() -> None:
     assert schema["properties"]["a"] == {"anyOf": [{"$ref": "#/$defs/Inner"}], "description": "the first"}
     assert schema["properties"]["b"]["anyOf"] == [{"$ref": "#/$defs/Inner"}]
     assert convert({"a": {"x": 1}, "b": {"x": 2}}, outer).b.x == 2
+
+
+def test_a_union_that_a_field_tells_apart() -> None:
+    """Strict servers reject the oneOf and the discriminator of pydantic (openai-agents-python #1884, vercel/ai #12876)."""
+    pydantic = pytest.importorskip("pydantic")
+    cat = pydantic.create_model("Cat", kind=(Literal["cat"], ...))
+    dog = pydantic.create_model("Dog", kind=(Literal["dog"], ...))
+    owner = pydantic.create_model("Owner", pet=(cat | dog, pydantic.Field(discriminator="kind")))
+    schema = schema_of(owner)
+    assert schema["properties"]["pet"] == {"anyOf": [{"$ref": "#/$defs/Cat"}, {"$ref": "#/$defs/Dog"}], "title": "Pet"}
+    assert convert({"pet": {"kind": "dog"}}, owner).pet == dog(kind="dog")
 
 
 def test_a_root_model_of_a_list_is_wrapped() -> None:

@@ -392,6 +392,20 @@ def test_log_probabilities_and_token_ids_are_appended():
     assert completion.choices[0].extra["token_ids"] == [1, 2, 3]
 
 
+def test_a_template_is_looked_for_ever_less_often():
+    """Of events that add one text each, which nothing like them follows: in the first, second, fourth, eighth, …"""
+    accumulator = ChatAccumulator()
+    found = []
+    for number in range(1, 20):
+        event = delta(content=str(number))
+        accumulator.add(event)
+        accumulator.learn(b"data: " + json.dumps(event).encode(), event)
+        if accumulator.knows:
+            found.append(number)
+    assert found == [1, 2, 4, 8, 16]
+    assert accumulator.completion().text == "".join(map(str, range(1, 20)))
+
+
 # tool calls ----------------------------------------------------------------------------------------------------------
 
 ADD = ToolCall("a", "add", '{"a":1}')
@@ -494,6 +508,11 @@ SUB = ToolCall("b", "sub", '{"b":2}')
             [call_delta(piece('{"a":1}', name="add"), piece('{"b":2}', name="sub"))],
             [ToolCall("call_0", "add", '{"a":1}'), ToolCall("call_1", "sub", '{"b":2}')],
             id="neither index nor id, names",
+        ),
+        pytest.param(
+            [call_delta(piece('{"a":1}', index=0, name="add")), call_delta(piece('{"a":2}', index=0, name="add"))],
+            [ToolCall("call_0", "add", '{"a":1}'), ToolCall("call_1", "add", '{"a":2}')],
+            id="one index, no ids, the same name after complete arguments: the next call",
         ),
         pytest.param(
             [call_delta(piece('{"a":1}', index=0)), call_delta(piece("", index=0, id="a", name="add"))],

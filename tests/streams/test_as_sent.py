@@ -1,12 +1,13 @@
 """Answers in pieces as servers and gateways send them: a stream, a blocking one and a plain call read them alike."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
-from nimclient.errors import DecodeError, NimError, ServerError, StreamFaultError
+from nimclient.errors import DecodeError, NimError, ServerError, StreamError, StreamFaultError, StreamInterruptedError
 from nimclient.records import ChatCompletion
 from nimclient.testing import FakeTransport
 
@@ -108,7 +109,7 @@ async def test_a_second_finish_reason(reasons: tuple[str, str], expected: str) -
 
 
 async def test_lists_and_objects_in_pieces() -> None:
-    """Lists grow; audio data and transcript, and the arguments of an old function call, are joined."""
+    """Lists grow; audio data and transcript, the arguments of an old function call, and blocks of reasoning, are joined."""
     final = await read(
         data(
             delta(
@@ -125,10 +126,10 @@ async def test_lists_and_objects_in_pieces() -> None:
     )
     assert final.message is not None
     assert final.message.extra == {
-        "reasoning_details": [{"text": "a"}, {"text": "b"}],
+        "reasoning_details": [{"text": "ab"}],
         "annotations": [1, 2],
         "audio": {"id": "x", "data": "AABB", "transcript": "Hi", "expires_at": 5},
-        "thinking_blocks": [{"thinking": "t"}, {"signature": "s"}],
+        "thinking_blocks": [{"thinking": "t", "signature": "s"}],
         "function_call": {"name": "f", "arguments": '{"a":1}'},
         "signature": "abcd",
         "provider": "p",
@@ -444,10 +445,113 @@ async def test_hostile_events_are_errors_of_ours_or_nothing(event: Any) -> None:
         assert repr(reply)
 
 
+BLOCKS = [
+    {"type": "reasoning.text", "text": "Let ", "format": "f", "index": 0},
+    {"type": "reasoning.text", "text": "me", "format": "f", "index": 0},
+    {"type": "reasoning.text", "signature": "eyJ", "index": 0},
+    {"type": "reasoning.encrypted", "data": "AA", "index": 0},
+    {"type": "reasoning.encrypted", "data": "BB", "index": 0},
+    {"type": "reasoning.summary", "summary": "S", "index": 1},
+]
+WHOLE = [
+    {"type": "reasoning.text", "text": "Let me", "format": "f", "index": 0, "signature": "eyJ"},
+    *BLOCKS[3:],
+]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["beside reasoning", "alone"])
+async def test_reasoning_in_blocks(named: bool) -> None:
+    """OpenRouter's blocks are whole again, as its providers want them back (ai-sdk-provider #423); alone they are the
+    reasoning (laravel/ai #813).
+    """
+    texts = [block.get("text") or block.get("summary") for block in BLOCKS]
+    reasoning = [{"reasoning": text} if text and named else {} for text in texts]
+    final = await read(
+        data(
+            *(delta(reasoning_details=[block], **more) for block, more in zip(BLOCKS, reasoning, strict=True)),
+            delta(content="Hi"),
+            delta("stop"),
+            DONE,
+        )
+    )
+    assert (final.text, final.reasoning) == ("Hi", "Let meS")
+    assert final.message is not None
+    assert final.message.extra == {"reasoning_details": WHOLE}
+    plain = {"content": "Hi", "reasoning_details": WHOLE, **({"reasoning": "Let meS"} if named else {})}
+    fake = FakeTransport([{"choices": [{"message": plain}]}])
+    client = AsyncClient(base_url="http://fake", model="m", transport=fake)
+    assert (await client.chat.create("hi")).message == final.message
+
+
+async def test_blocks_of_thinking_that_follow_each_other() -> None:
+    """A block ends with its signature, which may come in pieces; the next one has its own (strands #1789, apex #534)."""
+    pieces: list[dict[str, Any]] = [
+        {"thinking": "A", "signature": None},
+        {"thinking": "B", "signature": ""},
+        {"thinking": "", "signature": "s"},
+        {"signature": "1"},
+        {"thinking": "C"},
+        {"signature": "s2"},
+    ]
+    events = (delta(thinking_blocks=[{"type": "thinking", **piece}]) for piece in pieces)
+    final = await read(data(*events, delta(content="Hi"), delta("stop"), DONE))
+    assert final.message is not None
+    assert final.message.extra["thinking_blocks"] == [
+        {"type": "thinking", "thinking": "AB", "signature": "s1"},
+        {"type": "thinking", "thinking": "C", "signature": "s2"},
+    ]
+
+
+# what a gateway writes into a stream -----------------------------------------------------------------------------------
+
+PAGE = b"<!DOCTYPE html>\n<html>\n\n<title>524: A timeout occurred</title>\n<p>cloudflare</p>\n</html>\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "words"),
+    [
+        (PAGE, StreamInterruptedError, r"ends with '.*cloudflare'"),
+        (b"upstream connect error or disconnect/reset", StreamInterruptedError, "ends with 'upstream connect error"),
+        (b'{"error":{"message":"upstream timed out","code":504}}', StreamFaultError, "upstream timed out"),
+        (b'{"detail":"no upstream"}\n\n', StreamFaultError, "no upstream"),
+        (data(delta(content="lo world"))[:70], StreamInterruptedError, "ends within an event"),
+        (data({"success": False, "msg": "no quota"}), StreamInterruptedError, "ends with .*no quota"),
+        (data({"base_resp": {"status_msg": "rate limit"}, "choices": None}), StreamInterruptedError, "rate limit"),
+        (b": OPENROUTER PROCESSING\n\n", StreamInterruptedError, r"no \[DONE\]\)$"),
+        (b"", StreamInterruptedError, r"no \[DONE\]\)$"),
+    ],
+    ids=["page", "text", "error object", "detail", "cut event", "no quota", "no choices", "comment", "nothing"],
+)
+async def test_what_a_gateway_writes_at_the_end(end: bytes, kind: type[NimError], words: str) -> None:
+    """A gateway that loses its server in mid-stream writes a page, a text or an error object without `data:`; the error
+    says so, and has the answer so far (OmniRoute #4937, oh-my-pi #3362).
+    """
+    sent = body(data(delta(content="Hel")) + end)
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([sent, sent]))
+    for call in (client.chat.stream("hi").final, partial(client.chat.create, "hi")):
+        with pytest.raises(kind, match=words) as caught:
+            await call()
+        assert isinstance(caught.value, StreamError)
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "Hel"
+
+
+async def test_a_failure_in_a_gateways_own_form() -> None:
+    """What is no answer is shown, whether it comes alone, as an event or as the whole body (MiniMax, Baidu)."""
+    failure = {"error_code": 336003, "error_msg": "the quota is used up"}
+    events = body(data(failure, DONE))
+    client = AsyncClient(
+        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([events, events, failure])
+    )
+    for call in (client.chat.stream("hi").final, *[partial(client.chat.create, "hi")] * 2):
+        with pytest.raises(NimError, match="the quota is used up"):
+            await call()
+
+
 # answers that were ended early ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reason", ["abort", "error"])
+@pytest.mark.parametrize("reason", ["abort", "error", "network_error"])
 async def test_an_answer_that_the_server_ends_early(reason: str) -> None:
     """An engine that is shut down ends a stream with `abort` and [DONE], a plain answer with 200: neither is complete
     (vLLM #57082). Its text is shown, and is in the error.
@@ -501,6 +605,20 @@ async def test_the_error_of_a_choice_is_the_cause() -> None:
     with pytest.raises(StreamFaultError, match="upstream is gone") as caught:
         await client.chat.create("hi")
     assert caught.value.status == 502
+
+
+async def test_the_providers_own_reason_is_the_cause() -> None:
+    """OpenRouter ends an answer with "stop" where its provider has failed; `native_finish_reason` says so (hax #15)."""
+    choice = {"finish_reason": "stop", "native_finish_reason": "network_error"}
+    events = [delta(content="Hel"), {"choices": [{**choice, "index": 0, "delta": {"content": "lo"}}]}, "[DONE]"]
+    plain = {"choices": [{**choice, "message": {"content": "Hello"}}]}
+    fake = FakeTransport([events, body(data(*events[:2], DONE)), plain])
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=fake)
+    for call in (client.chat.stream("hi").final, partial(client.chat.create, "hi"), partial(client.chat.create, "hi")):
+        with pytest.raises(StreamFaultError, match="native_finish_reason 'network_error'") as caught:
+            await call()
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "Hello"
 
 
 @pytest.mark.parametrize("said", ['"abort"', '"error"'])

@@ -10,7 +10,7 @@ from nimclient import AsyncClient, Client, RetryPolicy, Timeouts
 from nimclient.errors import RequestTimeoutError, StreamInterruptedError
 from nimclient.testing import FakeTransport
 from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
-from support.wire import END, STOP, USAGE, chunk, head, token
+from support.wire import DONE, END, STOP, USAGE, chunk, head, token
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
 
@@ -38,6 +38,32 @@ async def test_a_complete_answer_needs_nothing_more(server: FaultServer, client:
     server.script([BEGIN, chunk(STOP), *rest])
     reply = await client.chat.stream("hi").final()
     assert (reply.text, reply.finish_reason) == ("Hello", "stop")
+
+
+@pytest.mark.parametrize(
+    ("bad", "end"), [(b"", Close()), (b"", Reset()), (b"zz\r\n", Stall())], ids=["cut", "reset", "chunk"]
+)
+@pytest.mark.parametrize("whole", [True, False], ids=["all of it", "a part"])
+async def test_what_has_arrived_is_read(
+    server: FaultServer, client: AsyncClient, bad: bytes, end: Any, whole: bool
+) -> None:
+    """However slow the reader is, and however the connection ended in the meantime (cpython #75044 in asyncio's reader,
+    the same in aiohttp's).
+    """
+    asked = anyio.Event()
+    more = chunk(token(" wor")) + chunk(token("ld")) + (chunk(STOP) + chunk(DONE) if whole else b"")
+    server.script([BEGIN, asked.wait, more + bad, end])
+    stream = client.chat.stream("hi")
+    assert (await anext(stream)).text == "Hel"
+    asked.set()
+    await anyio.sleep(1)
+    if whole:
+        assert (await stream.final()).text == "Hello world"
+        return
+    with pytest.raises(StreamInterruptedError) as caught:
+        await stream.final()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello world"
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r\n"])

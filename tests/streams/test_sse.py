@@ -182,6 +182,13 @@ def test_the_rest_after_an_event_counts_against_the_cap():
         EventBuffer(100).feed(b"data: a\n\n" + b"x" * 101)
 
 
+def test_a_rest_of_exactly_the_cap_is_held():
+    """It may be the last of its event."""
+    buffer = EventBuffer(100)
+    assert buffer.feed(b"data: a\n\n" + b"x" * 100) == b"data: a"
+    assert buffer.flush() == b"x" * 100
+
+
 def test_the_cap_is_for_one_event():
     """Many events under the cap, and one of exactly its size, pass."""
     event = b"data: " + b"x" * 93 + b"\n"  # 100 bytes held before the blank line
@@ -261,6 +268,15 @@ def test_a_blank_line_that_comes_alone_completes_the_event():
     buffer = EventBuffer()
     assert buffer.feed(b"data: a") == b""
     assert buffer.feed(b"\n\n") == b"data: a"
+
+
+def test_a_blank_line_in_two_reads_completes_the_event():
+    """The event is handed out by the second of them, and what follows by the next, without anything of the one before."""
+    buffer = EventBuffer()
+    assert buffer.feed(b"data: a\n") == b""
+    assert buffer.feed(b"\ndata: b") == b"data: a"
+    assert buffer.feed(b"\n\ndata: c") == b"data: b"
+    assert buffer.feed(b"\n\n") == b"data: c"
 
 
 def test_many_events_in_one_read_all_come_out():

@@ -239,7 +239,8 @@ async def kind():
 assert PORTAL.run(kind) == "uvloop"
 stream = client.chat.stream("hello")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200)
+    quiet = "ignore:'asyncio.set_event_loop_policy'"  # deprecated since Python 3.14
+    done = subprocess.run([sys.executable, "-W", quiet, "-c", script], capture_output=True, text=True, timeout=200)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -13,10 +13,13 @@ from nimclient._base.json import dumps
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
-from nimclient.records.chat import Message, ToolCall
+from nimclient.records.chat import BLOCKS, Message, ToolCall
 
 MessageLike: TypeAlias = Message | Mapping[str, Json] | tuple[str, Any]
 Messages: TypeAlias = str | Sequence[MessageLike]
+
+_SIGNED = ("extra_content", "provider_specific_fields")
+"""Where Gemini and LiteLLM put the signature of a tool call, without which its server rejects the history."""
 
 _ROLE_ALIASES = {"human": "user", "ai": "assistant"}
 
@@ -86,7 +89,8 @@ def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
 
 
 def _echo_reasoning(wire: JsonDict, message: Message) -> None:
-    """Add the reasoning as the server sent it: in tags, or in the field it used (strict servers accept only one)."""
+    """Add the reasoning as the server sent it: in tags, blocks, or the field it used (strict servers accept only one)."""
+    wire.update({name: blocks for name in BLOCKS if (blocks := message.extra.get(name))})
     raw = message.extra.get(RAW_CONTENT)
     if isinstance(raw, str):
         wire["content"] = raw
@@ -97,14 +101,16 @@ def _echo_reasoning(wire: JsonDict, message: Message) -> None:
 
 
 def _tool_call(call: Any) -> Any:
-    """A record without its server's additions (strict servers reject them); anything else unchanged, except for arguments
-    that no server accepts.
+    """A record without its server's additions (strict servers reject them) but a signature, which its server requires;
+    anything else unchanged, except for arguments that no server accepts.
     """
     if is_object(call):
         return _with_sendable_arguments(call)
     if not isinstance(call, ToolCall):
         return call
-    return {"id": call.id, "type": call.type, "function": {"name": call.name, "arguments": sendable_arguments(call)}}
+    function = {"name": call.name, "arguments": sendable_arguments(call)}
+    signed = {name: call.extra[name] for name in _SIGNED if call.extra.get(name)}
+    return {"id": call.id, "type": call.type, "function": function, **signed}
 
 
 def _with_sendable_arguments(call: JsonDict) -> JsonDict:

@@ -34,7 +34,7 @@ class Sizes:
 
     texts: int | None = None
     weight: int | None = None
-    _suspected: int | None = None
+    _suspected: int = 0  # texts of the largest slice that may have been too large; 0: none
     _suspicions: int = 0  # rejections since a slice larger than suspected was accepted
     _proven: int = 0  # texts of the largest slice that was ever accepted
     _guessed: bool = False
@@ -51,22 +51,22 @@ class Sizes:
             self.weight = min(weight, self.weight or weight)
         elif rejects_count(error):
             self.texts = min(texts, self.texts or texts)
-            self._guessed, self._suspected, self._suspicions = False, None, 0
+            self._guessed, self._suspected, self._suspicions = False, 0, 0
         else:
-            self._suspected = max(texts, self._suspected or 0)
+            self._suspected = max(texts, self._suspected)
             self._suspicions += 1
             if self._suspicions >= (_SUSPICIONS_OF_PROVEN if self._proven > texts else 2):
                 self.texts = min(texts, self.texts or texts)
-                self._guessed, self._suspected, self._suspicions = True, None, 0
-                self._grow_after = max(GROW_AFTER, 2 * self._grow_after)
+                self._guessed, self._suspected, self._suspicions = True, 0, 0
+                self._grow_after *= 2
                 self._taken = 0
 
     def accepted(self, texts: int) -> None:
         """Record a slice accepted in one request: a larger one than suspected clears the suspicion."""
         self._proven = max(self._proven, texts)
-        if self._suspected is not None and texts > self._suspected:
-            self._suspected, self._suspicions = None, 0
-            self._grow_after = min(self._grow_after, GROW_AFTER)
+        if 0 < self._suspected < texts:
+            self._suspected = self._suspicions = 0
+            self._grow_after = GROW_AFTER
         if self._guessed and self.texts is not None and texts >= self.texts:
             self._taken += 1
             if self._taken >= self._grow_after:
@@ -142,7 +142,7 @@ class Slicer:
         self._bytes -= weight
         self._places -= 1
         self.taken += 1
-        return self._cut() if full is None and (self._places < 1 or self._bytes < 0) else full
+        return self._cut() if full is None and (self._places < 1 or self._bytes < 1) else full
 
     def cut_list(self, texts: Sequence[Any]) -> Iterator[Slice]:
         """The slices of a list, up to the `rest`. Texts that are valid and fit into one slice are not checked one by one."""

@@ -6,15 +6,16 @@ import re
 from typing import Any, TypeVar
 
 from nimclient._api.call import Call
+from nimclient._base.json import excerpt
 from nimclient._base.types import Json
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
-from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault
+from nimclient._retry.faults import ABORT, ERROR, advise, ended_early, is_fault, raise_plain_fault
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
-from nimclient.errors import NimError
+from nimclient.errors import DecodeError, NimError
 from nimclient.records._decode import object_or_empty
 
 T = TypeVar("T")
@@ -50,7 +51,12 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
-    return call.decode(value, meta)
+    try:
+        return call.decode(value, meta)
+    except DecodeError as error:
+        if streams is not None and not object_or_empty(value).get("choices"):  # it is no answer: show what it is
+            advise(error, f"the response begins {excerpt(data)!r}")
+        raise
 
 
 async def _read_events(call: Call[T], response: Response, data: bytes | None = None) -> T:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import aiohttp
 from aiohttp.http import StreamWriter
@@ -155,13 +155,28 @@ class Exchange:
             self.watchdog.enter(phase, getattr(self._timeouts, phase, None), deadline, self._content)
             data = await self._content.readany()
         except BaseException as error:  # noqa: BLE001  # _fail raises what it means
-            self._reused = False  # it responded: not a stale connection
-            self._fail(error, "body")
+            data = self._arrived_before(error)
+            if not data:
+                self._reused = False  # it responded: not a stale connection
+                self._fail(error, "body")
         self.watchdog.rest()
         if not data:
             self.release()
         elif self._content.total_bytes > RATIO_FROM:
             self._check_ratio()
+        return data
+
+    def _arrived_before(self, error: BaseException) -> bytes:
+        """What arrived before the connection was lost, or before malformed data, and was not read yet.
+
+        It may be the rest of the answer, and aiohttp discards it. The next read raises the error.
+        """
+        if self._over or self._pool.closed or not isinstance(error, aiohttp.ClientPayloadError):
+            return b""
+        content = self._content
+        content.set_exception(cast(Any, None))
+        data = content.read_nowait()
+        content.set_exception(error)
         return data
 
     def _check_ratio(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
+from itertools import count, filterfalse, islice
 from typing import Any, Literal, TypeAlias
 
 from anyio import CapacityLimiter, to_thread
@@ -19,7 +20,7 @@ from nimclient._base.types import JsonDict
 from nimclient._bulk.workers import run_all
 from nimclient._resources.chat_calls import ChatCalls
 from nimclient._schema.tools import Tool, ToolLike, result_text, tools_by_name
-from nimclient.errors import ToolError
+from nimclient.errors import DecodeError, ToolError
 from nimclient.records.answers import ToolRun
 from nimclient.records.chat import ChatCompletion, Message, ToolCall, decode_message
 
@@ -47,11 +48,12 @@ async def run_tools(
     history: list[JsonDict | Message] = []
     history += wire_messages(messages, echo_reasoning=bool(options.get("echo_reasoning")))
 
+    used = {call.id for message in _records(history) for call in message.tool_calls}
     try:
         for number in range(1, max_rounds + 1):
             call = await chat._call("chat.run_tools", history, model, asked)
             completion = await chat._ask(call, asked)
-            calls = _with_ids(completion.tool_calls, number)
+            calls = _with_ids(completion.tool_calls, number, used)
             history.append(_answer(completion, calls))
             if not calls:
                 _check_that_no_call_is_lost(chat, completion)
@@ -67,16 +69,26 @@ async def run_tools(
     raise ToolError(f"the model still calls tools after {max_rounds} rounds (max_rounds)", messages=_records(history))
 
 
-def _with_ids(calls: Sequence[ToolCall], number: int) -> list[ToolCall]:
-    """The calls with unique ids, which are needed to assign the results."""
+def _with_ids(calls: Sequence[ToolCall], number: int, used: set[str]) -> list[ToolCall]:
+    """The calls with ids that are unique in the conversation, to assign the results; adds them to those that are used.
+
+    llama-server has one id for all calls, Kimi numbers those of each round.
+    """
     ids = [call.id for call in calls]
-    if all(ids) and len(set(ids)) == len(ids):
-        return list(calls)
-    return [evolve(call, id=f"call_{number}_{position}") for position, call in enumerate(calls)]
+    if not all(ids) or len(used.union(ids)) < len(used) + len(ids):
+        names = (f"call_{number}_{position}" for position in count())
+        ids = list(islice(filterfalse(used.__contains__, names), len(calls)))
+    used.update(ids)
+    return [evolve(call, id=new) for call, new in zip(calls, ids, strict=True)]
 
 
 def _check_that_no_call_is_lost(chat: ChatCalls, completion: ChatCompletion) -> None:
-    """ToolError if an answer says that it calls tools, and has no call; a warning if its text looks like one."""
+    """ToolError if an answer says that it calls tools, and has no call; a warning if its text looks like one.
+
+    DecodeError if there is no answer.
+    """
+    if completion.message is None:
+        raise DecodeError("the answer has no choice", path="choices", status=200)
     if completion.finish_reason in ("tool_calls", "function_call"):
         raise ToolError(
             f"the answer ends with {completion.finish_reason!r}, but has no call: the server's tool parser lost it"

@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta, printable_id
-from nimclient._retry.retry_after import retry_after
+from nimclient._retry.retry_after import retry_after, wait_in_words
 from nimclient._retry.wording import (
     ARROWS,
     LOCATION,
@@ -32,6 +32,7 @@ from nimclient._retry.wording import (
     TOO_LONG,
     TOO_LONG_500,
     TOO_LONG_CODES,
+    WANTS_REASONING,
 )
 from nimclient.errors import (
     APIStatusError,
@@ -71,6 +72,8 @@ _BY_STATUS: dict[int, type[APIStatusError]] = {
 }
 _ANSWERS = {"data", "rankings", "results"}
 """Fields of ordinary responses, which a gateway may send together with a `code` or `message`."""
+_WORDS = ("title", "details", "msg", "error_msg", "Message", "errorMessage", "reason", "description")
+"""Other names of an error's text."""
 _MAX_WORDS_DEPTH = 3
 """How many nested objects are searched for the text of an error."""
 
@@ -95,6 +98,7 @@ class Fault:
     param: str | None = None
     detail: Json = None
     request_id: str | None = None
+    status: int | None = None
 
 
 def status_error(
@@ -124,6 +128,8 @@ def status_error(
     fault = read_fault(text)
     request_id = request_id or fault.request_id
     wait = retry_after(headers)
+    if wait is None and status in (429, 503):
+        wait = wait_in_words(fault.message)
     hint = "" if unauthenticated else _HINTS.get(status, "")
     if hint and key and status != 407:
         hint = f"{hint}: {key}" if status == 401 else f"{hint} ({key})"
@@ -177,6 +183,8 @@ def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wai
         )
     if "not found for account" in words.lower():
         words += "; the catalog lists this model, but your account may not call it"
+    if status == 400 and WANTS_REASONING.search(words):
+        words += "; this server requires a model's reasoning in the history: pass echo_reasoning=True"
     if words == "404 page not found":
         words += "; the gateway has no such model or path"
     hint = hint and f"; {hint}"
@@ -240,7 +248,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
         message = _short(message)
     if message is None and is_object(detail) and detail and depth < _MAX_WORDS_DEPTH:
         return evolve(fault_of(detail, depth + 1), detail=detail)
-    others = (data.get(name) for name in ("title", "msg", "Message", "errorMessage", "reason"))
+    others = (data.get(name) for name in _WORDS)
     words = _word(message) or _detail_text(detail) or next((word for word in map(_word, others) if word), None)
     code, kind = _code(data), _word(data.get("type"))
     if words is None and (named := kind or code) is not None:  # an empty message with a code
@@ -248,7 +256,7 @@ def _flat(data: JsonDict, depth: int) -> Fault:
     if words is None:
         words = _short(data) if any(value not in (None, "", [], {}) for value in data.values()) else ""
     param = _word(data.get("param")) or next((_location(item) for item in objects(detail)), None) or None
-    return Fault(words, code, kind, param, detail, _request_id(data))
+    return Fault(words, code, kind, param, detail, _request_id(data), whole_number(data.get("status")))
 
 
 def _detail_text(detail: Json) -> str | None:
@@ -330,11 +338,15 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     fault = fault_of(value)
     words = NimError(fault.message).message or fallback or "an error event without text"
     text = f"the server reported an error in {'a 200 response' if plain else 'the stream'}: {words[:500]}"
-    return StreamFaultError(text, code=fault.code, type=fault.type)
+    error = StreamFaultError(text, code=fault.code, type=fault.type)
+    if error.status is None and fault.status is not None and 400 <= fault.status <= 599:
+        error.status = fault.status
+    return error
 
 
-ABORT, ERROR = b'"abort"', b'"error"'
+ABORT, ERROR = b'"abort"', b'error"'
 """Only an answer, or an event, with one of these in its JSON can be `ended_early`."""
+_ENDED_EARLY = ("abort", "error", "network_error")
 
 
 def ended_early(answer: JsonDict) -> StreamFaultError | None:
@@ -343,10 +355,11 @@ def ended_early(answer: JsonDict) -> StreamFaultError | None:
     It ends like a complete one, with status 200 and [DONE], when an engine is shut down or scaled down, or fails.
     """
     for choice in objects(answer.get("choices")):
-        if (reason := choice.get("finish_reason")) in ("abort", "error"):
-            if choice.get("error"):
-                return stream_fault(choice)
-            return StreamFaultError(f"the server ended this answer early (finish_reason {reason!r})", code=str(reason))
+        for name in ("finish_reason", "native_finish_reason"):  # OpenRouter says "stop" where its provider says "error"
+            if (reason := choice.get(name)) in _ENDED_EARLY:
+                if choice.get("error"):
+                    return stream_fault(choice)
+                return StreamFaultError(f"the server ended this answer early ({name} {reason!r})", code=str(reason))
     return None
 
 

@@ -29,7 +29,7 @@ class RetryState:
         self._budget = budget
         self._random = random
         self._replayed = 0  # replays after an ambiguous outcome
-        self._spent = 0  # budget tokens of the last retry
+        self._spent = 1  # budget tokens that a success returns: those of the last retry
         self.counted = 1  # attempts that count against the policy, including the current one
 
     def delay_after(self, error: NimError, kind: FailureKind) -> float | None:
@@ -68,7 +68,7 @@ class RetryState:
 
     def succeeded(self) -> None:
         """Return to the budget what the last retry cost (1 without a retry)."""
-        self._budget.earn(self._spent or 1)
+        self._budget.earn(self._spent)
 
     def _may_replay(self, kind: FailureKind) -> bool:
         if kind.state is RequestState.NOT_SENT:
@@ -107,5 +107,4 @@ class RetryBudget:
 
     def earn(self, amount: int) -> None:
         """Earn."""
-        if self.tokens < BUDGET:
-            self.tokens = min(BUDGET, self.tokens + amount)
+        self.tokens = min(BUDGET, self.tokens + amount)

@@ -1,10 +1,19 @@
-"""Parses `Retry-After` and its variants."""
+"""Parses `Retry-After`, its variants, and what the text of an error says of it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+from nimclient._retry.wording import WAIT
+
 _IN_SECONDS = ("retry-after", "llm_provider-retry-after")
+_SECONDS = {
+    **dict.fromkeys(("ms", "milliseconds"), 0.001),
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+}
 _IN_MILLISECONDS = ("retry-after-ms", "x-ms-retry-after-ms", "llm_provider-retry-after-ms")
 
 
@@ -28,6 +37,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             if seconds is not None:
                 return seconds
     return None
+
+
+def wait_in_words(text: str) -> float | None:
+    """Seconds to wait as the text of an error says: "Please try again in 1m2.5s", "retry after 45 seconds"; else None."""
+    found = WAIT.search(text)
+    parts: list[tuple[str, str]] = re.findall(r"([\d.]+) ?([a-z]*)", found[1].lower()) if found is not None else []
+    if not parts or any(unit not in _SECONDS for _, unit in parts):
+        return None
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def _number(text: str) -> float | None:

@@ -77,6 +77,17 @@ NO_MODEL_400 = Pattern(
 NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_available"})
 """The same as a `code` or `type`."""
 
+WAIT = Pattern(
+    r"\b(?:try again|retry)(?: your request)? (?:in|after) ((?:\d{1,7}(?:\.\d{1,9})? ?[a-z]{0,12} ?){1,4})", re.I
+)
+"""When to come again: numbers and units (OpenAI, Groq, Azure, Gemini)."""
+
+WANTS_REASONING = Pattern(
+    r"missing.{0,20}reasoning_content|reasoning_content\b.{0,60}must be passed back",
+    re.I | re.S,
+)
+"""The history lacks the model's reasoning, which the server requires (DeepSeek)."""
+
 STATUS_OF_CODE = {
     "context_length_exceeded": 400,
     "invalid_api_key": 401,

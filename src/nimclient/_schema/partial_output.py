@@ -41,11 +41,11 @@ class PartialOutput(Generic[T]):
     def feed(self, piece: str) -> Any:
         """Read the next piece."""
         while not self._is_over:
-            if self._json is None:
-                piece = self._begin(piece)
-            if self._json is None:
-                break
             try:
+                if self._json is None:
+                    piece = self._begin(piece)
+                if self._json is None:
+                    break
                 self._json.feed(piece)
                 return self._shown(self._json)
             except (

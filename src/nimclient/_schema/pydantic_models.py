@@ -80,6 +80,8 @@ def _closed(schema: Json, strict: bool) -> Any:
     closed = {key: _inside(key, value, strict) for key, value in schema.items() if not (strict and key == "default")}
     if "$ref" in closed and len(closed) > 1:  # strict servers reject other keywords next to a reference
         closed = {"anyOf": [{"$ref": closed.pop("$ref")}], **closed}
+    if "oneOf" in closed and closed.pop("discriminator", None) is not None:  # members that exclude each other
+        closed["anyOf"] = closed.pop("oneOf")  # strict servers reject oneOf
     properties = schema.get("properties")
     if schema.get("type") == "object" and is_object(properties) and "additionalProperties" not in schema:
         closed["additionalProperties"] = False

@@ -22,6 +22,7 @@ from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records._templates import EventTemplate
 from nimclient.records.chat import (
+    BLOCKS,
     ChatCompletion,
     as_parts,
     content_parts,
@@ -243,7 +244,7 @@ class ChatChoiceState(ChoiceState):
     def __init__(self) -> None:
         super().__init__()
         self.reasoning: list[str] = []
-        self.reasoning_name = "reasoning_content"
+        self.reasoning_name: str | None = None  # None where it came in blocks only
         self.pieces: dict[tuple[str, ...], list[str]] = {}  # by path in the message
         self.parts: list[Any] = []  # of a content list, what is neither text nor reasoning
         self.message: JsonDict = {}
@@ -297,6 +298,8 @@ class ChatChoiceState(ChoiceState):
             self.reasoning.append(reasoning)
             if delta.get("reasoning"):
                 self.reasoning_name = "reasoning"
+            elif delta.get("reasoning_content"):
+                self.reasoning_name = self.reasoning_name or "reasoning_content"
         for key, value in delta.items():
             if value is None or key == "usage" or (key in _REASONING and (reasoning or value == "")):
                 continue
@@ -370,8 +373,13 @@ class ChatChoiceState(ChoiceState):
         message["content"] = text if text or not beside else None
         if self.parts:
             message["content"] = [*([{"type": "text", "text": text}] if text else []), *self.parts]
-        if self.reasoning:
+        if self.reasoning_name:
             message[self.reasoning_name] = "".join(self.reasoning)
+        for name in BLOCKS:
+            if is_array(pieces := message.get(name)):
+                from nimclient._streams.blocks import whole_blocks
+
+                message[name] = whole_blocks(pieces)
         for path, pieces in self.pieces.items():
             part = message if len(path) == 1 else message[path[0]]
             same = len(path) == 1 and pieces.count(pieces[0]) == len(pieces) > 1  # not pieces: told again and again

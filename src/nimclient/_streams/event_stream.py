@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from nimclient._base.types import AsyncClosing, Json, unpicklable
 from nimclient._base.values import ResponseMeta
-from nimclient._streams.reader import UntypedReader
 from nimclient._streams.response import Response
+from nimclient._streams.untyped import UntypedReader
 
 
 class EventStream(AsyncIterator[Json], AsyncClosing):

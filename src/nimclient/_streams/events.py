@@ -7,12 +7,13 @@ first byte shows the form, whatever the Content-Type says.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import ABORT, ERROR, ended_early, raise_plain_fault, stream_fault
+from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
 from nimclient._streams.sse import Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
@@ -40,6 +41,28 @@ def not_an_answer(meta: ResponseMeta, data: bytes, wanted: str = "a stream") -> 
     words = excerpt(data)
     shown = f"begins {words[:80]!r}" if words else "is empty"
     return DecodeError(f"{wanted} was requested, but the response ({kind}) {shown}", path="body", excerpt=words)
+
+
+def stray_words(block: bytes) -> str:
+    """The text in the lines of a block that belong to no event: what a gateway wrote into a stream that it ended.
+
+    StreamFaultError if it is an error object.
+    """
+    words = b"\n".join(line for line in block.split(b"\n") if not line.startswith(_FIELDS)).strip()
+    with suppress(DecodeError):
+        if is_plain(words) and is_fault(value := loads(words)):
+            raise stream_fault(value)
+    return read_fault(words.decode("utf-8", "replace")).message if words else _unknown_event(block)
+
+
+def _unknown_event(block: bytes) -> str:
+    """The data of the last event if it is an object that has no part in an answer: a gateway's own word for a failure."""
+    data = next((event.data for event in reversed(parse_events(block)) if event.data.strip() != DONE), b"")
+    with suppress(DecodeError):
+        value = object_or_empty(loads(data)) if is_plain(data) else {}
+        if value and not value.get("choices") and not value.get("usage"):
+            return excerpt(data)
+    return ""
 
 
 def is_streamed(data: bytes) -> bool:

@@ -12,20 +12,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from nimclient._base import observers
-from nimclient._base.json import loads
 from nimclient._base.observers import Observation
-from nimclient._base.types import Json, JsonDict
+from nimclient._base.types import JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import (
     BOM,
     decode_events,
-    decode_untyped,
     is_event_stream,
     is_plain,
     not_an_answer,
     plain_answer,
+    stray_words,
 )
 from nimclient._streams.response import Response, timed_out
 from nimclient._streams.sse import ENDS, EventBuffer
@@ -181,8 +180,10 @@ class Reader(Generic[C]):
                     self._grace -= now - before
                 try:
                     done = self._receive(data)
-                except DecodeError:
+                except DecodeError as error:
                     if not self.is_complete:
+                        if not data and self._buffer is not None:  # it may be the beginning of an event
+                            raise self._incomplete(f"; it ends within an event: {error.excerpt[:80]!r}") from error
                         raise
                     self._stop()  # what follows a complete answer, such as a usage event cut in two, takes nothing from it
                     break
@@ -257,10 +258,20 @@ class Reader(Generic[C]):
             return StreamInterruptedError("the stream was closed while it was being read")
         if not self.has_content and isinstance(error, ConnectionLostError):
             return error  # no chunk was returned yet: the retry loop decides
-        return StreamInterruptedError(f"stream interrupted: {error}")
+        return StreamInterruptedError(f"stream interrupted: {error}{self.last_words()}")
+
+    def last_words(self) -> str:
+        """What a gateway wrote at the end, beside events, in words. StreamFaultError if it is an error object."""
+        return ""
 
     def _closed_early(self) -> StreamInterruptedError:
         return StreamInterruptedError("the stream was closed before the answer was complete")
+
+    def _incomplete(self, last: str) -> StreamInterruptedError:
+        """The error for a stream that ended too early; `last` is what it ended with, in words."""
+        return StreamInterruptedError(
+            f"the stream ended before the answer was complete (no finish_reason, no [DONE]){last}"
+        )
 
     @property
     def failed(self) -> bool:
@@ -323,7 +334,7 @@ class Reader(Generic[C]):
 class AnswerReader(Reader[K], Generic[K, A]):
     """Reads a chat or text completion stream. `choices`: the expected number of choices."""
 
-    __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_sample", "_times")
+    __slots__ = ("_accumulator", "_choices", "_chunk", "_counts", "_head", "_joiner", "_last", "_sample", "_times")
 
     def __init__(
         self,
@@ -339,6 +350,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
         self._choices = choices
         self._joiner = SurrogateJoiner()
         self._sample = b""  # the first bytes, until the form is detected
+        self._last = b""  # the last events that were read one by one
         self._times = array("d")  # times of reads with content …
         self._counts = array("L")  # … and their numbers of events with content
 
@@ -386,6 +398,8 @@ class AnswerReader(Reader[K], Generic[K, A]):
     def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:
         """Decode events into chunks, including those before an invalid one; returns whether [DONE] was among them."""
         content = 0
+        if not block.startswith(ENDS):
+            self._last = block
         accumulator, make, head, append = self._accumulator, self._chunk, self._head, self.ready.append
         event: JsonDict | None = None
         try:
@@ -420,7 +434,11 @@ class AnswerReader(Reader[K], Generic[K, A]):
             return
         if not self._accumulator.choices and self._sample.strip() and not is_event_stream(self._sample):
             raise not_an_answer(self._head, self._sample)
-        raise StreamInterruptedError("the stream ended before the answer was complete (no finish_reason, no [DONE])")
+        raise self._incomplete(self.last_words())
+
+    def last_words(self) -> str:
+        words = stray_words(bytes(self._buffer.held) or self._last) if self._buffer is not None else ""
+        return f"; it ends with {words[:200]!r}" if words else ""
 
     def _annotate(self, error: NimError) -> None:
         error.partial = cast(Any, self.partial())
@@ -460,41 +478,5 @@ class AnswerReader(Reader[K], Generic[K, A]):
         """The whole answer."""
         completion = self.partial()
         if completion is None:
-            raise StreamInterruptedError("the stream ended without an answer")
+            raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
         return completion
-
-
-class UntypedReader(Reader[Json]):
-    """Reads a stream of any route: the decoded data of events, the value of a JSON body, or any other body as bytes."""
-
-    __slots__ = ()
-
-    def __init__(self, response: Response) -> None:
-        super().__init__(response)
-        kind = response.head.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind == "text/event-stream":
-            self._buffer = EventBuffer(self._max_event)
-        elif kind.endswith(("/json", "+json")):
-            self._whole = bytearray()
-
-    def _begin(self, data: bytes) -> bytes:
-        if data:
-            self._add(data)
-        return b""
-
-    def _take(self, block: bytes) -> bool:
-        for value in decode_untyped(block):
-            if value is None:
-                return True
-            self._add(value)
-        return False
-
-    def _take_whole(self, data: bytes) -> None:
-        self._add(loads(data))
-
-    def _add(self, value: Json) -> None:
-        self.has_content = True
-        self.ready.append(value)
-
-    def _end(self) -> None:
-        """Accept any end: completeness depends on the route."""

@@ -76,7 +76,7 @@ class EventBuffer:
         """Remove a byte-order mark at the beginning, which may arrive in pieces."""
         data = bytes(self.held) + data
         self.held = bytearray()
-        if len(data) < len(_BOM) and _BOM.startswith(data):
+        if _BOM.startswith(data):
             self.held = bytearray(data)
             return b""
         self._started = True
@@ -103,7 +103,7 @@ def parse_events(block: bytes) -> list[Event]:
 
 def _parse_event(block: bytes) -> Event | None:
     """One event of any form; None if it is empty (comments only, empty data without a name)."""
-    if block[:6] == b"data: " and b"\n" not in block:
+    if block.startswith(b"data: ") and b"\n" not in block:
         return Event(block[6:]) if len(block) > 6 else None
     data: list[bytes] = []
     comments: list[str] = []

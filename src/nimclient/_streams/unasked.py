@@ -30,7 +30,7 @@ async def read_events(
         reader.ready.clear()
     answer = accumulator.answer()
     if answer is None:
-        raise StreamInterruptedError("the response was a stream without an answer")
+        raise StreamInterruptedError(f"the response was a stream without an answer{reader.last_words()}")
     return answer, reader.meta()
 
 

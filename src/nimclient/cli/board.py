@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TextIO
 
 from nimclient.cli.figures import RecentRates, clock, sentence
-from nimclient.cli.text import printable
+from nimclient.cli.text import is_screen, printable
 from nimclient.records import Progress
 
 LINE_SECONDS = 5.0
@@ -98,8 +98,8 @@ class Events:
 
 
 def board_for(stream: TextIO, label: str, unit: str, subject: Callable[[], str] = str) -> Board:
-    """The board for people: a live table on a terminal if rich is installed, else lines."""
-    if stream.isatty():
+    """The board for people: a live table on a screen if rich is installed, else lines."""
+    if is_screen(stream):
         try:
             from nimclient.cli.board_rich import LiveTable
         except ImportError:

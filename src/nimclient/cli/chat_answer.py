@@ -47,7 +47,7 @@ async def print_stream(stream: ChatStream, data: Writer, words: Writer) -> ChatC
 
 
 class Shown:
-    """Displays an answer: reasoning dimmed on a terminal, else only announced; then the text."""
+    """Displays an answer: reasoning dimmed on a screen, else only announced; then the text."""
 
     def __init__(self, data: Writer, words: Writer) -> None:
         self._data = data
@@ -63,7 +63,7 @@ class Shown:
             self._data.piece(text)
             self._written = True
         elif reasoning:
-            if self._data.is_terminal:
+            if self._data.can_dim:
                 self._data.aside(reasoning)
                 self._reasoning = True
             elif not self._thinking:

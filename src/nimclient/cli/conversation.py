@@ -23,6 +23,7 @@ from nimclient.cli.chat_store import Saved, load_last, replaced, save_last, stat
 from nimclient.cli.connection import client_settings
 from nimclient.cli.failures import CommandError, UsageError, explain, in_options
 from nimclient.cli.show import answer_writer, writer_for
+from nimclient.cli.text import is_screen
 
 HELP = """\
 /help            this list
@@ -229,7 +230,8 @@ def _line_editor() -> Generator[None]:
         check_regular(path)
         readline.read_history_file(path)
     readline.set_history_length(HISTORY_LINES)
-    readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one question
+    if is_screen(sys.stdout):
+        readline.parse_and_bind("set enable-bracketed-paste on")  # pasted lines are one question
     try:
         yield
     finally:

@@ -1,20 +1,23 @@
 """Human-readable output: lines, search hits, streamed text, tables and progress, on one stream.
 
-`Plain` writes aligned text and a line of progress every few seconds. If the stream is a terminal and rich is
+`Plain` writes aligned text and a line of progress every few seconds. If the stream is a screen and rich is
 installed, `writer_for` returns the writer of `show_rich` instead.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, are_numbers, printable
+from nimclient.cli.text import MARKS, NAME_WIDTH, Advance, Hit, Writer, are_numbers, is_screen, printable
 
 PROGRESS_SECONDS = 2.0
+MARKDOWN_WIDTH = 20
+"""Columns below which Markdown loses words: the cells of a table, the lines of code."""
 
 
 class Plain:
@@ -24,16 +27,17 @@ class Plain:
         self._stream = stream
         self._clock = clock
         self._terminal = stream.isatty()
+        self._screen = is_screen(stream)
         self._controls = not self._terminal and stream is not sys.stderr  # a log is read on a terminal, too
 
     @property
-    def is_terminal(self) -> bool:
-        """Whether a person reads it."""
-        return self._terminal
+    def can_dim(self) -> bool:
+        """See Writer."""
+        return self._screen
 
     def aside(self, text: str) -> None:
-        """Text, dimmed on a terminal."""
-        if self._terminal:
+        """Text, dimmed on a screen."""
+        if self._screen:
             self._stream.write(f"\x1b[2m{printable(text)}\x1b[0m")
             self._stream.flush()
         else:
@@ -96,8 +100,8 @@ class Plain:
 
 
 def writer_for(stream: TextIO) -> Writer:
-    """A writer for this stream: rich on a terminal if it is installed, else plain."""
-    if stream.isatty():
+    """A writer for this stream: rich on a screen if it is installed, else plain."""
+    if is_screen(stream):
         try:
             from nimclient.cli.show_rich import Rich
         except ImportError:
@@ -108,8 +112,8 @@ def writer_for(stream: TextIO) -> Writer:
 
 
 def answer_writer(stream: TextIO) -> Writer:
-    """A writer for the answer of a model: its Markdown is rendered on a terminal with rich, else written unchanged."""
-    if stream.isatty():
+    """A writer for the answer of a model: its Markdown is rendered by rich on a screen of some width, else unchanged."""
+    if is_screen(stream) and shutil.get_terminal_size().columns >= MARKDOWN_WIDTH:
         try:
             from nimclient.cli.show_rich import MarkdownWriter
         except ImportError:

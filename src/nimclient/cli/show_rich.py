@@ -9,11 +9,12 @@ from typing import Self, TextIO
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.constrain import Constrain
 from rich.live import Live
 from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -37,8 +38,8 @@ class Rich:
         return cls(Console(file=stream, highlight=False))
 
     @property
-    def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+    def can_dim(self) -> bool:
+        """See Writer."""
         return self._console.is_terminal
 
     def aside(self, text: str) -> None:
@@ -160,6 +161,19 @@ def end_of_block(text: str) -> int | None:
     return None
 
 
+class _Tail:
+    """The last lines of something, as many as the screen has: a terminal cannot redraw those above, and shows them twice."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._whole, options, pad=False)
+        for line in lines[-max(console.height - 1, 1) :]:
+            yield from line
+            yield Segment.line()
+
+
 class MarkdownWriter(Rich):
     """Renders Markdown that comes in pieces: a block is redrawn as it grows, and final when the next one begins."""
 
@@ -185,14 +199,15 @@ class MarkdownWriter(Rich):
             self._finish(self._block)
         self._block = ""
 
-    def _draw(self, block: str) -> None:
+    def _draw(self, block: str, *, is_final: bool = False) -> None:
         if self._live is None:
-            self._live = Live(console=self._console, refresh_per_second=8, vertical_overflow="visible")
+            self._live = Live(console=self._console, refresh_per_second=8)
             self._live.start()
-        self._live.update(Constrain(Markdown(block), self._console.width - 2))  # room for the ^C that a terminal echoes
+        whole = Constrain(Markdown(block), self._console.width - 2)  # room for the ^C that a terminal echoes
+        self._live.update(whole if is_final else _Tail(whole))
 
     def _finish(self, block: str) -> None:
-        self._draw(block)
+        self._draw(block, is_final=True)
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from attrs import frozen
 
@@ -32,8 +33,8 @@ class Writer(Protocol):
     """Writes to one stream."""
 
     @property
-    def is_terminal(self) -> bool:
-        """Whether a person reads it."""
+    def can_dim(self) -> bool:
+        """Whether secondary text looks different: on a screen it is dimmed."""
         ...
 
     def aside(self, text: str) -> None:
@@ -71,6 +72,11 @@ class Writer(Protocol):
     def progress(self, label: str, unit: str) -> AbstractContextManager[Advance]:
         """Show progress during the block."""
         ...
+
+
+def is_screen(stream: TextIO) -> bool:
+    """Whether a stream is a terminal with colors that can redraw what it shows; a dumb one, as in Emacs, cannot."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 _NUMBER = re.compile(r"[\d,.]+%?|–")

@@ -26,7 +26,7 @@ class SpoolSpan:
     check: int
 
 
-def spool_path(folder: Path, part: int, suffix: str = "", bits: int = 32) -> Path:
+def spool_path(folder: Path, part: int, suffix: str, bits: int) -> Path:
     """The spool of this part, with numbers of this many bits; `suffix`: that of a shard."""
     return folder / f"open{suffix}-{part:05d}.f{bits}"
 

@@ -37,6 +37,8 @@ from nimclient.records.usage import Usage as Usage
 from nimclient.records.usage import decode_usage as decode_usage
 
 _REASONING = ("reasoning", "reasoning_content")
+BLOCKS = ("reasoning_details", "thinking_blocks")
+"""Fields of a message with blocks of reasoning and their signatures (OpenRouter, LiteLLM)."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING_PARTS = ("thinking", "reasoning")
 
@@ -319,12 +321,18 @@ def decode_message(value: JsonDict) -> Message:
 
 
 def reasoning_of(data: JsonDict) -> str | None:
-    """The reasoning text of a message or delta under either of its names, a list of parts too; None if it is empty."""
+    """The reasoning text of a message or delta under any of its names, a list of parts too; None if it is empty."""
     for name in _REASONING:
         value = data.get(name)
         if value and (text := value if isinstance(value, str) else text_of_parts(content_parts(value))):
             return text
-    return None
+    return _reasoning_of_details(data["reasoning_details"]) if "reasoning_details" in data else None
+
+
+def _reasoning_of_details(details: Json) -> str | None:
+    """The text in OpenRouter's blocks of reasoning, which MiniMax sends alone; None if they are encrypted."""
+    texts = (detail.get("text") or detail.get("summary") for detail in objects(details))
+    return "".join(text for text in texts if isinstance(text, str)) or None
 
 
 def decode_logprobs(value: Json) -> Logprobs | None:

@@ -51,18 +51,19 @@ def total_of(usages: Iterable[Usage | None]) -> Usage | None:
 def decode_usage(value: Json) -> Usage | None:
     """Token counts, or None. A value that is not a count, such as a negative number, stays in `extra`.
 
-    Some gateways keep the names of Anthropic's API and of /v1/responses: `input_tokens` and `output_tokens`.
+    Some gateways keep other names, `input_tokens` and `output_tokens`: those of /v1/responses, and Anthropic's without a sum.
     """
     if not isinstance(value, dict):
         return None
     data: JsonDict = {**value}  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
-    if "prompt_tokens" not in data and "input_tokens" in data:
+    is_renamed = "prompt_tokens" not in data and "input_tokens" in data
+    if is_renamed:
         data.update({name: data.pop(other) for other, name in _OTHER_NAMES.items() if other in data})
     prompt, completion, total = pop_counts(data, _COUNTS)
     return Usage(
         prompt or 0,
         completion or 0,
-        total or 0,
+        total or ((prompt or 0) + (completion or 0) if is_renamed else 0),
         data.pop("prompt_tokens_details", None),
         data.pop("completion_tokens_details", None),
         extra=data,
