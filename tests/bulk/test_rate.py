@@ -178,6 +178,18 @@ def test_a_client_that_is_late_keeps_the_rate():
     assert rate.per_second == pytest.approx(2.0, rel=0.05)
 
 
+def test_full_windows_are_counted_from_the_last_that_was_not():
+    """A request that did not wait for the window begins the count again; one more than OVERDUE end the rate."""
+    rate = LearnedRate()
+    rate.resume(2.0)
+    rate.sent(0.0, 4, full=False)
+    for number in range(1, OVERDUE + 1):
+        rate.sent(number * 10.0, 4, full=True)
+    assert rate.per_second is not None
+    rate.sent(1000.0, 4, full=True)
+    assert rate.per_second is None
+
+
 def test_some_requests_are_saved_up_after_a_throttle():
     """The next one comes some spacings later, however many of a burst are throttled: what is late has room then."""
     rate = LearnedRate()
@@ -189,14 +201,15 @@ def test_some_requests_are_saved_up_after_a_throttle():
     assert rate.pause(20.0) == pytest.approx(CUSHION / 2.0, rel=0.2)
 
 
-def test_nothing_is_saved_up_where_that_does_not_help():
-    """A throttle that comes soon after another one holds back one request, not more."""
+@pytest.mark.parametrize(("count", "held_back"), [(7, 1), (15, 1), (16, CUSHION)])
+def test_nothing_is_saved_up_where_that_does_not_help(count, held_back):
+    """A throttle that comes sooner than sixteen requests after another one holds back one request, not more."""
     rate = LearnedRate()
     rate.resume(2.0)
-    for number in range(1, 8):
+    for number in range(1, count + 1):
         rate.sent(number / 2, 8)
-    rate.throttled(3.5, 7, 7, 0)
-    assert rate.pause(3.5) <= 1.0 / 2.0
+    rate.throttled(count / 2, count, count, 0)
+    assert rate.pause(count / 2) == pytest.approx(held_back / 2.0, rel=0.1)
 
 
 # tokens ---------------------------------------------------------------------------------------------------------------
