@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import os
 import signal
 import sys
 
@@ -43,7 +44,8 @@ async def _serve(simulator: Simulator, args: argparse.Namespace) -> None:
         try:
             await simulator.start()
         except OSError as error:
-            reason = (error.strerror or str(error)).rpartition(": ")[2]  # asyncio repeats the address in front of it
+            not_here = os.strerror(errno.EADDRNOTAVAIL).lower()  # Python 3.13 has no words for it
+            reason = (error.strerror or not_here).rpartition(": ")[2]  # asyncio repeats the address in front of it
             is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
             step = "--port (0 takes a free one)" if is_taken else "--host"
             raise CommandError(
