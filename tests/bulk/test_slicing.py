@@ -84,7 +84,8 @@ def test_a_full_slice_comes_with_its_last_text(texts: list[str]) -> None:
     """It is not held until the next one: at ten bytes, with a text above that, or at three texts."""
     slicer = Slicer(3, 10, Sizes(), largest=11, strict=True)
     pieces = [slicer.add(text) for text in texts]
-    assert pieces == [*[None] * (len(texts) - 1), Slice(range(len(texts)), texts)]
+    whole = Slice(range(len(texts)), texts, weight=len("".join(texts)))
+    assert pieces == [*[None] * (len(texts) - 1), whole]
     assert slicer.rest() is None
     assert [piece.texts for piece in Slicer(3, 10, Sizes(), largest=11, strict=True).cut_list(texts)] == [texts]
 
