@@ -105,6 +105,7 @@ async def test_a_retry_after_holds_for_the_others(tmp_path: Path) -> None:
         await work
 
 
+@pytest.mark.usefixtures("virtual_time")
 async def test_a_retry_after_outlives_the_last_client(tmp_path: Path) -> None:
     """A process that begins when the one that was asked to wait has ended does not ask before that time is over."""
     slow = FakeTransport(lambda _: (429, {"Retry-After": "30"}, {"error": {"message": "slow"}}))
