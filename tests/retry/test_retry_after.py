@@ -52,6 +52,7 @@ def test_retry_after_in_its_spellings(headers, seconds):
     [
         ("Limit 15000, Used 11972, Requested 4351. Please try again in 5.289s. Visit https://x", 5.289),
         ("Please try again in 20ms.", 0.02),
+        ("Please try again in 1.1234567891.5s.", 2.623456789),  # a number as no server should write it
         ("Please try again in 1m2.5s.", 62.5),
         ("Please try again in 7h12m0s", 25920.0),
         ("Please retry after 45 seconds. Please go here: https://x", 45.0),

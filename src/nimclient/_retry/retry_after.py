@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from nimclient._retry.wording import WAIT
+from nimclient._retry.wording import WAIT, WAIT_PART
 
 _IN_SECONDS = ("retry-after", "llm_provider-retry-after")
 _SECONDS = {
@@ -42,7 +42,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def wait_in_words(text: str) -> float | None:
     """Seconds to wait as the text of an error says: "Please try again in 1m2.5s", "retry after 45 seconds"; else None."""
     found = WAIT.search(text)
-    parts: list[tuple[str, str]] = re.findall(r"([\d.]+) ?([a-z]*)", found[1].lower()) if found is not None else []
+    parts: list[tuple[str, str]] = re.findall(WAIT_PART, found[1].lower()) if found is not None else []
     if not parts or any(unit not in _SECONDS for _, unit in parts):
         return None
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)

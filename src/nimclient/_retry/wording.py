@@ -77,9 +77,10 @@ NO_MODEL_400 = Pattern(
 NO_MODEL_CODES = frozenset({"model_not_found", "invalid_model", "model_not_available"})
 """The same as a `code` or `type`."""
 
-WAIT = Pattern(
-    r"\b(?:try again|retry)(?: your request)? (?:in|after) ((?:\d{1,7}(?:\.\d{1,9})? ?[a-z]{0,12} ?){1,4})", re.I
-)
+WAIT_PART = r"(\d{1,7}(?:\.\d{1,9})?) ?([a-z]{0,12})"
+"""A number and its unit in a wait."""
+
+WAIT = Pattern(rf"\b(?:try again|retry)(?: your request)? (?:in|after) ((?:{WAIT_PART} ?){{1,4}})", re.I)
 """When to come again: numbers and units (OpenAI, Groq, Azure, Gemini)."""
 
 WANTS_REASONING = Pattern(
