@@ -19,6 +19,7 @@ from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import (
     BOM,
+    begins_with_event,
     decode_events,
     is_event_stream,
     is_plain,
@@ -27,7 +28,7 @@ from nimclient._streams.events import (
     stray_words,
 )
 from nimclient._streams.response import Response, timed_out
-from nimclient._streams.sse import ENDS, EventBuffer
+from nimclient._streams.sse import ENDS, EventBuffer, LineBuffer
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
@@ -365,7 +366,18 @@ class AnswerReader(Reader[K], Generic[K, A]):
         else:
             self._buffer = EventBuffer(self._max_event)
         self._sample = begun[:_SAMPLE]
-        return begun
+        return begun if self._whole is None else begun.removeprefix(BOM).lstrip()
+
+    def _receive(self, data: bytes) -> bool:
+        done = super()._receive(data)
+        whole = self._whole
+        if whole is None:
+            if done and not self._accumulator.choices:
+                raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
+        elif b"\n" in data and whole.find(b"\n", 0, max(0, len(whole) - len(data))) < 0 and begins_with_event(whole):
+            self._whole, self._buffer = None, LineBuffer(self._max_event)
+            return self._receive(bytes(whole))
+        return done
 
     def _take_whole(self, data: bytes) -> None:
         self._add(self._accumulator.adopt(plain_answer(data, self._head)))
