@@ -30,9 +30,14 @@ def is_plain(data: bytes) -> bool:
     return data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
 
 
-def begins_with_event(data: bytes | bytearray) -> bool:
-    """Whether the first line is a whole event without `data:`: the body has one in each line (NDJSON)."""
-    line, end, _ = bytes(data).lstrip().partition(b"\n")
+def begins_with_event(body: bytes | bytearray, last: bytes = b"") -> bool:
+    """Whether the first line is a whole event without `data:`: the body has one in each line (NDJSON).
+
+    False if that line had ended before the `last` data, and so was looked at before.
+    """
+    if last and body.find(b"\n", 0, max(0, len(body) - len(last))) >= 0:
+        return False
+    line, end, _ = bytes(body).lstrip().partition(b"\n")
     try:
         choices = objects(object_or_empty(loads(line)).get("choices")) if end else []
     except DecodeError:

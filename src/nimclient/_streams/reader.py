@@ -237,6 +237,10 @@ class Reader(Generic[C]):
             data = self._begin(data)
         if self._whole is not None:
             self._whole += data
+            if b"\n" in data and begins_with_event(self._whole, data):
+                lines, self._whole = bytes(self._whole), None
+                self._buffer = LineBuffer(self._max_event)
+                return self._receive(lines)
             if self._max_event is not None and len(self._whole) > self._max_event:
                 problem = f"the response, sent in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
                 raise BodyTooLargeError(problem, limit=self._max_event)
@@ -368,17 +372,6 @@ class AnswerReader(Reader[K], Generic[K, A]):
         self._sample = begun[:_SAMPLE]
         return begun if self._whole is None else begun.removeprefix(BOM).lstrip()
 
-    def _receive(self, data: bytes) -> bool:
-        done = super()._receive(data)
-        whole = self._whole
-        if whole is None:
-            if done and not self._accumulator.choices:
-                raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
-        elif b"\n" in data and whole.find(b"\n", 0, max(0, len(whole) - len(data))) < 0 and begins_with_event(whole):
-            self._whole, self._buffer = None, LineBuffer(self._max_event)
-            return self._receive(bytes(whole))
-        return done
-
     def _take_whole(self, data: bytes) -> None:
         self._add(self._accumulator.adopt(plain_answer(data, self._head)))
 
@@ -395,6 +388,8 @@ class AnswerReader(Reader[K], Generic[K, A]):
                 size = min(size, len(part)) // 4
                 continue
             elif self._add(decode_events(part, self._joiner), part):
+                if not accumulator.choices:
+                    raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
                 return True
             if end < 0:
                 return False
