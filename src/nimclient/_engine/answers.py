@@ -54,9 +54,10 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
     if streams is not None and isinstance(value, dict):
-        choices = value.get("choices")
-        if isinstance(choices, list) and len(choices) > 1 and call.choices == 1:
-            value = {**value, "choices": _joined(objects(choices))}
+        answer: Any = value
+        choices: Any = answer.get("choices")
+        if isinstance(choices, list) and choices[1:] and call.choices == 1:
+            value = {**answer, "choices": _joined(objects(answer["choices"]))}
     try:
         return call.decode(value, meta)
     except DecodeError as error:
