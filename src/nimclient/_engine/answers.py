@@ -54,7 +54,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
     if streams is not None and isinstance(value, dict):
-        answer: Any = value
+        answer: Any = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
         choices: Any = answer.get("choices")
         if isinstance(choices, list) and choices[1:] and call.choices == 1:
             value = {**answer, "choices": _joined(objects(answer["choices"]))}
