@@ -175,6 +175,7 @@ class ChunkReader:
             **_given(
                 model_name=self._model,
                 system_fingerprint=self._fingerprint,
+                stop_reason=completion.choices[0].stop_reason if completion.choices else None,
                 token_usage=None if self._usage is None else self._usage.to_dict(),
             ),
         }
