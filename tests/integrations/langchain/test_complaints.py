@@ -127,7 +127,8 @@ def test_calls_without_an_index_are_told_apart_by_their_ids(canned_chat: Any) ->
     ],
     ids=["one index for all", "arguments as objects", "one index and no id", "neither", "interleaved"],
 )
-def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any]) -> None:
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any], version: str) -> None:
     """Parallel calls stay apart whatever a server omits, and each has an id that a result can name."""
     events = [
         event(
@@ -135,7 +136,7 @@ def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any]) -> None:
         )
         for calls in deltas
     ]
-    chat, _ = canned_chat([*events, event({}, "tool_calls")])
+    chat, _ = canned_chat([*events, event({}, "tool_calls")], output_version=version)
     calls = whole(list(chat.stream("go"))).tool_calls
     assert [(call["name"], call["args"]) for call in calls] == [("add", {"x": 1}), ("sub", {"y": 2})]
     assert [call["id"] for call in calls] in (["a", "b"], ["call_0", "call_1"])

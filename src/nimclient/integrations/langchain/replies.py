@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
@@ -182,7 +183,6 @@ class ChunkReader:
         message = AIMessageChunk(
             content="",
             additional_kwargs=_signed(completion.message),
-            tool_call_chunks=self._ids(),
             usage_metadata=usage_metadata(self._usage),
             response_metadata=metadata,
             id=self._id,
@@ -216,13 +216,12 @@ class ChunkReader:
         self._calls[index] = self._calls.get(index) or delta.id
         return tool_call_chunk(name=delta.name, args=delta.arguments, id=delta.id, index=index + len(self._blocks))
 
-    def _ids(self) -> list[ToolCallChunk]:
+    def ids(self) -> Iterator[ChatGenerationChunk]:
         """Ids for the calls to which the server gave none: a result says which call it belongs to."""
-        missing = [index for index, call_id in self._calls.items() if not call_id]
-        return [
-            tool_call_chunk(name=None, args="", id=f"call_{index}", index=index + len(self._blocks))
-            for index in missing
-        ]
+        for index, call_id in self._calls.items():
+            if not call_id:
+                call = tool_call_chunk(name=None, args="", id=f"call_{index}", index=index + len(self._blocks))
+                yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call], id=self._id))
 
     def _count_block(self, kind: str) -> None:
         """Content blocks and calls share one sequence of indexes (output_version "v1"): equal ones would be merged."""
