@@ -62,14 +62,9 @@ def _sqlite(table: SQLiteSink, fields: RowFields, check: CheckColumns) -> Iterat
 
 
 def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
-    with table.connect() as db:
-        name = quoted(table.table)
-        columns = db.execute(f"SELECT * FROM {name} LIMIT 0").description  # nosec B608
-        check(table, [column.name for column in columns], fields)
-        order = "ctid" if fields.id is None else quoted(fields.id)
-        with db.cursor("rows") as cursor:
-            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):  # nosec B608
-                yield dict(zip(fields.columns, values, strict=True))
+    check(table, table.columns(), fields)
+    for values in table.rows(_selected(fields), "tableoid, ctid" if fields.id is None else quoted(fields.id)):
+        yield dict(zip(fields.columns, values, strict=True))
 
 
 def _lance(table: LanceSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
