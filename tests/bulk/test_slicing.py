@@ -273,14 +273,14 @@ def run(
     return requests - 1, taken, failed
 
 
-@pytest.mark.parametrize("count", range(1, 130))
-def test_one_poison_costs_few_requests(count: int) -> None:
+def test_one_poison_costs_few_requests() -> None:
     """Wherever it is, one bad text among n costs at most 2·log2(n) requests more; it alone fails."""
-    for place in range(count):
-        requests, taken, failed = run(count, {place})
-        assert failed == {place}
-        assert taken == set(range(count)) - {place}
-        assert requests <= 2 * math.log2(count) + 1e-9
+    for count in [*range(1, 34), 63, 64, 65, 100, 129]:
+        for place in range(count):
+            requests, taken, failed = run(count, {place})
+            assert failed == {place}
+            assert taken == set(range(count)) - {place}
+            assert requests <= 2 * math.log2(count) + 1e-9
 
 
 @given(st.integers(1, 70), st.sets(st.integers(0, 69)), st.none() | st.integers(1, 20))

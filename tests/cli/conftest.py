@@ -11,6 +11,7 @@ import pytest
 
 import nimclient
 from nimclient.cli import main
+from nimclient.cli.corpus import Document, read_corpus
 from nimclient.simulator import Simulator, SimulatorThread
 
 
@@ -28,6 +29,12 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[Document]:
+    """The corpus of the demo, which takes its time to read."""
+    return read_corpus()
 
 
 @pytest.fixture

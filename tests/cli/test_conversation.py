@@ -40,10 +40,10 @@ class Terminal:
     def until(self, mark: bytes, again: Callable[[], None] | None = None) -> str:
         """What was shown since the last mark until this one came. AssertionError where the process ends before.
 
-        Where nothing is shown for three seconds, `again` is called.
+        Where nothing is shown for half a second, `again` is called.
         """
         while mark not in (text := ESCAPES.sub(b"", self.shown).replace(b"\r", b"")[self._taken :]):
-            if again is not None and not select.select([self._fd], [], [], 3.0)[0]:
+            if again is not None and not select.select([self._fd], [], [], 0.5)[0]:
                 again()
                 continue
             try:

@@ -9,17 +9,13 @@ from nimclient.cli import corpus
 from nimclient.cli.corpus import Document, choose, distinct, docstrings_of_module, docstrings_of_source, read_corpus
 
 
-@pytest.fixture(scope="module")
-def documents() -> list[Document]:
-    return read_corpus()
-
-
 def test_it_is_several_thousand_texts(documents):
     """The standard library has several thousand docstrings, each text short enough for an embedding model."""
     assert len(documents) > 3000
     assert all(len(document.text) <= corpus.MAX_CHARACTERS for document in documents)
 
 
+@pytest.mark.slow
 def test_it_is_the_same_every_time(documents):
     """Reading the library twice gives the same documents in the same order, and tells of every file."""
     told: list[tuple[int, int]] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nimclient.cli import connection, demo
-from nimclient.cli.corpus import Document, read_corpus
+from nimclient.cli.corpus import Document
 from nimclient.simulator import Simulator, SimulatorThread
 
 FEW = ("--texts", "300")
@@ -55,11 +55,6 @@ def one_model() -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def documents() -> list[Document]:
-    return read_corpus()
-
-
 @pytest.fixture(autouse=True)
 def read_once(documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> None:
     """The library is read once for all of these tests; the demo in a process of its own reads it again."""
@@ -71,6 +66,18 @@ def read_once(documents: list[Document], monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(demo, "read_corpus", read)
 
 
+def test_a_small_demo_in_a_pipe(spawn, tmp_path: Path):
+    """Without a server, it asks the simulator, answers in plain text, and keeps the vectors."""
+    process = spawn("demo", *FEW)
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    assert "simulator" in err
+    assert "inter-token latency p95" in out.split("\n\n")[-1]
+    assert "\x1b" not in out + err
+    assert json.loads((tmp_path / "nimclient-demo/meta.json").read_text())["count"] == 300
+
+
+@pytest.mark.slow
 def test_the_whole_demo(spawn, tmp_path: Path):
     """In a pipe and without a server, the demo embeds several thousand texts, finds csv, answers, and keeps the vectors."""
     process = spawn("demo")

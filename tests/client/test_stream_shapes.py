@@ -80,7 +80,6 @@ def test_final_is_the_plain_answer_however_it_is_cut(cut: tuple[dict[str, Any], 
     anyio.run(read)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_json_answer_is_final_as_it_is(data: st.DataObject) -> None:
     """A plain answer to a stream, in any reads, gives one chunk for each choice; final() equals the answer."""

@@ -15,6 +15,7 @@ import pytest
 from fuzz.targets import answers, client_of, requests, rows, stream
 from nimclient.errors import NimError
 from support.memory import allocations
+from support.slow import mostly_slow
 
 TIMES = 10  # for four times the input; what is quadratic takes sixteen times as long
 CUT = b"\x10\x03\x00\x40"
@@ -84,7 +85,7 @@ def test_the_work_grows_with_the_input(name: str) -> None:
     assert min(seconds(large) for _ in range(3)) < TIMES * max(least, 0.002)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", mostly_slow(CASES, "base64", "events"))
 def test_nothing_is_kept_of_the_input(name: str) -> None:
     """When a decoder has ended, what it has read is forgotten."""
     decode, make = CASES[name]

@@ -344,7 +344,7 @@ async def test_a_gateway_without_its_server_is_waited_for(
     pages += [
         http(b"<html>error code: %d</html>" % status, status, type="text/html") for status in (521, 522, 523, 530)
     ]
-    server.script(embed, *pages * 10, embed)
+    server.script(embed, *pages * 3, embed)
     client = make_client(retry=RetryPolicy(first_delay=0.001, max_delay=0.001))
     report = await make(concurrency=1).run(client)
     assert (report.status, report.failed) == ("complete", 0)

@@ -200,27 +200,17 @@ def test_shards_survive_being_killed(simulator: Simulator, tmp_path: Path) -> No
     print(f"{sum(killer.runs for killer in killers)} runs of 3 shards")
 
 
-def test_a_database_survives_its_job_being_killed(simulator: Simulator, tmp_path: Path) -> None:
-    """All rows are in a database that everybody has, no id twice, with the vectors of an unbroken run."""
-    kill_a_sink(simulator, tmp_path, "sqlite", 2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", STORES)
 def test_a_store_survives_its_job_being_killed(simulator: Simulator, tmp_path: Path, kind: str) -> None:
     """All rows are in the store, no id twice, with the vectors of an unbroken run."""
-    kill_a_sink(simulator, tmp_path, kind, KILLS)
-
-
-def kill_a_sink(simulator: Simulator, tmp_path: Path, kind: str, kills: int) -> None:
-    """Kill jobs that write into such a store, so many times, and look at what is in it after each."""
     source = tmp_path / "docs.jsonl"
     documents = write_documents(source, DOCUMENTS)
     texts = {document["text"] for document in documents}
     killer = Killer(simulator, 0)
     killer.run(run_embed_job, source, tmp_path / "unbroken", "npy")
     unbroken = table_of(tmp_path / "unbroken")
-    killer.left = kills
+    killer.left = KILLS
     jobs = again = 0
     while killer.left:
         folder = tmp_path / f"killed-{jobs}"
@@ -230,5 +220,5 @@ def kill_a_sink(simulator: Simulator, tmp_path: Path, kind: str, kills: int) -> 
         jobs += 1
         assert table_in(url) == unbroken
         again += check_sent(runs, texts_by_run(simulator.requests), texts, CONCURRENCY * BATCH_SIZE + SLICE)
-    assert again > 0 or kills < 10, "no kill came while anything was under way"
-    print(f"{kind}: {kills} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")
+    assert again > 0 or KILLS < 10, "no kill came while anything was under way"
+    print(f"{kind}: {KILLS} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")

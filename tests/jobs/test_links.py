@@ -74,7 +74,13 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("shard", [None, (0, 2)], ids=["before the job", "while a shard runs"])
+@pytest.mark.parametrize(
+    "shard",
+    [
+        pytest.param(None, id="before the job"),
+        pytest.param((0, 2), id="while a shard runs", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", FILES)
 async def test_the_folder_of_an_embed_job(
     server: FaultServer, client: AsyncClient, tmp_path: Path, trap: Trap, name: str, shard: Any

@@ -352,12 +352,12 @@ def test_escaped_slashes_are_read():
     assert decode(loads_embeddings(text), dtype="int8").vectors.tolist() == [[-1, -1, -2, 0]]
 
 
-@pytest.mark.parametrize("cut", range(1, 60))
-def test_a_cut_answer_is_a_decode_error(cut):
+def test_a_cut_answer_is_a_decode_error():
     """An answer that ends early is never read as a shorter one."""
     text = json.dumps(body(b64(1, 2), b64(3, 4)), separators=COMPACT).encode()
-    with pytest.raises(DecodeError):
-        loads_embeddings(text[:-cut])
+    for end in range(len(text)):
+        with pytest.raises(DecodeError):
+            loads_embeddings(text[:end])
 
 
 rows = st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), min_size=1, max_size=6)

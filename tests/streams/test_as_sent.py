@@ -8,7 +8,7 @@ import pytest
 
 from nimclient import AsyncClient, Client, RetryPolicy
 from nimclient.errors import DecodeError, NimError, ServerError, StreamError, StreamFaultError, StreamInterruptedError
-from nimclient.records import ChatCompletion
+from nimclient.records import ChatChunk, ChatCompletion
 from nimclient.testing import FakeTransport
 
 DONE = "data: [DONE]"
@@ -37,6 +37,7 @@ async def read(text: bytes) -> ChatCompletion:
     final = await stream.final()
     assert "".join(chunk.text for chunk in chunks) == final.text
     assert "".join(chunk.reasoning or "" for chunk in chunks) == (final.reasoning or "")
+    assert added_up(chunks) == [(call.name, call.arguments) for call in final.tool_calls]
     assert next((chunk.usage for chunk in reversed(chunks) if chunk.usage), None) == final.usage
     assert await client.chat.create("hi") == final
     blocking = Client(base_url="http://fake", model="m", transport=FakeTransport([body(text)]))
@@ -44,6 +45,15 @@ async def read(text: bytes) -> ChatCompletion:
         assert "".join(pieces.text_stream) == final.text
         assert pieces.final() == final
     return final
+
+
+def added_up(chunks: list[ChatChunk]) -> list[tuple[str, str]]:
+    """Names and arguments of the calls in chunks, put together by index as every reader of chunks does."""
+    calls: dict[int | None, tuple[str, str]] = {}
+    for piece in (piece for chunk in chunks for piece in chunk.tool_calls):
+        name, arguments = calls.get(piece.index, ("", ""))
+        calls[piece.index] = (name + (piece.name or ""), arguments + piece.arguments)
+    return list(calls.values())
 
 
 def part(kind: str, text: str) -> dict[str, Any]:
@@ -286,6 +296,9 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: st
     return delta(tool_calls=[{key: value for key, value in found.items() if value is not None}])
 
 
+TWO = [("f", '{"x":1}'), ("g", '{"y":2}')]
+
+
 @pytest.mark.parametrize(
     ("calls", "expected"),
     [
@@ -316,10 +329,13 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: st
         ([(0, "a", "f", '{"x"'), (0, "a", None, ":1}"), (0, "a", "f", '{"x":1}')], [("f", '{"x":1}')]),
         ([(0, "a", "get_", ""), (0, None, "weather", ""), (0, None, None, "{}")], [("get_weather", "{}")]),
         ([(0, "a", "f", "{}"), (1, None, None, "")], [("f", "{}")]),
+        ([(1, "a", "f", '{"x"'), (2, "b", "g", '{"y"'), (1, None, None, ":1}"), (2, None, None, ":2}")], TWO),
+        ([(0, "a", None, '{"x"'), (0, None, "f", ":1}"), (0, "b", "g", '{"y":2}')], TWO),
+        ([(None, "a", "f", '{"x":1}'), (None, "b", "g", '{"y":2}')], TWO),
     ],
 )
 async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, str]]) -> None:
-    """Pieces come together by id, by index, or by whether the arguments are complete."""
+    """Pieces come together by id, by index, or by whether the arguments are complete, for readers of chunks, too."""
     final = await read(data(*[call(*piece) for piece in calls], delta("tool_calls"), DONE))
     assert [(found.name, found.arguments) for found in final.tool_calls] == expected
 

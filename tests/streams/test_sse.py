@@ -107,10 +107,10 @@ SAMPLE_EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("place", range(len(SAMPLE) + 1))
-def test_every_cut_position_gives_the_same_events(place):
+def test_every_cut_position_gives_the_same_events():
     """A stream of every line end, a byte-order mark, comments and multi-byte text may be cut anywhere."""
-    assert decode(SAMPLE[:place], SAMPLE[place:]) == SAMPLE_EVENTS
+    for place in range(len(SAMPLE) + 1):
+        assert decode(SAMPLE[:place], SAMPLE[place:]) == SAMPLE_EVENTS
 
 
 @pytest.mark.parametrize(

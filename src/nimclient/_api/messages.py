@@ -14,12 +14,10 @@ from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
 from nimclient.records.chat import BLOCKS, Message, ToolCall
+from nimclient.records.tool_calls import signature_of
 
 MessageLike: TypeAlias = Message | Mapping[str, Json] | tuple[str, Any]
 Messages: TypeAlias = str | Sequence[MessageLike]
-
-_SIGNED = ("extra_content", "provider_specific_fields")
-"""Where Gemini and LiteLLM put the signature of a tool call, without which its server rejects the history."""
 
 _ROLE_ALIASES = {"human": "user", "ai": "assistant"}
 
@@ -109,8 +107,7 @@ def _tool_call(call: Any) -> Any:
     if not isinstance(call, ToolCall):
         return call
     function = {"name": call.name, "arguments": sendable_arguments(call)}
-    signed = {name: call.extra[name] for name in _SIGNED if call.extra.get(name)}
-    return {"id": call.id, "type": call.type, "function": function, **signed}
+    return {"id": call.id, "type": call.type, "function": function, **signature_of(call)}
 
 
 def _with_sendable_arguments(call: JsonDict) -> JsonDict:

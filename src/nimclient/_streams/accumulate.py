@@ -307,7 +307,7 @@ class ChatChoiceState(ChoiceState):
             if key == "content" and isinstance(value, str):
                 self.text.append(value)
             elif key == "tool_calls":
-                self.calls.add_all(objects(content_parts(value)))
+                delta[key] = self.calls.add_all(objects(content_parts(value)))
             elif key != "role" and isinstance(value, str):
                 self.pieces.setdefault((key,), []).append(value)
             elif is_object(value):

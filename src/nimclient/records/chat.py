@@ -185,7 +185,10 @@ class ChatCompletion(TopRecord):
 
 @frozen(repr=False)
 class ToolCallDelta(Record):
-    """A piece of a tool call in a stream; `arguments` is the piece of text, possibly empty."""
+    """A piece of a tool call in a stream; `arguments` is the piece of text, possibly empty.
+
+    In a chunk `index` is the place of the call in the whole answer, whatever the server calls it; id and name come once.
+    """
 
     index: int | None
     id: str | None

@@ -14,6 +14,8 @@ from nimclient.records._record import WireRecord
 
 FUNCTION = ("name", "arguments")
 """The fields of a call's `function`."""
+_SIGNED = ("extra_content", "provider_specific_fields")
+"""Where Gemini and LiteLLM put the signature of a call, without which its server rejects the history."""
 
 
 @frozen(repr=False)
@@ -61,6 +63,11 @@ def function_of(call: JsonDict) -> JsonDict:
     """Name and arguments of a call, which some servers do not put into `function`."""
     function = call.get("function")
     return function if is_object(function) else {key: call[key] for key in FUNCTION if key in call}
+
+
+def signature_of(call: ToolCall) -> JsonDict:
+    """The fields of a call that have its signature."""
+    return {name: call.extra[name] for name in _SIGNED if call.extra.get(name)}
 
 
 def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:

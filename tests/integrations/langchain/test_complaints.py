@@ -116,6 +116,31 @@ def test_calls_without_an_index_are_told_apart_by_their_ids(canned_chat: Any) ->
     ]
 
 
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[(0, "a", "add", '{"x": 1}')], [(0, "b", "sub", '{"y": 2}')]],
+        [[(0, "a", "add", {"x": 1}), (1, "b", "sub", {"y": 2})]],
+        [[(0, None, "add", '{"x": 1}')], [(0, None, "sub", '{"y": 2}')]],
+        [[(None, None, "add", '{"x": 1}'), (None, None, "sub", '{"y": 2}')]],
+        [[(0, "a", "add", '{"x"'), (1, "b", "sub", '{"y"')], [(0, "", "", ": 1}"), (1, "", "", ": 2}")]],
+    ],
+    ids=["one index for all", "arguments as objects", "one index and no id", "neither", "interleaved"],
+)
+def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any]) -> None:
+    """Parallel calls stay apart whatever a server omits, and each has an id that a result can name."""
+    events = [
+        event(
+            {"tool_calls": [{"index": at, "id": id, "function": {"name": f, "arguments": x}} for at, id, f, x in calls]}
+        )
+        for calls in deltas
+    ]
+    chat, _ = canned_chat([*events, event({}, "tool_calls")])
+    calls = whole(list(chat.stream("go"))).tool_calls
+    assert [(call["name"], call["args"]) for call in calls] == [("add", {"x": 1}), ("sub", {"y": 2})]
+    assert [call["id"] for call in calls] in (["a", "b"], ["call_0", "call_1"])
+
+
 @pytest.mark.parametrize("kind", ["chat", "embeddings", "rerank", "completions"])
 def test_a_time_limit_holds_everywhere_and_is_in_no_body(kind: str) -> None:
     """C04: 0.05 s against a server that takes long raises, for each class, and the body says nothing of it."""

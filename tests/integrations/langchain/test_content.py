@@ -1,5 +1,8 @@
 """What users say reaches the wire in the form that NIM and vLLM take, or is rejected before anything is sent."""
 
+import functools
+import json
+import operator
 from typing import Any
 
 import pytest
@@ -11,9 +14,11 @@ from langchain_core.messages import (
     RemoveMessage,
     SystemMessage,
     ToolMessage,
+    messages_from_dict,
+    messages_to_dict,
 )
 
-from support.langchain import event, reply, tool_call
+from support.langchain import completion, event, reply, tool_call
 
 DATA = "aGVsbG8="
 IMAGE = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{DATA}"}}
@@ -222,6 +227,63 @@ async def test_two_texts_of_reasoning_are_both_kept(canned_chat: Any) -> None:
         streamed = chunk if streamed is None else streamed + chunk
     chat.invoke(["2+2?", whole, streamed])
     assert transport.requests[-1].json["messages"][1:] == [{"role": "assistant", "content": "4", **both}] * 2
+
+
+def both_ways(chat: Any) -> list[Any]:
+    """A whole answer and a streamed one, each written down and read again, as a checkpoint does."""
+    answers = chat.invoke("go"), functools.reduce(operator.add, chat.stream("go"))
+    return messages_from_dict(json.loads(json.dumps(messages_to_dict(answers))))
+
+
+def test_blocks_of_reasoning_go_back_with_their_signatures(canned_chat: Any) -> None:
+    """OpenRouter's and LiteLLM's blocks, which stream in pieces, come back whole and unchanged: else "Invalid signature"."""
+    blocks = {
+        "reasoning_details": [
+            {"type": "reasoning.text", "text": "add", "signature": "sig", "format": "anthropic-claude-v1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "x", "id": "r", "index": 1},
+        ],
+        "thinking_blocks": [{"type": "thinking", "thinking": "add", "signature": "sig"}],
+    }
+    first, last = (
+        {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0},
+        blocks["reasoning_details"][1],
+    )
+    pieces = [
+        event(
+            {"reasoning_details": [{**first, "text": "a"}], "thinking_blocks": [{"type": "thinking", "thinking": "a"}]}
+        ),
+        event(
+            {
+                "reasoning_details": [{**first, "text": "dd"}],
+                "thinking_blocks": [{"type": "thinking", "thinking": "dd"}],
+            }
+        ),
+        event({"reasoning_details": [{**first, "signature": "sig"}, last]}),
+        event({"thinking_blocks": [{"type": "thinking", "signature": "sig"}]}),
+        event({"content": "4"}, "stop"),
+    ]
+    chat, transport = canned_chat(reply("4", **blocks), pieces, reply())
+    chat.invoke(["2+2?", *both_ways(chat)])
+    for wire in transport.requests[-1].json["messages"][1:]:
+        assert wire == {"role": "assistant", "content": "4", "reasoning": "add", **blocks}
+
+
+def test_the_signature_of_a_call_goes_back(canned_chat: Any) -> None:
+    """Gemini's and LiteLLM's signatures of calls, of which the streamed one comes in a piece of its own, return with them."""
+    signed: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "s"}}}
+    signed["provider_specific_fields"] = {"thought_signature": "t"}
+    calls = [{**tool_call("add", '{"a":1}'), **signed}, tool_call("add", '{"a":2}', "call_2")]
+    whole = completion({"role": "assistant", "content": None, "tool_calls": calls}, "tool_calls")
+    pieces = [
+        event({"tool_calls": [{"index": 0, **tool_call("add", '{"a":1}')}]}),
+        event({"tool_calls": [signed]}),
+        event({"tool_calls": [{"index": 1, **calls[1]}]}, "tool_calls"),
+    ]
+    chat, transport = canned_chat(whole, pieces, reply())
+    answers = both_ways(chat)
+    chat.invoke(["go", *answers, ToolMessage("3", tool_call_id="call_1")])
+    for wire in transport.requests[-1].json["messages"][1:3]:
+        assert wire == {"role": "assistant", "content": None, "tool_calls": calls}
 
 
 def test_nothing_of_the_callers_is_changed(canned_chat: Any) -> None:

@@ -219,7 +219,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                 piece = reader.read(chunk)
                 if piece is not None:
                     yield piece
-        yield reader.last()
+            yield reader.last(stream.final())
 
     async def _astream(
         self,
@@ -237,7 +237,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                     piece = reader.read(chunk)
                     if piece is not None:
                         yield piece
-        yield reader.last()
+                yield reader.last(await stream.final())
 
     def _opened(self, request: ChatArguments) -> SyncChatStream:
         """Open a stream, with the first form of the request that the server accepts."""

@@ -19,9 +19,12 @@ from langchain_core.messages import (
 
 from nimclient._base import json as _json
 from nimclient._base.types import JsonDict
+from nimclient.records.chat import BLOCKS
 
 REASONING_FIELDS = "_reasoning_api_fields"
 """Key of `additional_kwargs`: the names under which the server sent the reasoning, for sending it back."""
+SIGNATURES = "_signed_tool_calls"
+"""Key of `additional_kwargs`: the fields with the signatures of tool calls by the calls' ids, for sending them back."""
 
 _NOT_SENT = frozenset(
     {
@@ -91,7 +94,7 @@ def _with_name(wire: JsonDict, message: BaseMessage) -> JsonDict:
 
 
 def _assistant(message: AIMessage, where: str) -> JsonDict:
-    """Content (null beside tool calls), each tool call once, and the reasoning under the server's name."""
+    """Content (null beside tool calls), each tool call once, and the reasoning as the server sent it, with its signatures."""
     content: Any = message.content
     if isinstance(content, list):
         parts = cast(list[Any], content)
@@ -104,7 +107,7 @@ def _assistant(message: AIMessage, where: str) -> JsonDict:
         wire["tool_calls"] = calls
     if (function := message.additional_kwargs.get("function_call")) is not None:
         wire["content"], wire["function_call"] = content or None, function
-    for field in message.additional_kwargs.get(REASONING_FIELDS) or ():
+    for field in (*(message.additional_kwargs.get(REASONING_FIELDS) or ()), *BLOCKS):
         if reasoning := message.additional_kwargs.get(field):
             wire[field] = reasoning
     return wire
@@ -119,7 +122,8 @@ def _tool_calls(message: AIMessage) -> list[JsonDict]:
         _tool_call(call["id"], call["name"], call["args"] or "") for call in message.invalid_tool_calls if call["name"]
     ]
     if calls:
-        return calls
+        signatures: dict[str, JsonDict] = message.additional_kwargs.get(SIGNATURES) or {}
+        return [{**call, **signatures.get(call["id"], {})} for call in calls]
     raw: list[JsonDict] = message.additional_kwargs.get("tool_calls") or []
     return [
         _tool_call(call.get("id"), call.get("function", {}).get("name"), call.get("function", {}).get("arguments"))

@@ -10,11 +10,13 @@ from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 import nimclient
-from nimclient import ChatChunk, ChatCompletion, Choice, Usage
+from nimclient import ChatChunk, ChatCompletion, Choice, Message, Usage
 from nimclient._base.types import JsonDict
 from nimclient.errors import ToolError
-from nimclient.integrations.langchain.messages import REASONING_FIELDS
+from nimclient.integrations.langchain.messages import REASONING_FIELDS, SIGNATURES
 from nimclient.records import Logprobs, ToolCallDelta
+from nimclient.records.chat import BLOCKS
+from nimclient.records.tool_calls import signature_of
 
 _RAW_CONTENT = "raw_content"  # the client's key for a text with reasoning in tags
 
@@ -37,6 +39,7 @@ def _generation(choice: Choice, completion: ChatCompletion, model: str) -> ChatG
         more["reasoning_content"] = message.reasoning
         if _RAW_CONTENT not in message.extra:
             more.update(_named_reasoning(message.reasoning, message.extra.get("reasoning_content")))
+    more.update(_signed(message))
     if message.tool_calls:
         more["tool_calls"] = [call.to_dict() for call in message.tool_calls]
     if message.refusal:
@@ -72,6 +75,15 @@ def _named_reasoning(reasoning: str, old: Any) -> JsonDict:
     """The reasoning under both names, and a note of the server's names. `old`: another text, or that of the old name only."""
     names = ["reasoning"] if not old else ["reasoning_content", *(["reasoning"] if old != reasoning else [])]
     return {"reasoning_content": old or reasoning, "reasoning": reasoning, REASONING_FIELDS: names}
+
+
+def _signed(message: Message | None) -> JsonDict:
+    """What a server wants back unchanged: blocks of reasoning, and the signatures of calls."""
+    if message is None:
+        return {}
+    signatures = {call.id: signed for call in message.tool_calls if (signed := signature_of(call))}
+    blocks = {name: message.extra[name] for name in BLOCKS if message.extra.get(name)}
+    return {**blocks, **({SIGNATURES: signatures} if signatures else {})}
 
 
 def _generation_info(finish_reason: str | None, logprobs: Logprobs | None) -> JsonDict:
@@ -128,7 +140,7 @@ class ChunkReader:
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._reasoned = False
-        self._calls: dict[int, str | None] = {}
+        self._calls: dict[int, str | None] = {}  # ids by index
         self._blocks: list[str] = []  # blocks of reasoning and text before the calls
 
     def read(self, chunk: ChatChunk) -> ChatGenerationChunk | None:
@@ -154,8 +166,8 @@ class ChunkReader:
         )
         return ChatGenerationChunk(message=message, generation_info=info or None)
 
-    def last(self) -> ChatGenerationChunk:
-        """The chunk that ends the stream: usage, finish reason, names."""
+    def last(self, completion: ChatCompletion) -> ChatGenerationChunk:
+        """The chunk that ends the stream: usage, finish reason, names, and what only the whole answer has."""
         info = _generation_info(self._finish_reason, None)
         metadata: JsonDict = {
             "role": self._role,
@@ -168,6 +180,8 @@ class ChunkReader:
         }
         message = AIMessageChunk(
             content="",
+            additional_kwargs=_signed(completion.message),
+            tool_call_chunks=self._ids(),
             usage_metadata=usage_metadata(self._usage),
             response_metadata=metadata,
             id=self._id,
@@ -196,19 +210,18 @@ class ChunkReader:
         return more
 
     def _call(self, delta: ToolCallDelta) -> ToolCallChunk:
-        """A piece of a call; without indexes each new id begins a new call."""
-        index = delta.index
-        if index is None:
-            is_new = bool(delta.id) and delta.id not in self._calls.values()
-            index = len(self._calls) if is_new else max(len(self._calls) - 1, 0)
-        known = index in self._calls
-        self._calls.setdefault(index, delta.id)
-        return tool_call_chunk(
-            name=None if known else delta.name,
-            args=delta.arguments,
-            id=None if known else delta.id,
-            index=index + len(self._blocks),
-        )
+        """A piece of a call, in the sequence of content blocks."""
+        index = delta.index or 0
+        self._calls[index] = self._calls.get(index) or delta.id
+        return tool_call_chunk(name=delta.name, args=delta.arguments, id=delta.id, index=index + len(self._blocks))
+
+    def _ids(self) -> list[ToolCallChunk]:
+        """Ids for the calls to which the server gave none: a result says which call it belongs to."""
+        missing = [index for index, call_id in self._calls.items() if not call_id]
+        return [
+            tool_call_chunk(name=None, args="", id=f"call_{index}", index=index + len(self._blocks))
+            for index in missing
+        ]
 
     def _count_block(self, kind: str) -> None:
         """Content blocks and calls share one sequence of indexes (output_version "v1"): equal ones would be merged."""
