@@ -103,6 +103,7 @@ async def test_a_source_outlives_the_timeout_of_idle_transactions(
 
 async def test_a_connection_that_the_server_ends(server: FaultServer, client: AsyncClient, url: str) -> None:
     """A restart of the server ends the run; the next one leaves every row once."""
+
     def script(request: Request) -> bytes:
         if request.json["input"][0] == "20":
             execute(url, f"SELECT pg_terminate_backend(pid) {sessions(url)}")

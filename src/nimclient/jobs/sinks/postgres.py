@@ -58,7 +58,9 @@ class PostgresSink:
                 raise JobStoreError(f"{self} was not created by a job: choose another table")
             if not self._one("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"):
                 self._db.execute("CREATE EXTENSION vector")
-            self._schema = self._one("SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'")
+            self._schema = self._one(
+                "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+            )
             self._db.execute(
                 f"CREATE TABLE IF NOT EXISTS {self._named(_COMMITS)} "
                 "(writer text, number int, record text NOT NULL, PRIMARY KEY (writer, number))"
@@ -68,7 +70,9 @@ class PostgresSink:
             check_writers(self, writer, (name for (name,) in writers))
             yield
             self._db.rollback()
-            self._one("SELECT pg_advisory_unlock(hashtext(%s), hashtext(%s))", self.table, writer)  # of a pooled connection
+            self._one(
+                "SELECT pg_advisory_unlock(hashtext(%s), hashtext(%s))", self.table, writer
+            )  # of a pooled connection
 
     def connect(self) -> Any:
         """A connection that a pooler may be behind: nothing is prepared in it."""
