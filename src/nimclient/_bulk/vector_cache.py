@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nimclient._base.files import check_regular
+from nimclient._base.files import check_regular, write_ahead
 from nimclient.errors import ConfigurationError
 
 _BUSY_SECONDS = 60.0
@@ -37,8 +37,8 @@ class VectorCache:
             check_regular(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
             try:
-                for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
-                    self._db.execute(f"PRAGMA {pragma}").fetchone()
+                self._db.execute(f"PRAGMA page_size={_PAGE}")
+                write_ahead(self._db, _BUSY_SECONDS)
                 self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 self._db.execute("CREATE TABLE IF NOT EXISTS models (space BLOB PRIMARY KEY, model TEXT NOT NULL)")
             except BaseException:

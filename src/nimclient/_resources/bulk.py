@@ -21,7 +21,7 @@ from nimclient._api.embeddings import (
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy
-from nimclient._base.files import check_regular
+from nimclient._base.files import check_regular, write_ahead
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._bulk.gate import Gate
@@ -86,6 +86,7 @@ __all__ = [
     "running_loop",
     "stops_everything",
     "wrong",
+    "write_ahead",
 ]
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from nimclient.errors import JobStoreError, NimError
 from nimclient.jobs.parquet import arrow
@@ -54,11 +55,26 @@ def _selected(fields: RowFields) -> str:
 
 
 def _sqlite(table: SQLiteSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
-    with closing(sqlite3.connect(f"file:{table.path}?mode=ro", uri=True, check_same_thread=False)) as db:
+    with closing(sqlite3.connect(f"file:{quote(table.path)}?mode=ro", uri=True, check_same_thread=False)) as db:
+        db.text_factory = _text
         name = quoted(table.table)
         check(table, [column for _, column, *_ in db.execute(f"PRAGMA table_info({name})")], fields)
-        for values in db.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY rowid"):  # nosec B608
+        for values in db.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {_order(db, name, fields)}"):  # nosec B608
             yield dict(zip(fields.columns, values, strict=True))
+
+
+def _text(value: bytes) -> str:
+    """A text; one that is not UTF-8, which SQLite allows, becomes an invalid one, and its row fails alone."""
+    return value.decode(errors="surrogateescape")
+
+
+def _order(db: sqlite3.Connection, name: str, fields: RowFields) -> str:
+    """What orders the rows: their numbers; where there are none (WITHOUT ROWID, a view), the column of the id or the first."""
+    try:
+        db.execute(f"SELECT rowid FROM {name} LIMIT 0")  # nosec B608
+    except sqlite3.OperationalError:
+        return "1" if fields.id is None else quoted(fields.id)
+    return "rowid"
 
 
 def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
