@@ -85,8 +85,8 @@ __all__ = [
     "run_all",
     "running_loop",
     "stops_everything",
-    "wrong",
     "write_ahead",
+    "wrong",
 ]
 
 T = TypeVar("T")

@@ -15,12 +15,14 @@ from nimclient.errors import JobStoreError, NimError
 from nimclient.jobs.parquet import arrow
 from nimclient.jobs.rows import Row, RowFields
 from nimclient.jobs.sinks.lance import LanceSink
-from nimclient.jobs.sinks.postgres import PostgresSink
+from nimclient.jobs.sinks.postgres import PostgresSink, table_name
 from nimclient.jobs.sinks.qdrant import QdrantSink
 from nimclient.jobs.sinks.sqlite import SQLiteSink, quoted
 from nimclient.jobs.sinks.urls import sink_of
 
 _ROWS_AT_ONCE = 256
+_MAY_WAIT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'"
+"""The server is not to end a transaction that waits for texts to be embedded."""
 CheckColumns: TypeAlias = Callable[[Any, Iterable[str], RowFields], None]
 """Raises ConfigurationError if a table lacks a column: its name, those that there are, and the fields wanted."""
 
@@ -69,7 +71,7 @@ def _text(value: bytes) -> str:
 
 
 def _order(db: sqlite3.Connection, name: str, fields: RowFields) -> str:
-    """What orders the rows: their numbers; where there are none (WITHOUT ROWID, a view), the column of the id or the first."""
+    """What orders the rows: their numbers; without (WITHOUT ROWID, a view) the column of the id, or the first."""
     try:
         db.execute(f"SELECT rowid FROM {name} LIMIT 0")  # nosec B608
     except sqlite3.OperationalError:
@@ -78,9 +80,15 @@ def _order(db: sqlite3.Connection, name: str, fields: RowFields) -> str:
 
 
 def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
-    check(table, table.columns(), fields)
-    for values in table.rows(_selected(fields), "tableoid, ctid" if fields.id is None else quoted(fields.id)):
-        yield dict(zip(fields.columns, values, strict=True))
+    name = table_name(table.table)
+    with table.connect() as db:
+        columns = db.execute(f"SELECT * FROM {name} LIMIT 0").description  # nosec B608
+        check(table, [column.name for column in columns], fields)
+        order = "tableoid, ctid" if fields.id is None else quoted(fields.id)
+        db.execute(_MAY_WAIT)
+        with db.cursor("rows") as cursor:
+            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):  # nosec B608
+                yield dict(zip(fields.columns, values, strict=True))
 
 
 def _lance(table: LanceSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:

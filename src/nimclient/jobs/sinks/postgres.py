@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,6 @@ from nimclient.jobs.sinks.sqlite import quoted
 _WAIT = "30s"  # for the server to end what a killed process was doing
 _NAME_BYTES = 63  # of which PostgreSQL cuts the rest off, without a word
 _COMMITS = "_commits"
-_MAY_WAIT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'"
 
 
 class PostgresSink:
@@ -53,7 +52,7 @@ class PostgresSink:
             )
         with self.connect() as self._db:
             self._lock()
-            there = {end for end in ("", _COMMITS) if self._one("SELECT to_regclass(%s)", self._named(end))}
+            there = {end for end in ("", _COMMITS) if self._one("SELECT to_regclass(%s)", table_name(self.table, end))}
             if there == {""}:
                 raise JobStoreError(f"{self} was not created by a job: choose another table")
             if not self._one("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"):
@@ -62,11 +61,11 @@ class PostgresSink:
                 "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
             )
             self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._named(_COMMITS)} "
+                f"CREATE TABLE IF NOT EXISTS {table_name(self.table, _COMMITS)} "
                 "(writer text, number int, record text NOT NULL, PRIMARY KEY (writer, number))"
             )
             self._db.commit()
-            writers = self._db.execute(f"SELECT DISTINCT writer FROM {self._named(_COMMITS)}").fetchall()  # nosec B608
+            writers = self._db.execute(f"SELECT DISTINCT writer FROM {table_name(self.table, _COMMITS)}").fetchall()  # nosec B608
             check_writers(self, writer, (name for (name,) in writers))
             yield
             self._db.rollback()
@@ -77,24 +76,6 @@ class PostgresSink:
     def connect(self) -> Any:
         """A connection that a pooler may be behind: nothing is prepared in it."""
         return self._psycopg.connect(self._conninfo, prepare_threshold=None)
-
-    def rows(self, columns: str, order: str) -> Iterator[Any]:
-        """The rows of the table, as they are needed: the server is not to end a transaction that waits for a slow reader."""
-        with self.connect() as db:
-            db.execute(_MAY_WAIT)
-            with db.cursor("rows") as cursor:
-                yield from cursor.execute(f"SELECT {columns} FROM {self._named()} ORDER BY {order}")  # nosec B608
-
-    def columns(self) -> list[str]:
-        """The names of the columns of the table."""
-        with self.connect() as db:
-            found = db.execute(f"SELECT * FROM {self._named()} LIMIT 0").description  # nosec B608
-        return [column.name for column in found]
-
-    def _named(self, end: str = "") -> str:
-        """The name of the table, or of the one whose name has this end, in its schema."""
-        schema, dot, name = self.table.rpartition(".")
-        return (quoted(schema) + dot if dot else "") + quoted(name + end)
 
     def _lock(self) -> None:
         """Wait until no other connection writes for this writer; let no two create tables at the same time."""
@@ -118,22 +99,28 @@ class PostgresSink:
             kind = "halfvec" if vectors.dtype == "float16" else "vector"
             self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
             self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS {self._named()} ("
+                f"CREATE TABLE IF NOT EXISTS {table_name(self.table)} ("
                 f'"index" bigint PRIMARY KEY, id text NOT NULL, vector {self._schema}.{kind}({vectors.dimensions}) NOT NULL)'
             )
-        with self._db.cursor().copy(f"COPY {self._named()} FROM STDIN") as copy:
+        with self._db.cursor().copy(f"COPY {table_name(self.table)} FROM STDIN") as copy:
             for index, name, vector in zip(slice.indexes, slice.ids, vectors, strict=True):
                 copy.write_row((index, name, _json.dumps(vector.tolist()).decode()))
 
     def commit(self, ids: JsonDict) -> None:
         """See Sink."""
         record = (self._writer, ids["number"], _json.dumps(ids).decode())
-        self._db.execute(f"INSERT INTO {self._named(_COMMITS)} VALUES (%s, %s, %s)", record)  # nosec B608
+        self._db.execute(f"INSERT INTO {table_name(self.table, _COMMITS)} VALUES (%s, %s, %s)", record)  # nosec B608
         self._db.commit()
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
-        query = f"SELECT record FROM {self._named(_COMMITS)} WHERE writer = %s"  # nosec B608
+        query = f"SELECT record FROM {table_name(self.table, _COMMITS)} WHERE writer = %s"  # nosec B608
         records = [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
         self._db.commit()  # else the transaction would wait for the first slice
         return records
+
+
+def table_name(table: str, end: str = "") -> str:
+    """The name in SQL of a table, or of the one whose name has this end, in its schema."""
+    schema, dot, name = table.rpartition(".")
+    return (quoted(schema) + dot if dot else "") + quoted(name + end)
