@@ -162,6 +162,14 @@ def servers(session: nox.Session) -> None:
 
 
 @nox.session
+def seeds(session: nox.Session) -> None:
+    """Every simulation of pace, fleets and replicas with 20 seeds; the slow tests take five."""
+    install(session, "test")
+    tests = ("tests/bulk", "tests/engine/test_replica_choice.py")
+    session.run("pytest", *WORKERS, *tests, "-m", "", *session.posargs, env={"NIMCLIENT_TEST_SEEDS": "20"})
+
+
+@nox.session
 def kill(session: nox.Session) -> None:
     """Jobs that are killed with SIGKILL at 200 random moments, over each kind of store too; the slow tests do it 20 times."""
     install(session, "test", "sinks")

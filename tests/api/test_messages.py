@@ -82,6 +82,12 @@ def test_reasoning_goes_back_under_the_name_that_the_server_reads(came, name):
     assert wire_messages([("user", "q"), reply.message], echo_reasoning=True)[1][name] == "hm"
 
 
+def test_an_answer_without_text_goes_back_with_an_empty_one():
+    """An answer cut off within its reasoning: templates fail on null, or write "None" into the prompt."""
+    message = decode_message({"role": "assistant", "content": None, "reasoning": "hm"})
+    assert wire_messages([message]) == [{"role": "assistant", "content": ""}]
+
+
 def test_blocks_of_reasoning_go_back_with_it():
     """OpenRouter and LiteLLM reject a block without its signature, or the history without the block."""
     blocks = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "AA"}], "thinking_blocks": [{"type": "t"}]}

@@ -8,7 +8,7 @@ from attrs import define
 
 from nimclient import RetryPolicy
 from support.capacity import Pacer, Queue, Service, Ticket, Users
-from support.slow import mostly_slow
+from support.slow import seeds
 
 TRIP = 0.002
 IDLE = 0.15  # seconds to a first token
@@ -70,7 +70,7 @@ def beside(
     return Beside(Queue(slots, Service(Random(seed), 0.3, sigma)), pacer, users, seconds, first)
 
 
-@pytest.mark.parametrize("seed", mostly_slow(range(8), 1))
+@pytest.mark.parametrize("seed", seeds(1))
 def test_where_the_number_is_that_of_the_server_nobody_waits(seed: int) -> None:
     """With `concurrency=` the slots of the server, no user ever waits for bulk, from the first one on."""
     alone = beside(16, seed, concurrency=16, first=None, seconds=60.0)
@@ -91,7 +91,7 @@ class Batch(Queue):
         return done
 
 
-@pytest.mark.parametrize("seed", mostly_slow(range(8), 1))
+@pytest.mark.parametrize("seed", seeds(1))
 @pytest.mark.parametrize("concurrency", [None, 256])
 def test_a_server_that_batches_is_kept_busy(concurrency: int | None, seed: int) -> None:
     """Where nothing waits and each takes longer beside others, bulk keeps half of what it has alone."""
@@ -104,7 +104,7 @@ def test_a_server_that_batches_is_kept_busy(concurrency: int | None, seed: int) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("concurrency", [None, 32])
 def test_where_it_is_not_known_few_wait(concurrency: int | None, seed: int) -> None:
     """With more asked for at once than the server works on: half of the users wait at most a fifth of an idle server's time

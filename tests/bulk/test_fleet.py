@@ -24,11 +24,10 @@ from support.capacity import (
     fleet_of,
 )
 from support.fleets import FleetRun, Process, simulate_fleet
-from support.slow import mostly_slow
+from support.slow import seeds
 
-SEEDS = mostly_slow(range(20), 3)
-SLOW = mostly_slow(range(20))
-FEW = mostly_slow(range(6))
+SEEDS = seeds(3)
+SLOW = seeds()
 KILLED = (1, 3, 5)
 SECONDS = 100.0
 
@@ -71,7 +70,7 @@ def test_eight_processes_against_600_a_minute(seed: int, tells: bool) -> None:
     assert not any(process.lost for process in run.processes)
 
 
-@pytest.mark.parametrize("seed", FEW)
+@pytest.mark.parametrize("seed", SLOW)
 @pytest.mark.parametrize("late", [0.005, 0.05])
 def test_a_rate_is_learned_soon_and_kept(seed: int, late: float) -> None:
     """With little saved up, half a minute after the first request; all requests count; on a busy machine as well."""

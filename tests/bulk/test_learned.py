@@ -20,9 +20,9 @@ from support.capacity import (
     Slots,
     simulate,
 )
-from support.slow import mostly_slow
+from support.slow import seeds
 
-SEEDS = mostly_slow(range(20), 4, 4)
+SEEDS = seeds(4)
 
 
 def known(size: float, at: float = 0.0, rate: float | None = None, limited: bool = True) -> Learned:

@@ -14,9 +14,7 @@ from attrs import define
 
 from nimclient import RetryPolicy
 from support.capacity import Bucket, Pacer, Queue, RateLimit, Run, Server, Service, Slots, TokenBucket, Users, simulate
-from support.slow import mostly_slow
-
-SEEDS = range(20)
+from support.slow import seeds
 
 
 @define
@@ -101,7 +99,7 @@ AROUND = (0.9, 1.0, 1.1, 1.5)
 RATED = (0.9, 1.0, 1.1, 1.3)
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
+@pytest.mark.parametrize("seed", seeds(3, 4))
 @pytest.mark.parametrize(
     ("kind", "shares", "most_refused"),
     [
@@ -126,7 +124,7 @@ def test_close_to_the_best_fixed_limit(
     assert run.throughput() >= 0.95 * job.best(shares, seed)
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
+@pytest.mark.parametrize("seed", seeds(3, 4))
 def test_a_queue_is_not_filled_without_end(seed: int) -> None:
     """What is in flight on a server that queues comes down to a few times its slots in the course of a long job."""
     job = queueing(seed)
@@ -136,7 +134,7 @@ def test_a_queue_is_not_filled_without_end(seed: int) -> None:
     assert sum(late) / len(late) <= 3 * job.room + 16
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
+@pytest.mark.parametrize("seed", seeds(3, 4))
 def test_an_outage_within_the_patience_is_survived(seed: int) -> None:
     """A server that takes nothing for a minute costs the job that minute, few throttles, and no slice."""
 
@@ -161,7 +159,7 @@ def test_an_outage_beyond_the_patience_fails() -> None:
     assert 115 <= run.failures[0] - 10 <= 140
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
+@pytest.mark.parametrize("seed", seeds(3, 4))
 @pytest.mark.parametrize("share", [0.2, 0.9])
 def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None:
     """Under `Limits.requests_per_minute` below what the server gives there is no throttling after the first ones."""
@@ -174,7 +172,7 @@ def test_a_rate_set_by_hand_and_the_pacer_agree(seed: int, share: float) -> None
     assert run.throughput() == pytest.approx(per_second, rel=0.02 if share < 0.5 else 0.1)
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3, 4))
+@pytest.mark.parametrize("seed", seeds(3, 4))
 def test_a_key_of_forty_a_minute(seed: int) -> None:
     """200 requests under the hosted catalog's limit: few in vain, though the first forty were taken at any speed."""
     svc = Service(Random(seed), spread(Random(f"forty {seed}"), 0.1, 3.0), 0.5)
@@ -193,7 +191,7 @@ def test_answers_that_come_all_at_once_are_not_sent_on_all_at_once(per_minute: i
     assert run.share_refused <= 0.10
 
 
-@pytest.mark.parametrize("seed", mostly_slow(range(8), 3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_beside_plain_calls_bulk_keeps_its_throughput(seed: int) -> None:
     """With room left for one plain call at all times, three quarters of the throughput, from the middle of a short job on."""
     job = queueing(seed)
@@ -204,7 +202,7 @@ def test_beside_plain_calls_bulk_keeps_its_throughput(seed: int) -> None:
     assert beside.throughput(0.5) >= 0.75 * alone.throughput(0.5)
 
 
-@pytest.mark.parametrize("seed", mostly_slow(SEEDS, 3))
+@pytest.mark.parametrize("seed", seeds(3))
 @pytest.mark.parametrize("seconds", [20.0, 60.0])
 def test_tokens_a_minute_set_by_hand_are_used_and_not_exceeded(seed: int, seconds: float) -> None:
     """Whatever a byte and an answer are worth: nearly all of what the server gives, and hardly a throttle."""

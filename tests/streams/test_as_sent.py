@@ -342,9 +342,10 @@ async def test_pieces_of_tool_calls(calls: list[Any], expected: list[tuple[str, 
 
 @pytest.mark.parametrize("place", ["delta", "message"])
 async def test_tool_calls_of_other_forms(place: str) -> None:
-    """One call instead of a list of calls, and name and arguments beside the id instead of in `function`."""
+    """One call instead of a list, name and arguments beside the id instead of in `function`, tokens of gpt-oss in a name."""
     flat, whole = {"id": "a", "name": "f", "arguments": '{"x":1}'}, {"id": "a", "function": {"name": "f"}}
-    for calls, arguments in ((flat, '{"x":1}'), ([flat], '{"x":1}'), (whole, "")):
+    leaked = {"id": "a", "function": {"name": "f<|channel|>commentary", "arguments": "{}"}}
+    for calls, arguments in ((flat, '{"x":1}'), ([flat], '{"x":1}'), (whole, ""), ([leaked], "{}")):
         answer = {"choices": [{place: {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}]}
         final = await read(json.dumps(answer).encode() if place == "message" else data(answer, DONE))
         assert [(found.id, found.name, found.arguments) for found in final.tool_calls] == [("a", "f", arguments)]
@@ -384,6 +385,49 @@ async def test_tool_calls_of_other_forms(place: str) -> None:
 async def test_events_in_odd_lines(text: bytes) -> None:
     """One line end between events, comments and nulls in data lines, JSON over many lines: the answer is there."""
     assert (await read(text)).text == "Hello"
+
+
+LINES = data(delta(content="Hel"), delta(content="lo"), delta("stop")).replace(b"data: ", b"").replace(b"\n\n", b"\n")
+
+
+@pytest.mark.parametrize("kind", ["application/x-ndjson", "text/event-stream", "application/json"])
+@pytest.mark.parametrize("text", [LINES, LINES[:-1], b"\n" + LINES + DONE[6:].encode(), LINES.replace(b"\n", b"\r\n")])
+async def test_events_in_a_line_each(kind: str, text: bytes) -> None:
+    """Events without `data:` and blank lines (NDJSON) are an answer, and cut off they are a partial one."""
+    answers = [body(text, kind), body(text, kind), body(text[: text.rfind(b"delta")], kind)]
+    client = AsyncClient(base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport(answers))
+    assert [chunk.text async for chunk in client.chat.stream("hi")] == ["Hel", "lo", ""]
+    assert (await client.chat.create("hi")).text == "Hello"
+    with pytest.raises(StreamInterruptedError) as caught:
+        await client.chat.stream("hi").final()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
+
+
+async def test_a_plain_answer_of_one_line_is_no_event() -> None:
+    """A line end behind a plain answer changes nothing."""
+    assert (await read(PLAIN + b"\n")).text == "Hello"
+
+
+async def test_events_that_were_put_into_events() -> None:
+    """A gateway that puts `data: ` before what has it already (axum, JSON to SSE) sends the same events."""
+    events = data(delta(content="Hel"), delta(content="lo"), delta("stop"), DONE)
+    for twice in (b"data: data: ", b"data:data: "):
+        assert (await read(events.replace(b"data: ", twice))).text == "Hello"
+        assert (await read(events.replace(b"data: ", twice).replace(b"}\n", b"}\ndata: \n"))).text == "Hello"
+
+
+@pytest.mark.parametrize("before", [b"", data(delta(content="Hel"))])
+async def test_an_error_in_a_field_of_its_own(before: bytes) -> None:
+    """llama-server of 2025 has errors in a field `error:`, which parsers of events pass over: the answer looked empty."""
+    fault = b'error: {"code":400,"message":"the request exceeds the available context size","type":"invalid"}\n\n'
+    client = AsyncClient(
+        base_url="http://fake", model="m", retry=ONCE, transport=FakeTransport([body(before + fault + data(DONE))])
+    )
+    with pytest.raises(StreamFaultError, match="the request exceeds the available context size") as caught:
+        await client.chat.stream("hi").final()
+    assert (caught.value.status, caught.value.type) == (400, "invalid")
+    assert (caught.value.partial.text if caught.value.partial else "") == ("Hel" if before else "")
 
 
 @pytest.mark.parametrize("text", [b'data: {"choices": [}\n\n', b'data: {"a": 1}\ndata: {"choices": [}\n\n'])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nimclient import AsyncClient, ChatStream, Limits, Timeouts
+from nimclient import AsyncClient, ChatStream, Limits, RetryPolicy, Timeouts
 from nimclient.errors import StreamInterruptedError
 from support.server import Close, FaultServer, Pause, Stall
 from support.wire import DONE, END, HELLO, ROLE, STOP, chat, chunk, head, http, sse, stream, token
@@ -206,13 +206,15 @@ async def test_a_stream_is_complete_with_done_or_finish_reason(
     assert (await stream.final()).text == "a"
 
 
-async def test_final_of_a_stream_without_an_answer(server: FaultServer, client: AsyncClient) -> None:
-    """[DONE] alone ends the iteration well; final() has nothing to return."""
-    server.script(stream(DONE))
-    stream_ = client.chat.stream("hi")
-    assert [chunk async for chunk in stream_] == []
+@pytest.mark.parametrize("events", [(DONE,), (sse({"choices": [], "usage": {"prompt_tokens": 9}}), DONE)])
+async def test_a_stream_without_an_answer(server: FaultServer, client: AsyncClient, events: tuple[bytes, ...]) -> None:
+    """[DONE] alone, or behind nothing but usage, is no empty answer: it is asked for again, and an error in the end."""
+    server.script(stream(*events), stream(token("a"), STOP, DONE))
+    assert await iterated(client.chat.stream("hi")) == "a"
+    server.script(stream(*events))
+    stream_ = client.with_options(retry=RetryPolicy(attempts=1)).chat.stream("hi")
     with pytest.raises(StreamInterruptedError, match="without an answer"):
-        await stream_.final()
+        await iterated(stream_)
 
 
 async def test_comments_and_annotations_are_passed_over(server: FaultServer, client: AsyncClient) -> None:
@@ -225,9 +227,18 @@ async def test_comments_and_annotations_are_passed_over(server: FaultServer, cli
 async def test_cuts_do_not_matter(server: FaultServer, client: AsyncClient, size: int) -> None:
     """A stream cut anywhere, also inside a character, reads the same."""
     events = token("é€😀").replace(b"\n", b"\r\n") + token("…\u2028x") + STOP + DONE
-    pieces = [chunk(events[i : i + size]) for i in range(0, len(events), size)]
-    server.script([head(), *pieces, END])
-    assert await iterated(client.chat.stream("hi")) == "é€😀…\u2028x"
+    lines = events.replace(b"data: ", b"").replace(b"\n\n", b"\n")  # NDJSON
+    for text in (events, lines):
+        server.script([head(), *[chunk(text[i : i + size]) for i in range(0, len(text), size)], END])
+        assert await iterated(client.chat.stream("hi")) == "é€😀…\u2028x"
+
+
+async def test_lines_are_read_as_they_arrive(server: FaultServer, client: AsyncClient) -> None:
+    """Of events in a line each the first is there before the second was sent."""
+    lines = [part.removeprefix(b"data: ").strip() + b"\n" for part in (token("a"), token("b"), STOP)]
+    server.script([head(), chunk(lines[0]), Stall()])
+    async with client.chat.stream("hi") as stream:
+        assert (await anext(stream)).text == "a"
 
 
 async def test_many_events_in_one_read(server: FaultServer, client: AsyncClient) -> None:

@@ -71,10 +71,11 @@ def _how_to_format(prompt: object) -> str:
 
 
 def _from_record(message: Message, path: str, echo_reasoning: bool) -> JsonDict:
-    """Role, content (null beside tool calls), name, tool calls: the fields that strict servers accept in a history."""
-    wire: JsonDict = {"role": _role(message.role, path), "content": _content(message.content)}
+    """Role, content (null beside tool calls only), name, tool calls: the fields that strict servers accept in a history."""
+    content = "" if message.content is None else _content(message.content)
+    wire: JsonDict = {"role": _role(message.role, path), "content": content}
     if message.tool_calls:
-        if message.content == "":
+        if content == "":
             wire["content"] = None  # NIM rejects the empty string beside tool calls
         wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.name is not None:

@@ -13,7 +13,7 @@ from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
 from nimclient._retry.faults import ABORT, ERROR, advise, ended_early, is_fault, raise_plain_fault
 from nimclient._streams.accumulate import Accumulator
-from nimclient._streams.events import is_plain, is_streamed, not_an_answer
+from nimclient._streams.events import begins_with_event, is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
 from nimclient.errors import DecodeError, NimError
 from nimclient.records._decode import object_or_empty
@@ -41,6 +41,8 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     try:
         value = call.parse(data)
     except NimError:
+        if streams is not None and begins_with_event(data):
+            return await _read_events(call, response, data)
         if is_plain(data) or not data.strip():
             raise
         raise not_an_answer(meta, data, "JSON") from None

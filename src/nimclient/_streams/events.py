@@ -22,12 +22,27 @@ from nimclient.records._decode import object_or_empty, objects
 DONE = b"[DONE]"
 BOM = b"\xef\xbb\xbf"
 SURROGATE = b"\\ud"
-_FIELDS = (b"data", b"event", b":", b"id:", b"retry:")
+_FIELDS = (b"data", b"event", b":", b"id:", b"retry:", b"error:")
 
 
 def is_plain(data: bytes) -> bool:
     """Whether a body starting with this data is JSON, not a stream, whose lines never begin with a brace or a bracket."""
     return data.removeprefix(BOM).lstrip()[:1] in (b"{", b"[")
+
+
+def begins_with_event(body: bytes | bytearray, last: bytes = b"") -> bool:
+    """Whether the first line is a whole event without `data:`: the body has one in each line (NDJSON).
+
+    False if that line had ended before the `last` data, and so was looked at before.
+    """
+    if last and body.find(b"\n", 0, max(0, len(body) - len(last))) >= 0:
+        return False
+    line, end, _ = bytes(body).lstrip().partition(b"\n")
+    try:
+        choices = objects(object_or_empty(loads(line)).get("choices")) if end else []
+    except DecodeError:
+        return False
+    return bool(choices) and ("delta" in choices[0] or ("text" in choices[0] and not choices[0].get("finish_reason")))
 
 
 def is_event_stream(data: bytes) -> bool:
@@ -145,6 +160,8 @@ def decode_untyped(block: bytes) -> Iterator[Json]:
 def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
     """The JSON values of an event: one, none, or several if the server omits the blank line between events."""
     data = event.data.strip()
+    if data.startswith(b"data:"):  # put into an event twice
+        data = data[5:].strip()
     if data == DONE:
         return [None]
     if (not data and not event.name) or data.startswith(b":"):  # `data: : OPENROUTER PROCESSING`

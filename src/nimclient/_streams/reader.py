@@ -19,6 +19,7 @@ from nimclient._http.tasks import LoopRef
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import (
     BOM,
+    begins_with_event,
     decode_events,
     is_event_stream,
     is_plain,
@@ -27,7 +28,7 @@ from nimclient._streams.events import (
     stray_words,
 )
 from nimclient._streams.response import Response, timed_out
-from nimclient._streams.sse import ENDS, EventBuffer
+from nimclient._streams.sse import ENDS, EventBuffer, LineBuffer
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import (
     BodyTooLargeError,
@@ -236,6 +237,10 @@ class Reader(Generic[C]):
             data = self._begin(data)
         if self._whole is not None:
             self._whole += data
+            if b"\n" in data and begins_with_event(self._whole, data):
+                lines, self._whole = bytes(self._whole), None
+                self._buffer = LineBuffer(self._max_event)
+                return self._receive(lines)
             if self._max_event is not None and len(self._whole) > self._max_event:
                 problem = f"the response, sent in one piece, exceeds {self._max_event} bytes (Limits.max_event)"
                 raise BodyTooLargeError(problem, limit=self._max_event)
@@ -365,7 +370,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
         else:
             self._buffer = EventBuffer(self._max_event)
         self._sample = begun[:_SAMPLE]
-        return begun
+        return begun if self._whole is None else begun.removeprefix(BOM).lstrip()
 
     def _take_whole(self, data: bytes) -> None:
         self._add(self._accumulator.adopt(plain_answer(data, self._head)))
@@ -383,6 +388,8 @@ class AnswerReader(Reader[K], Generic[K, A]):
                 size = min(size, len(part)) // 4
                 continue
             elif self._add(decode_events(part, self._joiner), part):
+                if not accumulator.choices:
+                    raise StreamInterruptedError(f"the stream ended without an answer{self.last_words()}")
                 return True
             if end < 0:
                 return False

@@ -2,7 +2,7 @@
 
 Lines end at LF, CR or CRLF and nowhere else: U+2028 inside JSON is data. Two deviations from the
 specification follow real servers: the comments of an event with a name are kept (Dynamo puts the text of `event: error`
-there), and the last event needs no blank line after it.
+there), a line `error:` is such an event (llama-server), and the last event needs no blank line after it.
 """
 
 from __future__ import annotations
@@ -96,6 +96,17 @@ class EventBuffer:
         raise BodyTooLargeError(problem, limit=limit)
 
 
+class LineBuffer(EventBuffer):
+    """An EventBuffer for events that are a line each, without `data:` (NDJSON)."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> bytes:
+        """See EventBuffer."""
+        begin = b"" if self._started else b"data: "
+        return super().feed(begin + data.replace(b"\n", b"\n\ndata: "))
+
+
 def parse_events(block: bytes) -> list[Event]:
     """The events of any form in a block."""
     return [event for lines in block.split(b"\n\n") if (event := _parse_event(lines)) is not None]
@@ -115,6 +126,9 @@ def _parse_event(block: bytes) -> Event | None:
             data.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
+        elif field == b"error":
+            name = "error"
+            data.append(value)
         elif not field and line:
             comments.append(value.decode("utf-8", "replace"))
     payload = b"\n".join(data)

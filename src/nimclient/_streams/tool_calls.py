@@ -12,7 +12,7 @@ from nimclient._base.json import dumps
 from nimclient._base.types import JsonDict
 from nimclient.errors import ConfigurationError, DecodeError
 from nimclient.records._decode import object_or_empty, text_or_none, whole_number
-from nimclient.records.tool_calls import FUNCTION, function_of
+from nimclient.records.tool_calls import FUNCTION, function_of, name_of
 
 MAX_TOOL_CALLS = 2**14
 """Maximum calls of one message: far above what any model requests."""
@@ -37,7 +37,7 @@ class ToolCallAccumulator:
     def _add(self, delta: JsonDict) -> JsonDict | None:
         """Merge a piece; returns what it adds. A call's name is set once: vLLM 0.8 repeats it in every delta."""
         function = function_of(delta)
-        name, arguments = text_or_none(function.get("name")) or "", _as_text(function.get("arguments"))
+        name, arguments = name_of(function), _as_text(function.get("arguments"))
         index, call_id = whole_number(delta.get("index")), text_or_none(delta.get("id"))
         here = self._last if index is None else self._by_index.get(index)
         call = (

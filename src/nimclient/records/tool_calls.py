@@ -70,6 +70,11 @@ def signature_of(call: ToolCall) -> JsonDict:
     return {name: call.extra[name] for name in _SIGNED if call.extra.get(name)}
 
 
+def name_of(function: JsonDict) -> str:
+    """The name, without tokens of the model's own format behind it: `f<|channel|>commentary` (gpt-oss)."""
+    return (text_or_none(function.get("name")) or "").partition("<|")[0]
+
+
 def last_cut_off(calls: Sequence[ToolCall]) -> tuple[ToolCall, ...]:
     """The calls of an answer that ended at its token limit: the last one may be incomplete."""
     return (*calls[:-1], *(evolve(call, cut_off=True) for call in calls[-1:]))
@@ -83,7 +88,7 @@ def _decode_tool_call(value: JsonDict) -> ToolCall:
         arguments = "" if arguments is None else _json.dumps(arguments).decode()
     return ToolCall(
         id=text_or_none(data.pop("id", None)) or "",
-        name=text_or_none(function.get("name")) or "",
+        name=name_of(function),
         arguments=arguments,
         type=text_or_none(data.pop("type", None)) or "function",
         extra=data,
