@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time  # noqa: TID251  # how long a file is busy
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from nimclient._base.files import check_regular, write_ahead
+from nimclient._base.files import check_regular
 from nimclient.errors import ConfigurationError
 
 _BUSY_SECONDS = 60.0
+_BUSY_DELAY = 0.01
 _AT_ONCE = 500  # keys in a query
 _PAGE = 16384  # bytes: a vector of 1024 float32 should not need pages of its own
 
@@ -102,3 +104,17 @@ def key_of(space: bytes, text: str) -> bytes:
 def space_of(description: bytes) -> bytes:
     """The space of calls with this description."""
     return blake2b(description, digest_size=32).digest()
+
+
+def write_ahead(db: sqlite3.Connection, busy_seconds: float) -> None:
+    """Give an SQLite database a write-ahead log. SQLite does not wait for a process that writes there meanwhile: we do."""
+    end = time.monotonic() + busy_seconds
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL").fetchone()
+            db.execute("PRAGMA synchronous=NORMAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(_BUSY_DELAY)
