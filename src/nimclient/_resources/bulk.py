@@ -20,7 +20,7 @@ from nimclient._api.embeddings import (
 )
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
-from nimclient._base.config import RetryPolicy
+from nimclient._base.config import RetryPolicy, environment_key
 from nimclient._base.files import check_regular
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._base.values import ResponseMeta
@@ -76,6 +76,7 @@ __all__ = [
     "check_regular",
     "check_whole",
     "check_word",
+    "environment_key",
     "html_table",
     "is_array",
     "is_items",

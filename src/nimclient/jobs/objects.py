@@ -90,7 +90,8 @@ def _as_os_errors() -> Generator[None, None, None]:
 
 def first_line(error: Exception) -> str:
     """What a store says, without the page of details; without credentials it says how the last of all places was asked."""
-    line = str(error).partition("\n")[0]
+    content = getattr(error, "content", b"")  # Qdrant's response
+    line = str(error).partition("\n")[0] + (f": {content.decode(errors='replace')}" if content else "")
     hint = "; there are no credentials in the environment (of a profile: aws configure export-credentials --format env)"
     return f"{line:.500}{hint if '/latest/api/token' in line else ''}"
 
