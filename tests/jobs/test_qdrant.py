@@ -51,7 +51,7 @@ async def test_a_server_in_strict_mode(server: FaultServer, client: AsyncClient,
 async def test_no_request_is_larger_than_the_server_takes(
     server: FaultServer, client: AsyncClient, qdrant: Qdrant, url: str
 ) -> None:
-    """However many vectors arrive together, they are stored some at a time; of others the error has the words of the server."""
+    """However many vectors arrive together, they are stored some at a time; an error has the words of the server."""
     server.script(lambda request: answer(embedded(request.json["input"], 50_000)))
     qdrant.limit = 3 << 20  # of numbers of three characters, for 32 MB of others
     report = await EmbedJob(TEXTS, url, batch_size=40).run(client)
