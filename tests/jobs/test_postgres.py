@@ -118,3 +118,27 @@ async def test_a_connection_that_the_server_ends(server: FaultServer, client: As
     server.script(embed)
     report = await EmbedJob(TEXTS, url).run(client)
     assert (report.status, report.resumed, len(table_in(url))) == ("complete", 20, 40)
+
+
+async def test_no_session_is_locked_behind_a_pooler(
+    server: FaultServer, client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PgBouncer, which shows ids of its own, would keep the lock for the next client, and find no prepared statement."""
+    import psycopg
+
+    seen: list[Any] = []
+
+    def script(request: Request) -> bytes:
+        seen.extend(execute(url, f"SELECT locktype FROM pg_locks JOIN (SELECT pid {sessions(url)}) USING (pid)"))
+        seen.extend(execute(url, f"SELECT count(*) {sessions(url)}"))
+        return embed(request)
+
+    server.script(script)
+    for is_pooled in (False, True):
+        seen.clear()
+        job = EmbedJob(TEXTS, f"{url}{is_pooled}", batch_size=4, concurrency=1)
+        job.output.slice_bytes = 1  # type: ignore[union-attr]
+        assert (await job.run(client)).status == "complete"
+        assert (("advisory",) in seen) is not is_pooled
+        assert (1,) in seen
+        monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 0)

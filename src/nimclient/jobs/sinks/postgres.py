@@ -78,15 +78,17 @@ class PostgresSink:
         return self._psycopg.connect(self._conninfo, prepare_threshold=None)
 
     def _lock(self) -> None:
-        """Wait until no other connection writes for this writer; let no two create tables at the same time."""
+        """Wait until no other connection writes for this writer; let no two create tables at the same time.
+
+        A pooler shows another process id than the server. It would keep the lock of a session after the job: there the
+        transaction has it, and of two jobs the one stops that comes second to a row.
+        """
+        scope = "" if self._db.info.backend_pid == self._one("SELECT pg_backend_pid()") else "xact_"
         self._db.execute(f"SET LOCAL lock_timeout = '{_WAIT}'")
         try:
-            self._db.execute("SELECT pg_advisory_lock(hashtext(%s), hashtext(%s))", (self.table, self._writer))
+            self._db.execute(f"SELECT pg_advisory_{scope}lock(hashtext(%s), hashtext(%s))", (self.table, self._writer))
         except self._psycopg.errors.LockNotAvailable:
-            raise JobStoreError(
-                f"{self} belongs to a job that is running; wait for its end (or, if a pooler such as PgBouncer has kept the "
-                f"lock of one that has ended, connect to the server itself)"
-            ) from None
+            raise JobStoreError(f"{self} belongs to a job that is running; wait for its end") from None
         self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
 
     def _one(self, query: str, *values: str) -> Any:
