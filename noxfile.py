@@ -182,7 +182,7 @@ def kill(session: nox.Session) -> None:
 def sinks(session: nox.Session) -> None:
     """Jobs into LanceDB, Qdrant, PostgreSQL with pgvector, and an S3 double: 700 MB to install."""
     install(session, "test", "sinks")
-    files = [f"tests/jobs/test_{name}.py" for name in ("sinks", "postgres", "qdrant", "objects", "sqlite")]
+    files = [f"tests/jobs/test_{name}.py" for name in ("sinks", "postgres", "qdrant", "lance", "objects", "sqlite")]
     session.run("pytest", *files, "-m", "", *session.posargs)
     session.run("pytest", "tests/jobs/test_kill.py", "-k", "sink or store", "-m", "", *session.posargs)
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from nimclient.errors import JobStoreError, NimError
 from nimclient.jobs.parquet import arrow
-from nimclient.jobs.rows import Row, RowFields
+from nimclient.jobs.rows import BLOCK_BYTES, Row, RowFields
 from nimclient.jobs.sinks.lance import LanceSink
 from nimclient.jobs.sinks.postgres import PostgresSink, table_name
 from nimclient.jobs.sinks.qdrant import QdrantSink
@@ -21,6 +21,7 @@ from nimclient.jobs.sinks.sqlite import SQLiteSink, quoted
 from nimclient.jobs.sinks.urls import sink_of
 
 _ROWS_AT_ONCE = 256
+_SAMPLE = 16  # rows that say how large the others are
 _MAY_WAIT = "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'"
 """The server is not to end a transaction that waits for texts to be embedded."""
 CheckColumns: TypeAlias = Callable[[Any, Iterable[str], RowFields], None]
@@ -95,5 +96,7 @@ def _lance(table: LanceSink, fields: RowFields, check: CheckColumns) -> Iterator
     arrow()
     rows = table.opened()
     check(table, rows.schema.names, fields)
-    for batch in rows.search().select(list(fields.columns)).to_batches(_ROWS_AT_ONCE):
+    first = rows.search().select(list(fields.columns)).limit(_SAMPLE).to_arrow()
+    count = max(min(BLOCK_BYTES * len(first) // max(first.nbytes, 1), _ROWS_AT_ONCE), 1)  # fewer where they are large
+    for batch in rows.search().select(list(fields.columns)).to_batches(count):
         yield from batch.to_pylist()
