@@ -64,6 +64,7 @@ PURE = (
     "_bulk/progress.py",
     "_bulk/rate.py",
     "_bulk/slicing.py",
+    "_bulk/ticket.py",
     "_bulk/window.py",
     "_engine/affinity.py",
     "_engine/load.py",

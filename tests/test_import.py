@@ -53,11 +53,11 @@ def test_a_first_chat_loads_what_a_chat_needs() -> None:
     """One chat.create has loaded no tools, no schemas, no jobs over many items, no embeddings and no ranking."""
     loaded = loaded_after(FIRST_CHAT)
     ours = {name.removeprefix("nimclient.") for name in loaded if name.startswith("nimclient.")}
-    assert len(ours) <= 74
+    assert len(ours) <= 72
     others = ("_schema", "_sync", "_bulk.workers", "_resources.batch", "_resources.assets", "_resources.tool_loop")
     assert ours.isdisjoint({*others, "records.embeddings", "records.ranking", "_api.embeddings", "_api.ranking"})
     kinds = {"records.completions", "records.files", "records.media", "records.models"}
-    assert ours.isdisjoint({"_bulk.gate", "_engine.rejection", *kinds})
+    assert ours.isdisjoint({"_bulk.gate", "_bulk.pacer", "_bulk.rate", "_bulk.window", "_engine.rejection", *kinds})
     assert loaded.isdisjoint({"anyio", "html", "importlib.resources", "zipfile"})
 
 

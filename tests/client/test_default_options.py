@@ -243,3 +243,21 @@ def test_with_options_says_where_an_option_of_calls_belongs() -> None:
     client, _ = make(None)
     with pytest.raises(TypeError, match=r"^with_options\(\) got an unexpected setting 'temperature'.*defaults="):
         client.with_options(temperature=0)
+
+
+@pytest.mark.parametrize(
+    ("default", "given"), [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
+)
+async def test_a_limit_of_tokens_under_its_other_name(default: str, given: str) -> None:
+    """That of a call replaces that of the client or the conversation: servers reject both at once."""
+    client, transport = make({"chat": {default: 10}})
+    await client.chat.create("hi", **{given: 20})
+    await client.chat.parse("hi", dict, **{given: 20})
+    await client.with_options(defaults={"chat": {given: 20}}).chat.create("hi")
+    talk = client.chat.conversation(**{default: 15})
+    await talk.send("hi", **{given: 20})
+    await talk.stream("hi", **{given: 20}).final()
+    blocking, sync_transport = make({}, Client)
+    blocking.chat.conversation(**{default: 15}).stream("hi", **{given: 20}).final()
+    for request in [*transport.requests, *sync_transport.requests]:
+        assert {name: limit for name, limit in request.json.items() if name.startswith("max_")} == {given: 20}

@@ -67,15 +67,16 @@ def test_final_is_the_plain_answer_however_it_is_cut(cut: tuple[dict[str, Any], 
     """One completion in random chunks and random reads: final() equals what the plain call would have returned."""
     plain, data, reads = cut
     wanted = decode_chat(plain)
+    asked = {"n": len(wanted.choices)}
 
     async def read() -> None:
-        stream_ = streamed(reads)
+        stream_ = streamed(reads, **asked)
         pieces = [chunk_.text async for chunk_ in stream_]
         final = await stream_.final()
         assert final == wanted
         assert "".join(pieces) == wanted.text
         plain_client = AsyncClient(base_url="http://x", model="m", transport=FakeTransport([data]))
-        assert await plain_client.chat.create("hi") == wanted
+        assert await plain_client.chat.create("hi", **asked) == wanted
 
     anyio.run(read)
 

@@ -494,6 +494,14 @@ async def test_an_answer_that_is_no_continuation(events: list[Any], why: str) ->
     assert error.partial.text == "a b"
 
 
+async def test_a_server_that_repeats_the_message() -> None:
+    """vLLM 0.6.3 sends the text that it continues once more, before the first token of the rest: it is passed over."""
+    begun = {**said("a b "), "usage": counted(3, 2)["usage"]}
+    again = [{**said(text), "usage": counted(5, count)["usage"]} for text, count in (("", 0), ("a b", 0), (" c", 1))]
+    reply = await Fake([begun, LOST], [*again, said("", **END)]).final()
+    assert reply.text == "a b c"
+
+
 async def test_other_white_space_at_the_seam() -> None:
     """Text that continues in another place is refused."""
     error = await Fake([said("a"), said("\n\n"), LOST], [said(" b"), said("c"), said("", **END)]).error()

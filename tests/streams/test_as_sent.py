@@ -387,6 +387,44 @@ async def test_events_in_odd_lines(text: bytes) -> None:
     assert (await read(text)).text == "Hello"
 
 
+@pytest.mark.parametrize("indexes", [(1, 2, 3, 4), (1, 1, 1, 1), (0, 1, 0, 1)])
+async def test_choices_of_one_answer_under_other_indexes(indexes: tuple[int, ...]) -> None:
+    """Where one choice was asked for, all belongs to it: TGI counts tokens in `index`, others begin at 1."""
+    texts = zip(indexes, ["I", "'m", " here", ""], [None, None, None, "length"], strict=True)
+    final = await read(data(*[delta(end, index, content=text) for index, text, end in texts], DONE))
+    assert (final.text, final.finish_reason, len(final.choices)) == ("I'm here", "length", 1)
+
+
+async def test_text_and_calls_in_choices_of_their_own() -> None:
+    """Copilot has the text of an answer in one choice and its tool calls in the next, streamed or not."""
+    asked = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    events = [delta(content="I call."), delta("tool_calls"), delta("tool_calls", 1, tool_calls=[{"index": 0, **asked}])]
+    parts: list[Any] = [{"content": "I call."}, {"content": None, "tool_calls": [asked]}]
+    plain = {"choices": [{"index": 0, "message": part, "finish_reason": "tool_calls"} for part in parts]}
+    transport = FakeTransport([body(data(*events, DONE)), plain])
+    client = AsyncClient(base_url="http://fake", model="m", transport=transport)
+    for reply in (await client.chat.stream("hi").final(), await client.chat.create("hi")):
+        assert (reply.text, [call.name for call in reply.tool_calls]) == ("I call.", ["f"])
+
+
+@pytest.mark.parametrize(
+    ("deltas", "text", "reasoning"),
+    [
+        ([{"reasoning": "hm"}, {"content": "</think>"}, {"content": "\n\nHi"}], "Hi", "hm"),
+        ([{"reasoning_content": "hm"}, {"content": "\n"}, {"content": "</th"}, {"content": "ink>Hi"}], "\nHi", "hm"),
+        ([{"reasoning": "hm", "content": "</think> H"}, {"content": "i"}], "Hi", "hm"),
+        ([{"content": "</thi"}, {"content": "nk>\n\nHi"}], "Hi", None),
+        ([{"reasoning": "hm"}, {"content": "</"}, {"content": "p>"}], "</p>", "hm"),
+        ([{"reasoning": "hm"}, {"content": "Hi </think>"}], "Hi </think>", "hm"),
+        ([{"reasoning": "hm"}, {"content": "</thi"}], "</thi", "hm"),
+    ],
+)
+async def test_a_closing_tag_that_is_left_over(deltas: list[Any], text: str, reasoning: str | None) -> None:
+    """A parser that took the reasoning, or an empty one, and left its closing tag at the beginning of the text."""
+    final = await read(data(*[delta(**fields) for fields in deltas], delta("stop"), DONE))
+    assert (final.text, final.reasoning) == (text, reasoning)
+
+
 LINES = data(delta(content="Hel"), delta(content="lo"), delta("stop")).replace(b"data: ", b"").replace(b"\n\n", b"\n")
 
 

@@ -98,9 +98,10 @@ def streamed(pieces, index=0, finish="stop", **first):
     ]
 
 
-def read(events):
+def read(events, **options):
     """(chunks, completion) of events."""
-    stream = AsyncClient(base_url="http://nim", model="m", transport=FakeTransport([events])).chat.stream("hi")
+    client = AsyncClient(base_url="http://nim", model="m", transport=FakeTransport([events]))
+    stream = client.chat.stream("hi", **options)
 
     async def read_all():
         return [chunk async for chunk in stream], await stream.final()
@@ -175,7 +176,7 @@ def test_a_lone_closing_tag_in_a_stream_is_text_until_the_end():
 def test_choices_are_split_apart():
     """With n > 1 each choice has its own tags."""
     first, second = streamed(["<thi", "nk>a</think>b"]), streamed(["x", "<think>y"], index=1)
-    chunks, final = read([event for pair in zip(first, second, strict=True) for event in pair])
+    chunks, final = read([event for pair in zip(first, second, strict=True) for event in pair], n=2)
     assert [(c.message.reasoning, c.message.text) for c in final.choices] == [("a", "b"), (None, "x<think>y")]
     assert "".join(chunk.text for chunk in chunks) == "b"
     assert "".join(c.delta.content or "" for chunk in chunks for c in chunk.choices if c.index) == "x<think>y"
@@ -194,7 +195,7 @@ def test_what_is_held_comes_with_the_last_event():
     (chunk,), final = read([one])
     assert (chunk.reasoning, chunk.text, final.reasoning) == ("a <", "", "a <")
     second = [{"choices": [{"index": 1, "delta": {"content": "<t"}, "finish_reason": "stop"}]}]
-    (chunk,), final = read(second)
+    (chunk,), final = read(second, n=2)
     assert (chunk.text, chunk.choices[0].delta.content, final.choices[0].message.text) == ("", "<t", "<t")
 
 

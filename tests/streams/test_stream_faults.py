@@ -42,7 +42,6 @@ async def read(client: AsyncClient, **options: Any) -> str:
 BROKEN = {
     "clean end": [BEGIN, END],
     "clean end after usage": [BEGIN, chunk(sse({"choices": [], "usage": {"total_tokens": 3}})), END],
-    "one choice of two unfinished": [BEGIN, chunk(token("b", "stop", index=1)), END],
     "cut between chunks": [BEGIN, Close()],
     "cut in a chunk": [BEGIN, b"400\r\ndata: {", Close()],
     "cut in an event": [BEGIN, chunk(b'data: {"choices": [{"delta": {"content": "lo'), Close()],
@@ -50,6 +49,15 @@ BROKEN = {
     "half closed": [BEGIN, HalfClose()],
     "bad chunk size": [BEGIN, Pause(0.02), b"zz\r\nxx\r\n", Stall()],
 }
+
+
+async def test_one_choice_of_two_is_not_the_answer(server: FaultServer, client: AsyncClient) -> None:
+    """A stream that ends with one of its choices unfinished is interrupted."""
+    server.script([BEGIN, chunk(token("b", "stop", index=1)), END])
+    with pytest.raises(StreamInterruptedError) as caught:
+        await read(client, n=2)
+    assert caught.value.partial is not None
+    assert [choice.finish_reason for choice in caught.value.partial.choices] == [None, "stop"]
 
 
 @pytest.mark.parametrize("script", BROKEN.values(), ids=BROKEN)

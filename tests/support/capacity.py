@@ -16,10 +16,15 @@ from nimclient.errors import RateLimitError
 
 DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
 FORGOTTEN, HALF_LIFE = pacer.FORGOTTEN, pacer.HALF_LIFE
-Backlog, Pacer, Ticket = pacer.Backlog, pacer.Pacer, pacer.Ticket
-Cost, LearnedRate, RateLimit, Users = rate.Cost, rate.LearnedRate, rate.RateLimit, rate.Users
+Backlog, Cost, Ticket, Users = pacer.Backlog, rate.Cost, pacer.Ticket, pacer.Users
+Learned, LearnedRate, Memory, Pacer, RateLimit = (
+    pacer.Learned,
+    rate.LearnedRate,
+    pacer.Memory,
+    pacer.Pacer,
+    rate.RateLimit,
+)
 CUSHION, OVERDUE, SIGNS = rate.CUSHION, rate.OVERDUE, rate.SIGNS
-Learned, Memory = pacer.Learned, pacer.Memory
 Fleet, SharedRoute = fleet.Fleet, fleet.SharedRoute
 fair_share, fleet_of = fleet.fair_share, fleet.fleet_of
 

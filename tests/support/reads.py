@@ -37,10 +37,10 @@ class Reading:
         pass
 
 
-def streamed(reads: Sequence[bytes], retry: RetryPolicy | None = None) -> ChatStream:
+def streamed(reads: Sequence[bytes], retry: RetryPolicy | None = None, **options: Any) -> ChatStream:
     """A chat stream of these reads."""
     transport: Any = Reading(reads)
     limits = Limits(max_event=None)
     return AsyncClient(base_url="http://x", model="m", limits=limits, retry=retry, transport=transport).chat.stream(
-        "hi"
+        "hi", **options
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import define, evolve, field
 
+from nimclient._api.options import TOKEN_LIMITS
 from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
@@ -24,10 +25,6 @@ T = TypeVar("T")
 
 RAW_BYTES = "bytes_only"
 """Among the droppable fields: vectors are asked for as raw bytes (`encoding_format`); without it, in base64."""
-
-
-TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
-"""Fields that limit the tokens of an answer; the first one counts."""
 
 
 @define

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 from nimclient._api.chat import CHAT_OPTIONS
 from nimclient._api.completions import COMPLETION_OPTIONS
 from nimclient._api.embeddings import EMBEDDING_OPTIONS
-from nimclient._api.options import check_names, check_numbers
+from nimclient._api.options import check_names, check_numbers, overridden
 from nimclient._api.ranking import RANKING_OPTIONS
 from nimclient._base.config import check_headers
 from nimclient.errors import ConfigurationError
@@ -84,7 +84,7 @@ def _checked_options(kind: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def merged_defaults(first: Defaults, then: Defaults) -> dict[str, Mapping[str, Any]]:
     """Both, merged by option; `then` takes precedence."""
-    return {**first, **{kind: {**first.get(kind, {}), **options} for kind, options in then.items()}}
+    return {**first, **{kind: overridden(first.get(kind, {}), options) for kind, options in then.items()}}
 
 
 def reject_settings(owner: str, unknown: Iterable[str], known: Iterable[str]) -> None:

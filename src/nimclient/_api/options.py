@@ -14,10 +14,23 @@ ARGUMENTS = frozenset({"input_type", "truncate", "dimensions", "encoding_format"
 """Arguments of methods, other than options, that may have a default."""
 
 
+TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
+"""Fields that limit the tokens of an answer; the first one counts, where a server does not reject both at once."""
+
+
 def names_of(options: type) -> frozenset[str]:
     """All option names of a TypedDict."""
     names: frozenset[str] = getattr(options, "__optional_keys__") | getattr(options, "__required_keys__")  # noqa: B009
     return names
+
+
+def overridden(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of many calls with those given for one, which take precedence; a limit of tokens under either name."""
+    both = {**options, **given}
+    for name, other in (TOKEN_LIMITS, TOKEN_LIMITS[::-1]):
+        if given.get(name) is not None and other not in given:
+            both.pop(other, None)
+    return both
 
 
 _CALL_OPTIONS = names_of(CallOptions)

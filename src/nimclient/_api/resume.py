@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from attrs import evolve, frozen
 
-from nimclient._api.call import TOKEN_LIMITS, Call
+from nimclient._api.call import Call
+from nimclient._api.options import TOKEN_LIMITS
 from nimclient._base.types import JsonDict, is_array, is_object
 from nimclient.records._decode import object_or_empty, objects, whole_number
 from nimclient.records._tags import OPEN

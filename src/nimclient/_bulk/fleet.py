@@ -19,7 +19,8 @@ from attrs import astuple, define, field
 
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import Json, JsonDict, is_object
-from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.pacer import Pacer
+from nimclient._bulk.ticket import Ticket
 
 VERSION = 1
 MAX_DELAY = 1.0  # seconds after which a waiting process asks again

@@ -14,7 +14,8 @@ from typing import Any
 import anyio
 
 from nimclient._base.types import Clock
-from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.pacer import Pacer
+from nimclient._bulk.ticket import Ticket
 from nimclient.errors import NimError, RequestTimeoutError
 
 

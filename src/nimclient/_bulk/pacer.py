@@ -9,14 +9,14 @@ from attrs import define, evolve, frozen
 
 from nimclient._base.config import RetryPolicy
 from nimclient._base.types import JsonDict
-from nimclient._bulk.rate import KEEP, Cost, LearnedRate, RateLimit, Users
+from nimclient._bulk.rate import LearnedRate, RateLimit
+from nimclient._bulk.ticket import KEEP, Backlog, Ticket, Users
 from nimclient._bulk.window import FIRST, MAX_SIZE, Window
 from nimclient.errors import NimError
 
 DEFAULT_PATIENCE = 120.0
 AT_ONCE = 4  # requests that may be sent without spacing at the start
 OUTAGE = 3  # consecutive throttles without a success
-REPORTED = 3.0  # seconds for which a reported backlog counts
 MIN_PAUSE = 0.02  # seconds: a lower bound of the delay after throttling, whatever the policy
 HALF_LIFE = 300.0  # seconds: what was learned fades, a window towards that of a beginner, a rate towards none
 FORGOTTEN = 3600.0  # seconds
@@ -32,34 +32,6 @@ _STATE = (
     "_counted",
     "_down_since",
 )
-
-
-@define
-class Ticket:
-    """The pacer's state of one slice. Times are seconds. `cost`: what it takes of the rate limit of the client."""
-
-    seq: int = 0  # number among all requests sent; 0: not sent yet
-    sent: float = 0.0
-    throttled_at: float | None = None
-    max_wait: float = 0.0  # seconds of the current wait that count against the patience
-    waited: float = 0.0
-    cost: Cost | None = None
-
-
-@define
-class Backlog:
-    """How many requests wait at the servers, as they have reported. `at` is in monotonic seconds."""
-
-    waiting: float = 0.0
-    at: float = -inf
-
-    def record(self, waiting: float, now: float) -> None:
-        """Record a report."""
-        self.waiting, self.at = waiting, now
-
-    def holds(self, in_flight: int, now: float) -> bool:
-        """Whether as many wait as half of those in flight: then more in flight would only wait, too."""
-        return 2.0 * self.waiting >= in_flight and now - self.at < REPORTED
 
 
 @frozen

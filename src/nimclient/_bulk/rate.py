@@ -1,4 +1,4 @@
-"""Rate limits: of requests and tokens given by the user, of requests learned from throttling; and who is before whom.
+"""Rate limits: of requests and tokens given by the user, of requests learned from throttling.
 
 A server that limits requests per time has no quota left when it throttles. So the requests accepted between two throttles
 are its quota for that time, within one request. Slightly more is sent, so that there is a next throttle to learn from.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from math import inf
 
-from attrs import astuple, define, field
+from attrs import astuple, define
 
 from nimclient._base.types import JsonDict
+from nimclient._bulk.ticket import Cost
 
 SIGNS = 4  # evidence against a limit on requests in flight before a rate limit is assumed
 MIN_SAMPLE = 8  # requests between two throttles for an estimate
@@ -23,21 +24,6 @@ PER_BYTE = 0.25  # tokens of a body, before the first answer
 ANSWER = 256.0  # tokens of an answer, before the first one, where the request sets no maximum
 MAX_GUESS = 8192.0  # tokens of a body, before the first answer: it may hold an image
 REMEMBERED = 32  # answers: older ones fade
-KEEP = 10.0  # seconds for which bulk leaves room after the last plain call was sent
-
-
-@define
-class Cost:
-    """What a request takes of a limit of tokens.
-
-    `kind`: the kind of its model; `size`: bytes of the body; `max_answer`: the maximum of tokens that it sets, 0 where there
-    is no answer in tokens, None if it is not limited. `expected`: the tokens that were reserved for it.
-    """
-
-    kind: str
-    size: int
-    max_answer: int | None = None
-    expected: float = 0.0
 
 
 @define
@@ -155,23 +141,6 @@ class RateLimit:
         self._estimates.learn(cost, min(prompt, most), min(completion, most))
         debt = min(self._debt + prompt + completion - cost.expected, most)
         self._debt = max(debt, -self._max_credit)
-
-
-@define
-class Users:
-    """The plain calls of a client, for which bulk leaves room: users wait for their answers, bulk does not.
-
-    `open` has the id of each plain request in flight: adding and discarding one is atomic, and calls nothing of ours.
-
-    `last` is when the last one was sent, in monotonic seconds.
-    """
-
-    open: set[int] = field(factory=set[int])
-    last: float = -inf
-
-    def room(self, now: float) -> int:
-        """How many requests to leave room for."""
-        return len(self.open) or int(now - self.last < KEEP)
 
 
 class LearnedRate:

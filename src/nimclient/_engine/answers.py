@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from nimclient._api.call import Call
 from nimclient._base.json import excerpt
-from nimclient._base.types import Json
+from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
@@ -16,7 +16,7 @@ from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import begins_with_event, is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
 from nimclient.errors import DecodeError, NimError
-from nimclient.records._decode import object_or_empty
+from nimclient.records._decode import object_or_empty, objects
 
 T = TypeVar("T")
 
@@ -53,6 +53,11 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
+    if streams is not None and isinstance(value, dict):
+        answer: Any = value  # pyright: ignore[reportUnknownVariableType]  # a cast costs a call
+        choices: Any = answer.get("choices")
+        if isinstance(choices, list) and choices[1:] and call.choices == 1:
+            value = {**answer, "choices": _joined(objects(answer["choices"]))}
     try:
         return call.decode(value, meta)
     except DecodeError as error:
@@ -67,6 +72,16 @@ async def _read_events(call: Call[T], response: Response, data: bytes | None = N
 
     assert call.accumulator is not None
     return call.decode(*await read_events(response, call.accumulator(), call.choices, data))
+
+
+def _joined(choices: list[JsonDict]) -> list[JsonDict]:
+    """The choices; one, if only one was asked for, and its text and its tool calls are in choices of their own (Copilot)."""
+    messages = [object_or_empty(choice.get("message")) for choice in choices]
+    if not any(message.get("tool_calls") for message in messages[1:]):
+        return choices
+    content = next((message["content"] for message in messages if message.get("content")), None)
+    calls = [call for message in messages for call in objects(message.get("tool_calls"))]
+    return [{**choices[0], "message": {**messages[0], "content": content, "tool_calls": calls}}]
 
 
 def _check_end(value: Json, accumulator: Accumulator[Any], meta: ResponseMeta) -> None:

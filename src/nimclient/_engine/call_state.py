@@ -12,8 +12,7 @@ from nimclient._base.config import Timeouts
 from nimclient._base.log import log
 from nimclient._base.observers import Observation
 from nimclient._base.values import HttpRequest, path_of
-from nimclient._bulk.pacer import Ticket
-from nimclient._bulk.rate import Cost, RateLimit
+from nimclient._bulk.ticket import Cost, Ticket
 from nimclient._engine.replicas import Lease, Routing, SingleEndpoint
 from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
@@ -23,6 +22,7 @@ from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
     from nimclient._bulk.gate import Gate
+    from nimclient._bulk.rate import RateLimit
 
 T = TypeVar("T")
 

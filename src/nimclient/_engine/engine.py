@@ -23,7 +23,7 @@ from nimclient._base.log import log
 from nimclient._base.observers import CallFacts
 from nimclient._base.redaction import redact, secrets_of
 from nimclient._base.values import HttpRequest
-from nimclient._bulk.pacer import Pacer, Ticket
+from nimclient._bulk.ticket import Ticket
 from nimclient._engine.answers import read_answer
 from nimclient._engine.call_state import CallState, attempt_event, call_on_attempt, log_call, settle, ticket_of
 from nimclient._engine.replicas import LOAD_HEADER, Lease, Routing, SingleEndpoint
@@ -171,6 +171,7 @@ class Engine:
     def gate(self, route: str, concurrency: int | None, *, work: Callable[[Any], float]) -> Gate:
         """The gate of all slices of a call; it begins with what earlier ones of its route have learned. `work`: see Gate."""
         from nimclient._bulk.gate import Gate
+        from nimclient._bulk.pacer import Pacer
 
         core, retry = self.core, self.config.retry
         if core.share is not None:

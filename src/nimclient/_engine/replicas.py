@@ -21,7 +21,7 @@ from attrs import define, field, frozen
 
 from nimclient._api.urls import BaseURL
 from nimclient._base.types import Clock
-from nimclient._bulk.pacer import Backlog
+from nimclient._bulk.ticket import Backlog
 from nimclient._engine.affinity import prefix_of, room, seed_of, weight
 from nimclient._retry.classify import HealthSignal, health_of
 

@@ -17,7 +17,7 @@ from nimclient._api.urls import BaseURL, origin_of, parse_base_url
 from nimclient._base.callbacks import call_user
 from nimclient._base.config import ClientConfig, Secret, is_credential_header, is_nvidia, proxy_for
 from nimclient._base.values import HttpRequest
-from nimclient._bulk.rate import Users
+from nimclient._bulk.ticket import Users
 from nimclient._engine.replicas import LOAD_FORMAT_HEADER, Lease, SingleEndpoint
 from nimclient._nvcf.media import ASSETS_HEADER, OLD_ASSETS_HEADER
 from nimclient._nvcf.platform import POLL_HEADER, assets_url, origin_elsewhere, status_url

@@ -8,8 +8,9 @@ from math import inf
 
 from nimclient._base.config import RetryPolicy
 from nimclient._bulk.fleet import Fleet, SharedRoute
-from nimclient._bulk.pacer import Pacer, Ticket
-from nimclient._bulk.rate import Cost, RateLimit, Users
+from nimclient._bulk.pacer import Pacer
+from nimclient._bulk.rate import RateLimit
+from nimclient._bulk.ticket import Cost, Ticket, Users
 from nimclient._engine.share import Share
 from nimclient.errors import NimError
 

@@ -20,8 +20,7 @@ from nimclient._base.config import ClientConfig, RetryPolicy
 from nimclient._base.init_lock import init_lock, out_of_resources
 from nimclient._base.log import log
 from nimclient._base.warnings import warn_caller
-from nimclient._bulk.pacer import Memory
-from nimclient._bulk.rate import RateLimit, Users
+from nimclient._bulk.ticket import Users
 from nimclient._engine.replicas import Replicas
 from nimclient._http.base import TransportSettings
 from nimclient._http.tasks import Background, Sleeper, in_thread, running_loop
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from nimclient._api.ranking import Form
+    from nimclient._bulk.pacer import Memory
+    from nimclient._bulk.rate import RateLimit
     from nimclient._bulk.slicing import Sizes
     from nimclient._bulk.vector_cache import VectorCache
     from nimclient._engine.share import Share
@@ -66,6 +67,8 @@ class SharedState:
             self.share = Share(config.limits.share, config.base_urls)
             self.rate = None if per_minute == (None, None) else SharedRate(self.share, *per_minute)
         elif per_minute != (None, None):
+            from nimclient._bulk.rate import RateLimit
+
             self.rate = RateLimit(*per_minute)
         self.users = Users()
         self.closed = False
@@ -89,7 +92,7 @@ class SharedState:
         self._sends_raw: set[tuple[str, str | None]] = set()  # URL and model of vectors that came as raw bytes
         self.proxies: dict[str, str | None] = {}
         self.caches: dict[Path, VectorCache] = {}
-        self.memories = defaultdict[tuple[Sequence[str], str], Memory](Memory)
+        self.memories = defaultdict[tuple[Sequence[str], str], "Memory"](_new_memory)
         """What calls have learned of how much a server takes, by its URLs and the route."""
 
     async def transport(self) -> Transport:
@@ -196,3 +199,9 @@ class SharedState:
         words = deprecation(call.model, call.shown_path, value)
         log.info("%s", words)
         self.warn_once(words, ModelDeprecationWarning, f"deprecation of {call.model or call.shown_path}")
+
+
+def _new_memory() -> Memory:
+    from nimclient._bulk.pacer import Memory
+
+    return Memory()

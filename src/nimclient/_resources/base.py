@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from nimclient._api import catalog
 from nimclient._api.call import Call
-from nimclient._api.options import ARGUMENTS
+from nimclient._api.options import ARGUMENTS, overridden
 from nimclient._base import observers
 from nimclient._base.observers import CallFacts
 from nimclient._base.types import NOT_GIVEN
@@ -94,7 +94,7 @@ class Resource:
         defaults = self._engine.config.defaults.get(kind)
         if not defaults:
             return options
-        return {**{name: value for name, value in defaults.items() if name not in ARGUMENTS}, **options}
+        return overridden({name: value for name, value in defaults.items() if name not in ARGUMENTS}, options)
 
     def _chosen(self, kind: str, **arguments: Any) -> list[Any]:
         """The arguments in their order, the client's default, else None, for each that is NOT_GIVEN."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Unpack
 
 from nimclient._api.messages import Messages
+from nimclient._api.options import overridden
 from nimclient._resources.history import BaseConversation, ChatReader, Turn, TurnInput
 from nimclient._streams.stream import ChatStream
 from nimclient.records.chat import ChatCompletion
@@ -29,7 +30,7 @@ class Conversation(BaseConversation):
         example). Options override those of the conversation. Raises what `chat.create` raises, and RuntimeError
         while another turn is in flight.
         """
-        given: dict[str, Any] = {**self._options, **options}
+        given = overridden(self._options, options)
         with self._history.turn(messages) as turn:
             reply = await self._ask(turn.request, model=model or self._model, **given)
             turn.complete(reply)
@@ -44,7 +45,7 @@ class Conversation(BaseConversation):
         The turn begins when the stream is opened, and becomes part of the history when it has been read to its end.
         """
         turn = self._history.turn(messages)
-        given = {**self._options, **options}
+        given = overridden(self._options, options)
         self._opener("conversation.stream", turn.said, model or self._model, given)
         return ChatStream(partial(self._begin, turn, model, given), turn.complete)
 

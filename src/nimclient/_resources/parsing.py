@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
-from nimclient._api.options import check_whole, check_word
+from nimclient._api.options import check_whole, check_word, overridden
 from nimclient._base.callbacks import call_user
 from nimclient._base.types import JsonDict
 from nimclient._bulk.gate import Gate
@@ -74,7 +74,7 @@ def output_options(chat: ChatCalls, options: Mapping[str, Any]) -> Mapping[str, 
     """The options with the client's defaults. ConfigurationError for one that the output sets itself."""
     check_no_format(options)
     defaults = chat._with_defaults("chat", {})
-    return {**{name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, **options}
+    return overridden({name: value for name, value in defaults.items() if name not in FORMAT_OPTIONS}, options)
 
 
 class OutputCalls:

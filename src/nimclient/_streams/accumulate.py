@@ -15,7 +15,7 @@ from nimclient._base.types import Json, JsonDict, is_array, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import is_fault_event, stream_fault
 from nimclient._streams.events import chunks_of
-from nimclient._streams.reasoning import TagSplitter
+from nimclient._streams.reasoning import StrayTagRemover, TagSplitter
 from nimclient._streams.tool_calls import ToolCallAccumulator
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects, whole_number
@@ -50,7 +50,18 @@ _CALLS = ("tool_calls", "function_call")
 class Accumulator(Generic[A]):
     """Add events in order; `completion()` returns what was received so far."""
 
-    __slots__ = ("_finished", "_misses", "_pieces", "_template", "_top", "_whole", "choices", "finished", "single")
+    __slots__ = (
+        "_finished",
+        "_misses",
+        "_pieces",
+        "_template",
+        "_top",
+        "_whole",
+        "choices",
+        "finished",
+        "is_one",
+        "single",
+    )
 
     def __init__(self) -> None:
         self._top: JsonDict = {}
@@ -60,6 +71,8 @@ class Accumulator(Generic[A]):
         self.single = True
         """Whether the next event by itself is likely to become a template for those after it."""
         self.choices: dict[int, Any] = {}  # by index
+        self.is_one = False
+        """Whether one choice was asked for: then all belongs to it, whatever its index."""
         self._finished = 0  # how many of them have their finish_reason
         self._whole: JsonDict | None = None  # a plain answer received instead of a stream
         self.finished = False
@@ -118,6 +131,8 @@ class Accumulator(Generic[A]):
         content = False
         for choice in objects(event["choices"]):
             index = whole_number(choice.get("index")) or 0
+            if index and self.is_one:
+                index = choice["index"] = 0
             state = self.choices.get(index) or self._begin(index)
             piece, has_content = state.add(choice)
             content = content or has_content
@@ -162,6 +177,7 @@ class Accumulator(Generic[A]):
         """Accept a plain answer as the whole. Returns the equivalent events; DecodeError if it is not an answer."""
         self._decode(answer)
         self._whole = answer
+        self.is_one = False
         return chunks_of(answer)
 
     def answer(self) -> JsonDict | None:
@@ -249,7 +265,9 @@ class ChatChoiceState(ChoiceState):
         self.parts: list[Any] = []  # of a content list, what is neither text nor reasoning
         self.message: JsonDict = {}
         self.calls = ToolCallAccumulator()
-        self.splitter: TagSplitter | None = TagSplitter()  # None when all further text is known to be content
+        self.splitter: TagSplitter | StrayTagRemover | None = (
+            TagSplitter()
+        )  # None when all further text is known to be content
 
     def add(self, choice: JsonDict) -> tuple[str, bool]:
         """See ChoiceState. A delta of another form is replaced by one of the usual form, for the chunk to show."""
@@ -343,8 +361,9 @@ class ChatChoiceState(ChoiceState):
 
     def _split(self, choice: JsonDict, piece: str) -> str:
         """Split the text of a choice's delta; returns the part that is content."""
-        if self.splitter is None or self.reasoning:
-            self.splitter = None  # the server has a parser: its text is content
+        if self.reasoning and isinstance(self.splitter, TagSplitter):
+            self.splitter = StrayTagRemover()  # the server has a parser: its text is content
+        if self.splitter is None:
             return piece
         reasoning, text = self.splitter.feed(piece)
         if self.splitter.done:

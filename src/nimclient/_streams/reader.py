@@ -351,6 +351,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
         super().__init__(response)
         self._head = response.meta()
         self._accumulator = accumulator
+        accumulator.is_one = choices == 1
         self._chunk = chunk
         self._choices = choices
         self._joiner = SurrogateJoiner()

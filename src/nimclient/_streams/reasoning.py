@@ -1,7 +1,7 @@
 """Splits `<think>` tags off the text of a stream, for any division into pieces.
 
 The concatenated output equals that of `split_tags` for the whole text, with one exception: a closing tag without an
-opening one (DeepSeek's templates) cannot be foreseen, so the text before it is returned as content.
+opening one (DeepSeek's templates) cannot be foreseen, so text before it is returned as content.
 """
 
 from __future__ import annotations
@@ -59,11 +59,12 @@ class TagSplitter:
         """Whether the opening tag is complete; the state becomes BEYOND if there is none."""
         rest = self._held.lstrip()
         space = len(self._held) - len(rest)
-        if space <= MAX_SPACE and rest.startswith(OPEN):
-            self._place = _Place.INSIDE
-            self._held = rest[len(OPEN) :]
-            return True
-        if space > MAX_SPACE or not OPEN.startswith(rest):
+        for tag, place in ((OPEN, _Place.INSIDE), (CLOSE, _Place.AFTER)):
+            if space <= MAX_SPACE and rest.startswith(tag):
+                self._place = place
+                self._held = rest[len(tag) :]
+                return True
+        if space > MAX_SPACE or not (OPEN.startswith(rest) or CLOSE.startswith(rest)):
             self._place = _Place.BEYOND
         return False
 
@@ -86,3 +87,35 @@ class TagSplitter:
             reasoning = reasoning.lstrip()
             self._begun = bool(reasoning)
         return reasoning
+
+
+class StrayTagRemover:
+    """Takes a closing tag, which a server's own parser left there, off the beginning of a text. Used like TagSplitter."""
+
+    __slots__ = ("_closed", "_held", "done")
+
+    def __init__(self) -> None:
+        self._held = ""  # the possible beginning of a tag
+        self._closed = False
+        self.done = False
+
+    def feed(self, piece: str) -> tuple[str, str]:
+        """What this piece adds to the text, after no reasoning."""
+        held, self._held = self._held + piece, ""
+        body = held.lstrip()
+        space = held[: len(held) - len(body)]
+        if self._closed:
+            self.done = bool(body)
+            return "", body
+        if body.startswith(CLOSE):
+            self._closed = True
+            body = body[len(CLOSE) :].lstrip()
+        elif body and CLOSE.startswith(body):
+            self._held = body
+            return "", space
+        self.done = bool(body)
+        return "", space + body
+
+    def flush(self) -> tuple[str, str]:
+        """The held text at the end of the choice."""
+        return "", self._held

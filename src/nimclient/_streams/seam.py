@@ -44,6 +44,7 @@ class Seam:
         fields: Mapping[str, Any],
     ) -> None:
         self._head = head
+        self._sent = text[: len(text) - len(space)]
         self._kept = tokens
         self._prompt = prompt_tokens
         self._space = space
@@ -83,6 +84,8 @@ class Seam:
             return [self._at_limit()] if choice.get("finish_reason") else []
         delta = choice.get("delta")
         delta = {"content": choice.get("text")} if delta is None else object_or_empty(delta)
+        if self._new == "" and usage.get("completion_tokens") == 0 and delta.get("content") == self._sent:
+            return []  # vLLM 0.6.3 repeats the message that it continues
         if self._new is not None and reasoning_of(delta):
             raise NimError("the server takes the rest of the answer for reasoning")
         ids = as_parts(choice.get("token_ids"))

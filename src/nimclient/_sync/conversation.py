@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from nimclient._api.messages import Messages
+from nimclient._api.options import overridden
 from nimclient._resources.conversation import Conversation
 from nimclient._resources.history import BaseConversation, TurnInput
 from nimclient._streams.stream import ChatStream
@@ -27,6 +28,6 @@ class SyncConversation(BaseConversation):
     def stream(self, messages: TurnInput, *, model: str | None = None, **options: Any) -> SyncChatStream:
         """See Conversation.stream."""
         turn = self._history.turn(messages)
-        given = {**self._options, **options}
+        given = overridden(self._options, options)
         self._opener("conversation.stream", turn.said, model or self._model, given)
         return SyncChatStream(ChatStream(partial(self._open, turn, model, given), turn.complete), turn.begin)

@@ -30,3 +30,11 @@ def split_tags(content: str) -> tuple[str, str] | None:
     if not closed or OPEN in reasoning or reasoning.endswith("`") or text.startswith("`"):
         return None
     return reasoning.strip(), text.lstrip()
+
+
+def without_stray_tag(content: str) -> str:
+    """The content without a closing tag at its beginning, which a server's own parser left there."""
+    body = content.lstrip()
+    if not body.startswith(CLOSE):
+        return content
+    return content[: len(content) - len(body)] + body[len(CLOSE) :].lstrip()

@@ -30,7 +30,7 @@ from nimclient.records._decode import (
     wrong,
 )
 from nimclient.records._record import Record, TopRecord, WireRecord, missing_attribute
-from nimclient.records._tags import RAW_CONTENT, split_tags
+from nimclient.records._tags import CLOSE, RAW_CONTENT, split_tags, without_stray_tag
 from nimclient.records.tool_calls import ToolCall as ToolCall
 from nimclient.records.tool_calls import decode_tool_calls, function_of, last_cut_off
 from nimclient.records.usage import Usage as Usage
@@ -311,6 +311,8 @@ def decode_message(value: JsonDict) -> Message:
         elif split := split_tags(content):
             data[RAW_CONTENT] = content
             reasoning, content = split[0] or None, split[1]
+    elif reasoning is not None and isinstance(content, str) and CLOSE in content:
+        content = without_stray_tag(content)
     return Message(
         role,
         content,
