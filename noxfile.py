@@ -182,8 +182,9 @@ def kill(session: nox.Session) -> None:
 def sinks(session: nox.Session) -> None:
     """Jobs into LanceDB, Qdrant, PostgreSQL with pgvector, and an S3 double: 700 MB to install."""
     install(session, "test", "sinks")
-    command = ("pytest", "tests/jobs/test_sinks.py", "tests/jobs/test_kill.py", "-k", "sink or store", "-m", "")
-    session.run(*command, *session.posargs)
+    files = [f"tests/jobs/test_{name}.py" for name in ("sinks", "postgres", "qdrant", "lance", "objects", "sqlite")]
+    session.run("pytest", *files, "-m", "", *session.posargs)
+    session.run("pytest", "tests/jobs/test_kill.py", "-k", "sink or store", "-m", "", *session.posargs)
 
 
 @nox.session

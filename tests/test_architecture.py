@@ -37,7 +37,10 @@ LIBRARIES = {
     "asyncio": ("_http/", "simulator/", "cli/"),
     "orjson": ("_base/json.py", "simulator/"),
     "random": ("_engine/", "simulator/"),
-    "time": ("_engine/", "_http/", "_resources/embed_stream.py", "simulator/", "cli/", "jobs/", "integrations/"),
+    "time": (
+        *("_bulk/vector_cache.py", "_engine/", "_http/", "_resources/embed_stream.py"),
+        *("simulator/", "cli/", "jobs/", "integrations/"),
+    ),
     "numpy": ("records/embeddings.py", "integrations/", "cli/"),
     "pyarrow": ("jobs/parquet.py",),
     "matplotlib": ("plot/",),

@@ -54,6 +54,11 @@ def test_numbers_that_are_no_ids(value: object) -> None:
     assert "the id (field 'id')" in problem(FIELDS.row({"text": "a", "id": value}, 1))
 
 
+def test_an_id_with_a_nul() -> None:
+    """Its row fails alone: a database that does not store it would end the whole job."""
+    assert "has a NUL character" in problem(FIELDS.row({"text": "a", "id": "a\0b"}, 1))
+
+
 @pytest.mark.parametrize("value", [b"x", [1], pandas.Timestamp(0)])
 def test_a_field_of_something_else_is_the_wrong_field(value: object) -> None:
     """A job stops at once where no row has a usable id, or text, in the field that was named."""

@@ -11,12 +11,12 @@ from typing import Protocol
 
 from attrs import define, field
 
-from nimclient._bulk import fleet, pacer, rate, ticket
+from nimclient._bulk import fleet, pacer, rate
 from nimclient.errors import RateLimitError
 
 DEFAULT_PATIENCE, MIN_PAUSE = pacer.DEFAULT_PATIENCE, pacer.MIN_PAUSE
 FORGOTTEN, HALF_LIFE = pacer.FORGOTTEN, pacer.HALF_LIFE
-Backlog, Cost, Ticket, Users = ticket.Backlog, ticket.Cost, ticket.Ticket, ticket.Users
+Backlog, Cost, Ticket, Users = pacer.Backlog, rate.Cost, pacer.Ticket, pacer.Users
 Learned, LearnedRate, Memory, Pacer, RateLimit = (
     pacer.Learned,
     rate.LearnedRate,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time  # noqa: TID251  # how long a file is busy
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from itertools import islice
@@ -19,6 +20,7 @@ from nimclient._base.files import check_regular
 from nimclient.errors import ConfigurationError
 
 _BUSY_SECONDS = 60.0
+_BUSY_DELAY = 0.01
 _AT_ONCE = 500  # keys in a query
 _PAGE = 16384  # bytes: a vector of 1024 float32 should not need pages of its own
 
@@ -37,8 +39,8 @@ class VectorCache:
             check_regular(*(path.with_name(path.name + end) for end in ("", "-wal", "-shm", "-journal")))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_SECONDS)
             try:
-                for pragma in (f"page_size={_PAGE}", "journal_mode=WAL", "synchronous=NORMAL"):
-                    self._db.execute(f"PRAGMA {pragma}").fetchone()
+                self._db.execute(f"PRAGMA page_size={_PAGE}")
+                write_ahead(self._db, _BUSY_SECONDS)
                 self._db.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
                 self._db.execute("CREATE TABLE IF NOT EXISTS models (space BLOB PRIMARY KEY, model TEXT NOT NULL)")
             except BaseException:
@@ -102,3 +104,17 @@ def key_of(space: bytes, text: str) -> bytes:
 def space_of(description: bytes) -> bytes:
     """The space of calls with this description."""
     return blake2b(description, digest_size=32).digest()
+
+
+def write_ahead(db: sqlite3.Connection, busy_seconds: float) -> None:
+    """Give an SQLite database a write-ahead log. SQLite does not wait for a process that writes there meanwhile: we do."""
+    end = time.monotonic() + busy_seconds
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL").fetchone()
+            db.execute("PRAGMA synchronous=NORMAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(_BUSY_DELAY)

@@ -20,13 +20,14 @@ from nimclient._api.embeddings import (
 )
 from nimclient._api.options import check_names, check_whole, check_word, merge_fields
 from nimclient._base import json
-from nimclient._base.config import RetryPolicy
+from nimclient._base.config import RetryPolicy, environment_key
 from nimclient._base.files import check_regular
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._bulk.gate import Gate
 from nimclient._bulk.progress import Tally
 from nimclient._bulk.slicing import SLICE_TEXTS
+from nimclient._bulk.vector_cache import write_ahead
 from nimclient._bulk.workers import run_all
 from nimclient._engine.engine import Engine
 from nimclient._http.tasks import running_loop
@@ -75,6 +76,7 @@ __all__ = [
     "check_regular",
     "check_whole",
     "check_word",
+    "environment_key",
     "html_table",
     "is_array",
     "is_items",
@@ -85,6 +87,7 @@ __all__ = [
     "run_all",
     "running_loop",
     "stops_everything",
+    "write_ahead",
     "wrong",
 ]
 

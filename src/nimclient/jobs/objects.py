@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from io import BufferedReader, RawIOBase
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from attrs import frozen
 
@@ -40,7 +42,8 @@ class ObjectPath:
         folder, _, name = self.url.rpartition("/")
         objects = obstore()
         try:
-            reader = objects.open_reader(store_of(folder), name)
+            with _as_os_errors():
+                reader = objects.open_reader(store_of(folder), name)
         except (objects.exceptions.NotFoundError, FileNotFoundError):
             raise ConfigurationError(f"source {self.url} does not exist") from None
         return BufferedReader(_ObjectFile(reader), _READ_SIZE)
@@ -67,21 +70,46 @@ class _ObjectFile(RawIOBase):
         return position
 
     def readinto(self, buffer: Any, /) -> int:
-        piece = memoryview(self._reader.read(len(buffer)))
+        with _as_os_errors():
+            piece = memoryview(self._reader.read(len(buffer)))
         buffer[: len(piece)] = piece
         return len(piece)
 
 
+@contextmanager
+def _as_os_errors() -> Generator[None, None, None]:
+    """Turn what a store says into an OSError, as of any other file; that nothing is there stays what it is."""
+    exceptions = obstore().exceptions
+    try:
+        yield
+    except exceptions.NotFoundError:
+        raise
+    except exceptions.BaseError as error:
+        raise OSError(first_line(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """What a store says, without the page of details; without credentials it says how the last of all places was asked."""
+    content = getattr(error, "content", b"")  # Qdrant's response
+    line = str(error).partition("\n")[0] + (f": {content.decode(errors='replace')}" if content else "")
+    hint = "; there are no credentials in the environment (of a profile: aws configure export-credentials --format env)"
+    return f"{line:.500}{hint if '/latest/api/token' in line else ''}"
+
+
 def store_of(url: str) -> Any:
-    """The store of a URL, with what the environment says of keys and regions. Each memory:// URL is one for the process."""
+    """The store of a URL, with what the environment says of keys and regions. Each memory:// URL is one for the process.
+
+    Names of objects are meant as they are, so that a percent sign is one.
+    """
     if url.startswith("memory:"):
         return _memory(url)
     options: Mapping[str, bool] = {"mkdir": True} if url.startswith("file:") else {}
     objects = obstore()
+    scheme, _, rest = url.partition("://")
     try:
-        return objects.store.from_url(url, **options)
+        return objects.store.from_url(f"{scheme}://{quote(rest, safe='/:@')}", **options)
     except objects.exceptions.BaseError as error:
-        raise ConfigurationError(f"{url} cannot be used: {str(error).partition(chr(10))[0]}") from None
+        raise ConfigurationError(f"{url} cannot be used: {first_line(error)}") from None
 
 
 @cache

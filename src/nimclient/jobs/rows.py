@@ -210,6 +210,8 @@ def checked_id(value: object, field: str) -> str:
     Whole numbers are those of tables as well: of numpy, and 17.0, which pandas makes of 17 where another row has none.
     """
     if isinstance(value, str) and value:
+        if "\0" in value:
+            raise ConfigurationError(f"the id (field {field!r}) has a NUL character, which PostgreSQL does not store")
         if not value.isascii():
             try:
                 value.encode()

@@ -15,6 +15,7 @@ from typing import Any
 from nimclient._resources.bulk import JsonDict, is_object
 from nimclient.errors import JobMismatchError, JobStoreError, NimError
 from nimclient.jobs.checkpoint import DoneSpan, FailedRow, LongRow, RowSpan, is_count
+from nimclient.jobs.objects import first_line
 from nimclient.jobs.parts import FloatType
 from nimclient.jobs.shards import Shard
 from nimclient.jobs.sinks.base import Sink, SinkSlice
@@ -23,7 +24,6 @@ from nimclient.records.embeddings import Vectors
 
 SLICE_SECONDS = 60.0
 """How long rows wait for a slice to fill: what a crash costs at most."""
-_LF = "\n"  # some libraries add pages to an error
 _AT_ONCE = 1000  # spans handed out, and failures that wait for a record
 
 
@@ -241,7 +241,7 @@ class SinkStore:
         except NimError:
             raise
         except Exception as error:
-            words = f"{type(error).__name__}: {str(error).partition(_LF)[0]}"
+            words = f"{type(error).__name__}: {first_line(error)}"
             raise JobStoreError(
                 f"{self._sink} cannot be {what}: {words}; what was committed is kept; run the job again once that is fixed"
             ) from error

@@ -6,6 +6,7 @@ together, without a transaction. A name is taken only once, so that of two proce
 
 from __future__ import annotations
 
+import time  # noqa: TID251  # between two tries
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -22,7 +23,7 @@ from nimclient.jobs.sinks.base import SinkSlice, check_writers
 
 _RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
 _TAIL = 64 << 10  # bytes read for a footer
-_TRIES = 3
+_WAITS = (1.0, 5.0, 0.0)  # seconds behind each try
 _AT_ONCE = 16  # footers read concurrently
 _PART, _NOTE = "part", "_record"  # readers of a folder of Parquet files skip names that begin with an underscore
 
@@ -68,7 +69,7 @@ class ObjectSink:
 
     def _create(self, name: str, content: bytes) -> None:
         objects = obstore()
-        for _ in range(_TRIES):
+        for wait in _WAITS:
             try:
                 objects.put(self._store, name, content, mode="create")
                 return
@@ -77,6 +78,10 @@ class ObjectSink:
                     if bytes(objects.get(self._store, name).bytes()) == content:
                         return  # stored by an earlier try whose answer was lost
                     break
+            except objects.exceptions.GenericError:  # a connection that was cut, or a store that asks to slow down
+                if not wait:
+                    raise
+                time.sleep(wait)
         raise JobStoreError(
             f"{self}: {name} already exists: another process is running this job; wait for its end, and run it again"
         )

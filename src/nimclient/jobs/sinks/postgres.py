@@ -8,12 +8,14 @@ from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
-from nimclient.errors import JobStoreError
+from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.sinks.base import SinkSlice, check_writers
 from nimclient.jobs.sinks.sqlite import quoted
 
 _WAIT = "30s"  # for the server to end what a killed process was doing
+_NAME_BYTES = 63  # of which PostgreSQL cuts the rest off, without a word
+_COMMITS = "_commits"
 
 
 class PostgresSink:
@@ -23,7 +25,7 @@ class PostgresSink:
 
     Args:
         conninfo: A connection string of libpq's. A password is better left to PGPASSWORD or ~/.pgpass.
-        table: Its name; made by the job.
+        table: Its name, or "schema.name"; made by the job.
     """
 
     slice_bytes = 1 << 20
@@ -33,6 +35,7 @@ class PostgresSink:
         self._conninfo = conninfo
         self._psycopg = module_of_extra("psycopg", "postgresql:// needs psycopg: install nimclient[pgvector]")
         self._writer = ""
+        self._schema = "public"  # of the extension
         self._db: Any = None
 
     def __str__(self) -> str:
@@ -42,32 +45,48 @@ class PostgresSink:
     def open(self, writer: str) -> Generator[None, None, None]:
         """See Sink. PostgreSQL rolls back an unfinished transaction."""
         self._writer = writer
+        _, _, name = self.table.rpartition(".")
+        if len(f"{name}{_COMMITS}".encode()) > _NAME_BYTES:
+            raise ConfigurationError(
+                f"{self}: the name is too long: PostgreSQL cuts names at {_NAME_BYTES} bytes, and {_COMMITS} is added"
+            )
         with self.connect() as self._db:
             self._lock()
-            commits = f"{self.table}_commits"
-            there = {name for name in (self.table, commits) if self._one("SELECT to_regclass(%s)", quoted(name))}
-            if there == {self.table}:
+            there = {end for end in ("", _COMMITS) if self._one("SELECT to_regclass(%s)", table_name(self.table, end))}
+            if there == {""}:
                 raise JobStoreError(f"{self} was not created by a job: choose another table")
             if not self._one("SELECT count(*) FROM pg_extension WHERE extname = 'vector'"):
                 self._db.execute("CREATE EXTENSION vector")
+            self._schema = self._one(
+                "SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'vector'"
+            )
             self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS {quoted(commits)} "
+                f"CREATE TABLE IF NOT EXISTS {table_name(self.table, _COMMITS)} "
                 "(writer text, number int, record text NOT NULL, PRIMARY KEY (writer, number))"
             )
             self._db.commit()
-            writers = self._db.execute(f"SELECT DISTINCT writer FROM {quoted(commits)}").fetchall()  # nosec B608
+            writers = self._db.execute(f"SELECT DISTINCT writer FROM {table_name(self.table, _COMMITS)}").fetchall()  # nosec B608
             check_writers(self, writer, (name for (name,) in writers))
             yield
+            self._db.rollback()
+            self._one(
+                "SELECT pg_advisory_unlock(hashtext(%s), hashtext(%s))", self.table, writer
+            )  # of a pooled connection
 
     def connect(self) -> Any:
-        """A connection."""
-        return self._psycopg.connect(self._conninfo)
+        """A connection that a pooler may be behind: nothing is prepared in it."""
+        return self._psycopg.connect(self._conninfo, prepare_threshold=None)
 
     def _lock(self) -> None:
-        """Wait until no other connection writes for this writer; let no two create tables at the same time."""
-        self._db.execute(f"SET lock_timeout = '{_WAIT}'")
+        """Wait until no other connection writes for this writer; let no two create tables at the same time.
+
+        A pooler shows another process id than the server. It would keep the lock of a session after the job: there the
+        transaction has it, and of two jobs the one stops that comes second to a row.
+        """
+        scope = "" if self._db.info.backend_pid == self._one("SELECT pg_backend_pid()") else "xact_"
+        self._db.execute(f"SET LOCAL lock_timeout = '{_WAIT}'")
         try:
-            self._db.execute("SELECT pg_advisory_lock(hashtext(%s), hashtext(%s))", (self.table, self._writer))
+            self._db.execute(f"SELECT pg_advisory_{scope}lock(hashtext(%s), hashtext(%s))", (self.table, self._writer))
         except self._psycopg.errors.LockNotAvailable:
             raise JobStoreError(f"{self} belongs to a job that is running; wait for its end") from None
         self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
@@ -82,20 +101,28 @@ class PostgresSink:
             kind = "halfvec" if vectors.dtype == "float16" else "vector"
             self._db.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self.table,))
             self._db.execute(
-                f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} "
-                f'("index" bigint PRIMARY KEY, id text NOT NULL, vector {kind}({vectors.dimensions}) NOT NULL)'
+                f"CREATE TABLE IF NOT EXISTS {table_name(self.table)} ("
+                f'"index" bigint PRIMARY KEY, id text NOT NULL, vector {self._schema}.{kind}({vectors.dimensions}) NOT NULL)'
             )
-        with self._db.cursor().copy(f"COPY {quoted(self.table)} FROM STDIN") as copy:
+        with self._db.cursor().copy(f"COPY {table_name(self.table)} FROM STDIN") as copy:
             for index, name, vector in zip(slice.indexes, slice.ids, vectors, strict=True):
                 copy.write_row((index, name, _json.dumps(vector.tolist()).decode()))
 
     def commit(self, ids: JsonDict) -> None:
         """See Sink."""
         record = (self._writer, ids["number"], _json.dumps(ids).decode())
-        self._db.execute(f"INSERT INTO {quoted(f'{self.table}_commits')} VALUES (%s, %s, %s)", record)  # nosec B608
+        self._db.execute(f"INSERT INTO {table_name(self.table, _COMMITS)} VALUES (%s, %s, %s)", record)  # nosec B608
         self._db.commit()
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
-        query = f"SELECT record FROM {quoted(f'{self.table}_commits')} WHERE writer = %s"  # nosec B608
-        return [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
+        query = f"SELECT record FROM {table_name(self.table, _COMMITS)} WHERE writer = %s"  # nosec B608
+        records = [_json.loads(record.encode()) for (record,) in self._db.execute(query, (self._writer,))]
+        self._db.commit()  # else the transaction would wait for the first slice
+        return records
+
+
+def table_name(table: str, end: str = "") -> str:
+    """The name in SQL of a table, or of the one whose name has this end, in its schema."""
+    schema, dot, name = table.rpartition(".")
+    return (quoted(schema) + dot if dot else "") + quoted(name + end)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import time  # noqa: TID251  # between two tries
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
+from nimclient._resources.bulk import json as _json
 from nimclient.errors import JobStoreError
 from nimclient.jobs.extras import module_of_extra
+from nimclient.jobs.rows import BLOCK_BYTES
 from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
 
-_RECORDS_AT_ONCE = 1000
+_POINTS_AT_ONCE = 1000  # read, and fewer where they are large
+_FIRST_POINTS = 16
+_SERVER: JsonDict = {
+    "timeout": 60,  # where its client allows 5 seconds
+    "check_compatibility": False,  # asks in a thread, and warns where the job ends before the answer
+}
+_WAITS = (1.0, 5.0, 0.0)  # seconds behind each try
 
 
 class QdrantSink:
@@ -23,15 +32,16 @@ class QdrantSink:
     Args:
         collection: Its name; made by the job.
         distance: "Cosine", for which Qdrant stores vectors of length one, "Dot", "Euclid" or "Manhattan".
-        **settings: What QdrantClient takes: `path="museum.qdrant"` for its local mode, or `url=`, `api_key=`, ….
+        **settings: What QdrantClient takes: `path="museum.qdrant"` for its local mode, or `url=`, `api_key=`, `timeout=`, ….
     """
 
-    slice_bytes = 2 << 20  # sent as JSON, of which a server takes 32 MB
+    slice_bytes = 2 << 20  # in a request: sent as JSON, of which a server takes 32 MB
 
     def __init__(self, collection: str = "vectors", distance: str = "Cosine", **settings: Any) -> None:
         self.collection = collection
         self.distance = distance
-        self._settings = settings
+        self._is_local = "path" in settings or settings.get("location") == ":memory:"
+        self._settings = settings if self._is_local else {**_SERVER, **settings}
         self._qdrant = module_of_extra("qdrant_client", "qdrant:// needs Qdrant's client: install nimclient[qdrant]")
         self._writer = ""
         self._records: list[JsonDict] = []
@@ -56,6 +66,7 @@ class QdrantSink:
             check_writers(self, writer, (payload["writer"] for payload in found))
             self._records = [payload["record"] for payload in found if payload["writer"] == writer]
             if self._client.collection_exists(self.collection):
+                self._index()
                 value = models.MatchValue(value=slice_key(writer, next_slice(self._records)))
                 unfinished = models.Filter(must=[models.FieldCondition(key="slice", match=value)])
                 self._client.delete(self.collection, points_selector=models.FilterSelector(filter=unfinished))
@@ -63,8 +74,13 @@ class QdrantSink:
         finally:
             self._client.close()
 
+    def _index(self) -> None:
+        """Index what `open` deletes by: a server in strict mode, as Qdrant's cloud is, wants that."""
+        if not self._is_local:
+            self._client.create_payload_index(self.collection, "slice", field_schema="keyword")
+
     def payloads(self) -> Iterable[JsonDict]:
-        """The payloads of all points, by the ids of the points."""
+        """The payloads of all points, by the ids of the points, each with the id unless it has one of its own."""
         self._client = self._qdrant.QdrantClient(**self._settings)
         try:
             yield from self._payloads(self.collection)
@@ -73,12 +89,15 @@ class QdrantSink:
 
     def _payloads(self, collection: str) -> Iterable[JsonDict]:
         offset: Any = None
+        limit = _FIRST_POINTS
         while True:
-            points, offset = self._client.scroll(collection, limit=_RECORDS_AT_ONCE, offset=offset)
-            for point in points:
-                yield point.payload
+            points, offset = self._client.scroll(collection, limit=limit, offset=offset)
+            found = [{"id": point.id, **point.payload} for point in points]
+            yield from found
             if offset is None:
                 return
+            size = len(_json.dumps(found))
+            limit = max(min(limit * BLOCK_BYTES // size, 4 * limit, _POINTS_AT_ONCE), 1)
 
     def write(self, slice: SinkSlice) -> None:
         """See Sink."""
@@ -87,10 +106,29 @@ class QdrantSink:
             half = models.Datatype.FLOAT16 if vectors.dtype == "float16" else None
             size = models.VectorParams(size=vectors.dimensions, distance=models.Distance(self.distance), datatype=half)
             self._client.create_collection(self.collection, vectors_config=size)
+            self._index()
         key = slice_key(self._writer, slice.number)
-        payloads = [{"id": name, "slice": key} for name in slice.ids]
-        points = models.Batch(ids=list(slice.indexes), vectors=vectors.tolist(), payloads=payloads)
-        self._client.upsert(self.collection, points=points)
+        numbers = vectors.tolist()
+        count = max(self.slice_bytes * len(numbers) // max(len(vectors.buffer), 1), 1)
+        for start in range(0, len(numbers), count):
+            some = range(len(numbers))[start : start + count]
+            payloads = [{"id": slice.ids[at], "slice": key} for at in some]
+            ids = [slice.indexes[at] for at in some]
+            self._upsert(
+                self.collection, models.Batch(ids=ids, vectors=numbers[start : start + count], payloads=payloads)
+            )
+
+    def _upsert(self, collection: str, points: Any) -> None:
+        """Store points; again where the answer is lost, or late: a point that is stored twice is one point."""
+        lost = module_of_extra("qdrant_client.http.exceptions", "").ResponseHandlingException
+        for wait in _WAITS:
+            try:
+                self._client.upsert(collection, points=points)
+                return
+            except lost:
+                if not wait:
+                    raise
+                time.sleep(wait)
 
     def commit(self, ids: JsonDict) -> None:
         """See Sink."""
@@ -98,7 +136,7 @@ class QdrantSink:
         shard, _, count = self._writer.partition("-of-")
         number = ids["number"] * int(count or 1) + int(shard or 0)
         payload = {"writer": self._writer, "record": ids}
-        self._client.upsert(commits, points=[models.PointStruct(id=number, vector={}, payload=payload)])
+        self._upsert(commits, [models.PointStruct(id=number, vector={}, payload=payload)])
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
 
-from nimclient._resources.bulk import JsonDict
+from nimclient._resources.bulk import JsonDict, write_ahead
 from nimclient._resources.bulk import json as _json
 from nimclient.errors import JobStoreError
 from nimclient.jobs.sinks.base import SinkSlice, check_writers
@@ -36,8 +36,7 @@ class SQLiteSink:
         self._writer = writer
         opened = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=_BUSY)
         with closing(opened) as self._db:
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
-                self._db.execute(f"PRAGMA {pragma}").fetchone()
+            write_ahead(self._db, _BUSY)
             self._db.execute("BEGIN IMMEDIATE")
             self._create()
             self._db.execute("COMMIT")
@@ -47,8 +46,9 @@ class SQLiteSink:
 
     def _create(self) -> None:
         commits = f"{self.table}_commits"
-        query = "SELECT name FROM sqlite_master WHERE name IN (?, ?)"
-        if self._db.execute(query, (self.table, commits)).fetchall() == [(self.table,)]:
+        query = "SELECT name FROM sqlite_master WHERE name COLLATE NOCASE IN (?, ?)"
+        there = [name for (name,) in self._db.execute(query, (self.table, commits))]
+        if len(there) == 1 and there[0].lower() != commits.lower():
             raise JobStoreError(f"{self} was not created by a job: choose another table")
         self._db.execute(
             f"CREATE TABLE IF NOT EXISTS {quoted(self.table)} "

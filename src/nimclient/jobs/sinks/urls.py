@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
+from nimclient._resources.bulk import environment_key
 from nimclient.errors import ConfigurationError
 from nimclient.jobs.objects import SCHEMES, store_of
 from nimclient.jobs.parquet import arrow
@@ -85,8 +86,11 @@ def _lance(url: SplitResult) -> LanceSink:
 
 def _qdrant(url: SplitResult) -> QdrantSink:
     if url.netloc:
+        scheme = "https" if url.scheme.endswith("https") else "http"
         return QdrantSink(
-            **query_of(url, collection="vectors", distance="Cosine"), url=f"http://{url.netloc}{url.path}"
+            **query_of(url, collection="vectors", distance="Cosine"),
+            url=f"{scheme}://{url.netloc}{url.path}",
+            api_key=None if (key := environment_key("QDRANT_API_KEY")) is None else key.reveal(),
         )
     return QdrantSink(
         **query_of(url, collection="vectors", distance="Cosine"),
@@ -106,6 +110,7 @@ SINKS: Mapping[str, Callable[[SplitResult], Sink]] = {
     "sqlite": _sqlite,
     "lancedb": _lance,
     "qdrant": _qdrant,
+    "qdrant+https": _qdrant,
     "postgresql": _postgres,
 }
 """The sink of a URL, by scheme."""
