@@ -142,6 +142,34 @@ def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any], version: s
     assert [call["id"] for call in calls] in (["a", "b"], ["call_0", "call_1"])
 
 
+@pytest.mark.parametrize("version", ["v0", "v1"])
+@pytest.mark.parametrize("reason", ["length", "tool_calls"])
+@pytest.mark.parametrize(
+    "cut", ['{"x": "ab', '{"x": "ab\\', '{"x": ["a', '{"x": [1, 2', '{"x": {"y": 1', '{"x', "{", '{"x": 1, ']
+)
+def test_arguments_that_were_cut_off_are_invalid(canned_chat: Any, cut: str, reason: str, version: str) -> None:
+    """LangChain completes them, and an agent would call the tool with half of them; vLLM says "tool_calls" all the same."""
+    calls = [{"index": 0, **tool_call("add", '{"x": 1}', "a")}, {"index": 1, **tool_call("add", cut, "b")}]
+    chat, transport = canned_chat([event({"tool_calls": calls}), event({}, reason)], reply(), output_version=version)
+    answer = whole(list(chat.stream("go")))
+    assert [call["id"] for call in answer.tool_calls] == ["a"]
+    assert [call["id"] for call in answer.invalid_tool_calls] == ["b"]
+    chat.invoke(["go", answer])
+    assert [call["function"]["arguments"] for call in transport.requests[-1].json["messages"][1]["tool_calls"]] == [
+        '{"x":1}',
+        "{}",
+    ]
+
+
+def test_a_call_without_arguments_at_the_token_limit_is_invalid(canned_chat: Any) -> None:
+    """Nothing of its arguments had come: it is not a call without arguments, which with another reason it is."""
+    deltas = [event({"tool_calls": [{"index": 0, **tool_call("now", "")}]})]
+    chat, _ = canned_chat([*deltas, event({}, "length")], [*deltas, event({}, "tool_calls")])
+    cut, complete = whole(list(chat.stream("go"))), whole(list(chat.stream("go")))
+    assert (len(cut.tool_calls), len(cut.invalid_tool_calls)) == (0, 1)
+    assert [call["args"] for call in complete.tool_calls] == [{}]
+
+
 @pytest.mark.parametrize("kind", ["chat", "embeddings", "rerank", "completions"])
 def test_a_time_limit_holds_everywhere_and_is_in_no_body(kind: str) -> None:
     """C04: 0.05 s against a server that takes long raises, for each class, and the body says nothing of it."""

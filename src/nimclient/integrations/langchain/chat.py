@@ -219,7 +219,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                 piece = reader.read(chunk)
                 if piece is not None:
                     yield piece
-            yield from reader.ids()
+            yield from reader.ends()
             yield reader.last(stream.final())
 
     async def _astream(
@@ -238,7 +238,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                     piece = reader.read(chunk)
                     if piece is not None:
                         yield piece
-                for piece in reader.ids():
+                for piece in reader.ends():
                     yield piece
                 yield reader.last(await stream.final())
 
