@@ -122,6 +122,18 @@ async def test_no_bucket_of_that_name(client: AsyncClient, bucket: Bucket) -> No
         await EmbedJob("gs://box/docs.jsonl", "memory://none").run(client)
 
 
+async def test_what_a_killed_process_has_left_in_a_folder(
+    server: FaultServer, client: AsyncClient, tmp_path: Path
+) -> None:
+    """Its part that is not whole is no file that a reader of the folder would read; those of others are left."""
+    server.script(embed)
+    for name in ("part-00000.parquet#1", "part-00001-of-00002-00000.parquet#1", "notes#1"):
+        (tmp_path / name).write_bytes(b"PAR1")
+    assert (await EmbedJob(TEXTS, f"file://{tmp_path}").run(client)).status == "complete"
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"part-00000.parquet", "part-00001-of-00002-00000.parquet#1", "notes#1"}
+
+
 @pytest.mark.slow
 async def test_a_bucket_of_google_survives_its_job_being_killed(
     server: FaultServer, bucket: Bucket, tmp_path: Path

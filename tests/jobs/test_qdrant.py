@@ -6,10 +6,10 @@ from importlib.util import find_spec
 import pytest
 
 from nimclient import AsyncClient
-from nimclient.errors import JobStoreError
+from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs import EmbedJob
-from support.qdrant import Qdrant
-from support.server import FaultServer, Request, Reset
+from support.qdrant import Qdrant, failure
+from support.server import FaultServer, Request, Reset, Step
 from support.wire import answer, embedded
 
 pytestmark = pytest.mark.skipif(find_spec("qdrant_client") is None, reason="nox -s sinks installs it")
@@ -61,18 +61,26 @@ async def test_no_request_is_larger_than_the_server_takes(
         await EmbedJob(TEXTS, f"{url}?collection=other", batch_size=40).run(client)
 
 
+@pytest.mark.parametrize("fault", [Reset(), failure(503, "no"), failure(429, "busy")], ids=["lost", "503", "429"])
 async def test_an_answer_that_is_lost(
-    server: FaultServer, client: AsyncClient, qdrant: Qdrant, url: str, monkeypatch: pytest.MonkeyPatch
+    server: FaultServer, client: AsyncClient, qdrant: Qdrant, url: str, monkeypatch: pytest.MonkeyPatch, fault: Step
 ) -> None:
-    """Points are stored again, which changes nothing; a server that loses every answer ends the job."""
+    """Points are stored again, which changes nothing; a server that loses every answer, or rejects one, ends the job."""
     server.script(embed)
     monkeypatch.setattr("nimclient.jobs.sinks.qdrant._WAITS", (0.01, 0.01, 0.0))
-    qdrant.faults = [[Reset()], [Reset()]]
+    qdrant.faults = [[fault], [fault]]
     assert (await EmbedJob(TEXTS, url).run(client)).status == "complete"
     assert len(qdrant.collections["vectors"]) == 40
-    qdrant.faults = [[Reset()]] * 3
-    with pytest.raises(JobStoreError, match="cannot be written: ResponseHandlingException"):
-        await EmbedJob(TEXTS, f"{url}?collection=other").run(client)
+    for faults in ([[fault]] * 3, [[failure(400, "no")]]):
+        qdrant.faults = list(faults)
+        with pytest.raises(JobStoreError, match="cannot be written"):
+            await EmbedJob(TEXTS, f"{url}?collection=other{len(faults)}").run(client)
+
+
+def test_a_distance_that_qdrant_does_not_have() -> None:
+    """It is an error before anything is sent."""
+    with pytest.raises(ConfigurationError, match="distance is 'cosine'; choose one of Cosine, Dot"):
+        EmbedJob(TEXTS, "qdrant://127.0.0.1?distance=cosine")
 
 
 async def test_large_payloads_are_read_a_few_at_once(

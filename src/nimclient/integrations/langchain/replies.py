@@ -235,9 +235,10 @@ class ChunkReader:
 
     def ends(self) -> Iterator[ChatGenerationChunk]:
         """What calls lack: an id, by which a result says where it belongs; something behind arguments that were cut off."""
+        last = max(self._calls, default=0)
         for index, call_id in self._calls.items():
             arguments = "".join(self._arguments[index])
-            is_cut_off = self._finish_reason == "length" and index == max(self._calls)
+            is_cut_off = self._finish_reason == "length" and index == last
             valid, _ = _read_calls((nimclient.ToolCall("", "", arguments, cut_off=is_cut_off),))
             end = "" if valid else _unreadable_end(arguments)
             if end or not call_id:

@@ -6,11 +6,13 @@ together, without a transaction. A name is taken only once, so that of two proce
 
 from __future__ import annotations
 
+import re
 import time  # noqa: TID251  # between two tries
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
@@ -49,6 +51,8 @@ class ObjectSink:
         """See Sink."""
         self._suffix = f"-{writer}" if writer else ""
         self._written = None
+        if isinstance(self._store, obstore().store.LocalStore) and self._store.prefix is not None:
+            _clear(Path(self._store.prefix), re.compile(rf"{_PART}{re.escape(self._suffix)}-\d{{5,}}\.parquet#\d+"))
 
     def write(self, slice: SinkSlice) -> None:
         """See Sink. Nothing is stored before the commit."""
@@ -110,6 +114,13 @@ class ObjectSink:
     def _tail(self, item: Any, length: int) -> bytes:
         length = min(length, item["size"])
         return bytes(obstore().get_range(self._store, item["path"], start=item["size"] - length, length=length))
+
+
+def _clear(folder: Path, names: re.Pattern[str]) -> None:
+    """Remove what a process that was killed had not written to the end: a reader of the folder would read it."""
+    for path in folder.glob("*#*"):
+        if names.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _object(data: bytes) -> JsonDict:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nimclient._resources.bulk import JsonDict
 from nimclient._resources.bulk import json as _json
-from nimclient.errors import JobStoreError
+from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.rows import BLOCK_BYTES
 from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
@@ -21,6 +21,8 @@ _SERVER: JsonDict = {
     "check_compatibility": False,  # asks in a thread, and warns where the job ends before the answer
 }
 _WAITS = (1.0, 5.0, 0.0)  # seconds behind each try
+_PASSING = ("ResponseHandlingException", "ResourceExhaustedResponse", 429, 502, 503, 504)
+_DISTANCES = ("Cosine", "Dot", "Euclid", "Manhattan")
 
 
 class QdrantSink:
@@ -38,6 +40,8 @@ class QdrantSink:
     slice_bytes = 2 << 20  # in a request: sent as JSON, of which a server takes 32 MB
 
     def __init__(self, collection: str = "vectors", distance: str = "Cosine", **settings: Any) -> None:
+        if distance not in _DISTANCES:
+            raise ConfigurationError(f"distance is {distance!r:.40}; choose one of {', '.join(_DISTANCES)}")
         self.collection = collection
         self.distance = distance
         self._is_local = "path" in settings or settings.get("location") == ":memory:"
@@ -119,14 +123,13 @@ class QdrantSink:
             )
 
     def _upsert(self, collection: str, points: Any) -> None:
-        """Store points; again where the answer is lost, or late: a point that is stored twice is one point."""
-        lost = module_of_extra("qdrant_client.http.exceptions", "").ResponseHandlingException
+        """Store points; again where the answer is lost or late, or the server busy: one that is stored twice is one point."""
         for wait in _WAITS:
             try:
                 self._client.upsert(collection, points=points)
                 return
-            except lost:
-                if not wait:
+            except Exception as error:
+                if not wait or not _may_pass(error):
                     raise
                 time.sleep(wait)
 
@@ -141,3 +144,8 @@ class QdrantSink:
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""
         return self._records
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another try may succeed: there was no answer, or one of a busy server or of a gateway without it."""
+    return type(error).__name__ in _PASSING or getattr(error, "status_code", None) in _PASSING
