@@ -236,6 +236,18 @@ async def test_defaults_of_the_client_fill_bodies(server: FaultServer, make_clie
     assert exact.body == b'{"max_tokens":5,"temperature":0,"seed": 1000000000000000000000000000000, "model": "m"}'
 
 
+async def test_a_limit_of_tokens_is_sent_under_one_name(
+    server: FaultServer, make_client: MakeClient, batch: Batch
+) -> None:
+    """A line's own, whichever of its two names the default has: servers reject both at once."""
+    batch.write(line("a", model="m", messages=[], max_completion_tokens=9), line("b", model="m", messages=[]))
+    server.script(echo)
+    await batch.job(concurrency=1).run(make_client(defaults={"chat": {"max_tokens": 5}}))
+    own, default = (request.json for request in server.requests)
+    assert (own.get("max_completion_tokens"), own.get("max_tokens")) == (9, None)
+    assert (default.get("max_completion_tokens"), default.get("max_tokens")) == (None, 5)
+
+
 async def test_rerank_lines_of_vllm_go_where_they_say(
     server: FaultServer, make_client: MakeClient, batch: Batch
 ) -> None:

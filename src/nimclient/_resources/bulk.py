@@ -18,7 +18,7 @@ from nimclient._api.embeddings import (
     TRUNCATES,
     check_batch,
 )
-from nimclient._api.options import check_names, check_whole, check_word, merge_fields
+from nimclient._api.options import check_names, check_whole, check_word, merge_fields, overridden
 from nimclient._base import json
 from nimclient._base.config import RetryPolicy, environment_key
 from nimclient._base.files import check_regular
@@ -84,6 +84,7 @@ __all__ = [
     "json",
     "json_schema_of",
     "object_or_empty",
+    "overridden",
     "run_all",
     "running_loop",
     "stops_everything",

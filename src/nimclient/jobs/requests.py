@@ -28,6 +28,7 @@ from nimclient._resources.bulk import (
     is_array,
     is_object,
     object_or_empty,
+    overridden,
     wrong,
 )
 from nimclient._resources.bulk import json as _json
@@ -92,7 +93,9 @@ class Request:
         route = self.route
         assert route is not None
         named = {} if model is None or self.model is not None else {"model": model}
-        added = named | {name: value for name, value in defaults.items() if name not in self.body}
+        added = named | {
+            name: value for name, value in overridden(defaults, self.body).items() if name not in self.body
+        }
         text = _with_fields(self.text, added, is_empty=not self.body) if self.text and added else self.text
         fields = {**added, **self.body} if added else self.body
         return Call(
