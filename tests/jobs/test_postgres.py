@@ -73,6 +73,22 @@ async def test_an_extension_in_a_schema_of_its_own(server: FaultServer, client: 
         assert (await EmbedJob(TEXTS, name, embed_dtype=dtype).run(client)).status == "complete"
 
 
+async def test_a_database_without_an_encoding(
+    server: FaultServer, client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQL_ASCII, which initdb makes in the locale C, and another encoding of the client: texts are texts all the same."""
+    server.script(embed)
+    given, _, table = url.partition("&table=")
+    execute(url, f"CREATE DATABASE d{table} ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    other = f"{given.replace('/postgres?', f'/d{table}?')}&table=vectors"
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    job = EmbedJob([("日本", "1"), ("ü", "2")], other)
+    assert (await job.run(client)).status == "complete"
+    assert (await job.run(client)).requests == 0
+    again = await EmbedJob(f"{other}_commits", url, text="writer", id="number").run(client)
+    assert [failure["error"] for failure in again.failures] == ["the text is empty; servers reject empty texts"]
+
+
 async def test_no_transaction_waits_for_vectors(server: FaultServer, client: AsyncClient, url: str) -> None:
     """Before the first slice and between two the session is idle, outside a transaction, which servers end after a time."""
     states: list[Any] = []

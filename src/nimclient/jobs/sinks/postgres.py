@@ -75,7 +75,7 @@ class PostgresSink:
 
     def connect(self) -> Any:
         """A connection that a pooler may be behind: nothing is prepared in it."""
-        return self._psycopg.connect(self._conninfo, prepare_threshold=None)
+        return self._psycopg.connect(self._conninfo, prepare_threshold=None, client_encoding="utf8")
 
     def _lock(self) -> None:
         """Wait until no other connection writes for this writer; let no two create tables at the same time.
