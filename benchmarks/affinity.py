@@ -119,7 +119,7 @@ def decision() -> float:
     for _ in range(20):  # the least of several: other programs disturb the processor's caches
         began = time.process_time()
         for _ in range(200):
-            prefix = prefix_of(fields) or 0
+            prefix = prefix_of(fields, {}) or 0
             max(seeds, key=lambda seed: weight(prefix, seed))
         best = min(best, time.process_time() - began)
     return best / 200 * 1e6

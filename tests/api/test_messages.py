@@ -178,6 +178,8 @@ def test_the_callers_messages_are_never_changed():
         ('"{\\"a\\": 1}"', '{"a":1}'),
         ('{"a', "{}"),
         ("[1]", "{}"),
+        ('{\n"a": 1}', '{\n"a": 1}'),
+        ('{"a": "one\ntwo"}', '{"a":"one\\ntwo"}'),
     ],
 )
 def test_arguments_go_back_as_json_of_an_object(arguments, sent):

@@ -51,6 +51,26 @@ async def test_all_turns_have_one_prefix() -> None:
     assert len(await chosen([{"messages": [{"role": "system", "content": "only"}]}])) == 1
 
 
+async def test_a_session_has_one_replica() -> None:
+    """With session_id= its turns stay together, whatever a system prompt says of the time, and however they are trimmed."""
+    transport = FakeTransport(lambda request: chat_body())
+    places: list[set[str]] = []
+    async with AsyncClient(base_url=URLS, model="m", transport=transport, affinity="prefix") as client:
+        for session in ("ann", "bob", "carl", "dora", "emil", "fay"):
+            talk = client.chat.conversation(system="Be kind.", session_id=session)
+            for hour in range(8):
+                asked = [
+                    {"role": "system", "content": f"It is {hour} o'clock."},
+                    {"role": "user", "content": f"{hour}"},
+                ]
+                await client.chat.create(asked, session_id=session)
+                await talk.send(f"{hour}")
+                talk.trim(2)
+            places.append({request.url for request in transport.requests[-16:]})
+    assert [len(urls) for urls in places] == [1] * 6
+    assert len(set.union(*places)) > 1
+
+
 async def test_conversations_are_spread() -> None:
     """Of 800 conversations with one system prompt each of four replicas gets a quarter, give or take a fifth of that."""
     counts = Counter(await chosen([conversation(number) for number in range(800)]))

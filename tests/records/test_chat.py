@@ -328,10 +328,11 @@ def test_records_are_frozen():
         ('""', {}),
         ('{"a": "\\ud83d\\ude42"}', {"a": "🙂"}),
         ('{"a": "\\ud800"}', {"a": "\ufffd"}),
+        ('{\n"a": "one\ntwo\t\\n"}', {"a": "one\ntwo\t\n"}),
     ],
 )
 def test_arguments_are_parsed(arguments, parsed):
-    """Empty means none; arguments that are encoded twice (vLLM before 0.18) are decoded twice."""
+    """Empty means none; those encoded twice (vLLM before 0.18) are decoded twice; line ends in a string belong to it."""
     assert ToolCall("a", "f", arguments).parse() == parsed
 
 

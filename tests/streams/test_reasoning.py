@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from nimclient import AsyncClient
 from nimclient._streams.reasoning import TagSplitter
-from nimclient.records._tags import MAX_SPACE, split_tags
 from nimclient.records.chat import Message, decode_chat, decode_message
 from nimclient.testing import FakeTransport
 from support.sent import sent
+
+MAX_SPACE = 64  # characters of white space before a tag
+
+
+def split_tags(content):
+    """(reasoning, text) of a whole answer with tags, None without."""
+    message = decode_message({"role": "assistant", "content": content})
+    return (message.reasoning or "", message.text) if "raw_content" in message.extra else None
+
 
 WHOLE = [
     ("<think>a</think>b", ("a", "b")),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
-from nimclient._base.json import dumps
+from nimclient._base.json import dumps, is_json
 from nimclient._base.types import Json, JsonDict, is_array, is_items, is_object
 from nimclient.errors import ConfigurationError, ToolError
 from nimclient.records._tags import RAW_CONTENT
@@ -178,5 +178,6 @@ def sendable_arguments(call: ToolCall) -> str:
         arguments = call.parse()
     except ToolError:
         return "{}"
-    text = call.arguments.strip()
-    return call.arguments if text.startswith("{") else dumps(arguments).decode()
+    if not call.arguments.lstrip().startswith("{") or not is_json(call.arguments):
+        return dumps(arguments).decode()
+    return call.arguments

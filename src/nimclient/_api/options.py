@@ -14,6 +14,9 @@ ARGUMENTS = frozenset({"input_type", "truncate", "dimensions", "encoding_format"
 """Arguments of methods, other than options, that may have a default."""
 
 
+SESSION_HEADERS = ("X-Session-ID", "X-Dynamo-Session-ID")
+"""Headers with the id of a session; Dynamo reads the second one first."""
+
 TOKEN_LIMITS = ("max_completion_tokens", "max_tokens")
 """Fields that limit the tokens of an answer; the first one counts, where a server does not reject both at once."""
 

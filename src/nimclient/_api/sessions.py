@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
+from nimclient._api.options import SESSION_HEADERS
 from nimclient._api.server_types import ServerType
 from nimclient.errors import ConfigurationError
 
@@ -29,4 +30,4 @@ def session_headers(options: Mapping[str, Any], server: ServerType | None) -> di
         return {}
     if len(session) > MAX_LENGTH or not (session.isascii() and session.isprintable()):
         session = sha256(session.encode("utf-8", "surrogatepass")).hexdigest()
-    return {"X-Dynamo-Session-ID" if server == "dynamo" else "X-Session-ID": session.strip()}
+    return {SESSION_HEADERS[server == "dynamo"]: session.strip()}

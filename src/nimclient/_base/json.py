@@ -22,6 +22,8 @@ _MAX_CONTAINERS = 2**22  # objects and lists: 300 MB of them; the largest answer
 _MAX_VALUES = 2**25  # 1 GB of numbers
 _SMALL = 2**11  # bytes; orjson leaves 4 KiB of memory behind the smallest result, which each call in flight would hold
 _LONG_NUMBER = re.compile(rb"\d{19}")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 
 
@@ -64,6 +66,33 @@ def loads_text(text: str, what: str) -> Any:
     import json  # orjson makes floats of those beyond 64 bits
 
     return _join_surrogates(json.loads(data.removeprefix(_BOM).decode("utf-8", "surrogatepass")))
+
+
+def loads_written(text: str, what: str) -> Any:
+    """As loads_text, of what a model wrote: without constraints it may have line ends and tabs in its strings as they are."""
+    try:
+        return loads_text(text, what)
+    except DecodeError:
+        if _CONTROL.search(text) is None:
+            raise
+    return loads_text(_STRING.sub(_escaped, text), what)
+
+
+def is_json(written: str) -> bool:
+    """Whether what loads_written reads is JSON for everyone."""
+    try:
+        return _CONTROL.search(written) is None or loads_text(written, "") is not None
+    except DecodeError:
+        return False
+
+
+def _escaped(string: re.Match[str]) -> str:
+    """A string of JSON with its control characters as escapes."""
+    return _CONTROL.sub(_as_escape, string[0])
+
+
+def _as_escape(control: re.Match[str]) -> str:
+    return f"\\u{ord(control[0]):04x}"
 
 
 def loads_string(quoted: bytes) -> str | None:

@@ -13,6 +13,7 @@ from math import ceil
 from typing import Any
 from zlib import crc32
 
+from nimclient._api.options import SESSION_HEADERS
 from nimclient._base.json import dumps
 
 PROMPT = 1024  # characters of a completion's prompt
@@ -21,11 +22,14 @@ SMALL = 4  # outstanding requests: too few to move a conversation for
 _MASK = 2**64 - 1
 
 
-def prefix_of(fields: Mapping[str, Any] | None) -> int | None:
-    """A checksum of what all turns of a conversation begin with: the messages up to the first one of the user.
+def prefix_of(fields: Mapping[str, Any] | None, headers: Mapping[str, str]) -> int | None:
+    """A checksum of what all turns of a conversation have in common: its session id, if the headers have one, since a
+    system prompt may change and a history be trimmed; else the messages up to the first one of the user.
 
     For a completion, of the beginning of its prompt; None for other calls. Conversations that collide share a replica.
     """
+    if session := next((headers[name] for name in SESSION_HEADERS if name in headers), None):
+        return crc32(session.encode())
     match fields:
         case {"messages": [*messages]}:
             users = (i for i, message in enumerate(messages) if message.get("role") == "user")

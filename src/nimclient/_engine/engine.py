@@ -485,7 +485,9 @@ class Engine:
         route = call.path.split("/", 2)[1]  # the first segment only: others may be ids
         kind = f"{route} {call.stream}" if call.method == "POST" else ""
         may_probe = self.config.retry.attempts > 1 and call.replay is not Replay.NEVER
-        return self.core.replicas.routing(kind, stream=call.stream, may_probe=may_probe, fields=call.fields)
+        return self.core.replicas.routing(
+            kind, stream=call.stream, may_probe=may_probe, fields=call.fields, headers=call.headers
+        )
 
 
 def _as_reader(result: object) -> Reader[Any] | None:

@@ -298,13 +298,20 @@ class Replicas:
         self.backlog.record(len(waiting) * min(waiting, default=0.0), now)
 
     def routing(
-        self, kind: str, *, stream: bool, may_probe: bool, fields: Mapping[str, Any] | None = None
+        self,
+        kind: str,
+        *,
+        stream: bool,
+        may_probe: bool,
+        fields: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> ReplicaRouting:
         """The routing of one call. `kind` groups calls of similar duration; "" is not measured.
 
-        `may_probe`: the call can be retried at another replica if the probe fails. `fields`: its body, for the affinity.
+        `may_probe`: the call can be retried at another replica if the probe fails. `fields` and `headers`: its own, for the
+        affinity.
         """
-        prefix = prefix_of(fields) if self._affinity else None
+        prefix = prefix_of(fields, headers or {}) if self._affinity else None
         return ReplicaRouting(self.members, kind, self._clock, self._random, stream, may_probe, prefix)
 
 

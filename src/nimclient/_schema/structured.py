@@ -50,8 +50,6 @@ _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}\[\]]')
 """A string, which may contain brackets (an unclosed one ends with its line), or a bracket."""
 _LONG_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[{}\[\]]', re.S)
 """The same, of strings with line ends in them."""
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.S)
-_CONTROL = re.compile(r"[\x00-\x1f]")
 
 _END_OF_THINKING = re.compile(r"</(?:think|thinking|thought)>")
 
@@ -234,22 +232,7 @@ def answer_json(text: str) -> Json:
 
 
 def _decoded(text: str) -> Json:
-    """The JSON of a text; a model without constraints may write line ends and tabs into its strings as they are."""
-    try:
-        return _json.loads_text(text, "the output")
-    except DecodeError:
-        if _CONTROL.search(text) is None:
-            raise
-    return _json.loads_text(_STRING.sub(_escaped, text), "the output")
-
-
-def _escaped(string: re.Match[str]) -> str:
-    """A string of JSON with its control characters as escapes."""
-    return _CONTROL.sub(_as_escape, string[0])
-
-
-def _as_escape(control: re.Match[str]) -> str:
-    return f"\\u{ord(control[0]):04x}"
+    return _json.loads_written(text, "the output")
 
 
 def _distinct(pieces: Iterable[str]) -> list[Json]:

@@ -39,7 +39,7 @@ class ToolCall(WireRecord):
                     raise ToolError(f"the arguments of tool call {self.name!r} were cut off by the token limit")
                 return {}
             try:
-                arguments = _json.loads_text(arguments, f"tool call {self.name!r}")
+                arguments = _json.loads_written(arguments, f"tool call {self.name!r}")
             except DecodeError as error:
                 raise ToolError(f"the arguments of tool call {self.name!r} are incomplete or not JSON") from error
         if arguments is None:

@@ -47,6 +47,17 @@ def test_stop_of_the_call_wins(canned_chat: Any, stop: Any) -> None:
     assert transport.requests[0].json["stop"] == stop
 
 
+def test_which_stop_word_ended_the_answer(canned_chat: Any) -> None:
+    """vLLM's `stop_reason` is in the metadata, streamed or not."""
+    end = event({"content": "a"}, "stop")
+    end["choices"][0]["stop_reason"] = "Z"
+    whole = reply("a")
+    whole["choices"][0]["stop_reason"] = "Z"
+    chat, _ = canned_chat(whole, [end], stop="Z")
+    for answer in (chat.invoke("hi"), list(chat.stream("hi"))[-1]):
+        assert answer.response_metadata["stop_reason"] == "Z"
+
+
 def test_unknown_arguments_warn_and_are_sent() -> None:
     """A keyword that is no field goes into each request, with one warning."""
     transport = FakeTransport([reply()])

@@ -127,7 +127,8 @@ def test_calls_without_an_index_are_told_apart_by_their_ids(canned_chat: Any) ->
     ],
     ids=["one index for all", "arguments as objects", "one index and no id", "neither", "interleaved"],
 )
-def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any]) -> None:
+@pytest.mark.parametrize("version", ["v0", "v1"])
+def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any], version: str) -> None:
     """Parallel calls stay apart whatever a server omits, and each has an id that a result can name."""
     events = [
         event(
@@ -135,10 +136,38 @@ def test_two_calls_are_two_calls(canned_chat: Any, deltas: list[Any]) -> None:
         )
         for calls in deltas
     ]
-    chat, _ = canned_chat([*events, event({}, "tool_calls")])
+    chat, _ = canned_chat([*events, event({}, "tool_calls")], output_version=version)
     calls = whole(list(chat.stream("go"))).tool_calls
     assert [(call["name"], call["args"]) for call in calls] == [("add", {"x": 1}), ("sub", {"y": 2})]
     assert [call["id"] for call in calls] in (["a", "b"], ["call_0", "call_1"])
+
+
+@pytest.mark.parametrize("version", ["v0", "v1"])
+@pytest.mark.parametrize("reason", ["length", "tool_calls"])
+@pytest.mark.parametrize(
+    "cut", ['{"x": "ab', '{"x": "ab\\', '{"x": ["a', '{"x": [1, 2', '{"x": {"y": 1', '{"x', "{", '{"x": 1, ']
+)
+def test_arguments_that_were_cut_off_are_invalid(canned_chat: Any, cut: str, reason: str, version: str) -> None:
+    """LangChain completes them, and an agent would call the tool with half of them; vLLM says "tool_calls" all the same."""
+    calls = [{"index": 0, **tool_call("add", '{"x": 1}', "a")}, {"index": 1, **tool_call("add", cut, "b")}]
+    chat, transport = canned_chat([event({"tool_calls": calls}), event({}, reason)], reply(), output_version=version)
+    answer = whole(list(chat.stream("go")))
+    assert [call["id"] for call in answer.tool_calls] == ["a"]
+    assert [call["id"] for call in answer.invalid_tool_calls] == ["b"]
+    chat.invoke(["go", answer])
+    assert [call["function"]["arguments"] for call in transport.requests[-1].json["messages"][1]["tool_calls"]] == [
+        '{"x":1}',
+        "{}",
+    ]
+
+
+def test_a_call_without_arguments_at_the_token_limit_is_invalid(canned_chat: Any) -> None:
+    """Nothing of its arguments had come: it is not a call without arguments, which with another reason it is."""
+    deltas = [event({"tool_calls": [{"index": 0, **tool_call("now", "")}]})]
+    chat, _ = canned_chat([*deltas, event({}, "length")], [*deltas, event({}, "tool_calls")])
+    cut, complete = whole(list(chat.stream("go"))), whole(list(chat.stream("go")))
+    assert (len(cut.tool_calls), len(cut.invalid_tool_calls)) == (0, 1)
+    assert [call["args"] for call in complete.tool_calls] == [{}]
 
 
 @pytest.mark.parametrize("kind", ["chat", "embeddings", "rerank", "completions"])

@@ -219,6 +219,7 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                 piece = reader.read(chunk)
                 if piece is not None:
                     yield piece
+            yield from reader.ends()
             yield reader.last(stream.final())
 
     async def _astream(
@@ -237,6 +238,8 @@ class ChatNVIDIA(SerializableConnection, BaseChatModel):
                     piece = reader.read(chunk)
                     if piece is not None:
                         yield piece
+                for piece in reader.ends():
+                    yield piece
                 yield reader.last(await stream.final())
 
     def _opened(self, request: ChatArguments) -> SyncChatStream:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk, InvalidToolCall, ToolCall
 from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import ToolCallChunk, invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.utils.json import parse_partial_json
 
 import nimclient
 from nimclient import ChatChunk, ChatCompletion, Choice, Message, Usage
@@ -19,6 +21,8 @@ from nimclient.records.chat import BLOCKS
 from nimclient.records.tool_calls import signature_of
 
 _RAW_CONTENT = "raw_content"  # the client's key for a text with reasoning in tags
+_UNREADABLE_ENDS = ('"]', "]", '"}', "}", '""]', '""}')
+"""Each ends a string, if there is one, and closes what is not open."""
 
 
 def chat_result(completion: ChatCompletion, model: str | None) -> ChatResult:
@@ -106,6 +110,18 @@ def _read_calls(calls: tuple[nimclient.ToolCall, ...]) -> tuple[list[ToolCall], 
     return valid, invalid
 
 
+def _unreadable_end(arguments: str) -> str:
+    """What keeps LangChain from completing arguments that were cut off: it would call the tool with half of them."""
+    return next((end for end in _UNREADABLE_ENDS if not _would_be_read(arguments + end)), "")
+
+
+def _would_be_read(arguments: str) -> bool:
+    try:
+        return isinstance(parse_partial_json(arguments), dict)
+    except ValueError:
+        return False
+
+
 def usage_metadata(usage: Usage | None) -> UsageMetadata | None:
     """Token counts, with those of cached, audio and reasoning tokens if the server sends them."""
     if usage is None:
@@ -141,6 +157,7 @@ class ChunkReader:
         self._usage: Usage | None = None
         self._reasoned = False
         self._calls: dict[int, str | None] = {}  # ids by index
+        self._arguments: dict[int, list[str]] = {}
         self._blocks: list[str] = []  # blocks of reasoning and text before the calls
 
     def read(self, chunk: ChatChunk) -> ChatGenerationChunk | None:
@@ -175,13 +192,13 @@ class ChunkReader:
             **_given(
                 model_name=self._model,
                 system_fingerprint=self._fingerprint,
+                stop_reason=completion.choices[0].stop_reason if completion.choices else None,
                 token_usage=None if self._usage is None else self._usage.to_dict(),
             ),
         }
         message = AIMessageChunk(
             content="",
             additional_kwargs=_signed(completion.message),
-            tool_call_chunks=self._ids(),
             usage_metadata=usage_metadata(self._usage),
             response_metadata=metadata,
             id=self._id,
@@ -213,15 +230,21 @@ class ChunkReader:
         """A piece of a call, in the sequence of content blocks."""
         index = delta.index or 0
         self._calls[index] = self._calls.get(index) or delta.id
+        self._arguments.setdefault(index, []).append(delta.arguments)
         return tool_call_chunk(name=delta.name, args=delta.arguments, id=delta.id, index=index + len(self._blocks))
 
-    def _ids(self) -> list[ToolCallChunk]:
-        """Ids for the calls to which the server gave none: a result says which call it belongs to."""
-        missing = [index for index, call_id in self._calls.items() if not call_id]
-        return [
-            tool_call_chunk(name=None, args="", id=f"call_{index}", index=index + len(self._blocks))
-            for index in missing
-        ]
+    def ends(self) -> Iterator[ChatGenerationChunk]:
+        """What calls lack: an id, by which a result says where it belongs; something behind arguments that were cut off."""
+        last = max(self._calls, default=0)
+        for index, call_id in self._calls.items():
+            arguments = "".join(self._arguments[index])
+            is_cut_off = self._finish_reason == "length" and index == last
+            valid, _ = _read_calls((nimclient.ToolCall("", "", arguments, cut_off=is_cut_off),))
+            end = "" if valid else _unreadable_end(arguments)
+            if end or not call_id:
+                new_id = None if call_id else f"call_{index}"
+                call = tool_call_chunk(name=None, args=end, id=new_id, index=index + len(self._blocks))
+                yield ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[call], id=self._id))
 
     def _count_block(self, kind: str) -> None:
         """Content blocks and calls share one sequence of indexes (output_version "v1"): equal ones would be merged."""
