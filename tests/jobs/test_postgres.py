@@ -158,3 +158,22 @@ async def test_no_session_is_locked_behind_a_pooler(
         assert (("advisory",) in seen) is not is_pooled
         assert (1,) in seen
         monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 0)
+
+
+async def test_the_lock_of_a_machine_that_is_gone(
+    server: FaultServer, client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is asked to look after 10 s whether the other end is there, and not after two hours as systems do."""
+    import psycopg
+
+    asked: list[Any] = []
+    really = psycopg.Connection.execute
+
+    def execute(connection: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        asked.append(params)
+        return really(connection, query, params, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", execute)
+    server.script(embed)
+    assert (await EmbedJob(TEXTS, url).run(client)).status == "complete"
+    assert ("10", "tcp_keepalives_idle") in asked
