@@ -97,8 +97,9 @@ async def test_without_credentials(client: AsyncClient, monkeypatch: pytest.Monk
         monkeypatch.delenv(f"AWS_{name}")
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", service.url.removesuffix("/v1"))
     service.script(failure(403, "Forbidden"))
-    with pytest.raises(JobStoreError, match=r"no credentials in the environment .*export-credentials"):
-        await EmbedJob(TEXTS, "s3://box/vectors").run(client)
+    for job in (EmbedJob(TEXTS, "s3://box/vectors"), EmbedJob("s3://box/docs.jsonl", "memory://keyless")):
+        with pytest.raises(JobStoreError, match=r"no credentials in the environment .*export-credentials"):
+            await job.run(client)
 
 
 @pytest.mark.parametrize("folder", ["dt=2024-01-01 10%3A00", "50% off", "a#b", "a?b", "ü"])

@@ -73,6 +73,22 @@ async def test_an_extension_in_a_schema_of_its_own(server: FaultServer, client: 
         assert (await EmbedJob(TEXTS, name, embed_dtype=dtype).run(client)).status == "complete"
 
 
+async def test_a_database_without_an_encoding(
+    server: FaultServer, client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQL_ASCII, which initdb makes in the locale C, and another encoding of the client: texts are texts all the same."""
+    server.script(embed)
+    given, _, table = url.partition("&table=")
+    execute(url, f"CREATE DATABASE d{table} ENCODING SQL_ASCII TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    other = f"{given.replace('/postgres?', f'/d{table}?')}&table=vectors"
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    job = EmbedJob([("日本", "1"), ("ü", "2")], other)
+    assert (await job.run(client)).status == "complete"
+    assert (await job.run(client)).requests == 0
+    again = await EmbedJob(f"{other}_commits", url, text="writer", id="number").run(client)
+    assert [failure["error"] for failure in again.failures] == ["the text is empty; servers reject empty texts"]
+
+
 async def test_no_transaction_waits_for_vectors(server: FaultServer, client: AsyncClient, url: str) -> None:
     """Before the first slice and between two the session is idle, outside a transaction, which servers end after a time."""
     states: list[Any] = []
@@ -142,3 +158,22 @@ async def test_no_session_is_locked_behind_a_pooler(
         assert (("advisory",) in seen) is not is_pooled
         assert (1,) in seen
         monkeypatch.setattr(psycopg.ConnectionInfo, "backend_pid", 0)
+
+
+async def test_the_lock_of_a_machine_that_is_gone(
+    server: FaultServer, client: AsyncClient, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is asked to look after 10 s whether the other end is there, and not after two hours as systems do."""
+    import psycopg
+
+    asked: list[Any] = []
+    really = psycopg.Connection.execute
+
+    def execute(connection: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        asked.append(params)
+        return really(connection, query, params, **options)
+
+    monkeypatch.setattr(psycopg.Connection, "execute", execute)
+    server.script(embed)
+    assert (await EmbedJob(TEXTS, url).run(client)).status == "complete"
+    assert ("10", "tcp_keepalives_idle") in asked

@@ -17,6 +17,12 @@ from nimclient.jobs.extras import module_of_extra
 
 SCHEMES = ("s3", "gs", "az", "file", "memory")
 _READ_SIZE = 1 << 20
+_KEYLESS = {
+    "/latest/api/token": "of a profile: aws configure export-credentials --format env",
+    "/computeMetadata/": "GOOGLE_SERVICE_ACCOUNT, or GOOGLE_APPLICATION_CREDENTIALS, names a file",
+    "/metadata/identity/": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""What was asked for credentials last, where there were none, and how they are given."""
 
 
 @frozen
@@ -92,8 +98,10 @@ def first_line(error: Exception) -> str:
     """What a store says, without the page of details; without credentials it says how the last of all places was asked."""
     content = getattr(error, "content", b"")  # Qdrant's response
     line = str(error).partition("\n")[0] + (f": {content.decode(errors='replace')}" if content else "")
-    hint = "; there are no credentials in the environment (of a profile: aws configure export-credentials --format env)"
-    return f"{line:.500}{hint if '/latest/api/token' in line else ''}"
+    hints = [
+        f"; there are no credentials in the environment ({hint})" for sign, hint in _KEYLESS.items() if sign in line
+    ]
+    return f"{line:.500}{''.join(hints)}"
 
 
 def store_of(url: str) -> Any:
