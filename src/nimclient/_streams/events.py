@@ -162,7 +162,7 @@ def _values(event: Event, *, keep_surrogates: bool = False) -> list[Json]:
     data = event.data.strip()
     if data.startswith(b"data:"):  # put into an event twice
         data = data[5:].strip()
-    if data == DONE:
+    if data.startswith(DONE):
         return [None]
     if (not data and not event.name) or data.startswith(b":"):  # `data: : OPENROUTER PROCESSING`
         return []
