@@ -15,7 +15,7 @@ from nimclient import AsyncClient
 from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs import EmbedJob
 from support.bucket import Bucket, failure, set_gs, set_s3
-from support.jobs import run_sink_job, start, write_documents
+from support.jobs import run_sink_job, start_afresh, write_documents
 from support.server import FaultServer, Pause, Request, Reset
 from support.wire import answer, embedded
 
@@ -146,7 +146,7 @@ async def test_a_bucket_of_google_survives_its_job_being_killed(
     source.write_text("".join(json.dumps({**record, "text": str(at)}) + "\n" for at, record in enumerate(records)))
     dice = random.Random(5)
     for run in range(8):
-        process = start(run_sink_job, server.url.removesuffix("/v1"), run, source, "gs://box/vectors")
+        process = start_afresh(run_sink_job, server.url.removesuffix("/v1"), run, source, "gs://box/vectors")
         if run < 7:
             await anyio.sleep(dice.uniform(0.5, 1.5))
             process.kill()

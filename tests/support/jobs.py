@@ -88,6 +88,13 @@ def start(target: Any, *args: Any) -> BaseProcess:
     return process
 
 
+def start_afresh(target: Any, *args: Any) -> BaseProcess:
+    """Start one of these with the environment of this moment."""
+    process = multiprocessing.get_context("spawn").Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
 def write_documents(path: Path, count: int) -> list[dict[str, Any]]:
     """A file of documents with ids."""
     records = [{"id": f"doc-{number}", "text": f"document number {number}"} for number in range(count)]

@@ -160,7 +160,9 @@ class _Call:
 
     def is_whole(self, arguments: str) -> bool:
         """Whether a piece only repeats all of the arguments at their end."""
-        return self.length == len(arguments) and self.is_complete and "".join(self.pieces) == arguments
+        if self.length != len(arguments) or not arguments.lstrip().startswith("{"):
+            return False
+        return self.is_complete and "".join(self.pieces) == arguments
 
     @property
     def is_unfinished(self) -> bool:
