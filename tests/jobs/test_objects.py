@@ -67,7 +67,7 @@ async def test_a_store_that_slows_down_or_loses_an_answer(
 ) -> None:
     """It is asked again, and an object that was stored all the same is ours: no part is lost, and none is there twice."""
     server.script(embed)
-    monkeypatch.setattr("nimclient.jobs.sinks.objects._WAITS", (0.01, 0.01, 0.0))
+    monkeypatch.setattr("nimclient.jobs.sinks.base._WAITS", (0.01, 0.01))
     bucket.faults = [fault, fault]  # type: ignore[list-item]
     report = await EmbedJob(TEXTS, "s3://box/vectors").run(client)
     assert (report.status, len(bucket.objects)) == ("complete", 1)

@@ -67,7 +67,7 @@ async def test_an_answer_that_is_lost(
 ) -> None:
     """Points are stored again, which changes nothing; a server that loses every answer, or rejects one, ends the job."""
     server.script(embed)
-    monkeypatch.setattr("nimclient.jobs.sinks.qdrant._WAITS", (0.01, 0.01, 0.0))
+    monkeypatch.setattr("nimclient.jobs.sinks.base._WAITS", (0.01, 0.01))
     qdrant.faults = [[fault], [fault]]
     assert (await EmbedJob(TEXTS, url).run(client)).status == "complete"
     assert len(qdrant.collections["vectors"]) == 40

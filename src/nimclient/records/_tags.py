@@ -27,9 +27,10 @@ def split_tags(content: str) -> tuple[str, str] | None:
         reasoning, _, text = body[len(OPEN) :].partition(CLOSE)
         return reasoning.strip(), text.lstrip()
     reasoning, closed, text = content.partition(CLOSE)
-    if not closed or OPEN in reasoning or reasoning.endswith("`") or text.startswith("`"):
+    reasoned = reasoning.strip()
+    if not closed or OPEN in reasoning or reasoning.endswith("`") or (reasoned and text.startswith("`")):
         return None
-    return reasoning.strip(), text.lstrip()
+    return reasoned, text.lstrip()
 
 
 def without_stray_tag(content: str) -> str:

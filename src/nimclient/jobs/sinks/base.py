@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time  # noqa: TID251  # between two tries
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +12,8 @@ from attrs import frozen
 from nimclient._resources.bulk import JsonDict
 from nimclient.errors import JobMismatchError
 from nimclient.records.embeddings import Vectors
+
+_WAITS = (1.0, 5.0)  # seconds between the tries
 
 
 @frozen
@@ -67,6 +70,20 @@ def check_writers(sink: object, writer: str, there: Iterable[str]) -> None:
     if other := counts - {writer.rpartition("-")[2]}:
         shards = int(max(other) or 1)
         raise JobMismatchError(f"{sink} belongs to a job of {shards} shards: run that one, or choose another output")
+
+
+def try_thrice(store: Callable[[], object], may_pass: Callable[[Exception], bool]) -> None:
+    """Store, again after errors that may pass; the last try's error is raised."""
+    for wait in _WAITS:
+        try:
+            store()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            time.sleep(wait)
+        else:
+            return
+    store()
 
 
 def slice_key(writer: str, number: int) -> str:

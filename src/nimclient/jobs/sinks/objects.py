@@ -7,10 +7,9 @@ together, without a transaction. A name is taken only once, so that of two proce
 from __future__ import annotations
 
 import re
-import time  # noqa: TID251  # between two tries
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from nimclient.errors import JobStoreError
 from nimclient.jobs.objects import obstore
 from nimclient.jobs.parquet import arrow, write_parquet
 from nimclient.jobs.shards import shard_in
-from nimclient.jobs.sinks.base import SinkSlice, check_writers
+from nimclient.jobs.sinks.base import SinkSlice, check_writers, try_thrice
 
 _RECORD = b"nimclient"  # the key of the record among the metadata of a Parquet file
 _TAIL = 64 << 10  # bytes read for a footer
-_WAITS = (1.0, 5.0, 0.0)  # seconds behind each try
 _AT_ONCE = 16  # footers read concurrently
 _PART, _NOTE = "part", "_record"  # readers of a folder of Parquet files skip names that begin with an underscore
 
@@ -72,23 +70,20 @@ class ObjectSink:
         self._written = None
 
     def _create(self, name: str, content: bytes) -> None:
+        exceptions = obstore().exceptions
+        passing = exceptions.GenericError, FileNotFoundError  # cut, or asked to slow down; a conflict that has passed
+        try_thrice(partial(self._put, name, content), lambda error: isinstance(error, passing))
+
+    def _put(self, name: str, content: bytes) -> None:
         objects = obstore()
-        for wait in _WAITS:
-            try:
-                objects.put(self._store, name, content, mode="create")
-                return
-            except objects.exceptions.AlreadyExistsError:
-                with suppress(FileNotFoundError):  # S3 says the same of a conflict that has passed (409)
-                    if bytes(objects.get(self._store, name).bytes()) == content:
-                        return  # stored by an earlier try whose answer was lost
-                    break
-            except objects.exceptions.GenericError:  # a connection that was cut, or a store that asks to slow down
-                if not wait:
-                    raise
-                time.sleep(wait)
-        raise JobStoreError(
-            f"{self}: {name} already exists: another process is running this job; wait for its end, and run it again"
-        )
+        try:
+            objects.put(self._store, name, content, mode="create")
+        except objects.exceptions.AlreadyExistsError:  # FileNotFoundError: S3 says the same of two at once (409)
+            if bytes(objects.get(self._store, name).bytes()) != content:  # as an earlier try whose answer was lost
+                raise JobStoreError(
+                    f"{self}: {name} already exists: another process is running this job; "
+                    "wait for its end, and run it again"
+                ) from None
 
     def committed(self) -> Iterable[JsonDict]:
         """See Sink."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time  # noqa: TID251  # between two tries
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from nimclient._resources.bulk import JsonDict
@@ -12,7 +12,7 @@ from nimclient._resources.bulk import json as _json
 from nimclient.errors import ConfigurationError, JobStoreError
 from nimclient.jobs.extras import module_of_extra
 from nimclient.jobs.rows import BLOCK_BYTES
-from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key
+from nimclient.jobs.sinks.base import SinkSlice, check_writers, next_slice, slice_key, try_thrice
 
 _POINTS_AT_ONCE = 1000  # read, and fewer where they are large
 _FIRST_POINTS = 16
@@ -20,7 +20,6 @@ _SERVER: JsonDict = {
     "timeout": 60,  # where its client allows 5 seconds
     "check_compatibility": False,  # asks in a thread, and warns where the job ends before the answer
 }
-_WAITS = (1.0, 5.0, 0.0)  # seconds behind each try
 _PASSING = ("ResponseHandlingException", "ResourceExhaustedResponse", 429, 502, 503, 504)
 _DISTANCES = ("Cosine", "Dot", "Euclid", "Manhattan")
 
@@ -124,14 +123,7 @@ class QdrantSink:
 
     def _upsert(self, collection: str, points: Any) -> None:
         """Store points; again where the answer is lost or late, or the server busy: one that is stored twice is one point."""
-        for wait in _WAITS:
-            try:
-                self._client.upsert(collection, points=points)
-                return
-            except Exception as error:
-                if not wait or not _may_pass(error):
-                    raise
-                time.sleep(wait)
+        try_thrice(partial(self._client.upsert, collection, points=points), _may_pass)
 
     def commit(self, ids: JsonDict) -> None:
         """See Sink."""
