@@ -10,6 +10,7 @@ import io
 import json
 import math
 import pickle
+import re
 import struct
 import tempfile
 import warnings
@@ -300,8 +301,10 @@ async def rows(data: bytes) -> None:
 
 def check_csv(content: bytes, found: list[Row]) -> None:
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    first = re.split("[\r\n]", text)[0]
+    separator = max((",", ";", "\t"), key=re.sub('"[^"]*"?', "", first).count)
     try:
-        header, *records = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, *records = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     except (csv.Error, ValueError):
         return
     records = [record for record in records if record]

@@ -55,6 +55,29 @@ async def test_csv_with_quotes_and_line_breaks(tmp_path: Path) -> None:
     assert "Unicode" in str(fourth.problem)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", '\ufeffid;"text, in all";n\r\n1;a, b;\r\n2;"c; ""d""\r\ne";3\r\n'),  # Excel, in much of Europe
+        ("a.csv", 'id\t"text, in all"\n1\ta, b\n2\t"c; ""d""\r\ne"\n'),
+        ("a.tsv", 'id\t"text, in all"\n1\ta, b\n2\t"c; ""d""\r\ne"\n'),
+        ("a.csv", 'id,"text, in all","x;y;z;"\n1,"a, b"\n2,"c; ""d""\r\ne"\n'),
+    ],
+)
+async def test_fields_are_separated_as_those_of_the_header_are(tmp_path: Path, name: str, text: str) -> None:
+    """Commas, semicolons or tabs: what is in quotes does not count, and the others are text."""
+    (tmp_path / name).write_text(text, newline="")
+    rows = await rows_of(tmp_path / name, FieldNames("text, in all", "id"))
+    assert [(row.id, row.text) for row in rows] == [("1", "a, b"), ("2", 'c; "d"\r\ne')]
+
+
+async def test_an_array_of_json_is_no_source(tmp_path: Path) -> None:
+    """The error says how it becomes one."""
+    (tmp_path / "a.json").write_text('[{"text": "a"}]')
+    with pytest.raises(ConfigurationError, match=r"jq -c '\.\[\]'"):
+        await rows_of(tmp_path / "a.json")
+
+
 async def test_csv_fields_may_be_long(tmp_path: Path) -> None:
     """Python's own limit of 128 KiB a field does not hold here."""
     path = tmp_path / "a.csv"

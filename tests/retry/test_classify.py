@@ -172,6 +172,13 @@ def test_a_rejected_field_is_recognised_by_what_is_in_it(words: str) -> None:
     assert rejects_field(rejected(400, {"error": f"Unknown field: {words}"}), "stream_options")
 
 
+def test_a_rejection_of_base64_is_one_of_the_encoding() -> None:
+    """An older vLLM says "base64 encoding is not currently supported" and does not name the field."""
+    error = rejected(400, {"object": "error", "message": "base64 encoding is not currently supported", "code": 400})
+    assert rejects_field(error, "encoding_format")
+    assert not rejects_field(error, "input_type")
+
+
 def rejection(status: int, words: str = "no", **fields: Any) -> NimError:
     kind = {400: BadRequestError, 413: RequestTooLargeError, 422: UnprocessableEntityError}[status]
     return kind(words, status=status, **fields)

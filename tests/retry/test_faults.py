@@ -646,6 +646,8 @@ def test_bodies_that_are_no_objects_are_shown(value):
             "This model's maximum embedding input length is 1000 tokens. However, you requested 1451 tokens.",
         ),  # vLLM 0.11
         (400, "the input token count is 109362 but the model supports up to 20000."),  # Vertex
+        (400, "max_tokens must be at least 1, got -160"),  # vLLM, where a prompt leaves no room
+        (400, "Prompt tokens exceed max model length"),
         (500, "the input length exceeds the context length"),  # Ollama
         (500, "input prompt is too big compared to KV size, please increase KV size"),  # llama-box
     ],

@@ -213,6 +213,7 @@ def max_texts(error: NimError, count: int) -> int | None:
 
 _OTHER_NAMES = {
     "stream_options": ("stream_options", "include_usage"),
+    "encoding_format": ("encoding_format", "base64"),  # older vLLM: "base64 encoding is not currently supported"
     "bytes_only": ("bytes_only", "encoding_format", "embed_dtype"),
 }
 """The words by which a rejection names a field, where there is more than its name."""

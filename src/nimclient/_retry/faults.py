@@ -182,7 +182,7 @@ def _sentence(fault: Fault, status: int, place: str, request_id: str | None, wai
             "; the server's time limit was reached and the request was cancelled, so that its result cannot be polled"
         )
     if "not found for account" in words.lower():
-        words += "; the catalog lists this model, but your account may not call it"
+        words += "; the catalog may list this model, but it was removed, or your account may not call it"
     if status == 400 and WANTS_REASONING.search(words):
         words += "; this server requires a model's reasoning in the history: pass echo_reasoning=True"
     if words == "404 page not found":

@@ -36,6 +36,7 @@ TOO_LONG = Pattern(
     r"|maximum (?:prompt|(?:embedding )?input) length|exceed max_num_tokens|default_max_tokens \(-"  # xAI, TensorRT-LLM
     r"|larger than session_len|too big compared to KV size|cannot exceed the total tokens limit"  # LMDeploy, llama-box, IBM
     r"|longer than the model's context length"  # SGLang
+    r"|max_tokens must be at least 1, got -(?!1\b)|\bexceeds? max(?:imum)? model len"  # vLLM, of the room that is left
     r"|`inputs`.{0,40}must (?:have less than|be <=)"  # TGI, TEI
     r"|tokens?\b.{0,40}\bexceeds? the (?:maximum number of tokens|configured limit)"  # Gemini, Azure
     r"|input token count is .{1,40} the model supports up to"  # Vertex

@@ -141,7 +141,7 @@ def _add_option(parser: argparse.ArgumentParser, example: str) -> None:
 def _add_embed(commands: _Commands) -> None:
     embed = _command(commands, "embed", "embed a file of texts, however large", help_text.EMBED, help_text.EMBED_EPILOG)
     embed.add_argument(
-        "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
+        "source", type=_text, metavar="SOURCE", help='a .jsonl, .csv, .tsv, .parquet or .txt file; "-": standard input'
     )
     embed.add_argument(
         "--out", type=_output, required=True, metavar="DIR|URL", help="the folder of the vectors, or a store"
@@ -207,7 +207,7 @@ def _add_map(commands: _Commands) -> None:
         "template", type=_text, metavar="TEMPLATE", help="the question, with fields of the row in {braces}"
     )
     map.add_argument(
-        "rows", type=_text, metavar="ROWS", help='a .jsonl, .csv, .parquet or .txt file; "-": standard input'
+        "rows", type=_text, metavar="ROWS", help='a .jsonl, .csv, .tsv, .parquet or .txt file; "-": standard input'
     )
     map.add_argument("--out", type=_output, required=True, metavar="FILE", help="the file of the answers")
     map.add_argument("--id", type=_text, metavar="FIELD", help="field that holds the id (default: the row's number)")

@@ -191,7 +191,7 @@ EMBED = """\
 Embed the texts of a file into a folder or a store, however many there are. After an interruption (Ctrl-C, a crash,
 a failed server) the same command resumes it, and sends only what is missing.
 
-SOURCE is a .jsonl, .csv or Parquet file with the fields of --text and --id, or a .txt file with one text
+SOURCE is a .jsonl, .csv, .tsv or Parquet file with the fields of --text and --id, or a .txt file with one text
 per line (all but Parquet may be compressed: .gz, .zst); the URL of such a file in an object store, or of
 a table; or "-": lines of JSON objects or of text on standard input. DIR may be the URL of a store:
 s3://bucket/prefix, gs://, az://, sqlite:///file, lancedb:///folder, qdrant://host:6333, qdrant+https://,

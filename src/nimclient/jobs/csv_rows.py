@@ -1,5 +1,7 @@
 """Reads CSV (RFC 4180) so that a malformed record affects its own row only.
 
+Fields are separated by what separates those of the header: commas, semicolons (Excel's in much of Europe) or tabs.
+
 A quote that is never closed would read the rest of the file into one field, and a stray one would change a text. Such a
 record fails with the line that it begins in, and reading resumes at the next line. If the malformed line leaves a quote
 open, the lines up to the next odd quote may belong to it: they are rows only if they have as many fields as the header.
@@ -7,6 +9,7 @@ open, the lines up to the next odd quote may belong to it: they are rows only if
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +25,8 @@ from nimclient.jobs.rows import Row, RowFields, checked_id
 MAX_RECORD = 64 << 20
 """Bytes of one record: longer than any text a model accepts, short enough to fit into memory."""
 
+_SEPARATORS = (",", ";", "\t")
+
 
 @define
 class _RecordLines:
@@ -29,6 +34,7 @@ class _RecordLines:
 
     _file: IO[bytes]
     number: int = 0
+    separator: str = ","  # of fields
     _ahead: deque[str] = field(factory=deque[str])
     _taken: list[str] = field(factory=list[str])
 
@@ -102,8 +108,11 @@ def csv_rows(
 
 def _header(path: Path | ObjectPath, lines: _RecordLines) -> list[str]:
     first = lines.first()
+    if first is None or not first.strip():
+        return []
+    lines.separator = max(_SEPARATORS, key=re.sub('"[^"]*"?', "", first).count)
     try:
-        return [] if first is None or not first.strip() else _record(first, lines)
+        return _record(first, lines)
     except _Malformed as error:
         raise ConfigurationError(f"{path} has a header that is not valid CSV: {error}") from None
 
@@ -111,14 +120,14 @@ def _header(path: Path | ObjectPath, lines: _RecordLines) -> list[str]:
 def _record(line: str, lines: _RecordLines) -> list[str]:
     """The fields of the record that begins with this line; a quoted field may span more lines."""
     if '"' not in line:
-        return line.rstrip("\r\n").split(",")
+        return line.rstrip("\r\n").split(lines.separator)
     record: list[str] = []
     at = 0
     while True:
         value = ""
         if line.startswith('"', at):
             value, line, at = _quoted(line, at + 1, lines, record)
-        end = line.find(",", at)
+        end = line.find(lines.separator, at)
         rest = line[at:].rstrip("\r\n") if end < 0 else line[at:end]
         if value and rest.strip(" \t"):
             raise _Malformed(f"text behind the quote that closes a field: {rest[:20]!r}", record)
@@ -159,7 +168,7 @@ def _problem(header: list[str], record: list[str], is_suspect: bool, closes: boo
     while len(record) > len(header) and not record[-1].strip():
         record.pop()
     if len(record) > len(header):
-        return f"the line has {len(record)} fields, the header {len(header)}: put quotes around a text with a comma"
+        return f"the line has {len(record)} fields, the header {len(header)}: put quotes around a text with a separator"
     if is_suspect and (closes or len(record) < len(header)):
         return "the line seems to belong to a record above it, of which a quote is not closed"
     return ""

@@ -59,9 +59,9 @@ class EmbedJob:
     lines are skipped.
 
     Args:
-        source: A .jsonl, .csv, .parquet or .txt file (one text per line), all but Parquet also .gz or .zst; the URL of such a
-            file in an object store, or of a table ("s3://bucket/docs.jsonl.gz", "sqlite:///docs.db?table=docs"); "-" for
-            standard input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without
+        source: A .jsonl, .csv, .tsv, .parquet or .txt file (one text per line), all but Parquet also .gz or .zst; the URL of
+            such a file in an object store, or of a table ("s3://bucket/docs.jsonl.gz", "sqlite:///docs.db?table=docs"); "-"
+            for standard input; or an iterable of texts, of pairs (id, text), or of mappings. Text is UTF-8, with or without
             a byte-order mark.
         output: The folder, created if missing; or a Sink, or the URL of one ("s3://bucket/vectors", "sqlite:///vectors.db").
         model: The embedding model; None: the client's, else the first that the server lists.

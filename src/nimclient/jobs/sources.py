@@ -104,7 +104,7 @@ def _check_format(path: Path | ObjectPath) -> None:
         known = ", ".join(sorted(READERS))
         raise ConfigurationError(
             f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz or .zst; "
-            f"or - for standard input)"
+            "or - for standard input)" + ("; an array of JSON becomes .jsonl with `jq -c '.[]'`" * (suffix == ".json"))
         )
 
 
@@ -234,6 +234,7 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
     ".csv": _csv_rows,
+    ".tsv": _csv_rows,
     ".txt": _text_lines,
     _PARQUET: _parquet_rows,
 }
