@@ -26,7 +26,7 @@ from nimclient.errors import (
 from nimclient.records import Model
 from nimclient.simulator import Simulator, SimulatorThread
 from support.server import FaultServer, ServerThread, Stall
-from support.wire import answer, chat_body, embedded, error, http
+from support.wire import answer, chat_body, embedded, error, http, vectors
 
 KEY = "nvapi-never-to-be-seen-0123456789"
 LIST = {"object": "list", "data": [{"id": "mine/own", "owned_by": "me"}]}
@@ -234,6 +234,36 @@ def test_a_server_that_ignores_base64(run, server):
     facts = found(run("doctor", "--base-url", server.url, "--json"))
     assert facts["embeddings"]["base64"] is False
     assert "ignored" in facts["embeddings"]["text"]
+
+
+@pytest.mark.parametrize(("drift", "state"), [(0.0, "ok"), (0.01, "ok"), (0.5, "failed")])
+def test_a_server_that_mixes_up_batches(run, server, drift, state):
+    """A text that has another vector among others than alone is a fault; what rounding leaves is none."""
+
+    def mixing(request: Any) -> bytes:
+        texts = request.json["input"]
+        others = drift * (len(texts) > 1)
+        return answer(vectors([[1.0, len(text) / 9 + others, others] for text in texts]))
+
+    server.script(mixing, path="/v1/embeddings")
+    ran = run("doctor", "--base-url", server.url, "--json")
+    finding = found(ran)["embeddings"]
+    assert finding["state"] == state
+    assert (finding["cosine_among_others"] > 0.999) is (drift < 0.1)
+    assert ("among other texts" in finding["text"]) is (state == "failed")
+    assert ("batch_size=1" in (finding["remedy"] or "")) is (state == "failed")
+
+
+def test_vectors_that_cannot_be_compared(run, server):
+    """A server that throttles after the first texts is judged by their vectors."""
+
+    def throttling(request: Any) -> bytes:
+        texts = request.json["input"]
+        return answer(vectors([[1.0, 2.0]])) if texts == ["ok"] else error(429, "slow down")
+
+    server.script(throttling, path="/v1/embeddings")
+    finding = found(run("doctor", "--base-url", server.url, "--json"))["embeddings"]
+    assert (finding["state"], finding["cosine_among_others"]) == ("ok", None)
 
 
 def test_a_server_that_is_not_ready(run, server):

@@ -22,7 +22,7 @@ from nimclient.errors import (
     ModelNotFoundError,
     StreamError,
 )
-from nimclient.records import Metadata, ModelList
+from nimclient.records import Metadata, ModelList, Vectors
 
 SERVERS = {
     "nim": "NIM",
@@ -42,6 +42,16 @@ PLACEHOLDER = "default"  # the model of a server that lists none: some serve one
 _NO_ROUTE = (404, 405, 501)
 _NOT_ITS_KIND = (400, 422, 500)  # statuses for a request that the model does not support
 _KEY = re.compile(r"\b(api[ _-]?key|authenticat|unauthori[sz]ed|token)", re.I)
+_ALONE = ("ok", "a text of some more words, which is embedded alone and then among others")
+_OTHERS = (
+    "a",
+    "two words",
+    "three words more",
+    "x" * 40,
+    "the quick brown fox jumps over the lazy dog",
+    "the last of them",
+)
+_ALIKE = 0.99  # cosine; rounding to bfloat16 leaves 0.999
 _KINDS = {"chat": ("chat", "vlm"), "embedding": ("embedding",), "ranking": ("ranking",)}
 
 Probe = Callable[[str | None], Awaitable[Finding]]
@@ -323,17 +333,40 @@ class Diagnosis:
         return Finding("chat", "ok", text, facts=facts)
 
     async def _embeddings(self, model: str | None) -> Finding:
-        answer = await self.client.embeddings.embed_documents(["ok"], model=model, prefix="")
+        answer = await self.client.embeddings.embed_documents(_ALONE[:1], model=model, prefix="")
         seconds = self._events[-1].seconds
         way = await self._base64(answer.model)
-        text = f"{answer.model}: {answer.dimensions} dimensions, base64 {way}, {milliseconds(seconds)}"
+        cosine = await self._cosine_among_others(answer, model or answer.model)
+        text = f"{answer.model}: {answer.dimensions} dimensions, base64 {way}"
         facts = {
             "model": answer.model,
             "dimensions": answer.dimensions,
             "base64": way == "accepted",
+            "cosine_among_others": cosine,
             "seconds": seconds,
         }
-        return Finding("embeddings", "ok", text, facts=facts)
+        if cosine is not None and cosine < _ALIKE:
+            text += f"; a text has another vector among other texts than alone (cosine {cosine:.2f})"
+            remedy = (
+                "the server mixes up what it computes at once: update it, or embed with batch_size=1, concurrency=1"
+            )
+            return Finding("embeddings", "failed", text, remedy, facts)
+        alike = "" if cosine is None else ", the same in batches"
+        return Finding("embeddings", "ok", f"{text}{alike}, {milliseconds(seconds)}", facts=facts)
+
+    async def _cosine_among_others(self, first: Vectors, model: str | None) -> float | None:
+        """The least cosine of two texts' vectors, embedded alone and then in two batches at once; None if there are none.
+
+        `first`: the vector of the first text. llama-server and Ollama have sent others in batches (llama.cpp #26282).
+        """
+        texts, embed = [_ALONE[0], *_OTHERS, _ALONE[1]], self.client.embeddings.embed_documents
+        try:
+            second = await embed(texts[-1:], model=model, prefix="")
+            found = await embed(texts, model=model, prefix="", batch_size=len(texts) // 2, concurrency=2)
+            pairs = (first[0], 0), (second[0], len(texts) - 1)
+            return min(dict(found.search(alone, len(found))).get(at, 0.0) for alone, at in pairs)
+        except NimError:
+            return None
 
     async def _base64(self, model: str | None) -> str:
         """Whether the server sends vectors in base64: the client accepts both forms, so this takes another request."""

@@ -16,7 +16,7 @@ from nimclient.cli.findings import Finding, summary
 from nimclient.cli.show import writer_for
 
 SECONDS = 10.0
-ONCE = RetryPolicy(attempts=1)
+ONCE = RetryPolicy(attempts=1, patience=0)
 REQUESTS = ("chat", "embeddings", "reranking")
 
 
