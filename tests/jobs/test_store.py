@@ -85,6 +85,16 @@ def test_what_is_kept_is_done(folder: Folder) -> None:
     assert (store.succeeded, store.failed) == (7, 1)
 
 
+def test_a_closed_store_leaves_no_thread(folder: Folder) -> None:
+    """The thread that writes the parts ends with its store."""
+    before = set(threading.enumerate())
+    store = folder.store(part_bytes=80)
+    store.keep([run(0, 20)], [], 1)
+    folder.close()
+    assert store.succeeded == 20
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_slice_is_kept_whole_or_not_at_all(folder: Folder) -> None:
     """What cannot be recorded takes nothing with it, and the next slice is recorded as ever."""
     store = folder.store()
