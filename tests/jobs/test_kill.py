@@ -134,7 +134,7 @@ def test_an_embedding_job_survives_being_killed(simulator: Simulator, tmp_path: 
     print(f"{kills} kills in {jobs} jobs of {DOCUMENTS} texts; {again} texts were sent again")
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(max(KILLS // 2, 1), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(KILLS, marks=pytest.mark.slow)])
 def test_a_batch_survives_being_killed(simulator: Simulator, tmp_path: Path, kills: int) -> None:
     """Every request has its one answer, whole, and only what was in flight was sent again."""
     source = tmp_path / "requests.jsonl"
@@ -165,7 +165,7 @@ def test_a_map_survives_being_killed(simulator: Simulator, tmp_path: Path) -> No
     source = tmp_path / "rows.jsonl"
     documents = write_documents(source, 400)
     questions = [f"What is {document['text']}?" for document in documents]
-    killer = Killer(simulator, max(KILLS // 2, 1))
+    killer = Killer(simulator, KILLS)
     maps = again = 0
     while killer.left:
         output = tmp_path / f"answers-{maps}.jsonl"
