@@ -14,7 +14,7 @@ from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
-from nimclient._streams.sse import Event, parse_events
+from nimclient._streams.sse import ENDS, Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
 from nimclient.records._decode import object_or_empty, objects
@@ -59,10 +59,12 @@ def not_an_answer(meta: ResponseMeta, data: bytes, wanted: str = "a stream") -> 
 
 
 def stray_words(block: bytes) -> str:
-    """The text in the lines of a block that belong to no event: what a gateway wrote into a stream that it ended.
+    """The text in the last lines of a block, if they belong to no event: what a gateway wrote into a stream that it ended.
 
     StreamFaultError if it is an error object.
     """
+    pieces = [piece for lines in block.split(b"\n\n") if (piece := lines.strip(b"\n")) and not piece.startswith(ENDS)]
+    block = pieces[-1] if pieces else b""
     words = b"\n".join(line for line in block.split(b"\n") if not line.startswith(_FIELDS)).strip()
     with suppress(DecodeError):
         if is_plain(words) and is_fault(value := loads(words)):

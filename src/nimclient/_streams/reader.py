@@ -401,6 +401,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
         chunk, head, append, is_text = self._chunk, self._head, self.ready.append, template.is_text
         for text in texts:
             append(chunk_alike(chunk, template, text if is_text else "", head, text))
+        self._last = b""
         self._note(len(texts))
 
     def _add(self, events: Iterable[JsonDict | None], block: bytes = b"") -> bool:
