@@ -102,9 +102,10 @@ def _check_format(path: Path | ObjectPath) -> None:
     suffix = suffix_of(path)
     if suffix not in READERS or (suffix == _PARQUET and path.suffix.lower() != _PARQUET):
         known = ", ".join(sorted(READERS))
+        hint = "; an array of JSON becomes .jsonl with `jq -c '.[]'`" if suffix == ".json" else ""
         raise ConfigurationError(
             f"source {path} has a format that cannot be read ({known}, all but Parquet also as .gz or .zst; "
-            "or - for standard input)" + ("; an array of JSON becomes .jsonl with `jq -c '.[]'`" * (suffix == ".json"))
+            f"or - for standard input){hint}"
         )
 
 
