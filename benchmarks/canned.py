@@ -184,12 +184,13 @@ def paced_writes(model: str, tokens: int) -> tuple[bytes, ...]:
 def embeddings_response(model: str, count: int, encoding: str, dtype: str = "float32") -> bytes:
     """Embeddings of `count` texts, as a NIM sends them: base64 of float32 where asked for, else lists of numbers.
 
-    Raw bytes as vLLM sends them: in chunks, without their length, of float16 where asked for.
+    Raw bytes as vLLM sends them: a chunk for each vector, without their length, of float16 where asked for.
     """
     vectors = map(vector, range(count))
     if encoding == "bytes_only":
         form = f"<{DIMENSIONS}{'e' if dtype == 'float16' else 'f'}"
-        return RAW_HEAD + http_chunk(b"".join(struct.pack(form, *numbers) for numbers in vectors)) + LAST_HTTP_CHUNK
+        chunks = [http_chunk(struct.pack(form, *numbers)) for numbers in vectors]
+        return RAW_HEAD + b"".join(chunks) + LAST_HTTP_CHUNK
     values = [
         base64.b64encode(numbers.tobytes()).decode() if encoding == "base64" else numbers.tolist()
         for numbers in vectors

@@ -142,6 +142,7 @@ class HttpRequest:
 
     `unauthenticated`: no credentials of the client may be sent, its TLS certificate included.
     `bulk`: it is one of many, which leave room for plain requests.
+    `raw`: the response may be bytes in many small chunks.
     `on_end` is called when the exchange ends for any reason: the body is complete, aborted, or there is none.
     """
 
@@ -153,6 +154,7 @@ class HttpRequest:
     unauthenticated: bool = False
     bulk: bool = False
     on_end: Callable[[], object] | None = field(default=None, repr=False)
+    raw: bool = False
 
     @property
     def shown_url(self) -> str:

@@ -137,6 +137,7 @@ class Requests:
             headers = {**headers, **call.headers, **extra}
         proxy = self._proxy(target.origin)
         request = HttpRequest(call.method, target.url, headers, call.body, proxy, call.unauthenticated, sent is None)
+        request.raw = call.decode_raw is not None
         if call.kind and sent is not None:
             users = self._users
             users.last = sent

@@ -40,6 +40,16 @@ class Protocol(ResponseHandler):
         if (error := self.exception()) is not None:
             self._break_off(error)
 
+    def takes_chunk(self, content: bytes) -> bool:
+        """Add a chunk to the body that is being read, if there is one; the parser must be between two chunks."""
+        body = self._body
+        if body is None or body.exception() is not None:
+            return False
+        body.begin_http_chunk_receiving()
+        body.feed_data(content)
+        body.end_http_chunk_receiving()
+        return True
+
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))
         self._break_off(exc)

@@ -116,6 +116,11 @@ class Watchdog:
             self._alarm.ring_by(deadline)
         return now
 
+    def extend(self) -> None:
+        """Begin the limit of this wait again: something has arrived."""
+        if self._limit != "total" and self._seconds is not None:
+            self.deadline = min(time.monotonic() + self._seconds, self._total)
+
     def rest(self) -> None:
         """End the wait for more content."""
         self.waits += 1

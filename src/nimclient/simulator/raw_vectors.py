@@ -41,7 +41,7 @@ def raw_response(
     """The response with these vectors; `metadata`: with a header that says what `body` would have said."""
     usage = TokenCounts(body["usage"]["prompt_tokens"])
     if not metadata:
-        return BytesResponse(b"".join(rows), {}, usage=usage)
+        return BytesResponse(rows, {}, usage=usage)
     size = len(rows[0])
     data = [
         {
@@ -56,4 +56,4 @@ def raw_response(
     ]
     counts = {name: body["usage"][name] for name in ("prompt_tokens", "total_tokens")}
     head = {"id": body["id"], "created": body["created"], "model": body["model"], "data": data, "usage": counts}
-    return BytesResponse(b"".join(rows), {"metadata": encoded(head).decode()}, usage=usage)
+    return BytesResponse(rows, {"metadata": encoded(head).decode()}, usage=usage)

@@ -425,13 +425,14 @@ class Simulator:
     async def _send_raw(
         self, request: web.Request, record: RequestRecord, request_id: str, answer: BytesResponse
     ) -> web.StreamResponse:
-        """Send bytes in chunks, without their length, as vLLM does."""
+        """Send bytes as vLLM does: a chunk for each vector, without their length."""
         record.status = 200
         response = web.StreamResponse(headers=self._headers(200, request_id, answer.headers))
         response.content_type = "application/octet-stream"
         response.enable_chunked_encoding()
         await response.prepare(request)
-        await response.write(answer.body)
+        for chunk in answer.chunks:
+            await response.write(chunk)
         await response.write_eof()
         return response
 

@@ -1,6 +1,6 @@
 """Encoded answers: JSON bodies and server-sent events, and when they are due. No HTTP."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -49,9 +49,9 @@ class StreamedResponse:
 
 @dataclass(frozen=True, slots=True)
 class BytesResponse:
-    """A body of bytes (application/octet-stream), sent in chunks without its length, and headers with it."""
+    """A body of bytes (application/octet-stream), sent in these chunks without its length, and headers with it."""
 
-    body: bytes
+    chunks: Sequence[bytes]
     headers: Mapping[str, str]
     tokens: int = 0
     usage: TokenCounts = NOTHING_USED
