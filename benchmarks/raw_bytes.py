@@ -52,18 +52,18 @@ def request_of(texts: Sequence[str]) -> bytes:
 async def by_kernel(url: str, texts: Sequence[str], batch: int) -> int:
     """The bytes of the responses, heads and chunks included, received into one buffer again and again."""
     where = urlsplit(url)
-    length = len(canned.embeddings_response(canned.MODEL, batch, RAW))
-    buffer = memoryview(bytearray(length))
+    buffer = memoryview(bytearray(len(canned.embeddings_response(canned.MODEL, batch, RAW))))
     size = 0
     with socket.create_connection((where.hostname, where.port)) as connection:
         for start in range(0, len(texts), batch):
-            body = request_of(texts[start : start + batch])
+            part = texts[start : start + batch]
+            body = request_of(part)
             head = f"POST /v1/embeddings HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
-            got = 0
+            got, length = 0, len(canned.embeddings_response(canned.MODEL, len(part), RAW))
             while got < length:
                 got += connection.recv_into(buffer[got : got + PIECE])
-            size += batch * ROW
+            size += len(part) * ROW
     return size
 
 

@@ -143,6 +143,19 @@ async def test_vectors_that_are_sent_one_by_one(server: FaultServer) -> None:
     assert (len(server.requests), server.connections) == (2, 1)
 
 
+async def test_bodies_at_once_and_one_by_one_on_one_connection(server: FaultServer) -> None:
+    """A body that comes with its head follows one that did not, and the other way round."""
+    count = itertools.count()
+
+    def script(request: Request) -> list[Any]:
+        steps = rows_of(request, END)
+        return [b"".join(step for step in steps if isinstance(step, bytes))] if next(count) % 2 else steps
+
+    server.script(script)
+    assert await embed(server.url, 300) == ROW * 300
+    assert (len(server.requests), server.connections) == (6, 1)
+
+
 async def test_under_tls(tls_server: FaultServer, ca_file: str) -> None:
     """The same under TLS."""
     tls_server.script(lambda request: rows_of(request, END))

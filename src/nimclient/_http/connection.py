@@ -43,7 +43,7 @@ class Protocol(ResponseHandler):
     def takes_chunk(self, content: bytes) -> bool:
         """Add a chunk to the body that is being read, if there is one; the parser must be between two chunks."""
         body = self._body
-        if body is None or body.exception() is not None:
+        if body is None or body.is_eof() or body.exception() is not None:
             return False
         body.begin_http_chunk_receiving()
         body.feed_data(content)
