@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from nimclient._streams.accumulate import MAX_CHOICES, ChatAccumulator
 from nimclient.errors import DecodeError, ToolError
 from nimclient.records.chat import ToolCall, Usage, decode_chat
+from support.memory import allocations
 
 MAX_TOOL_CALLS = 2**14
 
@@ -404,6 +405,21 @@ def test_a_template_is_looked_for_ever_less_often():
             found.append(number)
     assert found == [1, 2, 4, 8, 16]
     assert accumulator.completion().text == "".join(map(str, range(1, 20)))
+
+
+def test_a_token_takes_little_memory():
+    """Of a long answer a token is kept with some bytes beyond its text, and the text is whole at each length."""
+    accumulator = ChatAccumulator()
+    blocks = [b"data: " + json.dumps(delta(content=f"{number:04}")).encode() for number in range(4000)]
+    accumulator.add(json.loads(blocks[0][6:]))
+    accumulator.learn(blocks[0], json.loads(blocks[0][6:]))
+    with allocations() as kept:
+        for number, block in enumerate(blocks[1:], 2):
+            assert accumulator.add_alike(block) is not None
+            if number in (2, 65, 66, 67, 130, 131, 500):
+                assert accumulator.completion().text == "".join(f"{n:04}" for n in range(number))
+        assert kept() < 12 * len(blocks)
+    assert accumulator.completion().text == "".join(f"{number:04}" for number in range(4000))
 
 
 # tool calls ----------------------------------------------------------------------------------------------------------

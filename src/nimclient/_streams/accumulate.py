@@ -39,6 +39,9 @@ SINGLE = 4
 MAX_CHOICES = 2**16
 """Maximum choices of one answer: far above any prompt list times `n`, and about 30 MB of state."""
 
+MANY_PIECES = 64
+"""Pieces of a text that are joined: a piece takes 60 bytes of its own, and thousands of streams may be open."""
+
 _REASONING = ("reasoning", "reasoning_content")
 _PIECES = {"audio": ("data", "transcript"), "function_call": ("arguments",)}
 """Objects of a delta that are sent in pieces, with the fields to join."""
@@ -52,6 +55,7 @@ class Accumulator(Generic[A]):
 
     __slots__ = (
         "_finished",
+        "_joined",
         "_misses",
         "_pieces",
         "_template",
@@ -67,6 +71,7 @@ class Accumulator(Generic[A]):
         self._top: JsonDict = {}
         self._template: EventTemplate | None = None  # of the last event that added one text only …
         self._pieces: list[str] = []  # … and what it was added to
+        self._joined = 0  # how many of them are pieces that were joined before
         self._misses = 0  # how many blocks in a row had another form
         self.single = True
         """Whether the next event by itself is likely to become a template for those after it."""
@@ -91,7 +96,11 @@ class Accumulator(Generic[A]):
         template = self._template
         if template is None or (texts := template.texts(block)) is None:
             return None
-        self._pieces.extend(texts)
+        pieces = self._pieces
+        pieces.extend(texts)
+        if len(pieces) - self._joined > MANY_PIECES:
+            pieces[self._joined :] = ["".join(pieces[self._joined :])]
+            self._joined = len(pieces)
         self._misses = 0
         return template, texts
 
@@ -106,6 +115,7 @@ class Accumulator(Generic[A]):
         place = None if event.get("usage") else self.choices[index].only_text(choices[0])
         if place is not None:
             name, in_delta, self._pieces = place
+            self._joined = len(self._pieces)
             is_text = name not in _REASONING and index == 0
             self._template = EventTemplate.of(data, event, name, in_delta=in_delta, is_text=is_text)
             self.single = self.single and self._template is None

@@ -358,7 +358,7 @@ class AnswerReader(Reader[K], Generic[K, A]):
         self._sample = b""  # the first bytes, until the form is detected
         self._last = b""  # the last events that were read one by one
         self._times = array("d")  # times of reads with content …
-        self._counts = array("L")  # … and their numbers of events with content
+        self._counts = array("I")  # … and their numbers of events with content
 
     def _begin(self, data: bytes) -> bytes:
         """Detect a stream, or the JSON body of a server that ignores `stream`; white space is undecided."""
