@@ -28,6 +28,8 @@ LINES = (
     b"retry: 10",
     b"unknown: x",
     b"nonsense",
+    b"error",
+    b"error: x",
     b"data: [DONE]",
     'data: {"x":"日本語 🙂 \u2028\u2029\x85\x0b\x0c"}'.encode(),
     BOM,
@@ -45,7 +47,7 @@ def decode(*pieces, flush=True, max_event=None):
 
 
 def reference(stream):
-    """The specification, word for word and without any thought of speed; the end counts as a blank line."""
+    """The specification, word for word, and one more field, without any thought of speed; the end counts as a blank line."""
     events, data, comments, name = [], [], [], ""
     for line in [*re.split(rb"\r\n|\r|\n", stream.removeprefix(BOM)), b""]:
         field, _, value = line.partition(b":")
@@ -58,6 +60,9 @@ def reference(stream):
             data.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
+        elif field == b"error" and value:  # llama-server's, which the specification does not have
+            name = "error"
+            data.append(value)
         elif not field:
             comments.append(value.decode("utf-8", "replace"))
     return events

@@ -126,7 +126,7 @@ def _parse_event(block: bytes) -> Event | None:
             data.append(value)
         elif field == b"event":
             name = value.decode("utf-8", "replace")
-        elif field == b"error":
+        elif field == b"error" and value:
             name = "error"
             data.append(value)
         elif not field and line:
