@@ -88,8 +88,10 @@ def _postgres(table: PostgresSink, fields: RowFields, check: CheckColumns) -> It
         order = "tableoid, ctid" if fields.id is None else quoted(fields.id)
         db.execute(_MAY_WAIT)
         with db.cursor("rows") as cursor:
-            for values in cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}"):  # nosec B608
-                yield dict(zip(fields.columns, values, strict=True))
+            cursor.execute(f"SELECT {_selected(fields)} FROM {name} ORDER BY {order}")  # nosec B608
+            while block := cursor.fetchmany(_ROWS_AT_ONCE):  # psycopg 3.3.0 ends an iteration after the first block
+                for values in block:
+                    yield dict(zip(fields.columns, values, strict=True))
 
 
 def _lance(table: LanceSink, fields: RowFields, check: CheckColumns) -> Iterator[Mapping[str, Any]]:
