@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.server import running_program
+
 SOURCE = Path(__file__).with_name("many_writes.c")
 
 
@@ -26,11 +28,5 @@ def running_native(scripts: Mapping[str, Sequence[bytes]], seconds: float) -> It
             path = folder / f"{number}.writes"
             path.write_bytes(b"".join(struct.pack("=I", len(data)) + data for data in writes))
             arguments += [needle, path]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            try:
-                yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-            finally:
-                process.stdin.close()
+        with running_program(arguments) as port:
+            yield f"http://127.0.0.1:{port}"

@@ -7,7 +7,7 @@ import asyncio
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,17 +152,24 @@ async def serve(folder: str | None) -> None:
 
 
 @contextmanager
-def running_server(folder: str | None = None) -> Iterator[str]:
-    """Run the server in a process of its own, with a folder over TLS; gives its URL without `/v1`."""
-    command = [sys.executable, "-m", "benchmarks.server", *([] if folder is None else [folder])]
+def running_program(command: Sequence[str | Path]) -> Iterator[int]:
+    """Run a program that prints its port, until its standard input is closed; gives the port."""
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            yield f"http{'s' if folder else ''}://127.0.0.1:{int(process.stdout.readline())}"
+            yield int(process.stdout.readline())
         finally:
             process.stdin.close()
+
+
+@contextmanager
+def running_server(folder: str | None = None) -> Iterator[str]:
+    """Run the server in a process of its own, with a folder over TLS; gives its URL without `/v1`."""
+    command = [sys.executable, "-m", "benchmarks.server", *([] if folder is None else [folder])]
+    with running_program(command) as port:
+        yield f"http{'s' if folder else ''}://127.0.0.1:{port}"
 
 
 @contextmanager

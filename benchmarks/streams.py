@@ -191,18 +191,8 @@ def run_once(
         servers: Processes that send them.
         native: Whether a server in C sends them instead.
     """
-    how = [
-        "--peer",
-        peer,
-        "--streams",
-        str(count),
-        "--tokens",
-        str(tokens),
-        "--pace",
-        str(pace),
-        "--spread",
-        str(spread),
-    ]
+    options = {"peer": peer, "streams": count, "tokens": tokens, "pace": pace, "spread": spread}
+    how = [f"--{name}={value}" for name, value in options.items()]
     with ExitStack() as stack:
         if native:
             model = PACES[pace]

@@ -14,7 +14,6 @@ from aiohttp.http import StreamWriter
 
 from nimclient._base.config import Timeouts
 from nimclient._base.values import BodyPhase, Headers, HttpHead, HttpRequest
-from nimclient._http.chunks import ChunkReceiver
 from nimclient._http.connection import Protocol, acknowledge_at_once
 from nimclient._http.errors import closed_during_the_call, translate
 from nimclient._http.watchdog import Watchdog
@@ -125,6 +124,8 @@ class Exchange:
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was lost before it was used")
         if request.raw:
+            from nimclient._http.chunks import ChunkReceiver  # few programs need it
+
             ChunkReceiver(protocol, self._pool.loop, self.watchdog.extend)
         if body is None or len(body) <= SEND_PIECE:
             transport.write(prepared.head_for(body) + (body or b""))
