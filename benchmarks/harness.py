@@ -76,18 +76,16 @@ def children_cpu() -> float:
 
 
 def measure_starts(code: str, seconds: float) -> dict[str, float]:
-    """Start fresh interpreters with this code, until the wall time has passed."""
+    """Start fresh interpreters with this code, until the wall time has passed; the one that took the least CPU counts."""
     run_python("-c", code, seconds=seconds)  # writes the bytecode caches
-    starts = 0
-    cpu, wall = children_cpu(), time.perf_counter()
-    while time.perf_counter() - wall < seconds:
+    starts: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        cpu, wall = children_cpu(), time.perf_counter()
         run_python("-c", code, seconds=seconds)
-        starts += 1
-    return {
-        "units": starts,
-        "cpu_seconds": children_cpu() - cpu,
-        "wall_seconds": time.perf_counter() - wall,
-    }
+        starts.append((children_cpu() - cpu, time.perf_counter() - wall))
+    least, taken = min(starts)
+    return {"units": 1, "cpu_seconds": least, "wall_seconds": taken}
 
 
 def measure(scenario: Scenario, peer: str, server: Server, seconds: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Bodies of a chunk for each vector are what they are in one chunk, whatever the reads, and wake nobody for each chunk."""
+"""Bodies of many small chunks are what they are in one chunk, whatever the reads, and vectors wake nobody for each."""
 
 import asyncio
 import itertools
@@ -10,12 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
-from nimclient._http.chunks import MAX_SIZE, SMALL_READ, ChunkReceiver, Chunks
+from nimclient._http.chunks import MAX_SIZE, MAX_UNREAD, SMALL_READ, ChunkedBody
 from nimclient.errors import ConnectionLostError, NimError, ProtocolError, RequestTimeoutError
 from support.server import Close, FaultServer, Pause, Request, Reset, Stall
-from support.wire import END, MODEL, chunk, head
+from support.wire import DONE, END, MODEL, ROLE, STOP, chunk, head, token
 
-RAW = head(type="application/octet-stream")
+RAW, STREAM = head(type="application/octet-stream"), head()
 ROW = bytes(range(1, 65)) * 2
 NO_PREFIX: Any = {"embedding": {"prefix": ""}}
 
@@ -37,63 +37,13 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     return [data[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
-def taken(reads: Sequence[bytes]) -> tuple[bytes, bytes | None]:
-    """What the chunks of these reads contain, and what follows them."""
-    chunks = Chunks()
-    rest: bytes | None = None
-    for data in reads:
-        rest = chunks.take(data, 0) if rest is None else rest + data
-    return chunks.content(), rest
-
-
-@given(BODIES, st.lists(st.integers(0, 2000), max_size=8))
-@example(([ROW, ROW], END), [])
-def test_the_chunks_of_any_reads(body: tuple[list[bytes], bytes], places: list[int]) -> None:
-    """Ordinary chunks are what they contain, and what follows them is complete, however the body is cut."""
-    rows, tail = body
-    data = b"".join(map(chunk, rows)) + tail
-    content, rest = taken(cut(data, places))
-    assert content == b"".join(rows)
-    assert rest == (b"\r\n" if rows else b"") + tail
-    assert taken([data[at : at + 1] for at in range(len(data))]) == (content, rest)
-
-
-@pytest.mark.parametrize(
-    "line", [b"80\r\n", b"!\r\n80\r\n", b"\n80\r\n", b"\r\n 80\r\n", b"\r\n+80\r\n", b"\r\n8_0\r\n", b"\r\n0x8\r\n"]
-)
-def test_what_is_no_chunk(line: bytes) -> None:
-    """A size that does not follow a line end, or is no plain number, is left to the parser from there on."""
-    data = chunk(ROW) + chunk(ROW)[:-2] + line + ROW + b"\r\n"
-    assert taken([data]) == (ROW * 2, line + ROW + b"\r\n")
-
-
-def test_a_body_beyond_what_is_kept() -> None:
-    """From 64 MB on, the next chunk is left to the parser, which stops reading where nobody takes what has arrived."""
-    chunks, some = Chunks(), chunk(b"x" * 2**22)
-    assert {chunks.take(some, 0) for _ in range(MAX_SIZE // 2**22)} == {None}
-    assert chunks.take(some, 0) == b"\r\n" + some
-    assert len(chunks.content()) == MAX_SIZE
-
-
 class Wire:
-    """Where a receiver gets its data: a transport, and a protocol that takes nothing."""
+    """Where a body gets its data from: a transport, and the parser's part of the body, which is empty."""
 
-    def __init__(self) -> None:
-        self.transport = self
-        self.reads = 0
-        self.paused = False
-
-    def count(self) -> None:
-        self.reads += 1
-
-    def set_protocol(self, protocol: Any) -> None:
-        """The test knows it."""
-
-    def data_received(self, data: bytes) -> None:
-        """The head."""
+    paused = closing = False
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -101,24 +51,123 @@ class Wire:
     def resume_reading(self) -> None:
         self.paused = False
 
+    def exception(self) -> None:
+        """None."""
+
+    def read_nowait(self) -> bytes:
+        return b""
+
+
+def body_of(wire: Any, *, loop: Any = None, raw: bool = False, on_data: Any = lambda: None) -> ChunkedBody:
+    """A body of which the head is there."""
+    body = ChunkedBody(loop, wire, on_data if raw else None)
+    assert body.receive(RAW if raw else STREAM) == ((RAW if raw else STREAM),)
+    assert body.before(wire) is body
+    return body
+
+
+def taken(reads: Sequence[bytes]) -> tuple[bytes, bytes | None]:
+    """What the chunks of these reads contain, and what follows them."""
+    body = body_of(Wire())
+    rest = b""
+    for data in reads:
+        rest += data if body.is_over else b"".join(body.receive(data))
+    return body.read_nowait(), rest if body.is_over else None
+
+
+@given(BODIES, st.lists(st.integers(0, 2000), max_size=8))
+@example(([ROW, ROW], END), [])
+def test_the_chunks_of_any_reads(body: tuple[list[bytes], bytes], places: list[int]) -> None:
+    """Ordinary chunks are what they contain, and what follows them is left over, however the body is cut."""
+    rows, tail = body
+    data = b"".join(map(chunk, rows)) + tail
+    assert taken(cut(data, places)) == (b"".join(rows), tail)
+    assert taken([data[at : at + 1] for at in range(len(data))]) == (b"".join(rows), tail)
+
+
+@pytest.mark.parametrize("line", [b" 80\r\n", b"+80\r\n", b"8_0\r\n", b"0x8\r\n", b"\r\n80\r\n"])
+def test_what_is_no_size(line: bytes) -> None:
+    """A size that is no plain number is left to the parser from there on."""
+    data = line + ROW + b"\r\n"
+    assert taken([chunk(ROW) * 2 + data]) == (ROW * 2, data)
+    assert taken([chunk(ROW), chunk(ROW), data]) == (ROW * 2, data)
+
+
+@pytest.mark.parametrize("line", [b"80\r\n", b"!\r\n80\r\n", b"\n80\r\n", b"\r80\r\n"])
+def test_content_that_is_longer_than_its_size(line: bytes) -> None:
+    """What follows a chunk without a line end is nothing that the parser could take for a chunk."""
+    data = chunk(ROW)[:-2] + line + ROW + b"\r\n"
+    assert taken([chunk(ROW), data]) == (ROW * 2, b"?" + line + ROW + b"\r\n")
+    assert taken([chunk(ROW) + data]) == (ROW * 2, b"?" + line + ROW + b"\r\n")
+
+
+HEADS = {
+    "not chunked": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9\r\n\r\n",
+    "compressed": head(200, "Content-Encoding: gzip"),
+    "another type": head(type="application/json"),
+    "an error": head(503),
+    "informational": b"HTTP/1.1 100 Continue\r\n\r\n" + head(),
+    "incomplete": head()[:-2],
+    "compressed transfer": head().replace(b"chunked", b"gzip, chunked"),
+}
+
+
+@pytest.mark.parametrize("data", HEADS.values(), ids=HEADS)
+def test_other_responses_are_left_to_the_parser(data: bytes) -> None:
+    """Only a whole head of status 200, of the type that was asked for, in chunks that nothing compresses, begins a body."""
+    body, rest = ChunkedBody(cast(Any, None), Wire(), None), cast(Any, Wire())
+    assert body.receive(data) == (data,)
+    assert body.is_over
+    assert body.before(rest) is rest
+
+
+def test_a_body_beyond_what_is_kept() -> None:
+    """From 64 MB of vectors on, the next chunk is left to the parser, which stops reading where nobody takes its data."""
+    body, some = body_of(Wire(), raw=True, loop=Wire()), chunk(b"x" * 2**22)
+    assert {body.receive(some) for _ in range(MAX_SIZE // 2**22)} == {()}
+    assert body.receive(some) == (some,)
+    assert len(body.read_nowait()) == MAX_SIZE
+
 
 async def test_small_reads_wait_for_more() -> None:
-    """After a second small read the connection rests, up to 8 ms; a large read is followed by the next at once."""
-    wire, loop = Wire(), asyncio.get_running_loop()
-    receiver = ChunkReceiver(cast(Any, wire), loop, wire.count)
+    """After a second small read of vectors the connection rests, up to 8 ms; a large one is followed by the next at once."""
+    wire, loop, reads = Wire(), asyncio.get_running_loop(), list[None]()
+    body = body_of(wire, loop=loop, raw=True, on_data=lambda: reads.append(None))
     rests = list[float]()
-    receiver.data_received(RAW)
     for number in range(7):
         began = loop.time()
-        receiver.data_received(chunk(ROW))
+        body.receive(chunk(ROW))
         assert wire.paused, number
         while wire.paused:
             await asyncio.sleep(0)
         rests.append(loop.time() - began)
     assert rests[0] >= 0.0004
     assert min(rests[4:]) >= 0.0075
-    receiver.data_received(chunk(b"x" * SMALL_READ))
-    assert (wire.paused, wire.reads) == (False, 9)
+    body.receive(chunk(b"x" * SMALL_READ))
+    assert (wire.paused, len(reads)) == (False, 9)
+
+
+async def test_a_stream_that_nobody_reads() -> None:
+    """A connection is read until half a megabyte waits for the reader, and again when that was taken."""
+    wire = Wire()
+    body = body_of(wire, loop=asyncio.get_running_loop())
+    for _ in range(MAX_UNREAD // len(ROW)):
+        body.receive(chunk(ROW))
+    assert not wire.paused
+    body.receive(chunk(ROW))
+    assert wire.paused
+    assert len(await body.readany()) == MAX_UNREAD + len(ROW)
+    assert not wire.paused
+
+
+def test_a_closed_connection_is_not_read_again() -> None:
+    """What is taken after the connection was closed changes nothing of it."""
+    wire = Wire()
+    body = body_of(wire)
+    body.receive(chunk(b"x" * (MAX_UNREAD + 1)))
+    wire.closing = True
+    assert len(body.read_nowait()) == MAX_UNREAD + 1
+    assert wire.paused
 
 
 # against a server ------------------------------------------------------------------------------------------------
@@ -217,3 +266,86 @@ async def test_limits_of_a_body_that_keeps_arriving(server: FaultServer) -> None
         assert len(await client.embeddings.embed_documents(texts)) == 6
         with pytest.raises(RequestTimeoutError, match="total"):
             await client.with_options(timeouts=Timeouts(total=0.25)).embeddings.embed_documents(texts)
+
+
+# streams ---------------------------------------------------------------------------------------------------------
+
+WORDS = [f" word{number}" for number in range(12)]
+EVENTS = [ROLE, *map(token, WORDS), STOP, DONE]
+WITH_EXTENSION = b"".join(map(chunk, EVENTS[5:])).replace(b"\r\n", b";name=value\r\n", 1)
+
+
+def sent(number: int) -> list[Any]:
+    """The steps of a server that sends a stream in this manner."""
+    data = b"".join(map(chunk, EVENTS)) + END
+    manners: list[list[bytes]] = [
+        [STREAM, *map(chunk, EVENTS), END],
+        [STREAM + data],
+        [STREAM, *(data[start : start + 50] for start in range(0, len(data), 50))],
+        [
+            STREAM,
+            *(chunk(*EVENTS[start : start + 3]) for start in range(0, len(EVENTS), 3)),
+            b"0\r\nTrailer: x\r\n\r\n",
+        ],
+        [STREAM, *map(chunk, EVENTS[:5]), WITH_EXTENSION, END],
+        [STREAM[:-2], b"\r\n", data],
+        [STREAM, *(data[start : start + 1] for start in range(160)), data[160:]],
+    ]
+    return [step for part in manners[number] for step in (part, Pause(0.001))]
+
+
+async def read_all_manners(server: FaultServer, **settings: Any) -> None:
+    """Each manner of sending gives the same text, over one connection."""
+    numbers = iter([*range(7), *range(7)])
+    server.script(lambda request: sent(next(numbers)))
+    async with AsyncClient("k", server.url, model=MODEL, **settings) as client:
+        for _ in range(14):
+            assert (await client.chat.stream("hi").final()).text == "".join(WORDS)
+    assert server.connections == 1
+
+
+async def test_streams_however_they_are_sent(server: FaultServer) -> None:
+    """A stream is the same in whatever chunks and reads it comes, and its connection serves the next."""
+    await read_all_manners(server)
+
+
+async def test_streams_under_tls(tls_server: FaultServer, ca_file: str) -> None:
+    """The same under TLS."""
+    await read_all_manners(tls_server, verify=ca_file)
+
+
+def test_streams_on_uvloop(far: FaultServer, far_tls: FaultServer, ca_file: str) -> None:
+    """The same on uvloop, in clear and under TLS."""
+    uvloop = pytest.importorskip("uvloop")
+    for server, verify in ((far, True), (far_tls, ca_file)):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(read_all_manners(server, verify=verify))
+
+
+@pytest.mark.parametrize(("end", "kind"), CUTS.values(), ids=CUTS)
+async def test_a_broken_stream_keeps_its_words(server: FaultServer, end: list[Any], kind: type[NimError]) -> None:
+    """Whatever ends a stream early, what came before is in the error, and the next call succeeds."""
+    end = [step.replace(chunk(ROW)[:-9], b"40\r\ndata: {") if isinstance(step, bytes) else step for step in end]
+    server.script([STREAM, *(step for event in EVENTS[:4] for step in (chunk(event), Pause(0.001))), *end])
+    async with AsyncClient("k", server.url, model=MODEL, timeouts=Timeouts(idle=0.3)) as client:
+        with pytest.raises(NimError) as caught:
+            await client.chat.stream("hi").final()
+        assert isinstance(caught.value, kind) or isinstance(caught.value.__cause__, kind)
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "".join(WORDS[:3])
+        server.script(lambda request: sent(0))
+        assert (await client.chat.stream("hi").final()).text == "".join(WORDS)
+
+
+async def test_closing_a_stream_that_waits(server: FaultServer) -> None:
+    """A stream that is left while it waits for a chunk closes its connection at once."""
+    server.script([STREAM, *map(chunk, EVENTS[:4]), Stall()])
+    async with AsyncClient("k", server.url, model=MODEL) as client:
+        async with client.chat.stream("hi") as stream:
+            assert [(await anext(stream)).text for _ in range(4)] == ["", *WORDS[:3]]
+            reading = asyncio.create_task(anext(stream))
+            await asyncio.sleep(0.01)
+            reading.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await server.until(lambda: server.open == 0)

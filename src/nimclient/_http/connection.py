@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from nimclient._http.forks import close_transport, detach_inherited, forget_socket
+
+if TYPE_CHECKING:
+    from nimclient._http.chunks import ChunkedBody, Content
 
 IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close idle connections after 5, and a POST on a closed one is lost
 RECEIVE_SIZE = 2**20  # bytes per read: a response of some hundred kilobytes in one piece costs a tenth less than in two
@@ -26,7 +29,9 @@ class Protocol(ResponseHandler):
         super().__init__(loop)
         self.is_new = True
         self._known = known
-        self._body: aiohttp.StreamReader | None = None
+        self._body: Content | None = None
+        self.chunked: ChunkedBody | None = None
+        """What takes the chunks of the response that is expected."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -34,21 +39,27 @@ class Protocol(ResponseHandler):
         with contextlib.suppress(AttributeError):  # asyncio only; uvloop's buffer is fixed
             transport.max_size = RECEIVE_SIZE
 
-    def watch(self, body: aiohttp.StreamReader) -> None:
+    def watch(self, body: Content) -> None:
         """Start reading this body; errors since its head arrived are set on it."""
         self._body = body
         if (error := self.exception()) is not None:
             self._break_off(error)
 
-    def takes_chunk(self, content: bytes) -> bool:
-        """Add a chunk to the body that is being read, if there is one; the parser must be between two chunks."""
-        body = self._body
-        if body is None or body.is_eof() or body.exception() is not None:
-            return False
-        body.begin_http_chunk_receiving()
-        body.feed_data(content)
-        body.end_http_chunk_receiving()
-        return True
+    def data_received(self, data: bytes) -> None:
+        """The parser gets what `chunked` leaves to it."""
+        body = self.chunked
+        if body is None:
+            super().data_received(data)
+            return
+        for part in body.receive(data):
+            super().data_received(part)
+        if body.is_over:
+            self.chunked = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self.chunked is not None:
+            self.chunked.leave()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))

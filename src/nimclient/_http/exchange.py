@@ -26,6 +26,7 @@ from nimclient.errors import (
 )
 
 if TYPE_CHECKING:
+    from nimclient._http.chunks import ChunkedBody, Content
     from nimclient._http.head import Prepared
     from nimclient._http.pool import Pool
 
@@ -57,6 +58,7 @@ class Exchange:
         self.watchdog = Watchdog(pool.alarm, inf if total is None else total, timeouts.total)
         self._reused = self._has_slot = self._over = False
         self._connection: aiohttp.connector.Connection | None = None
+        self._content: Content
         self._upload: asyncio.Task[None] | None = None
 
     # the request -------------------------------------------------------------------------------------------------
@@ -70,13 +72,12 @@ class Exchange:
             self._has_slot = True
             prepared = pool.heads.of(request)
             connect = await self._connect(prepared)
-            self._send(request, prepared)
-            protocol = self._protocol
-            message, content = await protocol.read()
+            protocol, chunked = self._protocol, self._send(request, prepared)
+            message, rest = await protocol.read()
             while message.code < 200 and message.code != _SWITCHING:
-                message, content = await protocol.read()
+                message, rest = await protocol.read()
             self.watchdog.disarm()
-            self._content = content
+            self._content = content = rest if chunked is None else chunked.before(rest)
             if not content.is_eof():
                 protocol.watch(content)
                 if content.total_bytes < HELD_BACK:
@@ -113,8 +114,11 @@ class Exchange:
         protocol.is_new = False
         return None if self._reused else time.monotonic() - began
 
-    def _send(self, request: HttpRequest, prepared: Prepared) -> None:
-        """Send a small request in one write at once, a large one while waiting for its response."""
+    def _send(self, request: HttpRequest, prepared: Prepared) -> ChunkedBody | None:
+        """Send a small request in one write at once, a large one while waiting for its response.
+
+        Returns what takes the chunks of the response, where many small ones may be expected.
+        """
         protocol, body = self._protocol, request.body
         transport = protocol.transport
         self.watchdog.enter("headers", self._timeouts.headers)
@@ -123,15 +127,18 @@ class Exchange:
         )
         if transport is None or transport.is_closing():
             raise aiohttp.ClientConnectionResetError("the connection was lost before it was used")
-        if request.raw:
-            from nimclient._http.chunks import ChunkReceiver  # few programs need it
+        chunked = None
+        if request.raw or prepared.streams:
+            from nimclient._http.chunks import ChunkedBody
 
-            ChunkReceiver(protocol, self._pool.loop, self.watchdog.extend)
+            chunked = ChunkedBody(self._pool.loop, transport, self.watchdog.extend if request.raw else None)
+        protocol.chunked = chunked
         if body is None or len(body) <= SEND_PIECE:
             transport.write(prepared.head_for(body) + (body or b""))
         else:
             loop = self._pool.loop
             self._upload = loop.create_task(_upload(protocol, loop, prepared.head_for(body), body))
+        return chunked
 
     def _fail(self, error: BaseException, phase: Phase) -> NoReturn:
         """Close the connection and raise the translated error."""

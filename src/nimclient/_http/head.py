@@ -25,13 +25,14 @@ _WITHOUT_LENGTH = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class Prepared:
     """The shared part of requests with the same method, URL, proxy and headers.
 
-    `destination` is the target for aiohttp's connector, `head` the bytes up to the length of the body. It contains the
-    key: it appears in no repr, and in no variable of a frame that may raise.
+    `destination` is the target for aiohttp's connector, `head` the bytes up to the length of the body, `streams` whether a
+    stream is asked for. The head contains the key: it appears in no repr, and in no variable of a frame that may raise.
     """
 
     destination: aiohttp.ClientRequest
     head: bytes = field(repr=False)
     has_length: bool
+    streams: bool
 
     def head_for(self, body: bytes | None) -> bytes:
         """The complete head."""
@@ -71,7 +72,8 @@ class Heads:
         if request.proxy is not None and url.scheme == "http":
             target = f"http://{host}{target}"
         head = request_head(request.method, target, host, _sent_headers(request, url))
-        return Prepared(destination, head, request.method not in _WITHOUT_LENGTH)
+        streams = request.headers.get("Accept") == "text/event-stream"
+        return Prepared(destination, head, request.method not in _WITHOUT_LENGTH, streams)
 
     def destination(self, url: URL, proxy: str | None, *, unauthenticated: bool) -> aiohttp.ClientRequest:
         """A request that is never sent, which aiohttp's connector needs as its target."""

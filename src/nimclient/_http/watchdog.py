@@ -12,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import time
 from math import inf
+from typing import TYPE_CHECKING
 
-import aiohttp
 from attrs import define, field
 
 from nimclient.errors import NimError, Phase, RequestTimeoutError
+
+if TYPE_CHECKING:
+    from nimclient._http.chunks import Content
 
 SHORTEST = 0.01  # minimum seconds between two rings
 
@@ -75,7 +78,7 @@ class Watchdog:
     _limit: Phase = "total"
     _seconds: float | None = None
     _task: asyncio.Task[object] | None = None
-    _content: aiohttp.StreamReader | None = None
+    _content: Content | None = None
     _cancelling: int = 0
     _reason: NimError | None = None
 
@@ -84,7 +87,7 @@ class Watchdog:
         phase: Phase,
         seconds: float | None,
         deadline: float | None = None,
-        content: aiohttp.StreamReader | None = None,
+        content: Content | None = None,
     ) -> float:
         """Begin a phase and its wait; returns when. It is interrupted at the deadline, by default in so many seconds.
 

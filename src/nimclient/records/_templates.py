@@ -13,6 +13,7 @@ from nimclient._base.json import dumps, loads, loads_string, loads_strings
 from nimclient._base.types import JsonDict
 from nimclient.errors import DecodeError
 
+_LF = 10  # as a number: see sse.py
 _SHORT = 14
 """Bytes of an event's beginning that are enough to look for."""
 
@@ -61,7 +62,7 @@ class EventTemplate:
         """The texts of a block of events, none of them empty; None if one of the events is not of this form."""
         if not (block.startswith(self._head) and block.endswith(self._tail)):
             return None
-        if self._separator not in block:  # one event, as a server sends it that does not wait for others
+        if _LF not in block:  # one event, as a server sends it that does not wait for others
             return None if (text := loads_string(block[self._quote : self._end + 1])) is None else [text]
         parts = block.split(self._separator)  # it is in every `between`, and a short one is found sooner
         if block.count(self._between) != len(parts) - 1:
