@@ -110,7 +110,7 @@ def test_run_is_measured_in_a_process_of_its_own(server_url):
     assert (run.scenario, run.peer, run.turn) == ("chat-32", "floor", 3)
     assert run.units >= 1
     assert run.cpu_seconds > 0
-    assert run.wall_seconds >= 0.05
+    assert 0 < run.wall_seconds < 0.05  # that of its best round
 
 
 def test_the_same_answers_come_under_tls():

@@ -17,15 +17,7 @@ from support.wire import chat
 
 PRIVATE_OF_THE_CONNECTOR = {"_factory", "_closed"}
 """What makes the protocol of a new connection; what says that a connector has nothing left to close."""
-OVERRIDDEN_IN_THE_PROTOCOL = {
-    "__init__",
-    "connection_lost",
-    "connection_made",
-    "data_received",
-    "set_exception",
-    "close",
-    "abort",
-}
+OVERRIDDEN_IN_THE_PROTOCOL = {"__init__", "connection_made", "set_exception", "close", "abort"}
 OVERRIDDEN_IN_THE_CONNECTOR = {"__init__"}
 
 

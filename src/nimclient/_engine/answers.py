@@ -11,11 +11,11 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
-from nimclient._retry.faults import advise, ended_early, is_fault, raise_plain_fault
+from nimclient._retry.faults import ABORT, ERROR, advise, ended_early, is_fault, raise_plain_fault
 from nimclient._streams.accumulate import Accumulator
 from nimclient._streams.events import begins_with_event, is_plain, is_streamed, not_an_answer
 from nimclient._streams.response import Response
-from nimclient.errors import DecodeError, NimError, StreamFaultError
+from nimclient.errors import DecodeError, NimError
 from nimclient.records._decode import object_or_empty, objects
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         raise not_an_answer(meta, data, "JSON") from None
     if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
         raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
-    if streams is not None and (fault := ended_early(object_or_empty(value))):
-        raise _with_partial(fault, value, streams(), meta)
+    if streams is not None and (ABORT in data or ERROR in data):
+        _check_end(value, streams(), meta)
     core.dialects.read(state.target.server, call.path, value)
     if call.decode_raw is not None:  # it ignores or rejects what would have made them raw
         core.learn_raw(state.target.url, call, is_raw=False)
@@ -84,13 +84,13 @@ def _joined(choices: list[JsonDict]) -> list[JsonDict]:
     return [{**choices[0], "message": {**messages[0], "content": content, "tool_calls": calls}}]
 
 
-def _with_partial(
-    fault: StreamFaultError, value: Json, accumulator: Accumulator[Any], meta: ResponseMeta
-) -> StreamFaultError:
-    """The error with what there is of the answer."""
-    accumulator.adopt(object_or_empty(value))
-    fault.partial = accumulator.completion(meta)
-    return fault
+def _check_end(value: Json, accumulator: Accumulator[Any], meta: ResponseMeta) -> None:
+    """Raise for an answer that the server ended early, with what there is of it."""
+    answer = object_or_empty(value)
+    if fault := ended_early(answer):
+        accumulator.adopt(answer)
+        fault.partial = accumulator.completion(meta)
+        raise fault
 
 
 def is_raw(content_type: str | None) -> bool:

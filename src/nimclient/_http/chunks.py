@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 MAX_SIZE = 2**26  # bytes of raw vectors; beyond, the parser reads on, at the pace of whoever takes its data
 MAX_UNREAD = 2**19  # bytes of a stream, as much as aiohttp keeps
@@ -26,27 +27,31 @@ _MAX_LINE = 9  # bytes of the latter
 _LINE_END = 2  # bytes behind the content of a chunk
 
 
-class ChunkedBody:
+class ChunkedBody(asyncio.Protocol):
     """The body of the response to one request, if it comes in chunks. It is read like aiohttp's, `rest`, which follows it.
+
+    It stands in for the protocol of the connection until then.
 
     With `on_data`, which is called for each read, it is one of raw vectors: they are kept until they are complete, to wake
     nobody for each.
     """
 
     __slots__ = (
-        *("_begun", "_cut", "_left", "_loop", "_on_data", "_parts", "_paused", "_size", "_taken", "_timer", "_transport"),
-        *("_wait", "_waiter", "is_over", "rest"),
+        *("_begun", "_cut", "_is_over", "_left", "_loop", "_on_data", "_parts", "_paused", "_protocol", "_size", "_taken"),
+        *("_timer", "_transport", "_wait", "_waiter", "rest"),
     )  # fmt: skip
 
     rest: aiohttp.StreamReader
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: Any, on_data: Callable[[], None] | None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, protocol: ResponseHandler, on_data: Callable[[], None] | None
+    ) -> None:
         self._loop = loop
-        self._transport = transport
+        self._protocol = protocol
+        self._transport = cast(Any, protocol.transport)
         self._on_data = on_data
         self._begun = False
-        self.is_over = False
-        """Whether all else is left to the parser."""
+        self._is_over = False
         self._parts: list[bytes | memoryview] = []
         self._size = 0  # of the parts so far …
         self._taken = 0  # … and of those that were read
@@ -56,28 +61,49 @@ class ChunkedBody:
         self._paused = False
         self._wait = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._transport.set_protocol(self)
 
     # what arrives ------------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> tuple[bytes, ...]:
-        """Take what was read; returns what is left to the parser."""
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
         if self._begun and not (self._left or self._cut or self._on_data):  # the whole chunk of a token, mostly
             line = _SIZE.match(data)
             if line is not None and int(line[1], 16) == len(data) - line.end() - 2 and data[-2:] == b"\r\n":
                 self._add(data[line.end() : -2])
                 self._wake(len(data))
-                return ()
-        head = b"" if self._begun else self._head_of(data)
-        rest = self.take(data[len(head) :]) if self._begun else data
+                return
+        if not self._begun and (head := self._head_of(data)):
+            self._protocol.data_received(head)
+            data = data[len(head) :]
+        rest = self._take(data) if self._begun else data
         if rest is None:
             self._wake(len(data))
         else:
-            self.leave()
-        return tuple(filter(None, (head, rest)))
+            self._leave()
+            self._protocol.data_received(rest)
 
-    def leave(self) -> None:
-        """Leave all else to the parser."""
-        self.is_over = True
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._leave()
+        self._protocol.connection_lost(exc)
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol."""
+        self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._protocol.resume_writing()
+
+    def _leave(self) -> None:
+        """Leave all else to the protocol."""
+        self._is_over = True
+        self._transport.set_protocol(self._protocol)
         if self._timer is not None:
             self._timer.cancel()
         self._resume()
@@ -92,7 +118,7 @@ class ChunkedBody:
         self._begun = True
         return head[0]
 
-    def take(self, data: bytes) -> bytes | None:
+    def _take(self, data: bytes) -> bytes | None:
         """Take the chunks in `data`. Returns what is none, to its end, or None if all are."""
         data, self._cut = self._cut + data, b""
         view = memoryview(data)
@@ -175,9 +201,9 @@ class ChunkedBody:
         while True:
             if (error := self.rest.exception()) is not None:
                 raise error
-            if self._parts and (self.is_over or self._on_data is None):
+            if self._parts and (self._is_over or self._on_data is None):
                 return self._take_parts()
-            if self.is_over:
+            if self._is_over:
                 return await self.rest.readany()
             self._waiter = self._loop.create_future()
             await self._waiter

@@ -14,7 +14,7 @@ from aiohttp.client_proto import ResponseHandler
 from nimclient._http.forks import close_transport, detach_inherited, forget_socket
 
 if TYPE_CHECKING:
-    from nimclient._http.chunks import ChunkedBody, Content
+    from nimclient._http.chunks import Content
 
 IDLE_CONNECTION = 4.0  # seconds; uvicorn and vLLM close idle connections after 5, and a POST on a closed one is lost
 RECEIVE_SIZE = 2**20  # bytes per read: a response of some hundred kilobytes in one piece costs a tenth less than in two
@@ -30,8 +30,6 @@ class Protocol(ResponseHandler):
         self.is_new = True
         self._known = known
         self._body: Content | None = None
-        self.chunked: ChunkedBody | None = None
-        """What takes the chunks of the response that is expected."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -44,22 +42,6 @@ class Protocol(ResponseHandler):
         self._body = body
         if (error := self.exception()) is not None:
             self._break_off(error)
-
-    def data_received(self, data: bytes) -> None:
-        """The parser gets what `chunked` leaves to it."""
-        body = self.chunked
-        if body is None:
-            super().data_received(data)
-            return
-        for part in body.receive(data):
-            super().data_received(part)
-        if body.is_over:
-            self.chunked = None
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        if self.chunked is not None:
-            self.chunked.leave()
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
         super().set_exception(exc, *(() if exc_cause is None else (exc_cause,)))

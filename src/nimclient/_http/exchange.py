@@ -131,8 +131,7 @@ class Exchange:
         if request.raw or prepared.streams:
             from nimclient._http.chunks import ChunkedBody
 
-            chunked = ChunkedBody(self._pool.loop, transport, self.watchdog.extend if request.raw else None)
-        protocol.chunked = chunked
+            chunked = ChunkedBody(self._pool.loop, protocol, self.watchdog.extend if request.raw else None)
         if body is None or len(body) <= SEND_PIECE:
             transport.write(prepared.head_for(body) + (body or b""))
         else:

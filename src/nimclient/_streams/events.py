@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
+from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
 from nimclient._streams.sse import ENDS, Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
@@ -128,7 +128,7 @@ def decode_events(block: bytes, joiner: SurrogateJoiner) -> Iterator[JsonDict | 
         for value in _values(event, keep_surrogates=True):
             if is_object(value):
                 whole = joiner.join(value) if joiner.halves or may_have_halves else value
-                if fault := ended_early(whole):
+                if (ABORT in event.data or ERROR in event.data) and (fault := ended_early(whole)):
                     yield _without_end(whole)
                     raise fault
                 yield whole
