@@ -129,10 +129,11 @@ def _has_too_many_values(data: bytes) -> bool:
 
 def _may_be_deep(data: bytes) -> bool:
     """Whether a text may be nested too deeply, by its brackets: those inside strings can only increase the count."""
-    if data.count(b"[") + data.count(b"{") <= _MAX_DEPTH:
+    brackets = data.translate(None, _NO_BRACKETS)
+    if len(brackets) <= 2 * _MAX_DEPTH:
         return False
     depth = deepest = 0
-    for bracket in data.translate(None, _NO_BRACKETS):
+    for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
         deepest = max(depth, deepest)
     return deepest > _MAX_DEPTH
