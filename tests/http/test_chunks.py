@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from nimclient import AsyncClient, RetryPolicy, Timeouts
 from nimclient._http.chunks import MAX_SIZE, MAX_UNREAD, SMALL_READ, ChunkedBody
-from nimclient.errors import ConnectionLostError, NimError, ProtocolError, RequestTimeoutError
+from nimclient.errors import (
+    ConnectionLostError,
+    NimError,
+    ProtocolError,
+    RequestTimeoutError,
+    StreamInterruptedError,
+)
 from support.server import Close, FaultServer, Pause, Request, Reset, Stall
 from support.wire import DONE, END, MODEL, ROLE, STOP, chunk, head, token
 
@@ -367,3 +373,27 @@ async def test_closing_a_stream_that_waits(server: FaultServer) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await reading
         await server.until(lambda: server.open == 0)
+
+
+AS_REPORTED = {
+    "a gateway's head within the body (zerodep #129)": b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+    "content longer than its size (aiohttp #10596)": b"4\r\nHello\r\n0\r\n\r\n",
+    "content shorter than its size (aiohttp #10596)": b"6\r\nHello\r\n0\r\n\r\n",
+    "two other bytes in place of a line end (aiohttp #10355)": b"5\r\nHelloXY5\r\nHello\r\n",
+    "no last chunk (llhttp #20)": b"\r\n\r\n",
+    "letters behind a size (picohttpparser #78)": b"5x\r\nHello\r\n",
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("wrong", AS_REPORTED.values(), ids=AS_REPORTED)
+async def test_malformed_chunks_as_reported(server: FaultServer, wrong: bytes, alone: bool) -> None:
+    """What is malformed in a stream ends it at once with its words so far, in a read of its own or not."""
+    words = b"".join(map(chunk, EVENTS[:4]))
+    server.script([STREAM, words, Pause(0.01), wrong, Stall()] if alone else [STREAM, words + wrong, Stall()])
+    async with AsyncClient("k", server.url, model=MODEL, timeouts=Timeouts(idle=5)) as client:
+        with pytest.raises(StreamInterruptedError) as caught:
+            await client.chat.stream("hi").final()
+    assert isinstance(caught.value.__cause__, ProtocolError)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(WORDS[:3])
