@@ -15,10 +15,10 @@ from nimclient._base import json as _json
 from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta
 from nimclient._retry.policy import Replay
-from nimclient._streams.accumulate import Accumulator
 from nimclient.records._decode import whole_number
 
 if TYPE_CHECKING:
+    from nimclient._streams.accumulate import Accumulator
     from nimclient.records.media import Image
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nimclient._api.call import Call
 from nimclient._api.messages import wire_messages
@@ -13,10 +13,12 @@ from nimclient._api.thinking import switch_thinking
 from nimclient._base.types import Json, JsonDict
 from nimclient._nvcf.media import asset_headers, check_body_size
 from nimclient._retry.policy import Replay
-from nimclient._streams.accumulate import ChatAccumulator
 from nimclient.errors import ConfigurationError
 from nimclient.records.chat import ChatCompletion, decode_chat
 from nimclient.records.params import ChatOptions
+
+if TYPE_CHECKING:
+    from nimclient._streams.accumulate import Accumulator
 
 CHAT_OPTIONS = names_of(ChatOptions)
 _NOT_SENT = frozenset({"stream_usage", "echo_reasoning", "resume", "session_id", "thinking", "tools", "tool_choice"})
@@ -95,13 +97,19 @@ def chat_call(
         replay=Replay.ONCE,
         stream=stream,
         headers=headers,
-        accumulator=ChatAccumulator,
+        accumulator=_accumulator,
         warnings=tuple([text for text in warnings if text]) if warnings else (),
         kind="chat",
     )
     if hosted:
         check_body_size(call.body)
     return call
+
+
+def _accumulator() -> Accumulator[ChatCompletion]:
+    from nimclient._streams.accumulate import ChatAccumulator  # a program that streams nothing needs none of it
+
+    return ChatAccumulator()
 
 
 def wire_tool_choice(choice: Json, tools: Sequence[Mapping[str, Json]]) -> Json:

@@ -1,9 +1,12 @@
-"""Reads the whole body of a response and decodes it: JSON, events that were not asked for, or raw bytes of vectors."""
+"""Reads the whole body of a response and decodes it: JSON, events that were not asked for, or raw bytes of vectors.
+
+What few answers need is imported when one does: it would be a tenth of the time until the first answer of a program.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nimclient._api.call import Call
 from nimclient._base.json import excerpt
@@ -11,12 +14,13 @@ from nimclient._base.types import Json, JsonDict
 from nimclient._base.values import ResponseMeta, path_of
 from nimclient._engine.call_state import CallState
 from nimclient._engine.shared_state import SharedState
-from nimclient._retry.faults import ABORT, ERROR, advise, ended_early, is_fault, raise_plain_fault
-from nimclient._streams.accumulate import Accumulator
-from nimclient._streams.events import begins_with_event, is_plain, is_streamed, not_an_answer
+from nimclient._retry.wording import ABORT, ERROR
 from nimclient._streams.response import Response
 from nimclient.errors import DecodeError, NimError
 from nimclient.records._decode import object_or_empty, objects
+
+if TYPE_CHECKING:
+    from nimclient._streams.accumulate import Accumulator
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     if streams is not None and (response.head.headers.find(b"content-type") or "").startswith("text/event-stream"):
         return await _read_events(call, response)
     data = await response.body.read_all(response.limits.max_body)
-    if streams is not None and data[:1] != b"{" and is_streamed(data):  # whatever the header says
+    if streams is not None and data[:1] != b"{" and _is_streamed(data):  # whatever the header says
         return await _read_events(call, response, data)
     meta = response.meta()
     if call.decode_raw is not None and is_raw(meta.headers.get("content-type")) and not is_text(data):
@@ -41,13 +45,18 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     try:
         value = call.parse(data)
     except NimError:
+        from nimclient._streams.events import begins_with_event, is_plain, not_an_answer
+
         if streams is not None and begins_with_event(data):
             return await _read_events(call, response, data)
         if is_plain(data) or not data.strip():
             raise
         raise not_an_answer(meta, data, "JSON") from None
-    if isinstance(value, dict) and ("choices" not in value or "error" in value) and is_fault(value):
-        raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
+    if isinstance(value, dict) and ("choices" not in value or "error" in value):
+        from nimclient._retry.faults import is_fault, raise_plain_fault
+
+        if is_fault(value):
+            raise_plain_fault(value, meta, f"{call.method} {path_of(meta.url)}")
     if streams is not None and (ABORT in data or ERROR in data):
         _check_end(value, streams(), meta)
     core.dialects.read(state.target.server, call.path, value)
@@ -62,8 +71,16 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
         return call.decode(value, meta)
     except DecodeError as error:
         if streams is not None and not object_or_empty(value).get("choices"):  # it is no answer: show what it is
+            from nimclient._retry.faults import advise
+
             advise(error, f"the response begins {excerpt(data)!r}")
         raise
+
+
+def _is_streamed(data: bytes) -> bool:
+    from nimclient._streams.events import is_streamed
+
+    return is_streamed(data)
 
 
 async def _read_events(call: Call[T], response: Response, data: bytes | None = None) -> T:
@@ -86,6 +103,8 @@ def _joined(choices: list[JsonDict]) -> list[JsonDict]:
 
 def _check_end(value: Json, accumulator: Accumulator[Any], meta: ResponseMeta) -> None:
     """Raise for an answer that the server ended early, with what there is of it."""
+    from nimclient._retry.faults import ended_early
+
     answer = object_or_empty(value)
     if fault := ended_early(answer):
         accumulator.adopt(answer)

@@ -18,11 +18,11 @@ from nimclient._engine.requests import Target
 from nimclient._retry.policy import RetryState
 from nimclient._streams.response import Response
 from nimclient.errors import Attempt, NimError
-from nimclient.records.attempt import AttemptEvent
 
 if TYPE_CHECKING:
     from nimclient._bulk.gate import Gate
     from nimclient._bulk.rate import RateLimit
+    from nimclient.records.attempt import AttemptEvent
 
 T = TypeVar("T")
 
@@ -80,6 +80,8 @@ def attempt_event(
     state: CallState[Any], request: HttpRequest, seconds: float, response: Response | None, result: object
 ) -> AttemptEvent:
     """What `on_attempt` is called with. `result`: what the attempt returned or raised."""
+    from nimclient.records.attempt import AttemptEvent  # few programs listen
+
     call, meta = state.call, None if response is None else response.meta()
     return AttemptEvent(
         method=call.method,

@@ -33,7 +33,6 @@ from nimclient._nvcf.media import check_body_size
 from nimclient._nvcf.platform import accepted_id
 from nimclient._retry.classify import classify
 from nimclient._retry.policy import BUDGET, Replay, RetryState
-from nimclient._streams.reader import Reader
 from nimclient._streams.response import Response, attempt_of, with_history
 from nimclient.errors import (
     APIStatusError,
@@ -249,7 +248,9 @@ class Engine:
         except BaseException as error:
             observers.ended(seen, None, error)
             raise
-        reader = _as_reader(result)
+        from nimclient._streams.reader import Reader  # few programs observe
+
+        reader = cast("Reader[Any]", result) if issubclass(type(result), Reader) else None
         meta: object = getattr(result, "meta", None) if reader is None else reader.meta()
         status: int = getattr(meta, "status", 200)
         observers.attempted(seen, Attempt(state.target.base_url, status, time.monotonic() - state.sent))
@@ -488,10 +489,6 @@ class Engine:
         return self.core.replicas.routing(
             kind, stream=call.stream, may_probe=may_probe, fields=call.fields, headers=call.headers
         )
-
-
-def _as_reader(result: object) -> Reader[Any] | None:
-    return cast(Reader[Any], result) if isinstance(result, Reader) else None
 
 
 def _restored(config: ClientConfig) -> Engine:

@@ -111,6 +111,7 @@ def _keep_heap() -> None:
     """Let glibc keep some megabytes of freed heap instead of returning them after every large response.
 
     Its thresholds adapt to the largest block that was mapped and freed; without this, each response of some hundred
-    kilobytes costs a hundred page faults, which doubles the work of an embedding request. The block is never touched.
+    kilobytes costs a hundred page faults, which doubles the work of an embedding request. The block is never touched: bytes
+    are allocated as zeros by the system, a bytearray would write them, which takes 2 ms.
     """
-    bytearray(2**22)
+    bytes(2**22)

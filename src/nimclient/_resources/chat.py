@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 from nimclient._api.messages import Messages, materialized
 from nimclient._base import observers
 from nimclient._resources.chat_calls import ChatCalls
-from nimclient._streams.stream import ChatStream
 
 if TYPE_CHECKING:
     from nimclient._bulk.workers import AsCompleted
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from nimclient._resources.parse_stream import ParseStream
     from nimclient._resources.tool_loop import OnToolError
     from nimclient._schema.structured import Via
+    from nimclient._streams.stream import ChatStream
     from nimclient.errors import NimError
     from nimclient.records.answers import Parsed, ToolRun
     from nimclient.records.chat import ChatCompletion
@@ -200,6 +200,8 @@ class AsyncChat(ChatCalls):
         `resume=N` has an interrupted stream continued up to N times, on another replica where there is one.
         Bad input raises here, everything else when the stream is opened or read.
         """
+        from nimclient._streams.stream import ChatStream
+
         return ChatStream(self._opener("chat.stream", materialized(messages), model, options))
 
     @overload

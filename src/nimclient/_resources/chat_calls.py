@@ -13,12 +13,11 @@ from nimclient._api.catalog import takes_assets
 from nimclient._api.chat import chat_call
 from nimclient._api.options import check_whole
 from nimclient._resources.base import DefaultModel, Resource
-from nimclient._streams.reader import AnswerReader
-from nimclient._streams.stream import read_chat
 from nimclient.records.chat import ChatChunk, ChatCompletion
 
 if TYPE_CHECKING:
     from nimclient._bulk.gate import Gate
+    from nimclient._streams.reader import AnswerReader
     from nimclient.records.media import Image
 
 
@@ -138,6 +137,8 @@ class ChatCalls(Resource):
             resumable = partial(read_resumable, self._engine, options["resume"])
             open = partial(self._engine.open_resumable, options=options, read=resumable)
         else:
+            from nimclient._streams.stream import read_chat
+
             open = partial(self._engine.open, options=options, read=partial(read_chat, choices=call.choices))
         if not call.uploads:
             return await self._open(call, options, open)

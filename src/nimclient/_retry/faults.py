@@ -344,8 +344,6 @@ def stream_fault(value: Json, fallback: str = "", *, plain: bool = False) -> Str
     return error
 
 
-ABORT, ERROR = b'"abort"', b'error"'
-"""Only an answer, or an event, with one of these in its JSON can be `ended_early`."""
 _ENDED_EARLY = ("abort", "error", "network_error")
 
 

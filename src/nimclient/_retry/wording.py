@@ -28,6 +28,9 @@ class Pattern:
         return self._compiled.findall(text)
 
 
+ABORT, ERROR = b'"abort"', b'error"'
+"""Only an answer, or an event, with one of these in its JSON can be `faults.ended_early`."""
+
 TOO_LONG = Pattern(
     r"maximum context length|exceeds maximum allowed|max_model_len|too long|too many tokens"
     r"|context[ _](?:length|window|size|limit)s?[ _](?:is |has been )?exceeded|ContextWindowExceeded"  # OpenAI, LiteLLM

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 from nimclient._base.json import excerpt, loads
 from nimclient._base.types import Json, JsonDict, is_object
 from nimclient._base.values import ResponseMeta
-from nimclient._retry.faults import ABORT, ERROR, ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
+from nimclient._retry.faults import ended_early, is_fault, raise_plain_fault, read_fault, stream_fault
+from nimclient._retry.wording import ABORT, ERROR
 from nimclient._streams.sse import ENDS, Event, parse_events
 from nimclient._streams.surrogates import SurrogateJoiner
 from nimclient.errors import DecodeError
