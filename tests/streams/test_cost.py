@@ -1,14 +1,16 @@
-"""What a token costs, counted in Python calls of ours: counts are stable where times are not."""
+"""What a token costs, counted in Python calls of ours, which are stable where times are not; what an open stream keeps."""
 
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from nimclient import AsyncClient
-from nimclient.testing import FakeTransport
+from nimclient import AsyncClient, Timeouts
+from nimclient.testing import FakeTransport, Headers, HttpHead, HttpRequest
+from support.memory import allocations
+from support.wire import token
 
 ROOMS = ("/nimclient/_streams/", "/nimclient/_base/", "/nimclient/records/")
 
@@ -51,3 +53,31 @@ async def test_one_more_plain_text_token(form: Callable[[list[str]], Any], most:
     end = ['{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}', "[DONE]"]
     few, many = [await calls_of(form([event("x")] * size + end)) for size in (100, 600)]
     assert (many - few) / 500 <= most
+
+
+class Open:
+    """A transport, and the body of all its responses: a word, and then nothing more."""
+
+    async def open(self, request: HttpRequest, timeouts: Timeouts, total: float | None) -> tuple[HttpHead, Any]:
+        headers = Headers([(b"content-type", b"text/event-stream")])
+        return HttpHead(200, headers, queue=0.0, connect=None, reused=True), Open()
+
+    async def read(self, phase: str, deadline: float | None) -> bytes:
+        return token("a")
+
+    def abort(self) -> None:
+        """Nothing is open."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+async def test_open_streams_do_not_keep_their_prompts() -> None:
+    """20 streams that were opened with a prompt of a megabyte each take less than one of them."""
+    async with AsyncClient("k", "http://fake", model="m", transport=cast(Any, Open())) as client:
+        with allocations() as in_use:
+            streams = [await client.chat.stream(f"{number}{'x' * 2**20}") for number in range(20)]
+            assert in_use() < 2**20
+        for stream in streams:
+            assert (await anext(stream)).text == "a"
+            await stream.aclose()

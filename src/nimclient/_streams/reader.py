@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Generic, Literal, TypeVar, cast
 
+from attrs import evolve
+
 from nimclient._base import observers
 from nimclient._base.observers import Observation
 from nimclient._base.types import JsonDict
@@ -53,6 +55,7 @@ _PART = 12_000
 _SMALL = 500
 """… down to so many."""
 _SAMPLE = 400
+_LARGE = 2**12  # bytes of a request
 _NEVER = float("inf")
 
 
@@ -92,6 +95,8 @@ class Reader(Generic[C]):
     )
 
     def __init__(self, response: Response) -> None:
+        if len(response.request.body or b"") > _LARGE:  # it was sent: thousands of streams need not keep their prompts
+            response.request = evolve(response.request, body=None)
         self._response = response
         self._body = response.body
         self._max_event = response.limits.max_event

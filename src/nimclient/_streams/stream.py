@@ -79,6 +79,7 @@ class AnswerStream(AsyncIterator[C], AsyncClosing, Generic[C, A]):
         finally:
             self._opening = None
         self._reader = reader
+        del self._open  # with the messages
         if self._closed:  # from another task, while it was opening
             await reader.close()
         return reader

@@ -21,12 +21,11 @@ _SHORT = 14
 class EventTemplate:
     """The bytes around one text of an event. `is_text`: whether it is that of the choice with index 0."""
 
-    __slots__ = ("_begin", "_between", "_end", "_head", "_quote", "_separator", "_tail", "is_text")
+    __slots__ = ("_begin", "_end", "_head", "_quote", "_separator", "_tail", "is_text")
 
     def __init__(self, head: bytes, tail: bytes, *, is_text: bool) -> None:
         self._head = head  # "data:" up to the opening quote …
         self._tail = tail  # … and on from the closing one
-        self._between = tail + b"\n\n" + head
         self._separator = b"\n\n" + head[:_SHORT]
         self._quote = len(head) - 1
         self._begin, self._end = len(head) - len(head[:_SHORT]), -len(tail)
@@ -64,8 +63,8 @@ class EventTemplate:
             return None
         if _LF not in block:  # one event, as a server sends it that does not wait for others
             return None if (text := loads_string(block[self._quote : self._end + 1])) is None else [text]
-        parts = block.split(self._separator)  # it is in every `between`, and a short one is found sooner
-        if block.count(self._between) != len(parts) - 1:
+        parts = block.split(self._separator)  # it begins what is between two texts, and a short one is found sooner
+        if block.count(b"%b\n\n%b" % (self._tail, self._head)) != len(parts) - 1:
             return None
         parts[0] = parts[0][_SHORT:]
         begin, end = self._begin, self._end
