@@ -121,7 +121,7 @@ class ChunkedBody(asyncio.Protocol):
     def _take(self, data: bytes) -> bytes | None:
         """Take the chunks in `data`. Returns what is none, to its end, or None if all are."""
         data, self._cut = self._cut + data, b""
-        view = memoryview(data)
+        view = data if self._on_data is None else memoryview(data)  # a view of a token takes more memory than it
         at = 0
         while at < len(data):
             if self._left > _LINE_END:
