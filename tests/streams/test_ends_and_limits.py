@@ -9,6 +9,7 @@ import pytest
 from nimclient import AsyncClient, Client, RetryPolicy, Timeouts
 from nimclient.errors import RequestTimeoutError, StreamInterruptedError
 from nimclient.testing import FakeTransport
+from support.reads import streamed
 from support.server import Close, Drip, FaultServer, Pause, Reset, Stall
 from support.wire import DONE, END, STOP, USAGE, chunk, head, token
 
@@ -64,6 +65,15 @@ async def test_what_has_arrived_is_read(
         await stream.final()
     assert caught.value.partial is not None
     assert caught.value.partial.text == "Hello world"
+
+
+@pytest.mark.parametrize("words", ["end it with data: [DONE]", "data:[DONE]", "\ndata: [DONE]"])
+async def test_an_answer_about_the_end_of_streams(words: str) -> None:
+    """A text is no end of its stream, also where a read ends just behind it."""
+    event = token(words)
+    cut = event.index(b"[DONE]") + len(b"[DONE]")
+    reads = [event[:cut], event[cut:] + STOP + DONE]
+    assert (await streamed(reads, ONCE).final()).text == words
 
 
 @pytest.mark.parametrize("end", [b"data: [DONE]", b"data:[DONE]\n", b"data: [DONE]\r\n"])

@@ -257,7 +257,7 @@ class Reader(Generic[C]):
             return False
         buffer = self._buffer
         block = buffer.feed(data) if data else buffer.flush()
-        if buffer.held and buffer.held.endswith(ENDS):
+        if buffer.held and buffer.is_at_end():
             block += b"\n\n" + buffer.flush()
         return block != b"" and self._take(block)
 

@@ -67,6 +67,10 @@ class EventBuffer:
             self._exceeded(self._max_event)
         return block
 
+    def is_at_end(self) -> bool:
+        """Whether the last line so far is an end of the stream, and not only the end of a text about one."""
+        return self.held.endswith(ENDS) and bytes(self.held).rstrip(b"\n").rpartition(b"\n")[2] in ENDS
+
     def flush(self) -> bytes:
         """The last event, completed by the end of the stream without a blank line."""
         block = bytes(self.held).rstrip(b"\n")
