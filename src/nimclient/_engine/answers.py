@@ -36,8 +36,11 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
     if streams is not None and (response.head.headers.find(b"content-type") or "").startswith("text/event-stream"):
         return await _read_events(call, response)
     data = await response.body.read_all(response.limits.max_body)
-    if streams is not None and data[:1] != b"{" and _is_streamed(data):  # whatever the header says
-        return await _read_events(call, response, data)
+    if streams is not None and data[:1] != b"{":
+        from nimclient._streams.events import is_streamed
+
+        if is_streamed(data):  # whatever the header says
+            return await _read_events(call, response, data)
     meta = response.meta()
     if call.decode_raw is not None and is_raw(meta.headers.get("content-type")) and not is_text(data):
         core.learn_raw(state.target.url, call, is_raw=True)
@@ -75,12 +78,6 @@ async def read_answer(core: SharedState, state: CallState[T], response: Response
 
             advise(error, f"the response begins {excerpt(data)!r}")
         raise
-
-
-def _is_streamed(data: bytes) -> bool:
-    from nimclient._streams.events import is_streamed
-
-    return is_streamed(data)
 
 
 async def _read_events(call: Call[T], response: Response, data: bytes | None = None) -> T:

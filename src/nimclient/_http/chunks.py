@@ -69,11 +69,12 @@ class ChunkedBody(asyncio.Protocol):
         """See asyncio.Protocol."""
         if self._begun and not (self._left or self._cut or self._on_data):  # the whole chunk of a token, mostly
             line = _SIZE.match(data)
-            if line is not None and int(line[1], 16) == len(data) - line.end() - 2 and data[-2:] == b"\r\n":
-                self._add(data[line.end() : -2])
+            if line is not None and int(line[1], 16) == len(data) - line.end() - _LINE_END and data.endswith(b"\r\n"):
+                self._add(data[line.end() : -_LINE_END])
                 self._wake(len(data))
                 return
         if not self._begun and (head := self._head_of(data)):
+            self._begun = True
             self._protocol.data_received(head)
             data = data[len(head) :]
         rest = self._take(data) if self._begun else data
@@ -115,7 +116,6 @@ class ChunkedBody(asyncio.Protocol):
         kind = _EVENTS if self._on_data is None else _RAW
         if head is None or kind.search(head[0]) is None or _CHUNKED.search(head[0]) is None:
             return b""
-        self._begun = True
         return head[0]
 
     def _take(self, data: bytes) -> bytes | None:
